@@ -1,0 +1,1 @@
+"""Feature extractors: frozen networks that turn images into features."""
