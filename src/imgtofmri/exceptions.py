@@ -4,7 +4,7 @@
 
     ImgToFmriError
     ├── StimulusError            (ValueError)   an input that is not a usable image or movie
-    ├── OptionError              (ValueError)   a setting that is not valid; the message says what is
+    ├── OptionError              (ValueError)   a setting that is not valid
     ├── ShapeError               (ValueError)   an array of the wrong shape, or of another backbone
     ├── DataError                (ValueError)   measured data that cannot be analysed
     ├── BundleError              (ValueError)   a file that is not a readable encoder bundle
