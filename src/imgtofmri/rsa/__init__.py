@@ -1,0 +1,49 @@
+"""Representational similarity: dissimilarity matrices of patterns, and how alike two of them are.
+
+A representational dissimilarity matrix (RDM) says for each pair of conditions how different their
+response patterns are. It forgets which voxel is which, so it compares a model with a brain, or two
+brains, without matching their voxels. An RDM is stored as its upper triangle, row by row: the order
+of ``numpy.triu_indices(n_conditions, 1)``, of ``scipy.spatial.distance.squareform`` and of
+rsatoolbox.
+
+References
+----------
+Kriegeskorte N, Mur M, Bandettini P (2008), doi:10.3389/neuro.06.004.2008.
+"""
+
+from __future__ import annotations
+
+from imgtofmri.rsa.compare import COMPARISONS, compare_rdms
+from imgtofmri.rsa.inference import (
+    NoiseCeiling,
+    bootstrap_subjects,
+    noise_ceiling,
+    permute_conditions,
+)
+from imgtofmri.rsa.kendall import kendall_tau_a
+from imgtofmri.rsa.mds import embed_rdm
+from imgtofmri.rsa.rdm import (
+    DISSIMILARITIES,
+    RDMs,
+    calculate_crossnobis,
+    calculate_rdm,
+    to_square,
+    to_vector,
+)
+
+__all__ = [
+    "COMPARISONS",
+    "DISSIMILARITIES",
+    "NoiseCeiling",
+    "RDMs",
+    "bootstrap_subjects",
+    "calculate_crossnobis",
+    "calculate_rdm",
+    "compare_rdms",
+    "embed_rdm",
+    "kendall_tau_a",
+    "noise_ceiling",
+    "permute_conditions",
+    "to_square",
+    "to_vector",
+]

@@ -1,0 +1,133 @@
+"""How alike two dissimilarity matrices are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
+from imgtofmri.rsa.kendall import kendall_tau_a
+
+#: What `compare_rdms` can compute.
+COMPARISONS = ("spearman", "kendall", "pearson", "cosine")
+
+
+def compare_rdms(
+    first: ArrayLike,
+    second: ArrayLike,
+    method: str = "spearman",
+    first_names: Sequence[str] | None = None,
+    second_names: Sequence[str] | None = None,
+) -> NDArray[np.float64]:
+    """Compare each dissimilarity matrix of one stack with each of another.
+
+    Parameters
+    ----------
+    first : array of shape (n_first, n_pairs) or (n_pairs,)
+    second : array of shape (n_second, n_pairs) or (n_pairs,)
+        Upper triangles over the same conditions in the same order.
+    method : {"spearman", "kendall", "pearson", "cosine"}
+        "spearman": assumes only that dissimilarities rise together; ties get their mean rank.
+        "kendall": tau-a, the choice where a model predicts ties (categories). "pearson": assumes a
+        linear relation. "cosine": assumes a ratio scale, meant for cross-validated distances whose
+        0 means something.
+    first_names, second_names : sequence of str, optional
+        Names for error messages.
+
+    Returns
+    -------
+    similarity : array of shape (n_first, n_second), float64
+
+    Raises
+    ------
+    OptionError
+        If ``method`` is unknown.
+    ShapeError
+        If the numbers of pairs differ or there are fewer than 3 (3 conditions).
+    DataError
+        If a matrix has NaN, or is constant where a correlation is asked for.
+
+    References
+    ----------
+    Nili H et al. (2014), doi:10.1371/journal.pcbi.1003553.
+
+    Examples
+    --------
+    >>> compare_rdms([1.0, 2.0, 3.0], [[2.0, 4.0, 9.0], [3.0, 2.0, 1.0]]).round(6)
+    array([[ 1., -1.]])
+    """
+    x, y = checked_pair("compare_rdms", first, second, method, first_names, second_names)
+    if method == "kendall":
+        return kendall_tau_a(x, y)
+    return np.clip(unit_vectors(x, method) @ unit_vectors(y, method).T, -1.0, 1.0)
+
+
+def unit_vectors(values: NDArray[np.float64], method: str) -> NDArray[np.float64]:
+    """Bring rows to a form in which the comparison ``method`` is their inner product."""
+    if method == "spearman":
+        values = np.asarray(rankdata(values, axis=-1), dtype=np.float64)
+    if method != "cosine":
+        values = values - values.mean(axis=-1, keepdims=True)
+    return np.asarray(values / np.linalg.norm(values, axis=-1, keepdims=True))
+
+
+def checked_pair(
+    where: str,
+    first: ArrayLike,
+    second: ArrayLike,
+    method: str,
+    first_names: Sequence[str] | None = None,
+    second_names: Sequence[str] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return both stacks as two-dimensional float64, refusing what cannot be compared."""
+    if method not in COMPARISONS:
+        raise OptionError(choice_message(where, "method", method, COMPARISONS))
+    x = checked_stack(where, first, method, first_names)
+    y = checked_stack(where, second, method, second_names)
+    if x.shape[1] != y.shape[1]:
+        message = (
+            f"{where}: both stacks must hold the same pairs of conditions; got {x.shape[1]} and "
+            f"{y.shape[1]} pairs. Select the conditions that both have."
+        )
+        raise ShapeError(message)
+    return x, y
+
+
+def checked_stack(
+    where: str, rdms: ArrayLike, method: str, names: Sequence[str] | None = None
+) -> NDArray[np.float64]:
+    """Return a stack as (n_rdms, n_pairs) float64, refusing NaN, constant and tiny matrices."""
+    values = np.atleast_2d(np.asarray(rdms, dtype=np.float64))
+    if values.ndim != 2 or values.shape[0] < 1 or values.shape[1] < 3:
+        message = (
+            f"{where}: dissimilarities must have shape (n_rdms, n_pairs) with at least 3 pairs "
+            f"(3 conditions); got {values.shape}. Give upper triangles of the matrices."
+        )
+        raise ShapeError(message)
+
+    def label(row: int) -> str:
+        return repr(names[row]) if names is not None else f"number {row}"
+
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if bad.size:
+        message = (
+            f"{where}: dissimilarities must be finite; matrix {label(bad[0])} has NaN or infinite "
+            "entries. Leave those conditions out of all matrices."
+        )
+        raise DataError(message)
+    low, high = values.min(axis=1), values.max(axis=1)
+    if method == "cosine":
+        flat = (low == 0) & (high == 0)
+    else:
+        flat = high - low <= 1e-12 * np.maximum(np.abs(high), np.abs(low))
+    constant = np.flatnonzero(flat)
+    if constant.size:
+        message = (
+            f"{where}: dissimilarities must differ between pairs; matrix {label(constant[0])} is "
+            "constant. Leave it out: nothing can correlate with it."
+        )
+        raise DataError(message)
+    return values
