@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import stat
+import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -191,7 +192,7 @@ def decode(data: bytes, name: str) -> Image.Image:
             if accept(data[:16]) is not True:
                 continue
             picture = factory(io.BytesIO(data), "")
-        except (SyntaxError, IndexError, TypeError, KeyError):
+        except (SyntaxError, IndexError, TypeError, KeyError, struct.error):
             continue
         check_dimensions(picture.size, _WHERE, f"'{name}'")
         return picture
