@@ -1,0 +1,217 @@
+"""What a set of stimuli shall do, and how well it does it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgtofmri.exceptions import DataError, OptionError, choice_message
+from imgtofmri.rsa import calculate_rdm, to_square
+
+_FORMS = {
+    "high": re.compile(r"high\s+(\S+)", re.IGNORECASE),
+    "low": re.compile(r"low\s+(\S+)", re.IGNORECASE),
+    "over": re.compile(r"(\S+)\s+over\s+(\S+)", re.IGNORECASE),
+    "alike": re.compile(r"alike\s+(\S+?),?\s+apart\s+(\S+)", re.IGNORECASE),
+}
+
+
+class ResponseMaps(Protocol):
+    """What a selection needs of predicted responses; `imgtofmri.encoder.Prediction` has it."""
+
+    @property
+    def subjects(self) -> NDArray[Any]:
+        """Responses of each subject, shape (n_subjects, n_stimuli, n_voxels)."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name for each stimulus."""
+
+    @property
+    def roi_masks(self) -> Mapping[tuple[str, str], NDArray[np.bool_]]:
+        """(roi, hemi) to a choice of voxels, shape (n_voxels,)."""
+
+    @property
+    def subject_names(self) -> tuple[str, ...]:
+        """One name for each subject."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What one set of stimuli shall do.
+
+    Parameters
+    ----------
+    kind : {"high", "low", "over", "alike"}
+        "high" and "low": the mean response of ``roi``. "over": ``roi`` high while ``other`` is
+        low. "alike": the set's patterns resemble each other in ``roi`` and differ in ``other``.
+    roi : str
+    other : str
+        Empty for "high" and "low".
+    """
+
+    kind: Literal["high", "low", "over", "alike"]
+    roi: str
+    other: str = ""
+
+    @property
+    def name(self) -> str:
+        """A name for tables, events and files, such as ``PPA-high`` or ``PPA-over-LOC``."""
+        if self.kind == "over":
+            return f"{self.roi}-over-{self.other}"
+        if self.kind == "alike":
+            return f"{self.roi}-alike-{self.other}-apart"
+        return f"{self.roi}-{self.kind}"
+
+    @property
+    def rois(self) -> tuple[str, ...]:
+        """The ROIs that the goal names."""
+        return (self.roi, self.other) if self.other else (self.roi,)
+
+
+def parse_goal(text: str, rois: Sequence[str]) -> Goal:
+    """Read a goal as people write it.
+
+    Parameters
+    ----------
+    text : str
+        ``"high PPA"``, ``"low PPA"``, ``"PPA over LOC"`` or ``"alike LOC apart PPA"``.
+    rois : sequence of str
+        The ROIs that there are.
+
+    Raises
+    ------
+    OptionError
+        If the text is no goal, or names an unknown ROI or one ROI twice.
+
+    Examples
+    --------
+    >>> parse_goal("PPA over LOC", ["LOC", "PPA"]).name
+    'PPA-over-LOC'
+    """
+    for kind, form in _FORMS.items():
+        match = form.fullmatch(text.strip())
+        if match:
+            goal = Goal(kind, *match.groups())  # type: ignore[arg-type]
+            for roi in goal.rois:
+                if roi not in rois:
+                    raise OptionError(choice_message("select", "a goal's ROI", roi, rois))
+            if goal.roi == goal.other:
+                message = (
+                    f"select: a goal must name two different ROIs; got {text!r}. Pull apart two."
+                )
+                raise OptionError(message)
+            return goal
+    message = (
+        "select: a goal is 'high ROI', 'low ROI', 'ROI over ROI' or 'alike ROI apart ROI'; got "
+        f"{text!r}. Write it like one of these."
+    )
+    raise OptionError(message)
+
+
+@dataclass(frozen=True)
+class RoiResponses:
+    """Predicted responses of each subject, gathered by ROI.
+
+    Parameters
+    ----------
+    names : tuple of str, length n_stimuli
+    subject_names : tuple of str
+    patterns : dict of str to array of shape (n_subjects, n_stimuli, n_voxels_of_roi)
+        Both hemispheres together.
+    """
+
+    names: tuple[str, ...]
+    subject_names: tuple[str, ...]
+    patterns: dict[str, NDArray[np.float64]]
+
+    def means(self, roi: str) -> NDArray[np.float64]:
+        """Mean over the ROI's voxels, shape (n_subjects, n_stimuli)."""
+        return np.asarray(self.patterns[roi].mean(axis=-1))
+
+    def scores(
+        self, goal: Goal, subjects: Sequence[int], pool: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Score each stimulus of a pool for a goal about mean responses.
+
+        Each subject's ROI means are z-scored over the pool, so that subjects and ROIs count alike.
+
+        Returns
+        -------
+        scores : array of shape (len(pool),)
+        """
+        chosen = np.asarray(subjects, dtype=np.intp)
+        sign = -1.0 if goal.kind == "low" else 1.0
+        scores = sign * standardised(self.means(goal.roi)[chosen][:, pool])
+        if goal.other:
+            scores = scores - standardised(self.means(goal.other)[chosen][:, pool])
+        return np.asarray(scores.mean(axis=0))
+
+    def affinities(
+        self, goal: Goal, subjects: Sequence[int], pool: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Say for each pair of a pool how much more alike it is in ``roi`` than in ``other``.
+
+        Returns
+        -------
+        affinities : array of shape (len(pool), len(pool)), diagonal 0
+            Correlation in ``goal.roi`` minus correlation in ``goal.other``, voxels' means over the
+            pool removed, averaged over subjects.
+        """
+        names = [self.names[index] for index in pool]
+        total = np.zeros(len(pool) * (len(pool) - 1) // 2)
+        for subject in subjects:
+            apart = calculate_rdm(self.patterns[goal.other][subject, pool], conditions=names)
+            total += apart - calculate_rdm(self.patterns[goal.roi][subject, pool], conditions=names)
+        return to_square(total / len(subjects))
+
+
+def roi_responses(maps: ResponseMaps) -> RoiResponses:
+    """Gather predicted responses by ROI, refusing what no choice can rest on.
+
+    Raises
+    ------
+    DataError
+        If an image's responses are NaN, an ROI has no voxels, or all images give an ROI the same
+        response.
+    """
+    subjects = np.asarray(maps.subjects)
+    bad = np.argwhere(~np.isfinite(subjects).all(axis=-1))
+    if bad.size:
+        subject, stimulus = bad[0]
+        message = (
+            f"select: responses must be finite; image {maps.names[stimulus]!r} has NaN or infinite "
+            f"voxels in {maps.subject_names[subject]}. Predict it again or leave it out."
+        )
+        raise DataError(message)
+    patterns = {}
+    for roi in dict.fromkeys(roi for roi, _ in maps.roi_masks):
+        voxels = np.zeros(subjects.shape[-1], dtype=bool)
+        for (name, _), mask in maps.roi_masks.items():
+            if name == roi:
+                voxels |= mask
+        if not voxels.any():
+            message = f"select: ROI {roi!r} must have voxels; got none. Leave it out."
+            raise DataError(message)
+        patterns[roi] = subjects[:, :, voxels].astype(np.float64)
+        spread = np.ptp(patterns[roi].mean(axis=-1), axis=1)
+        if (spread == 0).any():
+            message = (
+                f"select: images must differ in their responses; all give {roi!r} of "
+                f"{maps.subject_names[int(np.argmin(spread))]} the same. Give a pool of more than "
+                "one picture."
+            )
+            raise DataError(message)
+    return RoiResponses(tuple(maps.names), tuple(maps.subject_names), patterns)
+
+
+def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Z-score along the last axis; what does not vary becomes 0."""
+    centred = values - values.mean(axis=-1, keepdims=True)
+    spread = values.std(axis=-1, keepdims=True)
+    return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0))
