@@ -257,11 +257,23 @@ class Encoder:
         Prediction
             Of up to 16 stimuli.
         """
-        run = _Run(self, settings)
+        run = self.validate(settings)
         frames = read_images(
             _as_items(images), size=run.network.spec.preprocessing.size, center_crop=run.center_crop
         )
         return run.stream(frames, on_failure, on_batch)
+
+    def validate(self, settings: RunSettings) -> Run:
+        """Check settings and load what they need, before any stimulus is read.
+
+        Raises
+        ------
+        OptionError
+            If a setting is not valid.
+        WeightsUnavailableError
+            If the network's weights are nowhere to be had from here.
+        """
+        return Run(self, settings)
 
     def predict_features(
         self,
@@ -395,16 +407,27 @@ class Encoder:
         return checked
 
 
-class _Run:
-    """One choice of settings, validated before any stimulus is read."""
+class Run:
+    """One choice of settings with all that it needs, validated before any stimulus is read.
+
+    Attributes
+    ----------
+    rois : tuple of str
+    sigma_mm : float
+    mask, average : str
+    center_crop : bool
+    spatial : SpatialModel
+    network : Backbone
+    """
 
     def __init__(self, encoder: Encoder, settings: RunSettings) -> None:
         self.encoder = encoder
+        self.rois = check_rois(encoder.bundle, settings.get("rois"))
+        self.sigma_mm = float(settings.get("sigma_mm", 1.0))
+        self.mask = settings.get("mask", "overlap")
         self.average = _check_average(settings.get("average", "zscore"))
         self.center_crop = settings.get("center_crop", False)
-        self.spatial = encoder.spatial_model(
-            settings.get("rois"), settings.get("sigma_mm", 1.0), settings.get("mask", "overlap")
-        )
+        self.spatial = encoder.spatial_model(self.rois, self.sigma_mm, self.mask)
         self.network = encoder.backbone(settings.get("backbone"), settings.get("weights"))
 
     def stream(
@@ -413,6 +436,7 @@ class _Run:
         on_failure: Callable[[Failure], None] | None,
         on_batch: Callable[[FeatureBatch], None] | None,
     ) -> Iterator[Prediction]:
+        """Predict frames in parts of bounded size; see `Encoder.stream`."""
         for batch in stream_features(frames, self.network, BLOCK):
             for failure in batch.failures:
                 if on_failure is None:
