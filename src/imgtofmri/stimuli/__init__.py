@@ -1,7 +1,7 @@
 """Images and movies into RGB frames with names and onsets; what counts as an input.
 
-Find (`find_sources`), then read in order and ahead of time (`read_images`). A bad input never ends
-a run: it is a `Failure`, with one line that names it.
+Find (`find_sources`), then read in order and ahead of time (`read_images`, `read_movie`). A bad
+image never ends a run: it is a `Failure`, with one line that names it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from imgtofmri.stimuli.discovery import (
 )
 from imgtofmri.stimuli.images import ImageInput, read_images
 from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Pixels, Source
+from imgtofmri.stimuli.movies import MovieInfo, StimulusWarning, probe_movie, read_movie
 from imgtofmri.stimuli.pixels import MAX_PIXELS, prepare_image
 
 __all__ = [
@@ -25,11 +26,15 @@ __all__ = [
     "Failure",
     "Frame",
     "ImageInput",
+    "MovieInfo",
     "Pixels",
     "Source",
+    "StimulusWarning",
     "find_sources",
     "prepare_image",
+    "probe_movie",
     "read_images",
+    "read_movie",
     "suffix_kind",
     "unique_names",
 ]
