@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from imgtofmri.events import (
     average_around_boundaries,
+    bootstrap_counts,
     bootstrap_p,
     boundary_windows,
-    draw_boundaries,
 )
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 
@@ -54,7 +54,7 @@ def test_average_around_boundaries_samples_equal_loop(rng: np.random.Generator) 
     average = average_around_boundaries(
         brains.mean(axis=1), BOUNDARIES, brains=brains, window=WINDOW, n_resamples=3, seed=5
     )
-    counts = draw_boundaries(5, 12, seed=5)
+    counts = bootstrap_counts(5, 12, seed=5)
     assert average.samples.shape == (2, 12, 10)
     for course in range(2):
         for sample in range(12):
@@ -128,9 +128,9 @@ def test_boundary_windows_without_exclusion_uses_all_inside() -> None:
     assert valid.sum(axis=1).tolist() == [6, 7]
 
 
-def test_draw_boundaries_counts_are_a_bootstrap() -> None:
+def test_bootstrap_counts_counts_are_a_bootstrap() -> None:
     """Each sample draws as many as there are, and all are drawn about as often."""
-    counts = draw_boundaries(13, 4000, seed=3)
+    counts = bootstrap_counts(13, 4000, seed=3)
     assert (counts.sum(axis=1) == 13).all()
     np.testing.assert_allclose(counts.mean(axis=0), 1.0, atol=0.08)
     np.testing.assert_allclose(counts.var(axis=0), 12 / 13, atol=0.1)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from imgtofmri.events.averages import (
     BoundaryAverage,
     average_around_boundaries,
+    bootstrap_counts,
     bootstrap_p,
     boundary_windows,
-    draw_boundaries,
 )
 from imgtofmri.events.choice import EventChoice, choose_n_events
 from imgtofmri.events.gsbs import StateSearch, greedy_states, optimal_states
@@ -30,11 +30,11 @@ __all__ = [
     "StateSearch",
     "annealed_variance",
     "average_around_boundaries",
+    "bootstrap_counts",
     "bootstrap_p",
     "boundary_windows",
     "check_boundaries",
     "choose_n_events",
-    "draw_boundaries",
     "event_labels",
     "find_events",
     "fit_events",

@@ -10,6 +10,7 @@ so all averages are two matrix products, one of the windows and one of which vol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +22,9 @@ from imgtofmri.exceptions import DataError, OptionError, ShapeError
 __all__ = [
     "BoundaryAverage",
     "average_around_boundaries",
+    "bootstrap_counts",
     "bootstrap_p",
     "boundary_windows",
-    "draw_boundaries",
 ]
 
 Array = NDArray[np.float64]
@@ -122,32 +123,34 @@ def boundary_windows(
     return lags, np.where(valid, volumes, 0), valid
 
 
-def draw_boundaries(n_boundaries: int, n_samples: int, *, seed: int = 0) -> NDArray[np.intp]:
-    """Draw bootstrap samples of boundaries.
+def bootstrap_counts(
+    n_items: int, n_samples: int, *, seed: int | Sequence[int] = 0
+) -> NDArray[np.intp]:
+    """Draw bootstrap samples: as many items as there are, with replacement.
 
     Parameters
     ----------
-    n_boundaries : int
-        Boundaries to draw from, and to draw each time.
+    n_items : int
+        Items (boundaries, subjects) to draw from, and to draw each time.
     n_samples : int
         Samples.
-    seed : int
+    seed : int or sequence of int
         Of the random draws.
 
     Returns
     -------
-    counts : array of int, shape (n_samples, n_boundaries)
-        How often each boundary was drawn; rows sum to ``n_boundaries``.
+    counts : array of int, shape (n_samples, n_items)
+        How often each item was drawn; rows sum to ``n_items``.
 
     Examples
     --------
-    >>> draw_boundaries(4, 2).sum(axis=1).tolist()
+    >>> bootstrap_counts(4, 2).sum(axis=1).tolist()
     [4, 4]
     """
-    drawn = np.random.default_rng(seed).integers(n_boundaries, size=(n_samples, n_boundaries))
-    drawn += n_boundaries * np.arange(n_samples)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=n_samples * n_boundaries)
-    return counts.reshape(n_samples, n_boundaries)
+    drawn = np.random.default_rng(seed).integers(n_items, size=(n_samples, n_items))
+    drawn += n_items * np.arange(n_samples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=n_samples * n_items)
+    return counts.reshape(n_samples, n_items)
 
 
 def average_around_boundaries(
@@ -159,7 +162,7 @@ def average_around_boundaries(
     exclusion: int = 2,
     n_resamples: int = 10,
     interval: float = 0.95,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> BoundaryAverage:
     """Average courses around event boundaries and bootstrap the averages.
 
@@ -183,7 +186,7 @@ def average_around_boundaries(
         Samples of boundaries for each sample of subjects.
     interval : float, default 0.95
         Part of the samples between ``lower`` and ``upper``.
-    seed : int
+    seed : int or sequence of int
         Of the draws of boundaries.
 
     Returns
@@ -222,7 +225,7 @@ def average_around_boundaries(
         n_timepoints, boundaries, window=window, exclusion=exclusion
     )
     n_brains, n_boundaries = samples_of.shape[-2], len(valid)
-    counts = draw_boundaries(n_boundaries, n_brains * n_resamples, seed=seed)
+    counts = bootstrap_counts(n_boundaries, n_brains * n_resamples, seed=seed)
     weights = counts.reshape(n_brains, n_resamples, n_boundaries).astype(np.float64)
     samples = _weighted_mean(weights, samples_of, volumes, valid)
     samples = samples.reshape(*course.shape[:-1], n_brains * n_resamples, len(lags))
