@@ -19,7 +19,6 @@ from imgtofmri.dynamics.baselines import (
 from imgtofmri.dynamics.comparison import (
     BoundaryEffects,
     RegionDynamics,
-    bootstrap_similarity,
     boundary_effects,
     compare_dynamics,
 )

@@ -1,8 +1,9 @@
 """The similarity over time of bootstrap samples of subjects.
 
-A sample's similarity is that of the mean of its subjects' time courses: a subject drawn twice weighs
-twice. Centring patterns over voxels is linear, so it is done once; the means of many samples are one
-matrix product of weights with time courses, and each sample's similarity is one more product.
+A sample's similarity is that of the mean of its subjects' time courses: a subject drawn twice
+weighs twice. Centring patterns over voxels is linear, so it is done once; the means of many
+samples are one matrix product of weights with time courses, and each sample's similarity is one
+more product.
 """
 
 from __future__ import annotations
