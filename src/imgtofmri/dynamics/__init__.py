@@ -1,6 +1,6 @@
 """A movie's predicted and measured dynamics compared.
 
-- From frames to volumes: `RunSettings`, `movie_models`, `to_volumes`, `filter_measured`
+- From frames to volumes: `ScanSettings`, `movie_models`, `to_volumes`, `filter_measured`
 - Baselines: `luminance`, `motion_energy`, `untrained_backbone`
 - All of it for a movie and its measurement: `analyse_movie`, `find_boundaries`
 - Comparison: `compare_dynamics`, `boundary_effects`, `bootstrap_similarity`
@@ -24,7 +24,7 @@ from imgtofmri.dynamics.comparison import (
 )
 from imgtofmri.dynamics.models import BASELINES, MovieModels, movie_models
 from imgtofmri.dynamics.resampling import bootstrap_similarity
-from imgtofmri.dynamics.scanner import RunSettings, filter_measured, to_volumes
+from imgtofmri.dynamics.scanner import ScanSettings, filter_measured, to_volumes
 from imgtofmri.dynamics.tables import (
     agreement_table,
     boundary_table,
@@ -39,7 +39,7 @@ __all__ = [
     "DynamicsAnalysis",
     "MovieModels",
     "RegionDynamics",
-    "RunSettings",
+    "ScanSettings",
     "agreement_table",
     "analyse_movie",
     "bootstrap_similarity",

@@ -16,7 +16,7 @@ from imgtofmri.dynamics.comparison import (
     compare_dynamics,
 )
 from imgtofmri.dynamics.models import PREDICTED, MovieModels
-from imgtofmri.dynamics.scanner import RunSettings, filter_measured, to_volumes
+from imgtofmri.dynamics.scanner import ScanSettings, filter_measured, to_volumes
 from imgtofmri.events import (
     check_boundaries,
     choose_n_events,
@@ -46,21 +46,21 @@ class DynamicsAnalysis:
         One for each region; empty without boundaries.
     boundaries : array of int, shape (n_boundaries,), or None
         Volumes at which events begin, counted after trimming.
-    settings : RunSettings
+    settings : ScanSettings
         The run.
     """
 
     regions: tuple[RegionDynamics, ...]
     effects: tuple[BoundaryEffects, ...]
     boundaries: NDArray[np.intp] | None
-    settings: RunSettings
+    settings: ScanSettings
 
 
 def analyse_movie(
     models: MovieModels,
     measured: MeasuredMovie,
     *,
-    settings: RunSettings | None = None,
+    settings: ScanSettings | None = None,
     extra: Mapping[str, ArrayLike] | None = None,
     rois: Sequence[str] | None = None,
     boundaries: ArrayLike | str | None = None,
@@ -81,7 +81,7 @@ def analyse_movie(
         From `movie_models`.
     measured : MeasuredMovie
         Subjects who watched the same movie.
-    settings : RunSettings, optional
+    settings : ScanSettings, optional
         The run; default: the measurement's TR and nothing trimmed.
     extra : dict of str to array of shape (n_frames, n_features), optional
         Further models of the same frames.
@@ -112,7 +112,7 @@ def analyse_movie(
     OptionError
         If a region or an option is not valid.
     """
-    run = RunSettings(tr_s=measured.tr_s) if settings is None else settings
+    run = ScanSettings(tr_s=measured.tr_s) if settings is None else settings
     chosen = _regions(models, measured, rois)
     onsets_s = models.onsets_s
     further = _check_extra(extra or {}, models)

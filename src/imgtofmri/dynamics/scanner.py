@@ -20,13 +20,13 @@ from imgtofmri.timeseries import (
     trim,
 )
 
-__all__ = ["RunSettings", "filter_measured", "to_volumes"]
+__all__ = ["ScanSettings", "filter_measured", "to_volumes"]
 
 FloatArray = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class ScanSettings:
     """How a run is sampled and filtered, the same for what is predicted and what was measured.
 
     Attributes
@@ -62,19 +62,19 @@ class RunSettings:
         """Check what no other function checks."""
         if not 0 <= self.movie_start_s < np.inf:
             message = (
-                "RunSettings: movie_start_s must be 0 or more seconds; got "
+                "ScanSettings: movie_start_s must be 0 or more seconds; got "
                 f"{self.movie_start_s}. Cut the volumes before the run if the movie came first."
             )
             raise OptionError(message)
         if self.skip_volumes < 0 or (self.n_volumes is not None and self.n_volumes < 1):
             message = (
-                "RunSettings: skip_volumes must be 0 or more and n_volumes 1 or more; got "
+                "ScanSettings: skip_volumes must be 0 or more and n_volumes 1 or more; got "
                 f"{self.skip_volumes} and {self.n_volumes}. Leave them out to use all volumes."
             )
             raise OptionError(message)
 
 
-def to_volumes(responses: ArrayLike, onsets_s: ArrayLike, settings: RunSettings) -> FloatArray:
+def to_volumes(responses: ArrayLike, onsets_s: ArrayLike, settings: ScanSettings) -> FloatArray:
     """Bring responses to a movie's frames to the volumes of a run.
 
     Convolution with the haemodynamic response, sampling at the volumes, removal of mean and slow
@@ -86,7 +86,7 @@ def to_volumes(responses: ArrayLike, onsets_s: ArrayLike, settings: RunSettings)
         Predicted responses, or any features of the frames.
     onsets_s : array of shape (n_frames,)
         When each frame is shown, evenly spaced, in seconds from the movie's start.
-    settings : RunSettings
+    settings : ScanSettings
         The run. Before the movie starts, the response is taken to be 0.
 
     Returns
@@ -135,14 +135,14 @@ def to_volumes(responses: ArrayLike, onsets_s: ArrayLike, settings: RunSettings)
     return _filter(volumes, settings, "to_volumes", "the movie")
 
 
-def filter_measured(measured: ArrayLike, settings: RunSettings) -> FloatArray:
+def filter_measured(measured: ArrayLike, settings: ScanSettings) -> FloatArray:
     """Remove mean and slow cosines from measured runs, and trim them as the predicted one.
 
     Parameters
     ----------
     measured : array of shape (n_subjects, n_timepoints, n_voxels)
         Time courses; a single subject may leave out the first axis.
-    settings : RunSettings
+    settings : ScanSettings
         The run.
 
     Returns
@@ -177,7 +177,7 @@ def filter_measured(measured: ArrayLike, settings: RunSettings) -> FloatArray:
     return stacked
 
 
-def _filter(volumes: FloatArray, settings: RunSettings, where: str, what: str) -> FloatArray:
+def _filter(volumes: FloatArray, settings: ScanSettings, where: str, what: str) -> FloatArray:
     """Cut, remove mean and slow cosines, drop the first volumes."""
     if settings.n_volumes is not None:
         if settings.n_volumes > len(volumes):
