@@ -26,8 +26,8 @@ def summary_table(regions: Sequence[RegionDynamics]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns roi, model, agreement (mean over volumes), lower, upper (95 % of the bootstrap over
-        subjects), p (one-sided), n_volumes, n_subjects, n_voxels.
+        Columns roi, model, agreement (mean over volumes), bootstrap_mean, lower, upper (mean and
+        95 % of the bootstrap over subjects), p (one-sided), n_volumes, n_subjects, n_voxels.
     """
     import pandas as pd
 
@@ -40,6 +40,7 @@ def summary_table(regions: Sequence[RegionDynamics]) -> pd.DataFrame:
                     "roi": region.roi,
                     "model": model,
                     "agreement": region.mean_agreement[index],
+                    "bootstrap_mean": region.mean_brains[index].mean(),
                     "lower": low[index],
                     "upper": high[index],
                     "p": region.mean_p[index],
@@ -67,14 +68,15 @@ def agreement_table(
     Returns
     -------
     pandas.DataFrame
-        Columns roi, model, volume, time_s (both after trimming), agreement, lower, upper, boundary
-        (whether an event begins there).
+        Columns roi, model, volume, time_s (both after trimming), agreement, bootstrap_mean, lower,
+        upper, boundary (whether an event begins there).
     """
     import pandas as pd
 
     parts = []
     for region in regions:
         low, high = region.limits()
+        mean = region.bootstrap_mean
         volumes = np.arange(region.n_timepoints)
         begins = np.isin(volumes, [] if boundaries is None else np.asarray(boundaries))
         for index, model in enumerate(region.models):
@@ -86,6 +88,7 @@ def agreement_table(
                         "volume": volumes,
                         "time_s": volumes * tr_s,
                         "agreement": region.agreement[index],
+                        "bootstrap_mean": mean[index],
                         "lower": low[index],
                         "upper": high[index],
                         "boundary": begins,
@@ -107,8 +110,8 @@ def boundary_table(effects: Sequence[BoundaryEffects], tr_s: float) -> pd.DataFr
     Returns
     -------
     pandas.DataFrame
-        Columns roi, model, lag (volumes from the boundary), lag_s, agreement, lower, upper, p
-        (one-sided), n_boundaries (with a valid volume at that lag), n_samples (valid ones).
+        Columns roi, model, lag (volumes from the boundary), lag_s, agreement, bootstrap_mean,
+        lower, upper, p (one-sided), n_boundaries (with a valid volume at that lag), n_samples (valid ones).
     """
     import pandas as pd
 
@@ -124,6 +127,7 @@ def boundary_table(effects: Sequence[BoundaryEffects], tr_s: float) -> pd.DataFr
                         "lag": average.lags,
                         "lag_s": average.lags * tr_s,
                         "agreement": average.mean[index],
+                        "bootstrap_mean": average.bootstrap_mean[index],
                         "lower": average.lower[index],
                         "upper": average.upper[index],
                         "p": average.p[index],

@@ -40,6 +40,8 @@ class BoundaryAverage:
         Volumes from the boundary; negative before it.
     mean : array of shape (..., n_lags)
         The average over boundaries of the course as it is, without resampling.
+    bootstrap_mean : array of shape (..., n_lags)
+        The mean of the bootstrap's samples.
     lower, upper : array of shape (..., n_lags)
         The bootstrap's 2.5th and 97.5th percentiles, or as asked for.
     p : array of shape (..., n_lags)
@@ -52,6 +54,7 @@ class BoundaryAverage:
 
     lags: NDArray[np.intp]
     mean: Array
+    bootstrap_mean: Array
     lower: Array
     upper: Array
     p: Array
@@ -234,7 +237,14 @@ def average_around_boundaries(
     tails = 50 * (1 - interval)
     lower, upper = _percentiles(samples, (tails, 100 - tails))
     return BoundaryAverage(
-        lags, mean, lower, upper, bootstrap_p(samples), samples, valid.sum(axis=0)
+        lags=lags,
+        mean=mean,
+        bootstrap_mean=_mean(samples),
+        lower=lower,
+        upper=upper,
+        p=bootstrap_p(samples),
+        samples=samples,
+        n_windows=valid.sum(axis=0),
     )
 
 
@@ -284,6 +294,13 @@ def _weighted_mean(
     total = weights @ np.where(used, windows, 0.0)
     number = weights @ used
     return np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
+
+
+def _mean(samples: Array) -> Array:
+    """Average samples without the invalid ones; NaN where there is none."""
+    n_valid = np.sum(~np.isnan(samples), axis=-2)
+    total = np.nansum(samples, axis=-2)
+    return np.divide(total, n_valid, out=np.full_like(total, np.nan), where=n_valid > 0)
 
 
 def _percentiles(samples: Array, q: tuple[float, float]) -> tuple[Array, Array]:

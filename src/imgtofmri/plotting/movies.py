@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from imgtofmri.dynamics.comparison import MEASURED, BoundaryEffects, RegionDynamics
 from imgtofmri.plotting.style import (
     DIVERGING,
+    MARK_ROW_POINTS,
     MARKS_LINE,
     colour_of,
     journal_style,
@@ -105,17 +106,20 @@ def plot_agreement(
     Returns
     -------
     matplotlib.figure.Figure
-        Bands and bars are 95 % of the bootstrap over subjects.
+        Lines and points are the mean, bands and bars 95 % of the bootstrap over subjects.
     """
     from matplotlib.figure import Figure
 
     with journal_style():
         figure = Figure(figsize=(WIDTH_IN, 0.75 + 1.05 * len(regions)))
-        grid = figure.subplots(len(regions), 2, squeeze=False, sharex="col", width_ratios=(5.2, 1))
+        grid = figure.subplots(
+            len(regions), 2, squeeze=False, sharex="col", sharey="row", width_ratios=(5.2, 1)
+        )
         for row, region in enumerate(regions):
             course, means = grid[row]
             _draw_course(course, region, tr_s, boundaries)
             _draw_means(means, region)
+            _finish_row([course, means], 1, height_points=55.0)
             course.set_title(_title(region))
             course.set_ylabel("Agreement (r)")
         grid[-1, 0].set_xlabel("Time (s)")
@@ -138,7 +142,7 @@ def plot_boundary_averages(effects: Sequence[BoundaryEffects], tr_s: float) -> F
     Returns
     -------
     matplotlib.figure.Figure
-        Bands are 95 % of the bootstrap over subjects and boundaries; marks are its one-sided p.
+        Lines are the mean, bands 95 % of the bootstrap over subjects and boundaries; marks are its one-sided p.
     """
     from matplotlib.figure import Figure
 
@@ -147,12 +151,12 @@ def plot_boundary_averages(effects: Sequence[BoundaryEffects], tr_s: float) -> F
     n_rows = 2 if differences else 1
     with journal_style():
         width = max(3.4, min(1.5 + 1.75 * len(effects), 11.5))
-        figure = Figure(figsize=(width, 0.85 + 1.85 * n_rows))
+        figure = Figure(figsize=(width, 0.85 + (1.75 + 0.12 * len(models)) * n_rows))
         grid = figure.subplots(n_rows, len(effects), squeeze=False, sharex=True, sharey="row")
         for column, effect in enumerate(effects):
             _draw_average(grid[0, column], effect, models, 0, tr_s)
             n_boundaries = len(effect.boundaries)
-            grid[0, column].set_title(f"{effect.roi} ({n_boundaries} boundaries)")
+            grid[0, column].set_title(f"{_region_name(effect.roi)} ({n_boundaries} boundaries)")
             if differences:
                 _draw_average(grid[1, column], effect, differences, 1, tr_s)
             grid[-1, column].set_xlabel("Time from boundary (s)")
@@ -160,7 +164,7 @@ def plot_boundary_averages(effects: Sequence[BoundaryEffects], tr_s: float) -> F
         if differences:
             grid[1, 0].set_ylabel(f"{models[0].capitalize()} minus baseline (Δr)")
         for row, names in zip(grid, (models, differences), strict=False):
-            _headroom(row[0], len(names))
+            _finish_row(list(row), len(names), height_points=115.0)
         _legend(figure, models, False)
         figure.supxlabel(MARKS_LINE, fontsize=6, color="0.35", x=0.99, ha="right")
         label_panels(list(grid[:, 0]))
@@ -173,7 +177,7 @@ def _draw_course(
     """Draw the course of each model's agreement, the first one's on top."""
     time_s = np.arange(region.n_timepoints) * tr_s
     low, high = region.limits()
-    panel.axhline(0, color="0.6", linewidth=0.5, zorder=0)
+    mean = region.bootstrap_mean
     if boundaries is not None:
         for start in np.asarray(boundaries):
             panel.axvline(start * tr_s, color="0.45", linewidth=0.6, dashes=(3, 2), zorder=0)
@@ -182,22 +186,20 @@ def _draw_course(
         colour = colour_of(index)
         shade = 0.28 if first else 0.12
         panel.fill_between(time_s, low[index], high[index], color=colour, alpha=shade, linewidth=0)
-        panel.plot(time_s, region.agreement[index], color=colour, linewidth=1.1 if first else 0.7)
+        panel.plot(time_s, mean[index], color=colour, linewidth=1.1 if first else 0.7)
     panel.set_xlim(0, time_s[-1])
 
 
 def _draw_means(panel: Axes, region: RegionDynamics) -> None:
     """Draw the mean of each model's agreement over the movie, with its limits and mark."""
     low, high = region.mean_limits()
-    panel.axhline(0, color="0.6", linewidth=0.5, zorder=0)
     places = np.arange(len(region.models))
-    for index, mean in enumerate(region.mean_agreement):
+    for index, mean in enumerate(region.mean_brains.mean(axis=1)):
         colour = colour_of(index)
         panel.plot([index, index], [low[index], high[index]], color=colour, linewidth=1.1)
         panel.plot(index, mean, "o", color=colour, markersize=3.5)
     panel.set_xlim(-0.7, len(region.models) - 0.3)
     panel.set_xticks(places, [])
-    panel.margins(y=0.3)
     mark_significance(panel, list(places), list(region.mean_p))
 
 
@@ -207,7 +209,6 @@ def _draw_average(
     """Draw averages around boundaries with bands and, above them, a row of marks for each."""
     average = effect.average
     lags_s = average.lags * tr_s
-    panel.axhline(0, color="0.6", linewidth=0.5, zorder=0)
     panel.axvline(0, color="0.45", linewidth=0.6, dashes=(3, 2), zorder=0)
     for row, name in enumerate(names):
         index = effect.names.index(name)
@@ -220,16 +221,22 @@ def _draw_average(
             alpha=0.2,
             linewidth=0,
         )
-        panel.plot(lags_s, average.mean[index], color=colour, marker="o", markersize=1.8)
+        panel.plot(lags_s, average.bootstrap_mean[index], color=colour, marker="o", markersize=1.8)
         mark_significance(panel, list(lags_s), list(average.p[index]), row=row, colour=colour)
     panel.set_xlim(lags_s[0] - 0.5 * tr_s, lags_s[-1] + 0.5 * tr_s)
 
 
-def _headroom(panel: Axes, n_rows: int) -> None:
-    """Make room for rows of marks above what is drawn; panels of a row share the axis."""
-    bottom, top = panel.get_ylim()
-    height_points = 110.0
-    panel.set_ylim(bottom, top + (top - bottom) * 6.5 * n_rows / height_points)
+def _finish_row(panels: Sequence[Axes], n_marks: int, height_points: float) -> None:
+    """Make room for rows of marks in panels that share an axis, and draw zero where it is seen."""
+    from matplotlib.ticker import MaxNLocator
+
+    bottom, top = panels[0].get_ylim()
+    share = min(MARK_ROW_POINTS * n_marks / height_points, 0.6)
+    ticks = MaxNLocator(nbins=4, steps=[1, 2, 5, 10]).tick_values(bottom, top)
+    for panel in panels:
+        panel.axhline(0, color="0.6", linewidth=0.5, zorder=0)
+    panels[0].set_ylim(bottom, top + (top - bottom) * share / (1 - share))
+    panels[0].set_yticks([tick for tick in ticks if bottom <= tick <= min(top, 1.0)])
 
 
 def _legend(figure: Figure, models: Sequence[str], boundaries: bool) -> None:
@@ -259,13 +266,18 @@ def _frame_events(panel: Axes, starts_s: NDArray[np.float64], end_s: float) -> N
 
 
 def _limit(matrix: NDArray[np.float64]) -> float:
-    """Return a colour limit that the diagonal and a few extremes do not set."""
-    rows, columns = np.triu_indices(len(matrix), k=1)
+    """Return a colour limit that neighbours in time and a few extremes do not set."""
+    rows, columns = np.triu_indices(len(matrix), k=max(1, min(5, len(matrix) // 3)))
     limit = float(np.percentile(np.abs(matrix[rows, columns]), 99))
     return limit if limit > 0 else 1.0
 
 
 def _title(region: RegionDynamics) -> str:
     """Name a region and say how much was measured in it."""
-    name = "All ROIs" if region.roi == "all" else region.roi
+    name = _region_name(region.roi)
     return f"{name} ({region.n_subjects} subjects, {region.n_voxels} voxels)"
+
+
+def _region_name(roi: str) -> str:
+    """Write a region's name for a title."""
+    return "All ROIs" if roi == "all" else roi

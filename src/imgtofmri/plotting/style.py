@@ -39,6 +39,9 @@ FORMATS = ("png", "svg")
 MARKS = ((1e-4, "****"), (1e-3, "***"), (1e-2, "**"), (0.05, "*"), (0.10, "†"))
 """Below which p each mark is due."""
 
+MARK_ROW_POINTS = 11.0
+"""Height of a row of marks: four stars, one on the other."""
+
 MARKS_LINE = "† p < .10, * p < .05, ** p < .01, *** p < .001, **** p < .0001"
 """What the marks mean, for captions."""
 
@@ -104,7 +107,7 @@ def significance_mark(p: float) -> str:
 def mark_significance(
     axes: Axes, x: Sequence[float], p: Sequence[float], *, row: int = 0, colour: str = "black"
 ) -> None:
-    """Write marks above a panel's content, turned upright, in rows below the upper edge.
+    """Write marks below a panel's upper edge, star under star, so that neighbours stay apart.
 
     Parameters
     ----------
@@ -115,7 +118,7 @@ def mark_significance(
     p : sequence of float
         Their p values.
     row : int
-        Which row, from the top.
+        Which row, from the top, each `MARK_ROW_POINTS` high.
     colour : str
         Of the marks.
     """
@@ -123,14 +126,15 @@ def mark_significance(
         mark = significance_mark(float(value))
         if mark:
             axes.annotate(
-                mark,
+                "\n".join(mark),
                 (place, 1.0),
                 xycoords=("data", "axes fraction"),
-                xytext=(0, -1 - 6 * row),
+                xytext=(0, -MARK_ROW_POINTS * (row + 1)),
                 textcoords="offset points",
                 ha="center",
-                va="top",
-                fontsize=5,
+                va="bottom",
+                linespacing=0.42,
+                fontsize=6,
                 color=colour,
             )
 
