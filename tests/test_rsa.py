@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -196,6 +197,19 @@ def test_permute_conditions_equals_loop(method: str, rng: np.random.Generator) -
         np.testing.assert_allclose(row, expected, atol=1e-12)
     observed = rsa.compare_rdms(models, subjects, method).mean(axis=1)
     np.testing.assert_allclose(null[0], observed, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", rsa.COMPARISONS)
+def test_chance_similarity_is_the_mean_over_all_relabellings(
+    method: str, rng: np.random.Generator
+) -> None:
+    """Averaging over every one of the 120 orders of 5 conditions gives the closed form."""
+    models, subject = rng.random((2, 10)), rng.random((1, 10))
+    models[1] = np.round(models[1])
+    orders = list(itertools.permutations(range(5)))
+    null = rsa.permute_conditions(models, subject, orders, method)
+    chance = rsa.chance_similarity(models, subject, method)
+    np.testing.assert_allclose(null.mean(axis=0), chance[:, 0], atol=1e-12)
 
 
 @pytest.mark.parametrize("method", ["spearman", "kendall"])

@@ -304,12 +304,10 @@ def _roi_places(maps: ResponseMaps) -> list[tuple[str, str, NDArray[np.bool_]]]:
     rois = list(dict.fromkeys(roi for roi, _ in maps.roi_masks))
     places = []
     for roi in rois:
-        both = np.zeros(maps.group.shape[1], dtype=bool)
-        for hemi in ("L", "R"):
-            voxels = maps.roi_masks.get((roi, hemi))
-            if voxels is not None:
-                both |= voxels
-                places.append((roi, hemi, np.asarray(voxels, dtype=bool)))
+        sides = {side: voxels for (name, side), voxels in maps.roi_masks.items() if name == roi}
+        # "B" is an ROI whose hemispheres are not told apart: it is in "both" only.
+        places += [(roi, side, voxels) for side, voxels in sides.items() if side != "B"]
+        both = np.any(list(sides.values()), axis=0)
         places.append((roi, "both", both))
     places = [place for place in places if place[2].any()]
     if not places:

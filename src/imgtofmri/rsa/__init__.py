@@ -17,6 +17,7 @@ from imgtofmri.rsa.compare import COMPARISONS, compare_rdms
 from imgtofmri.rsa.inference import (
     NoiseCeiling,
     bootstrap_subjects,
+    chance_similarity,
     noise_ceiling,
     permute_conditions,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "bootstrap_subjects",
     "calculate_crossnobis",
     "calculate_rdm",
+    "chance_similarity",
     "compare_rdms",
     "embed_rdm",
     "kendall_tau_a",

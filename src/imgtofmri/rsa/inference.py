@@ -105,6 +105,42 @@ def noise_ceiling(subjects: ArrayLike, method: str = "spearman") -> NoiseCeiling
     return NoiseCeiling(lower, upper)
 
 
+def chance_similarity(
+    models: ArrayLike, subjects: ArrayLike, method: str = "spearman"
+) -> NDArray[np.float64]:
+    """Give the mean similarity over all relabellings of a model's conditions, exactly.
+
+    It is 0 for correlations. The cosine of two matrices of positive entries is well above 0
+    whatever their conditions, and this is how far.
+
+    Parameters
+    ----------
+    models : array of shape (n_models, n_pairs)
+    subjects : array of shape (n_subjects, n_pairs)
+    method : {"spearman", "kendall", "pearson", "cosine"}
+
+    Returns
+    -------
+    chance : array of shape (n_models, n_subjects), float64
+
+    Raises
+    ------
+    OptionError, ShapeError, DataError
+        As `compare_rdms`.
+
+    Examples
+    --------
+    >>> chance_similarity([1.0, 1.0, 2.0], [1.0, 1.0, 1.0], "cosine").round(3)
+    array([[0.943]])
+    """
+    x, y = checked_pair("chance_similarity", models, subjects, method)
+    if method != "cosine":
+        return np.zeros((len(x), len(y)))
+    # Over all relabellings each entry visits all places alike, so a vector averages to its mean.
+    means = [unit_vectors(values, method).mean(axis=1) for values in (x, y)]
+    return np.asarray(np.outer(means[0], means[1]) * x.shape[1])
+
+
 def permute_conditions(
     models: ArrayLike, subjects: ArrayLike, permutations: ArrayLike, method: str = "spearman"
 ) -> NDArray[np.float64]:

@@ -1,0 +1,279 @@
+"""Dissimilarity matrices from files: NumPy, MATLAB and rsatoolbox's HDF5."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgtofmri.exceptions import DataError, MissingDependencyError, OptionError
+from imgtofmri.rsa import RDMs, to_vector
+from imgtofmri.rsa.rdm import n_conditions_of
+
+#: Suffixes that `load_rdms` reads.
+SUFFIXES = (".npy", ".npz", ".mat", ".h5", ".hdf5")
+
+_MATRIX_KEYS = ("dissimilarities", "rdms", "RDMs", "rdm", "RDM")
+_CONDITION_KEYS = ("conditions", "stimuli", "images", "condition", "stimulus", "image", "name")
+_NAME_KEYS = ("names", "subjects", "participants", "subject", "participant", "name", "session")
+
+
+def load_rdms(
+    path: str | Path,
+    conditions: Sequence[str] | None = None,
+    key: str | None = None,
+    pattern_descriptor: str | None = None,
+) -> RDMs:
+    """Read a stack of measured dissimilarity matrices, one for each subject.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.npy``: one array. ``.npz``: an array (``dissimilarities``, ``rdms`` or the only one) and,
+        if there, ``conditions`` and ``names`` or ``subjects``. ``.mat``: the same, versions 5 and
+        7.3, or the MATLAB toolbox's struct array with fields ``RDM`` and ``name``. ``.h5`` and
+        ``.hdf5``: what rsatoolbox saves. Arrays are full matrices, (n_subjects, n, n),
+        (n, n, n_subjects) or (n, n), or upper triangles, (n_subjects, n_pairs).
+    conditions : sequence of str, optional
+        Names of the rows, where the file has none; they replace the file's otherwise.
+    key : str, optional
+        Which variable of an ``.npz`` or ``.mat`` file holds the matrices.
+    pattern_descriptor : str, optional
+        Which of an rsatoolbox file's pattern descriptors names the conditions. By default the
+        first of conditions, stimuli, images (or singular), name; else ``index``.
+
+    Returns
+    -------
+    RDMs
+        Conditions that nothing names are called ``0``, ``1``, ...; subjects ``rdm-1``, ...
+
+    Raises
+    ------
+    DataError
+        If the file is missing or cannot be read, no variable or several could be the matrices,
+        or they are not dissimilarity matrices.
+    OptionError
+        If the suffix, ``key`` or ``pattern_descriptor`` is unknown.
+    MissingDependencyError
+        If an HDF5 file is to be read and h5py is not installed.
+
+    Notes
+    -----
+    Nothing is unpickled: files of Python objects are refused.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        message = (
+            f"load_rdms: {path.name} must end in {', '.join(SUFFIXES)}; got {path.suffix!r}. Save "
+            "the matrices in one of these formats."
+        )
+        raise OptionError(message)
+    if not path.is_file():
+        message = f"load_rdms: {path} must be a file; there is none. Check its spelling."
+        raise DataError(message)
+    if suffix in (".h5", ".hdf5"):
+        found = _read_rsatoolbox(path, pattern_descriptor)
+    else:
+        found = _gather(path, _read_variables(path), key)
+    matrices, own_conditions, names, measure = found
+    vectors = _as_vectors(path, matrices)
+    n_conditions = n_conditions_of(vectors.shape[1])
+    labels = list(conditions) if conditions is not None else own_conditions
+    if labels is None:
+        labels = [str(number) for number in range(n_conditions)]
+    if len(labels) != n_conditions:
+        message = (
+            f"load_rdms: {path.name} holds matrices of {n_conditions} conditions; got "
+            f"{len(labels)} names for them. Give one for each row."
+        )
+        raise DataError(message)
+    if names is None or len(names) != len(vectors) or len(set(names)) != len(names):
+        names = [f"rdm-{number}" for number in range(1, len(vectors) + 1)]
+    return RDMs(vectors, tuple(labels), tuple(names), measure)
+
+
+_Found = tuple[NDArray[Any], list[str] | None, list[str] | None, str]
+
+
+def _read_variables(path: Path) -> dict[str, Any]:
+    """Return the variables of a NumPy or MATLAB file."""
+    try:
+        if path.suffix.lower() == ".npy":
+            return {"rdms": np.load(path, allow_pickle=False)}
+        if path.suffix.lower() == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        return _read_matlab(path)
+    except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        message = (
+            f"load_rdms: {path.name} must be a whole {path.suffix} file of plain arrays; it cannot "
+            f"be read ({error}). Save it again, without Python objects."
+        )
+        raise DataError(message) from error
+
+
+def _read_matlab(path: Path) -> dict[str, Any]:
+    """Return the variables of a .mat file; version 7.3 is HDF5 with the axes turned round."""
+    from scipy.io import loadmat
+
+    with path.open("rb") as file:
+        is_hdf5 = b"MATLAB 7.3" in file.read(128)
+    if not is_hdf5:
+        variables = loadmat(path, squeeze_me=False, struct_as_record=True)
+        return {name: value for name, value in variables.items() if not name.startswith("__")}
+    with _h5py().File(path, "r") as file:
+        return {
+            name: np.asarray(item[()]).T
+            for name, item in file.items()
+            if hasattr(item, "dtype") and item.dtype.kind in "fiu"
+        }
+
+
+def _gather(path: Path, variables: dict[str, Any], key: str | None) -> _Found:
+    """Find the matrices, the conditions' names and the subjects' among a file's variables."""
+    numeric = [name for name, value in variables.items() if _could_be_rdms(value)]
+    if key is not None and key not in variables:
+        message = (
+            f"load_rdms: key must be a variable of {path.name} ({', '.join(variables)}); got "
+            f"{key!r}. Name one of these."
+        )
+        raise OptionError(message)
+    known = [name for name in _MATRIX_KEYS if name in numeric]
+    candidates = [key] if key is not None else (known[:1] or numeric)
+    if len(candidates) != 1:
+        message = (
+            f"load_rdms: {path.name} must hold one array of matrices; got "
+            f"{', '.join(candidates) or 'none'} among {', '.join(variables) or 'no variables'}. "
+            "Say which with key."
+        )
+        raise DataError(message)
+    matrices = variables[candidates[0]]
+    names = _strings(variables, [name for name in _NAME_KEYS if name != candidates[0]])
+    if getattr(matrices, "dtype", None) is not None and matrices.dtype.names:
+        cells = matrices.ravel()
+        names = (
+            [str(np.squeeze(cell["name"])) for cell in cells]
+            if ("name" in matrices.dtype.names)
+            else names
+        )
+        squares = [np.atleast_2d(np.asarray(cell["RDM"], dtype=np.float64)) for cell in cells]
+        if len({square.shape for square in squares}) != 1:
+            message = (
+                f"load_rdms: {path.name} must hold matrices of one size; got "
+                f"{sorted({square.shape for square in squares})}. Keep those of one size."
+            )
+            raise DataError(message)
+        matrices = np.stack([np.squeeze(square) for square in squares])
+    return np.asarray(matrices), _strings(variables, _CONDITION_KEYS), names, "unknown"
+
+
+def _read_rsatoolbox(path: Path, descriptor: str | None) -> _Found:
+    """Read the layout of ``rsatoolbox.rdm.RDMs.save(..., file_type='hdf5')``."""
+    h5py = _h5py()
+    try:
+        with h5py.File(path, "r") as file:
+            if "dissimilarities" not in file:
+                message = (
+                    f"load_rdms: {path.name} must be a file of rsatoolbox, with a data set "
+                    f"'dissimilarities'; got {', '.join(file) or 'nothing'}. Save it with "
+                    "RDMs.save(..., file_type='hdf5')."
+                )
+                raise DataError(message)
+            matrices = np.asarray(file["dissimilarities"][()], dtype=np.float64)
+            patterns = _descriptors(file, "pattern_descriptors")
+            subjects = _descriptors(file, "rdm_descriptors")
+            measure = str(file.attrs.get("dissimilarity_measure", "unknown"))
+    except OSError as error:
+        message = (
+            f"load_rdms: {path.name} must be a whole HDF5 file; it cannot be read ({error}). Save "
+            "it again."
+        )
+        raise DataError(message) from error
+    if descriptor is not None and descriptor not in patterns:
+        message = (
+            f"load_rdms: pattern_descriptor must be one of {', '.join(patterns) or 'none'} in "
+            f"{path.name}; got {descriptor!r}. Name one of these."
+        )
+        raise OptionError(message)
+    wanted = (descriptor,) if descriptor is not None else _CONDITION_KEYS
+    return matrices, _strings(patterns, wanted), _strings(subjects, _NAME_KEYS), measure
+
+
+def _descriptors(file: Any, group: str) -> dict[str, Any]:
+    """Return the arrays and texts of one group of an rsatoolbox file."""
+    if group not in file:
+        return {}
+    found = {name: np.asarray(item[()]) for name, item in file[group].items() if item.shape}
+    return found | {name: np.asarray(value) for name, value in file[group].attrs.items()}
+
+
+def _could_be_rdms(value: Any) -> bool:
+    """Tell whether a variable may hold dissimilarities."""
+    array = np.asarray(value)
+    if array.dtype.names:
+        return "RDM" in array.dtype.names
+    return array.dtype.kind in "fiu" and array.ndim in (1, 2, 3) and array.size >= 3
+
+
+def _strings(variables: dict[str, Any], keys: Sequence[str]) -> list[str] | None:
+    """Return the first of some variables that is a list of texts (or of whole numbers)."""
+    for key in keys:
+        array = np.asarray(variables.get(key, np.empty(0)))
+        if array.dtype == object:
+            # A MATLAB cell array of texts.
+            array = np.array([str(np.squeeze(item)) for item in array.ravel()])
+        if array.size and array.dtype.kind in "USiu" and max(array.shape, default=0) == array.size:
+            flat = array.ravel().tolist()
+            return [
+                item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item).rstrip()
+                for item in flat
+            ]
+    return None
+
+
+def _as_vectors(path: Path, matrices: NDArray[Any]) -> NDArray[np.float64]:
+    """Bring any of the known shapes to upper triangles, shape (n_subjects, n_pairs)."""
+    values = np.asarray(matrices, dtype=np.float64)
+    last_two = values.ndim >= 2 and values.shape[-1] == values.shape[-2]
+    first_two = values.ndim == 3 and values.shape[0] == values.shape[1]
+    if first_two and (not last_two or not _is_symmetric(values)):
+        values, last_two = np.moveaxis(values, 2, 0), True
+    square = last_two and (values.ndim == 3 or _is_symmetric(values))
+    if square:
+        stack = values if values.ndim == 3 else values[None]
+        try:
+            return to_vector(stack)
+        except DataError as error:
+            message = f"load_rdms: {path.name} does not hold dissimilarity matrices. {error}"
+            raise DataError(message) from error
+    if values.ndim in (1, 2) and n_conditions_of(values.shape[-1]) >= 3:
+        return np.atleast_2d(values)
+    message = (
+        f"load_rdms: {path.name} must hold (n_subjects, n, n), (n, n, n_subjects), (n, n) or upper "
+        f"triangles (n_subjects, n * (n - 1) / 2); got shape {values.shape}. Save it as one of "
+        "these."
+    )
+    raise DataError(message)
+
+
+def _is_symmetric(values: NDArray[np.float64]) -> bool:
+    """Tell whether matrices on the last two axes equal their mirror images."""
+    return bool(np.allclose(values, np.swapaxes(values, -1, -2), rtol=1e-6, equal_nan=True))
+
+
+def _h5py() -> Any:
+    """Return h5py, or say how to get it."""
+    try:
+        import h5py
+    except ImportError as error:
+        message = (
+            "load_rdms: HDF5 files need the package h5py, which is not installed. Install it with "
+            "pip install 'imgtofmri[train]', or save the matrices as .npz."
+        )
+        raise MissingDependencyError(message) from error
+    return h5py

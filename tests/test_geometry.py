@@ -1,0 +1,175 @@
+"""Predicted and measured geometry compared."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import false_discovery_control, kstest, spearmanr
+
+from imgtofmri.exceptions import DataError, OptionError
+from imgtofmri.geometry import compare_geometry, match_conditions, model_rdms
+from imgtofmri.rsa import COMPARISONS, RDMs, calculate_rdm
+
+CONDITIONS = tuple(f"image{number:02d}.jpg" for number in range(12))
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Predicted responses, made in the test."""
+
+    group: Any
+    names: tuple[str, ...]
+    roi_masks: Any
+
+
+def make_measured(rng: np.random.Generator, patterns: Any, n_subjects: int = 6) -> RDMs:
+    """Return noisy matrices of subjects who carry some patterns."""
+    noisy = patterns + rng.normal(size=(n_subjects, *patterns.shape))
+    names = tuple(f"sub-{number:02d}" for number in range(n_subjects))
+    return RDMs(calculate_rdm(noisy), CONDITIONS, names, "correlation")
+
+
+def make_models(rng: np.random.Generator, patterns: Any) -> RDMs:
+    """Return the true model and one that has nothing to do with the patterns."""
+    vectors = np.stack([calculate_rdm(patterns), calculate_rdm(rng.normal(size=patterns.shape))])
+    return RDMs(vectors, CONDITIONS, ("true", "other"), "correlation")
+
+
+def test_model_rdms_equal_direct_computation(rng: np.random.Generator) -> None:
+    """An ROI's matrix is that of its voxels of both hemispheres."""
+    index = np.arange(20)
+    masks = {("PPA", "L"): index < 5, ("PPA", "R"): index > 15, ("LOC", "L"): index == 7}
+    maps = Maps(rng.normal(size=(12, 20)), CONDITIONS, masks)
+    rdms = model_rdms(maps, ["PPA"])
+    voxels = (index < 5) | (index > 15)
+    np.testing.assert_allclose(rdms.dissimilarities[0], calculate_rdm(maps.group[:, voxels]))
+    assert (rdms.names, rdms.conditions) == (("PPA",), CONDITIONS)
+    assert model_rdms(maps, method="euclidean").names == ("PPA", "LOC")
+
+
+def test_model_rdms_unknown_roi_is_named(rng: np.random.Generator) -> None:
+    """An unknown ROI is refused with those there are."""
+    maps = Maps(rng.normal(size=(12, 4)), CONDITIONS, {("PPA", "L"): np.ones(4, bool)})
+    with pytest.raises(OptionError, match="Did you mean PPA"):
+        model_rdms(maps, ["PPPA"])
+
+
+@pytest.mark.parametrize("method", COMPARISONS)
+def test_compare_geometry_true_model_wins(method: str, rng: np.random.Generator) -> None:
+    """The model that subjects carry is found, beats the other and lies below the upper bound."""
+    patterns = rng.normal(size=(12, 30))
+    result = compare_geometry(
+        make_models(rng, patterns), make_measured(rng, patterns), method, n_permutations=199
+    )
+    true, other = result.table.set_index("model").loc[["true", "other"]].to_dict("records")
+    assert true["p"] == true["p_max"] == 1 / 200
+    assert true["p_subjects"] < 0.05 < other["p"]
+    assert true["ci_low"] <= true["mean"] <= true["ci_high"]
+    assert true["mean"] <= true["ceiling_upper"]
+    assert other["p_ceiling"] < 0.05
+    assert other["p_ceiling"] <= true["p_ceiling"]
+    assert result.pairs["p"].item() < 0.05
+
+
+def test_compare_geometry_table_equals_scipy(rng: np.random.Generator) -> None:
+    """Means, standard errors and adjusted p are those of scipy on the same numbers."""
+    patterns = rng.normal(size=(12, 30))
+    models, measured = make_models(rng, patterns), make_measured(rng, patterns)
+    result = compare_geometry(models, measured, n_permutations=99)
+    expected = [
+        [spearmanr(m, s).statistic for s in measured.dissimilarities]
+        for m in models.dissimilarities
+    ]
+    np.testing.assert_allclose(result.similarity, expected)
+    np.testing.assert_allclose(result.table["mean"], np.mean(expected, axis=1))
+    sem = np.std(expected, axis=1, ddof=1) / np.sqrt(6)
+    np.testing.assert_allclose(result.table["sem"], sem)
+    np.testing.assert_allclose(result.table["p_fdr"], false_discovery_control(result.table["p"]))
+
+
+def test_compare_geometry_one_subject_leaves_out_what_needs_more(rng: np.random.Generator) -> None:
+    """With one subject conditions can be permuted; subjects cannot, nor has it a ceiling."""
+    patterns = rng.normal(size=(12, 30))
+    result = compare_geometry(
+        make_models(rng, patterns), make_measured(rng, patterns, 1), n_permutations=99
+    )
+    assert result.ceiling is None
+    assert result.table.loc[0, "p"] == 0.01
+    assert (
+        result.table[["ci_low", "p_subjects", "ceiling_lower", "p_ceiling"]].isna().all(axis=None)
+    )
+
+
+def test_compare_geometry_same_seed_same_answer(rng: np.random.Generator) -> None:
+    """The seed fixes every number, and another seed gives another null."""
+    patterns = rng.normal(size=(12, 5))
+    models, measured = make_models(rng, patterns), make_measured(rng, patterns)
+    first, again, other = (
+        compare_geometry(models, measured, n_permutations=50, seed=seed) for seed in (1, 1, 2)
+    )
+    assert first.table.equals(again.table)
+    assert first.pairs.equals(again.pairs)
+    assert not first.table["null_mean"].equals(other.table["null_mean"])
+
+
+def test_compare_geometry_null_p_is_uniform() -> None:
+    """Over 1,000 data sets with nothing shared, the smallest p_max and p_subjects are uniform."""
+    rng = np.random.default_rng(4)
+    p_max, p_subjects = np.empty(1000), np.empty(1000)
+    for data_set in range(1000):
+        models = RDMs(calculate_rdm(rng.normal(size=(2, 12, 8))), CONDITIONS, ("a", "b"))
+        measured = RDMs(calculate_rdm(rng.normal(size=(8, 12, 8))), CONDITIONS, tuple("abcdefgh"))
+        table = compare_geometry(
+            models, measured, n_permutations=99, n_bootstraps=1, seed=data_set
+        ).table
+        p_max[data_set], p_subjects[data_set] = table["p_max"].min(), table["p_subjects"].iloc[0]
+    jitter = rng.random((2, 1000)) / 100
+    assert kstest(p_max - jitter[0], "uniform").pvalue > 0.01
+    assert kstest(p_subjects - jitter[1], "uniform").pvalue > 0.01
+
+
+def test_match_conditions_orders_measured_after_models(rng: np.random.Generator) -> None:
+    """Measured rows are put into the images' order, by name or by stem; extra ones are dropped."""
+    vector = rng.random(6)
+    models = RDMs(vector, ("set/cow.jpg", "set/dog.jpg", "set/pig.jpg", "set/cat.jpg"), ("m",))
+    measured = RDMs(rng.random(10), ("pig", "hen", "cow", "cat", "dog"), ("s",))
+    ours, theirs = match_conditions(models, measured)
+    assert theirs.conditions == ("cow", "dog", "pig", "cat")
+    assert theirs.squares[0, 0, 2] == measured.squares[0, 2, 0]
+    assert ours.conditions == models.conditions
+
+
+def _rdms(*conditions: str) -> RDMs:
+    n_pairs = len(conditions) * (len(conditions) - 1) // 2
+    return RDMs(np.arange(n_pairs, dtype=float), conditions, ("x",))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: match_conditions(_rdms("a", "b", "c"), _rdms("d", "e", "f")), DataError, "got 0"),
+        (
+            lambda: match_conditions(_rdms("a.jpg", "a.png", "b.jpg"), _rdms("a", "b", "c")),
+            DataError,
+            "are both 'a'",
+        ),
+        (
+            lambda: compare_geometry(_rdms("a", "b", "c"), _rdms("a", "c", "b")),
+            DataError,
+            "match_conditions",
+        ),
+        (
+            lambda: compare_geometry(_rdms("a", "b", "c"), _rdms("a", "b", "c"), confidence=95),
+            OptionError,
+            "confidence must lie between 0 and 1",
+        ),
+    ],
+)
+def test_geometry_bad_input_names_the_item(call: Any, error: type[Exception], message: str) -> None:
+    """Each refusal says what was expected and what came."""
+    with pytest.raises(error, match=re.escape(message)):
+        call()
