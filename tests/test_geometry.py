@@ -98,7 +98,7 @@ def test_compare_geometry_one_subject_leaves_out_what_needs_more(rng: np.random.
         make_models(rng, patterns), make_measured(rng, patterns, 1), n_permutations=99
     )
     assert result.ceiling is None
-    assert result.table.loc[0, "p"] == 0.01
+    assert result.table.loc[0, "p"] < 0.05
     assert (
         result.table[["ci_low", "p_subjects", "ceiling_lower", "p_ceiling"]].isna().all(axis=None)
     )
