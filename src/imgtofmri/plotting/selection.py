@@ -1,0 +1,123 @@
+"""Figures of a selection: the chosen pictures, and whether held-out subjects confirm them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgtofmri.plotting.style import colour_of, journal_style
+from imgtofmri.selection import StimulusSelection
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_checks", "plot_contact_sheet"]
+
+WIDTH_IN = 7.2
+
+
+def plot_contact_sheet(
+    selection: StimulusSelection, pictures: Mapping[str, NDArray[np.uint8]], n_columns: int = 10
+) -> Figure:
+    """Draw the chosen pictures, set by set, best first.
+
+    Parameters
+    ----------
+    selection : StimulusSelection
+    pictures : mapping of str to array of shape (height, width, 3), uint8
+        One for each chosen stimulus.
+    n_columns : int
+        Pictures in a row.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    rows_of = {name: -(-len(members) // n_columns) for name, members in selection.sets.items()}
+    side = WIDTH_IN / n_columns
+    title_in = 0.22
+    height = sum(rows * side + title_in for rows in rows_of.values())
+    with journal_style():
+        figure = Figure(figsize=(WIDTH_IN, height))
+        figure.set_layout_engine("none")
+        top = height
+        for number, (name, members) in enumerate(selection.sets.items()):
+            top -= title_in
+            figure.text(
+                0.005, (top + 0.04) / height, name, color=colour_of(number), fontweight="bold"
+            )
+            for place, stimulus in enumerate(members):
+                row, column = divmod(place, n_columns)
+                left, bottom = column * side, top - (row + 1) * side
+                box = (left + 0.02, bottom + 0.02, side - 0.04, side - 0.04)
+                axes = figure.add_axes(
+                    (box[0] / WIDTH_IN, box[1] / height, box[2] / WIDTH_IN, box[3] / height)
+                )
+                axes.imshow(pictures[stimulus], aspect="equal")
+                axes.set_axis_off()
+            top -= rows_of[name] * side
+    return figure
+
+
+def plot_checks(selection: StimulusSelection) -> Figure:
+    """Draw each set's effect where it was chosen and where it was held out.
+
+    Parameters
+    ----------
+    selection : StimulusSelection
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel for each goal: the biased in-sample effect as a diamond, the effect on each
+        held-out subject as circles, filled where p < .05; "half 1" and "half 2" are chosen from
+        one half of the pool and measured against the other.
+    """
+    from matplotlib.figure import Figure
+
+    checks = selection.checks
+    goals = list(dict.fromkeys(checks["set"]))
+    kinds = list(dict.fromkeys(checks["check"]))
+    labels = [
+        kind.replace("other subject, half ", "half\n").replace("-", "\n").replace(" ", "\n")
+        for kind in kinds
+    ]
+    with journal_style():
+        n_columns = min(4, len(goals))
+        n_rows = -(-len(goals) // n_columns)
+        width = min(WIDTH_IN, 2.4 * n_columns)
+        figure = Figure(figsize=(width, 2.1 * n_rows))
+        panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+        for number, (panel, goal) in enumerate(zip(panels, goals, strict=False)):
+            rows = checks[checks["set"] == goal]
+            for place, kind in enumerate(kinds):
+                part = rows[rows["check"] == kind]
+                spread = np.linspace(-0.15, 0.15, len(part)) if len(part) > 1 else np.zeros(1)
+                for shift, effect, p in zip(spread, part["effect"], part["p"], strict=True):
+                    panel.plot(
+                        place + shift,
+                        effect,
+                        "D" if np.isnan(p) else "o",
+                        mec=colour_of(number),
+                        mfc=colour_of(number) if p < 0.05 else "white",
+                        ms=4,
+                        mew=0.8,
+                    )
+            panel.axhline(0.0, color="0.5", lw=0.6, zorder=0)
+            panel.set_title(goal)
+            panel.set_xticks(range(len(kinds)), labels, fontsize=5)
+            panel.tick_params(axis="x", length=0)
+            panel.set_xlim(-0.5, len(kinds) - 0.5)
+            low = float(rows["effect"].min())
+            panel.set_ylim(
+                min(0.0, 1.15 * low), 1.15 * max(float(rows["effect"].max()), 0.0) + 1e-9
+            )
+        for panel in panels[len(goals) :]:
+            panel.set_axis_off()
+        panels[0].set_ylabel("effect (SD of the pool; alike: Δr)")
+    return figure
