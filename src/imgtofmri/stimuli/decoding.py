@@ -104,7 +104,7 @@ def _decoded(container: InputContainer, stream: VideoStream, tally: Tally) -> It
             if packet.pts is not None and packet.time_base:
                 end_s = (packet.pts + (packet.duration or 0)) * packet.time_base
                 tally.reached_s = max(tally.reached_s, end_s)
-            pictures = stream.decode(packet) if packet.stream_index == stream.index else []
+            pictures = stream.decode(packet) if packet.stream is stream else []
         except av.FFmpegError:
             # This packet is damaged and the next one may be whole; or, where the file could not
             # be read on, there is no next one.
@@ -136,7 +136,7 @@ def _origin(container: InputContainer, stream: VideoStream) -> Fraction | None:
 def _check_complete(container: InputContainer, reached_s: Fraction, slack_s: Fraction) -> None:
     if container.duration is None or not container.format.name.startswith(_HEADED_FORMATS):
         return
-    declared_s = Fraction(container.duration + (container.start_time or 0), 1_000_000)
+    declared_s = Fraction(container.duration, 1_000_000)
     if declared_s - reached_s > max(slack_s, Fraction(1), declared_s / 50):
         name = Path(container.name.removeprefix("file:"))
         got = f"'{name}', which ends at {float(reached_s):.1f} s of {float(declared_s):.1f} s"
@@ -193,10 +193,12 @@ def open_movie(path: Path, where: str) -> InputContainer:
         got = f"'{path}', which is empty (0 bytes)"
         raise refuse(where, expected, got, "Copy it again or leave it out.")
     try:
+        path.open("rb").close()
+    except OSError as error:
+        got = f"'{path}', which cannot be read ({error.strerror})"
+        raise refuse(where, expected, got, "Check its permissions and its disk.") from error
+    try:
         container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
-    except PermissionError as error:
-        got = f"'{path}', which cannot be read (Permission denied)"
-        raise refuse(where, expected, got, "Check its permissions.") from error
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         got = f"'{path}', which cannot be opened ({reason})"

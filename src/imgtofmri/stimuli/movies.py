@@ -224,8 +224,8 @@ def _warned(
     yield from run_ahead(_sampled(source, rate_hz, size, center_crop, tally), ahead)
     if tally.broken:
         message = (
-            f"read_movie: {tally.broken} of {tally.good + tally.broken} pictures of "
-            f"'{one_line(source.name)}' could not be decoded; the nearest others stand for them."
+            f"read_movie: at least {tally.broken} of the pictures of '{one_line(source.name)}' could "
+            f"not be decoded, {tally.good} could; the nearest of these stand for the others."
         )
         warnings.warn(message, StimulusWarning, stacklevel=2)
 
