@@ -9,23 +9,22 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from imgtofmri.exceptions import OptionError
 from imgtofmri.stimuli.ahead import run_ahead
 from imgtofmri.stimuli.decoding import (
     Tally,
+    Timed,
     no_pictures,
     open_movie,
     orientation,
     prepare_picture,
+    read_pictures,
     timed_pictures,
     video_stream,
 )
 from imgtofmri.stimuli.items import FRAME_SIZE, Frame, Pixels, Source, one_line
-
-if TYPE_CHECKING:
-    from av.video.frame import VideoFrame
 
 T = TypeVar("T")
 
@@ -224,8 +223,8 @@ def _warned(
     yield from run_ahead(_sampled(source, rate_hz, size, center_crop, tally), ahead)
     if tally.broken:
         message = (
-            f"read_movie: at least {tally.broken} of the pictures of '{one_line(source.name)}' could "
-            f"not be decoded, {tally.good} could; the nearest of these stand for the others."
+            f"read_movie: {tally.broken} of {tally.broken + tally.good} pictures of "
+            f"'{one_line(source.name)}' could not be decoded; the nearest others stand for them."
         )
         warnings.warn(message, StimulusWarning, stacklevel=2)
 
@@ -234,22 +233,18 @@ def _sampled(
     source: Source, rate_hz: float, size: int, center_crop: bool, tally: Tally
 ) -> Generator[Frame, None, None]:
     """Decode, pick and prepare: the work of the thread."""
-    rate = Fraction(rate_hz).limit_denominator(1_000_000)
-    digest = _sha256(source.path)
-    with open_movie(source.path, "read_movie") as container:
-        stream = video_stream(container, source.path, "read_movie")
-        sar = stream.sample_aspect_ratio or Fraction(1)
-        timed = timed_pictures(container, stream, tally)
-        last: VideoFrame | None = None
-        pixels: Pixels | None = None
-        for k, picture in pick_nearest(((t.time_s, t.duration_s, t.picture) for t in timed), rate):
-            if picture is not last or pixels is None:
-                pixels, last = prepare_picture(picture, sar, size, center_crop), picture
-            onset_s = float(k / rate)
-            name = f"{source.name}_t{onset_s:09.3f}s"
-            yield Frame(name, pixels, digest, onset_s, source.path)
-        if last is None:
-            raise no_pictures(source.path, "read_movie")
+    path, rate = source.path, Fraction(rate_hz).limit_denominator(1_000_000)
+    digest = _sha256(path)
+    timed = (
+        (picture.time_s, picture.duration_s, picture) for picture in read_pictures(path, tally)
+    )
+    last: Timed | None = None
+    pixels: Pixels | None = None
+    for k, picture in pick_nearest(timed, rate):
+        if pixels is None or picture is not last:
+            pixels, last = prepare_picture(picture, size, center_crop), picture
+        onset_s = float(k / rate)
+        yield Frame(f"{source.name}_t{onset_s:09.3f}s", pixels, digest, onset_s, path)
 
 
 def _sha256(path: Path) -> str:
