@@ -109,6 +109,15 @@ class RunRecord:
         self._inputs = inputs
         self._started = earlier.get("started", self._started)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the inputs whose results are recorded."""
+        return list(self._inputs)
+
+    def knows(self, name: str) -> bool:
+        """Return whether an earlier run recorded this input."""
+        return name in self._inputs
+
     def is_done(self, name: str, sha256: str | None) -> bool:
         """Return whether an input's results are there and are what was recorded.
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.assets import atomic_path
+from imgtofmri.exceptions import OutputError
 from imgtofmri.prediction import set_template_header
 
 # On a mostly empty volume, level 2 is as small as zlib's default and some forty times faster.
@@ -49,13 +50,25 @@ class VolumeWriter:
         -------
         str
             SHA-256 of the file.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written; what was there stays.
         """
         from isal import isal_zlib
 
         self._buffer[self._places] = values
         data = isal_zlib.compress(self._buffer.data, GZIP_LEVEL, GZIP_WINDOW)
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(data)
+        try:
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(data)
+        except OutputError:
+            raise
+        except OSError as error:
+            reason = error.strerror or error
+            message = f"cannot write {path}: {reason}. Make room or choose another folder."
+            raise OutputError(message) from error
         return hashlib.sha256(data).hexdigest()
 
 
