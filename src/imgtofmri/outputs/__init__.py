@@ -5,6 +5,7 @@ from __future__ import annotations
 from imgtofmri.outputs.images import RunSummary, check_targets, predict_images, run_settings
 from imgtofmri.outputs.layouts import FORMATS, BidsLayout, FormatName, Layout, NiftiLayout
 from imgtofmri.outputs.record import RECORD_NAME, RunRecord
+from imgtofmri.outputs.series import SeriesWriter
 from imgtofmri.outputs.volumes import VolumeWriter
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "NiftiLayout",
     "RunRecord",
     "RunSummary",
+    "SeriesWriter",
     "VolumeWriter",
     "check_targets",
     "predict_images",
