@@ -161,12 +161,7 @@ def read_movie(
     and limited range, as FFmpeg and OpenCV have it. Transfer curves are left as they are (HDR is
     not tone-mapped), interlaced pictures stay as they are, and transparency is over white.
     """
-    if not (math.isfinite(rate_hz) and 0 < rate_hz <= _MAX_RATE_HZ):
-        message = (
-            f"read_movie: rate_hz must be above 0 and at most {_MAX_RATE_HZ:g} frames a second; "
-            f"got {rate_hz}. The published model takes 2."
-        )
-        raise OptionError(message)
+    check_rate(rate_hz)
     for option, value in (("size", size), ("ahead", ahead)):
         if value < 1:
             message = f"read_movie: {option} must be 1 or more; got {value}. Leave it out."
@@ -174,6 +169,22 @@ def read_movie(
     source = path if isinstance(path, Source) else Source(Path(path), Path(path).name, "movie")
     probe_movie(source.path)
     return _warned(source, rate_hz, size, center_crop, ahead)
+
+
+def check_rate(rate_hz: float) -> None:
+    """Refuse a rate at which no frames can be taken.
+
+    Raises
+    ------
+    OptionError
+        If ``rate_hz`` is not above 0 and at most 500.
+    """
+    if not (math.isfinite(rate_hz) and 0 < rate_hz <= _MAX_RATE_HZ):
+        message = (
+            f"read_movie: rate_hz must be above 0 and at most {_MAX_RATE_HZ:g} frames a second; "
+            f"got {rate_hz}. The published model takes 2."
+        )
+        raise OptionError(message)
 
 
 def pick_nearest(
