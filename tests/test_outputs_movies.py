@@ -16,7 +16,7 @@ import pytest
 from imgtofmri.bundle import Bundle
 from imgtofmri.cli import main
 from imgtofmri.encoder import Encoder
-from imgtofmri.exceptions import OutputError
+from imgtofmri.exceptions import OptionError
 from imgtofmri.outputs import (
     BidsLayout,
     NiftiLayout,
@@ -192,9 +192,8 @@ def test_check_targets_movie_never_writes_over_strangers(tmp_path: Path, file: s
     """Any of a movie's files that is there already stops the run before it begins."""
     (tmp_path / file).write_text("mine", encoding="utf-8")
     sources = [Source(Path("a.mp4"), "a.mp4", "movie")]
-    with pytest.raises(OutputError, match=f"{file}: expected no file.*--overwrite"):
-        check_targets(tmp_path, sources, NiftiLayout(), overwrite=False, resume=False)
-    check_targets(tmp_path, sources, NiftiLayout(), overwrite=True, resume=False)
+    with pytest.raises(OptionError, match=f"{file}: expected no file.*--overwrite"):
+        check_targets(tmp_path, sources, NiftiLayout())
 
 
 def test_bids_layout_names_a_movies_files_alike() -> None:

@@ -12,6 +12,7 @@ from imgtofmri.exceptions import OptionError, choice_message
 
 if TYPE_CHECKING:
     from imgtofmri.outputs import Layout
+    from imgtofmri.stimuli import Failure
 
 
 def predict(
@@ -74,6 +75,8 @@ def predict(
     layout = _layout(output_format)
     check_rate(rate_hz)
     sources, unusable = find_sources(inputs)
+    if not sources:
+        return _report([], [], unusable, output)
     images = [source for source in sources if source.kind == "image"]
     movies = [source for source in sources if source.kind == "movie"]
     loaded = load_encoder(encoder, progress=not quiet)
@@ -87,7 +90,8 @@ def predict(
         "weights": weights,
     }
     recorded = run_settings(loaded, settings, subjects, output_format, rate_hz if movies else None)
-    check_targets(output, sources, layout, overwrite, resume)
+    if not overwrite:
+        check_targets(output, sources, layout)
     record = RunRecord.start(output, recorded, resume=resume, overwrite=overwrite)
     for failure in unusable:
         record.fail(failure.name, str(failure.error))
@@ -112,14 +116,22 @@ def predict(
         state = "complete"
     finally:
         record.finish(state)
-    failures = [*unusable, *(failure for summary in summaries for failure in summary.failures)]
-    n_done = sum(len(summary.done) for summary in summaries)
-    n_kept = sum(len(summary.kept) for summary in summaries)
+    done = [name for summary in summaries for name in summary.done]
+    kept = [name for summary in summaries for name in summary.kept]
+    failures = [failure for summary in summaries for failure in summary.failures]
+    return _report(done, kept, [*unusable, *failures], output)
+
+
+def _report(done: list[str], kept: list[str], failures: list[Failure], output: Path) -> int:
+    """Name what failed, count the rest, and return the exit code."""
     for failure in failures:
         typer.echo(f"imgtofmri: {failure.error}", err=True)
-    kept = f", {n_kept} kept from an earlier run" if n_kept else ""
-    failed = f", {len(failures)} failed (named above)" if failures else ""
-    typer.echo(f"{n_done} predicted{kept}{failed}: {output}", err=True)
+    counts = [f"{len(done)} predicted"]
+    if kept:
+        counts.append(f"{len(kept)} kept from an earlier run")
+    if failures:
+        counts.append(f"{len(failures)} failed (named above)")
+    typer.echo(f"{', '.join(counts)}: {output}", err=True)
     return 1 if failures else 0
 
 
