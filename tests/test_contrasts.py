@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from scipy.stats import false_discovery_control, kstest, nct, ttest_ind
 from scipy.stats import t as student_t
 
+from imgtofmri.bundle import Bundle
 from imgtofmri.contrasts import (
     Contrast,
     compute_contrast,
@@ -19,6 +21,7 @@ from imgtofmri.contrasts import (
     permute_welch_t,
     welch_test,
 )
+from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.stats import NullSummary, permutations
 
@@ -273,6 +276,41 @@ def test_to_img_puts_values_where_the_mask_is(rng: np.random.Generator) -> None:
 def test_parse_contrast_reads_weights(text: str, weights: dict[str, float]) -> None:
     """Each way to write a contrast gives its weights; hyphens and blanks stay in names."""
     assert parse_contrast(text) == pytest.approx(weights)
+
+
+#: Photographs of buildings and rooms, and of dogs, by their numbers.
+PLACES = (
+    "0423 0439 0446 0450 0479 0493 0494 0528 0534 0555 "
+    "0576 0619 0655 0660 0663 0691 0699 0755 0823 0849"
+).split()
+DOGS = [f"{number:04d}" for number in range(152, 192, 2)]
+
+
+@pytest.mark.network
+@pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
+def test_compute_contrast_places_against_dogs_is_the_textbook_one(
+    published_bundle: Bundle, test_data: Path
+) -> None:
+    """Scene regions prefer buildings and rooms to dogs, the object region dogs, in every subject.
+
+    As house against face in a localiser (Epstein and Kanwisher 1998, doi:10.1038/33402).
+    """
+    images = [test_data / "photos" / f"object_{number}.jpg" for number in (*PLACES, *DOGS)]
+    maps = Encoder(published_bundle).predict(
+        images,
+        average="mean",
+        weights=test_data / "standin" / "resnet18_standin.safetensors",
+        progress=False,
+    )
+    conditions = ["place"] * len(PLACES) + ["dog"] * len(DOGS)
+    table = compute_contrast(maps, conditions, "place - dog", 499).roi_table
+    rows = table[table["subject"] == "group"].set_index(["roi", "hemi"])
+    for roi in ("PPA", "OPA", "RSC"):
+        for hemi in ("L", "R"):
+            assert rows.loc[(roi, hemi), "t"] > 4
+            assert rows.loc[(roi, hemi), "p_max"] < 0.01
+            assert rows.loc[(roi, hemi), "n_agree"] == 3
+    assert rows.loc[("LOC", "both"), "t"] < -4
 
 
 def _nan_maps() -> Maps:

@@ -6,6 +6,7 @@ same images. How alike they are is set beside what the subjects' own agreement a
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -126,7 +127,7 @@ def model_rdms(
 
 
 def match_conditions(models: RDMs, measured: RDMs) -> tuple[RDMs, RDMs]:
-    """Keep the conditions that both have, in the models' order.
+    """Keep the conditions that both have, in the models' order and under the models' names.
 
     Names are compared whole, and then without folders and suffixes (``set/dog.jpg`` is ``dog``).
 
@@ -149,10 +150,9 @@ def match_conditions(models: RDMs, measured: RDMs) -> tuple[RDMs, RDMs]:
             "after the images."
         )
         raise DataError(message)
-    return (
-        models.select([name for name, _ in pairs]),
-        measured.select([name for _, name in pairs]),
-    )
+    ours_chosen = models.select([name for name, _ in pairs])
+    theirs_chosen = measured.select([name for _, name in pairs])
+    return ours_chosen, dataclasses.replace(theirs_chosen, conditions=ours_chosen.conditions)
 
 
 def compare_geometry(

@@ -1,0 +1,135 @@
+"""What the commands that analyse predictions share: predict a pool, refuse to overwrite, record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from imgtofmri import __version__
+from imgtofmri.exceptions import DataError, OutputError
+
+if TYPE_CHECKING:
+    from imgtofmri.encoder import Encoder
+    from imgtofmri.pipeline import RunSettings
+    from imgtofmri.prediction import Prediction
+    from imgtofmri.stimuli import Failure, Source
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Images that could be predicted, and those that could not.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    sources : tuple of Source
+        The files of ``prediction.names``, in order.
+    sha256 : tuple of (str or None)
+        Their digests.
+    failures : tuple of Failure
+    """
+
+    prediction: Prediction
+    sources: tuple[Source, ...]
+    sha256: tuple[str | None, ...]
+    failures: tuple[Failure, ...]
+
+    def report(self) -> int:
+        """Name what failed on standard error and return the exit code."""
+        for failure in self.failures:
+            typer.echo(f"imgtofmri: {failure.error}", err=True)
+        return 1 if self.failures else 0
+
+
+def predict_pool(
+    encoder: Encoder,
+    sources: Sequence[Source],
+    unusable: Sequence[Failure],
+    settings: RunSettings,
+    progress: bool,
+) -> Pool:
+    """Predict image files, going on past those that cannot be used.
+
+    Raises
+    ------
+    DataError
+        If none can be used.
+    """
+    from imgtofmri.features import FeatureBatch
+    from imgtofmri.prediction import concatenate
+    from imgtofmri.progress import track
+
+    failures = list(unusable)
+    digests: dict[str, str | None] = {}
+
+    def keep(batch: FeatureBatch) -> None:
+        digests.update(zip(batch.names, batch.sha256, strict=True))
+
+    parts = []
+    images = [source for source in sources if source.kind == "image"]
+    with track("Predicting", len(images), "images", enabled=progress) as advance:
+        for part in encoder.stream(images, failures.append, keep, **settings):
+            parts.append(part)
+            advance(len(part))
+    if not parts:
+        named = f": {failures[0].error}" if failures else "."
+        message = f"expected at least one image that can be predicted; got none{named}"
+        raise DataError(message)
+    prediction = concatenate(parts)
+    of_name = {source.name: source for source in images}
+    return Pool(
+        prediction=prediction,
+        sources=tuple(of_name[name] for name in prediction.names),
+        sha256=tuple(digests[name] for name in prediction.names),
+        failures=tuple(failures),
+    )
+
+
+def claim_output(folder: Path, record: str, overwrite: bool) -> None:
+    """Refuse to write where an earlier run has written, before anything is computed.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds that run's record and ``overwrite`` is false, or is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        message = f"{folder}: expected a folder to write to; it is a file. Choose another name."
+        raise OutputError(message)
+    if (folder / record).exists() and not overwrite:
+        message = (
+            f"{folder}: expected a folder without earlier results; it holds {record}. Use "
+            "--overwrite, or another folder."
+        )
+        raise OutputError(message)
+
+
+def write_record(
+    path: Path, pool: Pool, settings: Mapping[str, Any], details: Mapping[str, Any]
+) -> None:
+    """Write the sidecar that says how results were made; last, so that it marks a whole run."""
+    from imgtofmri.assets import atomic_path
+
+    inputs = zip(pool.prediction.names, pool.sources, pool.sha256, strict=True)
+    record = {
+        "imgtofmri": __version__,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "settings": dict(settings),
+        **details,
+        "inputs": [
+            {"name": name, "path": str(source.path), "sha256": digest}
+            for name, source, digest in inputs
+        ],
+        "failed": [
+            {"name": failure.name, "reason": str(failure.error)} for failure in pool.failures
+        ],
+    }
+    with atomic_path(path) as temporary:
+        text = json.dumps(record, indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")

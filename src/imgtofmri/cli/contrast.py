@@ -1,0 +1,251 @@
+"""``imgtofmri contrast``: an experiment in silico, like a localiser scan."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgtofmri.cli import options
+from imgtofmri.cli.analysis import claim_output, predict_pool, write_record
+from imgtofmri.exceptions import DataError, OptionError
+
+if TYPE_CHECKING:
+    from imgtofmri.contrasts import Contrast
+    from imgtofmri.stimuli import Failure, Source
+
+RECORD = "contrast.json"
+TABLE_SUFFIXES = (".tsv", ".csv")
+
+
+def contrast(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FOLDER...|TABLE",
+            help="One folder for each condition, or a TSV or CSV with stim_file and condition.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")],
+    contrasts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--contrast",
+            "-c",
+            help="Such as 'house - face' or 'house > face + tool'; repeat for several. "
+            "By default the first of two conditions minus the second.",
+        ),
+    ] = None,
+    permutations: Annotated[
+        int, typer.Option("--permutations", min=1, help="Exchanges of images for max-t.")
+    ] = 1000,
+    alpha: Annotated[float, typer.Option("--alpha", help="Level of marks and conjunction.")] = 0.05,
+    threshold: Annotated[
+        str,
+        typer.Option(
+            "--threshold", metavar="p_fdr|p_max|conjunction|none", help="Voxels in the figure."
+        ),
+    ] = "p_fdr",
+    seed: Annotated[int, typer.Option("--seed", help="Of the exchanges.")] = 0,
+    rois: options.Rois = None,
+    sigma_mm: options.SigmaMm = 1.0,
+    mask: options.Mask = "overlap",
+    center_crop: options.CenterCrop = False,
+    backbone: options.BackboneName = None,
+    weights: options.Weights = None,
+    encoder: options.EncoderId = "bold5000-resnet18",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Contrast predicted responses between kinds of images, as a localiser scan does.
+
+    Images are the random factor. Each contrast gives maps (difference, t, 1 - p corrected, and
+    where all subjects agree), tables for ROIs and a figure; contrast.json records what made them.
+
+    **Examples**
+
+    imgtofmri contrast house/ face/ -o out/
+
+    imgtofmri contrast stimuli.tsv -o out/ -c "scene > face + object" -c "face - object"
+    """
+    from imgtofmri.contrasts import compute_contrast, contrast_weights
+    from imgtofmri.encoder import load_encoder
+    from imgtofmri.outputs import run_settings
+    from imgtofmri.pipeline import RunSettings
+    from imgtofmri.plotting.contrasts import THRESHOLDS
+
+    if threshold not in THRESHOLDS:
+        message = (
+            f"contrast: --threshold must be one of {', '.join(THRESHOLDS)}; got {threshold!r}."
+        )
+        raise OptionError(message)
+    claim_output(output, RECORD, overwrite)
+    sources, conditions, unusable = find_conditions(inputs)
+    kinds = list(dict.fromkeys(conditions))
+    wanted = contrasts or _default_contrast(kinds)
+    for text in wanted:
+        contrast_weights(text, kinds)
+    loaded = load_encoder(encoder, progress=not quiet)
+    settings: RunSettings = {
+        "rois": rois or None,
+        "sigma_mm": sigma_mm,
+        "mask": mask,
+        "average": "mean",
+        "center_crop": center_crop,
+        "backbone": backbone,
+        "weights": weights,
+    }
+    recorded = run_settings(loaded, settings, False, "contrast")
+    pool = predict_pool(loaded, sources, unusable, settings, not quiet)
+    of_name = dict(zip((source.name for source in sources), conditions, strict=True))
+    labels = [of_name[name] for name in pool.prediction.names]
+    for text in wanted:
+        result = compute_contrast(pool.prediction, labels, text, permutations, seed, alpha)
+        write_contrast(result, output, threshold)
+        _report(result)
+    details = {
+        "contrasts": list(wanted),
+        "conditions": {kind: labels.count(kind) for kind in kinds},
+        "n_permutations": permutations,
+        "alpha": alpha,
+        "seed": seed,
+    }
+    write_record(output / RECORD, pool, recorded, details)
+    typer.echo(f"{len(wanted)} contrasts of {len(labels)} images: {output}", err=True)
+    return pool.report()
+
+
+def find_conditions(inputs: list[str]) -> tuple[list[Source], list[str], list[Failure]]:
+    """Find image files and the condition of each, from folders or from one table.
+
+    Raises
+    ------
+    OptionError
+        If there are fewer than two folders, or two have one name.
+    DataError
+        If the table cannot be read or lacks a column or a value.
+    """
+    from imgtofmri.stimuli import find_sources
+
+    if len(inputs) == 1 and Path(inputs[0]).suffix.lower() in TABLE_SUFFIXES:
+        paths, conditions = read_conditions(Path(inputs[0]))
+    elif len(inputs) > 1:
+        paths, conditions = [], []
+        for entry in inputs:
+            name = Path(entry).resolve().name
+            if name in conditions:
+                message = (
+                    f"contrast: each folder's name is its condition; got {name!r} twice. Rename "
+                    "one, or give a table with columns stim_file and condition."
+                )
+                raise OptionError(message)
+            found, _ = find_sources([entry])
+            paths += [source.path for source in found if source.kind == "image"]
+            conditions += [name] * (len(paths) - len(conditions))
+            if name not in conditions:
+                message = f"contrast: condition {name!r} has no images in {entry}. Add some."
+                raise DataError(message)
+    else:
+        message = (
+            "contrast: expected two folders or more, or one .tsv or .csv table; got "
+            f"{', '.join(inputs)}. Give one folder for each condition."
+        )
+        raise OptionError(message)
+    sources, failures = find_sources(paths)
+    of_path = dict(zip(map(str, paths), conditions, strict=True))
+    return sources, [of_path[str(source.path)] for source in sources], failures
+
+
+def read_conditions(path: Path) -> tuple[list[Path], list[str]]:
+    """Read a table of stim_file and condition; files are relative to the table's folder."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, sep=None, engine="python", dtype=str)
+    except (OSError, ValueError) as error:
+        message = f"contrast: {path} must be a table that can be read ({error}). Check it."
+        raise DataError(message) from error
+    for column in ("stim_file", "condition"):
+        if column not in table.columns:
+            message = (
+                f"contrast: {path} must have the columns stim_file and condition; got "
+                f"{', '.join(map(str, table.columns))}. Name the column {column}."
+            )
+            raise DataError(message)
+        missing = table.index[table[column].isna()]
+        if len(missing):
+            message = (
+                f"contrast: {path} must have a {column} in each row; row {missing[0] + 2} has none."
+                " Fill it in or delete the row."
+            )
+            raise DataError(message)
+    twice = table["stim_file"][table["stim_file"].duplicated()]
+    if len(twice):
+        message = (
+            f"contrast: {path} must name each image once; got {twice.iloc[0]!r} twice. Images are "
+            "the random factor: keep one row."
+        )
+        raise DataError(message)
+    paths = [path.parent / name for name in table["stim_file"]]
+    return paths, table["condition"].tolist()
+
+
+def write_contrast(result: Contrast, folder: Path, threshold: str) -> None:
+    """Write one contrast's maps, tables and figure."""
+    import numpy as np
+
+    from imgtofmri.outputs import VolumeWriter
+    from imgtofmri.plotting.contrasts import plot_contrast
+    from imgtofmri.plotting.style import save_figure, save_table
+
+    label = slug(result.name)
+    writer = VolumeWriter(result.mask, result.affine)
+    maps = {
+        "difference": result.test.difference,
+        "t": result.test.t,
+        "fdr1p": 1.0 - result.p_fdr,
+        "maxt1p": 1.0 - result.p_max,
+        "conjunction": result.conjunction.astype(np.float64),
+    }
+    for name, values in maps.items():
+        writer.write(folder / f"{label}_{name}.nii.gz", np.nan_to_num(values))
+    save_table(result.roi_table, folder / f"{label}_rois.tsv")
+    save_table(result.condition_table, folder / f"{label}_conditions.tsv")
+    save_figure(plot_contrast(result, threshold, result.alpha), folder / label)
+
+
+def slug(text: str) -> str:
+    """Turn a contrast into a file name.
+
+    Examples
+    --------
+    >>> slug("scene > face + 0.5*object")
+    'scene-gt-face-plus-0.5-object'
+    """
+    words = text.replace(">", " gt ").replace("+", " plus ").replace(" - ", " minus ")
+    return re.sub(r"[^\w.]+", "-", words).strip("-.") or "contrast"
+
+
+def _default_contrast(kinds: list[str]) -> list[str]:
+    if len(kinds) != 2:
+        message = (
+            f"contrast: with {len(kinds)} conditions ({', '.join(kinds)}) --contrast must say which"
+            " to compare; got none. Write one such as "
+            f"--contrast '{kinds[0]} - {kinds[-1]}'."
+        )
+        raise OptionError(message)
+    return [f"{kinds[0]} - {kinds[1]}"]
+
+
+def _report(result: Contrast) -> None:
+    """Print one line for each ROI."""
+    rows = result.roi_table.query("subject == 'group' and hemi == 'both'")
+    typer.echo(f"{result.name}  (images: {result.counts})")
+    for row in rows.to_dict("records"):
+        typer.echo(
+            f"  {row['roi']:<10} difference {row['difference']:+.4f}  t({row['dof']:.0f}) = "
+            f"{row['t']:+.2f}  p_max = {row['p_max']:.4f}  {row['n_agree']} of "
+            f"{len(result.subject_names)} subjects agree"
+        )

@@ -1,0 +1,154 @@
+"""Figures of contrasts, geometry and selections show the numbers of their tables."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imgtofmri.contrasts import Contrast, compute_contrast
+from imgtofmri.exceptions import OptionError
+from imgtofmri.geometry import GeometryComparison, compare_geometry
+from imgtofmri.plotting.contrasts import THRESHOLDS, plot_contrast
+from imgtofmri.plotting.rsa import plot_comparison, plot_mds, plot_rdms
+from imgtofmri.plotting.selection import plot_checks, plot_contact_sheet
+from imgtofmri.rsa import RDMs, calculate_rdm, embed_rdm
+from imgtofmri.selection import Goal, StimulusSelection, select_stimuli
+
+NAMES = tuple(f"image{number:02d}" for number in range(24))
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Predicted responses on the template's grid, made in the test."""
+
+    subjects: Any
+    mask: Any
+    roi_masks: Any
+    affine: Any = field(
+        default_factory=lambda: np.array(
+            [[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]]
+        )
+    )
+    names: tuple[str, ...] = NAMES
+    subject_names: tuple[str, ...] = ("CSI1", "CSI2", "CSI3")
+    average: str = "mean"
+
+    @property
+    def group(self) -> Any:
+        """Mean over subjects."""
+        return self.subjects.mean(axis=0)
+
+
+@pytest.fixture
+def maps(rng: np.random.Generator) -> Maps:
+    """Return two ROIs of 20 voxels; the first half of the images drives the first."""
+    mask = np.zeros((91, 109, 91), dtype=bool)
+    mask[40:45, 20:24, 30:32] = True
+    subjects = rng.normal(size=(24, 40)) + 0.3 * rng.normal(size=(3, 24, 40))
+    subjects[:, :12, :20] += 2.0
+    index = np.arange(40)
+    return Maps(subjects, mask, {("PPA", "L"): index < 20, ("LOC", "L"): index >= 20})
+
+
+@pytest.fixture
+def result(maps: Maps) -> Contrast:
+    """Return a contrast of the two halves."""
+    return compute_contrast(maps, ["house"] * 12 + ["face"] * 12, "house - face", 99)
+
+
+@pytest.fixture
+def comparison(rng: np.random.Generator) -> tuple[RDMs, GeometryComparison]:
+    """Return two models compared with four subjects who carry the first."""
+    patterns = rng.normal(size=(2, 12, 30))
+    models = RDMs(calculate_rdm(patterns), NAMES[:12], ("PPA", "LOC"))
+    subjects = calculate_rdm(patterns[0] + rng.normal(size=(4, 12, 30)))
+    measured = RDMs(subjects, NAMES[:12], ("a", "b", "c", "d"))
+    return models, compare_geometry(models, measured, n_permutations=99)
+
+
+@pytest.fixture
+def selection(maps: Maps) -> StimulusSelection:
+    """Return two sets of four and a reference."""
+    goals = (Goal("high", "PPA"), Goal("over", "LOC", "PPA"))
+    return select_stimuli(maps, goals, 4, n_random=50)
+
+
+@pytest.mark.parametrize("threshold", THRESHOLDS)
+def test_plot_contrast_bars_are_condition_means(result: Contrast, threshold: str) -> None:
+    """Bars stand at the group's means, positive weights first, whatever the brain shows."""
+    figure = plot_contrast(result, threshold)
+    bars = next(axes for axes in figure.axes if len(axes.patches) == 4)
+    table = result.condition_table.query("subject == 'group' and hemi == 'both'")
+    heights = table.set_index(["condition", "roi"])["mean"]
+    order = [(condition, roi) for condition in ("house", "face") for roi in ("PPA", "LOC")]
+    drawn = [bar.get_height() for bar in bars.patches]
+    np.testing.assert_allclose(drawn, heights.loc[order])
+
+
+def test_plot_contrast_nothing_to_show_is_drawn_empty(result: Contrast) -> None:
+    """A threshold that no voxel passes leaves the brain empty and says 0 voxels."""
+    figure = plot_contrast(result, "p_max", alpha=1e-9)
+    assert any("0 voxels" in text.get_text() for text in figure.texts)
+
+
+def test_plot_contrast_unknown_threshold_is_named(result: Contrast) -> None:
+    """An unknown threshold is refused with those there are."""
+    with pytest.raises(OptionError, match=re.escape("got 'fdr'")):
+        plot_contrast(result, "fdr")
+
+
+def test_plot_comparison_bars_are_means(comparison: tuple[RDMs, GeometryComparison]) -> None:
+    """Bars stand at the models' means, each subject is a circle."""
+    axes = plot_comparison(comparison[1]).axes[0]
+    heights = [patch.get_height() for patch in axes.patches][-2:]
+    np.testing.assert_allclose(heights, comparison[1].table["mean"])
+    circles = [line.get_ydata() for line in axes.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(np.sort(circles), np.sort(comparison[1].similarity))
+
+
+def test_plot_mds_places_thumbnails_at_the_points(
+    comparison: tuple[RDMs, GeometryComparison], rng: np.random.Generator
+) -> None:
+    """Each image is drawn where the embedding puts it, and the title tells the stress."""
+    models = comparison[0]
+    pictures = {name: rng.integers(0, 256, (6, 8, 3), dtype=np.uint8) for name in NAMES[:12]}
+    figure = plot_mds(models, pictures, ["a", "b"] * 6)
+    points, stress = embed_rdm(models.dissimilarities[0])
+    places = [artist.xy for artist in figure.axes[0].artists]
+    np.testing.assert_allclose(places, points)
+    assert f"stress {stress:.2f}" in figure.axes[0].get_title(loc="left")
+
+
+def test_plot_rdms_shows_percentiles(comparison: tuple[RDMs, GeometryComparison]) -> None:
+    """Ranked matrices go from near 0 to near 100, symmetric, one panel for each."""
+    figure = plot_rdms(comparison[0])
+    images = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    assert len(images) == 2
+    off_diagonal = images[0][~np.eye(12, dtype=bool)]
+    assert 0 < off_diagonal.min() < 1
+    assert 99 < off_diagonal.max() < 100
+
+
+def test_plot_contact_sheet_shows_every_picture(
+    selection: StimulusSelection, rng: np.random.Generator
+) -> None:
+    """Every chosen picture is drawn once, in the order of its set."""
+    pictures = {name: rng.integers(0, 256, (4, 4, 3), dtype=np.uint8) for name in NAMES}
+    figure = plot_contact_sheet(selection, pictures, n_columns=3)
+    chosen = [name for members in selection.sets.values() for name in members]
+    assert len(figure.axes) == len(chosen) == 12
+    for axes, name in zip(figure.axes, chosen, strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), pictures[name])
+
+
+def test_plot_checks_shows_every_effect(selection: StimulusSelection) -> None:
+    """Each row of the table of checks is one mark, the in-sample one a diamond."""
+    figure = plot_checks(selection)
+    marks = [line for axes in figure.axes for line in axes.lines if line.get_marker() in ("o", "D")]
+    drawn = sorted(float(line.get_ydata()[0]) for line in marks)
+    np.testing.assert_allclose(drawn, np.sort(selection.checks["effect"]))
+    assert sum(line.get_marker() == "D" for line in marks) == 2
