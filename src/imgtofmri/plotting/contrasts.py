@@ -84,20 +84,21 @@ def _draw_brain(figure: Figure, result: Contrast, threshold: str, alpha: float) 
         shown = result.to_img(threshold).get_fdata() < alpha
         rule = f"{'FDR' if threshold == 'p_fdr' else 'max-t'} p < {alpha:g}"
     values = np.abs(volume[shown])
-    image = nib.Nifti1Image(np.where(shown, volume, 0.0), result.affine)
     brain = figure.add_axes((0.04, 0.55, 0.86, 0.38))
-    plotting.plot_glass_brain(
-        image,
-        display_mode="lyrz",
-        axes=brain,
-        figure=figure,
-        colorbar=bool(values.size),
-        plot_abs=False,
-        symmetric_cbar=True,
-        cmap=DIVERGING,
-        threshold=1e-6,
-        vmax=float(np.percentile(values, 99)) if values.size else 1.0,
-    )
+    where: dict[str, Any] = {"display_mode": "lyrz", "axes": brain, "figure": figure}
+    if values.size:
+        plotting.plot_glass_brain(
+            nib.Nifti1Image(np.where(shown, volume, 0.0), result.affine),
+            colorbar=True,
+            plot_abs=False,
+            symmetric_cbar=True,
+            cmap=DIVERGING,
+            threshold=1e-6,
+            vmax=float(np.percentile(values, 99)),
+            **where,
+        )
+    else:
+        plotting.plot_glass_brain(None, **where)
     counts = ", ".join(f"{name} n = {count}" for name, count in result.counts.items())
     figure.text(0.04, 0.95, f"{result.name}   ({counts})", fontsize=8)
     figure.text(0.96, 0.95, f"t, {rule}: {shown.sum():,} voxels", fontsize=6.5, ha="right")
