@@ -249,6 +249,19 @@ def test_compute_contrast_same_seed_same_answer(rng: np.random.Generator) -> Non
     np.testing.assert_array_equal(first.conjunction, -turned.conjunction)
 
 
+def test_compute_contrast_thread_count_does_not_matter(rng: np.random.Generator) -> None:
+    """Permutation p values are the same with one thread of linear algebra and with several."""
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="comes with scikit-learn")
+    maps = make_maps(rng, n_stimuli=60, n_voxels=70, effect=0.5)
+    conditions = ["house"] * 30 + ["face"] * 30
+    found = []
+    for n_threads in (1, 2):
+        with threadpoolctl.threadpool_limits(n_threads):
+            found.append(compute_contrast(maps, conditions, "house - face", 300, seed=8))
+    np.testing.assert_array_equal(found[0].p_max, found[1].p_max)
+    np.testing.assert_array_equal(found[0].roi_table["p_max"], found[1].roi_table["p_max"])
+
+
 def test_to_img_puts_values_where_the_mask_is(rng: np.random.Generator) -> None:
     """A map's voxels are the mask's in C order; p is 1 and t is 0 elsewhere."""
     maps = make_maps(rng)

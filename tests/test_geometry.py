@@ -116,6 +116,22 @@ def test_compare_geometry_same_seed_same_answer(rng: np.random.Generator) -> Non
     assert not first.table["null_mean"].equals(other.table["null_mean"])
 
 
+@pytest.mark.parametrize("method", COMPARISONS)
+def test_compare_geometry_thread_count_does_not_matter(
+    method: str, rng: np.random.Generator
+) -> None:
+    """P values are the same with one thread of linear algebra and with several."""
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="comes with scikit-learn")
+    patterns = rng.normal(size=(12, 400))
+    models, measured = make_models(rng, patterns), make_measured(rng, patterns)
+    found = []
+    for n_threads in (1, 2):
+        with threadpoolctl.threadpool_limits(n_threads):
+            found.append(compare_geometry(models, measured, method, n_permutations=200).table)
+    columns = ["p", "p_max", "p_subjects", "p_ceiling"]
+    np.testing.assert_array_equal(found[0][columns], found[1][columns])
+
+
 def test_compare_geometry_null_p_is_uniform() -> None:
     """Over 1,000 data sets with nothing shared, the smallest p_max and p_subjects are uniform."""
     rng = np.random.default_rng(4)
