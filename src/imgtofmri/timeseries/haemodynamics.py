@@ -26,7 +26,7 @@ GAM_P = 8.6
 GAM_Q_S = 0.547
 
 # Up to this many taps a product with a banded matrix beats the FFT (benchmarks/simulate.py).
-_DIRECT_MAX_TAPS = 384
+_DIRECT_MAX_TAPS = 320
 
 
 def hrf(
