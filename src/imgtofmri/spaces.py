@@ -123,8 +123,8 @@ def nearest_voxels(points: FloatArray, grid: Grid) -> npt.NDArray[np.int64]:
         Flat indices.
     """
     # Coordinates that come out of an affine product carry rounding noise, which must not decide
-    # on which side of a half a point falls; a ten-thousandth of a voxel is far above the noise.
-    index = np.floor(points + 0.5 + 1e-4).astype(np.int64)
+    # on which side of a half a point falls; a millionth of a voxel is far above the noise.
+    index = np.floor(points + 0.5 + 1e-6).astype(np.int64)
     inside = ((index >= 0) & (index < grid.shape)).all(axis=1)
     flat = np.ravel_multi_index(tuple(np.where(inside[:, None], index, 0).T), grid.shape)
     return np.where(inside, flat, -1)
@@ -233,15 +233,48 @@ def _fnirt_coordinates(field: Path, template: Grid) -> npt.NDArray[np.float64]:
     """Return each template voxel's FSL coordinate in the image that FNIRT registered."""
     import nibabel as nib
     from fsl.data.image import Image
-    from fsl.transform import fnirt, nonlinear
+    from fsl.transform import fnirt
 
     reference = Image(nib.Nifti1Image(np.zeros(template.shape, np.uint8), template.affine))
     # fslpy asks for the registered image too, but FSL coordinates do not depend on it.
     source = Image(nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), np.eye(4)))
-    coefficients = fnirt.readFnirt(str(field), source, reference)
-    absolute = nonlinear.coefficientFieldToDeformationField(coefficients, "absolute", premat=True)
-    coordinates: npt.NDArray[np.float64] = np.asarray(absolute.data, dtype=float).reshape(-1, 3)
-    return coordinates
+    spline = fnirt.readFnirt(str(field), source, reference)
+    # fslpy evaluates the spline voxel by voxel; on a whole grid it is a product of one small
+    # matrix for each axis, hundreds of times cheaper.
+    bases = [
+        _cubic_spline_basis(n_voxels, n_knots, spacing)
+        for n_voxels, n_knots, spacing in zip(
+            template.shape, spline.shape[:3], np.diag(spline.fieldToRefMat)[:3], strict=True
+        )
+    ]
+    displacements = np.einsum(
+        "ia,jb,kc,abcd->ijkd", *bases, np.asarray(spline.data, dtype=float), optimize=True
+    )
+    fsl = transform(_fsl_affine(template), voxel_coordinates(template))
+    moved: npt.NDArray[np.float64] = transform(spline.refToSrcMat, fsl)
+    moved += displacements.reshape(-1, 3)
+    return moved
+
+
+def _cubic_spline_basis(n_voxels: int, n_knots: int, spacing: float) -> npt.NDArray[np.float64]:
+    """Return the cubic B-spline weights of the knots along one axis, (n_voxels, n_knots).
+
+    FNIRT's first knot lies one spacing before the first voxel, so that voxel ``x`` depends on the
+    knots ``floor(x / spacing)`` to ``floor(x / spacing) + 3``.
+    """
+    position = np.arange(n_voxels) / spacing
+    first = np.floor(position).astype(int)
+    u = position - first
+    weights = [
+        (1 - u) ** 3 / 6,
+        (3 * u**3 - 6 * u**2 + 4) / 6,
+        (-3 * u**3 + 3 * u**2 + 3 * u + 1) / 6,
+        u**3 / 6,
+    ]
+    basis = np.zeros((n_voxels, n_knots + 4))
+    for offset, weight in enumerate(weights):
+        basis[np.arange(n_voxels), np.minimum(first + offset, n_knots)] += weight
+    return basis[:, :n_knots]
 
 
 def gaussian_kernel(sigma_mm: float, voxel_mm: float) -> npt.NDArray[np.float64]:
