@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,18 @@ from scipy import stats
 from imgtofmri import simulation
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
 from imgtofmri.simulation import (
+    EncodedResponses,
     Events,
     Noise,
     Scan,
     bold,
-    draw_subjects,
+    combine,
     find_stimuli,
     movie_events,
     read_events,
     simulate_bold,
     stimulus_design,
+    subject_weights,
 )
 from imgtofmri.timeseries import hrf, regress_out
 
@@ -243,35 +246,68 @@ def test_simulate_bold_parts_of_the_noise_do_not_disturb_each_other() -> None:
 # Subjects
 
 
-def test_draw_subjects_have_the_mean_and_covariance_of_the_given(
+def test_subject_weights_have_the_mean_and_covariance_of_the_given(
     rng: np.random.Generator,
 ) -> None:
     """Over many draws the moments over subjects are those of the given subjects."""
     given = rng.normal(size=(4, 2, 3)) + 5.0
-    drawn = draw_subjects(given, 40_000, seed=3)
-    np.testing.assert_allclose(drawn.mean(axis=0), given.mean(axis=0), atol=0.03)
+    drawn = combine(given, subject_weights("abcd", 20_000, seed=3))
+    maps = np.stack(list(drawn.values()))
+    np.testing.assert_allclose(maps.mean(axis=0), given.mean(axis=0), atol=0.04)
     np.testing.assert_allclose(
-        np.cov(drawn.reshape(40_000, -1).T), np.cov(given.reshape(4, -1).T), atol=0.06
+        np.cov(maps.reshape(20_000, -1).T), np.cov(given.reshape(4, -1).T), atol=0.08
     )
 
 
-def test_draw_subjects_asking_for_more_keeps_the_first(rng: np.random.Generator) -> None:
-    """A drawn subject does not depend on how many are drawn."""
+def test_subject_weights_asking_for_more_keeps_the_first() -> None:
+    """A drawn subject does not depend on how many are drawn; names sort in order."""
+    few, many = subject_weights("abc", 2, seed=1), subject_weights("abc", 12, seed=1)
+    np.testing.assert_array_equal(many["sim01"], few["sim1"])
+    assert list(many) == sorted(many)
+    other = subject_weights("abc", 2, seed=2)
+    assert np.abs(other["sim1"] - few["sim1"]).max() > 0
+
+
+def test_subject_weights_each_and_group_are_the_given_and_their_mean(
+    rng: np.random.Generator,
+) -> None:
+    """What "each" stands for are the given maps, and "group" is their mean."""
     given = rng.normal(size=(3, 2, 5)).astype(np.float32)
-    few, many = draw_subjects(given, 2, seed=1), draw_subjects(given, 6, seed=1)
-    np.testing.assert_allclose(many[:2], few, rtol=1e-5)
+    each = combine(given, subject_weights(["S1", "S2", "S3"]))
+    assert list(each) == ["S1", "S2", "S3"]
+    np.testing.assert_allclose(np.stack(list(each.values())), given)
+    group = combine(given, subject_weights("abc", "group"))["group"]
+    np.testing.assert_allclose(group, given.mean(axis=0), rtol=1e-5, atol=1e-6)
 
 
-def test_draw_subjects_from_one_is_refused() -> None:
+def test_subject_weights_drawing_from_one_is_refused() -> None:
     """One subject says nothing about differences between subjects."""
-    with pytest.raises(DataError, match="drawing subjects takes 2 given ones or more; got 1"):
-        draw_subjects(np.zeros((1, 2, 3)), 4, seed=0)
+    with pytest.raises(DataError, match="takes an encoder with 2 or more; got 1"):
+        subject_weights(["a"], 4)
 
 
-def test_draw_subjects_none_is_refused() -> None:
-    """At least one subject is drawn."""
-    with pytest.raises(OptionError, match="number of subjects must be 1 or more; got 0"):
-        draw_subjects(np.zeros((3, 2, 3)), 0, seed=0)
+@pytest.mark.parametrize("subjects", [0, -3, "all", 2.5])
+def test_subject_weights_bad_choice_is_refused(subjects: object) -> None:
+    """There are three ways to choose subjects."""
+    with pytest.raises(OptionError, match="'each', 'group' or a number, 1 or more; got"):
+        subject_weights("abc", subjects)  # type: ignore[arg-type]
+
+
+def test_encoded_responses_equal_predicted_ones(events: Events, rng: np.random.Generator) -> None:
+    """Applying the design to features gives what applying it to the predictions gives."""
+    features = rng.normal(size=(3, 6)).astype(np.float32)
+    slopes, constants = rng.normal(size=(2, 6, 9)), rng.normal(size=(2, 1, 9)) + 3.0
+
+    def encode(subject: int) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda rows: (rows @ slopes[subject] + constants[subject]).astype(np.float32)
+
+    maps = [encode(0), encode(1)]
+    predicted = np.stack([encode(subject)(features) for subject in range(2)])
+    weights = np.array([1.3, -0.3])
+    encoded = EncodedResponses(features, maps, weights, n_voxels=9)
+    expected = simulate_bold(combine(predicted, {"x": weights})["x"], events, 2.0, 40)
+    run = simulate_bold(encoded, events, 2.0, 40)
+    np.testing.assert_allclose(run, expected, rtol=2e-6, atol=2e-5)
 
 
 # What is refused
@@ -292,7 +328,7 @@ def test_draw_subjects_none_is_refused() -> None:
         ({"seed": -1, "noise": Noise()}, "seed must be a whole number, 0 or more; got -1"),
         (
             {"n_volumes": 25, "noise": Noise()},
-            r"at least half of drift_cutoff_s long \(64 s\); got 50 s",
+            r"at least half of drift_cutoff_s long \(64 s\) .*; got 50 s and 25",
         ),
     ],
 )

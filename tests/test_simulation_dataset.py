@@ -13,20 +13,19 @@ import pytest
 from nilearn.glm.first_level import FirstLevelModel, first_level_from_bids
 
 from imgtofmri.exceptions import OptionError, OutputError, ShapeError
+from imgtofmri.outputs.simulated import brain_mask, write_dataset
+from imgtofmri.outputs.simulated.staging import MANIFEST
 from imgtofmri.simulation import (
     Events,
     Noise,
     Run,
     Scan,
-    brain_mask,
     movie_events,
     read_events,
     run_of_movie,
     run_of_table,
     simulate_bold,
-    write_dataset,
 )
-from imgtofmri.simulation.staging import MANIFEST
 
 AFFINE = np.array([[-4.0, 0, 0, 20], [0, 4, 0, -90], [0, 0, 4, -30], [0, 0, 0, 1]])
 SHAPE = (9, 11, 8)
@@ -301,7 +300,7 @@ def test_run_of_table_lasts_until_the_response_has_run() -> None:
 def test_write_dataset_failure_leaves_nothing(tmp_path: Path, planned: dict[str, Any]) -> None:
     """An error while the dataset is written leaves neither it nor a temporary folder."""
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(OutputError, match=r"could not be read or written \(No such file"):
         write_dataset(tmp_path / "sim", **planned, stimuli={"x.jpg": tmp_path / "none.jpg"})
     assert sorted(tmp_path.iterdir()) == before
 

@@ -1,43 +1,58 @@
 """Simulated experiments: events or a movie to BOLD runs.
 
-- What is shown: `Events`, `read_events`, `find_stimuli`, `movie_events`
-- Arrays: `simulate_bold`, `Noise`, `Scan`, `stimulus_design`, `draw_subjects`
-- Datasets: `write_dataset`, `Run`, `run_of_table`, `run_of_movie`, `brain_mask`
+- What is shown: `Events`, `movie_events`, `read_events`, `find_stimuli`; `Run`, `run_of_table`,
+  `run_of_movie`
+- Who sees it: `subject_weights`, `combine`; `encode_images`, `encode_movie`, `encoded_subjects`
+- What is measured: `simulate_bold`, `Scan`, `Noise`, `check_run`, `stimulus_design`,
+  `read_kernel`
+
+`imgtofmri.outputs.simulated` writes runs as a BIDS dataset.
 """
 
 from __future__ import annotations
 
-from imgtofmri.simulation.bold import Scan, draw_subjects, simulate_bold, stimulus_design
-from imgtofmri.simulation.dataset import (
-    Run,
-    brain_mask,
-    run_of_movie,
-    run_of_table,
-    write_dataset,
+from imgtofmri.simulation.bold import (
+    Scan,
+    check_run,
+    simulate_blocks,
+    simulate_bold,
+    stimulus_design,
 )
-from imgtofmri.simulation.events import (
-    Events,
-    EventsTable,
-    find_stimuli,
-    movie_events,
-    read_events,
-)
+from imgtofmri.simulation.encoding import encode_images, encode_movie, encoded_subjects
+from imgtofmri.simulation.events import Events, movie_events
 from imgtofmri.simulation.noise import Noise
+from imgtofmri.simulation.responses import (
+    ArrayResponses,
+    EncodedResponses,
+    Responses,
+    combine,
+    subject_weights,
+)
+from imgtofmri.simulation.runs import Run, run_of_movie, run_of_table
+from imgtofmri.simulation.tables import EventsTable, find_stimuli, read_events, read_kernel
 
 __all__ = [
+    "ArrayResponses",
+    "EncodedResponses",
     "Events",
     "EventsTable",
     "Noise",
+    "Responses",
     "Run",
     "Scan",
-    "brain_mask",
-    "draw_subjects",
+    "check_run",
+    "combine",
+    "encode_images",
+    "encode_movie",
+    "encoded_subjects",
     "find_stimuli",
     "movie_events",
     "read_events",
+    "read_kernel",
     "run_of_movie",
     "run_of_table",
+    "simulate_blocks",
     "simulate_bold",
     "stimulus_design",
-    "write_dataset",
+    "subject_weights",
 ]

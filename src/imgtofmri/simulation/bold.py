@@ -8,16 +8,17 @@ is one product of a sparse design ``(n_volumes, n_stimuli)`` and the responses
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.exceptions import OptionError
 from imgtofmri.simulation.events import Events, check_within_run
-from imgtofmri.simulation.noise import Noise, check_positive, noise_blocks, stream
+from imgtofmri.simulation.noise import Noise, check_positive, drift_basis, noise_blocks
+from imgtofmri.simulation.responses import Responses, check_responses
 from imgtofmri.timeseries import HrfLike, hrf, volume_times
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ Float32Array: TypeAlias = NDArray[np.float32]
 
 # Values in a block of volumes: 64 MB in float32.
 _BLOCK_VALUES = 16_000_000
-# Runs have keys of three numbers and single runs of one, so that no noise shares this stream.
-_SUBJECTS_KEY = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Scan:
 
 
 def simulate_bold(
-    responses: ArrayLike,
+    responses: ArrayLike | Responses,
     events: Events,
     tr_s: float,
     n_volumes: int,
@@ -104,8 +103,9 @@ def simulate_bold(
 
     Parameters
     ----------
-    responses : array of shape (n_stimuli, n_voxels)
-        Response of each voxel to each stimulus, amplitude kept (``average="mean"``).
+    responses : array of shape (n_stimuli, n_voxels), or Responses
+        Response of each voxel to each stimulus, amplitude kept: ``Prediction.subjects[i]``, or
+        ``Prediction.group`` of ``average="mean"``.
     events : Events
         What is shown when.
     tr_s, hrf, hrf_step_s, slice_time_ref, baseline, percent_per_unit, noise
@@ -140,13 +140,13 @@ def simulate_bold(
     (20, 2)
     """
     scan = Scan(tr_s, hrf, hrf_step_s, slice_time_ref, baseline, percent_per_unit, noise)
-    values = check_responses(responses, [events])
-    blocks = simulate_blocks(values, events, scan, n_volumes, seed=seed)
+    checked = check_responses(responses, events.n_stimuli)
+    blocks = simulate_blocks(checked, events, scan, n_volumes, seed=seed)
     return np.concatenate(list(blocks))
 
 
 def simulate_blocks(
-    responses: NDArray[np.floating[Any]],
+    responses: Responses,
     events: Events,
     scan: Scan,
     n_volumes: int,
@@ -160,8 +160,8 @@ def simulate_blocks(
 
     Parameters
     ----------
-    responses : array of shape (n_stimuli, n_responding)
-        As in `simulate_bold`, checked before.
+    responses : Responses
+        Of ``n_responding`` voxels.
     events, scan, n_volumes
         As in `simulate_bold`.
     seed : int
@@ -178,17 +178,32 @@ def simulate_blocks(
     block : array of shape (n_block, n_voxels), float32
         The next volumes; how many does not change the numbers.
     """
-    n_total = responses.shape[1] if n_voxels is None else n_voxels
-    design = stimulus_design(events, len(responses), scan, n_volumes)
+    n_total = responses.n_voxels if n_voxels is None else n_voxels
+    design = stimulus_design(events, responses.n_stimuli, scan, n_volumes)
     n_block = max(1, _BLOCK_VALUES // max(1, n_total))
     quiet = _baseline_blocks(scan, n_volumes, n_total, n_block, seed, key)
     gain = scan.baseline * scan.percent_per_unit / 100.0
     for start in range(0, n_volumes, n_block):
         rows = slice(start, min(start + n_block, n_volumes))
         block = next(quiet)
-        signal = (design[rows] @ responses) * gain
+        signal = responses.signal(design[rows]) * gain
         block[:, slice(None) if columns is None else columns] += signal.astype(np.float32)
         yield block
+
+
+def check_run(events: Events, scan: Scan, n_volumes: int) -> None:
+    """Refuse a run that cannot be simulated, before anything is computed for it.
+
+    Raises
+    ------
+    OptionError
+        If an event lies outside the run, ``n_volumes`` is less than 1, or the run is too short for
+        the drift that is asked for.
+    """
+    volume_times(n_volumes, scan.tr_s)
+    check_within_run(events, n_volumes * scan.tr_s)
+    if scan.noise is not None and scan.noise.drift_share > 0:
+        drift_basis(scan.noise, scan.tr_s, n_volumes)
 
 
 def stimulus_design(
@@ -219,8 +234,8 @@ def stimulus_design(
     """
     import scipy.sparse
 
+    check_run(events, scan, n_volumes)
     times_s = volume_times(n_volumes, scan.tr_s, slice_time_ref=scan.slice_time_ref)
-    check_within_run(events, n_volumes * scan.tr_s)
     step_s = scan.hrf_step_s
     kernel = hrf(scan.hrf, step_s, scale="sum")
     lags_s = np.arange(len(kernel)) * step_s
@@ -243,93 +258,6 @@ def stimulus_design(
     weight = np.where(duration_s > 0, rise - fall, impulse) * events.amplitudes[event]
     pairs = (weight, (volume, events.stimuli[event]))
     return scipy.sparse.coo_array(pairs, shape=(n_volumes, n_stimuli)).tocsr()
-
-
-def draw_subjects(
-    subjects: NDArray[np.floating[Any]], n_subjects: int, *, seed: int
-) -> Float32Array:
-    """Draw new subjects that differ from each other as the measured ones do.
-
-    Each is a draw from the normal distribution that has the mean and the covariance of the given
-    subjects, over all stimuli and voxels together: their mean, plus each one's deviation from it
-    times a random weight.
-
-    Parameters
-    ----------
-    subjects : array of shape (n_given, n_stimuli, n_voxels)
-        Responses of 2 subjects or more.
-    n_subjects : int
-        How many to draw.
-    seed : int
-        Seed of the weights; a subject does not depend on how many are drawn.
-
-    Returns
-    -------
-    drawn : array of shape (n_subjects, n_stimuli, n_voxels), float32
-        They vary in ``n_given - 1`` directions only, which no number of draws changes.
-
-    Raises
-    ------
-    OptionError
-        If ``n_subjects`` is less than 1.
-    DataError
-        If there are fewer than 2 subjects to learn the covariance from.
-    """
-    if n_subjects < 1:
-        message = (
-            f"simulate: the number of subjects must be 1 or more; got {n_subjects}. Ask for 1."
-        )
-        raise OptionError(message)
-    if len(subjects) < 2:
-        message = (
-            f"simulate: drawing subjects takes 2 given ones or more; got {len(subjects)}. "
-            "Simulate the given subject itself."
-        )
-        raise DataError(message)
-    mean = subjects.mean(axis=0, dtype=np.float64)
-    draws = stream(seed, *_SUBJECTS_KEY).standard_normal((n_subjects, len(subjects)))
-    weights = draws / math.sqrt(len(subjects) - 1)
-    deviations = (subjects - mean).astype(np.float32)
-    drawn = np.tensordot(weights.astype(np.float32), deviations, axes=1)
-    return np.asarray(drawn + mean.astype(np.float32), dtype=np.float32)
-
-
-def check_responses(responses: ArrayLike, events: Sequence[Events]) -> NDArray[np.floating[Any]]:
-    """Return responses as a floating array, or say what is wrong with them.
-
-    Parameters
-    ----------
-    responses : array of shape (n_stimuli, n_voxels)
-        Responses.
-    events : sequence of Events
-        The events of every run that shows them.
-
-    Raises
-    ------
-    ShapeError
-        If they are not 2-D, or lack a stimulus that is shown.
-    DataError
-        If one is not finite.
-    """
-    values = np.asarray(responses)
-    if values.dtype != np.float32:
-        values = values.astype(np.float64)
-    n_shown = 1 + max(int(item.stimuli.max()) for item in events)
-    if values.ndim != 2 or len(values) < n_shown:
-        message = (
-            "simulate: responses must have shape (n_stimuli, n_voxels) with a row for each of the "
-            f"{n_shown} stimuli that the events show; got {values.shape}. Predict every stimulus."
-        )
-        raise ShapeError(message)
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if bad.size:
-        shown = ", ".join(map(str, bad[:5]))
-        message = (
-            f"simulate: responses must be finite; got NaN or infinity in {bad.size} stimuli, "
-            f"rows {shown}{' ...' if bad.size > 5 else ''}. Leave out those stimuli or voxels."
-        )
-        raise DataError(message)
-    return values
 
 
 def _baseline_blocks(

@@ -170,20 +170,34 @@ def _drift(
     """Return a basis of slow cosines and weights that give each voxel its share of drift."""
     if noise.drift_share == 0:
         return None
-    basis = cosine_basis(n_volumes, tr_s, cutoff_s=noise.drift_cutoff_s)
+    basis = drift_basis(noise, tr_s, n_volumes)
     n_cosines = basis.shape[1]
-    if n_cosines == 0:
-        message = (
-            "simulate: a run with drift must be at least half of drift_cutoff_s long "
-            f"({noise.drift_cutoff_s / 2:g} s); got {n_volumes * tr_s:g} s. Ask for more volumes, "
-            "a shorter cutoff, or drift_share=0."
-        )
-        raise OptionError(message)
     weights = generator.standard_normal((n_cosines, n_voxels))
     weights /= np.arange(1, n_cosines + 1)[:, None]
     # Orthonormal columns of mean 0: the variance over time is the weights' sum of squares / n.
     weights *= sd * math.sqrt(noise.drift_share * n_volumes) / np.linalg.norm(weights, axis=0)
     return basis.astype(np.float32), weights.astype(np.float32)
+
+
+def drift_basis(noise: Noise, tr_s: float, n_volumes: int) -> NDArray[np.float64]:
+    """Return the cosines of a drift, shape (n_volumes, n_cosines).
+
+    Raises
+    ------
+    OptionError
+        If the run is too short to hold one.
+    """
+    empty = np.empty((n_volumes, 0))
+    long_enough = n_volumes >= 3
+    basis = cosine_basis(n_volumes, tr_s, cutoff_s=noise.drift_cutoff_s) if long_enough else empty
+    if basis.shape[1] == 0:
+        message = (
+            "simulate: a run with drift must be at least half of drift_cutoff_s long "
+            f"({noise.drift_cutoff_s / 2:g} s) and 3 volumes; got {n_volumes * tr_s:g} s and "
+            f"{n_volumes}. Ask for more volumes, a shorter cutoff, or drift_share=0."
+        )
+        raise OptionError(message)
+    return basis
 
 
 def check_positive(where: str, name: str, value: float) -> None:

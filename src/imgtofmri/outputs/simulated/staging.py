@@ -39,7 +39,7 @@ def staged_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         this function, or holds a file of somebody else's where a new one should go.
     """
     target = target.resolve()
-    old = _check_target(target, overwrite)
+    old = check_target(target, overwrite=overwrite)
     stage = target.with_name(f".{target.name}-{secrets.token_hex(4)}.part")
     try:
         stage.mkdir(parents=True)
@@ -65,8 +65,19 @@ def staged_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def _check_target(target: Path, overwrite: bool) -> list[Path] | None:
-    """Return the files that an earlier run wrote there, or None if there is nothing."""
+def check_target(target: Path, *, overwrite: bool = False) -> list[Path] | None:
+    """Return the files that `staged_folder` wrote there before, or None if there is nothing.
+
+    Parameters
+    ----------
+    target, overwrite
+        As for `staged_folder`.
+
+    Raises
+    ------
+    OutputError
+        If the target holds files that may not be replaced.
+    """
     if target.exists() and not target.is_dir():
         message = f"cannot write {target}: it is a file. Choose another folder."
         raise OutputError(message)

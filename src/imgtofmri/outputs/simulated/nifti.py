@@ -9,15 +9,14 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.outputs.volumes import GZIP_LEVEL, fortran_places
+from imgtofmri.prediction import set_template_header
 
 Float32Array: TypeAlias = NDArray[np.float32]
 BoolArray: TypeAlias = NDArray[np.bool_]
 DtypeName: TypeAlias = Literal["float32", "int16"]
 
 DTYPES: tuple[str, ...] = ("float32", "int16")
-# igzip's level 2: a third slower than its level 1, files a few percent smaller.
-_COMPRESSION = 2
 _INT16_MAX = 32767
 
 
@@ -53,11 +52,6 @@ def write_run(
     largest : float
         The largest magnitude that int16 must hold; beyond it values are clipped.
 
-    Raises
-    ------
-    OptionError
-        If ``dtype`` is unknown.
-
     Notes
     -----
     The bytes depend on the arguments alone: the gzip header holds neither a time nor a name.
@@ -65,23 +59,20 @@ def write_run(
     import nibabel as nib
     from isal import igzip
 
-    if dtype not in DTYPES:
-        raise OptionError(choice_message("simulate", "dtype", dtype, DTYPES))
     header = nib.Nifti1Header()
     header.set_data_dtype(dtype)
     header.set_data_shape((*mask.shape, n_volumes))
-    header.set_zooms((*nib.affines.voxel_sizes(affine), tr_s))
-    set_space(header, affine)
+    set_template_header(header, affine, tr_s)
     step = 1.0
     if dtype == "int16":
         step = largest / _INT16_MAX if largest > 0 else 1.0
         header.set_slope_inter(step, 0.0)
-    places = _fortran_places(mask)
+    places = fortran_places(mask)
     volume = np.zeros(mask.size, dtype=dtype)
     opener: Any = igzip.IGzipFile
     with (
         path.open("wb") as raw,
-        opener(filename="", mode="wb", compresslevel=_COMPRESSION, fileobj=raw, mtime=0) as file,
+        opener(filename="", mode="wb", compresslevel=GZIP_LEVEL, fileobj=raw, mtime=0) as file,
     ):
         header.write_to(file)
         for block in blocks:
@@ -106,21 +97,8 @@ def write_mask(path: Path, mask: BoolArray, affine: NDArray[np.float64]) -> None
     from isal import igzip
 
     image = nib.Nifti1Image(mask.astype(np.uint8), affine)
-    set_space(image.header, affine)
-    path.write_bytes(igzip.compress(image.to_bytes(), _COMPRESSION, mtime=0))
-
-
-def set_space(header: Any, affine: NDArray[np.float64]) -> None:
-    """Mark a header as MNI152 (code 4), in millimetres and seconds."""
-    header.set_sform(affine, code=4)
-    header.set_qform(affine, code=4)
-    header.set_xyzt_units("mm", "sec")
-
-
-def _fortran_places(mask: BoolArray) -> NDArray[np.intp]:
-    """Return where each voxel of a mask, in C order, lies in a volume stored first axis first."""
-    indices = np.nonzero(mask)
-    return np.asarray(np.ravel_multi_index(indices, mask.shape, order="F"), dtype=np.intp)
+    set_template_header(image.header, affine)
+    path.write_bytes(igzip.compress(image.to_bytes(), GZIP_LEVEL, mtime=0))
 
 
 def _stored(values: Float32Array, dtype: DtypeName, step: float) -> NDArray[Any]:
