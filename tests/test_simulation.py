@@ -16,6 +16,7 @@ from scipy import stats
 from imgtofmri import simulation
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
 from imgtofmri.simulation import (
+    ArrayResponses,
     EncodedResponses,
     Events,
     Noise,
@@ -24,7 +25,9 @@ from imgtofmri.simulation import (
     combine,
     find_stimuli,
     movie_events,
+    percent_per_unit_for,
     read_events,
+    read_kernel,
     simulate_bold,
     stimulus_design,
     subject_weights,
@@ -168,6 +171,29 @@ def test_simulate_bold_movie_equals_convolved_frames(rng: np.random.Generator) -
         [np.convolve(column, kernel)[: len(fine) : 400] for column in fine.T], axis=1
     )
     np.testing.assert_allclose(run, 100.0 + expected, atol=5e-3)
+
+
+def test_percent_per_unit_for_strong_voxels_reach_the_peak(
+    events: Events, rng: np.random.Generator
+) -> None:
+    """One voxel in a hundred goes beyond the peak, whatever the responses' unit."""
+    responses = [ArrayResponses(1e-3 * rng.normal(size=(3, 1000))) for _ in range(2)]
+    unit = percent_per_unit_for(1.5, responses, [(events, 40), (events, 60)], Scan(2.0))
+    runs = [
+        simulate_bold(item, events, 2.0, 60, percent_per_unit=unit) - 100.0 for item in responses
+    ]
+    peaks = np.abs(np.concatenate(runs, axis=1)).max(axis=0)
+    assert (peaks > 1.5).mean() == pytest.approx(0.01, abs=1e-9)
+    assert peaks.max() < 4.0
+
+
+def test_percent_per_unit_for_nothing_is_refused(events: Events) -> None:
+    """No signal cannot be scaled."""
+    silent = ArrayResponses(np.zeros((3, 5)))
+    with pytest.raises(DataError, match="some response must differ from 0"):
+        percent_per_unit_for(2.0, [silent], [(events, 40)], Scan(2.0))
+    with pytest.raises(OptionError, match="peak_percent must be a positive number; got -1"):
+        percent_per_unit_for(-1.0, [silent], [(events, 40)], Scan(2.0))
 
 
 # The noise
@@ -508,3 +534,22 @@ def test_find_stimuli_outside_the_folder_is_refused(tmp_path: Path, name: str) -
     path = write_events(tmp_path, "onset|duration|stim_file", f"0|1|{name}")
     with pytest.raises(StimulusError, match="each stim_file must lie below"):
         find_stimuli([read_events(path)], tmp_path)
+
+
+def test_read_kernel_interpolates_linearly(tmp_path: Path) -> None:
+    """A table of a few points becomes an even kernel."""
+    path = tmp_path / "hrf.txt"
+    path.write_text("# seconds response\n0 0\n1.0, 2\n3.0\t-1\n", encoding="utf-8")
+    np.testing.assert_allclose(read_kernel(path, 0.5), [0, 1, 2, 1.25, 0.5, -0.25, -1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "0 1\n", "time value\n0 1\n1 2\n", "0 1\n1\n", "1 1\n2 2\n", "0 1\n0 2\n", "0 1\n1 nan\n"],
+)
+def test_read_kernel_bad_table_is_refused(tmp_path: Path, text: str) -> None:
+    """Two columns, seconds that rise from 0, numbers only."""
+    path = tmp_path / "hrf.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"haemodynamic response hrf\.txt: two columns of numbers"):
+        read_kernel(path, 0.1)

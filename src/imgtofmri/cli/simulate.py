@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -79,10 +79,19 @@ def simulate(
     baseline: Annotated[
         float, typer.Option("--baseline", help="Value of a voxel at rest.")
     ] = 100.0,
-    percent_per_unit: Annotated[
+    peak_percent: Annotated[
         float,
-        typer.Option("--percent-per-unit", help="Signal change for a response of 1, in percent."),
-    ] = 1.0,
+        typer.Option(
+            "--peak-percent", help="Scale signals so that the strong ones reach this, in percent."
+        ),
+    ] = 2.0,
+    percent_per_unit: Annotated[
+        float | None,
+        typer.Option(
+            "--percent-per-unit",
+            help="Instead: percent of signal change for a response of 1 in the models' units.",
+        ),
+    ] = None,
     voxels: Annotated[
         str,
         typer.Option(
@@ -129,7 +138,15 @@ def simulate(
     """
     from imgtofmri.encoder import load_encoder
     from imgtofmri.outputs.simulated import brain_mask, check_target, write_dataset
-    from imgtofmri.simulation import Noise, Scan, encoded_subjects, read_kernel, subject_weights
+    from imgtofmri.simulation import (
+        Noise,
+        Scan,
+        encoded_subjects,
+        percent_per_unit_for,
+        read_kernel,
+        subject_weights,
+    )
+    from imgtofmri.simulation.noise import check_positive
     from imgtofmri.timeseries import HRF_NAMES
 
     _check_choices(voxels, runs)
@@ -143,9 +160,10 @@ def simulate(
         hrf_step_s=KERNEL_STEP_S,
         slice_time_ref=slice_time_ref,
         baseline=baseline,
-        percent_per_unit=percent_per_unit,
+        percent_per_unit=1.0 if percent_per_unit is None else percent_per_unit,
         noise=noise,
     )
+    check_positive("simulate", "peak_percent", peak_percent)
     check_target(output, overwrite=overwrite)
     experiment = _read_experiment(inputs, stimuli, scan, n_volumes)
     loaded = load_encoder(encoder, progress=not quiet)
@@ -162,6 +180,10 @@ def simulate(
     shares = subject_weights(pipeline.spatial.subject_names, chosen, seed=seed)
     features, planned = _encode(experiment, pipeline, scan, n_volumes, rate_hz, not quiet)
     responses = encoded_subjects(pipeline.spatial, features, shares)
+    if percent_per_unit is None:
+        shown = [(run.events, run.n_volumes) for run in planned]
+        unit = percent_per_unit_for(peak_percent, responses.values(), shown, scan)
+        scan = replace(scan, percent_per_unit=unit)
     template, space = loaded.bundle.template, loaded.bundle.space
     write_dataset(
         output,

@@ -3,8 +3,8 @@
 - What is shown: `Events`, `movie_events`, `read_events`, `find_stimuli`; `Run`, `run_of_table`,
   `run_of_movie`
 - Who sees it: `subject_weights`, `combine`; `encode_images`, `encode_movie`, `encoded_subjects`
-- What is measured: `simulate_bold`, `Scan`, `Noise`, `check_run`, `stimulus_design`,
-  `read_kernel`
+- What is measured: `simulate_bold`, `Scan`, `Noise`, `percent_per_unit_for`, `check_run`,
+  `stimulus_design`, `read_kernel`
 
 `imgtofmri.outputs.simulated` writes runs as a BIDS dataset.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 from imgtofmri.simulation.bold import (
     Scan,
     check_run,
+    percent_per_unit_for,
     simulate_blocks,
     simulate_bold,
     stimulus_design,
@@ -47,6 +48,7 @@ __all__ = [
     "encoded_subjects",
     "find_stimuli",
     "movie_events",
+    "percent_per_unit_for",
     "read_events",
     "read_kernel",
     "run_of_movie",

@@ -8,14 +8,14 @@ is one product of a sparse design ``(n_volumes, n_stimuli)`` and the responses
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.exceptions import OptionError
+from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.simulation.events import Events, check_within_run
 from imgtofmri.simulation.noise import Noise, check_positive, drift_basis, noise_blocks
 from imgtofmri.simulation.responses import Responses, check_responses
@@ -189,6 +189,62 @@ def simulate_blocks(
         signal = responses.signal(design[rows]) * gain
         block[:, slice(None) if columns is None else columns] += signal.astype(np.float32)
         yield block
+
+
+def percent_per_unit_for(
+    peak_percent: float,
+    subjects: Iterable[Responses],
+    runs: Iterable[tuple[Events, int]],
+    scan: Scan,
+) -> float:
+    """Return the scale at which the strongest signals have a given size.
+
+    Encoding models have units of their own; this gives their runs a signal change that is usual
+    for a scanner, one scale for all subjects and runs.
+
+    Parameters
+    ----------
+    peak_percent : float
+        Percent of the baseline that the strong voxels shall reach: the 99th percentile, over voxels
+        and subjects, of a voxel's largest absolute signal in any run.
+    subjects : iterable of Responses
+        Who sees the runs.
+    runs : iterable of (Events, int)
+        What is shown, and the number of volumes.
+    scan : Scan
+        Its ``percent_per_unit`` does not count.
+
+    Returns
+    -------
+    percent_per_unit : float
+
+    Raises
+    ------
+    OptionError
+        If ``peak_percent`` is not positive.
+    DataError
+        If there is no signal to scale.
+    """
+    check_positive("simulate", "peak_percent", peak_percent)
+    planned = list(runs)
+    peaks = []
+    for responses in subjects:
+        peak = np.zeros(responses.n_voxels)
+        for events, n_volumes in planned:
+            design = stimulus_design(events, responses.n_stimuli, scan, n_volumes)
+            n_block = max(1, _BLOCK_VALUES // max(1, responses.n_voxels))
+            for start in range(0, n_volumes, n_block):
+                signal = np.abs(responses.signal(design[start : start + n_block]))
+                np.maximum(peak, signal.max(axis=0), out=peak)
+        peaks.append(peak)
+    strong = float(np.percentile(np.concatenate(peaks), 99)) if peaks else 0.0
+    if strong == 0.0:
+        message = (
+            "simulate: some response must differ from 0 to be scaled to peak_percent; got no "
+            "signal at all. Check the amplitudes, or give percent_per_unit instead."
+        )
+        raise DataError(message)
+    return peak_percent / strong
 
 
 def check_run(events: Events, scan: Scan, n_volumes: int) -> None:
