@@ -76,8 +76,8 @@ def test_stimulus_design_equals_the_gamma_distribution(
 
 @pytest.mark.parametrize("name", ["gam", "glover", "spm"])
 def test_stimulus_design_equals_convolution_on_a_fine_grid(events: Events, name: str) -> None:
-    """The design is np.convolve's of boxcars at 1 ms, up to a half step of that grid."""
-    step_s, tr_s, n_volumes = 0.001, 2.0, 40
+    """The design is np.convolve's of boxcars at 4 ms, up to a step of that grid."""
+    step_s, tr_s, n_volumes = 0.004, 2.0, 40
     fine_s = np.arange(round(n_volumes * tr_s / step_s)) * step_s
     kernel = hrf(name, step_s, scale="sum")
     expected = np.zeros((n_volumes, 3))
@@ -89,7 +89,7 @@ def test_stimulus_design_equals_convolution_on_a_fine_grid(events: Events, name:
         expected[:, stimulus] += course[:: round(tr_s / step_s)]
     scan = Scan(tr_s, hrf=name, hrf_step_s=0.005)
     design = stimulus_design(events, 3, scan, n_volumes).toarray()
-    np.testing.assert_allclose(design, expected, atol=3e-3)
+    np.testing.assert_allclose(design, expected, atol=5e-3)
 
 
 @pytest.mark.parametrize("name", ["glover", "spm"])

@@ -137,7 +137,9 @@ def simulate(
     imgtofmri simulate film.mp4 --tr-s 2 --hrf gam --voxels predicted -o sim/
     """
     from imgtofmri.encoder import load_encoder
+    from imgtofmri.outputs import run_settings
     from imgtofmri.outputs.simulated import brain_mask, check_target, write_dataset
+    from imgtofmri.pipeline import RunSettings
     from imgtofmri.simulation import (
         Noise,
         Scan,
@@ -167,15 +169,17 @@ def simulate(
     check_target(output, overwrite=overwrite)
     experiment = _read_experiment(inputs, stimuli, scan, n_volumes)
     loaded = load_encoder(encoder, progress=not quiet)
-    pipeline = loaded.pipeline(
-        rois=rois or None,
-        sigma_mm=sigma_mm,
-        mask=mask,
-        average="mean",
-        center_crop=center_crop,
-        backbone=backbone,
-        weights=weights,
-    )
+    settings: RunSettings = {
+        "rois": rois or None,
+        "sigma_mm": sigma_mm,
+        "mask": mask,
+        "average": "mean",
+        "center_crop": center_crop,
+        "backbone": backbone,
+        "weights": weights,
+    }
+    pipeline = loaded.pipeline(**settings)
+    source = run_settings(loaded, settings, subjects=True, output_format="bids")
     chosen = int(subjects) if subjects.isdecimal() else subjects
     shares = subject_weights(pipeline.spatial.subject_names, chosen, seed=seed)
     features, planned = _encode(experiment, pipeline, scan, n_volumes, rate_hz, not quiet)
@@ -198,14 +202,7 @@ def simulate(
         seed=seed,
         dtype=cast("Literal['float32', 'int16']", dtype),
         stimuli=experiment.files if copy_stimuli else None,
-        source={
-            "encoder": loaded.card["id"],
-            "features": loaded.bundle.features_id,
-            "rois": list(pipeline.rois),
-            "sigma_mm": sigma_mm,
-            "mask": mask,
-            "center_crop": center_crop,
-        },
+        source=source,
         overwrite=overwrite,
         progress=not quiet,
     )

@@ -56,8 +56,10 @@ def write_top(
         if column not in known
     }
     write_json(stage / f"task-{task}_events.json", described)
-    encoder = (source or {}).get("encoder", "an encoding model")
-    readme = _README.format(encoder=encoder, task=task, space=space)
+    told = source or {}
+    encoder = f"The encoder {told['encoder']}" if told.get("encoder") else "An encoding model"
+    note = f" Note: {told['note']}." if told.get("note") else ""
+    readme = _README.format(encoder=encoder, note=note, task=task, space=space)
     (stage / "README.md").write_text(readme, encoding="utf-8")
 
 
@@ -108,10 +110,11 @@ def tsv(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 _README = """\
 # Simulated responses
 
-These runs are simulated. {encoder} predicted the response of each voxel to each stimulus; the
-events' time courses were convolved with a haemodynamic response, sampled at the volumes, scaled
-to percent of a baseline, and noise was added. Nothing here was measured, and no statistic of
-these runs is evidence about a brain.
+These runs are simulated.
+{encoder} predicted the response of each voxel to each stimulus.{note}
+The stimuli's time courses were convolved with a haemodynamic response, sampled at the volumes and
+scaled to percent of a baseline; noise was added if the sidecars say so. Nothing here was measured,
+and no statistic of these runs is evidence about a brain.
 
 - `sub-*/func/*_bold.nii.gz`: the runs, in template space; the sidecars hold every setting.
 - `sub-*/func/*_mask.nii.gz`: the voxels that were simulated; all others are 0.
