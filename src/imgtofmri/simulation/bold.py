@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 Float32Array: TypeAlias = NDArray[np.float32]
 
-# Values in a block of volumes: 64 MB in float32.
-_BLOCK_VALUES = 16_000_000
+# Values in a block of volumes: 16 MB in float32.
+_BLOCK_VALUES = 4_000_000
 
 
 @dataclass(frozen=True)
