@@ -138,7 +138,7 @@ def simulate(
     """
     from imgtofmri.encoder import load_encoder
     from imgtofmri.outputs import run_settings
-    from imgtofmri.outputs.simulated import brain_mask, check_target, write_dataset
+    from imgtofmri.outputs.simulated import brain_mask, check_storage, check_target, write_dataset
     from imgtofmri.pipeline import RunSettings
     from imgtofmri.simulation import (
         Noise,
@@ -148,10 +148,15 @@ def simulate(
         read_kernel,
         subject_weights,
     )
-    from imgtofmri.simulation.noise import check_positive
+    from imgtofmri.simulation.noise import check_positive, check_seed
+    from imgtofmri.simulation.responses import check_subjects
     from imgtofmri.timeseries import HRF_NAMES
 
     _check_choices(voxels, runs)
+    chosen = int(subjects) if subjects.isdecimal() else subjects
+    check_subjects(chosen)
+    check_seed(seed)
+    check_storage(task, dtype)
     kernel = hrf if hrf in HRF_NAMES or not Path(hrf).is_file() else read_kernel(hrf, KERNEL_STEP_S)
     noise = None
     if tsnr is not None:
@@ -180,7 +185,6 @@ def simulate(
     }
     pipeline = loaded.pipeline(**settings)
     source = run_settings(loaded, settings, subjects=True, output_format="bids")
-    chosen = int(subjects) if subjects.isdecimal() else subjects
     shares = subject_weights(pipeline.spatial.subject_names, chosen, seed=seed)
     features, planned = _encode(experiment, pipeline, scan, n_volumes, rate_hz, not quiet)
     responses = encoded_subjects(pipeline.spatial, features, shares)
@@ -206,8 +210,8 @@ def simulate(
         overwrite=overwrite,
         progress=not quiet,
     )
-    n_runs = len(planned) * runs * len(responses)
-    typer.echo(f"{n_runs} runs of {len(responses)} subjects simulated: {output}", err=True)
+    counts = f"runs: {len(planned) * runs * len(responses)}, subjects: {len(responses)}"
+    typer.echo(f"simulated ({counts}): {output}", err=True)
     return 0
 
 

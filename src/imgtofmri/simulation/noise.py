@@ -82,13 +82,23 @@ def stream(seed: int, *key: int) -> np.random.Generator:
     OptionError
         If the seed is negative.
     """
+    check_seed(seed)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed below 0.
+
+    Raises
+    ------
+    OptionError
+    """
     if seed < 0:
         message = (
             f"simulate: seed must be a whole number, 0 or more; got {seed}. "
             "Any such number will do; write it down."
         )
         raise OptionError(message)
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def noise_blocks(

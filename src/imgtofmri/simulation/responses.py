@@ -162,28 +162,42 @@ def subject_weights(
     >>> subject_weights(["a", "b"], "group")
     {'group': array([0.5, 0.5])}
     """
+    check_subjects(subjects)
     n_given = len(names)
     if subjects == "each":
         return dict(zip(names, np.eye(n_given), strict=True))
     if subjects == "group":
         return {"group": np.full(n_given, 1.0 / n_given)}
-    if not isinstance(subjects, int) or subjects < 1:
-        message = (
-            "simulate: subjects must be 'each', 'group' or a number, 1 or more; "
-            f"got {subjects!r}. Give a number to draw new subjects."
-        )
-        raise OptionError(message)
+    n_drawn = int(subjects)
     if n_given < 2:
         message = (
             f"simulate: drawing subjects takes an encoder with 2 or more; got {n_given}. "
             "Simulate 'each' subject or the 'group'."
         )
         raise DataError(message)
-    draws = stream(seed, *_SUBJECTS_KEY).standard_normal((subjects, n_given))
+    draws = stream(seed, *_SUBJECTS_KEY).standard_normal((n_drawn, n_given))
     deviations = draws - draws.mean(axis=1, keepdims=True)
     weights = 1.0 / n_given + deviations / math.sqrt(n_given - 1)
-    width = len(str(subjects))
+    width = len(str(n_drawn))
     return {f"sim{number + 1:0{width}d}": row for number, row in enumerate(weights)}
+
+
+def check_subjects(subjects: str | int) -> None:
+    """Refuse what `subject_weights` does not take.
+
+    Raises
+    ------
+    OptionError
+        If ``subjects`` is neither "each", "group" nor a number, 1 or more.
+    """
+    if subjects in ("each", "group"):
+        return
+    if not isinstance(subjects, int) or subjects < 1:
+        message = (
+            "simulate: subjects must be 'each', 'group' or a number, 1 or more; "
+            f"got {subjects!r}. Give a number to draw new subjects."
+        )
+        raise OptionError(message)
 
 
 def combine(

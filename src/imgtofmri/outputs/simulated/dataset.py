@@ -109,7 +109,7 @@ def write_dataset(
     """
     target = Path(target)
     labels = {name: _label(name, "subject") for name in subjects}
-    _label(task, "task", keep=True)
+    check_storage(task, dtype)
     _label(space, "space", keep=True)
     if not runs or not subjects or len(set(labels.values())) != len(labels):
         message = (
@@ -121,8 +121,6 @@ def write_dataset(
     responses = {name: _fitting(name, value, runs, mask) for name, value in subjects.items()}
     for run in runs:
         check_run(run.events, scan, run.n_volumes)
-    if dtype not in DTYPES:
-        raise OptionError(choice_message("simulate", "dtype", dtype, DTYPES))
     inside = mask if brain is None else mask | brain
     columns = [column for run in runs for column in run.columns]
     try:
@@ -179,6 +177,18 @@ def write_dataset(
         )
         raise OutputError(message) from error
     return target
+
+
+def check_storage(task: str, dtype: str) -> None:
+    """Refuse a task's label that BIDS does not allow, and an unknown type of values.
+
+    Raises
+    ------
+    OptionError
+    """
+    _label(task, "task", keep=True)
+    if dtype not in DTYPES:
+        raise OptionError(choice_message("simulate", "dtype", dtype, DTYPES))
 
 
 def brain_mask(
