@@ -60,7 +60,7 @@ def select_stimuli(
 ) -> StimulusSelection:
     """Choose disjoint sets of stimuli, one for each goal, and check them honestly.
 
-    Sets for mean responses are chosen together by an integer programme, solved to 0.1 % of the
+    Sets for mean responses are chosen together by an integer programme, solved to 1 % of the
     best there is (or to the end of a bounded search). Sets for patterns follow, by exchanges,
     among what is left; the reference, drawn at random from the rest, comes last. Matched sets have
     means within ``tolerance`` of the pool's, and so within twice that of each other's.

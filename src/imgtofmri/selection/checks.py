@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,10 +92,12 @@ def check_sets(
         ("other subject, half 1", first, second),
         ("other subject, half 2", second, first),
     )
+    # The reference is chosen last and changes no other set.
+    alone = replace(request, reference=False)
     for number, (check, pool, measured_against) in enumerate(plans):
         for held_out in range(n_subjects):
             others = [subject for subject in range(n_subjects) if subject != held_out]
-            sets = choose_sets(responses, request, others, pool)
+            sets = choose_sets(responses, alone, others, pool)
             stream = streams[1 + number * n_subjects + held_out]
             draws = random_sets(
                 len(pool), request.n_per_set, request.n_random, stream.generate_state(4).tolist()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError
 
-#: Branch and bound stops once no choice can score better by more than this share.
-RELATIVE_GAP = 1e-3
+#: A choice is good enough when no choice can score better by more than this share.
+RELATIVE_GAP = 0.01
 
-#: Branch and bound gives up after this many nodes; the best choice found so far then stands.
+#: Branch and bound stops at this share of the score ...
+STOP_GAP = 2e-3
+
+#: ... or after this many nodes; the best choice found so far then stands.
 MAX_NODES = 100
 
 #: Exchange searches start this often from random sets.
@@ -27,8 +32,11 @@ def choose_by_scores(
 ) -> list[NDArray[np.intp]]:
     """Choose disjoint sets of the highest total score whose properties match the pool's.
 
-    This is a small integer programme: one 0/1 variable for each set and stimulus, solved to
-    within `RELATIVE_GAP` of the best by branch and bound (HiGHS).
+    This is an integer programme: one 0/1 variable for each set and stimulus. Its relaxation to
+    fractions, a linear programme, bounds what any choice can score, and says of each stimulus how
+    much choosing it costs at least. Branch and bound (HiGHS) then searches among the stimuli that
+    cost less than `RELATIVE_GAP` of the score, and among all if that leaves a larger gap to the
+    bound.
 
     Parameters
     ----------
@@ -50,39 +58,80 @@ def choose_by_scores(
     DataError
         If no choice can be matched.
     """
-    from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import csr_array, eye_array, hstack, kron
+    from scipy.optimize import linprog
+    from scipy.sparse import csr_array, eye_array, hstack, kron, vstack
 
     n_sets, n_stimuli = scores.shape
-    choices = kron(eye_array(n_sets), np.ones((1, n_stimuli)))
+    each = eye_array(n_sets)
+    # Any: scipy's stubs know no sparse constraints for linprog.
+    count: Any = csr_array(kron(each, np.ones((1, n_stimuli))))
     once = hstack([eye_array(n_stimuli)] * n_sets)
-    constraints = [
-        LinearConstraint(choices, n_per_set, n_per_set),
-        LinearConstraint(once, 0, 1),
-    ]
-    if properties.shape[1]:
-        allowed = tolerance * n_per_set
-        sums = kron(eye_array(n_sets), csr_array(properties.T))
-        constraints.append(LinearConstraint(sums, -allowed, allowed))
-    solution = milp(
+    sums = kron(each, csr_array(properties.T))
+    limits = np.ones(n_stimuli), np.full(2 * sums.shape[0], tolerance * n_per_set)
+    above: Any = csr_array(vstack([once, sums, -sums]))
+    relaxed = linprog(
         -scores.ravel(),
-        integrality=np.ones(scores.size, dtype=np.int64),
-        bounds=Bounds(0, 1),
-        constraints=constraints,
-        options={"mip_rel_gap": RELATIVE_GAP, "node_limit": MAX_NODES},
+        A_ub=above,
+        b_ub=np.concatenate(limits),
+        A_eq=count,
+        b_eq=np.full(n_sets, n_per_set),
+        bounds=(0, 1),
+        method="highs",
     )
-    if solution.x is None:
+    chosen = None
+    if relaxed.x is not None:
+        slack = RELATIVE_GAP * abs(relaxed.fun)
+        cheap = relaxed.lower.marginals <= slack
+        programme = _Programme(scores.ravel(), count, above, np.concatenate(limits), n_per_set)
+        chosen = programme.solve(cheap)
+        if chosen is None or -relaxed.fun - scores.ravel() @ chosen > slack:
+            full = programme.solve(np.ones(scores.size, dtype=bool))
+            found = [one for one in (chosen, full) if one is not None]
+            chosen = max(found, key=lambda one: float(scores.ravel() @ one), default=None)
+    if chosen is None:
         message = (
             f"select: no {n_sets} sets of {n_per_set} out of {n_stimuli} images match the pool "
             f"within {tolerance:g} standard deviations on every property asked for. Raise the "
             "tolerance, ask for fewer images or give a larger pool."
         )
         raise DataError(message)
-    chosen = solution.x.reshape(n_sets, n_stimuli) > 0.5
+    sets = chosen.reshape(n_sets, n_stimuli)
     return [
         members[np.argsort(-row[members], kind="stable")]
-        for row, members in zip(scores, map(np.flatnonzero, chosen), strict=True)
+        for row, members in zip(scores, map(np.flatnonzero, sets), strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class _Programme:
+    """The integer programme behind `choose_by_scores`."""
+
+    values: NDArray[np.float64]
+    count: Any
+    above: Any
+    limits: NDArray[np.float64]
+    n_per_set: int
+
+    def solve(self, allowed: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+        """Choose among some variables; None if no choice was found."""
+        from scipy.optimize import Bounds, LinearConstraint, milp
+
+        columns = np.flatnonzero(allowed)
+        solution = milp(
+            -self.values[columns],
+            integrality=np.ones(columns.size, dtype=np.int64),
+            bounds=Bounds(0, 1),
+            constraints=[
+                LinearConstraint(self.count[:, columns], self.n_per_set, self.n_per_set),
+                LinearConstraint(self.above[:, columns], -np.inf, self.limits),
+            ],
+            options={"mip_rel_gap": STOP_GAP, "node_limit": MAX_NODES},
+        )
+        if solution.x is None:
+            return None
+        chosen = np.zeros(allowed.size, dtype=bool)
+        chosen[columns] = solution.x > 0.5
+        return chosen
 
 
 def choose_by_pairs(
