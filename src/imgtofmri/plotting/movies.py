@@ -142,7 +142,8 @@ def plot_boundary_averages(effects: Sequence[BoundaryEffects], tr_s: float) -> F
     Returns
     -------
     matplotlib.figure.Figure
-        Lines are the mean, bands 95 % of the bootstrap over subjects and boundaries; marks are its one-sided p.
+        Lines are the mean, bands 95 % of the bootstrap over subjects and boundaries; marks are its
+        one-sided p.
     """
     from matplotlib.figure import Figure
 
