@@ -118,6 +118,7 @@ def movie_models(
     size = network.spec.preprocessing.size
     frames = read_movie(movie, rate_hz=rate_hz, size=size, center_crop=pipeline.center_crop)
     lights: list[NDArray[np.float32]] = []
+    waiting: list[NDArray[np.uint8]] = []
     random: list[NDArray[np.float32]] = []
     features: list[NDArray[np.float32]] = []
     names: list[str] = []
@@ -127,7 +128,7 @@ def movie_models(
         if "luminance" in baselines or "motion" in baselines:
             lights.append(luminance(frame.pixels))
         if untrained is not None:
-            random.append(untrained(frame.pixels[None])[0])
+            waiting.append(frame.pixels)
 
     with track("Predicting the movie", unit="frames", enabled=progress) as advance:
         for batch in stream_features(_tap(frames, look), network):
@@ -135,6 +136,9 @@ def movie_models(
             names += batch.names
             onsets += batch.onsets_s
             advance(len(batch.names))
+            if untrained is not None and waiting:
+                random.append(untrained(np.stack(waiting)))
+                waiting.clear()
     if not features:
         message = (
             f"movie_models: {movie} must have at least one frame; got none at {rate_hz:g} Hz. "
@@ -157,7 +161,7 @@ def movie_models(
         elif name == "motion":
             found[name] = motion_energy(np.stack(lights)).reshape(len(lights), -1)
         else:
-            found[name] = np.stack(random)
+            found[name] = np.concatenate(random)
         check_changes(name, found[name])
     made_with = {
         "encoder": str(encoder.card["id"]),
