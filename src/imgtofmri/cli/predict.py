@@ -12,6 +12,7 @@ from imgtofmri.exceptions import OptionError, choice_message
 
 if TYPE_CHECKING:
     from imgtofmri.outputs import Layout
+    from imgtofmri.stimuli import Failure
 
 
 def predict(
@@ -60,6 +61,8 @@ def predict(
 
     layout = _layout(output_format)
     sources, unusable = find_sources(inputs)
+    if not sources:
+        return _report([], [], unusable, output)
     loaded = load_encoder(encoder, progress=not quiet)
     settings: RunSettings = {
         "rois": rois or None,
@@ -71,7 +74,8 @@ def predict(
         "weights": weights,
     }
     recorded = run_settings(loaded, settings, subjects, output_format)
-    check_targets(output, sources, layout, overwrite, resume)
+    if not overwrite:
+        check_targets(output, sources, layout)
     record = RunRecord.start(output, recorded, resume=resume, overwrite=overwrite)
     for failure in unusable:
         record.fail(failure.name, str(failure.error))
@@ -84,12 +88,19 @@ def predict(
         state = "complete"
     finally:
         record.finish(state)
-    failures = [*unusable, *summary.failures]
+    return _report(summary.done, summary.kept, [*unusable, *summary.failures], output)
+
+
+def _report(done: list[str], kept: list[str], failures: list[Failure], output: Path) -> int:
+    """Name what failed, count the rest, and return the exit code."""
     for failure in failures:
         typer.echo(f"imgtofmri: {failure.error}", err=True)
-    kept = f", {len(summary.kept)} kept from an earlier run" if summary.kept else ""
-    failed = f", {len(failures)} failed (named above)" if failures else ""
-    typer.echo(f"{len(summary.done)} predicted{kept}{failed}: {output}", err=True)
+    counts = [f"{len(done)} predicted"]
+    if kept:
+        counts.append(f"{len(kept)} kept from an earlier run")
+    if failures:
+        counts.append(f"{len(failures)} failed (named above)")
+    typer.echo(f"{', '.join(counts)}: {output}", err=True)
     return 1 if failures else 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from imgtofmri.assets import sha256_of
 from imgtofmri.encoder import Encoder
-from imgtofmri.exceptions import OutputError
+from imgtofmri.exceptions import OptionError
 from imgtofmri.features import FeatureBatch
 from imgtofmri.outputs.layouts import Layout
 from imgtofmri.outputs.record import RECORD_NAME, RunRecord
@@ -142,17 +142,15 @@ def predict_images(
     return summary
 
 
-def check_targets(
-    folder: Path, sources: Sequence[Source], layout: Layout, overwrite: bool, resume: bool
-) -> None:
+def check_targets(folder: Path, sources: Sequence[Source], layout: Layout) -> None:
     """Refuse to write over files that no earlier run is known to have made.
 
     Raises
     ------
-    OutputError
+    OptionError
         Naming the first such file.
     """
-    if overwrite or (resume and (folder / RECORD_NAME).exists()):
+    if (folder / RECORD_NAME).exists():
         return
     for source in sources:
         target = folder / layout.volume(source.name)
@@ -161,7 +159,7 @@ def check_targets(
                 f"{target}: expected no file of this name; there is one. Use --overwrite to "
                 "replace it, or another folder."
             )
-            raise OutputError(message)
+            raise OptionError(message)
 
 
 def _write(
