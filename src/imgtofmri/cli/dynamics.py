@@ -136,9 +136,15 @@ def dynamics(
     imgtofmri dynamics film.mp4 --measured sub-01_bold.nii.gz --measured sub-02_bold.nii.gz
     --boundaries hmm:12 --baseline luminance --baseline motion -o dynamics/
     """
-    from imgtofmri.dynamics import BASELINES, ScanSettings, analyse_movie, movie_models
+    from imgtofmri.dynamics import (
+        BASELINES,
+        ScanSettings,
+        analyse_movie,
+        filter_measured,
+        movie_models,
+    )
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.events import check_boundaries
+    from imgtofmri.events import boundary_windows
     from imgtofmri.exceptions import choice_message
     from imgtofmri.plotting.dynamics_files import RECORD_NAME, write_dynamics
     from imgtofmri.stimuli import probe_movie
@@ -178,9 +184,9 @@ def dynamics(
         n_volumes=n_volumes,
         skip_volumes=_skip(skip_volumes, public),
     )
+    n_kept = filter_measured(brains.data, settings).shape[1]
     if starts is not None and not isinstance(starts, str):
-        n_kept = min(n_volumes or brains.n_timepoints, brains.n_timepoints)
-        check_boundaries(starts, n_kept - settings.skip_volumes, "dynamics")
+        boundary_windows(n_kept, starts, window=lags, exclusion=exclusion)
     # The movie takes longest: all that can be refused without it has been.
     models = movie_models(
         loaded,

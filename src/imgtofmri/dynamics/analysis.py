@@ -167,7 +167,7 @@ def find_boundaries(
         Mean over subjects.
     method : {"hmm", "gsbs", "optimal"}, default "hmm"
         Hidden Markov model with splits and mergers, greedy state boundary search, or the best of
-        all placements by the greedy search's score.
+        all placements of events of 3 volumes or more by the greedy search's score.
     n_events : int, optional
         How many events. Default: chosen by t-distance, for "hmm" among 2 to a quarter of the
         volumes (40 at most); "optimal" needs it.
@@ -198,7 +198,7 @@ def find_boundaries(
                 "'gsbs', which chooses the number."
             )
             raise OptionError(message)
-        return optimal_states(data, n_events)
+        return optimal_states(data, n_events, min_length=3)
     if method == "gsbs":
         if n_events is None:
             return greedy_states(data).boundaries

@@ -61,7 +61,8 @@ def write_dynamics(
     """
     target = Path(folder)
     tr_s, boundaries = analysis.settings.tr_s, analysis.boundaries
-    (target / RECORD_NAME).unlink(missing_ok=True)
+    if (target / RECORD_NAME).exists():
+        (target / RECORD_NAME).unlink()
     files = [save_table(summary_table(analysis.regions), target / "summary.tsv")]
     table = agreement_table(analysis.regions, tr_s, boundaries)
     files.append(save_table(table, target / "agreement.tsv"))
