@@ -100,7 +100,7 @@ def _rounded(values: list[float]) -> list[float]:
 
 
 def _make_photographs(folder: Path, n: int) -> Path:
-    """Write smooth noise as JPEG files of 340 x 255 pixels, about as hard to decode as photographs."""
+    """Write JPEG files of smooth noise, about as hard to decode as photographs of their size."""
     from PIL import Image
 
     folder.mkdir()
