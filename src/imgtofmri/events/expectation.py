@@ -50,7 +50,7 @@ class Rows:
         stacked = centred(np.concatenate(runs))
         n_rows, n_voxels = stacked.shape
         if n_voxels > n_rows:
-            basis: Array = np.linalg.qr(stacked.T, mode="r")
+            basis: Array = np.asarray(np.linalg.qr(stacked.T, mode="r"))
             stacked = basis.T
         parts = tuple(np.split(stacked, np.cumsum([len(run) for run in runs])[:-1]))
         return cls(parts, tuple(scaled(part, n_voxels) for part in parts), n_voxels)
