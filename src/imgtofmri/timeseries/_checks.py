@@ -17,9 +17,11 @@ MIN_TIMES = 3
 _BLOCK_ELEMENTS = 8_000_000
 
 
-def blocks(n_columns: int, n_rows: int) -> list[slice]:
+def blocks(n_columns: int, n_rows: int, widest: int | None = None) -> list[slice]:
     """Cut columns into slices whose float64 copy stays within the working memory."""
     width = max(1, _BLOCK_ELEMENTS // max(1, n_rows))
+    if widest is not None:
+        width = min(width, widest)
     return [slice(start, start + width) for start in range(0, n_columns, width)]
 
 

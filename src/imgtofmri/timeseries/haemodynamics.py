@@ -25,8 +25,11 @@ HRF_SCALES: tuple[str, ...] = get_args(HrfScale)
 GAM_P = 8.6
 GAM_Q_S = 0.547
 
-# Up to this many taps a product with a banded matrix beats the FFT (benchmarks/simulate.py).
-_DIRECT_MAX_TAPS = 384
+# Up to this many taps a product with a banded matrix beats the FFT; each is fastest on as many
+# voxels at once as the caches hold (benchmarks/simulate.py).
+_DIRECT_MAX_TAPS = 192
+_DIRECT_VOXELS = 512
+_FFT_VOXELS = 128
 
 
 def hrf(
@@ -154,8 +157,8 @@ def convolve(responses: ArrayLike, kernel: ArrayLike) -> FloatArray:
     taps = taps[: len(columns)]
     convolved = np.empty_like(columns)
     direct = len(taps) <= _DIRECT_MAX_TAPS
-    apply = _convolve_direct if direct else _convolve_fft
-    for voxels in blocks(columns.shape[1], 2 * len(columns)):
+    apply, widest = (_convolve_direct, _DIRECT_VOXELS) if direct else (_convolve_fft, _FFT_VOXELS)
+    for voxels in blocks(columns.shape[1], len(columns), widest):
         convolved[:, voxels] = apply(columns[:, voxels].astype(np.float64), taps)
     return convolved.reshape(values.shape)
 
