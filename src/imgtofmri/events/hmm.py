@@ -112,7 +112,7 @@ def fit_events(
 
     Parameters
     ----------
-    data : array of shape (n_timepoints, n_voxels), or a sequence of such arrays
+    data : array of shape (n_timepoints, n_voxels), or a sequence or stack of such arrays
         One run, or several runs of the same movie that share the events' patterns. Lengths may
         differ, voxels may not.
     n_events : int
@@ -239,7 +239,9 @@ def find_events(data: ArrayLike, patterns: ArrayLike, variance: float) -> tuple[
 
 def _as_runs(data: ArrayLike | Sequence[ArrayLike], where: str) -> tuple[Array, ...]:
     """Return the data as checked runs with the same voxels."""
-    several = isinstance(data, list | tuple) and all(np.ndim(run) == 2 for run in data)
+    stacked = isinstance(data, np.ndarray) and data.ndim == 3
+    listed = isinstance(data, list | tuple) and all(np.ndim(run) == 2 for run in data)
+    several = stacked or listed
     given: Sequence[ArrayLike] = data if several else [data]  # type: ignore[assignment,list-item]
     runs = tuple(check_time_courses(run, where) for run in given)
     widths = sorted({run.shape[1] for run in runs})
