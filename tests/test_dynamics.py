@@ -313,6 +313,26 @@ def test_analyse_movie_equals_its_steps(movie: MovieModels, measured: MeasuredMo
     )
 
 
+def test_analyse_movie_all_is_what_both_sides_share(
+    movie: MovieModels, measured: MeasuredMovie
+) -> None:
+    """An ROI that only one side has is in no region; a single one is not compared twice."""
+    alone = MeasuredMovie(
+        measured.data, measured.subject_names, 2.0, measured.mask, np.eye(4),
+        {"PPA": measured.rois["PPA"], "FFA": measured.rois["LOC"]},
+    )  # fmt: skip
+    (region,) = analyse_movie(movie, alone, n_brains=2).regions
+    (whole,) = analyse_movie(movie, alone, rois=["all"], n_brains=2).regions
+    assert (region.roi, whole.roi) == ("PPA", "all")
+    assert region.n_voxels == whole.n_voxels == measured.rois["PPA"].sum()
+    np.testing.assert_array_equal(region.agreement, whole.agreement)
+    unnamed = MeasuredMovie(
+        measured.data, measured.subject_names, 2.0, measured.mask, np.eye(4), {}
+    )
+    (every,) = analyse_movie(movie, unnamed, n_brains=2).regions
+    assert (every.roi, every.n_voxels) == ("all", measured.data.shape[2])
+
+
 def test_analyse_movie_takes_further_models(movie: MovieModels, measured: MeasuredMovie) -> None:
     """Features of the user's own are compared beside the rest."""
     extra = {"mine": np.asarray(movie.prediction.group)}

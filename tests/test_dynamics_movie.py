@@ -287,6 +287,27 @@ def test_write_dynamics_tables_hold_the_figures_numbers(
     assert record["seed"] == 1
 
 
+def test_write_dynamics_replaces_an_earlier_comparison(
+    tmp_path: Path, analysis: DynamicsAnalysis
+) -> None:
+    """Files of an earlier comparison go, other people's stay, within the folder and outside."""
+    out = tmp_path / "out"
+    write_dynamics(analysis, out, formats=[])
+    (out / "notes.txt").write_text("mine")
+    (tmp_path / "outside.txt").write_text("mine")
+    record = json.loads((out / "dynamics.json").read_text("utf-8"))
+    record["files"] += ["../outside.txt", 3]
+    (out / "dynamics.json").write_text(json.dumps(record))
+    write_dynamics(replace(analysis, regions=analysis.regions[:1], effects=()), out, formats=[])
+    names = {path.name for path in out.iterdir()}
+    kept = {"summary.tsv", "agreement.tsv", "similarity_roi-all.tsv", "dynamics.json", "notes.txt"}
+    assert names == kept
+    assert (tmp_path / "outside.txt").exists()
+    (out / "dynamics.json").write_text("not json")
+    write_dynamics(analysis, out, formats=[])
+    assert json.loads((out / "dynamics.json").read_text("utf-8"))["n_subjects"] == 5
+
+
 def test_write_dynamics_where_it_cannot_says_so(tmp_path: Path, analysis: DynamicsAnalysis) -> None:
     """A file where the folder should be is refused."""
     (tmp_path / "out").write_text("in the way")
@@ -368,7 +389,7 @@ def test_dynamics_command_takes_saved_responses(
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "out" / "agreement.tsv", sep="\t")
-    assert table.roi.unique().tolist() == ["all", "PPA"]
+    assert table.roi.unique().tolist() == ["PPA"]
     assert table.volume.max() == 17
     assert sorted(table.volume[table.boundary].unique()) == [6, 11, 15]
 

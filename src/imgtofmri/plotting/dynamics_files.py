@@ -61,8 +61,7 @@ def write_dynamics(
     """
     target = Path(folder)
     tr_s, boundaries = analysis.settings.tr_s, analysis.boundaries
-    if (target / RECORD_NAME).exists():
-        (target / RECORD_NAME).unlink()
+    _clear(target)
     files = [save_table(summary_table(analysis.regions), target / "summary.tsv")]
     table = agreement_table(analysis.regions, tr_s, boundaries)
     files.append(save_table(table, target / "agreement.tsv"))
@@ -81,6 +80,22 @@ def write_dynamics(
         text = json.dumps(_record(analysis, record or {}, files), indent=2, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
     return (*files, path)
+
+
+def _clear(folder: Path) -> None:
+    """Remove an earlier comparison: the record first, then the files it names."""
+    path = folder / RECORD_NAME
+    if not path.exists():
+        return
+    try:
+        names = json.loads(path.read_text("utf-8"))["files"]
+    except (ValueError, KeyError, TypeError):
+        names = []
+    path.unlink()
+    for name in names:
+        # A record that was tampered with must not reach outside its folder.
+        if isinstance(name, str) and Path(name).name == name:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _record(
