@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, write_bundle
 from imgtofmri.cli.dynamics import dynamics
 from imgtofmri.datasets.measured import MeasuredMovie, save_measured
+from imgtofmri.datasets.partly_cloudy import PARTLY_CLOUDY_EVENT_STARTS
 from imgtofmri.dynamics import (
     DynamicsAnalysis,
     MovieModels,
@@ -55,18 +56,20 @@ SCENES_S = (6, 5, 4, 5)
 BASELINES = ("luminance", "motion", "untrained")
 
 
-def make_movie(path: Path, still: bool = False) -> Path:
-    """Write 20 s of four scenes that drift sideways, 4 frames a second."""
+def make_movie(
+    path: Path, still: bool = False, scenes_s: tuple[int, ...] = SCENES_S, fps: int = 4
+) -> Path:
+    """Write scenes that drift sideways; by default 20 s of four scenes, 4 frames a second."""
     rng = np.random.default_rng(3)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=4)
+        stream = container.add_stream("ffv1", rate=fps)
         stream.width = stream.height = 64
         stream.pix_fmt = "yuv420p"
         frames = []
-        for seconds in SCENES_S:
+        for seconds in scenes_s:
             small = rng.integers(0, 256, (8, 12, 3), dtype=np.uint8)
             scene = np.asarray(Image.fromarray(small).resize((128, 64), Image.Resampling.BILINEAR))
-            frames += [scene[:, step : step + 64] for step in range(4 * seconds)]
+            frames += [scene[:, step : step + 64] for step in range(fps * seconds)]
         for pixels in [frames[0]] * len(frames) if still else frames:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             container.mux(stream.encode(frame))
@@ -461,3 +464,46 @@ def test_dynamics_command_bad_files_write_nothing(
     np.savez(saved, **arrays)
     assert "NaN or infinite in sub-1" in refused(film, *given)
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_dynamics_command_on_partly_cloudy(
+    tmp_path: Path,
+    encoder_file: Path,
+    random_weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With data of the public set's layout in place, one command does all, at its boundaries."""
+    starts = [*PARTLY_CLOUDY_EVENT_STARTS, 158]
+    scenes_s = (20, *(2 * np.diff(starts)).tolist())
+    film = make_movie(tmp_path / "film.mkv", scenes_s=scenes_s, fps=1)
+    folder = tmp_path / "nilearn" / "development_fmri"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(2)
+    affine = np.diag([4.0, 4, 4, 1])
+    affine[:3, 3] = 1.0
+    names = [f"sub-pixar{number:03d}" for number in range(123, 156)]
+    people = {"participant_id": names, "Age": 25.0, "AgeGroup": "Adult", "Child_Adult": "adult"}
+    table = pd.DataFrame({**people, "Gender": "F", "Handedness": "R"})
+    table.to_csv(folder / "participants.tsv", sep="\t", index=False)
+    columns = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
+    columns += [f"a_comp_cor_{number:02d}" for number in range(6)]
+    columns += ["framewise_displacement", "csf", "white_matter"]
+    for name in names:
+        values = 100 + rng.standard_normal((7, 6, 5, 168)).astype(np.float32)
+        path = folder / f"{name}_task-pixar_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz"
+        nib.save(nib.Nifti1Image(values, affine), path)
+        confounds = pd.DataFrame(rng.standard_normal((168, len(columns))), columns=columns)
+        path = folder / f"{name}_task-pixar_desc-confounds_regressors.tsv"
+        confounds.to_csv(path, sep="\t", index=False)
+    monkeypatch.setenv("IMGTOFMRI_OFFLINE", "1")
+    monkeypatch.setenv("NILEARN_DATA", str(tmp_path / "nilearn"))
+    result = run(
+        film, "-o", tmp_path / "out", "--measured", "partly-cloudy", "--encoder", encoder_file,
+        "--weights", random_weights, "--rate-hz", "0.5", "--quiet",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "out" / "dynamics.json").read_text("utf-8"))
+    assert record["boundaries"] == list(PARTLY_CLOUDY_EVENT_STARTS[1:])
+    assert (record["n_subjects"], record["n_volumes"]) == (33, 158)
+    assert record["run"]["skip_volumes"] == 10
