@@ -42,19 +42,22 @@ _BT601 = 5
 
 @dataclass(slots=True)
 class Tally:
-    """How many pictures were good, how many could not be decoded, and how far the file reaches."""
+    """How many pictures were good, and how many could not be decoded."""
 
     good: int = 0
     broken: int = 0
-    reached_s: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A decoded picture, the time at which it appears, and for how long."""
+    """A decoded picture, the time at which it appears, and for how long.
 
-    time_s: Fraction
-    duration_s: Fraction
+    Times are whole ticks of the stream's clock, so that they are exact and cheap to compare.
+    """
+
+    time: int
+    duration: int
+    tick_s: Fraction
     picture: VideoFrame
     pixel_aspect: Fraction
 
@@ -81,20 +84,20 @@ def read_pictures(path: Path, tally: Tally) -> Iterator[Timed]:
     StimulusError
         If it is not a movie, has no pictures, or ends well before its header says.
     """
-    given_s: Fraction | None = None
+    given: int | None = None
     for n_threads in (min(_MAX_DECODE_THREADS, n_processors()), 1):
-        tally.good, tally.broken, tally.reached_s = 0, 0, Fraction(0)
+        tally.good, tally.broken = 0, 0
         with open_movie(path, _WHERE) as container:
             stream = video_stream(container, path, _WHERE, n_threads)
             try:
                 for timed in timed_pictures(container, stream, tally):
-                    if given_s is None or timed.time_s > given_s:
-                        given_s = timed.time_s
+                    if given is None or timed.time > given:
+                        given = timed.time
                         yield timed
             except _DamagedError:
                 continue
             break
-    if given_s is None:
+    if given is None:
         raise no_pictures(path, _WHERE)
 
 
@@ -106,33 +109,37 @@ def timed_pictures(container: InputContainer, stream: VideoStream, tally: Tally)
     StimulusError
         When the file ends well before its header says.
     """
+    tick_s = stream.time_base or Fraction(1, 90_000)
     aspect = stream.sample_aspect_ratio or Fraction(1)
-    origin_s = _origin(container, stream)
-    rate = stream.average_rate or stream.guessed_rate
-    usual_s = 1 / Fraction(rate) if rate else Fraction(1, 25)
-    last_s: Fraction | None = None
-    shift_s, longest_s = Fraction(0), usual_s
-    for picture in _decoded(container, stream, tally):
-        unit_s = picture.time_base or Fraction(0)
-        if picture.pts is None or not unit_s:
-            time_s = Fraction(0) if last_s is None else last_s + usual_s
+    rate = stream.average_rate or stream.guessed_rate or 25
+    usual = max(1, round(1 / (rate * tick_s)))
+    joint = round(_JOINT_S / tick_s)
+    origin = _origin(container, stream, tick_s)
+    last, shift, longest = -1, 0, usual
+    ends: dict[int, int] = {}
+    for picture in _decoded(container, stream, tally, ends):
+        if picture.pts is None:
+            time = last + usual if last >= 0 else 0
         else:
-            origin_s = picture.pts * unit_s if origin_s is None else origin_s
-            time_s = picture.pts * unit_s - origin_s + shift_s
-        if last_s is not None and time_s <= last_s:
-            if last_s - time_s < _JOINT_S:
+            origin = picture.pts if origin is None else origin
+            time = max(picture.pts - origin + shift, 0)
+        if time <= last:
+            if last - time < joint:
                 continue  # A damaged clock; the neighbours stand for this picture.
-            shift_s += last_s + usual_s - time_s
-            time_s = last_s + usual_s
-        if last_s is not None:
-            longest_s = max(longest_s, time_s - last_s)
-        last_s = time_s
-        yield Timed(time_s, (picture.duration or 0) * unit_s or usual_s, picture, aspect)
-    _check_complete(container, tally.reached_s, 3 * longest_s)
+            shift += last + usual - time
+            time = last + usual
+        longest = max(longest, time - last)
+        last = time
+        yield Timed(time, picture.duration or usual, tick_s, picture, aspect)
+    units_s = {other.index: other.time_base or Fraction(0) for other in container.streams}
+    reached_s = max((end * units_s[index] for index, end in ends.items()), default=Fraction(0))
+    _check_complete(container, reached_s, 3 * longest * tick_s)
 
 
-def _decoded(container: InputContainer, stream: VideoStream, tally: Tally) -> Iterator[VideoFrame]:
-    """Decode what can be decoded, and count what cannot."""
+def _decoded(
+    container: InputContainer, stream: VideoStream, tally: Tally, ends: dict[int, int]
+) -> Iterator[VideoFrame]:
+    """Decode what can be decoded, count what cannot, and note how far each stream reaches."""
     import av
 
     # All streams' packets, since the sound tells how far a file reaches; only pictures are decoded.
@@ -142,9 +149,9 @@ def _decoded(container: InputContainer, stream: VideoStream, tally: Tally) -> It
             packet = next(packets, None)
             if packet is None:
                 return
-            if packet.pts is not None and packet.time_base:
-                end_s = (packet.pts + (packet.duration or 0)) * packet.time_base
-                tally.reached_s = max(tally.reached_s, end_s)
+            if packet.pts is not None:
+                index, end = packet.stream_index, packet.pts + (packet.duration or 0)
+                ends[index] = max(ends.get(index, end), end)
             pictures = stream.decode(packet) if packet.stream is stream else []
         except av.FFmpegError as error:
             if stream.codec_context.thread_count > 1:
@@ -161,19 +168,19 @@ def _decoded(container: InputContainer, stream: VideoStream, tally: Tally) -> It
                 yield picture
 
 
-def _origin(container: InputContainer, stream: VideoStream) -> Fraction | None:
-    """Return when playing begins, on the streams' own clock; None if the header does not say."""
+def _origin(container: InputContainer, stream: VideoStream, tick_s: Fraction) -> int | None:
+    """Return when playing begins, on the pictures' clock; None if the header does not say."""
 
-    def start(of: Any) -> Fraction | None:
+    def start_s(of: Any) -> Fraction | None:
         known = of.start_time is not None and of.time_base is not None
         return Fraction(of.start_time) * of.time_base if known else None
 
-    pictures_s = start(stream)
+    pictures_s = start_s(stream)
     if pictures_s is None:
         return None
-    sounds = [start(audio) for audio in container.streams.audio]
+    sounds = [start_s(audio) for audio in container.streams.audio]
     first_s = min([pictures_s, *(sound for sound in sounds if sound is not None)])
-    return pictures_s if pictures_s - first_s < _RUN_IN_S else first_s
+    return round((pictures_s if pictures_s - first_s < _RUN_IN_S else first_s) / tick_s)
 
 
 def _check_complete(container: InputContainer, reached_s: Fraction, slack_s: Fraction) -> None:
