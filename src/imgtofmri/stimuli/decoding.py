@@ -27,8 +27,9 @@ _MAX_DECODE_THREADS = 8
 # Sound that begins this much before the pictures is the codec's run-in, not a late picture.
 _RUN_IN_S = Fraction(1, 10)
 
-# A step back in time beyond this is where two recordings were joined.
+# A step back in time beyond this, or a gap beyond that, is where two recordings were joined.
 _JOINT_S = Fraction(1)
+_GAP_S = Fraction(60)
 
 _WHERE = "read_movie"
 
@@ -101,6 +102,53 @@ def read_pictures(path: Path, tally: Tally) -> Iterator[Timed]:
         raise no_pictures(path, _WHERE)
 
 
+class _Clock:
+    """Puts pictures on the time line that begins when playing does, in ticks.
+
+    Parameters
+    ----------
+    tick_s : Fraction
+        Seconds in a tick.
+    origin : int or None
+        When playing begins; None where the first picture tells.
+    usual : int
+        Time between pictures where nothing else is known.
+    declared_s : Fraction or None
+        How long the movie is, by its header.
+    """
+
+    def __init__(
+        self, tick_s: Fraction, origin: int | None, usual: int, declared_s: Fraction | None
+    ) -> None:
+        self.usual = self.longest = usual
+        self._origin = origin
+        self._last = -1
+        self._joint, self._gap = round(_JOINT_S / tick_s), round(_GAP_S / tick_s)
+        self._latest = None if declared_s is None else round(declared_s / tick_s) + self._joint
+
+    def place(self, pts: int | None) -> int | None:
+        """Return when a picture appears, or None if its clock is damaged.
+
+        Times rise strictly. The neighbours stand for a picture that cannot be placed.
+        """
+        last, following = self._last, self._last + self.usual
+        if pts is None:
+            pts = following + (self._origin or 0) if last >= 0 else self._origin or 0
+        if self._origin is None or (last < 0 and pts < self._origin):
+            self._origin = pts  # The header did not know the beginning.
+        time = pts - self._origin
+        if self._latest is not None and time > self._latest:
+            return None  # The header says that there is no such time.
+        if time <= last and last - time < self._joint:
+            return None  # The clock stumbles.
+        if time <= last or (last >= 0 and self._latest is None and time - last > self._gap):
+            self._origin += time - following  # Two recordings were joined here.
+            time = following
+        self.longest = max(self.longest, time - last)
+        self._last = time
+        return time
+
+
 def timed_pictures(container: InputContainer, stream: VideoStream, tally: Tally) -> Iterator[Timed]:
     """Decode the pictures in order of appearance, on the time line that begins when playing does.
 
@@ -112,28 +160,24 @@ def timed_pictures(container: InputContainer, stream: VideoStream, tally: Tally)
     tick_s = stream.time_base or Fraction(1, 90_000)
     aspect = stream.sample_aspect_ratio or Fraction(1)
     rate = stream.average_rate or stream.guessed_rate or 25
-    usual = max(1, round(1 / (rate * tick_s)))
-    joint = round(_JOINT_S / tick_s)
-    origin = _origin(container, stream, tick_s)
-    last, shift, longest = -1, 0, usual
+    declared_s = _declared_s(container)
+    clock = _Clock(
+        tick_s, _origin(container, stream, tick_s), max(1, round(1 / (rate * tick_s))), declared_s
+    )
     ends: dict[int, int] = {}
     for picture in _decoded(container, stream, tally, ends):
-        if picture.pts is None:
-            time = last + usual if last >= 0 else 0
-        else:
-            origin = picture.pts if origin is None else origin
-            time = max(picture.pts - origin + shift, 0)
-        if time <= last:
-            if last - time < joint:
-                continue  # A damaged clock; the neighbours stand for this picture.
-            shift += last + usual - time
-            time = last + usual
-        longest = max(longest, time - last)
-        last = time
-        yield Timed(time, picture.duration or usual, tick_s, picture, aspect)
+        time = clock.place(picture.pts)
+        if time is not None:
+            tally.good += 1
+            yield Timed(time, picture.duration or clock.usual, tick_s, picture, aspect)
     units_s = {other.index: other.time_base or Fraction(0) for other in container.streams}
     reached_s = max((end * units_s[index] for index, end in ends.items()), default=Fraction(0))
-    _check_complete(container, reached_s, 3 * longest * tick_s)
+    if declared_s is not None and declared_s - reached_s > max(
+        3 * clock.longest * tick_s, _JOINT_S, declared_s / 50
+    ):
+        name = Path(container.name.removeprefix("file:"))
+        got = f"'{name}', which ends at {float(reached_s):.1f} s of {float(declared_s):.1f} s"
+        raise refuse(_WHERE, "a whole movie", got, "It was cut short: copy it again.")
 
 
 def _decoded(
@@ -164,7 +208,6 @@ def _decoded(
             if picture.is_corrupt:
                 tally.broken += 1
             else:
-                tally.good += 1
                 yield picture
 
 
@@ -183,14 +226,11 @@ def _origin(container: InputContainer, stream: VideoStream, tick_s: Fraction) ->
     return round((pictures_s if pictures_s - first_s < _RUN_IN_S else first_s) / tick_s)
 
 
-def _check_complete(container: InputContainer, reached_s: Fraction, slack_s: Fraction) -> None:
-    if container.duration is None or not container.format.name.startswith(_HEADED_FORMATS):
-        return
-    declared_s = Fraction(container.duration, 1_000_000)
-    if declared_s - reached_s > max(slack_s, Fraction(1), declared_s / 50):
-        name = Path(container.name.removeprefix("file:"))
-        got = f"'{name}', which ends at {float(reached_s):.1f} s of {float(declared_s):.1f} s"
-        raise refuse(_WHERE, "a whole movie", got, "It was cut short: copy it again.")
+def _declared_s(container: InputContainer) -> Fraction | None:
+    """Return the length of the whole, if the header is one that knows it."""
+    if not container.duration or not container.format.name.startswith(_HEADED_FORMATS):
+        return None
+    return Fraction(container.duration, 1_000_000)
 
 
 def prepare_picture(timed: Timed, size: int, center_crop: bool) -> Pixels:
@@ -273,6 +313,9 @@ def video_stream(
         kinds = ", ".join(sorted({stream.type for stream in container.streams}))
         got = f"'{path}', which holds {kinds or 'nothing'} and no video stream"
         raise refuse(where, "a movie", got, "Leave it out.")
+    if all(stream.codec_context is None for stream in movies):
+        raise no_pictures(path, where)
+    movies = [stream for stream in movies if stream.codec_context is not None]
     best = container.streams.best("video")
     stream = next((s for s in movies if best is not None and s.index == best.index), movies[0])
     stream.thread_type = "AUTO"
