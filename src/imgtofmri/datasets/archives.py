@@ -123,6 +123,13 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
             content = opened.extractfile(member) if member.isreg() else None
             if content is not None:
                 yield member.name, content
+        # tarfile takes a header that it cannot read for the end. Behind the true end there is
+        # nothing but zeros, and a compressed file's checksum, which is compared on reading on.
+        stream = opened.fileobj
+        while stream is not None and (rest := stream.read(1 << 20)):
+            if rest.count(0) != len(rest):
+                message = "unreadable after its first part"
+                raise tarfile.ReadError(message)
 
 
 def _contained(name: str, archive: Path) -> PurePosixPath:

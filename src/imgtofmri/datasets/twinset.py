@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from imgtofmri import assets
 from imgtofmri.datasets.archives import extract_archive
 from imgtofmri.exceptions import DataError
+from imgtofmri.stimuli.discovery import natural_key
 
 URLS = (
     "https://ndownloader.figshare.com/files/41780682",
@@ -219,13 +220,7 @@ def _stimuli(folder: Path) -> tuple[Path, ...]:
             counted = sorted(key.values())
             if counted in (list(range(1, N_IMAGES + 1)), list(range(N_IMAGES))):
                 return tuple(sorted(images, key=key.__getitem__))
-    return tuple(sorted(images, key=lambda path: _natural(path.name)))
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Order names as a reader does: image2 before image10."""
-    parts = re.split(r"(\d+)", name.lower())
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+    return tuple(sorted(images, key=lambda path: natural_key(path.name)))
 
 
 def _betas(folder: Path, kind: str) -> tuple[Path, ...]:

@@ -192,8 +192,9 @@ class DiagonalTest:
 
     @property
     def z(self) -> Array:
-        """Statistic in standard deviations of its null, from its null's mean."""
-        return (self.statistic - self.null_mean) / self.null_sd
+        """Statistic from its null's mean, in its null's standard deviations; NaN without any."""
+        spread = np.where(self.null_sd > 0, self.null_sd, np.nan)
+        return np.asarray((self.statistic - self.null_mean) / spread)
 
 
 def diagonal_test(

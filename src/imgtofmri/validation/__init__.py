@@ -1,0 +1,35 @@
+"""Predicted and measured patterns compared: matched patterns, encoding accuracy, controls."""
+
+from __future__ import annotations
+
+from imgtofmri.validation.accuracy import EncodingAccuracy, encoding_accuracy
+from imgtofmri.validation.controls import (
+    CONTROLS,
+    feature_control,
+    luminance_features,
+    untrained_patterns,
+)
+from imgtofmri.validation.matched import MatchedPatterns, matched_patterns
+from imgtofmri.validation.patterns import Patterns, mean_patterns, pair
+from imgtofmri.validation.reading import Grid, read_grid, read_patterns, read_region
+from imgtofmri.validation.tables import read_categories, read_table
+
+__all__ = [
+    "CONTROLS",
+    "EncodingAccuracy",
+    "Grid",
+    "MatchedPatterns",
+    "Patterns",
+    "encoding_accuracy",
+    "feature_control",
+    "luminance_features",
+    "matched_patterns",
+    "mean_patterns",
+    "pair",
+    "read_categories",
+    "read_grid",
+    "read_patterns",
+    "read_region",
+    "read_table",
+    "untrained_patterns",
+]
