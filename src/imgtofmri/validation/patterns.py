@@ -233,6 +233,8 @@ def pair_names(
 
 
 def _find_left_out(leave_out: Collection[str], keys: Sequence[str]) -> set[str]:
+    if not leave_out:
+        return set()
     known = {bare_name(key): key for key in keys}
     whole = set(keys)
     found = set()
