@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, cast
+from typing import Any, Unpack, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,26 +13,15 @@ import numpy.typing as npt
 from imgtofmri import reference
 from imgtofmri.backbones import Backbone, load_backbone
 from imgtofmri.bundle import Bundle, Card, read_bundle
-from imgtofmri.exceptions import OptionError, ShapeError, StimulusError, choice_message
+from imgtofmri.exceptions import OptionError, ShapeError, choice_message
 from imgtofmri.features import FeatureBatch, stream_features
-from imgtofmri.prediction import AVERAGES, AverageName, Prediction, concatenate
+from imgtofmri.pipeline import Pipeline, RunSettings, check_average, make_prediction
+from imgtofmri.prediction import Prediction, concatenate
 from imgtofmri.progress import track
 from imgtofmri.spatial import BLOCK, SpatialModel, build_spatial_model, check_rois
-from imgtofmri.stimuli import Failure, Frame, Source, find_sources, read_images
+from imgtofmri.stimuli import Failure, expand_images, read_images, read_movie
 
 FloatArray = npt.NDArray[np.floating[Any]]
-
-
-class RunSettings(TypedDict, total=False):
-    """Keyword arguments that every way of predicting stimuli takes; see `Encoder.predict`."""
-
-    rois: Sequence[str] | str | None
-    sigma_mm: float
-    mask: str
-    average: str
-    center_crop: bool
-    backbone: str | Path | None
-    weights: str | Path | None
 
 
 def load_encoder(bundle: str | Path = reference.BUNDLE_ID, progress: bool = True) -> Encoder:
@@ -158,7 +147,7 @@ class Encoder:
         -------
         array of shape (n_stimuli, n_features), float32
         """
-        items = _as_items(images)
+        items = expand_images(images)
         network = self.backbone(backbone, weights)
         frames = read_images(items, size=network.spec.preprocessing.size, center_crop=center_crop)
         batches = []
@@ -217,7 +206,7 @@ class Encoder:
         OptionError
             If a setting is not valid.
         """
-        items = _as_items(images)
+        items = expand_images(images)
         stream = self.stream(
             items,
             rois=rois,
@@ -229,6 +218,44 @@ class Encoder:
             weights=weights,
         )
         with track("Predicting", len(items), "images", enabled=progress) as advance:
+            return _collect(stream, advance)
+
+    def predict_movie(
+        self,
+        path: str | Path,
+        rate_hz: float = 2.0,
+        progress: bool = True,
+        **settings: Unpack[RunSettings],
+    ) -> Prediction:
+        """Predict the response to a movie, frame by frame.
+
+        Each frame is predicted as an image, without haemodynamics; `imgtofmri.timeseries` brings
+        the result to a scanner's time scale.
+
+        Parameters
+        ----------
+        path : str or Path
+        rate_hz : float
+            Frames a second. The frame nearest in time to each multiple of ``1 / rate_hz`` is taken
+            while that is before the movie's end.
+        progress : bool
+            Whether to report progress on standard error.
+        **settings
+            rois, sigma_mm, mask, average, center_crop, backbone, weights, as for `predict`.
+
+        Returns
+        -------
+        Prediction
+            With ``onsets_s``.
+
+        Raises
+        ------
+        StimulusError
+            If the file is not a movie that can be read.
+        """
+        stream = self.stream_movie(path, rate_hz, **settings)
+        description = f"Predicting {Path(path).name}"
+        with track(description, unit="frames", enabled=progress) as advance:
             return _collect(stream, advance)
 
     def stream(
@@ -257,14 +284,53 @@ class Encoder:
         Prediction
             Of up to 16 stimuli.
         """
-        run = self.validate(settings)
+        pipeline = self.pipeline(**settings)
         frames = read_images(
-            _as_items(images), size=run.network.spec.preprocessing.size, center_crop=run.center_crop
+            expand_images(images),
+            size=pipeline.network.spec.preprocessing.size,
+            center_crop=pipeline.center_crop,
         )
-        return run.stream(frames, on_failure, on_batch)
+        return pipeline.stream(frames, on_failure, on_batch)
 
-    def validate(self, settings: RunSettings) -> Run:
+    def stream_movie(
+        self,
+        path: str | Path,
+        rate_hz: float = 2.0,
+        on_batch: Callable[[FeatureBatch], None] | None = None,
+        **settings: Unpack[RunSettings],
+    ) -> Iterator[Prediction]:
+        """Predict a movie's frames in parts of bounded size, in order.
+
+        Parameters
+        ----------
+        path, rate_hz
+            As for `predict_movie`.
+        on_batch : callable, optional
+            As for `stream`.
+        **settings
+            rois, sigma_mm, mask, average, center_crop, backbone, weights, as for `predict`.
+
+        Yields
+        ------
+        Prediction
+            Of up to 16 frames.
+        """
+        pipeline = self.pipeline(**settings)
+        frames = read_movie(
+            path,
+            rate_hz=rate_hz,
+            size=pipeline.network.spec.preprocessing.size,
+            center_crop=pipeline.center_crop,
+        )
+        return pipeline.stream(frames, None, on_batch)
+
+    def pipeline(self, **settings: Unpack[RunSettings]) -> Pipeline:
         """Check settings and load what they need, before any stimulus is read.
+
+        Parameters
+        ----------
+        **settings
+            As for `predict`.
 
         Raises
         ------
@@ -273,7 +339,20 @@ class Encoder:
         WeightsUnavailableError
             If the network's weights are nowhere to be had from here.
         """
-        return Run(self, settings)
+        average = check_average(settings.get("average", "zscore"))
+        rois = check_rois(self.bundle, settings.get("rois"))
+        sigma_mm = float(settings.get("sigma_mm", 1.0))
+        mask = settings.get("mask", "overlap")
+        return Pipeline(
+            bundle=self.bundle,
+            rois=rois,
+            sigma_mm=sigma_mm,
+            mask=mask,
+            average=average,
+            center_crop=settings.get("center_crop", False),
+            spatial=self.spatial_model(rois, sigma_mm, mask),
+            network=self.backbone(settings.get("backbone"), settings.get("weights")),
+        )
 
     def predict_features(
         self,
@@ -320,7 +399,8 @@ class Encoder:
             raise ShapeError(message)
         spatial = self.spatial_model(rois, sigma_mm, mask)
         onsets = None if onsets_s is None else np.asarray(onsets_s, dtype=float)
-        return self._prediction(spatial, _check_average(average), features, names, onsets)
+        checked = check_average(average)
+        return make_prediction(self.bundle, spatial, checked, features, names, onsets)
 
     def predict_native(
         self, features: FloatArray, roi: str, subject: str
@@ -368,28 +448,6 @@ class Encoder:
             self._spatial[key] = build_spatial_model(self.bundle, *key)
         return self._spatial[key]
 
-    def _prediction(
-        self,
-        spatial: SpatialModel,
-        average: AverageName,
-        features: FloatArray,
-        names: Sequence[str],
-        onsets_s: npt.NDArray[np.float64] | None,
-    ) -> Prediction:
-        group, subjects = spatial.predict(features, average)
-        return Prediction(
-            group=group,
-            subjects=subjects,
-            mask=spatial.mask,
-            affine=self.bundle.template.affine,
-            names=tuple(names),
-            roi_masks=spatial.roi_masks,
-            subject_names=spatial.subject_names,
-            average=average,
-            space=self.bundle.space,
-            onsets_s=onsets_s,
-        )
-
     def _check_features(self, features: FloatArray, where: str) -> npt.NDArray[np.float32]:
         checked = np.asarray(features, dtype=np.float32)
         got = ""
@@ -407,97 +465,9 @@ class Encoder:
         return checked
 
 
-class Run:
-    """One choice of settings with all that it needs, validated before any stimulus is read.
-
-    Attributes
-    ----------
-    rois : tuple of str
-    sigma_mm : float
-    mask, average : str
-    center_crop : bool
-    spatial : SpatialModel
-    network : Backbone
-    """
-
-    def __init__(self, encoder: Encoder, settings: RunSettings) -> None:
-        self.encoder = encoder
-        self.rois = check_rois(encoder.bundle, settings.get("rois"))
-        self.sigma_mm = float(settings.get("sigma_mm", 1.0))
-        self.mask = settings.get("mask", "overlap")
-        self.average = _check_average(settings.get("average", "zscore"))
-        self.center_crop = settings.get("center_crop", False)
-        self.spatial = encoder.spatial_model(self.rois, self.sigma_mm, self.mask)
-        self.network = encoder.backbone(settings.get("backbone"), settings.get("weights"))
-
-    def stream(
-        self,
-        frames: Iterable[Frame | Failure],
-        on_failure: Callable[[Failure], None] | None,
-        on_batch: Callable[[FeatureBatch], None] | None,
-    ) -> Iterator[Prediction]:
-        """Predict frames in parts of bounded size; see `Encoder.stream`."""
-        for batch in stream_features(frames, self.network, BLOCK):
-            for failure in batch.failures:
-                if on_failure is None:
-                    raise failure.error
-                on_failure(failure)
-            if on_batch is not None:
-                on_batch(batch)
-            if len(batch.names):
-                onsets_s = None if batch.onsets_s[0] is None else np.array(batch.onsets_s, float)
-                yield self.encoder._prediction(
-                    self.spatial, self.average, batch.features, batch.names, onsets_s
-                )
-
-
 def _collect(stream: Iterator[Prediction], advance: Callable[[float], None]) -> Prediction:
     parts = []
     for part in stream:
         advance(len(part))
         parts.append(part)
     return concatenate(parts)
-
-
-def _check_average(average: str) -> AverageName:
-    if average not in AVERAGES:
-        raise OptionError(choice_message("predict", "average", average, AVERAGES))
-    return average
-
-
-def _as_items(images: Any) -> list[Any]:
-    """Return one item for each image: paths expanded, stacks of arrays taken apart."""
-    if isinstance(images, np.ndarray):
-        return [*images] if images.ndim == 4 else [images]
-    if isinstance(images, str | Path | Source) or not isinstance(images, Iterable):
-        images = [images]
-    items: list[Any] = []
-    paths: list[str | Path] = []
-    for image in images:
-        if isinstance(image, str | Path):
-            paths.append(image)
-        else:
-            items += _found(paths)
-            paths = []
-            items.append(image)
-    items += _found(paths)
-    if not items:
-        message = "predict: expected one or more images, got none. Give a file, folder or array."
-        raise StimulusError(message)
-    return items
-
-
-def _found(paths: list[str | Path]) -> list[Source]:
-    if not paths:
-        return []
-    sources, failures = find_sources(paths)
-    if failures:
-        raise failures[0].error
-    for source in sources:
-        if source.kind == "movie":
-            message = (
-                f"predict: expected images, got the movie {source.path}. "
-                "Predict it with Encoder.predict_movie."
-            )
-            raise StimulusError(message)
-    return sources

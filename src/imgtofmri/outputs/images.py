@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from imgtofmri.assets import sha256_of
-from imgtofmri.encoder import Encoder, RunSettings
+from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import OutputError
 from imgtofmri.features import FeatureBatch
 from imgtofmri.outputs.layouts import Layout
 from imgtofmri.outputs.record import RECORD_NAME, RunRecord
 from imgtofmri.outputs.volumes import VolumeWriter
+from imgtofmri.pipeline import RunSettings
 from imgtofmri.prediction import Prediction
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Source
@@ -50,7 +51,7 @@ def run_settings(
     WeightsUnavailableError
         If the network's weights are nowhere to be had.
     """
-    run = encoder.validate(settings)
+    run = encoder.pipeline(**settings)
     spec = run.network.spec
     return {
         "encoder": encoder.card["id"],

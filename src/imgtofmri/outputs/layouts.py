@@ -52,7 +52,7 @@ class BidsLayout:
         The template space.
     """
 
-    space: str
+    space: str = "MNI152NLin6Asym"
 
     def volume(self, name: str, subject: str | None = None) -> str:
         """Return ``sub-group/func/sub-group_task-viewing_..._statmap.nii.gz``."""

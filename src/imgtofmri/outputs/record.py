@@ -109,6 +109,11 @@ class RunRecord:
         self._inputs = inputs
         self._started = earlier.get("started", self._started)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the inputs whose results are recorded."""
+        return list(self._inputs)
+
     def knows(self, name: str) -> bool:
         """Return whether an earlier run recorded this input."""
         return name in self._inputs

@@ -14,6 +14,7 @@ from imgtofmri.stimuli.discovery import (
     unique_names,
 )
 from imgtofmri.stimuli.images import ImageInput, read_images
+from imgtofmri.stimuli.inputs import expand_images
 from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Pixels, Source
 from imgtofmri.stimuli.movies import MovieInfo, StimulusWarning, probe_movie, read_movie
 from imgtofmri.stimuli.pixels import MAX_PIXELS, prepare_image
@@ -30,6 +31,7 @@ __all__ = [
     "Pixels",
     "Source",
     "StimulusWarning",
+    "expand_images",
     "find_sources",
     "prepare_image",
     "probe_movie",
