@@ -12,6 +12,7 @@ from imgtofmri.validation.controls import (
 from imgtofmri.validation.matched import MatchedPatterns, matched_patterns
 from imgtofmri.validation.patterns import Patterns, mean_patterns, pair
 from imgtofmri.validation.reading import Grid, read_grid, read_patterns, read_region
+from imgtofmri.validation.study import Study, read_study, twinset_study
 from imgtofmri.validation.tables import read_categories, read_table
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Grid",
     "MatchedPatterns",
     "Patterns",
+    "Study",
     "encoding_accuracy",
     "feature_control",
     "luminance_features",
@@ -30,6 +32,8 @@ __all__ = [
     "read_grid",
     "read_patterns",
     "read_region",
+    "read_study",
     "read_table",
+    "twinset_study",
     "untrained_patterns",
 ]

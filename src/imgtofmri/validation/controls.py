@@ -8,13 +8,14 @@ measured data themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.progress import track
 from imgtofmri.stats import (
     correlation_matrix,
     diagonal_statistic,
@@ -27,36 +28,68 @@ from imgtofmri.validation.matched import Exchange, category_cells, in_order, reg
 from imgtofmri.validation.patterns import Missing, Patterns, pair_names, usable_voxels
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
-    from imgtofmri.prediction import Prediction
+    from imgtofmri.encoder import Encoder
+    from imgtofmri.features import FrameBackbone
 
 Control = Literal["untrained", "luminance"]
 CONTROLS: tuple[Control, ...] = ("untrained", "luminance")
 
 
 def untrained_patterns(
-    predict: Callable[..., Prediction], images: Sequence[Path], **settings: Any
+    encoder: Encoder,
+    images: Sequence[Any],
+    network: FrameBackbone,
+    center_crop: bool = False,
+    progress: bool = True,
+    **settings: Any,
 ) -> Patterns:
-    """Predict patterns with the encoder's network as it is before any training.
+    """Predict patterns from the features of another network: the encoder's own, untrained.
 
     Parameters
     ----------
-    predict : callable
-        ``Encoder.predict``, or anything that takes images and ``weights=`` as it does.
-    images : sequence of Path
+    encoder : Encoder
+        Whose regression maps features to voxels.
+    images : sequence of paths, PIL images or arrays
         The images.
+    network : Backbone
+        A network whose features are as many as the encoder's, such as its own with random weights.
+    center_crop : bool
+        As for ``Encoder.predict``.
+    progress : bool
+        Whether to report progress on standard error.
     **settings
-        Passed to ``predict``; the same as for the encoder's own prediction.
+        rois, sigma_mm, mask and average, as for ``Encoder.predict_features``; the same as for the
+        encoder's own prediction.
 
     Returns
     -------
     Patterns
         The group maps.
+
+    Raises
+    ------
+    StimulusError
+        If an image cannot be read.
+    ShapeError
+        If the network's features do not fit the encoder.
     """
-    return Patterns.from_prediction(predict(images, weights="untrained", **settings))
+    from imgtofmri.features import stream_features
+    from imgtofmri.stimuli import read_images
+
+    frames = read_images(images, size=network.spec.preprocessing.size, center_crop=center_crop)
+    names: list[str] = []
+    features = []
+    with track("Predicting untrained", len(images), "images", enabled=progress) as advance:
+        for batch in stream_features(frames, network):
+            for failure in batch.failures:
+                raise failure.error
+            names += batch.names
+            features.append(batch.features)
+            advance(len(batch.names))
+    prediction = encoder.predict_features(np.concatenate(features), names=names, **settings)
+    return Patterns.from_prediction(prediction)
 
 
 def luminance_features(images: Sequence[Any], size: int = 16) -> tuple[tuple[str, ...], Any]:
