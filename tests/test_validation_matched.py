@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.stats import kstest
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
+from threadpoolctl import threadpool_limits
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.stats import correlation_matrix, fdr
@@ -162,6 +163,20 @@ def test_matched_patterns_same_seed_same_table(rng: np.random.Generator) -> None
     np.testing.assert_array_equal(first.null, again.null)
     assert first.table.equals(again.table)
     assert not np.array_equal(first.null, other.null)
+
+
+def test_matched_patterns_thread_count_changes_no_p(rng: np.random.Generator) -> None:
+    """One BLAS thread or two: the same p values, and the same statistics but for rounding."""
+    data = study(rng, 0.1)
+    tables = []
+    for n_threads in (1, 2):
+        with threadpool_limits(n_threads):
+            result = matched_patterns(*data, ROIS, CATEGORIES, n_permutations=500, n_bootstraps=50)
+            tables.append(result.table)
+    exact = ["p", "p_fdr", "p_max", "n_images", "n_voxels"]
+    np.testing.assert_array_equal(tables[0][exact], tables[1][exact])
+    rounded = ["statistic", "lower", "upper", "null_mean", "null_sd", "z"]
+    np.testing.assert_allclose(tables[0][rounded], tables[1][rounded], rtol=1e-9, atol=1e-12)
 
 
 def test_matched_patterns_missing_voxels_dropped_from_all_sets(rng: np.random.Generator) -> None:
