@@ -31,6 +31,7 @@ class Site:
     honours_if_range: bool = True
     limits: list[int] = field(default_factory=list)
     status: int = 0
+    always_partial: bool = False
     asked: list[str | None] = field(default_factory=list)
 
 
@@ -54,8 +55,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        self.send_response(206 if start else 200)
-        if start:
+        partial = bool(start) or site.always_partial
+        start = start or 100 * site.always_partial
+        self.send_response(206 if partial else 200)
+        if partial:
             self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
         if site.etag:
             self.send_header("ETag", site.etag)
@@ -213,6 +216,15 @@ def test_fetch_url_no_room_is_refused_before_the_transfer(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(AssetError, match=r"10240 bytes are still to come and .* room for 1000"):
         fetch(site)
+    assert files(cache) == []
+
+
+def test_fetch_url_part_that_was_not_asked_for_is_refused(site: Site, cache: Path) -> None:
+    """A server that answers any question with a part has nothing that can be used."""
+    site.always_partial = True
+    with pytest.raises(AssetError, match="answered with a part of the file that was not asked for"):
+        fetch(site)
+    assert files(cache) == []
 
 
 def test_fetch_url_gone_keeps_the_part_for_later(site: Site, cache: Path) -> None:

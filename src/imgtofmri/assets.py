@@ -276,7 +276,7 @@ def _part_of(target: Path) -> Iterator[Path]:
         try:
             yield part
         finally:
-            if not (part.exists() and _note_of(part).exists()):
+            if not (_note_of(part).exists() and part.exists() and part.stat().st_size):
                 part.unlink(missing_ok=True)
                 _note_of(part).unlink(missing_ok=True)
     finally:
@@ -332,6 +332,9 @@ def _receive(url: str, part: Path, what: str, size: int | None, progress: bool) 
         return
     with response:
         start, total = _extent(response.status, response.headers)
+        if start and not have:
+            message = f"{url} answered with a part of the file that was not asked for"
+            raise http.client.HTTPException(message)
         if start != have or (have and _version(response.headers) not in (version, None)):
             if start:
                 # A range that was not asked for, or of another version: ask for the whole.
