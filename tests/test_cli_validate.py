@@ -261,12 +261,16 @@ def test_validate_real_encoder_finds_its_own_noisy_predictions_and_controls_do_w
         run(
             *arguments, "--measured", tmp_path / "m.npz", "--control", "untrained",
             "--control", "luminance", "--weights", weights, "--n-permutations", 500,
-            "-o", tmp_path / "out", "-q",
+            "--accuracy", "-o", tmp_path / "out", "-q",
         )  # fmt: skip
     table = pd.read_csv(tmp_path / "out" / "matched_patterns.tsv", sep="\t")
     group = table[table["level"] == "group"].set_index("model")
     assert group.loc["encoder", "p"] == pytest.approx(1 / 501, rel=1e-3)
     assert group.loc["untrained", "statistic"] < group.loc["encoder", "statistic"] / 2
     assert set(table["model"]) == {"encoder", "untrained", "luminance"}
+    accuracy = pd.read_csv(tmp_path / "out" / "accuracy.tsv", sep="\t")
+    mean_r = accuracy[accuracy["roi"] == "all"].set_index("model")["mean_r"]
+    assert list(mean_r.index) == ["encoder", "untrained", "luminance"]
+    assert mean_r["encoder"] > mean_r[["untrained", "luminance"]].max() + 0.2
     rois = table[(table["level"] == "roi") & (table["model"] == "encoder")]["name"].tolist()
     assert rois == ["EarlyVis", "OPA", "LOC", "RSC", "PPA"]

@@ -13,14 +13,16 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from threadpoolctl import threadpool_limits
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.stats import correlation_matrix, fdr
+from imgtofmri.stats import correlation_matrix, fdr, pearson_r, r_squared
 from imgtofmri.validation import (
     Patterns,
+    control_accuracy,
     feature_control,
     luminance_features,
     matched_patterns,
 )
-from imgtofmri.validation.controls import leave_one_out_map, luminance
+from imgtofmri.validation.controls import leave_one_out_map
+from imgtofmri.validation.predictors import luminance
 
 NAMES = tuple(f"image{number:02d}.jpg" for number in range(24))
 CATEGORIES = {name: ("face", "house", "tool")[at // 8] for at, name in enumerate(NAMES)}
@@ -89,14 +91,15 @@ def test_matched_patterns_category_against_all_images_equals_written_out(
     assert row["lower"] < expected < row["upper"]
 
 
+@pytest.mark.parametrize("n_sets", [150, pytest.param(1000, marks=pytest.mark.slow)])
 def test_matched_patterns_true_null_gives_uniform_p_at_every_level(
-    rng: np.random.Generator,
+    rng: np.random.Generator, n_sets: int
 ) -> None:
-    """Over 1,000 data sets of unrelated patterns, p is uniform in each level's first test."""
+    """Over data sets of unrelated patterns, p is uniform in each level's first test."""
     levels = ("group", "roi", "category", "participant")
-    p = {level: np.empty(1000) for level in levels}
+    p = {level: np.empty(n_sets) for level in levels}
     any_found = {level: 0 for level in levels}
-    for data_set in range(1000):
+    for data_set in range(n_sets):
         predicted, group, people = study(rng, 0.0, n_people=2)
         table = matched_patterns(
             predicted,
@@ -115,7 +118,7 @@ def test_matched_patterns_true_null_gives_uniform_p_at_every_level(
     for level in levels:
         assert kstest(p[level] - 0.5 / 100, "uniform").pvalue > 0.01, level
         # The family-wise error of the maximum statistic, within four standard errors.
-        assert any_found[level] < 1000 * (0.05 + 4 * np.sqrt(0.05 * 0.95 / 1000)), level
+        assert any_found[level] < n_sets * (0.05 + 4 * np.sqrt(0.05 * 0.95 / n_sets)), level
 
 
 def test_matched_patterns_planted_effect_is_found_at_every_level(rng: np.random.Generator) -> None:
@@ -253,11 +256,12 @@ def test_feature_control_statistic_equals_fitted_predictions(rng: np.random.Gene
     assert table["n_images"].tolist() == [24] * 3 + [8] * 3 + [24] * 3
 
 
+@pytest.mark.parametrize("n_sets", [80, pytest.param(1000, marks=pytest.mark.slow)])
 def test_feature_control_true_null_is_uniform_though_the_map_is_fitted(
-    rng: np.random.Generator,
+    rng: np.random.Generator, n_sets: int
 ) -> None:
-    """Over 400 data sets with features unrelated to responses, p is uniform."""
-    p = np.empty((400, 2))
+    """Over data sets with features unrelated to responses, p is uniform."""
+    p = np.empty((n_sets, 2))
     for data_set in range(len(p)):
         group = Patterns(NAMES, rng.standard_normal((24, 20)))
         features = rng.standard_normal((24, 3))
@@ -275,6 +279,21 @@ def test_feature_control_finds_features_that_drive_responses(rng: np.random.Gene
     driven = features @ rng.standard_normal((3, 60)) + 0.5 * rng.standard_normal((24, 60))
     table = feature_control(NAMES, features, Patterns(NAMES, driven), n_permutations=199)
     assert table["p"].iloc[0] == 1 / 200
+
+
+def test_control_accuracy_equals_fitted_predictions(rng: np.random.Generator) -> None:
+    """Means are those of the leave-one-out predictions' r in each voxel; constant voxels apart."""
+    predicted, group, _ = study(rng, 1.0)
+    group.values[:, 59] = 2.0
+    features = predicted.values[:, :10]
+    table = control_accuracy(NAMES, features, group, ROIS).set_index("roi")
+    fitted = leave_one_out_map(features) @ group.values
+    r = pearson_r(fitted, group.values)
+    r2 = r_squared(fitted, group.values)
+    for name, voxels in {"all": np.ones(60, bool), **ROIS}.items():
+        assert table.loc[name, "mean_r"] == pytest.approx(np.nanmean(r[voxels]))
+        assert table.loc[name, "mean_r2"] == pytest.approx(np.nanmean(r2[voxels]))
+    assert table["n_voxels"].tolist() == [59, 25, 19]
 
 
 def test_feature_control_errors_name_what_is_wrong(rng: np.random.Generator) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +13,9 @@ from imgtofmri.cli import options
 from imgtofmri.exceptions import OptionError, choice_message
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from imgtofmri.encoder import Encoder
     from imgtofmri.prediction import Prediction
-    from imgtofmri.validation import Study
+    from imgtofmri.validation import Patterns, Study
 
 NAMED = "NAME=PATH"
 
@@ -204,15 +202,18 @@ def validate(
         "missing": missing,
         "unmatched": unmatched,
     }
-    tables = [
-        _control(name, study, loaded, images, settings, analysis, n_permutations, quiet)
-        for name in controls
-    ]
-    _matched(study, tables, output, n_permutations, analysis)
+    wanted = _Controls(study, loaded, images, settings, quiet)
+    contenders = [wanted.prepare(name) for name in controls]
+    _matched(study, contenders, output, n_permutations, analysis)
     if accuracy or repeat:
-        del analysis["exchange"]
-        _accuracy(study, output, ceiling, analysis)
-    _record(output, study, encoder if loaded else None, settings, analysis | {"exchange": exchange})
+        _accuracy(study, contenders, output, ceiling, analysis)
+    recorded = analysis | {
+        "n_permutations": n_permutations,
+        "controls": controls,
+        "noise_ceiling": ceiling if repeat else None,
+        "resample": resample,
+    }
+    _record(output, study, encoder if loaded else None, settings, recorded)
     typer.echo(f"validated {study.predicted.n_images} images: {output}", err=True)
     return 0
 
@@ -278,47 +279,49 @@ def _twinset(source: str, quiet: bool) -> Any:
     return load_analysis_archive(Path(source), progress=not quiet)
 
 
-def _control(
-    name: str,
-    study: Study,
-    encoder: Encoder | None,
-    images: list[Any],
-    settings: dict[str, Any],
-    analysis: dict[str, Any],
-    n_permutations: int,
-    quiet: bool,
-) -> pd.DataFrame:
-    from imgtofmri.stimuli import find_sources
-    from imgtofmri.validation import (
-        feature_control,
-        luminance_features,
-        matched_patterns,
-        untrained_patterns,
-    )
+@dataclass(frozen=True)
+class _Contender:
+    """What a control predicts: patterns, or features that have no map to voxels yet."""
 
-    parts = (study.measured, study.participants, study.rois, study.categories, study.leave_out)
-    sources, _ = find_sources(images)
-    if name == "untrained":
+    name: str
+    patterns: Patterns | None = None
+    images: tuple[str, ...] = ()
+    features: Any = None
+
+
+@dataclass(frozen=True)
+class _Controls:
+    """What controls are made from."""
+
+    study: Study
+    encoder: Encoder | None
+    images: list[Any]
+    settings: dict[str, Any]
+    quiet: bool
+
+    def prepare(self, name: str) -> _Contender:
         from imgtofmri.dynamics import untrained_backbone
+        from imgtofmri.stimuli import find_sources
+        from imgtofmri.validation import luminance_features, untrained_patterns
 
-        assert encoder is not None
-        network = untrained_backbone(encoder.card["features"]["backbone"])
-        patterns = untrained_patterns(encoder, sources, network, progress=not quiet, **settings)
-        if study.predicted.mask is not None and patterns.mask is not None:
-            patterns = patterns.within(study.predicted.mask[patterns.mask])
-        return matched_patterns(
-            patterns, *parts, n_permutations=n_permutations, model=name, **analysis
-        ).table
-    from imgtofmri.validation import mean_patterns
-
-    names, features = luminance_features(sources)
-    group = study.measured or mean_patterns(list(study.participants.values()) or study.repeats)
-    return feature_control(names, features, group, *parts[1:], model=name, **analysis)
+        sources, _ = find_sources(self.images)
+        if name == "luminance":
+            names, features = luminance_features(sources)
+            return _Contender(name, images=names, features=features)
+        assert self.encoder is not None
+        network = untrained_backbone(self.encoder.card["features"]["backbone"])
+        patterns = untrained_patterns(
+            self.encoder, sources, network, progress=not self.quiet, **self.settings
+        )
+        own = self.study.predicted.mask
+        if own is not None and patterns.mask is not None:
+            patterns = patterns.within(own[patterns.mask])
+        return _Contender(name, patterns)
 
 
 def _matched(
     study: Study,
-    controls: list[pd.DataFrame],
+    controls: list[_Contender],
     output: Path,
     n_permutations: int,
     analysis: dict[str, Any],
@@ -329,24 +332,23 @@ def _matched(
     from imgtofmri.assets import atomic_path
     from imgtofmri.plotting.patterns import plot_correlations, plot_matched_patterns
     from imgtofmri.plotting.style import save_figure, save_table
-    from imgtofmri.validation import matched_patterns, mean_patterns
+    from imgtofmri.validation import feature_control, matched_patterns
     from imgtofmri.validation.patterns import bare_name
 
-    measured = study.measured
-    if measured is None and not study.participants:
-        measured = mean_patterns(study.repeats)
-    result = matched_patterns(
-        study.predicted,
-        measured,
-        study.participants,
-        study.rois,
-        study.categories,
-        study.leave_out,
-        n_permutations=n_permutations,
-        **analysis,
-    )
-    save_table(pd.concat([result.table, *controls]), output / "matched_patterns.tsv")
-    save_figure(plot_matched_patterns(result, controls), output / "matched_patterns")
+    data = (study.group, study.participants, study.rois, study.categories, study.leave_out)
+    result = matched_patterns(study.predicted, *data, n_permutations=n_permutations, **analysis)
+    tables = []
+    for control in controls:
+        named = analysis | {"model": control.name}
+        if control.patterns is not None:
+            other = matched_patterns(
+                control.patterns, *data, n_permutations=n_permutations, **named
+            )
+            tables.append(other.table)
+        else:
+            tables.append(feature_control(control.images, control.features, *data, **named))
+    save_table(pd.concat([result.table, *tables]), output / "matched_patterns.tsv")
+    save_figure(plot_matched_patterns(result, tables), output / "matched_patterns")
     labels = None
     if study.categories is not None:
         known = {bare_name(name): label for name, label in study.categories.items()}
@@ -356,26 +358,43 @@ def _matched(
         np.savez_compressed(file, correlations=result.correlations, names=np.array(result.names))
 
 
-def _accuracy(study: Study, output: Path, ceiling: Any, analysis: dict[str, Any]) -> None:
+def _accuracy(
+    study: Study,
+    controls: list[_Contender],
+    output: Path,
+    ceiling: Any,
+    analysis: dict[str, Any],
+) -> None:
     import nibabel as nib
+    import pandas as pd
 
     from imgtofmri.assets import atomic_path
     from imgtofmri.plotting.style import save_table
-    from imgtofmri.validation import encoding_accuracy, mean_patterns
+    from imgtofmri.validation import control_accuracy, encoding_accuracy
 
-    measured = study.measured
-    if measured is None and not study.repeats:
-        measured = mean_patterns(list(study.participants.values()))
-    result = encoding_accuracy(
-        study.predicted,
-        measured,
-        study.repeats,
-        study.rois,
-        study.leave_out,
-        ceiling_method=ceiling,
-        **analysis,
-    )
-    save_table(result.table, output / "accuracy.tsv")
+    chosen = {key: value for key, value in analysis.items() if key != "exchange"}
+    data = (study.group, study.repeats, study.rois, study.leave_out)
+    settings = chosen | {"ceiling_method": ceiling}
+    result = encoding_accuracy(study.predicted, *data, **settings)
+    tables = [result.table]
+    del chosen["seed"]
+    for control in controls:
+        if control.patterns is not None:
+            other = encoding_accuracy(control.patterns, *data, model=control.name, **settings)
+            tables.append(other.table)
+        else:
+            tables.append(
+                control_accuracy(
+                    control.images,
+                    control.features,
+                    study.group,
+                    study.rois,
+                    study.leave_out,
+                    model=control.name,
+                    **chosen,
+                )
+            )
+    save_table(pd.concat(tables), output / "accuracy.tsv")
     if result.mask is None:
         return
     for name in result.maps:

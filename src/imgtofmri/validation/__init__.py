@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from imgtofmri.validation.accuracy import EncodingAccuracy, encoding_accuracy
-from imgtofmri.validation.controls import (
-    CONTROLS,
-    feature_control,
-    luminance_features,
-    untrained_patterns,
-)
+from imgtofmri.validation.controls import control_accuracy, feature_control
 from imgtofmri.validation.matched import MatchedPatterns, matched_patterns
 from imgtofmri.validation.patterns import Patterns, mean_patterns, pair
+from imgtofmri.validation.predictors import CONTROLS, luminance_features, untrained_patterns
 from imgtofmri.validation.reading import Grid, read_grid, read_patterns, read_region
 from imgtofmri.validation.study import Study, read_study, twinset_study
 from imgtofmri.validation.tables import read_categories, read_table
@@ -22,6 +18,7 @@ __all__ = [
     "MatchedPatterns",
     "Patterns",
     "Study",
+    "control_accuracy",
     "encoding_accuracy",
     "feature_control",
     "luminance_features",

@@ -1,153 +1,34 @@
-"""Controls that belong beside every score: what less than the encoder would reach.
+"""The control of features without a map to voxels: fitted, and tested by permuting the features.
 
-``untrained`` puts the images through the encoder's own network with random weights and its own
-regression, so that whatever remains owes nothing to what the network learned. ``luminance`` asks
-how far the images' luminance alone goes, and is favoured: its map to voxels is fitted on the
-measured data themselves.
+Beside every score belongs what less than the encoder would reach. Features such as the images'
+luminance have no map to voxels, so one is fitted on the measured data themselves, which favours the
+control.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.progress import track
 from imgtofmri.stats import (
     correlation_matrix,
     diagonal_statistic,
     fdr,
     max_statistic_p,
+    pearson_r,
     permutation_p,
     permutations,
+    r_squared,
 )
 from imgtofmri.validation.matched import Exchange, category_cells, in_order, regions_inside
 from imgtofmri.validation.patterns import Missing, Patterns, pair_names, usable_voxels
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from imgtofmri.encoder import Encoder
-    from imgtofmri.features import FrameBackbone
-
-Control = Literal["untrained", "luminance"]
-CONTROLS: tuple[Control, ...] = ("untrained", "luminance")
-
-
-def untrained_patterns(
-    encoder: Encoder,
-    images: Sequence[Any],
-    network: FrameBackbone,
-    center_crop: bool = False,
-    progress: bool = True,
-    **settings: Any,
-) -> Patterns:
-    """Predict patterns from the features of another network: the encoder's own, untrained.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Whose regression maps features to voxels.
-    images : sequence of paths, PIL images or arrays
-        The images.
-    network : Backbone
-        A network whose features are as many as the encoder's, such as its own with random weights.
-    center_crop : bool
-        As for ``Encoder.predict``.
-    progress : bool
-        Whether to report progress on standard error.
-    **settings
-        rois, sigma_mm, mask and average, as for ``Encoder.predict_features``; the same as for the
-        encoder's own prediction.
-
-    Returns
-    -------
-    Patterns
-        The group maps.
-
-    Raises
-    ------
-    StimulusError
-        If an image cannot be read.
-    ShapeError
-        If the network's features do not fit the encoder.
-    """
-    from imgtofmri.features import stream_features
-    from imgtofmri.stimuli import read_images
-
-    frames = read_images(images, size=network.spec.preprocessing.size, center_crop=center_crop)
-    names: list[str] = []
-    features = []
-    with track("Predicting untrained", len(images), "images", enabled=progress) as advance:
-        for batch in stream_features(frames, network):
-            for failure in batch.failures:
-                raise failure.error
-            names += batch.names
-            features.append(batch.features)
-            advance(len(batch.names))
-    prediction = encoder.predict_features(np.concatenate(features), names=names, **settings)
-    return Patterns.from_prediction(prediction)
-
-
-def luminance_features(images: Sequence[Any], size: int = 16) -> tuple[tuple[str, ...], Any]:
-    """Reduce each image to its luminance on a coarse grid.
-
-    Luminance is that of linear light in the sRGB colour space (Rec. 709 weights); the whole image
-    is squeezed on to a square, as the networks see it, and averaged in blocks.
-
-    Parameters
-    ----------
-    images : sequence of paths, PIL images or arrays
-        The images.
-    size : int
-        Blocks along each side; must divide 224.
-
-    Returns
-    -------
-    names : tuple of str
-        The images' names.
-    features : array of shape (n_images, size * size), float64
-        Luminance between 0 and 1.
-
-    Raises
-    ------
-    OptionError
-        If ``size`` does not divide 224.
-    StimulusError
-        If an image cannot be read.
-    """
-    from imgtofmri.stimuli import Failure, read_images
-
-    side = 224
-    if size < 1 or side % size:
-        message = (
-            f"luminance_features: size must divide {side}; got {size}. Take 1, 2, 4, 7, 8 or 16."
-        )
-        raise OptionError(message)
-    names, rows = [], []
-    step = side // size
-    for frame in read_images(images, size=side):
-        if isinstance(frame, Failure):
-            raise frame.error
-        blocks = luminance(frame.pixels).reshape(size, step, size, step)
-        rows.append(blocks.mean(axis=(1, 3)).ravel())
-        names.append(frame.name)
-    return tuple(names), np.array(rows)
-
-
-def luminance(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Give the relative luminance of 8-bit sRGB pixels, shape (..., 3) to (...), between 0 and 1.
-
-    References
-    ----------
-    IEC 61966-2-1 (sRGB) for the transfer curve; ITU-R BT.709 for the weights.
-    """
-    codes = np.arange(256) / 255
-    linear = np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
-    return np.asarray(linear[pixels] @ np.array([0.2126, 0.7152, 0.0722]))
 
 
 def feature_control(
@@ -204,16 +85,7 @@ def feature_control(
     DataError, ShapeError, OptionError
         As :func:`matched_patterns`, and if features are not finite or all the same.
     """
-    values = np.asarray(features, dtype=np.float64)
-    if values.ndim != 2 or len(values) != len(names) or not np.isfinite(values).all():
-        message = (
-            f"feature_control: features must be finite, of shape ({len(names)}, n_features), a row "
-            f"for each name; got shape {values.shape}. Look whether every image could be read."
-        )
-        raise ShapeError(message)
-    if penalty <= 0:
-        message = f"feature_control: penalty must be above 0; got {penalty}. Take 1."
-        raise OptionError(message)
+    values = _checked_features(names, features, penalty)
     rows, other_rows = pair_names(names, measured.names, leave_out, unmatched)
     group = measured.at(other_rows)
     people = {name: in_order(group, part, name) for name, part in (participants or {}).items()}
@@ -245,6 +117,82 @@ def feature_control(
     import pandas as pd
 
     return pd.concat(tables, ignore_index=True)
+
+
+def control_accuracy(
+    names: Sequence[str],
+    features: NDArray[np.floating[Any]],
+    measured: Patterns,
+    rois: Mapping[str, NDArray[np.bool_]] | None = None,
+    leave_out: Collection[str] = (),
+    *,
+    penalty: float = 1.0,
+    missing: Missing = "error",
+    unmatched: Missing = "error",
+    model: str = "luminance",
+) -> pd.DataFrame:
+    """Summarise how well features without a map to voxels predict each voxel over images.
+
+    Predictions are those of :func:`feature_control`, each from a map fitted on all other images.
+    Features that know nothing come out a little below 0, not at 0: a voxel's mean over the other
+    images is low where its own response is high.
+
+    Parameters
+    ----------
+    names, features, measured, rois, leave_out, penalty, missing, unmatched, model
+        As for :func:`feature_control`.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        The columns model, roi, n_voxels, mean_r and mean_r2 of :func:`encoding_accuracy`'s table.
+
+    Raises
+    ------
+    DataError, ShapeError, OptionError
+        As :func:`feature_control`.
+    """
+    import pandas as pd
+
+    values = _checked_features(names, features, penalty)
+    rows, other_rows = pair_names(names, measured.names, leave_out, unmatched)
+    group = measured.at(other_rows)
+    usable = usable_voxels({"the measured patterns": group}, missing)
+    responses = group.values[:, usable].astype(np.float64)
+    fitted = leave_one_out_map(values[rows], penalty) @ responses
+    r, r2 = pearson_r(fitted, responses), r_squared(fitted, responses)
+    regions = {"all": np.ones(responses.shape[1], dtype=bool), **regions_inside(rois or {}, usable)}
+    found = []
+    for name, region in regions.items():
+        taken = region & ~np.isnan(r)
+        mean_r = float(r[taken].mean()) if taken.any() else np.nan
+        mean_r2 = float(r2[taken].mean()) if taken.any() else np.nan
+        found.append(
+            {
+                "model": model,
+                "roi": name,
+                "n_voxels": int(np.count_nonzero(taken)),
+                "mean_r": mean_r,
+                "mean_r2": mean_r2,
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def _checked_features(
+    names: Sequence[str], features: NDArray[np.floating[Any]], penalty: float
+) -> NDArray[np.float64]:
+    values = np.asarray(features, dtype=np.float64)
+    if values.ndim != 2 or len(values) != len(names) or not np.isfinite(values).all():
+        message = (
+            f"feature_control: features must be finite, of shape ({len(names)}, n_features), a row "
+            f"for each name; got shape {values.shape}. Look whether every image could be read."
+        )
+        raise ShapeError(message)
+    if penalty <= 0:
+        message = f"feature_control: penalty must be above 0; got {penalty}. Take 1."
+        raise OptionError(message)
+    return values
 
 
 def leave_one_out_map(features: NDArray[np.float64], penalty: float = 1.0) -> NDArray[np.float64]:

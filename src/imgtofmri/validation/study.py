@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from imgtofmri.datasets.twinset import Twinset
 from imgtofmri.exceptions import DataError
 from imgtofmri.progress import track
-from imgtofmri.validation.patterns import Patterns
+from imgtofmri.validation.patterns import Patterns, mean_patterns
 from imgtofmri.validation.reading import Grid, read_grid, read_patterns, read_region
 from imgtofmri.validation.tables import read_categories, read_table
 
@@ -50,6 +50,13 @@ class Study:
     rois: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     categories: Mapping[str, str] | None = None
     leave_out: tuple[str, ...] = ()
+
+    @property
+    def group(self) -> Patterns:
+        """The group's measured patterns: those given, else the participants' or repeats' mean."""
+        if self.measured is not None:
+            return self.measured
+        return mean_patterns(list(self.participants.values()) or self.repeats, "Study.group")
 
 
 def read_study(
