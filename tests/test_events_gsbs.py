@@ -96,6 +96,20 @@ def test_optimal_states_beats_every_other_placement(seed: int) -> None:
     assert optimal_states(data, 4).tolist() == list(best)
 
 
+def test_optimal_states_of_a_minimal_length_beats_every_other_of_that_length() -> None:
+    """With a minimal length it returns the best of the placements that keep to it."""
+    data = planted(4, [3, 4, 2, 3], 8, 2.0)
+    every = [
+        list(bounds)
+        for bounds in itertools.combinations(range(1, len(data)), 2)
+        if np.diff([0, *bounds, len(data)]).min() >= 3
+    ]
+    best = max(every, key=lambda bounds: score(data, bounds))
+    assert optimal_states(data, 3, min_length=3).tolist() == best
+    with pytest.raises(OptionError, match="5 states of min_length 3, .* got 12 volumes"):
+        optimal_states(data, 5, min_length=3)
+
+
 def test_greedy_states_first_step_is_the_best_single_boundary() -> None:
     """The first boundary is the one that a loop over all volumes scores highest."""
     data = planted(2, [7, 5, 9], 10, 1.0)

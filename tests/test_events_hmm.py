@@ -93,6 +93,15 @@ def test_fit_events_two_runs_equals_brainiak() -> None:
     assert squares == pytest.approx([24.217279959159676, 20.5177530162677], abs=1e-9)
 
 
+def test_fit_events_of_a_stack_is_that_of_its_runs() -> None:
+    """Subjects stacked in one array are the same as a list of them."""
+    runs = [planted(seed, [6, 9, 4], 20, 1.0) for seed in (0, 0)]
+    runs[1] = runs[1] + 0.5 * planted(9, [19], 20, 1.0)
+    stacked, listed = fit_events(np.stack(runs), 3), fit_events(runs, 3)
+    assert stacked.log_likelihood == listed.log_likelihood
+    assert len(stacked.segments) == 2
+
+
 def test_find_events_equals_brainiak() -> None:
     """Patterns of one run found in another give BrainIAK's likelihood and segments."""
     first = planted(0, [6, 9, 4, 11], 20, 1.0)

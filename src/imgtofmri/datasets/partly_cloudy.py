@@ -43,7 +43,7 @@ PARTLY_CLOUDY_BOUNDARIES = PARTLY_CLOUDY_EVENT_STARTS[1:]
 """The 13 event boundaries among them: the first event's start is no boundary."""
 
 _FOLDER = "development_fmri"
-_BOLD_PATTERN = "sub-pixar*_desc-preproc_bold.nii.gz"
+_BOLD_NAME = "{}_task-pixar_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz"
 
 
 def fetch_partly_cloudy(
@@ -105,7 +105,7 @@ def fetch_partly_cloudy(
     folder = None if data_dir is None else str(data_dir)
     if is_offline():
         places = [Path(place) / _FOLDER for place in get_data_dirs(folder)]
-        found = max(len(list(_bold_files(place))) for place in places)
+        found = max(_n_stored(place, n_subjects) for place in places)
         if found < n_subjects:
             message = (
                 f"fetch_partly_cloudy: {n_subjects} runs of Partly Cloudy must be there already, "
@@ -141,6 +141,13 @@ def fetch_partly_cloudy(
     )
 
 
-def _bold_files(folder: Path) -> list[Path]:
-    """List the runs that nilearn has stored, in its folder or the one it makes in there."""
-    return sorted({*folder.glob(_BOLD_PATTERN), *folder.glob(f"*/{_BOLD_PATTERN}")})
+def _n_stored(folder: Path, n_subjects: int) -> int:
+    """Count the first adults whose runs nilearn has stored."""
+    import pandas as pd
+
+    table = folder / "participants.tsv"
+    if not table.is_file():
+        return 0
+    people = pd.read_csv(table, sep="\t")
+    adults = people["participant_id"][people["Child_Adult"] == "adult"][:n_subjects]
+    return sum((folder / _BOLD_NAME.format(name)).is_file() for name in adults)

@@ -29,7 +29,7 @@ from imgtofmri.exceptions import OptionError, ShapeError, choice_message
 __all__ = ["ALL_VOXELS", "DynamicsAnalysis", "analyse_movie", "find_boundaries"]
 
 ALL_VOXELS = "all"
-"""The region that is the union of all ROIs."""
+"""The region that is the union of the ROIs which prediction and measurement share."""
 
 METHODS = ("hmm", "gsbs", "optimal")
 
@@ -86,7 +86,8 @@ def analyse_movie(
     extra : dict of str to array of shape (n_frames, n_features), optional
         Further models of the same frames.
     rois : sequence of str, optional
-        Which regions; "all" is the union of all. Default: "all" and every ROI that both have.
+        Which regions; "all" is the union of the ROIs that both have, or, where they share none,
+        all voxels of each. Default: "all" and every ROI that both have.
     boundaries : array of int, or {"hmm", "gsbs", "optimal"}, optional
         Volumes at which events begin, counted after trimming; or how to find them in the measured
         group (`find_boundaries`). None leaves boundaries out.
@@ -129,9 +130,7 @@ def analyse_movie(
         starts = check_boundaries(boundaries, volumes.shape[1], "analyse_movie")
     regions, effects = [], []
     for roi in chosen:
-        whole = roi == ALL_VOXELS
-        here = slice(None) if whole else models.prediction.roi_mask(roi)
-        there = slice(None) if whole else measured.rois[roi]
+        here, there = _voxels(models, measured, roi)
         region = compare_dynamics(
             {PREDICTED: predicted[:, here], **fixed},
             volumes[:, :, there],
@@ -167,7 +166,7 @@ def find_boundaries(
         Mean over subjects.
     method : {"hmm", "gsbs", "optimal"}, default "hmm"
         Hidden Markov model with splits and mergers, greedy state boundary search, or the best of
-        all placements by the greedy search's score.
+        all placements of events of 3 volumes or more by the greedy search's score.
     n_events : int, optional
         How many events. Default: chosen by t-distance, for "hmm" among 2 to a quarter of the
         volumes (40 at most); "optimal" needs it.
@@ -198,7 +197,7 @@ def find_boundaries(
                 "'gsbs', which chooses the number."
             )
             raise OptionError(message)
-        return optimal_states(data, n_events)
+        return optimal_states(data, n_events, min_length=3)
     if method == "gsbs":
         if n_events is None:
             return greedy_states(data).boundaries
@@ -214,14 +213,33 @@ def _regions(
     models: MovieModels, measured: MeasuredMovie, rois: Sequence[str] | None
 ) -> tuple[str, ...]:
     """Return the regions to compare, which both sides must have."""
-    shared = [roi for roi in models.prediction.rois if roi in measured.rois]
+    shared = _shared(models, measured)
     known = [ALL_VOXELS, *shared]
     if rois is None:
-        return tuple(known)
+        # A single ROI is all there is.
+        return tuple(shared if len(shared) == 1 else known)
     for roi in rois:
         if roi not in known:
             raise OptionError(choice_message("analyse_movie", "rois", roi, known))
     return tuple(dict.fromkeys(rois))
+
+
+def _shared(models: MovieModels, measured: MeasuredMovie) -> list[str]:
+    """List the ROIs that prediction and measurement have, in the prediction's order."""
+    return [roi for roi in models.prediction.rois if roi in measured.rois]
+
+
+def _voxels(
+    models: MovieModels, measured: MeasuredMovie, roi: str
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which predicted and which measured voxels belong to a region."""
+    names = _shared(models, measured) if roi == ALL_VOXELS else [roi]
+    if not names:
+        every = (models.prediction.group.shape[1], measured.data.shape[2])
+        return np.ones(every[0], dtype=bool), np.ones(every[1], dtype=bool)
+    here = np.any([models.prediction.roi_mask(name) for name in names], axis=0)
+    there = np.any([measured.rois[name] for name in names], axis=0)
+    return here, there
 
 
 def _check_extra(

@@ -5,8 +5,8 @@ agreement of a model with the measurement is, volume by volume, the correlation 
 rows. Patterns are never compared across voxels of different brains or grids.
 
 A bootstrap sample holds about 63 % of the subjects, some of them several times, so its mean is
-noisier than that of all subjects and agrees with a model a little less. Limits and p values are of the
-samples, and so is the line that figures draw; tables also give the agreement of all subjects.
+noisier than that of all subjects and agrees with a model a little less. Limits and p values are of
+the samples, and so is the line that figures draw; tables also give the agreement of all subjects.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ class RegionDynamics:
         """Mean over the bootstrap's samples, as ``agreement``."""
         n_valid = np.sum(~np.isnan(self.brains), axis=1)
         total = np.nansum(self.brains, axis=1)
-        return np.divide(total, n_valid, out=np.full_like(total, np.nan), where=n_valid > 0)
+        mean: Array = np.divide(total, n_valid, out=np.full_like(total, np.nan), where=n_valid > 0)
+        return mean
 
     def limits(self, interval: float = 0.95) -> tuple[Array, Array]:
         """Return the bootstrap's lower and upper limit of agreement, each as ``agreement``."""

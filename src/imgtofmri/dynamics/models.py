@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from imgtofmri.dynamics.baselines import (
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import OptionError, StimulusError, choice_message
 from imgtofmri.features import stream_features
+from imgtofmri.pipeline import RunSettings
 from imgtofmri.prediction import Prediction
 from imgtofmri.progress import track
 from imgtofmri.stimuli.items import Failure, Frame
@@ -42,10 +44,13 @@ class MovieModels:
         The encoder's, with the frames' onsets.
     baselines : dict of str to array of shape (n_frames, n_features)
         Features of the same frames.
+    made_with : dict of str to str
+        Encoder, features, weights and movie, for the record.
     """
 
     prediction: Prediction
     baselines: Mapping[str, NDArray[np.float32]]
+    made_with: Mapping[str, str]
 
     @property
     def onsets_s(self) -> NDArray[np.float64]:
@@ -54,19 +59,6 @@ class MovieModels:
         assert onsets is not None
         return onsets
 
-    def responses(self, roi: str | None = None) -> dict[str, NDArray[np.float32]]:
-        """Return each model's responses, frames x voxels or features.
-
-        Parameters
-        ----------
-        roi : str, optional
-            The prediction's voxels; default: all of them. Baselines are the same in every ROI.
-        """
-        group = self.prediction.group
-        if roi is not None:
-            group = group[:, self.prediction.roi_mask(roi)]
-        return {PREDICTED: group, **self.baselines}
-
 
 def movie_models(
     encoder: Encoder,
@@ -74,15 +66,9 @@ def movie_models(
     *,
     baselines: Sequence[str] = ("luminance",),
     rate_hz: float = 2.0,
-    rois: Sequence[str] | None = None,
-    sigma_mm: float = 1.0,
-    mask: str = "overlap",
-    average: str = "zscore",
-    center_crop: bool = False,
-    backbone: str | Path | None = None,
-    weights: str | Path | None = None,
     untrained_seed: int = 0,
     progress: bool = True,
+    **settings: Unpack[RunSettings],
 ) -> MovieModels:
     """Predict a movie and compute its baselines, decoding it once.
 
@@ -97,12 +83,12 @@ def movie_models(
         encoder's network with random weights.
     rate_hz : float, default 2.0
         Frames taken in each second.
-    rois, sigma_mm, mask, average, center_crop, backbone, weights
-        As in `Encoder.predict`.
     untrained_seed : int, default 0
         Of the random weights.
     progress : bool
         Whether to report progress on standard error.
+    **settings
+        rois, sigma_mm, mask, average, center_crop, backbone, weights, as in `Encoder.predict`.
 
     Returns
     -------
@@ -124,15 +110,15 @@ def movie_models(
     for name in baselines:
         if name not in BASELINES:
             raise OptionError(choice_message("movie_models", "baselines", name, BASELINES))
-    network = encoder.backbone(backbone, weights)
-    spatial = encoder.spatial_model(rois, sigma_mm, mask)
-    del spatial  # Options that are not valid are refused before the movie is decoded.
+    pipeline = encoder.pipeline(**settings)
+    network = pipeline.network
     untrained = None
     if "untrained" in baselines:
         untrained = untrained_backbone(network.spec.id, seed=untrained_seed)
     size = network.spec.preprocessing.size
-    frames = read_movie(movie, rate_hz=rate_hz, size=size, center_crop=center_crop)
+    frames = read_movie(movie, rate_hz=rate_hz, size=size, center_crop=pipeline.center_crop)
     lights: list[NDArray[np.float32]] = []
+    waiting: list[NDArray[np.uint8]] = []
     random: list[NDArray[np.float32]] = []
     features: list[NDArray[np.float32]] = []
     names: list[str] = []
@@ -142,7 +128,7 @@ def movie_models(
         if "luminance" in baselines or "motion" in baselines:
             lights.append(luminance(frame.pixels))
         if untrained is not None:
-            random.append(untrained(frame.pixels[None])[0])
+            waiting.append(frame.pixels)
 
     with track("Predicting the movie", unit="frames", enabled=progress) as advance:
         for batch in stream_features(_tap(frames, look), network):
@@ -150,6 +136,9 @@ def movie_models(
             names += batch.names
             onsets += batch.onsets_s
             advance(len(batch.names))
+            if untrained is not None and waiting:
+                random.append(untrained(np.stack(waiting)))
+                waiting.clear()
     if not features:
         message = (
             f"movie_models: {movie} must have at least one frame; got none at {rate_hz:g} Hz. "
@@ -158,10 +147,10 @@ def movie_models(
         raise StimulusError(message)
     prediction = encoder.predict_features(
         np.concatenate(features),
-        rois=rois,
-        sigma_mm=sigma_mm,
-        mask=mask,
-        average=average,
+        rois=pipeline.rois,
+        sigma_mm=pipeline.sigma_mm,
+        mask=pipeline.mask,
+        average=pipeline.average,
         names=names,
         onsets_s=np.array(onsets, dtype=np.float64),
     )
@@ -172,9 +161,17 @@ def movie_models(
         elif name == "motion":
             found[name] = motion_energy(np.stack(lights)).reshape(len(lights), -1)
         else:
-            found[name] = np.stack(random)
+            found[name] = np.concatenate(random)
         check_changes(name, found[name])
-    return MovieModels(prediction, found)
+    made_with = {
+        "encoder": str(encoder.card["id"]),
+        "features": network.spec.features_id,
+        "weights": network.spec.weights_name,
+        "weights_sha256": network.spec.weights_sha256,
+        "weights_verified": "yes" if network.spec.weights_verified else "no",
+        "movie": Path(movie).name,
+    }
+    return MovieModels(prediction, found, made_with)
 
 
 def _tap(frames: Iterable[Frame], look: Callable[[Frame], None]) -> Iterator[Frame | Failure]:

@@ -111,7 +111,8 @@ def boundary_table(effects: Sequence[BoundaryEffects], tr_s: float) -> pd.DataFr
     -------
     pandas.DataFrame
         Columns roi, model, lag (volumes from the boundary), lag_s, agreement, bootstrap_mean,
-        lower, upper, p (one-sided), n_boundaries (with a valid volume at that lag), n_samples (valid ones).
+        lower, upper, p (one-sided), n_boundaries (with a valid volume at that lag), n_samples
+        (valid ones).
     """
     import pandas as pd
 

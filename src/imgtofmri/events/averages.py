@@ -300,7 +300,8 @@ def _mean(samples: Array) -> Array:
     """Average samples without the invalid ones; NaN where there is none."""
     n_valid = np.sum(~np.isnan(samples), axis=-2)
     total = np.nansum(samples, axis=-2)
-    return np.divide(total, n_valid, out=np.full_like(total, np.nan), where=n_valid > 0)
+    mean: Array = np.divide(total, n_valid, out=np.full_like(total, np.nan), where=n_valid > 0)
+    return mean
 
 
 def _percentiles(samples: Array, q: tuple[float, float]) -> tuple[Array, Array]:

@@ -134,7 +134,7 @@ def greedy_states(
     return StateSearch(tuple(steps), np.array(distances))
 
 
-def optimal_states(data: ArrayLike, n_events: int) -> Indices:
+def optimal_states(data: ArrayLike, n_events: int, *, min_length: int = 1) -> Indices:
     """Place a given number of boundaries as well as they can be placed.
 
     The score is greedy search's (the mean correlation of volumes with their state's mean pattern);
@@ -146,6 +146,9 @@ def optimal_states(data: ArrayLike, n_events: int) -> Indices:
         One run; for several subjects, their mean.
     n_events : int
         Number of states.
+    min_length : int, default 1
+        Volumes in a state, at least. A volume correlates perfectly with the mean of itself alone,
+        so in noisy data the score favours states of one volume; 3 or more keep them out.
 
     Returns
     -------
@@ -157,7 +160,8 @@ def optimal_states(data: ArrayLike, n_events: int) -> Indices:
     DataError
         If the data hold values that are not finite, or fewer than 3 volumes.
     OptionError
-        If ``n_events`` is not between 2 and the number of volumes.
+        If ``n_events`` is not between 2 and the number of volumes, or so many states of
+        ``min_length`` do not fit into the run.
 
     Notes
     -----
@@ -166,7 +170,14 @@ def optimal_states(data: ArrayLike, n_events: int) -> Indices:
     run = check_time_courses(data, "optimal_states")
     n_timepoints = len(run)
     _check_n_events("optimal_states", "n_events", n_events, n_timepoints)
+    if min_length < 1 or n_events * min_length > n_timepoints:
+        message = (
+            f"optimal_states: {n_events} states of min_length {min_length}, 1 or more, must fit "
+            f"into the run; got {n_timepoints} volumes. Ask for fewer or shorter states."
+        )
+        raise OptionError(message)
     scores = _ScoreTable(run).scores
+    scores[np.tril_indices(n_timepoints + 1, k=min_length - 1)] = -np.inf
     # reached[b]: the best score of volumes before b in the states so far.
     reached = scores[0].copy()
     reached[0] = -np.inf

@@ -5,11 +5,6 @@ visited once each and in order. Where one state gives way to the next is an even
 and segmentation are found by turns (expectation-maximisation) while the variance that the model
 allows shrinks, so that boundaries start soft and end sharp.
 
-The states form a staircase: from one volume to the next the model stays or climbs one step. Every
-path from the first to the last state has the same number of stays and of climbs, hence the same
-prior probability, and the forward pass read backwards (in time and in states) is the backward
-pass: one recursion over time does both.
-
 References
 ----------
 Baldassano C. et al. (2017). Discovering event structure in continuous narrative perception and
@@ -25,7 +20,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.events.checks import check_time_courses
-from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.events.expectation import (
+    Rows,
+    centred,
+    emission,
+    maximise,
+    mean_patterns,
+    posterior,
+    scaled,
+    split_and_merge,
+)
+from imgtofmri.exceptions import OptionError, ShapeError
 
 __all__ = ["EventModel", "annealed_variance", "find_events", "fit_events"]
 
@@ -107,7 +112,7 @@ def fit_events(
 
     Parameters
     ----------
-    data : array of shape (n_timepoints, n_voxels), or a sequence of such arrays
+    data : array of shape (n_timepoints, n_voxels), or a sequence or stack of such arrays
         One run, or several runs of the same movie that share the events' patterns. Lengths may
         differ, voxels may not.
     n_events : int
@@ -164,9 +169,18 @@ def fit_events(
             f"{next(v for v in schedule if not 0 < v < np.inf)}. Use annealed_variance."
         )
         raise OptionError(message)
-    prior = tuple(_posterior(np.zeros((len(run), n_events)))[0] for run in runs)
-    model = _maximise(runs, prior, schedule)
-    return _split_and_merge(runs, model, schedule) if split_merge else model
+    rows = Rows.of(runs)
+    prior = tuple(posterior(np.zeros((len(run), n_events)))[0] for run in runs)
+    fit = maximise(rows, prior, schedule)
+    if split_merge:
+        fit = split_and_merge(rows, fit, schedule)
+    return EventModel(
+        patterns=mean_patterns(runs, fit.weights),
+        segments=fit.segments,
+        log_likelihood=fit.log_likelihood,
+        variance=fit.variance,
+        n_steps=fit.n_steps,
+    )
 
 
 def find_events(data: ArrayLike, patterns: ArrayLike, variance: float) -> tuple[Array, float]:
@@ -218,17 +232,16 @@ def find_events(data: ArrayLike, patterns: ArrayLike, variance: float) -> tuple[
             "Use the variance of the fitted model."
         )
         raise OptionError(message)
-    return _posterior(_emission(_zscore_rows(run), means, variance))
-
-
-def _zscore_columns(run: Array) -> Array:
-    """Z-score each voxel over its run; a constant voxel becomes zeros."""
-    return _zscore_rows(run.T).T
+    n_voxels = run.shape[1]
+    volumes, events = scaled(centred(run), n_voxels), scaled(centred(means), n_voxels)
+    return posterior(emission(volumes, events, n_voxels, variance))
 
 
 def _as_runs(data: ArrayLike | Sequence[ArrayLike], where: str) -> tuple[Array, ...]:
     """Return the data as checked runs with the same voxels."""
-    several = isinstance(data, list | tuple) and all(np.ndim(run) == 2 for run in data)
+    stacked = isinstance(data, np.ndarray) and data.ndim == 3
+    listed = isinstance(data, list | tuple) and all(np.ndim(run) == 2 for run in data)
+    several = stacked or listed
     given: Sequence[ArrayLike] = data if several else [data]  # type: ignore[assignment,list-item]
     runs = tuple(check_time_courses(run, where) for run in given)
     widths = sorted({run.shape[1] for run in runs})
@@ -238,154 +251,5 @@ def _as_runs(data: ArrayLike | Sequence[ArrayLike], where: str) -> tuple[Array, 
             "voxels. Restrict them to the voxels they share."
         )
         raise ShapeError(message)
-    return tuple(_zscore_columns(run) for run in runs)
-
-
-def _zscore_rows(rows: Array) -> Array:
-    """Z-score each row over its voxels; a constant row becomes zeros."""
-    centred = rows - rows.mean(axis=1, keepdims=True)
-    scale = np.sqrt(np.sum(centred**2, axis=1, keepdims=True) / max(rows.shape[1] - 1, 1))
-    result: Array = np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 0)
-    return result
-
-
-def _emission(volumes: Array, patterns: Array, variance: float) -> Array:
-    """Return the log-likelihood of each (z-scored) volume in each event."""
-    means = _zscore_rows(patterns)
-    n_voxels = volumes.shape[1]
-    squares = np.sum(volumes**2, axis=1)[:, None] + np.sum(means**2, axis=1)
-    distance = (squares - 2 * volumes @ means.T) / n_voxels
-    result: Array = -0.5 * np.log(2 * np.pi * variance) - 0.5 * distance / variance
-    return result
-
-
-def _posterior(emission: Array) -> tuple[Array, float]:
-    """Run forward and backward passes together; return segment probabilities and likelihood."""
-    n_timepoints, n_events = emission.shape
-    both = np.stack([emission, emission[::-1, ::-1]], axis=1)
-    passes = np.full((n_timepoints, 2, n_events), -np.inf)
-    passes[0, :, 0] = both[0, :, 0]
-    climb = np.full((2, n_events), -np.inf)
-    for now in range(1, n_timepoints):
-        before = passes[now - 1]
-        climb[:, 1:] = before[:, :-1]
-        np.logaddexp(before, climb, out=passes[now])
-        passes[now] += both[now]
-    total = passes[-1, 0, -1]
-    segments = np.exp(passes[:, 0] + passes[::-1, 1, ::-1] - emission - total)
-    # Rounding only: rows sum to 1 by construction.
-    segments /= segments.sum(axis=1, keepdims=True)
-    chance = (n_events - 1) / n_timepoints
-    prior = 0.0
-    if n_events > 1:
-        prior += (n_events - 1) * np.log(chance)
-    if n_timepoints > n_events:
-        prior += (n_timepoints - n_events) * np.log1p(-chance)
-    return segments, float(total + prior)
-
-
-def _mean_patterns(runs: tuple[Array, ...], segments: tuple[Array, ...]) -> Array:
-    """Average each run's volumes by event, then the runs."""
-    each = [
-        weights.T @ run / weights.sum(axis=0)[:, None]
-        for run, weights in zip(runs, segments, strict=True)
-    ]
-    result: Array = np.mean(each, axis=0)
-    return result
-
-
-def _maximise(
-    runs: tuple[Array, ...],
-    segments: tuple[Array, ...],
-    schedule: Sequence[float],
-    first: int = 1,
-) -> EventModel:
-    """Improve patterns and segments by turns until a step lowers the likelihood."""
-    volumes = [_zscore_rows(run) for run in runs]
-    best: EventModel | None = None
-    for step, variance in enumerate(schedule, start=first):
-        patterns = _mean_patterns(runs, segments)
-        found = [_posterior(_emission(run, patterns, variance)) for run in volumes]
-        segments = tuple(item[0] for item in found)
-        likelihood = float(np.mean([item[1] for item in found]))
-        if not np.isfinite(likelihood):
-            break
-        if best is not None and likelihood < best.log_likelihood:
-            break
-        best = EventModel(patterns, segments, likelihood, variance, step)
-    if best is None:
-        message = (
-            "fit_events: the first step must give a finite likelihood; got none. The data are "
-            "probably constant over voxels: look at them, and use other voxels."
-        )
-        raise DataError(message)
-    return best
-
-
-def _split_and_merge(
-    runs: tuple[Array, ...], model: EventModel, schedule: Sequence[float], n_proposals: int = 2
-) -> EventModel:
-    """Move one boundary at a time to where it explains more, while the likelihood rises.
-
-    Merging two events and splitting a third keeps their number. The likeliest mergers are
-    neighbours whose patterns correlate most, the likeliest splits those that lower the scatter
-    within most.
-    """
-    improved = model.n_events > 2
-    while improved:
-        improved = False
-        for merged, split in _proposals(runs, model, n_proposals):
-            starts = tuple(
-                _moved(np.argmax(segments, axis=1), volumes, merged, split)
-                for segments, volumes in zip(model.segments, runs, strict=True)
-            )
-            if any(len(np.unique(labels)) < model.n_events for labels in starts):
-                continue
-            hard = tuple(np.eye(model.n_events)[labels] for labels in starts)
-            # From the variance reached: a soft start would forget the proposal.
-            tried = _maximise(runs, hard, schedule[model.n_steps - 1 :], first=model.n_steps)
-            if tried.log_likelihood > model.log_likelihood:
-                model, improved = tried, True
-                break
-    return model
-
-
-def _proposals(
-    runs: tuple[Array, ...], model: EventModel, n_proposals: int
-) -> list[tuple[int, int]]:
-    """List (first of two events to merge, event to split), the most promising first."""
-    means = _zscore_rows(model.patterns)
-    alike = np.sum(means[1:] * means[:-1], axis=1)
-    gains = np.zeros(model.n_events)
-    for segments, volumes in zip(model.segments, runs, strict=True):
-        labels = np.argmax(segments, axis=1)
-        for event in range(model.n_events):
-            gains[event] += _best_split(volumes[labels == event])[1]
-    merges = np.argsort(-alike, kind="stable")[:n_proposals]
-    splits = np.argsort(-gains, kind="stable")[: n_proposals + 2]
-    pairs = [(int(m), int(s)) for m in merges for s in splits if s not in (m, m + 1)]
-    return pairs[: n_proposals**2]
-
-
-def _best_split(volumes: Array) -> tuple[int, float]:
-    """Return where two means explain an event best, and the scatter they take away."""
-    if len(volumes) < 2:
-        return 0, 0.0
-    sums = _zscore_rows(volumes).cumsum(axis=0)
-    before = np.arange(1, len(volumes))
-    after = len(volumes) - before
-    explained = np.sum(sums[:-1] ** 2, axis=1) / before
-    explained += np.sum((sums[-1] - sums[:-1]) ** 2, axis=1) / after
-    place = int(np.argmax(explained))
-    return place + 1, float(explained[place] - np.sum(sums[-1] ** 2) / len(volumes))
-
-
-def _moved(labels: NDArray[np.intp], volumes: Array, merged: int, split: int) -> NDArray[np.intp]:
-    """Return labels after a merger and a split, numbered in order."""
-    inside = np.flatnonzero(labels == split)
-    starts = np.diff(labels, prepend=labels[:1]) > 0
-    starts[np.flatnonzero(labels == merged + 1)[:1]] = False
-    if len(inside):
-        starts[inside[0] + _best_split(volumes[inside])[0]] = True
-    result: NDArray[np.intp] = np.cumsum(starts)
-    return result
+    # Each voxel is z-scored over its run.
+    return tuple(scaled(centred(run.T), len(run)).T for run in runs)

@@ -53,8 +53,8 @@ def plot_similarity(
     names = (MEASURED, *region.models)
     end_s = region.n_timepoints * tr_s
     with journal_style():
-        n_columns = min(len(names), 4)
-        n_rows = -(-len(names) // n_columns)
+        n_rows = -(-len(names) // 5)
+        n_columns = -(-len(names) // n_rows)
         width = min(WIDTH_IN, 2.4 * n_columns)
         figure = Figure(figsize=(width, (width / n_columns + 0.55) * n_rows))
         panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
@@ -142,7 +142,8 @@ def plot_boundary_averages(effects: Sequence[BoundaryEffects], tr_s: float) -> F
     Returns
     -------
     matplotlib.figure.Figure
-        Lines are the mean, bands 95 % of the bootstrap over subjects and boundaries; marks are its one-sided p.
+        Lines are the mean, bands 95 % of the bootstrap over subjects and boundaries; marks are its
+        one-sided p.
     """
     from matplotlib.figure import Figure
 

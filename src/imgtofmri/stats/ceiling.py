@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
-from imgtofmri.stats.checks import Array
+from imgtofmri.stats.checks import Array, all_finite
 from imgtofmri.stats.permutation import check_count
 
 CeilingMethod = Literal["signal-power", "explainable-variance", "split-half"]
@@ -134,7 +134,7 @@ def noise_ceiling(
             "cannot be told from signal."
         )
         raise DataError(message)
-    if not np.isfinite(responses.sum()):
+    if not all_finite(responses):
         repeat, image, voxel = (int(at) for at in np.argwhere(~np.isfinite(responses))[0])
         message = (
             f"noise_ceiling: repeats must be finite; got {responses[repeat, image, voxel]} in "

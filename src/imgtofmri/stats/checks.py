@@ -80,14 +80,17 @@ def check_names(where: str, names: Sequence[str] | None, n_images: int) -> None:
         raise ShapeError(message)
 
 
+def all_finite(values: Array) -> bool:
+    """Tell whether all values are finite; a sum is, when all of its terms are, without a mask."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())
+
+
 def check_finite(where: str, what: str, values: Array, names: Sequence[str] | None = None) -> None:
     """Refuse NaN and infinity in an array (n_images, n_voxels), naming the image and the voxel."""
-    # A sum is finite when all of its terms are, and is read in one pass without a mask's memory.
-    if np.isfinite(values.sum()):
+    if all_finite(values):
         return
     bad = ~np.isfinite(values)
-    if not bad.any():
-        return
     image, voxel = (int(index) for index in np.argwhere(bad)[0])
     message = (
         f"{where}: {what} must be finite; {item_name(names, image)} holds {values[image, voxel]} "

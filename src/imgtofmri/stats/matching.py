@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.stats.checks import Array, check_names, item_name, paired
+from imgtofmri.stats.checks import Array, all_finite, check_names, item_name, paired
 from imgtofmri.stats.multiple import max_statistic_p
 from imgtofmri.stats.permutation import permutation_p, permutations
 
@@ -192,8 +192,9 @@ class DiagonalTest:
 
     @property
     def z(self) -> Array:
-        """Statistic in standard deviations of its null, from its null's mean."""
-        return (self.statistic - self.null_mean) / self.null_sd
+        """Statistic from its null's mean, in its null's standard deviations; NaN without any."""
+        spread = np.where(self.null_sd > 0, self.null_sd, np.nan)
+        return np.asarray((self.statistic - self.null_mean) / spread)
 
 
 def diagonal_test(
@@ -259,7 +260,7 @@ def diagonal_test(
             f"{matrices.shape}. Flatten the leading axes."
         )
         raise ShapeError(message)
-    if not np.isfinite(matrices[used].sum()):
+    if not all_finite(matrices[used]):
         test, row, column = (int(at) for at in np.argwhere(used & ~np.isfinite(matrices))[0])
         message = (
             f"diagonal_test: correlations must be finite; test {test} holds "
