@@ -80,11 +80,12 @@ def choose_by_scores(
     )
     chosen = None
     if relaxed.x is not None:
-        slack = RELATIVE_GAP * abs(relaxed.fun)
+        bound = float(scores.ravel() @ relaxed.x)
+        slack = RELATIVE_GAP * abs(bound)
         cheap = relaxed.lower.marginals <= slack
         programme = _Programme(scores.ravel(), count, above, np.concatenate(limits), n_per_set)
         chosen = programme.solve(cheap)
-        if chosen is None or -relaxed.fun - scores.ravel() @ chosen > slack:
+        if chosen is None or bound - scores.ravel() @ chosen > slack:
             full = programme.solve(np.ones(scores.size, dtype=bool))
             found = [one for one in (chosen, full) if one is not None]
             chosen = max(found, key=lambda one: float(scores.ravel() @ one), default=None)
