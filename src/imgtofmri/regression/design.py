@@ -103,7 +103,7 @@ class MemoryPlan:
     n_voxels_batch : int
         How many voxels are worked on at a time.
     fixed_bytes, batch_bytes, result_bytes : int
-        For the features, for one batch and for the weights.
+        For the features, for one batch, and for the weights and scores.
     keep_axes : bool
         Whether the axes of all training sets are kept, or computed again for each batch.
     """
@@ -125,6 +125,7 @@ def plan_memory(
     n_features: int,
     n_voxels: int,
     *,
+    n_alphas: int = 10,
     n_folds: int = 5,
     nested: bool = True,
     max_bytes: int = 1_500_000_000,
@@ -135,6 +136,8 @@ def plan_memory(
     ----------
     n_rows, n_features, n_voxels : int
         The sizes of the data.
+    n_alphas : int
+        How many penalties there are to choose from.
     n_folds : int
         Folds of the cross-validation.
     nested : bool
@@ -163,7 +166,8 @@ def plan_memory(
     fixed = 8 * n_rows * n_axes + square * (n_folds + 6)
     if n_axes < n_features:
         fixed += 8 * n_features * n_axes
-    result = 4 * (n_features + 8) * n_voxels
+    n_choices = 1 + n_folds * nested
+    result = 4 * n_voxels * (n_features + 16) + 8 * n_voxels * n_alphas * (3 * n_choices + 3)
     n_axes_sets = 1 + n_folds + (n_folds * (n_folds - 1) // 2 if nested else 0)
     keep = fixed + result + square * n_axes_sets <= max_bytes // 2
     fixed += square * (n_axes_sets if keep else 1)
@@ -172,8 +176,8 @@ def plan_memory(
     if batch < min(64, n_voxels):
         needed = fixed + result + 64 * per_voxel
         message = (
-            f"plan_memory: the fit needs at least {needed / 1e9:.1f} GB for {n_rows} stimuli x "
-            f"{n_features} features x {n_voxels} voxels; the limit is {max_bytes / 1e9:.1f} GB. "
+            f"plan_memory: the fit needs at least {needed / 1e6:,.1f} MB for {n_rows} stimuli x "
+            f"{n_features} features x {n_voxels} voxels; the limit is {max_bytes / 1e6:,.1f} MB. "
             "Raise max_bytes, or fit fewer features or voxels at a time."
         )
         raise OptionError(message)

@@ -97,7 +97,7 @@ def check_folds(folds: npt.ArrayLike, groups: Labels) -> npt.NDArray[np.intp]:
         raise ShapeError(message)
     names, number = np.unique(labels, return_inverse=True)
     if len(names) < 2:
-        message = f"check_folds: at least 2 folds are needed; got 1 ({names[0]!r}). Name more."
+        message = f"check_folds: at least 2 folds are needed; got 1 ({str(names[0])!r}). Name more."
         raise DataError(message)
     code, n_groups = group_codes(groups)
     first = np.full(n_groups, -1)
@@ -109,7 +109,7 @@ def check_folds(folds: npt.ArrayLike, groups: Labels) -> npt.NDArray[np.intp]:
         more = f" (and {others} more)" if others else ""
         message = (
             f"check_folds: every repeat of a stimulus must lie in one fold; {groups[row]!r}{more} "
-            f"lies in {names[first[code[row]]]!r} and {names[number[row]]!r}. "
+            f"lies in {str(names[first[code[row]]])!r} and {str(names[number[row]])!r}. "
             "Put its rows into one fold, or leave folds out and they are made from the stimuli."
         )
         raise DataError(message)

@@ -145,7 +145,8 @@ def fit_ridge(
     >>> rng = np.random.default_rng(0)
     >>> features = rng.standard_normal((60, 4))
     >>> responses = features @ rng.standard_normal((4, 3))
-    >>> fit = fit_ridge(features, responses, alphas=[0.01, 1.0], folds=grouped_folds(range(60)))
+    >>> folds = np.arange(60) // 12
+    >>> fit = fit_ridge(features, responses, alphas=[0.01, 1.0], folds=folds)
     >>> fit.weights.shape, bool((fit.cv_r > 0.99).all())
     ((4, 3), True)
     """
@@ -164,7 +165,13 @@ def fit_ridge(
     n_voxels = measured.shape[1]
     unit, units = units_of(share, n_voxels)
     plan = plan_memory(
-        len(measured), n_features, n_voxels, n_folds=n_folds, nested=nested, max_bytes=max_bytes
+        len(measured),
+        n_features,
+        n_voxels,
+        n_alphas=len(penalties),
+        n_folds=n_folds,
+        nested=nested,
+        max_bytes=max_bytes,
     )
     # Voxels of a unit side by side, so that a unit is a slice of its batch.
     columns = np.argsort(unit, kind="stable")

@@ -54,14 +54,15 @@ class Batch:
 
 def sum_batch(design: Design, responses: npt.NDArray[Any], columns: npt.NDArray[np.intp]) -> Batch:
     """Form the sums of one batch of voxels, a fold's rows at a time."""
-    parts = [responses[np.ix_(rows, columns)] for rows in design.rows]
-    n_rows = sum(len(part) for part in parts)
-    mean = np.sum([part.sum(axis=0, dtype=np.float64) for part in parts], axis=0) / n_rows
+    n_rows = sum(len(rows) for rows in design.rows)
+    mean = np.zeros(len(columns))
+    for rows in design.rows:
+        mean += responses[np.ix_(rows, columns)].sum(axis=0, dtype=np.float64) / n_rows
     crosses = np.empty((design.n_folds, design.n_axes, len(columns)))
     sums = np.empty((design.n_folds, len(columns)))
     squares = np.empty_like(sums)
-    for fold, (block, part) in enumerate(zip(design.blocks, parts, strict=True)):
-        centred = part - mean
+    for fold, (block, rows) in enumerate(zip(design.blocks, design.rows, strict=True)):
+        centred = responses[np.ix_(rows, columns)] - mean
         np.matmul(block.T, centred, out=crosses[fold])
         sums[fold] = centred.sum(axis=0)
         squares[fold] = np.einsum("ij,ij->j", centred, centred)
