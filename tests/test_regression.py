@@ -50,7 +50,7 @@ def make_data(
         (120, 20, np.float64, 10**9),
         (120, 20, np.float32, 10**9),
         (40, 90, np.float64, 10**9),
-        (123, 20, np.float64, 400_000),
+        (123, 20, np.float64, 500_000),
     ],
 )
 def test_fit_ridge_shared_penalty_equals_grid_search(
