@@ -87,7 +87,7 @@ class _Lines:
         now = time.monotonic()
         if now - self._last >= LINE_INTERVAL_S:
             self._last = now
-            total = "" if self._total is None else f" of {self._amount(self._total)}"
+            total = "" if self._total is None else f" (of {self._amount(self._total)})"
             self._write(f"{self._description}: {self._amount(self._done)}{total}")
 
     def finish(self) -> None:
