@@ -181,7 +181,7 @@ def _read_part(path: Path, part: Any) -> Transform | None:
 
 
 def _affine_of(matrix: FloatArray, translation: FloatArray, centre: FloatArray) -> FloatArray:
-    """Return the RAS matrix of ITK's parameters: x -> matrix (x - centre) + centre + translation."""
+    """Return the RAS matrix of ITK's: x -> matrix (x - centre) + centre + translation."""
     lps = np.eye(4)
     lps[:3, :3] = matrix
     lps[:3, 3] = translation + centre - matrix @ centre
@@ -192,7 +192,7 @@ def _affine_of(matrix: FloatArray, translation: FloatArray, centre: FloatArray) 
 def _read_field(path: Path) -> DisplacementField:
     import nibabel as nib
 
-    image = nib.load(path)
+    image: Any = nib.load(path)
     shape = image.shape
     if len(shape) != 5 or shape[3:] != (1, 3):
         message = (
