@@ -1,0 +1,19 @@
+"""Measured responses, masks and tables from the files that laboratories keep them in."""
+
+from __future__ import annotations
+
+from imgtofmri.responses.arrays import read_array
+from imgtofmri.responses.derivatives import estimate_responses
+from imgtofmri.responses.images import read_grid, read_image_rows, read_mask
+from imgtofmri.responses.tables import StimulusRows, list_images, read_table
+
+__all__ = [
+    "StimulusRows",
+    "estimate_responses",
+    "list_images",
+    "read_array",
+    "read_grid",
+    "read_image_rows",
+    "read_mask",
+    "read_table",
+]
