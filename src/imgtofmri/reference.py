@@ -32,6 +32,8 @@ from imgtofmri.spaces import MNI152_2MM, Grid, VoxelMap, fnirt_map
 from imgtofmri.unpickle import InertObject, load_arrays_pickle
 
 BUNDLE_ID = "bold5000-resnet18"
+COMPILATION = 1
+"""Counts changes of what `compile_bundle` gives, so that a cache made by another is not used."""
 WHEEL_PROJECT, WHEEL_VERSION = "img2fmri", "1.0"
 WHEEL_SHA256 = "b830383d191c4edcae0eef54e045bb6290abbc5b5e436ae674951bff8fb6d6be"
 ROIS = ("EarlyVis", "OPA", "LOC", "RSC", "PPA")
@@ -104,7 +106,7 @@ def reference_bundle(progress: bool = True) -> Bundle:
 
 def bundle_path() -> Path:
     """Return where the compiled encoder is cached."""
-    return cache_dir() / "bundles" / f"{BUNDLE_ID}.safetensors"
+    return cache_dir() / "bundles" / f"{BUNDLE_ID}.{COMPILATION}.safetensors"
 
 
 def reference_wheel(progress: bool = True) -> Path:

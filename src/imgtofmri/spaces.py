@@ -123,8 +123,8 @@ def nearest_voxels(points: FloatArray, grid: Grid) -> npt.NDArray[np.int64]:
         Flat indices.
     """
     # Coordinates that come out of an affine product carry rounding noise, which must not decide
-    # on which side of a half a point falls; a ten-thousandth of a voxel is far above the noise.
-    index = np.floor(points + 0.5 + 1e-4).astype(np.int64)
+    # on which side of a half a point falls; a millionth of a voxel is far above the noise.
+    index = np.floor(points + 0.5 + 1e-6).astype(np.int64)
     inside = ((index >= 0) & (index < grid.shape)).all(axis=1)
     flat = np.ravel_multi_index(tuple(np.where(inside[:, None], index, 0).T), grid.shape)
     return np.where(inside, flat, -1)
@@ -251,7 +251,9 @@ def _fnirt_coordinates(field: Path, template: Grid) -> npt.NDArray[np.float64]:
         "ia,jb,kc,abcd->ijkd", *bases, np.asarray(spline.data, dtype=float), optimize=True
     )
     fsl = transform(_fsl_affine(template), voxel_coordinates(template))
-    return transform(spline.refToSrcMat, fsl) + displacements.reshape(-1, 3)
+    moved: npt.NDArray[np.float64] = transform(spline.refToSrcMat, fsl)
+    moved += displacements.reshape(-1, 3)
+    return moved
 
 
 def _cubic_spline_basis(n_voxels: int, n_knots: int, spacing: float) -> npt.NDArray[np.float64]:

@@ -164,7 +164,7 @@ def read_pickle(
 
 
 @dataclass(frozen=True, slots=True)
-class _Global:
+class GlobalName:
     """A name that a pickle refers to; never the thing itself."""
 
     name: str
@@ -292,11 +292,11 @@ class _Machine:
         full = f"{module}.{name}"
         if full not in self.constructors:
             self.refuse(f"the global {full!r}")
-        self.stack.append(_Global(full))
+        self.stack.append(GlobalName(full))
 
     def call(self, _: object) -> None:
         function, arguments = self.pop(2)
-        if not isinstance(function, _Global) or not isinstance(arguments, tuple):
+        if not isinstance(function, GlobalName) or not isinstance(arguments, tuple):
             self.refuse("a call of something other than a named global")
         else:
             self.stack.append(self.constructors[function.name](*arguments))
@@ -391,7 +391,7 @@ def _make_any_dtype(code: object, *_: object) -> _Dtype:
 
 def _make_array(subtype: object, *_: object) -> _EmptyArray:
     """Stand in for NumPy's `_reconstruct`."""
-    if not isinstance(subtype, _Global) or subtype.name != "numpy.ndarray":
+    if not isinstance(subtype, GlobalName) or subtype.name != "numpy.ndarray":
         message = "an array of a subclass"
         raise ValueError(message)
     return _EmptyArray()

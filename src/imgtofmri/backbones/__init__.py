@@ -1,1 +1,108 @@
-"""Feature extractors: frozen networks that turn images into features."""
+"""Feature extractors: frozen networks that turn images into features.
+
+`load_backbone` gives a network with its weights, on ONNX Runtime. Weights are verified, and nothing
+in a weights file is executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from imgtofmri.backbones.base import Backbone, BackboneSpec, Preprocessing
+from imgtofmri.backbones.networks import NETWORKS
+from imgtofmri.backbones.weights import (
+    UnverifiedWeightsWarning,
+    fetch_weights,
+    find_network,
+    load_named,
+    load_published,
+)
+from imgtofmri.exceptions import OptionError
+
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "BackboneSpec",
+    "Preprocessing",
+    "UnverifiedWeightsWarning",
+    "fetch_weights",
+    "load_backbone",
+]
+
+BACKBONES: dict[str, str] = {name: network.description for name, network in NETWORKS.items()}
+"""The networks that need no file, each with a line on what it is."""
+
+
+def load_backbone(
+    name: str | Path = "resnet18",
+    *,
+    weights: Path | str | None = None,
+    layers: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    n_threads: int | None = None,
+    progress: bool = False,
+) -> Backbone:
+    """Load a feature extractor with its weights.
+
+    Parameters
+    ----------
+    name : str or Path
+        One of `BACKBONES`, or the path of an ONNX file (any path that ends in ``.onnx``).
+    weights : path, optional
+        A file with the network's weights: safetensors or a PyTorch checkpoint. Default: the
+        published ones, from the cache or downloaded.
+    layers : sequence of str, optional
+        Layers whose activations, averaged over space, are the features; ``"LAYER/sd"`` is their
+        standard deviation over space. Default: the last layer before the classifier.
+    preprocessing : Preprocessing, optional
+        For an ONNX file only; the networks of `BACKBONES` have their own.
+    n_threads : int, optional
+        Threads of the network. Default: the CPUs that this process may use.
+    progress : bool
+        Whether to report a download's progress.
+
+    Returns
+    -------
+    Backbone
+        To be called with uint8 pixels of shape (n_stimuli, size, size, 3).
+
+    Raises
+    ------
+    OptionError
+        If there is no such backbone or layer, or an option does not apply to it.
+    WeightsUnavailableError
+        If the weights are neither in the cache nor to be had; the message names the remedies.
+    WeightsError
+        If a weights file is not what it should be.
+    """
+    if n_threads is not None and n_threads < 1:
+        message = (
+            f"load_backbone: n_threads must be at least 1; got {n_threads}. Leave it out to use "
+            "every CPU."
+        )
+        raise OptionError(message)
+    if isinstance(name, Path) or name.lower().endswith(".onnx"):
+        from imgtofmri.backbones.runtime import OnnxFileBackbone
+
+        _refuse_option("weights", weights, f"{name} holds its own weights")
+        return OnnxFileBackbone(Path(name), layers, preprocessing, n_threads)
+
+    from imgtofmri.backbones.runtime import NetworkBackbone
+
+    network = find_network(name)
+    _refuse_option("preprocessing", preprocessing, f"{name} has its own")
+    loaded = (
+        load_published(network, progress=progress)
+        if weights is None
+        else load_named(network, Path(weights))
+    )
+    return NetworkBackbone(network, loaded, layers or (network.default_layer,), n_threads)
+
+
+def _refuse_option(option: str, value: object, reason: str) -> None:
+    if value is not None:
+        message = (
+            f"load_backbone: {option} must be left out, as {reason}; got {value!r}. Leave it out."
+        )
+        raise OptionError(message)

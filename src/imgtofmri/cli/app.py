@@ -1,0 +1,94 @@
+"""The command ``imgtofmri``: its subcommands, and how errors end it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import click
+import typer
+
+from imgtofmri import __version__
+from imgtofmri.cli.demo import demo
+from imgtofmri.cli.describe import describe
+from imgtofmri.cli.fetch import fetch
+from imgtofmri.cli.predict import predict
+from imgtofmri.exceptions import ImgToFmriError, OptionError
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes: all done; some or all inputs failed; bad usage; stopped by the user."""
+
+app = typer.Typer(
+    name="imgtofmri",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Predict the group-level fMRI response of human visual cortex to images and movies.",
+    epilog="Start with `imgtofmri demo`, then `imgtofmri predict photos/ -o out/`.",
+)
+for command in (predict, demo, fetch, describe):
+    app.command()(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"imgtofmri {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Predict the group-level fMRI response of human visual cortex to images and movies."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Without the program's name. None takes them from ``sys.argv``.
+
+    Returns
+    -------
+    int
+        0 done, 1 something failed (named on standard error), 2 bad usage, 130 interrupted.
+    """
+    warnings.showwarning = _show_warning
+    try:
+        result = app(args=arguments, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted; what was written is whole, and --resume goes on from there")
+        return INTERRUPTED
+    except OptionError as error:
+        _say(str(error))
+        return USAGE
+    except ImgToFmriError as error:
+        _say(str(error))
+        return FAILED
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left. Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return result if isinstance(result, int) else DONE
+
+
+def _say(line: str) -> None:
+    typer.echo(f"imgtofmri: {line}", err=True)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Show a warning as one line: where in the code it arose is of no use to a user."""
+    _say(f"note: {message}")

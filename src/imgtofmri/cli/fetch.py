@@ -1,0 +1,56 @@
+"""``imgtofmri fetch``: download what predictions need, to use it later without a network."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from imgtofmri.exceptions import ImgToFmriError
+
+
+def fetch(
+    items: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ITEM...]",
+            help="encoder, resnet18, efficientnet-lite0; the first two by default.",
+        ),
+    ] = None,
+) -> int:
+    """Download the encoder and the network's weights into the cache, verified.
+
+    Copy the cache to a machine without a network and predictions work there. IMGTOFMRI_CACHE names
+    another place for it.
+
+    **Examples**
+
+    imgtofmri fetch
+
+    imgtofmri fetch encoder efficientnet-lite0
+    """
+    from imgtofmri.assets import cache_dir
+    from imgtofmri.backbones import BACKBONES, fetch_weights
+    from imgtofmri.exceptions import OptionError, choice_message
+    from imgtofmri.reference import bundle_path, reference_bundle
+
+    valid = ["encoder", *BACKBONES]
+    wanted = list(dict.fromkeys(items or ["encoder", "resnet18"]))
+    for item in wanted:
+        if item not in valid:
+            raise OptionError(choice_message("fetch", "ITEM", item, valid))
+    n_failed = 0
+    for item in wanted:
+        try:
+            if item == "encoder":
+                reference_bundle()
+                path = bundle_path()
+            else:
+                path = fetch_weights(item)
+        except ImgToFmriError as error:
+            n_failed += 1
+            typer.echo(f"imgtofmri: {error}", err=True)
+        else:
+            typer.echo(f"{item}: {path}")
+    typer.echo(f"cache: {cache_dir()}")
+    return 1 if n_failed else 0

@@ -1,0 +1,52 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Rois = Annotated[
+    list[str] | None,
+    typer.Option("--rois", metavar="ROI", help="An ROI; repeat for several. All by default."),
+]
+SigmaMm = Annotated[
+    float, typer.Option("--sigma-mm", help="Smoothing: standard deviation in millimetres.")
+]
+Mask = Annotated[
+    str,
+    typer.Option(
+        "--mask", metavar="overlap|support", help="Group mask: of img2fmri 1.0, or of 0.2."
+    ),
+]
+Average = Annotated[
+    str,
+    typer.Option(
+        "--average",
+        metavar="zscore|mean",
+        help="zscore is the published model; mean keeps amplitude.",
+    ),
+]
+CenterCrop = Annotated[
+    bool, typer.Option("--center-crop", help="Crop the centre instead of squeezing the image.")
+]
+BackboneName = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        metavar="NAME|FILE",
+        help="The network; by default the one that the encoder was fitted on.",
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="The network's weights, from a file of yours."),
+]
+EncoderId = Annotated[
+    str,
+    typer.Option(
+        "--encoder", metavar="ID|FILE", help="The encoder: a published one's id, or a bundle file."
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Report no progress.")]

@@ -1,0 +1,176 @@
+"""Stimuli through a backbone: in order, in batches, while later ones are still being decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from imgtofmri.exceptions import OptionError, ShapeError
+from imgtofmri.stimuli import Failure, Frame
+
+BATCH_SIZE = 16
+"""Images that go through the network together. Larger batches gain nothing on a CPU."""
+
+
+class FramePreprocessing(Protocol):
+    """What a backbone says of its input; `imgtofmri.backbones` has the whole of it."""
+
+    @property
+    def size(self) -> int:
+        """Side of the square of pixels that goes in."""
+        ...
+
+
+class FrameSpec(Protocol):
+    """What a backbone says of itself; `imgtofmri.backbones` has the whole of it."""
+
+    @property
+    def preprocessing(self) -> FramePreprocessing:
+        """What goes in."""
+        ...
+
+    @property
+    def n_features(self) -> int:
+        """How many features come out for each image."""
+        ...
+
+
+class FrameBackbone(Protocol):
+    """The part of a backbone that is needed here: pixels in, features out."""
+
+    @property
+    def spec(self) -> FrameSpec:
+        """What it is."""
+        ...
+
+    def __call__(self, pixels: npt.NDArray[np.uint8], /) -> npt.NDArray[np.float32]:
+        """Turn (n, size, size, 3) RGB pixels into (n, n_features) features."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureBatch:
+    """The features of some consecutive stimuli.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The frames' names, in order; ``sha256``, ``onsets_s`` and ``sources`` go with them.
+    features : array of shape (n, n_features), float32
+        One row for each name; without rows where all inputs failed.
+    sha256 : tuple of (str or None)
+    onsets_s : tuple of (float or None)
+        Seconds from the movie's beginning; None for images.
+    sources : tuple of (Path or None)
+    failures : tuple of Failure
+        What could not be used among and after these stimuli, in order.
+    """
+
+    names: tuple[str, ...]
+    features: npt.NDArray[np.float32]
+    sha256: tuple[str | None, ...] = ()
+    onsets_s: tuple[float | None, ...] = ()
+    sources: tuple[Path | None, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+
+def stream_features(
+    frames: Iterable[Frame | Failure], backbone: FrameBackbone, batch_size: int = BATCH_SIZE
+) -> Iterator[FeatureBatch]:
+    """Compute features in batches, in order, in memory that does not grow with the input.
+
+    `read_images` and `read_movie` decode ahead in threads of their own, so decoding goes on while
+    the network works.
+
+    Parameters
+    ----------
+    frames : iterable of Frame or Failure
+        From `read_images` or `read_movie`; consumed as batches are asked for.
+    backbone : Backbone
+        Its answers may not depend on the other images of a batch.
+    batch_size : int, default 16
+        Frames in a batch, and failures that are kept at most before they are handed on.
+
+    Yields
+    ------
+    FeatureBatch
+        Full batches, then what is left. Failures go with the batch they fell into; a batch may hold
+        failures alone.
+
+    Raises
+    ------
+    OptionError
+        If ``batch_size`` is below 1.
+    ShapeError
+        If the frames are not of the backbone's size, or its features not what it says.
+    """
+    if batch_size < 1:
+        message = (
+            f"stream_features: batch_size must be 1 or more; got {batch_size}. "
+            f"Leave it out for {BATCH_SIZE}."
+        )
+        raise OptionError(message)
+    return _stream(frames, backbone, batch_size)
+
+
+def _stream(
+    frames: Iterable[Frame | Failure], backbone: FrameBackbone, batch_size: int
+) -> Iterator[FeatureBatch]:
+    good: list[Frame] = []
+    failures: list[Failure] = []
+    for item in frames:
+        if isinstance(item, Failure):
+            failures.append(item)
+        else:
+            good.append(item)
+        if max(len(good), len(failures)) == batch_size:
+            yield _run_batch(good, failures, backbone)
+            good, failures = [], []
+    if good or failures:
+        yield _run_batch(good, failures, backbone)
+
+
+def _run_batch(
+    frames: list[Frame], failures: list[Failure], backbone: FrameBackbone
+) -> FeatureBatch:
+    n_features = backbone.spec.n_features
+    if frames:
+        features = _checked(backbone, _stacked(frames, backbone.spec.preprocessing.size))
+    else:
+        features = np.empty((0, n_features), np.float32)
+    return FeatureBatch(
+        names=tuple(frame.name for frame in frames),
+        features=features,
+        sha256=tuple(frame.sha256 for frame in frames),
+        onsets_s=tuple(frame.onset_s for frame in frames),
+        sources=tuple(frame.source for frame in frames),
+        failures=tuple(failures),
+    )
+
+
+def _stacked(frames: list[Frame], size: int) -> npt.NDArray[np.uint8]:
+    for frame in frames:
+        if frame.pixels.shape != (size, size, 3):
+            message = (
+                f"stream_features: the backbone takes frames of shape ({size}, {size}, 3); "
+                f"'{frame.name}' has {frame.pixels.shape}. Read the stimuli with size={size}."
+            )
+            raise ShapeError(message)
+    return np.stack([frame.pixels for frame in frames])
+
+
+def _checked(backbone: FrameBackbone, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    features = np.ascontiguousarray(backbone(pixels), dtype=np.float32)
+    expected = (len(pixels), backbone.spec.n_features)
+    if features.shape != expected:
+        message = (
+            f"stream_features: the backbone says that it gives features of shape {expected}; "
+            f"it gave {features.shape}. Its layer must be pooled to one row for each image."
+        )
+        raise ShapeError(message)
+    return features

@@ -1,0 +1,96 @@
+"""Where results go: plain NIfTI files named after their stimuli, or a BIDS derivative dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from imgtofmri import __version__
+from imgtofmri.assets import atomic_path
+
+FormatName = Literal["nifti", "bids"]
+FORMATS: tuple[FormatName, ...] = ("nifti", "bids")
+BIDS_VERSION = "1.10.0"
+
+
+class Layout(Protocol):
+    """Names the files of a run, relative to its folder."""
+
+    def volume(self, name: str, subject: str | None = None) -> str:
+        """Return the file of a stimulus' group map, or of one subject's."""
+        ...
+
+    def describe(self, folder: Path, names: Sequence[str]) -> None:
+        """Write what the layout needs besides the volumes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NiftiLayout:
+    """One file for each stimulus, named after the whole name of the stimulus."""
+
+    def volume(self, name: str, subject: str | None = None) -> str:
+        """Return ``horse.jpg.nii.gz``, or ``horse.jpg_sub-CSI1.nii.gz``."""
+        return f"{name}.nii.gz" if subject is None else f"{name}_sub-{subject}.nii.gz"
+
+    def describe(self, folder: Path, names: Sequence[str]) -> None:
+        """Write nothing: the volumes and the run's record say it all."""
+
+
+@dataclass(frozen=True, slots=True)
+class BidsLayout:
+    """A BIDS derivative dataset of statistical maps, the group being a subject called group.
+
+    Attributes
+    ----------
+    space : str
+        The template space.
+    """
+
+    space: str = "MNI152NLin6Asym"
+
+    def volume(self, name: str, subject: str | None = None) -> str:
+        """Return ``sub-group/func/sub-group_task-viewing_..._statmap.nii.gz``."""
+        who = f"sub-{bids_label(subject or 'group')}"
+        parts = [who, "task-viewing", f"space-{self.space}", f"desc-{bids_label(name)}"]
+        return f"{who}/func/{'_'.join(parts)}_statmap.nii.gz"
+
+    def describe(self, folder: Path, names: Sequence[str]) -> None:
+        """Write ``dataset_description.json``, ``descriptions.tsv`` and ``.bidsignore``."""
+        description = {
+            "Name": "Predicted responses to images",
+            "BIDSVersion": BIDS_VERSION,
+            "DatasetType": "derivative",
+            "GeneratedBy": [{"Name": "imgtofmri", "Version": __version__}],
+        }
+        rows = ["desc_id\tdescription", *(f"{bids_label(name)}\tstimulus {name}" for name in names)]
+        files = {
+            "dataset_description.json": json.dumps(description, indent=1),
+            "descriptions.tsv": "\n".join(rows),
+            ".bidsignore": "predictions.json",
+        }
+        for file, text in files.items():
+            with atomic_path(folder / file) as temporary:
+                temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def bids_label(name: str) -> str:
+    """Return a name as a BIDS label, which holds letters and digits only.
+
+    Where more than the dot before the suffix is lost, a digest of the name keeps labels distinct.
+
+    Examples
+    --------
+    >>> bids_label("horse1.jpg"), bids_label("my horse.jpg")
+    ('horse1jpg', 'myhorsejpg1d5b')
+    """
+    label = re.sub(r"[^A-Za-z0-9]", "", name)
+    stem, _, suffix = name.rpartition(".")
+    if label == stem + suffix:
+        return label
+    return label + hashlib.sha256(name.encode()).hexdigest()[:4]

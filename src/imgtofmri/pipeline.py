@@ -1,0 +1,124 @@
+"""One choice of settings, from frames to predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from imgtofmri.backbones import Backbone
+from imgtofmri.bundle import Bundle
+from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.features import FeatureBatch, stream_features
+from imgtofmri.prediction import AVERAGES, AverageName, Prediction
+from imgtofmri.spatial import BLOCK, SpatialModel
+from imgtofmri.stimuli import Failure, Frame
+
+
+class RunSettings(TypedDict, total=False):
+    """Keyword arguments that every way of predicting stimuli takes; see `Encoder.predict`."""
+
+    rois: Sequence[str] | str | None
+    sigma_mm: float
+    mask: str
+    average: str
+    center_crop: bool
+    backbone: str | Path | None
+    weights: str | Path | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pipeline:
+    """Settings that were found valid, with the network and the spatial model that they need.
+
+    Attributes
+    ----------
+    bundle : Bundle
+    rois : tuple of str
+    sigma_mm : float
+    mask : str
+    average : {"zscore", "mean"}
+    center_crop : bool
+    spatial : SpatialModel
+    network : Backbone
+    """
+
+    bundle: Bundle
+    rois: tuple[str, ...]
+    sigma_mm: float
+    mask: str
+    average: AverageName
+    center_crop: bool
+    spatial: SpatialModel
+    network: Backbone
+
+    def stream(
+        self,
+        frames: Iterable[Frame | Failure],
+        on_failure: Callable[[Failure], None] | None = None,
+        on_batch: Callable[[FeatureBatch], None] | None = None,
+    ) -> Iterator[Prediction]:
+        """Predict frames in parts of bounded size, in order.
+
+        Parameters
+        ----------
+        frames : iterable of Frame or Failure
+            Of the network's size.
+        on_failure : callable, optional
+            Called with each input that cannot be used. By default the first one raises.
+        on_batch : callable, optional
+            Called with each batch of features before its prediction is yielded.
+
+        Yields
+        ------
+        Prediction
+            Of up to 16 stimuli.
+        """
+        for batch in stream_features(frames, self.network, BLOCK):
+            for failure in batch.failures:
+                if on_failure is None:
+                    raise failure.error
+                on_failure(failure)
+            if not batch.names:
+                continue
+            if on_batch is not None:
+                on_batch(batch)
+            onsets_s = None if batch.onsets_s[0] is None else np.array(batch.onsets_s, float)
+            yield make_prediction(
+                self.bundle, self.spatial, self.average, batch.features, batch.names, onsets_s
+            )
+
+
+def make_prediction(
+    bundle: Bundle,
+    spatial: SpatialModel,
+    average: AverageName,
+    features: npt.NDArray[np.floating[Any]],
+    names: Sequence[str],
+    onsets_s: npt.NDArray[np.float64] | None,
+) -> Prediction:
+    """Predict stimuli whose features are known, of shape (n_stimuli, n_features)."""
+    group, subjects = spatial.predict(features, average)
+    return Prediction(
+        group=group,
+        subjects=subjects,
+        mask=spatial.mask,
+        affine=bundle.template.affine,
+        names=tuple(names),
+        roi_masks=spatial.roi_masks,
+        subject_names=spatial.subject_names,
+        average=average,
+        space=bundle.space,
+        onsets_s=onsets_s,
+    )
+
+
+def check_average(average: str) -> AverageName:
+    """Return the name of a way to average subjects if it is one."""
+    if average not in AVERAGES:
+        raise OptionError(choice_message("predict", "average", average, AVERAGES))
+    return average

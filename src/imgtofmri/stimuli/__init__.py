@@ -1,0 +1,42 @@
+"""Images and movies into RGB frames with names and onsets; what counts as an input.
+
+Find (`find_sources`), then read in order and ahead of time (`read_images`, `read_movie`). A bad
+image never ends a run: it is a `Failure`, with one line that names it.
+"""
+
+from __future__ import annotations
+
+from imgtofmri.stimuli.discovery import (
+    IMAGE_SUFFIXES,
+    MOVIE_SUFFIXES,
+    find_sources,
+    suffix_kind,
+    unique_names,
+)
+from imgtofmri.stimuli.images import ImageInput, read_images
+from imgtofmri.stimuli.inputs import expand_images
+from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Pixels, Source
+from imgtofmri.stimuli.movies import MovieInfo, StimulusWarning, probe_movie, read_movie
+from imgtofmri.stimuli.pixels import MAX_PIXELS, prepare_image
+
+__all__ = [
+    "FRAME_SIZE",
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "MOVIE_SUFFIXES",
+    "Failure",
+    "Frame",
+    "ImageInput",
+    "MovieInfo",
+    "Pixels",
+    "Source",
+    "StimulusWarning",
+    "expand_images",
+    "find_sources",
+    "prepare_image",
+    "probe_movie",
+    "read_images",
+    "read_movie",
+    "suffix_kind",
+    "unique_names",
+]

@@ -1,0 +1,232 @@
+"""One movie file into decoded pictures with exact times; what is damaged is passed over."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from imgtofmri.exceptions import StimulusError
+from imgtofmri.stimuli.images import n_processors
+from imgtofmri.stimuli.items import Pixels, refuse
+from imgtofmri.stimuli.pixels import prepare_image
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+_MAX_DECODE_THREADS = 8
+
+# Sound that begins this much before the pictures is the codec's run-in, not a late picture.
+_RUN_IN_S = Fraction(1, 10)
+
+# A step back in time beyond this is where two recordings were joined.
+_JOINT_S = Fraction(1)
+
+_WHERE = "read_movie"
+
+# Containers whose header says how long the whole is, so that a missing end can be noticed.
+_HEADED_FORMATS = ("mov", "matroska", "avi", "asf", "flv")
+
+# libav's numbers of colour matrices that swscale knows; all others count as BT.601, as it does.
+_KNOWN_MATRICES = frozenset({1, 4, 5, 6, 7, 9})
+_BT601 = 5
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many pictures were good, how many could not be decoded, and how far the file reaches."""
+
+    good: int = 0
+    broken: int = 0
+    reached_s: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A decoded picture, the time at which it appears, and for how long."""
+
+    time_s: Fraction
+    duration_s: Fraction
+    picture: VideoFrame
+
+
+def timed_pictures(container: InputContainer, stream: VideoStream, tally: Tally) -> Iterator[Timed]:
+    """Decode the pictures in order of appearance, on the time line that begins when playing does.
+
+    Raises
+    ------
+    StimulusError
+        When the file ends well before its header says.
+    """
+    origin_s = _origin(container, stream)
+    rate = stream.average_rate or stream.guessed_rate
+    usual_s = 1 / Fraction(rate) if rate else Fraction(1, 25)
+    last_s: Fraction | None = None
+    shift_s, longest_s = Fraction(0), usual_s
+    for picture in _decoded(container, stream, tally):
+        unit_s = picture.time_base or Fraction(0)
+        if picture.pts is None or not unit_s:
+            time_s = Fraction(0) if last_s is None else last_s + usual_s
+        else:
+            origin_s = picture.pts * unit_s if origin_s is None else origin_s
+            time_s = picture.pts * unit_s - origin_s + shift_s
+        if last_s is not None and time_s <= last_s:
+            if last_s - time_s < _JOINT_S:
+                continue  # A damaged clock; the neighbours stand for this picture.
+            shift_s += last_s + usual_s - time_s
+            time_s = last_s + usual_s
+        if last_s is not None:
+            longest_s = max(longest_s, time_s - last_s)
+        last_s = time_s
+        yield Timed(time_s, (picture.duration or 0) * unit_s or usual_s, picture)
+    _check_complete(container, tally.reached_s, 3 * longest_s)
+
+
+def _decoded(container: InputContainer, stream: VideoStream, tally: Tally) -> Iterator[VideoFrame]:
+    """Decode what can be decoded, and count what cannot."""
+    import av
+
+    # All streams' packets, since the sound tells how far a file reaches; only pictures are decoded.
+    packets = container.demux()
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            if packet.pts is not None and packet.time_base:
+                end_s = (packet.pts + (packet.duration or 0)) * packet.time_base
+                tally.reached_s = max(tally.reached_s, end_s)
+            pictures = stream.decode(packet) if packet.stream_index == stream.index else []
+        except av.FFmpegError:
+            # This packet is damaged and the next one may be whole; or, where the file could not
+            # be read on, there is no next one.
+            tally.broken += 1
+            continue
+        for picture in pictures:
+            if picture.is_corrupt:
+                tally.broken += 1
+            else:
+                tally.good += 1
+                yield picture
+
+
+def _origin(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Return when playing begins, on the streams' own clock; None if the header does not say."""
+
+    def start(of: Any) -> Fraction | None:
+        known = of.start_time is not None and of.time_base is not None
+        return Fraction(of.start_time) * of.time_base if known else None
+
+    pictures_s = start(stream)
+    if pictures_s is None:
+        return None
+    sounds = [start(audio) for audio in container.streams.audio]
+    first_s = min([pictures_s, *(sound for sound in sounds if sound is not None)])
+    return pictures_s if pictures_s - first_s < _RUN_IN_S else first_s
+
+
+def _check_complete(container: InputContainer, reached_s: Fraction, slack_s: Fraction) -> None:
+    if container.duration is None or not container.format.name.startswith(_HEADED_FORMATS):
+        return
+    declared_s = Fraction(container.duration + (container.start_time or 0), 1_000_000)
+    if declared_s - reached_s > max(slack_s, Fraction(1), declared_s / 50):
+        name = Path(container.name.removeprefix("file:"))
+        got = f"'{name}', which ends at {float(reached_s):.1f} s of {float(declared_s):.1f} s"
+        raise refuse(_WHERE, "a whole movie", got, "It was cut short: copy it again.")
+
+
+def prepare_picture(picture: VideoFrame, sar: Fraction, size: int, center_crop: bool) -> Pixels:
+    """Convert one picture: colour, orientation, resize."""
+    alpha = any(part.is_alpha for part in picture.format.components)
+    matrix = int(picture.colorspace)
+    rgb = picture.reformat(
+        format="rgba" if alpha else "rgb24",
+        src_colorspace=matrix if matrix in _KNOWN_MATRICES else _BT601,
+        src_color_range=int(picture.color_range),
+    ).to_ndarray()
+    if center_crop and sar > 0 and sar != 1:
+        shown = (max(1, round(picture.width * sar)), picture.height)
+        rgb = np.asarray(Image.fromarray(rgb).resize(shown, Image.Resampling.BILINEAR))
+    flip_x, flip_y, transpose = orientation(picture)
+    turned = rgb.transpose(1, 0, 2) if transpose else rgb
+    turned = turned[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
+    return prepare_image(np.ascontiguousarray(turned), size, center_crop)
+
+
+def orientation(picture: VideoFrame) -> tuple[bool, bool, bool]:
+    """Return how the metadata turn a picture upright, to the nearest right angle.
+
+    The display matrix sends (x, y) to (a x + c y, b x + d y), with y downwards; it is stored as
+    nine 32-bit fixed-point numbers, of which a, b, c, d are the first, second, fourth and fifth.
+
+    Returns
+    -------
+    flip_x, flip_y, transpose : bool
+        First swap rows with columns if ``transpose``, then reverse columns and rows.
+    """
+    matrix: Any = picture.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d = struct.unpack_from("=5i", matrix)
+    return (c < 0, b < 0, True) if abs(b) > abs(a) else (a < 0, d < 0, False)
+
+
+def open_movie(path: Path, where: str) -> InputContainer:
+    """Open a movie file; nothing but this file is ever read (no network, no playlists)."""
+    import av
+
+    expected = "a movie"
+    if not path.exists():
+        got = f"'{path}', which does not exist"
+        raise refuse(where, expected, got, "Check its spelling and where links lead.")
+    if not path.is_file():
+        raise refuse(where, expected, f"'{path}', which is not a file", "Name the movie's file.")
+    if path.stat().st_size == 0:
+        got = f"'{path}', which is empty (0 bytes)"
+        raise refuse(where, expected, got, "Copy it again or leave it out.")
+    try:
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+    except PermissionError as error:
+        got = f"'{path}', which cannot be read (Permission denied)"
+        raise refuse(where, expected, got, "Check its permissions.") from error
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        got = f"'{path}', which cannot be opened ({reason})"
+        remedy = "It is not a movie or was cut short: copy it again, or leave it out."
+        raise refuse(where, expected, got, remedy) from error
+    if container.format.name == "image2" or container.format.name.endswith("_pipe"):
+        container.close()
+        remedy = "Give it as an image."
+        raise refuse(where, expected, f"'{path}', which is a single picture", remedy)
+    return container
+
+
+def video_stream(container: InputContainer, path: Path, where: str) -> VideoStream:
+    """Return the stream of pictures, ready to decode."""
+    from av.stream import Disposition
+
+    movies = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not movies:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams}))
+        got = f"'{path}', which holds {kinds or 'nothing'} and no video stream"
+        raise refuse(where, "a movie", got, "Leave it out.")
+    best = container.streams.best("video")
+    stream = next((s for s in movies if best is not None and s.index == best.index), movies[0])
+    stream.thread_type = "AUTO"
+    stream.codec_context.thread_count = min(_MAX_DECODE_THREADS, n_processors())
+    return stream
+
+
+def no_pictures(path: Path, where: str) -> StimulusError:
+    """Return the error for a movie without a single picture."""
+    got = f"'{path}', which has a video stream but no picture that can be decoded"
+    remedy = "It was cut short or its codec is not known: export it again as MP4 (H.264)."
+    return refuse(where, "a movie", got, remedy)

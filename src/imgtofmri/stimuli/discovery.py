@@ -1,0 +1,248 @@
+"""Decide what counts as a stimulus: files, folders and globs into an ordered list of sources."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from imgtofmri.exceptions import OptionError
+from imgtofmri.stimuli.items import Failure, Source, one_line, refuse
+
+IMAGE_SUFFIXES = (
+    ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .bmp .dib .tif .tiff "
+    ".ppm .pgm .pbm .pnm .jp2 .j2k .jpx .avif"
+).split()
+"""Suffixes of image files, in lower case; upper case counts alike."""
+
+MOVIE_SUFFIXES = (
+    ".mp4 .m4v .mov .qt .avi .mkv .webm .mpg .mpeg .mpe .m2v .ts .mts .m2ts .wmv .asf .flv .f4v "
+    ".ogv .ogg .3gp .3g2 .mxf .vob .divx .mjpeg"
+).split()
+"""Suffixes of movie files, in lower case; upper case counts alike."""
+
+_WHERE = "find_sources"
+
+
+def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failure]]:
+    """Find the image and movie files that some inputs name.
+
+    The order is the inputs' order; within a folder or a glob it is natural (``img2`` before
+    ``img10``). A file that is reached twice, also through a link, counts once, where it came first.
+
+    Parameters
+    ----------
+    inputs : iterable of str or Path
+        Files, folders (their own files, not those of folders in them) and globs, mixed. ``**`` in a
+        glob descends into folders: ``"photos/**"``. In folders and globs, hidden files and files
+        that are neither images nor movies are passed over; named one by one, they are failures.
+
+    Returns
+    -------
+    sources : list of Source
+        With unique names: the whole file name; where several files share it, those files' names
+        begin with as many of their folders as tell them apart (``cats__01.jpg``, ``dogs__01.jpg``).
+    failures : list of Failure
+        Inputs that exist not, or are not usable as they stand; files are not opened here.
+
+    Raises
+    ------
+    OptionError
+        If there are no inputs, or a folder or glob holds no stimulus at all.
+    """
+    found: list[tuple[Path, Literal["image", "movie"]]] = []
+    failures: list[Failure] = []
+    seen: set[str] = set()
+    entries = [os.fspath(entry) for entry in _as_inputs(inputs)]
+    if not entries:
+        message = f"{_WHERE}: expected at least one file, folder or glob; got none. Name some."
+        raise OptionError(message)
+    for entry in entries:
+        for item in _expand(entry):
+            key = item.name if isinstance(item, Failure) else os.path.realpath(item)
+            if key in seen:
+                continue
+            seen.add(key)
+            if isinstance(item, Failure):
+                failures.append(item)
+            elif (kind := suffix_kind(item)) is not None:
+                found.append((item, kind))
+    names = unique_names([path for path, _ in found])
+    sources = [Source(path, name, kind) for (path, kind), name in zip(found, names, strict=True)]
+    return sources, failures
+
+
+def suffix_kind(path: str | Path) -> Literal["image", "movie"] | None:
+    """Return what a file's suffix says it is, or None if it is no stimulus.
+
+    Examples
+    --------
+    >>> suffix_kind("holiday.JPG"), suffix_kind("film.mkv"), suffix_kind("README.md")
+    ('image', 'movie', None)
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    return "movie" if suffix in MOVIE_SUFFIXES else None
+
+
+def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Return a key that sorts numbers in names by their value.
+
+    Examples
+    --------
+    >>> sorted(["img10.png", "img9.png", "Img1.png"], key=natural_key)
+    ['Img1.png', 'img9.png', 'img10.png']
+    """
+    parts = re.split(r"([0-9]+)", text.casefold())
+    # Odd places hold the digits; the leading 0 or 1 keeps numbers and text from being compared.
+    key = [(0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(parts)]
+    return key, text
+
+
+def unique_names(paths: list[Path]) -> list[str]:
+    """Name files by their whole file names, with leading folders where those are shared.
+
+    Names that differ only in case or in Unicode form count as shared, because some file systems
+    cannot hold both. What a file is called depends on the files that share its name and on no
+    others.
+
+    Parameters
+    ----------
+    paths : list of Path
+        Different files.
+
+    Returns
+    -------
+    list of str
+        Unique, each on one line and without a path separator.
+
+    Examples
+    --------
+    >>> unique_names([Path("cats/01.jpg"), Path("dogs/01.jpg"), Path("dogs/02.jpg")])
+    ['cats__01.jpg', 'dogs__01.jpg', '02.jpg']
+    """
+    absolute = [Path(os.path.abspath(path)).parts[1:] for path in paths]  # noqa: PTH100
+    names = [one_line(path.name) for path in paths]
+    for members in _groups(names):
+        deepest = max(len(absolute[i]) for i in members)
+        for depth in range(2, deepest + 1):
+            labels = [one_line("__".join(absolute[i][-depth:])) for i in members]
+            if len({_folded(label) for label in labels}) == len(labels):
+                break
+        for i, label in zip(members, labels, strict=True):
+            names[i] = label
+    # What folders cannot tell apart (a.jpg beside A.jpg, or a file that is really called
+    # cats__01.jpg) is told apart by a digest of where it is.
+    for members in _groups(names):
+        for i in members:
+            digest = hashlib.sha256("/".join(absolute[i]).encode("utf-8", "surrogateescape"))
+            names[i] = f"{digest.hexdigest()[:8]}__{names[i]}"
+    return names
+
+
+def _groups(names: list[str]) -> list[list[int]]:
+    """Return the positions of names that are shared, one list for each shared name."""
+    positions: dict[str, list[int]] = defaultdict(list)
+    for i, name in enumerate(names):
+        positions[_folded(name)].append(i)
+    return [members for members in positions.values() if len(members) > 1]
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+def _as_inputs(inputs: Iterable[str | Path]) -> list[str | Path]:
+    """Take a single path for a list of one: iterating a string would give its letters."""
+    return [inputs] if isinstance(inputs, str | Path) else list(inputs)
+
+
+def _expand(entry: str) -> Iterator[Path | Failure]:
+    """Yield the files that one input stands for, and what cannot be used."""
+    path = Path(entry)
+    if os.path.isdir(entry):  # noqa: PTH112  (Path.is_dir raises on folders that are closed to us)
+        yield from _expand_folder(path)
+    elif os.path.lexists(path):
+        # A name that exists is never a pattern, whatever brackets it holds.
+        yield _check_named(path)
+    elif glob.has_magic(entry):
+        yield from _expand_glob(entry)
+    else:
+        yield _check_named(path)
+
+
+def _expand_folder(folder: Path) -> Iterator[Path | Failure]:
+    try:
+        names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        got = f"'{folder}', which cannot be listed ({_reason(error)})"
+        expected = "a folder of images or movies"
+        yield Failure(one_line(folder), refuse(_WHERE, expected, got, "Check its permissions."))
+        return
+    items = list(_keep_stimuli(folder / name for name in sorted(names, key=natural_key)))
+    if items:
+        yield from items
+    elif suffix_kind(folder):
+        got = f"'{folder}', which is a folder and holds none"
+        remedy = "Name the file that was meant."
+        yield Failure(one_line(folder), refuse(_WHERE, "an image or movie file", got, remedy))
+    else:
+        raise OptionError(_nothing_message(f"the folder '{folder}', which holds none", "folder"))
+
+
+def _expand_glob(pattern: str) -> Iterator[Path | Failure]:
+    matches = sorted(glob.glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207
+    folders_kept_out = (Path(match) for match in matches if not os.path.isdir(match))  # noqa: PTH112
+    items = list(_keep_stimuli(folders_kept_out))
+    if not items:
+        raise OptionError(_nothing_message(f"the pattern '{pattern}', which matches none", "glob"))
+    yield from items
+
+
+def _keep_stimuli(paths: Iterable[Path]) -> Iterator[Path | Failure]:
+    for path in paths:
+        if suffix_kind(path) is not None:
+            yield _check_named(path)
+
+
+def _check_named(path: Path) -> Path | Failure:
+    """Return the path of a file that counts as a stimulus, or why it does not."""
+    shown = str(path)
+    if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
+        got = f"'{shown}', a link to a file that does not exist"
+        remedy = "Mend the link or leave it out."
+    elif not os.path.lexists(path):
+        got = f"'{shown}', which does not exist"
+        remedy = "Check its spelling and the current folder."
+    elif os.path.isdir(path):  # noqa: PTH112
+        got = f"'{shown}', which is a folder"
+        remedy = "Name the folder as an input of its own to take the files in it."
+    elif suffix_kind(path) is None:
+        got = f"'{shown}', whose suffix is not one that counts"
+        remedy = f"Convert it; these count: {suffixes_line()}."
+    else:
+        return path
+    return Failure(one_line(shown), refuse(_WHERE, "an image or movie file", got, remedy))
+
+
+def suffixes_line() -> str:
+    """Return the suffixes that count, for messages and help."""
+    return f"{' '.join(IMAGE_SUFFIXES)} (images), {' '.join(MOVIE_SUFFIXES)} (movies)"
+
+
+def _nothing_message(got: str, what: str) -> str:
+    return (
+        f"{_WHERE}: expected images or movies; got {one_line(got)}. "
+        f"Give a {what} with files of these suffixes: {suffixes_line()}."
+    )
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__

@@ -1,0 +1,232 @@
+"""Read image files: each byte once, decoded ahead in threads, in order, in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import struct
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from imgtofmri.exceptions import OptionError, StimulusError
+from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Source, one_line, refuse
+from imgtofmri.stimuli.pixels import check_dimensions, prepare_image
+
+ImageInput = Source | Path | str | Image.Image | npt.NDArray[np.uint8]
+"""What `read_images` takes for one image."""
+
+# Only formats that hold pictures and start no other program (Pillow's EPS reader runs Ghostscript).
+FORMATS = "JPEG PNG WEBP GIF BMP DIB TIFF PPM JPEG2000 AVIF".split()
+
+_MAX_FILE_BYTES = 1_000_000_000
+_AHEAD = 32
+_WHERE = "read_images"
+
+
+def read_images(
+    images: Iterable[ImageInput] | ImageInput,
+    *,
+    size: int = FRAME_SIZE,
+    center_crop: bool = False,
+    n_workers: int | None = None,
+    ahead: int | None = None,
+) -> Iterator[Frame | Failure]:
+    """Read images in order, decoding ahead while the caller works on earlier ones.
+
+    Nothing raises for a single bad input: it comes as a `Failure` in its place.
+
+    Parameters
+    ----------
+    images : iterable of Source, Path, str, PIL image or uint8 array
+        Files by path (here the content decides, not the suffix) or pictures in memory. Consumed no
+        faster than `ahead` allows.
+    size, center_crop
+        As in `prepare_image`.
+    n_workers : int, optional
+        Threads that decode. By default 2, or 1 where there is one processor: a decoder is about
+        four times faster than the network, and more threads would take its processors.
+    ahead : int, default 32
+        How many images may be decoded and wait: the bound on memory (150 kB each at 224 pixels).
+
+    Yields
+    ------
+    Frame or Failure
+        One for each input, in order. Frames of files carry the SHA-256 of the file.
+
+    Raises
+    ------
+    OptionError
+        If ``size``, ``n_workers`` or ``ahead`` is below 1.
+
+    Examples
+    --------
+    >>> frame, failure = read_images([np.zeros((2, 3, 3), np.uint8), "missing.jpg"])
+    >>> frame.name, frame.pixels.shape, failure.name
+    ('image-0000', (224, 224, 3), 'missing.jpg')
+    """
+    workers = min(2, n_processors()) if n_workers is None else n_workers
+    depth = _AHEAD if ahead is None else ahead
+    for name, value in (("size", size), ("n_workers", workers), ("ahead", depth)):
+        if value < 1:
+            message = f"{_WHERE}: {name} must be 1 or more; got {value}. Leave it out to be right."
+            raise OptionError(message)
+    return _read_ahead(_as_images(images), size, center_crop, workers, depth)
+
+
+def _read_ahead(
+    images: Iterable[ImageInput], size: int, center_crop: bool, n_workers: int, ahead: int
+) -> Iterator[Frame | Failure]:
+    Image.init()  # Here, once: threads that come first at the same time would race in it.
+    waiting: deque[Future[Frame | Failure]] = deque()
+    pool = ThreadPoolExecutor(n_workers, thread_name_prefix="imgtofmri-decode")
+    try:
+        for index, item in enumerate(images):
+            waiting.append(pool.submit(_read_one, item, index, size, center_crop))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read_one(item: object, index: int, size: int, center_crop: bool) -> Frame | Failure:
+    """Read one input; whatever is wrong with it becomes a failure."""
+    name = _name_of(item, index)
+    try:
+        if isinstance(item, Source | Path | str):
+            path = item.path if isinstance(item, Source) else Path(item)
+            data = read_bytes(path)
+            pixels = prepare_image(decode(data, str(path)), size, center_crop)
+            return Frame(name, pixels, hashlib.sha256(data).hexdigest(), source=path)
+        if isinstance(item, Image.Image | np.ndarray):
+            return Frame(name, prepare_image(item, size, center_crop))
+        expected = "a path, a PIL image or a uint8 array"
+        raise refuse(_WHERE, expected, f"{name}, a {type(item).__name__}", "Convert it.")
+    except StimulusError as error:
+        return Failure(name, _about(error, name))
+    # Damaged files make decoders raise nearly anything; one of them must not end the run.
+    except Exception as error:
+        reason = one_line(str(error) or type(error).__name__)
+        got = f"'{name}', which cannot be decoded ({reason})"
+        failure = refuse(_WHERE, "a whole image", got, "Export it again or leave it out.")
+        failure.__cause__ = error
+        return Failure(name, failure)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file whole, and say clearly why if it cannot be.
+
+    Raises
+    ------
+    StimulusError
+        If it is missing, a folder, not a regular file, empty, above 1 GB, or not readable.
+    """
+    expected = "an image file"
+    try:
+        # Asked before it is opened: opening a pipe waits for whoever writes to it.
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            got = f"'{path}', which is a device or a pipe"
+            raise refuse(_WHERE, expected, got, "Save what it gives to a file first.")
+        if status.st_size > _MAX_FILE_BYTES:
+            got = f"'{path}' of {status.st_size / 1e9:.1f} GB"
+            raise refuse(_WHERE, "an image file below 1 GB", got, "Save it smaller.")
+        data = path.read_bytes()
+    except StimulusError:
+        raise
+    except FileNotFoundError:
+        got = f"'{path}', which does not exist"
+        raise refuse(_WHERE, expected, got, "Check its spelling and where links lead.") from None
+    except IsADirectoryError:
+        got = f"'{path}', which is a folder"
+        remedy = "find_sources takes folders and gives the files in them."
+        raise refuse(_WHERE, expected, got, remedy) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        got = f"'{path}', which cannot be read ({reason})"
+        raise refuse(_WHERE, expected, got, "Check its permissions and its disk.") from error
+    if not data:
+        got = f"'{path}', which is empty (0 bytes)"
+        raise refuse(_WHERE, expected, got, "Copy it again or leave it out.")
+    return data
+
+
+def decode(data: bytes, name: str) -> Image.Image:
+    """Open an encoded image in memory; its size is checked before any pixel is decoded.
+
+    Parameters
+    ----------
+    data : bytes
+        A whole file.
+    name : str
+        For messages.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Not yet decoded, at its first frame.
+
+    Raises
+    ------
+    StimulusError
+        If it is no image of a known format, or a side is 0, or it has 100 million pixels or more.
+    """
+    # Image.open would do the same, but it warns between 89 and 179 million pixels, and a warning
+    # cannot be held back in one thread without touching the others.
+    Image.init()
+    for format_name in FORMATS:
+        factory, accept = Image.OPEN.get(format_name, (None, None))
+        if factory is None or accept is None:
+            continue
+        try:
+            # A string is Pillow's reason why this build cannot read the format.
+            if accept(data[:16]) is not True:
+                continue
+            picture = factory(io.BytesIO(data), "")
+        except (SyntaxError, IndexError, TypeError, KeyError, struct.error):
+            continue
+        check_dimensions(picture.size, _WHERE, f"'{name}'")
+        return picture
+    got = f"'{name}', whose content is none of these"
+    expected = f"an image ({', '.join(FORMATS)})"
+    raise refuse(_WHERE, expected, got, "Export it again as PNG or JPEG, or leave it out.")
+
+
+def n_processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _name_of(item: object, index: int) -> str:
+    if isinstance(item, Source):
+        return item.name
+    if isinstance(item, Path | str):
+        return one_line(Path(item).name or item)
+    return f"image-{index:04d}"
+
+
+def _about(error: StimulusError, name: str) -> StimulusError:
+    """Make sure that the message names the input: `prepare_image` cannot know it."""
+    return error if name in str(error) else StimulusError(f"{name}: {error}")
+
+
+def _as_images(images: Iterable[ImageInput] | ImageInput) -> Iterable[ImageInput]:
+    """Take a single input for a list of one."""
+    if isinstance(images, Source | Path | str | Image.Image):
+        return [images]
+    if isinstance(images, np.ndarray) and (
+        images.ndim == 2 or (images.ndim == 3 and images.shape[2] in {1, 3, 4})
+    ):
+        return [images]
+    return images

@@ -1,0 +1,67 @@
+"""What a caller may give as images, into one item for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgtofmri.exceptions import StimulusError
+from imgtofmri.stimuli.discovery import find_sources
+from imgtofmri.stimuli.items import Source
+
+
+def expand_images(images: Any) -> list[Any]:
+    """Return one item for each image: folders and globs expanded, stacks of arrays taken apart.
+
+    Parameters
+    ----------
+    images : path, folder, glob, Source, PIL image, uint8 array, or a sequence of these
+        An array of four axes is a stack of images.
+
+    Returns
+    -------
+    list of Source, PIL image or array
+        What `read_images` takes, in order.
+
+    Raises
+    ------
+    StimulusError
+        If there is none, or a path is not an image file that exists.
+    """
+    if isinstance(images, np.ndarray):
+        return [*images] if images.ndim == 4 else [images]
+    if isinstance(images, str | Path | Source) or not isinstance(images, Iterable):
+        images = [images]
+    items: list[Any] = []
+    paths: list[str | Path] = []
+    for image in images:
+        if isinstance(image, str | Path):
+            paths.append(image)
+        else:
+            items += _found(paths)
+            paths = []
+            items.append(image)
+    items += _found(paths)
+    if not items:
+        message = "predict: expected one or more images, got none. Give a file, folder or array."
+        raise StimulusError(message)
+    return items
+
+
+def _found(paths: list[str | Path]) -> list[Source]:
+    if not paths:
+        return []
+    sources, failures = find_sources(paths)
+    if failures:
+        raise failures[0].error
+    for source in sources:
+        if source.kind == "movie":
+            message = (
+                f"predict: expected images, got the movie {source.path}. "
+                "Predict it with Encoder.predict_movie."
+            )
+            raise StimulusError(message)
+    return sources

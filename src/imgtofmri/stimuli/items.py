@@ -1,0 +1,104 @@
+"""What passes between finding, reading and predicting: sources, frames and failures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from imgtofmri.exceptions import StimulusError
+
+Pixels = npt.NDArray[np.uint8]
+"""RGB pixels of shape ``(height, width, 3)``, 8 bits a channel."""
+
+FRAME_SIZE = 224
+"""Side of the square that the published model's network sees, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input file that counts as a stimulus.
+
+    Attributes
+    ----------
+    path : Path
+        Where the file is, as it was given or found.
+    name : str
+        The whole file name (suffix included), unique within one search, on one line: outputs are
+        named after it.
+    kind : {"image", "movie"}
+        Which reader takes it, decided by the suffix.
+    """
+
+    path: Path
+    name: str
+    kind: Literal["image", "movie"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture, ready for a network.
+
+    Attributes
+    ----------
+    name : str
+        The stimulus' name; for a frame of a movie the movie's name and the time.
+    pixels : uint8 array of shape (size, size, 3)
+        RGB.
+    sha256 : str or None
+        Digest of the file's bytes (for a movie, of the whole file); None for arrays and PIL images.
+    onset_s : float or None
+        For a frame of a movie, the time in seconds at which it stands for the movie.
+    source : Path or None
+        The file that it comes from.
+    """
+
+    name: str
+    pixels: Pixels
+    sha256: str | None = None
+    onset_s: float | None = None
+    source: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One input that could not be used, and why.
+
+    Attributes
+    ----------
+    name : str
+        The input's name, on one line.
+    error : StimulusError
+        Its message is one line that names the input and says what to do.
+    """
+
+    name: str
+    error: StimulusError
+
+
+def one_line(text: object) -> str:
+    r"""Return a name that can be printed on one line and encoded as UTF-8.
+
+    File names may hold newlines, other control characters and bytes that are not text; each becomes
+    an underscore. Everything else, spaces and all scripts, stays.
+
+    Examples
+    --------
+    >>> one_line("two\nlines.jpg")
+    'two_lines.jpg'
+    """
+    return "".join(char if char.isprintable() else "_" for char in str(text))
+
+
+def refuse(where: str, expected: str, got: str, remedy: str) -> StimulusError:
+    """Make the error for an unusable input from the four parts of its message.
+
+    Returns
+    -------
+    StimulusError
+        For the caller to raise, or to put into a `Failure`. Its message is one line.
+    """
+    return StimulusError(f"{where}: expected {expected}; got {one_line(got)}. {remedy}")

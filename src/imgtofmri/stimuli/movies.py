@@ -1,0 +1,257 @@
+"""Movies into frames at a steady rate: decoded once, in order, in constant memory."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from imgtofmri.exceptions import OptionError
+from imgtofmri.stimuli.ahead import run_ahead
+from imgtofmri.stimuli.decoding import (
+    Tally,
+    no_pictures,
+    open_movie,
+    orientation,
+    prepare_picture,
+    timed_pictures,
+    video_stream,
+)
+from imgtofmri.stimuli.items import FRAME_SIZE, Frame, Pixels, Source, one_line
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+T = TypeVar("T")
+
+_AHEAD = 32
+_MAX_RATE_HZ = 500.0
+
+
+class StimulusWarning(UserWarning):
+    """A stimulus was used, but part of it could not be."""
+
+
+@dataclass(frozen=True, slots=True)
+class MovieInfo:
+    """What a movie's header and first picture say.
+
+    Attributes
+    ----------
+    duration_s : float or None
+        Length of the pictures, or of the whole where only that is known. An estimate for containers
+        without an index: `read_movie` goes by the pictures themselves.
+    n_frames : int or None
+        Number of pictures, where the container says it.
+    fps : float or None
+        Mean rate of pictures, Hz.
+    width, height : int
+        As shown, after the rotation, in pixels.
+    rotation_deg : int
+        Clockwise rotation that the metadata ask for: 0, 90, 180 or 270.
+    codec : str
+    """
+
+    duration_s: float | None
+    n_frames: int | None
+    fps: float | None
+    width: int
+    height: int
+    rotation_deg: int
+    codec: str
+
+
+def probe_movie(path: str | Path) -> MovieInfo:
+    """Look at a movie without reading it through.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    MovieInfo
+
+    Raises
+    ------
+    StimulusError
+        If it is missing, not a movie, cut short before its first picture, or has no pictures.
+    """
+    path = Path(path)
+    with open_movie(path, "probe_movie") as container:
+        stream = video_stream(container, path, "probe_movie")
+        first = next(timed_pictures(container, stream, Tally()), None)
+        if first is None:
+            raise no_pictures(path, "probe_movie")
+        flip_x, flip_y, transpose = orientation(first.picture)
+        width, height = first.picture.width, first.picture.height
+        half_turn = 180 if flip_x and flip_y else 0
+        rotation_deg = (90 if flip_x else 270) if transpose else half_turn
+        duration_s = None
+        if stream.duration is not None and stream.time_base is not None:
+            duration_s = float(stream.duration * stream.time_base)
+        elif container.duration is not None:
+            duration_s = container.duration / 1_000_000
+        rate = stream.average_rate or stream.guessed_rate
+        return MovieInfo(
+            duration_s=duration_s,
+            n_frames=stream.frames or None,
+            fps=float(rate) if rate else None,
+            width=height if transpose else width,
+            height=width if transpose else height,
+            rotation_deg=rotation_deg,
+            codec=stream.codec_context.name,
+        )
+
+
+def read_movie(
+    path: str | Path | Source,
+    *,
+    rate_hz: float = 2.0,
+    size: int = FRAME_SIZE,
+    center_crop: bool = False,
+    ahead: int = _AHEAD,
+) -> Iterator[Frame]:
+    """Take the picture nearest to each ``k / rate_hz`` seconds while that is before the end.
+
+    The movie is decoded once, from beginning to end, in a thread that runs ahead of the caller by a
+    bounded number of frames: a long movie takes no more memory than a short one.
+
+    Parameters
+    ----------
+    path : str, Path or Source
+        Any container and codec that FFmpeg reads, at constant or variable rate. Sound is ignored.
+    rate_hz : float, default 2.0
+        Frames a second that are taken, at most 500.
+    size, center_crop
+        As in `prepare_image`. A centre crop accounts for pixels that are not square.
+    ahead : int, default 32
+        How many frames may be decoded and wait.
+
+    Yields
+    ------
+    Frame
+        Named ``film.mp4_t00003.500s``, with ``onset_s`` and the SHA-256 of the whole file.
+
+    Raises
+    ------
+    OptionError
+        If ``rate_hz``, ``size`` or ``ahead`` is out of range; at once.
+    StimulusError
+        At once: if the file is missing, not a movie, without pictures. On the way: if it ends
+        before its header says.
+
+    Warns
+    -----
+    StimulusWarning
+        If pictures in the middle could not be decoded; the nearest others stand for them.
+
+    Notes
+    -----
+    Time 0 is when the movie begins to play: where its first stream begins, so that pictures that
+    start late stay late; the first picture stands for the time before it. A lead of the sound
+    under 0.1 s is the codec's run-in and does not count. Of two pictures equally near, the earlier
+    is taken. The end is the last picture's time and duration. Times are exact fractions.
+
+    YUV becomes RGB by the matrix and the range that the movie states; where it states none, BT.601
+    and limited range, as FFmpeg and OpenCV have it. Transfer curves are left as they are (HDR is
+    not tone-mapped), interlaced pictures stay as they are, and transparency is over white.
+    """
+    if not (math.isfinite(rate_hz) and 0 < rate_hz <= _MAX_RATE_HZ):
+        message = (
+            f"read_movie: rate_hz must be above 0 and at most {_MAX_RATE_HZ:g} frames a second; "
+            f"got {rate_hz}. The published model takes 2."
+        )
+        raise OptionError(message)
+    for option, value in (("size", size), ("ahead", ahead)):
+        if value < 1:
+            message = f"read_movie: {option} must be 1 or more; got {value}. Leave it out."
+            raise OptionError(message)
+    source = path if isinstance(path, Source) else Source(Path(path), Path(path).name, "movie")
+    probe_movie(source.path)
+    return _warned(source, rate_hz, size, center_crop, ahead)
+
+
+def pick_nearest(
+    timed: Iterable[tuple[Fraction, Fraction, T]], rate_hz: Fraction
+) -> Iterator[tuple[int, T]]:
+    """Pick the item nearest in time to each ``k / rate_hz`` before the end.
+
+    Parameters
+    ----------
+    timed : iterable of (time_s, duration_s, item)
+        Rising times. The end is the last one's time and duration.
+    rate_hz : Fraction
+
+    Yields
+    ------
+    k, item
+        ``k`` from 0; the same item again where items are sparser than the rate. Of two items
+        equally near, the earlier.
+
+    Examples
+    --------
+    >>> ticks = [(Fraction(n, 4), Fraction(1, 4), f"frame {n}") for n in range(5)]
+    >>> list(pick_nearest(ticks, Fraction(2)))
+    [(0, 'frame 0'), (1, 'frame 2'), (2, 'frame 4')]
+    """
+    k = 0
+    before: tuple[Fraction, Fraction, T] | None = None
+    for now in timed:
+        if before is not None:
+            middle = (before[0] + now[0]) / 2
+            while k / rate_hz <= middle:
+                yield k, before[2]
+                k += 1
+        before = now
+    if before is not None:
+        end = before[0] + before[1]
+        while k / rate_hz < end:
+            yield k, before[2]
+            k += 1
+
+
+def _warned(
+    source: Source, rate_hz: float, size: int, center_crop: bool, ahead: int
+) -> Iterator[Frame]:
+    """Yield the frames, decoded ahead, and warn of broken pictures when all are through."""
+    tally = Tally()
+    yield from run_ahead(_sampled(source, rate_hz, size, center_crop, tally), ahead)
+    if tally.broken:
+        message = (
+            f"read_movie: {tally.broken} of {tally.good + tally.broken} pictures of "
+            f"'{one_line(source.name)}' could not be decoded; the nearest others stand for them."
+        )
+        warnings.warn(message, StimulusWarning, stacklevel=2)
+
+
+def _sampled(
+    source: Source, rate_hz: float, size: int, center_crop: bool, tally: Tally
+) -> Generator[Frame, None, None]:
+    """Decode, pick and prepare: the work of the thread."""
+    rate = Fraction(rate_hz).limit_denominator(1_000_000)
+    digest = _sha256(source.path)
+    with open_movie(source.path, "read_movie") as container:
+        stream = video_stream(container, source.path, "read_movie")
+        sar = stream.sample_aspect_ratio or Fraction(1)
+        timed = timed_pictures(container, stream, tally)
+        last: VideoFrame | None = None
+        pixels: Pixels | None = None
+        for k, picture in pick_nearest(((t.time_s, t.duration_s, t.picture) for t in timed), rate):
+            if picture is not last or pixels is None:
+                pixels, last = prepare_picture(picture, sar, size, center_crop), picture
+            onset_s = float(k / rate)
+            name = f"{source.name}_t{onset_s:09.3f}s"
+            yield Frame(name, pixels, digest, onset_s, source.path)
+        if last is None:
+            raise no_pictures(source.path, "read_movie")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,228 @@
+"""Any decoded picture into the square of RGB pixels that a network sees."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from imgtofmri.stimuli.items import FRAME_SIZE, Pixels, refuse
+
+MAX_PIXELS = 100_000_000
+"""From here on pictures are refused before they are decoded: they are mistakes or attacks."""
+
+# A centre crop of a strip needs a far larger resized picture than the crop: from here on, only
+# the crop's own part is resized.
+_MAX_RESIZED_PIXELS = 16_000_000
+
+_WHERE = "prepare_image"
+_SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+
+
+def prepare_image(
+    image: Image.Image | npt.NDArray[np.uint8],
+    size: int = FRAME_SIZE,
+    center_crop: bool = False,
+) -> Pixels:
+    """Turn a picture into the RGB square that the network sees.
+
+    The whole picture is resized to ``size`` by ``size`` (its shape may be distorted), bilinear with
+    antialiasing, as Pillow's ``Image.resize(..., BILINEAR)`` does on 8-bit pixels, rows first. With
+    ``center_crop`` its short side is resized to ``size`` and the middle is cut out.
+
+    Parameters
+    ----------
+    image : PIL image or uint8 array of shape (height, width[, 1, 3 or 4])
+        Greyscale, palette, RGB(A), CMYK and 16-bit greyscale pictures are taken. EXIF rotation is
+        applied, an animation gives its first frame (the current one of an open PIL image), what is
+        transparent becomes white.
+    size : int, default 224
+        Side of the square, pixels.
+    center_crop : bool, default False
+        Keep the shape and crop, instead of squeezing the whole picture in.
+
+    Returns
+    -------
+    uint8 array of shape (size, size, 3)
+        RGB, C-contiguous, and the caller's own.
+
+    Raises
+    ------
+    StimulusError
+        If the picture has no pixels, too many, or values whose black and white are not known.
+
+    Notes
+    -----
+    The centre crop rounds as torchvision does: the long side becomes ``int(size * long / short)``
+    and the crop begins at ``round((side - size) / 2)``, where Python rounds halves to even.
+
+    Sixteen-bit greyscale keeps the high byte of each value (65535 and 65280 are white), which is
+    what Pillow does with 16-bit colour. ICC profiles are not applied.
+
+    Examples
+    --------
+    >>> prepare_image(np.zeros((300, 400), np.uint8)).shape
+    (224, 224, 3)
+    """
+    picture = _from_array(image) if isinstance(image, np.ndarray) else image
+    check_dimensions(picture.size, _WHERE, "the picture")
+    rgb = to_rgb(picture)
+    if center_crop:
+        square = _resize_and_crop(rgb, size)
+    else:
+        square = _resize(rgb, (size, size))
+    return np.array(square, dtype=np.uint8)
+
+
+def check_dimensions(dimensions: tuple[int, int], where: str, what: str) -> None:
+    """Refuse pictures without pixels and those with far too many.
+
+    Parameters
+    ----------
+    dimensions : tuple of int
+        Width and height in pixels.
+    where, what : str
+        For the message: the function, and the picture's name.
+
+    Raises
+    ------
+    StimulusError
+        If a side is 0 or the area is `MAX_PIXELS` or more.
+    """
+    width, height = dimensions
+    if width < 1 or height < 1:
+        got = f"{what} of {width} x {height}"
+        raise refuse(where, "a picture of at least 1 x 1 pixels", got, "Leave it out.")
+    if width * height >= MAX_PIXELS:
+        got = f"{what} of {width} x {height}, {width * height / 1e6:.0f} million"
+        expected = f"fewer than {MAX_PIXELS // 1_000_000} million pixels"
+        raise refuse(where, expected, got, "Save it smaller: the network sees 224 x 224.")
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Convert a picture of any mode to RGB, upright, over white where it is transparent.
+
+    Raises
+    ------
+    StimulusError
+        If the values are 32-bit integers or floating point, so that black and white are unknown.
+    """
+    upright = _upright(picture)
+    mode = upright.mode
+    if mode in _SIXTEEN_BIT_MODES or (mode == "I" and upright.format in {"PNG", "PPM"}):
+        return _from_sixteen_bits(upright)
+    if mode in {"I", "F"}:
+        kind = "32-bit integers" if mode == "I" else "floating-point values"
+        expected = "8-bit or 16-bit values, whose black and white are known"
+        remedy = "Scale the values to 0..255 and save them as an 8-bit PNG."
+        raise refuse(_WHERE, expected, kind, remedy)
+    if mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in upright.info:
+        opaque = Image.new("RGBA", upright.size, "white")
+        # La converts to nothing but LA.
+        direct = upright.convert("LA") if mode == "La" else upright
+        opaque.alpha_composite(direct.convert("RGBA"))
+        return opaque.convert("RGB")
+    return upright if mode == "RGB" else upright.convert("RGB")
+
+
+def crop_geometry(width: int, height: int, size: int) -> tuple[int, int, int, int]:
+    """Return the size after the resize of the short side, and where the central crop begins.
+
+    Returns
+    -------
+    new_width, new_height, left, top : int
+        In pixels of the resized picture.
+
+    Examples
+    --------
+    >>> crop_geometry(500, 375, 224)
+    (298, 224, 37, 0)
+    """
+    short = min(width, height)
+    # Written as torchvision writes it: the division is a float's, int() cuts.
+    long_side = int(size * max(width, height) / short)
+    new_width, new_height = (size, long_side) if width <= height else (long_side, size)
+    return new_width, new_height, round((new_width - size) / 2), round((new_height - size) / 2)
+
+
+def _resize_and_crop(rgb: Image.Image, size: int) -> Image.Image:
+    new_width, new_height, left, top = crop_geometry(*rgb.size, size)
+    if new_width * new_height <= _MAX_RESIZED_PIXELS:
+        whole = _resize(rgb, (new_width, new_height))
+        return whole.crop((left, top, left + size, top + size))
+    scale_x, scale_y = rgb.width / new_width, rgb.height / new_height
+    # Cut to whole pixels first, a filter's reach wider than needed: Pillow holds the box in single
+    # precision, which is exact enough only close to 0.
+    x0, x1 = _reach(left, size, scale_x, rgb.width)
+    y0, y1 = _reach(top, size, scale_y, rgb.height)
+    part = rgb.crop((x0, y0, x1, y1))
+    box = (
+        left * scale_x - x0,
+        top * scale_y - y0,
+        min((left + size) * scale_x - x0, part.width),
+        min((top + size) * scale_y - y0, part.height),
+    )
+    return _resize(part, (size, size), box)
+
+
+def _resize(
+    rgb: Image.Image,
+    dimensions: tuple[int, int],
+    box: tuple[float, float, float, float] | None = None,
+) -> Image.Image:
+    """Resize along rows, then along columns; the order decides how levels round.
+
+    Pillow always went rows first when the published model was made; newer releases choose by the
+    picture's shape, which changes portrait pictures by one level here and there.
+    """
+    x0, y0, x1, y1 = box or (0, 0, rgb.width, rgb.height)
+    width, height = dimensions
+    bilinear = Image.Resampling.BILINEAR
+    rows = rgb.resize((width, rgb.height), bilinear, box=(x0, 0, x1, rgb.height))
+    return rows.resize((width, height), bilinear, box=(0, y0, width, y1))
+
+
+def _reach(start: int, size: int, scale: float, limit: int) -> tuple[int, int]:
+    """Return the source pixels that the crop's filter can touch on one axis."""
+    margin = max(scale, 1.0) + 1.0
+    first = math.floor(start * scale - margin)
+    last = math.ceil((start + size) * scale + margin)
+    return max(first, 0), min(last, limit)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; broken EXIF counts as none."""
+    picture.load()
+    try:
+        turned = picture.getexif().get(0x0112, 1) not in {1, None}
+        upright = ImageOps.exif_transpose(picture) if turned else picture
+    except Exception:  # Pillow raises whatever the broken bytes provoke.
+        return picture
+    if upright is not picture:
+        upright.format = picture.format  # Lost on the way; mode I needs it.
+    return upright
+
+
+def _from_sixteen_bits(picture: Image.Image) -> Image.Image:
+    values = np.asarray(picture).astype(np.int64)
+    grey = np.clip(values >> 8, 0, 255).astype(np.uint8)
+    transparent = picture.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _from_array(array: npt.NDArray[np.uint8]) -> Image.Image:
+    expected = "a uint8 array of shape (height, width), or (height, width, 1, 3 or 4)"
+    got = f"{array.dtype} of shape {array.shape}"
+    if array.dtype != np.uint8:
+        remedy = "Scale the values to 0..255 and convert with .astype(np.uint8)."
+        raise refuse(_WHERE, expected, got, remedy)
+    if array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] not in {1, 3, 4}):
+        raise refuse(_WHERE, expected, got, "Give one picture, channels last.")
+    if array.size == 0:
+        raise refuse(_WHERE, "a picture of at least 1 x 1 pixels", got, "Leave it out.")
+    plane = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    return Image.fromarray(np.ascontiguousarray(plane))

@@ -1,0 +1,268 @@
+"""Resizing, cropping and converting pictures."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from imgtofmri.exceptions import StimulusError
+from imgtofmri.stimuli import prepare_image
+from imgtofmri.stimuli.pixels import crop_geometry
+
+ODD_SIZES = [
+    pytest.param((500, 375), id="landscape"),
+    pytest.param((333, 517), id="portrait"),
+    pytest.param((1, 7), id="one-wide"),
+    pytest.param((9, 1), id="one-high"),
+    pytest.param((1, 1), id="one-pixel"),
+    pytest.param((224, 224), id="same"),
+    pytest.param((225, 223), id="one-off"),
+    pytest.param((4000, 31), id="4000-wide"),
+    pytest.param((53, 4000), id="4000-high"),
+]
+
+
+def triangle_resize(
+    pixels: npt.NDArray[np.uint8], length: int, axis: int, start: int = 0, stop: int | None = None
+) -> npt.NDArray[np.uint8]:
+    """Resize one axis with an antialiased triangle filter in 22-bit fixed point, by its definition.
+
+    Each output pixel is the sum of the input pixels within the filter's reach, weighted by the
+    triangle and divided by the weights' sum; weights are rounded to multiples of 2**-22, and the
+    sum to the nearest level, halves up. Only the outputs from start to stop are computed.
+    """
+    source = np.moveaxis(pixels, axis, 0).astype(np.int64)
+    scale = len(source) / length
+    stretch = max(scale, 1.0)
+    stop = length if stop is None else stop
+    out = np.empty((stop - start, *source.shape[1:]), np.uint8)
+    for i in range(start, stop):
+        center = (i + 0.5) * scale
+        first = max(int(center - stretch + 0.5), 0)
+        last = min(int(center + stretch + 0.5), len(source))
+        distances = np.abs(np.arange(first, last) + 0.5 - center) / stretch
+        weights = np.clip(1 - distances, 0, None)
+        fixed = np.floor(weights / weights.sum() * 2**22 + 0.5).astype(np.int64)
+        total = np.tensordot(fixed, source[first:last], axes=(0, 0)) + 2**21
+        out[i - start] = np.clip(total >> 22, 0, 255)
+    return np.moveaxis(out, 0, axis)
+
+
+def resized(pixels: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
+    """Resize both axes, rows first, as independently as one axis."""
+    return triangle_resize(triangle_resize(pixels, width, 1), height, 0)
+
+
+@pytest.mark.parametrize("size", ODD_SIZES)
+def test_prepare_image_odd_size_equals_triangle_filter(
+    size: tuple[int, int], rng: np.random.Generator
+) -> None:
+    """The whole picture is resized as an antialiased triangle filter in fixed point says."""
+    pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    np.testing.assert_array_equal(prepare_image(pixels), resized(pixels, 224, 224))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        # By hand: the long side is cut to whole pixels, (side - 224) / 2 rounds halves to even.
+        ((500, 375), (298, 224, 37, 0)),  # 298.67 is cut; 74 / 2 = 37
+        ((375, 500), (224, 298, 0, 37)),
+        ((640, 427), (335, 224, 56, 0)),  # 335.7; 111 / 2 = 55.5 goes to the even 56
+        ((333, 517), (224, 347, 0, 62)),  # 347.8; 123 / 2 = 61.5 goes to the even 62
+        ((640, 424), (338, 224, 57, 0)),  # 338.1; 114 / 2 = 57
+        ((227, 224), (227, 224, 2, 0)),  # 3 / 2 = 1.5 goes to the even 2
+        ((225, 224), (225, 224, 0, 0)),  # 1 / 2 = 0.5 goes to the even 0
+        ((229, 224), (229, 224, 2, 0)),  # 5 / 2 = 2.5 goes to the even 2
+        ((224, 224), (224, 224, 0, 0)),
+        ((1, 7), (224, 1568, 0, 672)),
+        ((1, 4000), (224, 896000, 0, 447888)),
+    ],
+)
+def test_crop_geometry_equals_torchvision_rules(
+    size: tuple[int, int], expected: tuple[int, int, int, int]
+) -> None:
+    """The long side is cut to whole pixels and the crop's beginning rounds halves to even."""
+    assert crop_geometry(*size, 224) == expected
+
+
+@pytest.mark.parametrize("size", ODD_SIZES)
+def test_prepare_image_center_crop_equals_resize_then_cut(
+    size: tuple[int, int], rng: np.random.Generator
+) -> None:
+    """A centre crop is the independent resize, cut by torchvision's rules written out."""
+    width, height = size
+    pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    short, long = min(size), max(size)
+    cut = int(224 * long / short)
+    full = resized(pixels, *((224, cut) if width <= height else (cut, 224)))
+    top, left = round((full.shape[0] - 224) / 2), round((full.shape[1] - 224) / 2)
+    np.testing.assert_array_equal(
+        prepare_image(pixels, center_crop=True), full[top : top + 224, left : left + 224]
+    )
+
+
+@pytest.mark.parametrize("size", [(1, 4000), (3, 1601), (1999, 5)])
+def test_prepare_image_center_crop_of_strip_equals_part_of_whole(
+    size: tuple[int, int], rng: np.random.Generator
+) -> None:
+    """A strip whose whole resize would be huge gets the same crop, to one level."""
+    width, height = size
+    pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    new_width, new_height, left, top = crop_geometry(width, height, 224)
+    rows = triangle_resize(pixels, new_width, 1, left, left + 224)
+    expected = triangle_resize(rows, new_height, 0, top, top + 224)
+    got = prepare_image(pixels, center_crop=True).astype(float)
+    assert np.abs(got - expected).max() <= 1
+
+
+def test_prepare_image_strip_of_ten_thousand_to_one_needs_no_large_picture() -> None:
+    """The centre crop of an extreme strip works; resized whole it would have 450 gigapixels."""
+    pixels = np.full((90_000, 1, 3), 77, np.uint8)
+    assert np.unique(prepare_image(pixels, center_crop=True)).tolist() == [77]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "LA", "RGBA", "PA"])
+def test_prepare_image_opaque_modes_give_their_colour(mode: str) -> None:
+    """White, black and grey keep their values in every mode."""
+    levels = [0, 255] if mode == "1" else [0, 102, 255]
+    for level in levels:
+        picture = Image.new("RGB", (8, 6), (level, level, level))
+        picture = picture.convert("L").convert(mode) if mode == "1" else picture.convert(mode)
+        assert np.unique(prepare_image(picture)).tolist() == [level]
+
+
+def test_prepare_image_cmyk_gives_subtractive_colours() -> None:
+    """Full cyan ink is RGB (0, 255, 255); ink in the black channel darkens."""
+    cyan = prepare_image(Image.new("CMYK", (4, 4), (255, 0, 0, 0)))
+    dark = prepare_image(Image.new("CMYK", (4, 4), (0, 0, 0, 200)))
+    assert cyan[0, 0].tolist() == [0, 255, 255]
+    assert dark[0, 0].tolist() == [55, 55, 55]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_prepare_image_transparency_is_over_white(mode: str) -> None:
+    """A picture of opacity a shows a * colour + (1 - a) * white."""
+    opacity = 64
+    grey = Image.new("L", (4, 4), 100)
+    alpha = Image.new("L", (4, 4), opacity)
+    bands = [grey] * (3 if mode == "RGBA" else 1)
+    pixels = prepare_image(Image.merge(mode, [*bands, alpha]))
+    expected = (100 * opacity + 255 * (255 - opacity)) / 255
+    assert np.abs(pixels - expected).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB", "I;16"])
+def test_prepare_image_transparent_colour_of_png_is_white(mode: str) -> None:
+    """A PNG that names one colour as transparent shows white there and the rest as it is."""
+    background: int | tuple[int, int, int] = 1
+    if mode == "P":
+        picture = Image.new("P", (8, 8), 1)
+        picture.putpalette([10, 10, 10, 0, 0, 0])
+        picture.paste(0, (0, 0, 4, 8))
+    elif mode == "I;16":
+        values = np.full((8, 8), 1, np.uint16)
+        values[:, :4] = 10 * 256
+        picture = Image.fromarray(values)
+    else:
+        background = 0 if mode == "L" else (0, 0, 0)
+        picture = Image.new(mode, (8, 8), background)
+        picture.paste(10 if mode == "L" else (10, 10, 10), (0, 0, 4, 8))
+    file = io.BytesIO()
+    picture.save(file, "PNG", transparency=background)
+    pixels = prepare_image(Image.open(file))
+    assert np.unique(pixels[:, :90]).tolist() == [10]
+    assert np.unique(pixels[:, -90:]).tolist() == [255]
+
+
+def test_prepare_image_sixteen_bit_keeps_high_byte() -> None:
+    """Sixteen-bit grey is scaled to 8 bits by its high byte, and never clipped."""
+    values = np.repeat(np.array([[0, 255, 256, 32768, 65280, 65535]], np.uint16), 4, axis=0)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "PNG")
+    pixels = prepare_image(Image.open(file))
+    assert pixels[100, 0, 0] == 0
+    assert pixels[100, -1, 0] == 255
+    plain = prepare_image((values >> 8).astype(np.uint8))
+    np.testing.assert_array_equal(pixels, plain)
+
+
+@pytest.mark.parametrize("byte_order", ["<u2", ">u2"])
+def test_prepare_image_sixteen_bit_tiff_of_both_byte_orders(byte_order: str) -> None:
+    """The byte order of a 16-bit picture does not matter."""
+    mode = "I;16" if byte_order == "<u2" else "I;16B"
+    values = np.full((5, 7), 0x4001, byte_order)
+    picture = Image.frombytes(mode, (7, 5), values.tobytes())
+    assert np.unique(prepare_image(picture)).tolist() == [0x40]
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("I", "32-bit integers"), ("F", "floating-point")])
+def test_prepare_image_unknown_scale_is_refused(mode: str, kind: str) -> None:
+    """Values without a known black and white are refused, with what to do."""
+    with pytest.raises(StimulusError, match=f"got {kind}.*save them as an 8-bit PNG"):
+        prepare_image(Image.new(mode, (4, 4)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_prepare_image_applies_exif_orientation(orientation: int) -> None:
+    """A photograph is shown upright, whatever way the camera was held."""
+    upright = np.zeros((12, 20, 3), np.uint8)
+    upright[:6, :10] = 250
+    upright[6:, :10] = 120
+    # What the sensor stored, by the EXIF standard's table: which edges row 0 and column 0 are.
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: upright.transpose(1, 0, 2)[::-1],
+        7: upright.transpose(1, 0, 2)[::-1, ::-1],
+        8: upright.transpose(1, 0, 2)[:, ::-1],
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(stored)).save(file, "PNG", exif=exif)
+    np.testing.assert_array_equal(prepare_image(Image.open(file)), prepare_image(upright))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((4, 4)), r"expected a uint8 array.*got float64.*astype\(np.uint8\)"),
+        (np.zeros((4, 4, 2), np.uint8), r"got uint8 of shape \(4, 4, 2\).*channels last"),
+        (np.zeros((2, 3, 4, 4), np.uint8), r"shape \(2, 3, 4, 4\).*one picture"),
+        (np.zeros((0, 4, 3), np.uint8), r"at least 1 x 1.*shape \(0, 4, 3\)"),
+    ],
+)
+def test_prepare_image_bad_array_says_what_is_expected(
+    array: npt.NDArray[np.uint8], message: str
+) -> None:
+    """An array of another kind is refused with its shape or type."""
+    with pytest.raises(StimulusError, match=message):
+        prepare_image(array)
+
+
+@pytest.mark.parametrize("channels", [None, 1, 3, 4])
+def test_prepare_image_arrays_of_all_channel_counts(channels: int | None) -> None:
+    """Grey, RGB and RGBA arrays are taken, and the result belongs to the caller."""
+    shape = (6, 5) if channels is None else (6, 5, channels)
+    pixels = prepare_image(np.full(shape, 255, np.uint8), size=32)
+    assert pixels.shape == (32, 32, 3)
+    assert pixels.flags.writeable
+    assert pixels.flags.c_contiguous
+    assert pixels.min() == 255
+
+
+def test_triangle_resize_constant_picture_stays() -> None:
+    """The oracle itself keeps a constant picture constant and its mean under halving."""
+    assert np.unique(triangle_resize(np.full((30, 7, 3), 200, np.uint8), 11, 0)).tolist() == [200]
+    ramp = np.arange(0, 240, 2, dtype=np.uint8)[:, None, None].repeat(3, 2)
+    halved = triangle_resize(ramp, 60, 0)
+    assert math.isclose(float(halved.mean()), float(ramp.mean()), abs_tol=0.6)
