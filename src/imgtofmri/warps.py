@@ -47,13 +47,13 @@ class DisplacementField:
 
     Attributes
     ----------
-    displacements : array of shape (X, Y, Z, 3)
+    displacements : array of shape (X, Y, Z, 3), float32
         RAS millimetres.
     affine : array of shape (4, 4)
         Voxel indices of the grid to RAS millimetres.
     """
 
-    displacements: npt.NDArray[np.floating[Any]]
+    displacements: npt.NDArray[np.float32]
     affine: FloatArray
 
     def apply(self, points: FloatArray) -> FloatArray:
@@ -161,18 +161,19 @@ def _read_part(path: Path, part: Any) -> Transform | None:
         return None
     # ITK 4 misspells the names, ITK 5 does not.
     spelled = "Transform" if "TransformParameters" in part else "Tranform"
-    values = np.asarray(part[f"{spelled}Parameters"], dtype=float)
+    parameters = part[f"{spelled}Parameters"]
     fixed = np.asarray(part[f"{spelled}FixedParameters"], dtype=float)
     if kind.startswith(("AffineTransform", "MatrixOffsetTransformBase")):
-        return Affine(_affine_of(values.reshape(-1)[:9].reshape(3, 3), values[9:12], fixed))
+        values = np.asarray(parameters, dtype=float)
+        return Affine(_affine_of(values[:9].reshape(3, 3), values[9:12], fixed))
     if kind.startswith("DisplacementFieldTransform"):
         shape = tuple(int(size) for size in fixed[:3])
         grid = np.eye(4)
         grid[:3, :3] = fixed[9:18].reshape(3, 3) * fixed[6:9]
         grid[:3, 3] = fixed[3:6]
         # The vector's component varies fastest, then x, y, z.
-        field = values.reshape(*shape[::-1], 3).transpose(2, 1, 0, 3)
-        return DisplacementField(field * LPS.diagonal()[:3], LPS @ grid)
+        field = np.asarray(parameters, dtype=np.float32).reshape(*shape[::-1], 3)
+        return DisplacementField(_to_ras(field.transpose(2, 1, 0, 3)), LPS @ grid)
     message = (
         f"{path}: transforms of type {kind} are not supported; expected affine transforms and "
         "displacement fields. Convert it with ANTs' CompositeTransformUtil."
@@ -201,9 +202,12 @@ def _read_field(path: Path) -> DisplacementField:
         )
         raise DataError(message)
     vectors = np.asarray(image.dataobj, dtype=np.float32)[..., 0, :]
-    return DisplacementField(
-        vectors * LPS.diagonal()[:3].astype(np.float32), np.asarray(image.affine, dtype=float)
-    )
+    return DisplacementField(_to_ras(vectors), np.asarray(image.affine, dtype=float))
+
+
+def _to_ras(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    turned: npt.NDArray[np.float32] = vectors * LPS.diagonal()[:3].astype(np.float32)
+    return turned
 
 
 def _read_affine(path: Path) -> Affine:

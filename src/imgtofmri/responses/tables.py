@@ -26,7 +26,9 @@ class StimulusRows:
     folds: tuple[str, ...] | None = None
 
 
-def read_table(path: Path, column: str = "stimulus", fold_column: str | None = None) -> StimulusRows:
+def read_table(
+    path: Path, column: str = "stimulus", fold_column: str | None = None
+) -> StimulusRows:
     """Read a table of stimuli.
 
     Parameters
