@@ -231,11 +231,22 @@ def sample_band_scales(
     array of shape (n_candidates, n_bands)
         Rows sum to 1.
 
+    Raises
+    ------
+    OptionError
+        If there is no band or no candidate.
+
     Examples
     --------
     >>> sample_band_scales(2, n_candidates=1)
     array([[0.5, 0.5]])
     """
+    if n_bands < 1 or n_candidates < 1:
+        message = (
+            "sample_band_scales: at least 1 band and 1 candidate are needed; got "
+            f"{n_bands} and {n_candidates}. Use 20 candidates, for example."
+        )
+        raise OptionError(message)
     rng = np.random.default_rng(seed)
     scales = rng.dirichlet(np.full(n_bands, concentration), size=n_candidates)
     scales[0] = 1.0 / n_bands

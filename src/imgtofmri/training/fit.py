@@ -80,7 +80,8 @@ def fit_study(
         for settings in study.subjects:
             subjects.append(load_subject(study, settings, template, geometry))
             advance(1)
-    names = [name for subject in subjects for name in subject.rows.names]
+    tables = dict.fromkeys(subject.rows.names for subject in subjects)
+    names = [name for table in tables for name in table]
     features = study_features(study, names, progress)
     return fit_models(study, subjects, features, template, progress)
 
@@ -283,8 +284,10 @@ def _folds(rows: StimulusRows, groups: IndexArray, settings: FitSettings, where:
 
 def _fit(settings: FitSettings, job: _Job, bands: IndexArray | None) -> RidgeFit:
     share = [part for part, kept in zip(job.parts, job.kept, strict=True) for _ in kept]
-    n_bands = 0 if bands is None else int(bands.max()) + 1
-    scales = sample_band_scales(n_bands, settings.band_candidates, settings.seed or 0)
+    scales = None
+    if bands is not None:
+        n_bands = int(bands.max()) + 1
+        scales = sample_band_scales(n_bands, settings.band_candidates, settings.seed or 0)
     return fit_ridge(
         job.features,
         job.responses,
@@ -293,7 +296,7 @@ def _fit(settings: FitSettings, job: _Job, bands: IndexArray | None) -> RidgeFit
         share=share if settings.alpha == "shared" else None,
         nested=settings.nested,
         bands=bands,
-        band_scales=None if bands is None else scales,
+        band_scales=scales,
         max_bytes=int(settings.max_memory_gb * 1e9),
     )
 

@@ -51,7 +51,7 @@ def study_features(study: Study, names: Iterable[str], progress: bool = True) ->
     study : Study
         Names the backbone, the folder of stimuli or the file of features.
     names : iterable of str
-        Every row's stimulus, repeats included.
+        The stimulus of every row of the study's tables, repeats included.
     progress : bool
         Whether to report progress on standard error.
 
