@@ -20,7 +20,11 @@ _KEY_PART = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
 _DOTTED = rf"{_KEY_PART}(?:\s*\.\s*{_KEY_PART})*"
 _HEADER = re.compile(rf"\s*(\[\[?)\s*({_DOTTED})\s*\]\]?\s*(?:#.*)?$")
 _ASSIGNMENT = re.compile(rf"\s*({_DOTTED})\s*=(.*)$", re.DOTALL)
-_STRING = re.compile(r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'')
+# What brackets do not count in: whole strings, a string that is still open, comments.
+_OPAQUE = re.compile(
+    r'''"""[\s\S]*?"""|'{3}[\s\S]*?'{3}|(?P<open>"""[\s\S]*|'{3}[\s\S]*)'''
+    r"""|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,10 +266,9 @@ def _key_parts(text: str) -> list[str]:
 
 def _is_open(value: str) -> bool:
     """Return whether a TOML value goes on in the next line."""
-    bare = _STRING.sub("''", value)
-    if '"""' in bare or "'''" in bare:
+    if any(token["open"] for token in _OPAQUE.finditer(value)):
         return True
-    bare = re.sub(r"#.*", "", bare)
+    bare = _OPAQUE.sub("", value)
     return sum(map(bare.count, "[{")) > sum(map(bare.count, "]}"))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from imgtofmri.study.document import Key, Table, cached_file, dotted, read_document
+from imgtofmri.study.document import Table, cached_file, read_document
 from imgtofmri.study.settings import (
     ALPHA_MODES,
     INVALID_MODES,
@@ -58,11 +58,12 @@ def read_study(path: Path | str) -> Study:
     fit = _fit(_section(root, "fit", FitSettings.__slots__))
     backbone = _backbone(_section(root, "backbone", BackboneSettings.__slots__))
     stimuli = _stimuli(_section(root, "stimuli", StimuliSettings.__slots__))
-    subjects = tuple(_subject(table) for table in _subject_tables(root))
-    names = [subject.name for subject in subjects]
-    for table, name in zip(root.tables("subjects"), names, strict=True):
-        if names.count(name) > 1:
-            table.fail("name", f"must be of one subject only; {name!r} stands twice.")
+    tables = _subject_tables(root)
+    names = [table.text("name") for table in tables]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            tables[number].fail("name", f"must be of one subject only; {name!r} stands twice.")
+    subjects = tuple(_subject(table) for table in tables)
     study = Study(
         path=Path(path),
         id=root.text("id"),
@@ -78,7 +79,7 @@ def read_study(path: Path | str) -> Study:
         fit=fit,
         subjects=subjects,
     )
-    _check_together(root, study)
+    _check_together(root, tables, study)
     return study
 
 
@@ -356,7 +357,7 @@ def _derivatives(table: Table) -> DerivativesSettings:
     )
 
 
-def _check_together(root: Table, study: Study) -> None:
+def _check_together(root: Table, tables: list[Table], study: Study) -> None:
     """Refuse what each section allows and the whole does not."""
     stimuli = root.table("stimuli") or Table(root.path, {}, ("stimuli",), root.lines)
     settings = study.stimuli
@@ -371,21 +372,14 @@ def _check_together(root: Table, study: Study) -> None:
         backbone = root.table("backbone") or Table(root.path, {}, ("backbone",), root.lines)
         problem = "lacks layers: features from a file must say which layers they are of. Add them."
         backbone.fail(None, problem)
-    _check_layers(root, study)
-
-
-def _check_layers(root: Table, study: Study) -> None:
     layers = study.backbone.layers
     if study.fit.banded and (layers is None or len(layers) < 2):
         fit = root.table("fit")
         assert fit is not None
         fit.fail("banded", "needs two or more backbone.layers. Name them.")
-    for subject in study.subjects:
+    for table, subject in zip(tables, study.subjects, strict=True):
         for roi in subject.rois:
             missing = [layer for layer in roi.layers or () if layer not in (layers or ())]
             if missing:
-                key: Key = ("subjects", study.subjects.index(subject), "rois", roi.name)
-                table = Table(root.path, {}, key, root.lines)
-                table.fail(
-                    "layers", f"must be among {dotted(('backbone', 'layers'))}; got {missing[0]!r}."
-                )
+                inner = Table(root.path, {}, (*table.key, "rois", roi.name), table.lines)
+                inner.fail("layers", f"must be among backbone.layers; got {missing[0]!r}. Add it.")
