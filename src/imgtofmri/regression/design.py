@@ -37,8 +37,9 @@ class Design:
 
     Attributes
     ----------
-    blocks : tuple of arrays of shape (n_rows of the fold, n_axes), float64
-        Features of each fold, centred on the mean over all rows.
+    blocks : tuple of arrays of shape (n_rows of the fold, n_axes)
+        Features of each fold, centred on the mean over all rows; float32 if asked for, while
+        everything else is float64.
     rows : tuple of arrays of int
         Which rows of the input each block holds.
     grams : array of shape (n_folds, n_axes, n_axes)
@@ -51,7 +52,7 @@ class Design:
         Turns weights on the axes into weights on the features; None where they are the same.
     """
 
-    blocks: tuple[FloatArray, ...]
+    blocks: tuple[npt.NDArray[np.floating[Any]], ...]
     rows: tuple[npt.NDArray[np.intp], ...]
     grams: FloatArray
     sums: FloatArray
@@ -106,6 +107,8 @@ class MemoryPlan:
         For the features, for one batch, and for the weights and scores.
     keep_axes : bool
         Whether the axes of all training sets are kept, or computed again for each batch.
+    keep_rotations : bool
+        Whether the products of one pass over the voxels are kept for the next.
     """
 
     n_voxels_batch: int
@@ -113,6 +116,7 @@ class MemoryPlan:
     batch_bytes: int
     result_bytes: int
     keep_axes: bool
+    keep_rotations: bool
 
     @property
     def peak_bytes(self) -> int:
@@ -171,8 +175,12 @@ def plan_memory(
     n_axes_sets = 1 + n_folds + (n_folds * (n_folds - 1) // 2 if nested else 0)
     keep = fixed + result + square * n_axes_sets <= max_bytes // 2
     fixed += square * (n_axes_sets if keep else 1)
+    # The sums of each fold, and what one step works on; then the rotations of each fold.
     per_voxel = 8 * ((n_folds + 6) * n_axes + 2 * largest_fold + 2 * n_features)
-    batch = min(n_voxels, (max_bytes - fixed - result) // per_voxel)
+    rotations = 16 * n_folds * n_axes
+    room = max_bytes - fixed - result
+    keep_rotations = n_voxels * (per_voxel + rotations) <= room
+    batch = min(n_voxels, room // per_voxel)
     if batch < min(64, n_voxels):
         needed = fixed + result + 64 * per_voxel
         message = (
@@ -181,13 +189,15 @@ def plan_memory(
             "Raise max_bytes, or fit fewer features or voxels at a time."
         )
         raise OptionError(message)
-    return MemoryPlan(int(batch), fixed, int(batch) * per_voxel, result, keep)
+    per_voxel += rotations * keep_rotations
+    return MemoryPlan(batch, fixed, batch * per_voxel, result, keep, keep_rotations)
 
 
 def prepare_design(
     features: npt.NDArray[Any],
     folds: npt.NDArray[np.intp],
     scales: FloatArray | None = None,
+    dtype: npt.DTypeLike = np.float64,
 ) -> Design:
     """Centre features, split them into folds and form the Gram matrices.
 
@@ -203,6 +213,8 @@ def prepare_design(
         Fold of each row, numbered from 0.
     scales : array of shape (n_features,), optional
         Multiplies each feature, as banded ridge does.
+    dtype : dtype
+        Precision of the blocks, and with it of products with responses.
 
     Returns
     -------
@@ -249,9 +261,10 @@ def prepare_design(
         centred, basis = _rotate_into_span(centred)
     if scales is not None:
         basis = np.diag(scales) if basis is None else scales[:, None] * basis
-    blocks = tuple(np.ascontiguousarray(centred[index]) for index in rows)
+    blocks: tuple[npt.NDArray[np.floating[Any]], ...] = tuple(centred[index] for index in rows)
     grams = np.stack([block.T @ block for block in blocks])
     sums = np.stack([block.sum(axis=0) for block in blocks])
+    blocks = tuple(block.astype(dtype, copy=False) for block in blocks)
     return Design(blocks, rows, grams, sums, mean, basis)
 
 

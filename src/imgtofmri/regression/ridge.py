@@ -12,12 +12,21 @@ import numpy.typing as npt
 
 from imgtofmri.exceptions import OptionError
 from imgtofmri.regression.checks import check_bands, check_penalties, check_responses, units_of
-from imgtofmri.regression.design import Design, FloatArray, plan_memory, prepare_design
+from imgtofmri.regression.design import (
+    Axes,
+    Design,
+    FloatArray,
+    MemoryPlan,
+    plan_memory,
+    prepare_design,
+)
 from imgtofmri.regression.folds import Labels
 from imgtofmri.regression.scores import (
     Batch,
+    Rotated,
     measure_accuracy,
-    rotate,
+    rotate_held_out,
+    rotate_train,
     score_penalties,
     sum_batch,
 )
@@ -163,6 +172,9 @@ def fit_ridge(
         )
         raise OptionError(message)
     n_voxels = measured.shape[1]
+    # As in scikit-learn, single precision throughout where both sides have no more.
+    both_single = np.result_type(np.asarray(features), measured) == np.float32
+    dtype = np.float32 if both_single else np.float64
     unit, units = units_of(share, n_voxels)
     plan = plan_memory(
         len(measured),
@@ -176,12 +188,12 @@ def fit_ridge(
     # Voxels of a unit side by side, so that a unit is a slice of its batch.
     columns = np.argsort(unit, kind="stable")
     batches = np.array_split(columns, -(-n_voxels // plan.n_voxels_batch))
-    work = _Work(measured, batches, penalties, unit, share is not None, nested, plan.keep_axes)
+    work = _Work(measured, batches, penalties, unit, share is not None, nested, plan)
 
     n_steps = 2 * len(scalings) * len(batches)
     best = _Best(1 + n_folds * nested, len(penalties), len(units))
     for number, scaling in enumerate(scalings):
-        design = prepare_design(features, folds, scaling)
+        design = prepare_design(features, folds, scaling, dtype)
         for done, (batch, voxels) in enumerate(work.sums(design), start=1):
             best.add(work.scores(design, batch, voxels))
             if progress is not None:
@@ -191,7 +203,7 @@ def fit_ridge(
     result = _Result.empty(n_features, n_voxels)
     for number, scaling in enumerate(scalings):
         if len(scalings) > 1:
-            design = prepare_design(features, folds, scaling)
+            design = prepare_design(features, folds, scaling, dtype)
         for done, (batch, voxels) in enumerate(work.sums(design), start=1):
             work.refit(design, batch, voxels, number, best, result)
             if progress is not None:
@@ -263,8 +275,9 @@ class _Work:
     unit: IndexArray
     shared: bool
     nested: bool
-    keep_axes: bool
+    plan: MemoryPlan
     _last: list[tuple[Design, Batch]] = field(default_factory=list)
+    _rotations: dict[int, tuple[Axes, Rotated]] = field(default_factory=dict)
 
     def sums(self, design: Design) -> Iterator[tuple[Batch, IndexArray]]:
         """Yield each batch's sums and the voxels in it; a single batch is summed once a design."""
@@ -273,10 +286,26 @@ class _Work:
                 batch = self._last[0][1]
             else:
                 self._last.clear()
+                self._rotations.clear()
                 batch = sum_batch(design, self.responses, voxels)
                 if len(self.batches) == 1:
                     self._last.append((design, batch))
             yield batch, voxels
+
+    def rotations(self, design: Design, batch: Batch, fold: int) -> tuple[Axes, Rotated]:
+        """Return the axes without a fold and the batch on them, kept for the next pass if planned.
+
+        A plan keeps them only where one batch holds all voxels.
+        """
+        if fold in self._rotations:
+            return self._rotations[fold]
+        left_out = frozenset({fold})
+        axes = design.axes(left_out, self.plan.keep_axes)
+        train = rotate_train(design, batch, axes, left_out)
+        rotated = rotate_held_out(design, batch, axes, train, fold)
+        if self.plan.keep_rotations:
+            self._rotations[fold] = (axes, rotated)
+        return axes, rotated
 
     def scores(self, design: Design, batch: Batch, voxels: IndexArray) -> FloatArray:
         """Return R2 summed over voxels: (1 or 1 + n_folds choices, n_alphas, n_units).
@@ -287,24 +316,24 @@ class _Work:
         n_folds, n_units = design.n_folds, int(self.unit.max()) + 1
         table = np.zeros((1 + n_folds * self.nested, len(self.alphas), n_units))
 
-        def add(choice: int, left_out: frozenset[int], fold: int, n_scored: int) -> None:
+        def add(choice: int, fold: int, n_scored: int) -> None:
             scores = score_penalties(
                 design, batch, axes, rotated, fold, self.alphas, starts if self.shared else None
             )
             table[choice][:, present] += scores / n_scored
 
         for fold in range(n_folds):
-            left_out = frozenset({fold})
-            axes = design.axes(left_out, self.keep_axes)
-            rotated = rotate(design, batch, axes, left_out)
-            add(0, left_out, fold, n_folds)
+            axes, rotated = self.rotations(design, batch, fold)
+            add(0, fold, n_folds)
         # One training set serves two choices: without a and b, b is scored for a and a for b.
         for a, b in combinations(range(n_folds) if self.nested else (), 2):
             left_out = frozenset({a, b})
-            axes = design.axes(left_out, self.keep_axes)
-            rotated = rotate(design, batch, axes, left_out)
-            add(1 + a, left_out, b, n_folds - 1)
-            add(1 + b, left_out, a, n_folds - 1)
+            axes = design.axes(left_out, self.plan.keep_axes)
+            train = rotate_train(design, batch, axes, left_out)
+            rotated = rotate_held_out(design, batch, axes, train, b)
+            add(1 + a, b, n_folds - 1)
+            rotated = rotate_held_out(design, batch, axes, train, a)
+            add(1 + b, a, n_folds - 1)
         return table
 
     def refit(
@@ -325,16 +354,18 @@ class _Work:
                 continue
             mine, part = voxels[chosen], batch.take(chosen)
             alpha = self.alphas[best.penalty[choice][unit[chosen]]]
-            left_out = frozenset({fold} - {-1})
-            axes = design.axes(left_out, self.keep_axes)
-            rotated = rotate(design, part, axes, left_out)
             if fold >= 0:
-                accuracy = measure_accuracy(design, part, axes, rotated, fold, alpha)
+                axes, rotated = self.rotations(design, batch, fold)
+                mine_rotated = rotated.take(chosen)
+                accuracy = measure_accuracy(design, part, axes, mine_rotated, fold, alpha)
                 result.r[mine] += accuracy.r / design.n_folds
                 result.r2[mine] += accuracy.r2 / design.n_folds
                 result.squared_error[mine] += accuracy.squared_error
                 continue
-            weights = axes.vectors @ (rotated.crosses / (axes.values[:, None] + alpha))
+            axes = design.axes(frozenset(), self.plan.keep_axes)
+            rotated = rotate_train(design, part, axes, frozenset())
+            shrunk = rotated.train / (axes.values[:, None] + alpha).astype(rotated.train.dtype)
+            weights = axes.vectors.astype(shrunk.dtype) @ shrunk
             if design.basis is not None:
                 weights = design.basis @ weights
             result.weights[:, mine] = weights

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from imgtofmri.regression.design import Axes, Design, FloatArray
 
+RealArray = npt.NDArray[np.floating[Any]]
+
 # Voxels whose products stay in the processor's cache while penalties are gone through.
 _CHUNK = 512
 
@@ -24,7 +26,8 @@ class Batch:
     Attributes
     ----------
     crosses : array of shape (n_folds, n_axes, n_voxels)
-        ``block.T @ responses`` of each fold, responses centred on their mean over all rows.
+        ``block.T @ responses`` of each fold, responses centred on their mean over all rows; in the
+        precision of the design's blocks.
     total : array of shape (n_axes, n_voxels)
         Their sum.
     sums, squares : arrays of shape (n_folds, n_voxels)
@@ -33,8 +36,8 @@ class Batch:
         What was subtracted.
     """
 
-    crosses: FloatArray
-    total: FloatArray
+    crosses: RealArray
+    total: RealArray
     sums: FloatArray
     squares: FloatArray
     mean: FloatArray
@@ -58,33 +61,69 @@ def sum_batch(design: Design, responses: npt.NDArray[Any], columns: npt.NDArray[
     mean = np.zeros(len(columns))
     for rows in design.rows:
         mean += responses[np.ix_(rows, columns)].sum(axis=0, dtype=np.float64) / n_rows
-    crosses = np.empty((design.n_folds, design.n_axes, len(columns)))
+    dtype = design.blocks[0].dtype
+    crosses = np.empty((design.n_folds, design.n_axes, len(columns)), dtype=dtype)
     sums = np.empty((design.n_folds, len(columns)))
     squares = np.empty_like(sums)
     for fold, (block, rows) in enumerate(zip(design.blocks, design.rows, strict=True)):
-        centred = responses[np.ix_(rows, columns)] - mean
+        centred = responses[np.ix_(rows, columns)].astype(dtype, copy=False)
+        centred -= mean.astype(dtype)
         np.matmul(block.T, centred, out=crosses[fold])
-        sums[fold] = centred.sum(axis=0)
+        sums[fold] = centred.sum(axis=0, dtype=np.float64)
         squares[fold] = np.einsum("ij,ij->j", centred, centred)
     return Batch(crosses, crosses.sum(axis=0), sums, squares, mean)
 
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """A training set's cross-products on its own axes, and its mean response."""
+    """Cross-products on the axes of a training set, and that set's mean response.
 
-    crosses: FloatArray
+    Attributes
+    ----------
+    train : array of shape (n_axes, n_voxels)
+        Of the training set, about its own means.
+    held_out : array of shape (n_axes, n_voxels) or None
+        Of a held-out fold, about the training set's means.
+    mean : array of shape (n_voxels,)
+        The training set's mean response.
+    """
+
+    train: RealArray
+    held_out: RealArray | None
     mean: FloatArray
 
+    def take(self, columns: npt.NDArray[np.bool_]) -> Rotated:
+        """Return the cross-products of some of the voxels."""
+        if columns.all():
+            return self
+        held_out = None if self.held_out is None else self.held_out[:, columns]
+        return Rotated(self.train[:, columns], held_out, self.mean[columns])
 
-def rotate(design: Design, batch: Batch, axes: Axes, left_out: frozenset[int]) -> Rotated:
+
+def rotate_train(design: Design, batch: Batch, axes: Axes, left_out: frozenset[int]) -> Rotated:
     """Return the cross-products of all folds but those left out, on the training set's axes."""
     train = design.train_folds(left_out)
     mean = batch.sums[train].sum(axis=0) / axes.n_rows
-    crosses = batch.total - np.outer(axes.mean * axes.n_rows, mean)
+    crosses = batch.total - _outer(axes.mean * axes.n_rows, mean, batch)
     for fold in left_out:
         crosses -= batch.crosses[fold]
-    return Rotated(axes.vectors.T @ crosses, mean)
+    return Rotated(axes.vectors.T.astype(crosses.dtype) @ crosses, None, mean)
+
+
+def rotate_held_out(
+    design: Design, batch: Batch, axes: Axes, rotated: Rotated, fold: int
+) -> Rotated:
+    """Add the cross-products of a held-out fold on the training set's axes."""
+    offset = design.sums[fold] - len(design.blocks[fold]) * axes.mean
+    crosses = batch.crosses[fold] - _outer(offset, rotated.mean, batch)
+    crosses -= _outer(axes.mean, batch.sums[fold], batch)
+    held_out = axes.vectors.T.astype(crosses.dtype) @ crosses
+    return Rotated(rotated.train, held_out, rotated.mean)
+
+
+def _outer(rows: FloatArray, columns: FloatArray, batch: Batch) -> RealArray:
+    dtype = batch.total.dtype
+    return np.multiply.outer(rows.astype(dtype), columns.astype(dtype))
 
 
 def score_penalties(
@@ -114,23 +153,19 @@ def score_penalties(
     array of shape (n_alphas, n_units)
         A voxel that does not vary within the fold counts 0, as in scikit-learn's ``r2_score``.
     """
+    assert rotated.held_out is not None
     n_rows = len(design.blocks[fold])
-    offset = design.sums[fold] - n_rows * axes.mean
-    held_out = batch.crosses[fold] - np.outer(offset, rotated.mean)
-    held_out -= np.outer(axes.mean, batch.sums[fold])
-    crosses = axes.vectors.T @ held_out
     gram = axes.vectors.T @ design.block_gram(fold, axes.mean) @ axes.vectors
     squares = batch.squares[fold] + rotated.mean * (n_rows * rotated.mean - 2.0 * batch.sums[fold])
     inverse = _inverse_variation(batch, fold, n_rows)
     shrink = 1.0 / (axes.values + alphas[:, None])
     if starts is None:
-        return _score_voxels(rotated.crosses, crosses, gram, squares, inverse, shrink)
-    return _score_units(rotated.crosses, crosses, gram, squares, inverse, shrink, starts)
+        return _score_voxels(rotated, gram, squares, inverse, shrink)
+    return _score_units(rotated, gram, squares, inverse, shrink, starts)
 
 
 def _score_units(
-    train: FloatArray,
-    held_out: FloatArray,
+    rotated: Rotated,
     gram: FloatArray,
     squares: FloatArray,
     inverse: FloatArray,
@@ -138,11 +173,14 @@ def _score_units(
     starts: npt.NDArray[np.intp],
 ) -> FloatArray:
     """Sum R2 over the voxels of each unit; a penalty costs no pass over voxels."""
+    assert rotated.held_out is not None
+    train, held_out = rotated.train, rotated.held_out
+    weight = inverse.astype(train.dtype)
     scores = np.empty((len(shrink), len(starts)))
     for unit, (start, stop) in enumerate(zip(starts, [*starts[1:], len(squares)], strict=True)):
         part = slice(start, stop)
-        weighted = train[:, part] * np.sqrt(inverse[part])
-        linear = np.einsum("kv,kv->k", train[:, part] * inverse[part], held_out[:, part])
+        weighted = train[:, part] * np.sqrt(weight[part])
+        linear = np.einsum("kv,kv->k", train[:, part] * weight[part], held_out[:, part])
         quadratic = gram * (weighted @ weighted.T)
         error = squares[part] @ inverse[part] - 2.0 * shrink @ linear
         error = error + ((shrink @ quadratic) * shrink).sum(axis=1)
@@ -151,20 +189,22 @@ def _score_units(
 
 
 def _score_voxels(
-    train: FloatArray,
-    held_out: FloatArray,
+    rotated: Rotated,
     gram: FloatArray,
     squares: FloatArray,
     inverse: FloatArray,
     shrink: FloatArray,
 ) -> FloatArray:
     """Return R2 of each voxel under each penalty."""
+    assert rotated.held_out is not None
+    train, held_out = rotated.train, rotated.held_out
+    gram, factors = gram.astype(train.dtype), shrink.astype(train.dtype)
     error = np.empty((len(shrink), len(squares)))
     for start in range(0, len(squares), _CHUNK):
         part = slice(start, start + _CHUNK)
         chunk = train[:, part]
         error[:, part] = squares[part] - 2.0 * shrink @ (chunk * held_out[:, part])
-        for row, factor in zip(error, shrink, strict=True):
+        for row, factor in zip(error, factors, strict=True):
             weights = factor[:, None] * chunk
             row[part] += np.einsum("kv,kv->v", weights, gram @ weights)
     return np.asarray(np.where(inverse > 0, 1.0 - error * inverse, 0.0))
@@ -188,17 +228,22 @@ def measure_accuracy(
     held-out fold's mean moves against its training set's, so that pooled predictions of pure noise
     correlate below 0.
     """
+    assert rotated.held_out is not None
     n_rows = len(design.blocks[fold])
     mean = design.sums[fold] / n_rows
     response_mean = batch.sums[fold] / n_rows
-    weights = rotated.crosses / (axes.values[:, None] + alpha)
-    cross = axes.vectors.T @ (batch.crosses[fold] - np.outer(mean, batch.sums[fold]))
+    dtype = rotated.train.dtype
+    weights = rotated.train / (axes.values[:, None] + alpha).astype(dtype)
     gram = axes.vectors.T @ design.block_gram(fold, mean) @ axes.vectors
-    covariance = np.einsum("kv,kv->v", weights, cross)
-    predicted = np.maximum(np.einsum("kv,kv->v", weights, gram @ weights), 0.0)
+    # The held-out products are about the training set's means; the correlation wants the fold's.
+    from_train = (n_rows * axes.vectors.T @ (mean - axes.mean)).astype(dtype) @ weights
+    covariance = np.einsum("kv,kv->v", weights, rotated.held_out)
+    covariance = covariance - from_train * (response_mean - rotated.mean)
+    predicted = np.einsum("kv,kv->v", weights, gram.astype(dtype) @ weights)
+    predicted = np.maximum(predicted, 0.0).astype(np.float64)
     inverse = _inverse_variation(batch, fold, n_rows)
     variation = np.divide(1.0, inverse, out=np.zeros_like(inverse), where=inverse > 0)
-    shift = response_mean - rotated.mean - (axes.vectors.T @ (mean - axes.mean)) @ weights
+    shift = response_mean - rotated.mean - from_train / n_rows
     error = np.maximum(variation - 2.0 * covariance + predicted + n_rows * shift**2, 0.0)
     scale = np.sqrt(predicted * variation)
     return Accuracy(
