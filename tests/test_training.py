@@ -15,14 +15,17 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 
-from imgtofmri.bundle import read_bundle, write_bundle
+from imgtofmri.backbones import UnverifiedWeightsWarning
+from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, read_bundle, write_bundle
 from imgtofmri.cli.fit import accuracy_lines
 from imgtofmri.cli.fit import fit as fit_command
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.exceptions import AssetError, DataError, OptionError, OutputError, ShapeError
-from imgtofmri.study import read_study
+from imgtofmri.spaces import MNI152_2MM, affine_map
+from imgtofmri.study import TransformSettings, read_study
 from imgtofmri.training import fetch_downloads, fit_study
 from imgtofmri.training.downloads import unpack_archive
+from imgtofmri.training.subjects import map_to_template
 
 N_FEATURES = 12
 SHAPE = (12, 14, 10)
@@ -400,9 +403,6 @@ def test_fit_command_writes_a_bundle_and_a_table(
 
 def miniature_bold5000(folder: Path, rng: np.random.Generator) -> dict[str, Any]:
     """Write responses and geometry of the published layout: an object array [subject][ROI]."""
-    from imgtofmri.bundle import Bundle, RoiModel, SubjectModel
-    from imgtofmri.spaces import MNI152_2MM, affine_map
-
     rois, n_images = ("EarlyVis", "LOC"), 50
     features = rng.standard_normal((n_images, 8)).astype(np.float32)
     responses = np.empty((2, len(rois)), dtype=object)
@@ -509,3 +509,89 @@ def test_unpack_archive_hostile_entry_is_refused(tmp_path: Path) -> None:
     (tmp_path / "no.zip").write_bytes(b"not a zip")
     with pytest.raises(AssetError, match=r"expected a zip archive"):
         unpack_archive(tmp_path / "no.zip")
+
+
+def test_fit_study_from_images_predicts_images(
+    test_data: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Photographs through a network to a bundle, and photographs through the bundle to maps."""
+    folder, weights = test_data / "photos", test_data / "standin" / "resnet18_standin.safetensors"
+    photos = [f"object_{number:04d}.jpg" for number in range(20)]
+    save_mask(tmp_path / "V1.nii.gz", range(200, 230))
+    np.save(tmp_path / "S1.npy", rng.standard_normal((40, 30)))
+    (tmp_path / "stimuli.tsv").write_text("\n".join(["stimulus", *photos, *photos]))
+    (tmp_path / "study.toml").write_text(f"""
+id = "pictures"
+title = "Twenty photographs, shown twice"
+licence = "CC0"
+[template]
+grid = "V1.nii.gz"
+[stimuli]
+table = "stimuli.tsv"
+folder = "{folder}"
+[backbone]
+name = "resnet18"
+layers = ["layer3", "avgpool"]
+weights = "{weights}"
+[[subjects]]
+name = "S1"
+transform = {{ kind = "same" }}
+[subjects.rois.V1]
+mask = "V1.nii.gz"
+layers = ["avgpool"]
+responses = "S1.npy"
+""")
+    with pytest.warns(UnverifiedWeightsWarning):
+        bundle = fit_study(tmp_path / "study.toml", progress=False)
+    assert bundle.features_id == "resnet18/layer3+avgpool"
+    model = bundle.subjects[0].rois["V1"]
+    assert (model.first_feature, model.n_features) == (256, 512)
+    encoder = Encoder(bundle)
+    images = [folder / name for name in photos[:3]]
+    with pytest.warns(UnverifiedWeightsWarning):
+        prediction = encoder.predict(images, weights=weights, progress=False)
+    features = encoder.features(images, weights=weights)
+    np.testing.assert_allclose(
+        encoder.predict_features(features).group, prediction.group, atol=1e-5
+    )
+    by_hand = features[:, 256:] @ model.weights + model.intercept
+    np.testing.assert_allclose(encoder.predict_native(features, "V1", "S1"), by_hand, atol=1e-5)
+    (tmp_path / "stimuli.tsv").write_text("\n".join(["stimulus", *photos, "gone.jpg"]))
+    np.save(tmp_path / "S1.npy", rng.standard_normal((21, 30)))
+    with (
+        pytest.raises(DataError, match=r"1 of 21 are not there, the first is gone.jpg"),
+        pytest.warns(UnverifiedWeightsWarning),
+    ):
+        fit_study(tmp_path / "study.toml", progress=False)
+
+
+@pytest.mark.network
+def test_map_to_template_fnirt_equals_the_published_encoder(
+    published_wheel: Path, published_bundle: Bundle, tmp_path: Path
+) -> None:
+    """The transform of a study, given the published files, is the published encoder's."""
+    with zipfile.ZipFile(published_wheel) as archive:
+        for name in archive.namelist():
+            if "/derivatives/T1/sub-CSI1" in name or "/sub1.anat/" in name:
+                (tmp_path / Path(name).name).write_bytes(archive.read(name))
+    settings = TransformSettings(
+        "fnirt",
+        (tmp_path / "T1_to_MNI_nonlin_coeff.nii.gz",),
+        next(tmp_path.glob("*T1w.nii.gz")),
+        tmp_path / "T1_nonroi2roi.mat",
+    )
+    subject = published_bundle.subjects[0]
+    found = map_to_template(settings, subject.native, published_bundle.template)
+    voxels = np.concatenate([model.voxels for model in subject.rois.values()])
+    kept = found.restrict(voxels)
+    np.testing.assert_array_equal(kept.template, subject.to_template.template)
+    np.testing.assert_array_equal(kept.native, subject.to_template.native)
+
+
+def test_studies_of_the_package_are_valid() -> None:
+    """Every study file that the project ships can be read."""
+    found = sorted((Path(__file__).parent.parent / "studies").iterdir())
+    assert [read_study(path).id for path in found] == ["bold5000-resnet18-refit"]
+    study = read_study(found[0])
+    assert [roi.name for roi in study.subjects[0].rois] == ["EarlyVis", "OPA", "LOC", "RSC", "PPA"]
+    assert study.fit.alphas == pytest.approx(np.logspace(1, 5, 10))

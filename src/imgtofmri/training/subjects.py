@@ -325,8 +325,9 @@ def read_rows(study: Study, settings: SubjectSettings) -> StimulusRows:
     return list_images(stimuli.folder)
 
 
-def _load(source: ArraySource) -> npt.NDArray[Any]:
-    array = read_array(source.file, source.key, source.line)
+def _load(source: ArraySource) -> npt.NDArray[np.float32]:
+    """Return responses in single precision, which exceeds the scanner's by far."""
+    array = read_array(source.file, source.key, source.line).astype(np.float32, copy=False)
     return array.T if source.transposed else array
 
 
