@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 
@@ -512,23 +513,27 @@ def test_unpack_archive_hostile_entry_is_refused(tmp_path: Path) -> None:
 
 
 def test_fit_study_from_images_predicts_images(
-    test_data: Path, tmp_path: Path, rng: np.random.Generator
+    random_weights: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    """Photographs through a network to a bundle, and photographs through the bundle to maps."""
-    folder, weights = test_data / "photos", test_data / "standin" / "resnet18_standin.safetensors"
-    photos = [f"object_{number:04d}.jpg" for number in range(20)]
+    """Pictures through a network to a bundle, and pictures through the bundle to maps."""
+    folder, weights = tmp_path / "pictures", random_weights
+    folder.mkdir()
+    photos = [f"{number:04d}.png" for number in range(20)]
+    for name in photos:
+        pixels = rng.integers(0, 256, size=(9, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
     save_mask(tmp_path / "V1.nii.gz", range(200, 230))
     np.save(tmp_path / "S1.npy", rng.standard_normal((40, 30)))
     (tmp_path / "stimuli.tsv").write_text("\n".join(["stimulus", *photos, *photos]))
     (tmp_path / "study.toml").write_text(f"""
 id = "pictures"
-title = "Twenty photographs, shown twice"
+title = "Twenty pictures, shown twice"
 licence = "CC0"
 [template]
 grid = "V1.nii.gz"
 [stimuli]
 table = "stimuli.tsv"
-folder = "{folder}"
+folder = "pictures"
 [backbone]
 name = "resnet18"
 layers = ["layer3", "avgpool"]
