@@ -28,6 +28,7 @@ from imgtofmri.responses import (
     read_table,
 )
 from imgtofmri.spaces import Grid
+from imgtofmri.training import fit_study
 
 ARRAY = np.arange(12, dtype=np.float32).reshape(4, 3)
 
@@ -273,3 +274,34 @@ def test_estimate_responses_mistakes_are_named(tmp_path: Path, rng: np.random.Ge
     runs[0].confounds.unlink()
     with pytest.raises(DataError, match=r"needs .*confounds_timeseries.tsv, which does not exist"):
         find_runs(*folders, "01", "view", "T1w")
+
+
+def test_fit_study_takes_responses_from_derivatives(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """A study may name fMRIPrep's results; features then explain the planted responses."""
+    made = make_derivatives(tmp_path, rng)
+    save(tmp_path / "roi.nii.gz", np.arange(8, dtype=np.int16).reshape(2, 2, 2))
+    features = np.column_stack([made["responses"][:, 1:3], rng.normal(size=(26, 2))])
+    np.save(tmp_path / "features.npy", features)
+    (tmp_path / "study.yaml").write_text("""
+id: runs
+title: Two runs
+licence: CC0
+template: {grid: roi.nii.gz}
+stimuli: {features: features.npy}
+backbone: {name: net, layers: [pool]}
+fit: {alphas: [0.001, 0.1], alpha: per_voxel}
+subjects:
+  - name: "01"
+    transform: {kind: same}
+    derivatives:
+      {folder: fmriprep, raw: raw, subject: "01", task: view, confounds: [trans_x]}
+    rois: {V1: roi.nii.gz}
+""")
+    bundle = fit_study(tmp_path / "study.yaml", progress=False)
+    model = bundle.subjects[0].rois["V1"]
+    assert model.voxels.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    np.testing.assert_allclose(model.extras["cv_r"][:2], 1.0, atol=1e-3)
+    assert (model.extras["cv_r"][2:] < 0.9).all()
+    np.testing.assert_allclose(model.weights[:, 0], [1, 0, 0, 0], atol=0.01)

@@ -12,9 +12,11 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
+import typer
 from PIL import Image
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
+from typer.testing import CliRunner
 
 from imgtofmri.backbones import UnverifiedWeightsWarning
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, read_bundle, write_bundle
@@ -400,6 +402,17 @@ def test_fit_command_writes_a_bundle_and_a_table(
     assert lines[:-1] == accuracy_lines(read_bundle(target))
     with pytest.raises(OutputError, match=r"exists already. Give another -o, or --overwrite"):
         fit_command(planted.study, output=target, quiet=True)
+
+
+def test_fit_command_is_a_typer_command_with_help(planted: Planted) -> None:
+    """Options arrive where they belong, and help shows the examples."""
+    app = typer.Typer(rich_markup_mode="markdown")
+    app.command()(fit_command)
+    runner = CliRunner()
+    result = runner.invoke(app, [str(planted.write()), "--check"])
+    assert result.exit_code == 0, result.output
+    assert "a valid study" in result.output
+    assert "imgtofmri fit study.toml --check" in runner.invoke(app, ["--help"]).output
 
 
 def miniature_bold5000(folder: Path, rng: np.random.Generator) -> dict[str, Any]:

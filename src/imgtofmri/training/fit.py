@@ -229,7 +229,8 @@ def _prepare(
         ceiling = noise_ceiling_r(signal, noise, float(np.mean(1 / counts)) if averaged else 1.0)
     folds = _folds(rows, groups, settings, where)
     if averaged:
-        responses, first, _ = average_repeats(responses, groups)
+        means, first, _ = average_repeats(responses, groups)
+        responses = means.astype(np.float32)
         shown, folds = shown[first], folds[first]
     summary = {
         "n_rows": len(rows.names),
