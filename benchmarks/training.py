@@ -6,7 +6,7 @@ and must agree. scikit-learn runs on every ``--every``-th ROI and its time is sc
 number of ROIs, as it would take minutes on all; ``--every 1`` runs all of it. Processor seconds
 are printed beside the clock's, as a busy machine disturbs them less.
 
-    python benchmarks/training.py [--every 5] [--threads 2]
+    python benchmarks/training.py [--every 5] [--threads 2] [--himalaya]
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--every", type=int, default=5, help="scikit-learn runs on each n-th ROI")
     parser.add_argument("--threads", type=int, default=None, help="threads of the linear algebra")
+    parser.add_argument("--himalaya", action="store_true", help="compare with himalaya, too")
     options = parser.parse_args()
     features, responses, rois = make_study(np.random.default_rng(0))
     folds = grouped_folds(range(N_IMAGES))
@@ -81,6 +82,29 @@ def main() -> None:
         for name, mine_s in times.items():
             clock, processor = theirs / mine_s
             print(f"ratio, {name}: {clock:.1f} by the clock, {processor:.1f} by processor time")
+        if options.himalaya:
+            compare_with_himalaya(features, responses, folds)
+
+
+def compare_with_himalaya(features: np.ndarray, responses: np.ndarray, folds: np.ndarray) -> None:
+    """Time one penalty for each voxel, which himalaya is made for."""
+    from himalaya.ridge import RidgeCV
+    from himalaya.scoring import r2_score
+
+    start = clocks()
+    fit = fit_ridge(features, responses, alphas=ALPHAS, folds=folds, nested=False)
+    mine = clocks() - start
+    print(f"imgtofmri, per voxel {seconds(mine)}")
+    start = clocks()
+    solver = {"score_func": r2_score, "warn": False}
+    theirs = RidgeCV(ALPHAS, fit_intercept=True, cv=5, solver_params=solver)
+    theirs.fit(features, responses)
+    took = clocks() - start
+    print(f"himalaya, per voxel  {seconds(took)}   peak {peak_gb():.2f} GB")
+    same = np.mean(np.isclose(theirs.best_alphas_, fit.alpha))
+    clock, processor = took / mine
+    print(f"ratio: {clock:.1f} by the clock, {processor:.1f} by processor time; ", end="")
+    print(f"same penalty in {100 * same:.1f} % of voxels")
 
 
 def clocks() -> np.ndarray:

@@ -364,8 +364,9 @@ class _Work:
                 continue
             axes = design.axes(frozenset(), self.plan.keep_axes)
             rotated = rotate_train(design, part, axes, frozenset())
-            shrunk = rotated.train / (axes.values[:, None] + alpha).astype(rotated.train.dtype)
-            weights = axes.vectors.astype(shrunk.dtype) @ shrunk
+            kind = rotated.train.dtype
+            shrunk = rotated.train / np.add.outer(axes.values.astype(kind), alpha.astype(kind))
+            weights = axes.vectors.astype(kind) @ shrunk
             if design.basis is not None:
                 weights = design.basis @ weights
             result.weights[:, mine] = weights

@@ -60,18 +60,34 @@ def sum_batch(design: Design, responses: npt.NDArray[Any], columns: npt.NDArray[
     n_rows = sum(len(rows) for rows in design.rows)
     mean = np.zeros(len(columns))
     for rows in design.rows:
-        mean += responses[np.ix_(rows, columns)].sum(axis=0, dtype=np.float64) / n_rows
+        part = _select(responses, rows, columns)
+        mean += part.sum(axis=0, dtype=np.float64) / n_rows
     dtype = design.blocks[0].dtype
     crosses = np.empty((design.n_folds, design.n_axes, len(columns)), dtype=dtype)
     sums = np.empty((design.n_folds, len(columns)))
     squares = np.empty_like(sums)
     for fold, (block, rows) in enumerate(zip(design.blocks, design.rows, strict=True)):
-        centred = responses[np.ix_(rows, columns)].astype(dtype, copy=False)
-        centred -= mean.astype(dtype)
+        part = _select(responses, rows, columns)
+        centred = np.subtract(part, mean.astype(dtype), dtype=dtype)
         np.matmul(block.T, centred, out=crosses[fold])
         sums[fold] = centred.sum(axis=0, dtype=np.float64)
         squares[fold] = np.einsum("ij,ij->j", centred, centred)
     return Batch(crosses, crosses.sum(axis=0), sums, squares, mean)
+
+
+def _select(
+    responses: npt.NDArray[Any], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
+) -> npt.NDArray[Any]:
+    """Return some rows and columns; consecutive ones, the usual case, without a copy."""
+    chosen = [_as_slice(rows), _as_slice(columns)]
+    if all(isinstance(part, slice) for part in chosen):
+        return responses[chosen[0], chosen[1]]
+    return responses[np.ix_(rows, columns)]
+
+
+def _as_slice(index: npt.NDArray[np.intp]) -> slice | npt.NDArray[np.intp]:
+    consecutive = index[-1] - index[0] == len(index) - 1 and bool((np.diff(index) == 1).all())
+    return slice(int(index[0]), int(index[-1]) + 1) if consecutive else index
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +249,7 @@ def measure_accuracy(
     mean = design.sums[fold] / n_rows
     response_mean = batch.sums[fold] / n_rows
     dtype = rotated.train.dtype
-    weights = rotated.train / (axes.values[:, None] + alpha).astype(dtype)
+    weights = rotated.train / np.add.outer(axes.values.astype(dtype), alpha.astype(dtype))
     gram = axes.vectors.T @ design.block_gram(fold, mean) @ axes.vectors
     # The held-out products are about the training set's means; the correlation wants the fold's.
     from_train = (n_rows * axes.vectors.T @ (mean - axes.mean)).astype(dtype) @ weights
