@@ -370,7 +370,7 @@ class _Work:
             if design.basis is not None:
                 weights = design.basis @ weights
             result.weights[:, mine] = weights
-            result.intercept[mine] = part.mean - design.feature_mean @ weights
+            result.intercept[mine] = part.mean + rotated.mean - design.feature_mean @ weights
 
 
 class _Best:

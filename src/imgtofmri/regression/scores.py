@@ -33,7 +33,7 @@ class Batch:
     sums, squares : arrays of shape (n_folds, n_voxels)
         Sums of the centred responses and of their squares.
     mean : array of shape (n_voxels,)
-        What was subtracted.
+        What was subtracted: the mean over all rows, but for rounding.
     """
 
     crosses: RealArray
@@ -57,12 +57,12 @@ class Batch:
 
 def sum_batch(design: Design, responses: npt.NDArray[Any], columns: npt.NDArray[np.intp]) -> Batch:
     """Form the sums of one batch of voxels, a fold's rows at a time."""
+    dtype = design.blocks[0].dtype
     n_rows = sum(len(rows) for rows in design.rows)
     mean = np.zeros(len(columns))
     for rows in design.rows:
         part = _select(responses, rows, columns)
-        mean += part.sum(axis=0, dtype=np.float64) / n_rows
-    dtype = design.blocks[0].dtype
+        mean += _column_sums(part.astype(dtype, copy=False)) / n_rows
     crosses = np.empty((design.n_folds, design.n_axes, len(columns)), dtype=dtype)
     sums = np.empty((design.n_folds, len(columns)))
     squares = np.empty_like(sums)
@@ -70,7 +70,7 @@ def sum_batch(design: Design, responses: npt.NDArray[Any], columns: npt.NDArray[
         part = _select(responses, rows, columns)
         centred = np.subtract(part, mean.astype(dtype), dtype=dtype)
         np.matmul(block.T, centred, out=crosses[fold])
-        sums[fold] = centred.sum(axis=0, dtype=np.float64)
+        sums[fold] = _column_sums(centred)
         squares[fold] = np.einsum("ij,ij->j", centred, centred)
     return Batch(crosses, crosses.sum(axis=0), sums, squares, mean)
 
@@ -83,6 +83,12 @@ def _select(
     if all(isinstance(part, slice) for part in chosen):
         return responses[chosen[0], chosen[1]]
     return responses[np.ix_(rows, columns)]
+
+
+def _column_sums(values: RealArray) -> RealArray:
+    """Sum over rows by a matrix product, several times faster than ``sum(axis=0)``."""
+    sums: RealArray = np.ones(len(values), values.dtype) @ values
+    return sums
 
 
 def _as_slice(index: npt.NDArray[np.intp]) -> slice | npt.NDArray[np.intp]:
@@ -120,9 +126,10 @@ def rotate_train(design: Design, batch: Batch, axes: Axes, left_out: frozenset[i
     """Return the cross-products of all folds but those left out, on the training set's axes."""
     train = design.train_folds(left_out)
     mean = batch.sums[train].sum(axis=0) / axes.n_rows
-    crosses = batch.total - _outer(axes.mean * axes.n_rows, mean, batch)
+    crosses = batch.total.copy()
     for fold in left_out:
         crosses -= batch.crosses[fold]
+    _subtract_outer(crosses, axes.mean * axes.n_rows, mean)
     return Rotated(axes.vectors.T.astype(crosses.dtype) @ crosses, None, mean)
 
 
@@ -131,15 +138,19 @@ def rotate_held_out(
 ) -> Rotated:
     """Add the cross-products of a held-out fold on the training set's axes."""
     offset = design.sums[fold] - len(design.blocks[fold]) * axes.mean
-    crosses = batch.crosses[fold] - _outer(offset, rotated.mean, batch)
-    crosses -= _outer(axes.mean, batch.sums[fold], batch)
+    crosses = batch.crosses[fold].copy()
+    _subtract_outer(crosses, offset, rotated.mean)
+    _subtract_outer(crosses, axes.mean, batch.sums[fold])
     held_out = axes.vectors.T.astype(crosses.dtype) @ crosses
     return Rotated(rotated.train, held_out, rotated.mean)
 
 
-def _outer(rows: FloatArray, columns: FloatArray, batch: Batch) -> RealArray:
-    dtype = batch.total.dtype
-    return np.multiply.outer(rows.astype(dtype), columns.astype(dtype))
+def _subtract_outer(matrix: RealArray, rows: FloatArray, columns: FloatArray) -> None:
+    """Subtract an outer product in place, a few rows at a time while they are in the cache."""
+    left, right = rows.astype(matrix.dtype), columns.astype(matrix.dtype)
+    for start in range(0, len(matrix), 32):
+        part = slice(start, start + 32)
+        matrix[part] -= np.multiply.outer(left[part], right)
 
 
 def score_penalties(
