@@ -24,6 +24,7 @@ from imgtofmri.regression.folds import Labels
 from imgtofmri.regression.scores import (
     Batch,
     Rotated,
+    as_slice,
     measure_accuracy,
     rotate_held_out,
     rotate_train,
@@ -369,7 +370,7 @@ class _Work:
             weights = axes.vectors.astype(kind) @ shrunk
             if design.basis is not None:
                 weights = design.basis @ weights
-            result.weights[:, mine] = weights
+            result.weights[:, as_slice(mine)] = weights
             result.intercept[mine] = part.mean + rotated.mean - design.feature_mean @ weights
 
 

@@ -79,7 +79,7 @@ def _select(
     responses: npt.NDArray[Any], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
 ) -> npt.NDArray[Any]:
     """Return some rows and columns; consecutive ones, the usual case, without a copy."""
-    chosen = [_as_slice(rows), _as_slice(columns)]
+    chosen = [as_slice(rows), as_slice(columns)]
     if all(isinstance(part, slice) for part in chosen):
         return responses[chosen[0], chosen[1]]
     return responses[np.ix_(rows, columns)]
@@ -91,7 +91,8 @@ def _column_sums(values: RealArray) -> RealArray:
     return sums
 
 
-def _as_slice(index: npt.NDArray[np.intp]) -> slice | npt.NDArray[np.intp]:
+def as_slice(index: npt.NDArray[np.intp]) -> slice | npt.NDArray[np.intp]:
+    """Return consecutive indices as a slice, which selects without a copy; others unchanged."""
     consecutive = index[-1] - index[0] == len(index) - 1 and bool((np.diff(index) == 1).all())
     return slice(int(index[0]), int(index[-1]) + 1) if consecutive else index
 
@@ -126,9 +127,14 @@ def rotate_train(design: Design, batch: Batch, axes: Axes, left_out: frozenset[i
     """Return the cross-products of all folds but those left out, on the training set's axes."""
     train = design.train_folds(left_out)
     mean = batch.sums[train].sum(axis=0) / axes.n_rows
-    crosses = batch.total.copy()
+    crosses = batch.total
     for fold in left_out:
-        crosses -= batch.crosses[fold]
+        # The first subtraction makes the copy that the others may change.
+        crosses = np.subtract(
+            crosses, batch.crosses[fold], out=None if crosses is batch.total else crosses
+        )
+    if not left_out:
+        crosses = crosses.copy()
     _subtract_outer(crosses, axes.mean * axes.n_rows, mean)
     return Rotated(axes.vectors.T.astype(crosses.dtype) @ crosses, None, mean)
 
