@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from imgtofmri.backbones import UnverifiedWeightsWarning
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, read_bundle, write_bundle
+from imgtofmri.cli.describe import card_lines
 from imgtofmri.cli.fit import accuracy_lines
 from imgtofmri.cli.fit import fit as fit_command
 from imgtofmri.encoder import Encoder, load_encoder
@@ -219,6 +220,41 @@ def test_fit_study_any_number_of_subjects_predicts(tmp_path: Path, n_subjects: i
     assert prediction.subjects.shape[:2] == (n_subjects, 3)
     np.testing.assert_allclose(prediction.group.std(axis=1), 1.0, rtol=1e-4)
     assert "noise_ceiling" not in encoder.bundle.subjects[0].rois["LOC"].extras
+
+
+@pytest.mark.parametrize(
+    ("space", "shape", "voxel_mm", "origin"),
+    [
+        ("MNI152NLin6Asym", (91, 109, 91), 2.0, (-90, -126, -72)),
+        ("MNI152NLin6Asym", (61, 73, 61), 3.0, (-90, -126, -72)),
+        ("MNI152NLin2009cAsym", (97, 115, 97), 2.0, (-96, -132, -78)),
+    ],
+)
+def test_fit_study_any_template_grid_predicts_and_describes(
+    tmp_path: Path,
+    space: str,
+    shape: tuple[int, int, int],
+    voxel_mm: float,
+    origin: tuple[int, int, int],
+) -> None:
+    """Encoders on other grids and in other spaces predict on them and say so."""
+    planted = Planted(tmp_path, n_stimuli=40, n_repeats=1, n_subjects=1)
+    affine = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
+    affine[:3, 3] = origin
+    nib.save(nib.Nifti1Image(np.ones(shape, np.uint8), affine), tmp_path / "grid.nii.gz")
+    study = planted.write(
+        **{'grid = "LOC_left.nii.gz"': 'grid = "grid.nii.gz"', "MNI152NLin2009cAsym": space}
+    )
+    bundle = fit_study(study, progress=False)
+    write_bundle(bundle, tmp_path / "b.safetensors")
+    encoder = load_encoder(tmp_path / "b.safetensors")
+    image = encoder.predict_features(planted.features[:2]).to_img()
+    assert image.shape[:3] == shape
+    np.testing.assert_array_equal(image.affine, affine)
+    described = "\n".join(card_lines(encoder.bundle))
+    assert space in described
+    assert " x ".join(map(str, shape)) in described
+    assert "held-out stimuli" in described
 
 
 def test_fit_study_per_voxel_penalties_equal_grid_search(planted: Planted) -> None:
