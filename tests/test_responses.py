@@ -22,6 +22,7 @@ from imgtofmri.responses import (
     find_runs,
     list_images,
     read_array,
+    read_arrays,
     read_grid,
     read_image_rows,
     read_mask,
@@ -90,6 +91,9 @@ def test_read_array_nested_objects_are_indexed(tmp_path: Path) -> None:
     np.save(tmp_path / "n.npy", nested, allow_pickle=True)
     np.testing.assert_array_equal(read_array(tmp_path / "n.npy", "0/1"), ARRAY[:3])
     np.testing.assert_array_equal(read_array(tmp_path / "n.npy", "1/0"), ARRAY)
+    several = read_arrays([(tmp_path / "n.npy", key, "here") for key in ("0/1", "1/0", "0/0")])
+    for array, expected in zip(several, (ARRAY[:3], ARRAY, ARRAY[:2]), strict=True):
+        np.testing.assert_array_equal(array, expected)
     with pytest.raises(DataError, match=r"holds 2 arrays. Say which one with key"):
         read_array(tmp_path / "n.npy")
     with pytest.raises(

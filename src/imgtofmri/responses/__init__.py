@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imgtofmri.responses.arrays import read_array
+from imgtofmri.responses.arrays import read_array, read_arrays
 from imgtofmri.responses.derivatives import Run, estimate_responses, find_runs
 from imgtofmri.responses.images import read_grid, read_image_rows, read_mask
 from imgtofmri.responses.tables import StimulusRows, list_images, read_table
@@ -14,6 +14,7 @@ __all__ = [
     "find_runs",
     "list_images",
     "read_array",
+    "read_arrays",
     "read_grid",
     "read_image_rows",
     "read_mask",

@@ -50,6 +50,32 @@ def read_array(path: Path, key: str | None = None, where: str = "read_array") ->
     ...     read_array(file, "LOC").shape
     (3, 2)
     """
+    return read_arrays([(path, key, where)])[0]
+
+
+def read_arrays(sources: Iterable[tuple[Path, str | None, str]]) -> list[npt.NDArray[Any]]:
+    """Read several arrays; a file of nested arrays that holds many of them is read once.
+
+    Parameters
+    ----------
+    sources : iterable of (path, key, where)
+        As `read_array` takes them.
+
+    Returns
+    -------
+    list of arrays
+        In the order of the sources.
+
+    Raises
+    ------
+    DataError, MissingDependencyError
+        As `read_array`.
+    """
+    nested: dict[Path, Any] = {}
+    return [_read(path, key, where, nested) for path, key, where in sources]
+
+
+def _read(path: Path, key: str | None, where: str, nested: dict[Path, Any]) -> npt.NDArray[Any]:
     suffix = path.suffix.lower()
     if not path.exists():
         message = (
@@ -61,7 +87,7 @@ def read_array(path: Path, key: str | None = None, where: str = "read_array") ->
         raise DataError(message)
     try:
         if suffix == ".npy":
-            array = _read_npy(path, key, where)
+            array = _read_npy(path, key, where, nested)
         elif suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 array = archive[_pick(archive.files, key, path, where)]
@@ -85,7 +111,9 @@ def read_array(path: Path, key: str | None = None, where: str = "read_array") ->
     return array
 
 
-def _read_npy(path: Path, key: str | None, where: str) -> npt.NDArray[Any]:
+def _read_npy(path: Path, key: str | None, where: str, nested: dict[Path, Any]) -> npt.NDArray[Any]:
+    if path in nested:
+        return _item(nested[path], key, path, where)
     with path.open("rb") as file:
         version = np.lib.format.read_magic(file)
         reader = (
@@ -95,8 +123,8 @@ def _read_npy(path: Path, key: str | None, where: str) -> npt.NDArray[Any]:
         )
         _, _, dtype = reader(file)
         if dtype.hasobject:
-            nested = load_arrays_pickle(file.read(), nested=True, what=str(path))
-            return _item(nested, key, path, where)
+            nested[path] = load_arrays_pickle(file.read(), nested=True, what=str(path))
+            return _item(nested[path], key, path, where)
     if key is not None:
         message = f"{where}: {path} holds one array and takes no key; got {key!r}. Leave it out."
         raise DataError(message)

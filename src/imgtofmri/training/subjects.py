@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from imgtofmri.responses import (
     estimate_responses,
     find_runs,
     list_images,
-    read_array,
+    read_arrays,
     read_grid,
     read_image_rows,
     read_mask,
@@ -287,8 +287,9 @@ def _responses(
         return rows, _columns(values, everywhere, places, settings.line)
     rows = read_rows(study, settings)
     if settings.responses is None:
-        sources = {roi.name: roi.responses for roi in settings.rois}
-        return rows, {name: _load(source) for name, source in sources.items() if source is not None}
+        sources = [roi.responses for roi in settings.rois if roi.responses is not None]
+        loaded = _load(sources)
+        return rows, dict(zip([roi.name for roi in settings.rois], loaded, strict=True))
     source = settings.responses
     if source.file.name.endswith((".nii", ".nii.gz")):
         everywhere = np.unique(np.concatenate([voxels for voxels, _ in places.values()]))
@@ -302,7 +303,7 @@ def _responses(
         )
         raise OptionError(message)
     everywhere, grid = read_mask(settings.mask, where=settings.line)
-    array = _load(source)
+    (array,) = _load([source])
     if grid != native or array.ndim != 2 or array.shape[1] != len(everywhere):
         message = (
             f"{source.line}: responses must have a column for each of the {len(everywhere)} voxels "
@@ -325,10 +326,13 @@ def read_rows(study: Study, settings: SubjectSettings) -> StimulusRows:
     return list_images(stimuli.folder)
 
 
-def _load(source: ArraySource) -> npt.NDArray[np.float32]:
+def _load(sources: Sequence[ArraySource]) -> list[npt.NDArray[np.float32]]:
     """Return responses in single precision, which exceeds the scanner's by far."""
-    array = read_array(source.file, source.key, source.line).astype(np.float32, copy=False)
-    return array.T if source.transposed else array
+    arrays = read_arrays((source.file, source.key, source.line) for source in sources)
+    return [
+        (array.T if source.transposed else array).astype(np.float32, copy=False)
+        for array, source in zip(arrays, sources, strict=True)
+    ]
 
 
 def _columns(
