@@ -195,3 +195,27 @@ def test_load_arrays_pickle_sharing_does_not_multiply_memory() -> None:
     value: Any = load_arrays_pickle(doubling)
     assert value[0] is value[1]
     assert value[0][0] is value[1][1]
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_load_arrays_pickle_nested_arrays_equal_pickles_own(
+    rng: np.random.Generator, protocol: int
+) -> None:
+    """Ragged arrays of arrays come out as Python's own reader gives them, when asked for."""
+    nested = np.empty((2, 3), dtype=object, order="F")
+    for place in np.ndindex(2, 3):
+        nested[place] = rng.normal(size=(sum(place) + 1, 4))
+    nested[1, 2] = [np.arange(3), np.arange(3) * 2]
+    data = pickle.dumps(nested, protocol=protocol)
+    got = load_arrays_pickle(data, nested=True)
+    assert isinstance(got, np.ndarray)
+    assert got.shape == (2, 3)
+    for place in np.ndindex(2, 3):
+        np.testing.assert_array_equal(np.asarray(got[place]), np.asarray(nested[place]))
+
+
+def test_load_arrays_pickle_nested_hostile_items_are_refused() -> None:
+    """An object array is no way round: what its items name is refused all the same."""
+    hostile = np.array([os.system], dtype=object)
+    with pytest.raises(WeightsError, match="system"):
+        load_arrays_pickle(pickle.dumps(hostile, protocol=4), nested=True)

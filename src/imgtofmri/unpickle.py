@@ -67,7 +67,11 @@ class InertObject:
 
 
 def load_arrays_pickle(
-    data: bytes, inert: frozenset[str] = RIDGE_CLASSES, *, what: str = "pickle"
+    data: bytes,
+    inert: frozenset[str] = RIDGE_CLASSES,
+    *,
+    nested: bool = False,
+    what: str = "pickle",
 ) -> object:
     """Read one pickle that holds NumPy arrays, plain values and inert objects.
 
@@ -77,6 +81,9 @@ def load_arrays_pickle(
         The pickle, protocols 2 to 5.
     inert : frozenset of str, optional
         Classes, as ``module.name``, to read as `InertObject`.
+    nested : bool, optional
+        Whether to read arrays of objects too, such as ragged arrays of arrays. Their items are
+        subject to the same rules.
     what : str, optional
         What the bytes are, for messages: a file's name.
 
@@ -98,6 +105,8 @@ def load_arrays_pickle(
     """
     constructors: dict[str, Constructor] = dict(NUMPY_CONSTRUCTORS)
     constructors |= {name: _inert_constructor(name) for name in inert}
+    if nested:
+        constructors["numpy.dtype"] = _make_any_dtype
     return read_pickle(io.BytesIO(data), constructors, what=what)
 
 
@@ -183,6 +192,7 @@ class _EmptyArray:
     memo_keys: list[int] = field(default_factory=list)
 
 
+_OBJECT_DTYPE = "O"
 _PLAIN_DTYPE = re.compile(r"b1|[iu][1248]|f[248]|c(8|16)")
 
 _CONSTANTS: dict[str, object] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -374,6 +384,11 @@ def _make_dtype(code: object, *_: object) -> _Dtype:
     return _Dtype(code)
 
 
+def _make_any_dtype(code: object, *_: object) -> _Dtype:
+    """Stand in for `numpy.dtype` where arrays of objects are allowed."""
+    return _Dtype(_OBJECT_DTYPE) if code in ("O", "O8") else _make_dtype(code)
+
+
 def _make_array(subtype: object, *_: object) -> _EmptyArray:
     """Stand in for NumPy's `_reconstruct`."""
     if not isinstance(subtype, GlobalName) or subtype.name != "numpy.ndarray":
@@ -403,7 +418,23 @@ def _view(data: object, dtype: object, shape: object, order: str) -> NDArray[Any
 def _array_from_state(state: object) -> NDArray[Any]:
     """Read the state of `ndarray.__setstate__`: version, shape, dtype, Fortran order, bytes."""
     _, shape, dtype, fortran, data = cast("tuple[object, ...]", state)
+    if isinstance(dtype, _Dtype) and dtype.code == _OBJECT_DTYPE:
+        return _array_of_objects(shape, data)
     return _view(data, dtype, shape, "F" if fortran else "C")
+
+
+def _array_of_objects(shape: object, items: object) -> NDArray[Any]:
+    """Arrange a list's items in an array, one to a place, whatever they are.
+
+    NumPy lists the items in C order, also those of an array in Fortran order.
+    """
+    if not isinstance(items, list) or not isinstance(shape, tuple):
+        message = "an array of objects without its items"
+        raise ValueError(message)
+    array = np.empty(len(items), dtype=object)
+    for place, item in enumerate(items):
+        array[place] = item
+    return array.reshape(shape)
 
 
 def _array_from_buffer(data: object, dtype: object, shape: object, order: str) -> NDArray[Any]:

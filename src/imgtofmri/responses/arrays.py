@@ -1,0 +1,208 @@
+"""Arrays out of .npy, .npz, .h5, .mat and .zarr files; no pickle is executed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgtofmri.exceptions import DataError, ImgToFmriError, MissingDependencyError, choice_message
+from imgtofmri.unpickle import load_arrays_pickle
+
+SUFFIXES = (".npy", ".npz", ".h5", ".hdf5", ".mat", ".zarr")
+
+
+def read_array(path: Path, key: str | None = None, where: str = "read_array") -> npt.NDArray[Any]:
+    """Read one array of numbers from a file.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.npy``, ``.npz``, ``.h5``, ``.mat`` (all versions) file or a ``.zarr`` folder.
+    key : str, optional
+        The array's name where the file holds several; may be left out where it holds one. For a
+        ``.npy`` file of nested arrays, indices: ``"0/2"`` is item 2 of item 0.
+    where : str
+        What a message begins with.
+
+    Returns
+    -------
+    array
+        As stored, integers and floats alike. MATLAB's version 7.3 files store arrays transposed;
+        here they come out as MATLAB shows them.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, of another kind, or holds no such array.
+    MissingDependencyError
+        If h5py or zarr is needed and not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "responses.npz"
+    ...     np.savez(file, LOC=np.zeros((3, 2)))
+    ...     read_array(file, "LOC").shape
+    (3, 2)
+    """
+    return read_arrays([(path, key, where)])[0]
+
+
+def read_arrays(sources: Iterable[tuple[Path, str | None, str]]) -> list[npt.NDArray[Any]]:
+    """Read several arrays; a file of nested arrays that holds many of them is read once.
+
+    Parameters
+    ----------
+    sources : iterable of (path, key, where)
+        As `read_array` takes them.
+
+    Returns
+    -------
+    list of arrays
+        In the order of the sources.
+
+    Raises
+    ------
+    DataError, MissingDependencyError
+        As `read_array`.
+    """
+    nested: dict[Path, Any] = {}
+    return [_read(path, key, where, nested) for path, key, where in sources]
+
+
+def _read(path: Path, key: str | None, where: str, nested: dict[Path, Any]) -> npt.NDArray[Any]:
+    suffix = path.suffix.lower()
+    if not path.exists():
+        message = (
+            f"{where}: there is no file {path}. Correct the path, or fetch the study's downloads."
+        )
+        raise DataError(message)
+    if suffix not in SUFFIXES:
+        message = f"{where}: an array file ends in {', '.join(SUFFIXES)}; got {path}. Convert it."
+        raise DataError(message)
+    try:
+        if suffix == ".npy":
+            array = _read_npy(path, key, where, nested)
+        elif suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                array = archive[_pick(archive.files, key, path, where)]
+        elif suffix == ".mat":
+            array = _read_mat(path, key, where)
+        elif suffix == ".zarr":
+            array = _read_zarr(path, key, where)
+        else:
+            array = _read_hdf5(path, key, where)
+    except ImgToFmriError:
+        raise
+    except Exception as error:  # each reader has errors of its own for a damaged file
+        message = (
+            f"{where}: {path} cannot be read as {suffix} ({error}). "
+            "Write it again, or copy it from its source."
+        )
+        raise DataError(message) from error
+    if array.dtype.kind not in "fiub":
+        message = f"{where}: {path} must hold numbers; got {array.dtype}. Convert it."
+        raise DataError(message)
+    return array
+
+
+def _read_npy(path: Path, key: str | None, where: str, nested: dict[Path, Any]) -> npt.NDArray[Any]:
+    if path in nested:
+        return _item(nested[path], key, path, where)
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        reader = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        _, _, dtype = reader(file)
+        if dtype.hasobject:
+            nested[path] = load_arrays_pickle(file.read(), nested=True, what=str(path))
+            return _item(nested[path], key, path, where)
+    if key is not None:
+        message = f"{where}: {path} holds one array and takes no key; got {key!r}. Leave it out."
+        raise DataError(message)
+    return np.asarray(np.load(path, allow_pickle=False))
+
+
+def _item(nested: Any, key: str | None, path: Path, where: str) -> npt.NDArray[Any]:
+    """Return the array of numbers at ``"0/2"`` in arrays or lists of arrays."""
+    if key is None:
+        message = (
+            f"{where}: {path} holds {len(nested)} arrays. "
+            'Say which one with key = "0" or, where arrays hold arrays, key = "0/0".'
+        )
+        raise DataError(message)
+    item = nested
+    for part in key.split("/"):
+        if not part.isdecimal() or int(part) >= len(item):
+            message = (
+                f"{where}: key {key!r} of {path} must be whole numbers below {len(item)} here; "
+                f"got {part!r}. Count from 0, subject first."
+            )
+            raise DataError(message)
+        item = item[int(part)]
+    rows = [np.asarray(row) for row in item]
+    lengths = {row.shape for row in rows}
+    if len(lengths) != 1 or rows[0].dtype.kind == "O":
+        message = (
+            f"{where}: item {key!r} of {path} must be one array of numbers; its {len(rows)} parts "
+            f"have shapes {sorted(lengths)[:3]}. Give a longer key."
+        )
+        raise DataError(message)
+    return np.stack(rows)
+
+
+def _read_mat(path: Path, key: str | None, where: str) -> npt.NDArray[Any]:
+    from scipy.io import loadmat, whosmat
+
+    with path.open("rb") as file:
+        is_hdf5 = b"MATLAB 7.3" in file.read(128)
+    if is_hdf5:
+        return _read_hdf5(path, key, where).T
+    names = [name for name, _, _ in whosmat(path)]
+    return np.asarray(loadmat(path, variable_names=names)[_pick(names, key, path, where)])
+
+
+def _read_hdf5(path: Path, key: str | None, where: str) -> npt.NDArray[Any]:
+    try:
+        import h5py
+    except ImportError as error:
+        message = f"{where}: reading {path} needs h5py. Install imgtofmri[train]."
+        raise MissingDependencyError(message) from error
+    names: list[str] = []
+    with h5py.File(path, "r") as file:
+        file.visititems(
+            lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
+        )
+        return np.asarray(file[_pick(names, key, path, where)])
+
+
+def _read_zarr(path: Path, key: str | None, where: str) -> npt.NDArray[Any]:
+    try:
+        import zarr
+    except ImportError as error:
+        message = f"{where}: reading {path} needs zarr. Install it with pip install zarr."
+        raise MissingDependencyError(message) from error
+    store = zarr.open(str(path), mode="r")
+    if isinstance(store, zarr.Array):
+        return np.asarray(store[...])
+    chosen: Any = store[_pick(list(store.array_keys()) if key is None else [key], key, path, where)]
+    return np.asarray(chosen[...])
+
+
+def _pick(names: Iterable[str], key: str | None, path: Path, where: str) -> str:
+    """Return the array's name: the key, or the only one there is."""
+    known = list(names)
+    if key is None and len(known) == 1:
+        return known[0]
+    if key is None or key not in known:
+        message = choice_message(f"{where}: {path}", "key", key, known or ["(no arrays)"])
+        raise DataError(message)
+    return key

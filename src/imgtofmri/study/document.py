@@ -1,0 +1,320 @@
+"""A TOML or YAML file as values that know the line they came from."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from imgtofmri.assets import cache_dir
+from imgtofmri.exceptions import MissingDependencyError, OptionError, choice_message
+
+Key = tuple[str | int, ...]
+
+CACHE_PREFIX = "cache:"
+
+_KEY_PART = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
+_DOTTED = rf"{_KEY_PART}(?:\s*\.\s*{_KEY_PART})*"
+_HEADER = re.compile(rf"\s*(\[\[?)\s*({_DOTTED})\s*\]\]?\s*(?:#.*)?$")
+_ASSIGNMENT = re.compile(rf"\s*({_DOTTED})\s*=(.*)$", re.DOTALL)
+# What brackets do not count in: whole strings, a string that is still open, comments.
+_OPAQUE = re.compile(
+    r'''"""[\s\S]*?"""|'{3}[\s\S]*?'{3}|(?P<open>"""[\s\S]*|'{3}[\s\S]*)'''
+    r"""|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of a study file, read key by key; what is wrong is reported with its line.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    values : mapping
+        The table's content.
+    key : tuple
+        Where in the file the table stands, e.g. ``("subjects", 0, "rois")``.
+    lines : mapping of key to int
+        The line of every key, counted from 1.
+    """
+
+    path: Path
+    values: Mapping[str, Any]
+    key: Key
+    lines: Mapping[Key, int]
+
+    def error(self, name: str | None, problem: str) -> OptionError:
+        """Return an error that names file, line and key; ``problem`` says the rest."""
+        key = self.key if name is None else (*self.key, name)
+        line = next(
+            (self.lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in self.lines), 1
+        )
+        where = f"{self.path}, line {line}: "
+        return OptionError(where + f"{dotted(key)} {problem}".strip())
+
+    def fail(self, name: str | None, problem: str) -> NoReturn:
+        """Raise the error."""
+        raise self.error(name, problem)
+
+    def only(self, names: Iterable[str]) -> None:
+        """Refuse keys that mean nothing, which are mostly misspelt ones."""
+        known = list(names)
+        for name in self.values:
+            if name not in known:
+                message = choice_message("", "a key", name, known).removeprefix(": ")
+                self.fail(name, f"means nothing here: {message}")
+
+    def get(self, name: str, kind: type | tuple[type, ...], what: str, default: Any = ...) -> Any:
+        """Return a value of a kind, or the default; without a default it must be there."""
+        value = self.values.get(name, default)
+        if value is ...:
+            self.fail(None, f"lacks {name}: expected {what}. Add it.".strip())
+        if name in self.values and (not isinstance(value, kind) or _is_misplaced_bool(value, kind)):
+            self.fail(name, f"must be {what}; got {value!r}. Correct it.")
+        return value
+
+    def text(self, name: str, default: Any = ...) -> Any:
+        """Return a string."""
+        value = self.get(name, str, "a text in quotes", default)
+        if name in self.values and not value.strip():
+            self.fail(name, "must not be empty. Fill it in, or leave the key out.")
+        return value
+
+    def choice(self, name: str, valid: Iterable[str], default: Any = ...) -> str:
+        """Return one of several words."""
+        options = list(valid)
+        value = self.get(name, str, f"one of {', '.join(options)}", default)
+        if value not in options:
+            self.fail(name, choice_message("", "it", value, options).removeprefix(": it "))
+        return str(value)
+
+    def number(self, name: str, default: Any = ..., *, above: float | None = None) -> Any:
+        """Return a number, above a limit if one is given."""
+        what = "a number" if above is None else f"a number above {above:g}"
+        value = self.get(name, (int, float), what, default)
+        if name in self.values and above is not None and not value > above:
+            self.fail(name, f"must be {what}; got {value!r}. Correct it.")
+        return value
+
+    def whole(self, name: str, default: Any = ..., *, least: int = 0) -> Any:
+        """Return a whole number, at least ``least``."""
+        what = f"a whole number, at least {least}"
+        value = self.get(name, int, what, default)
+        if name in self.values and value < least:
+            self.fail(name, f"must be {what}; got {value!r}. Correct it.")
+        return value
+
+    def flag(self, name: str, default: bool) -> bool:
+        """Return true or false."""
+        return bool(self.get(name, bool, "true or false", default))
+
+    def items(self, name: str, kind: type | tuple[type, ...], what: str, default: Any = ...) -> Any:
+        """Return a list whose items are of a kind, as a tuple."""
+        values = self.get(name, list, f"a list of {what}", default)
+        if values is None or name not in self.values:
+            return values
+        if not values or not all(isinstance(item, kind) for item in values):
+            self.fail(name, f"must be a list of {what}; got {values!r}. Correct it.")
+        return tuple(values)
+
+    def file(self, name: str, default: Any = ..., *, folder: bool = False) -> Any:
+        """Return an existing file (or folder), relative to the study file's own folder.
+
+        ``cache:NAME`` is a download of the study, which may be still to come.
+        """
+        value = self.text(name, default)
+        if name not in self.values:
+            return value
+        if value.startswith(CACHE_PREFIX):
+            found = cached_file(value.removeprefix(CACHE_PREFIX))
+            if found is None:
+                self.fail(name, f"must stay inside the cache; got {value!r}. Drop the '..'.")
+            return found
+        found = (self.path.parent / Path(value).expanduser()).resolve()
+        kind = "a folder" if folder else "a file"
+        if not (found.is_dir() if folder else found.exists()):
+            self.fail(name, f"must be {kind} that exists; there is none at {found}.")
+        return found
+
+    def table(self, name: str) -> Table | None:
+        """Return a table inside this one."""
+        values = self.get(name, dict, f"a table ([{dotted((*self.key, name))}])", None)
+        if values is None:
+            return None
+        return Table(self.path, values, (*self.key, name), self.lines)
+
+    def tables(self, name: str) -> list[Table]:
+        """Return the tables of a list of tables."""
+        what = f"a list of tables ([[{dotted((*self.key, name))}]])"
+        values = self.get(name, list, what)
+        if not values or not all(isinstance(item, dict) for item in values):
+            self.fail(name, f"must be {what}; got {values!r}. Correct it.")
+        return [
+            Table(self.path, item, (*self.key, name, number), self.lines)
+            for number, item in enumerate(values)
+        ]
+
+
+def read_document(path: Path) -> Table:
+    """Read a study file's values and lines.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.toml``, ``.yaml`` or ``.yml`` file.
+
+    Returns
+    -------
+    Table
+        The whole file.
+
+    Raises
+    ------
+    OptionError
+        If the file cannot be read, is of another kind, or breaks the rules of its language.
+    MissingDependencyError
+        If it is YAML and PyYAML is not installed.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".toml", ".yaml", ".yml"):
+        message = f"{path}: a study is a .toml or .yaml file; got {suffix!r}. Rename or convert it."
+        raise OptionError(message)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = (
+            f"{path}: the study file cannot be read ({error}). Check the path and its encoding."
+        )
+        raise OptionError(message) from error
+    values, lines = _read_toml(path, text) if suffix == ".toml" else _read_yaml(path, text)
+    return Table(path, values, (), lines)
+
+
+def cached_file(name: str) -> Path | None:
+    """Return where a study's download lies in the cache; None if the name leads out of it."""
+    folder = (cache_dir() / "studies").resolve()
+    found = (folder / name).resolve()
+    return found if found.is_relative_to(folder) and found != folder else None
+
+
+def dotted(key: Key) -> str:
+    """Write a key as TOML does, items of a list counted from 1.
+
+    Examples
+    --------
+    >>> dotted(("subjects", 0, "name"))
+    'subjects[1].name'
+    """
+    text = ""
+    for part in key:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _read_toml(path: Path, text: str) -> tuple[dict[str, Any], dict[Key, int]]:
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message = (
+            f"{path}: not valid TOML: {error}. Texts need quotes; a key stands once in a table."
+        )
+        raise OptionError(message) from error
+    return values, dict(_toml_lines(text))
+
+
+def _toml_lines(text: str) -> Iterator[tuple[Key, int]]:
+    """Yield the line of each table and key of a valid TOML text.
+
+    The standard library's parser keeps no lines. Values that span several lines are skipped by
+    counting brackets outside strings; keys inside an inline table count as that table's line.
+    """
+    table: Key = ()
+    counts: dict[Key, int] = {}
+    lines = text.split("\n")
+    number = 0
+    while number < len(lines):
+        line, first = lines[number], number + 1
+        number += 1
+        if header := _HEADER.match(line):
+            table = ()
+            parts = _key_parts(header[2])
+            for depth, part in enumerate(parts, start=1):
+                table = (*table, part)
+                if depth == len(parts) and header[1] == "[[":
+                    counts[table] = counts.get(table, -1) + 1
+                    yield table, first
+                if table in counts:
+                    table = (*table, counts[table])
+            yield table, first
+        elif assignment := _ASSIGNMENT.match(line):
+            key = (*table, *_key_parts(assignment[1]))
+            value = assignment[2]
+            while _is_open(value) and number < len(lines):
+                value += "\n" + lines[number]
+                number += 1
+            yield key, first
+
+
+def _key_parts(text: str) -> list[str]:
+    return [part.strip("\"'") for part in re.findall(_KEY_PART, text)]
+
+
+def _is_open(value: str) -> bool:
+    """Return whether a TOML value goes on in the next line."""
+    if any(token["open"] for token in _OPAQUE.finditer(value)):
+        return True
+    bare = _OPAQUE.sub("", value)
+    return sum(map(bare.count, "[{")) > sum(map(bare.count, "]}"))
+
+
+def _read_yaml(path: Path, text: str) -> tuple[dict[str, Any], dict[Key, int]]:
+    try:
+        import yaml
+    except ImportError as error:
+        message = (
+            f"{path}: reading YAML needs PyYAML, which is not installed. "
+            "Install imgtofmri[train], or write the study as TOML."
+        )
+        raise MissingDependencyError(message) from error
+    lines: dict[Key, int] = {}
+    try:
+        values = yaml.safe_load(text)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _yaml_lines(path, root, (), lines)
+    except yaml.YAMLError as error:
+        message = f"{path}: not valid YAML: {error}. Check indentation and quotes."
+        raise OptionError(message) from error
+    if not isinstance(values, dict):
+        message = f"{path}: a study is a table of keys and values; got {type(values).__name__}."
+        raise OptionError(message)
+    return values, lines
+
+
+def _yaml_lines(path: Path, node: Any, key: Key, lines: dict[Key, int]) -> None:
+    if node is None or node.id == "scalar":
+        return
+    if node.id == "sequence":
+        children = [(number, item, item) for number, item in enumerate(node.value)]
+    else:
+        children = [(name.value, name, value) for name, value in node.value]
+    for part, mark, value in children:
+        child = (*key, part)
+        line = mark.start_mark.line + 1
+        if child in lines:
+            message = (
+                f"{path}, line {line}: {dotted(child)} stands twice, first in line {lines[child]}. "
+                "Keep one."
+            )
+            raise OptionError(message)
+        lines[child] = line
+        _yaml_lines(path, value, child, lines)
+
+
+def _is_misplaced_bool(value: object, kind: type | tuple[type, ...]) -> bool:
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return isinstance(value, bool) and bool not in kinds

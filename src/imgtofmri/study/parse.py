@@ -1,0 +1,385 @@
+"""From a study file to checked settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgtofmri.study.document import Table, cached_file, read_document
+from imgtofmri.study.settings import (
+    ALPHA_MODES,
+    INVALID_MODES,
+    REPEAT_MODES,
+    TRANSFORM_KINDS,
+    ArraySource,
+    BackboneSettings,
+    DerivativesSettings,
+    Download,
+    FitSettings,
+    RoiSettings,
+    StimuliSettings,
+    Study,
+    SubjectSettings,
+    TransformSettings,
+)
+
+_TEXTS = ("id", "title", "licence", "citation", "limits")
+_TABLES = ("template", "downloads", "stimuli", "backbone", "fit", "subject", "subjects")
+
+
+def read_study(path: Path | str) -> Study:
+    """Read and check a study file.
+
+    Every setting is checked before any data is loaded, and every file but downloads must exist.
+
+    Parameters
+    ----------
+    path : path
+        A ``.toml``, ``.yaml`` or ``.yml`` file. Paths in it are relative to its folder.
+
+    Returns
+    -------
+    Study
+        What it says, with defaults filled in.
+
+    Raises
+    ------
+    OptionError
+        If something is missing, misspelt or impossible; the message names file, line and key.
+    MissingDependencyError
+        If it is YAML and PyYAML is not installed.
+    """
+    root = read_document(Path(path))
+    root.only(_TEXTS + _TABLES)
+    template = _section(root, "template", ("space", "grid"))
+    fit = _fit(_section(root, "fit", FitSettings.__slots__))
+    backbone = _backbone(_section(root, "backbone", BackboneSettings.__slots__))
+    stimuli = _stimuli(_section(root, "stimuli", StimuliSettings.__slots__))
+    tables = _subject_tables(root)
+    names = [table.text("name") for table in tables]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            tables[number].fail("name", f"must be of one subject only; {name!r} stands twice.")
+    subjects = tuple(_subject(table) for table in tables)
+    study = Study(
+        path=Path(path),
+        id=root.text("id"),
+        title=root.text("title"),
+        licence=root.text("licence"),
+        citation=root.items("citation", str, "texts", ()),
+        limits=root.text("limits", ""),
+        space=template.text("space", "MNI152NLin6Asym"),
+        template=template.file("grid", None),
+        downloads=_downloads(root),
+        stimuli=stimuli,
+        backbone=backbone,
+        fit=fit,
+        subjects=subjects,
+    )
+    _check_together(root, tables, study)
+    return study
+
+
+def _section(root: Table, name: str, keys: tuple[str, ...] | Any) -> Table:
+    table = root.table(name) or Table(root.path, {}, (name,), root.lines)
+    table.only(keys)
+    return table
+
+
+def _downloads(root: Table) -> tuple[Download, ...]:
+    found = []
+    for table in root.tables("downloads") if "downloads" in root.values else []:
+        table.only(Download.__slots__)
+        file = table.text("file")
+        if cached_file(file) is None:
+            table.fail("file", f"must stay inside the cache; got {file!r}. Drop the '..'.")
+        unpack = table.flag("unpack", False)
+        if unpack and not file.endswith(".zip"):
+            table.fail("file", f"must end in .zip to be unpacked; got {file!r}. Rename it.")
+        url = table.text("url")
+        if not url.startswith("https://"):
+            table.fail("url", f"must begin with https://; got {url!r}. Correct it.")
+        found.append(
+            Download(
+                url,
+                file,
+                table.whole("size", None, least=1),
+                table.text("sha256", None),
+                unpack,
+            )
+        )
+    return tuple(found)
+
+
+def _stimuli(table: Table) -> StimuliSettings:
+    settings = StimuliSettings(
+        table=table.file("table", None),
+        column=table.text("column", "stimulus"),
+        fold_column=table.text("fold_column", None),
+        folder=table.file("folder", None, folder=True),
+        features=_array(table, "features"),
+    )
+    if settings.fold_column is not None and settings.table is None:
+        table.fail("fold_column", "needs a table. Add table, or leave fold_column out.")
+    return settings
+
+
+def _backbone(table: Table) -> BackboneSettings:
+    name = table.text("name", "resnet18")
+    if name.endswith(".onnx"):
+        name = str(table.file("name"))
+    preprocessing = table.table("preprocessing")
+    if preprocessing is not None:
+        preprocessing.only(("size", "mean", "std"))
+        preprocessing.whole("size", least=1)
+        for key in ("mean", "std"):
+            if len(preprocessing.items(key, (int, float), "3 numbers")) != 3:
+                preprocessing.fail(key, "must be 3 numbers, for red, green and blue.")
+    layers = table.items("layers", str, "layer names", None)
+    widths = table.items("layer_widths", int, "whole numbers", None)
+    if widths is not None and (layers is None or len(widths) != len(layers)):
+        table.fail("layer_widths", "must have one number for each of layers. Correct it.")
+    return BackboneSettings(
+        name=name,
+        layers=layers,
+        layer_widths=widths,
+        weights=table.file("weights", None),
+        center_crop=table.flag("center_crop", False),
+        preprocessing=None if preprocessing is None else dict(preprocessing.values),
+    )
+
+
+def _fit(table: Table) -> FitSettings:
+    settings = FitSettings(
+        alphas=_alphas(table),
+        alpha=table.choice("alpha", ALPHA_MODES, "shared"),
+        folds=table.whole("folds", 5, least=2),
+        nested=table.flag("nested", True),
+        seed=table.whole("seed", None),
+        repeats=table.choice("repeats", REPEAT_MODES, "average"),
+        zscore=table.flag("zscore", False),
+        invalid_voxels=table.choice("invalid_voxels", INVALID_MODES, "refuse"),
+        banded=table.flag("banded", False),
+        band_candidates=table.whole("band_candidates", 20, least=1),
+        max_memory_gb=float(table.number("max_memory_gb", 1.5, above=0.0)),
+    )
+    if settings.nested and settings.folds < 3:
+        table.fail("folds", "must be at least 3 with nested = true. Use 5, for example.")
+    return settings
+
+
+def _alphas(table: Table) -> tuple[float, ...]:
+    value = table.values.get("alphas")
+    if isinstance(value, dict):
+        grid = Table(table.path, value, (*table.key, "alphas"), table.lines)
+        grid.only(("from", "to", "count"))
+        low, high = grid.number("from", above=0.0), grid.number("to", above=0.0)
+        return tuple(np.geomspace(low, high, grid.whole("count", least=1)).tolist())
+    alphas = table.items("alphas", (int, float), "numbers, or {from, to, count}", None)
+    if alphas is None:
+        return tuple(np.geomspace(10.0, 1e5, 10).tolist())
+    if min(alphas) <= 0:
+        table.fail("alphas", f"must be above 0; got {min(alphas)}. Correct it.")
+    return tuple(float(alpha) for alpha in alphas)
+
+
+def _array(table: Table, name: str) -> ArraySource | None:
+    if name not in table.values:
+        return None
+    value = table.values[name]
+    if isinstance(value, str):
+        return ArraySource(table.file(name), None, False, _place(table, name))
+    source = table.table(name)
+    assert source is not None
+    source.only(("file", "key", "transposed"))
+    return ArraySource(
+        source.file("file"),
+        source.text("key", None),
+        source.flag("transposed", False),
+        _place(table, name),
+    )
+
+
+def _place(table: Table, name: str) -> str:
+    """Return the beginning of a message about a value that later proves wrong."""
+    return str(table.error(name, ""))
+
+
+def _subject_tables(root: Table) -> list[Table]:
+    """Return each subject's table, laid over the ``[subject]`` section that all share."""
+    shared = root.table("subject")
+    tables = root.tables("subjects")
+    if shared is None:
+        return tables
+    merged = []
+    for index, table in enumerate(tables):
+        marks = {"{name}": str(table.values.get("name", "")), "{index}": str(index)}
+        values = _overlay(_fill(shared.values, marks), table.values)
+        lines = {
+            (*table.key, *key[1:]): line for key, line in root.lines.items() if key[0] == "subject"
+        }
+        merged.append(Table(root.path, values, table.key, {**lines, **root.lines}))
+    return merged
+
+
+def _fill(value: Any, marks: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill(item, marks) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, marks) for item in value]
+    if isinstance(value, str):
+        for mark, text in marks.items():
+            value = value.replace(mark, text)
+    return value
+
+
+def _overlay(below: Any, above: Any) -> Any:
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    both = {key: _overlay(below[key], above[key]) for key in below.keys() & above.keys()}
+    return {**below, **above, **both}
+
+
+def _subject(table: Table) -> SubjectSettings:
+    keys = ("name", "table", "responses", "mask", "derivatives", "rois", "transform", "geometry")
+    table.only(keys)
+    name = table.text("name")
+    if "/" in name:
+        table.fail("name", f"must not contain a slash; got {name!r}. Rename the subject.")
+    geometry = table.text("geometry", None)
+    rois = table.table("rois")
+    if rois is None and geometry is None:
+        table.fail(None, "lacks rois: expected a table of ROI masks. Add it, or geometry.")
+    transform = table.table("transform")
+    if geometry is None and transform is None:
+        problem = (
+            'lacks transform: expected how native space reaches the template. Add kind = "same" '
+        )
+        table.fail(None, problem + "if the responses lie on a grid in template space.")
+    if geometry is not None and transform is not None:
+        table.fail("transform", "is given by geometry already. Leave one of them out.")
+    derivatives = table.table("derivatives")
+    settings = SubjectSettings(
+        name=name,
+        table=table.file("table", None),
+        responses=_array(table, "responses"),
+        mask=table.file("mask", None),
+        derivatives=None if derivatives is None else _derivatives(derivatives),
+        rois=tuple(_roi(rois, roi, geometry) for roi in rois.values) if rois else (),
+        transform=None if transform is None else _transform(transform),
+        geometry=geometry,
+        line=_place(table, "name"),
+    )
+    _check_responses(table, settings)
+    return settings
+
+
+def _check_responses(table: Table, settings: SubjectSettings) -> None:
+    """Refuse a subject whose responses are given twice, or not at all for some ROI."""
+    whole = settings.responses is not None or settings.derivatives is not None
+    if settings.responses is not None and settings.derivatives is not None:
+        table.fail("derivatives", "and responses are both given. Leave one of them out.")
+    for roi in settings.rois:
+        if whole and roi.responses is not None:
+            table.fail("responses", f"are given for the subject and for {roi.name}. Keep one.")
+        if not whole and roi.responses is None:
+            problem = f"lacks responses for {roi.name}. Add them to the subject or to the ROI."
+            table.fail("rois", problem)
+    if not whole and not settings.rois:
+        table.fail(None, "lacks responses. Add them to the subject or to its ROIs.")
+
+
+def _roi(rois: Table, name: str, geometry: str | None) -> RoiSettings:
+    if "/" in name:
+        rois.fail(name, "must not contain a slash. Rename the ROI.")
+    if isinstance(rois.values[name], str):
+        return RoiSettings(name, {"B": rois.file(name)}, None, None, None)
+    table = rois.table(name)
+    assert table is not None
+    table.only(("mask", "left", "right", "value", "responses", "layers"))
+    masks = {
+        hemi: table.file(key)
+        for key, hemi in (("left", "L"), ("right", "R"), ("mask", "B"))
+        if key in table.values
+    }
+    if "B" in masks and len(masks) > 1:
+        table.fail("mask", "stands beside left or right. Give mask, or left and right.")
+    if geometry is None and not masks:
+        table.fail(None, "lacks a mask: expected mask, or left and right. Add it.")
+    if geometry is not None and masks:
+        table.fail(None, "has masks, but geometry gives them already. Leave one out.")
+    return RoiSettings(
+        name,
+        masks,
+        table.whole("value", None, least=1),
+        _array(table, "responses"),
+        table.items("layers", str, "layer names", None),
+    )
+
+
+def _transform(table: Table) -> TransformSettings:
+    kind = table.choice("kind", TRANSFORM_KINDS)
+    table.only(
+        {"same": ("kind",), "affine": ("kind", "file"), "itk": ("kind", "file", "files")}.get(
+            kind, ("kind", "file", "anatomical", "cropped")
+        )
+    )
+    files: tuple[Path, ...] = ()
+    if kind == "itk" and "files" in table.values:
+        names = table.items("files", str, "file names")
+        values = {str(number): name for number, name in enumerate(names)}
+        inner = Table(table.path, values, (*table.key, "files"), table.lines)
+        files = tuple(inner.file(str(number)) for number in range(len(names)))
+    elif kind != "same":
+        files = (table.file("file"),)
+    return TransformSettings(
+        kind,
+        files,
+        table.file("anatomical") if kind == "fnirt" else None,
+        table.file("cropped", None) if kind == "fnirt" else None,
+    )
+
+
+def _derivatives(table: Table) -> DerivativesSettings:
+    table.only(DerivativesSettings.__slots__)
+    return DerivativesSettings(
+        folder=table.file("folder", folder=True),
+        raw=table.file("raw", folder=True),
+        subject=table.text("subject"),
+        task=table.text("task"),
+        space=table.text("space", "T1w"),
+        stimulus_column=table.text("stimulus_column", "stim_file"),
+        hrf=table.text("hrf", "glover"),
+        confounds=table.items("confounds", str, "column names", ()),
+    )
+
+
+def _check_together(root: Table, tables: list[Table], study: Study) -> None:
+    """Refuse what each section allows and the whole does not."""
+    stimuli = root.table("stimuli") or Table(root.path, {}, ("stimuli",), root.lines)
+    settings = study.stimuli
+    for subject in study.subjects:
+        no_rows = subject.table is None and subject.derivatives is None
+        if no_rows and settings.table is None and settings.folder is None:
+            stimuli.fail(
+                None,
+                "lacks table: expected a TSV or CSV file with a row for each response. Add it.",
+            )
+    if settings.features is not None and study.backbone.layers is None:
+        backbone = root.table("backbone") or Table(root.path, {}, ("backbone",), root.lines)
+        problem = "lacks layers: features from a file must say which layers they are of. Add them."
+        backbone.fail(None, problem)
+    layers = study.backbone.layers
+    if study.fit.banded and (layers is None or len(layers) < 2):
+        fit = root.table("fit")
+        assert fit is not None
+        fit.fail("banded", "needs two or more backbone.layers. Name them.")
+    for table, subject in zip(tables, study.subjects, strict=True):
+        for roi in subject.rois:
+            missing = [layer for layer in roi.layers or () if layer not in (layers or ())]
+            if missing:
+                inner = Table(root.path, {}, (*table.key, "rois", roi.name), table.lines)
+                inner.fail("layers", f"must be among backbone.layers; got {missing[0]!r}. Add it.")

@@ -1,0 +1,16 @@
+"""From a study, its stimuli and measured responses, to an encoder that predicts."""
+
+from __future__ import annotations
+
+from imgtofmri.training.downloads import fetch_downloads
+from imgtofmri.training.fit import fit_models, fit_study
+from imgtofmri.training.subjects import RoiData, SubjectData, load_subject
+
+__all__ = [
+    "RoiData",
+    "SubjectData",
+    "fetch_downloads",
+    "fit_models",
+    "fit_study",
+    "load_subject",
+]

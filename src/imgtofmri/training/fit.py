@@ -1,0 +1,332 @@
+"""Fit a study's models and put them together as a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, read_bundle
+from imgtofmri.exceptions import DataError, ImgToFmriError
+from imgtofmri.progress import track
+from imgtofmri.regression import (
+    RidgeFit,
+    average_repeats,
+    check_folds,
+    check_responses,
+    fit_ridge,
+    grouped_folds,
+    invalid_voxels,
+    merge_duplicates,
+    noise_ceiling_r,
+    repeat_variances,
+    sample_band_scales,
+)
+from imgtofmri.responses import StimulusRows, read_grid
+from imgtofmri.spaces import MNI152_2MM, Grid
+from imgtofmri.study import FitSettings, Study, read_study
+from imgtofmri.training.card import make_card
+from imgtofmri.training.stimuli import StudyFeatures, study_features
+from imgtofmri.training.subjects import Geometry, RoiData, SubjectData, load_subject
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IndexArray = npt.NDArray[np.intp]
+Part = tuple[str, str]
+"""A subject and an ROI."""
+
+
+def read_geometry(name: str) -> Bundle:
+    """Return the bundle at a path."""
+    return read_bundle(Path(name))
+
+
+def fit_study(
+    study: Study | Path | str, geometry: Geometry = read_geometry, progress: bool = True
+) -> Bundle:
+    """Fit an encoder to a study's stimuli and responses.
+
+    Parameters
+    ----------
+    study : Study or path
+        The study, or its file.
+    geometry : callable
+        Returns the bundle that ``subject.geometry`` names. By default it names a file; pass
+        ``lambda name: load_encoder(name).bundle`` to allow published encoders, too.
+    progress : bool
+        Whether to report progress on standard error.
+
+    Returns
+    -------
+    Bundle
+        To be written with `imgtofmri.bundle.write_bundle`. Each voxel has ``cv_r``, ``cv_r2``,
+        ``alpha``, ``residual_variance`` and, where stimuli were repeated, ``noise_ceiling``.
+
+    Raises
+    ------
+    OptionError
+        If the study is not valid.
+    DataError
+        If data cannot be fitted; the message names subject, ROI and voxels, and what to do.
+    """
+    if not isinstance(study, Study):
+        study = read_study(study)
+    template = MNI152_2MM if study.template is None else read_grid(study.template)
+    with track("Loading", len(study.subjects), "subjects", enabled=progress) as advance:
+        subjects = []
+        for settings in study.subjects:
+            subjects.append(load_subject(study, settings, template, geometry))
+            advance(1)
+    tables = dict.fromkeys(subject.rows.names for subject in subjects)
+    names = [name for table in tables for name in table]
+    features = study_features(study, names, progress)
+    return fit_models(study, subjects, features, template, progress)
+
+
+def fit_models(
+    study: Study,
+    subjects: Sequence[SubjectData],
+    features: StudyFeatures,
+    template: Grid,
+    progress: bool = True,
+) -> Bundle:
+    """Fit models to loaded data.
+
+    Subjects that saw the same stimuli in the same order are fitted together, as are ROIs that use
+    the same layers: the features are then decomposed once.
+
+    Parameters
+    ----------
+    study : Study
+        Its fit settings and texts are used.
+    subjects : sequence of SubjectData
+        As `load_subject` returns them.
+    features : StudyFeatures
+        Of every stimulus that occurs.
+    template : Grid
+        The template grid.
+    progress : bool
+        Whether to report progress on standard error.
+
+    Returns
+    -------
+    Bundle
+        The encoder.
+
+    Raises
+    ------
+    DataError
+        If responses cannot be fitted.
+    """
+    data = {subject.name: subject for subject in subjects}
+    models: dict[str, dict[str, RoiModel]] = {subject.name: {} for subject in subjects}
+    splits: dict[str, Any] = {}
+    jobs = _jobs(subjects)
+    with track("Fitting", len(jobs), "sets of models", enabled=progress) as advance:
+        for rows, layers, parts in jobs:
+            columns, first, width = _feature_columns(features, layers)
+            job = _prepare(study.fit, rows, features, columns, data, parts)
+            bands = _bands(features, layers) if study.fit.banded else None
+            fit = _fit(study.fit, job, bands)
+            for part, model in _models(fit, job, columns - first, width, first):
+                models[part[0]][part[1]] = model
+                splits[part[0]] = job.summary
+            advance(1)
+    fitted = tuple(
+        SubjectModel(
+            subject.name,
+            subject.native,
+            subject.to_template.restrict(
+                np.unique(np.concatenate([m.voxels for m in models[subject.name].values()]))
+            ),
+            {roi: models[subject.name][roi] for roi in subject.rois},
+        )
+        for subject in subjects
+    )
+    return Bundle(make_card(study, features, fitted, splits), template, fitted)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """Data that one call of the regression fits."""
+
+    parts: list[Part]
+    rois: list[RoiData]
+    kept: list[IndexArray]
+    features: FloatArray
+    responses: FloatArray
+    folds: IndexArray
+    noise_ceiling: FloatArray | None
+    summary: dict[str, Any]
+
+
+def _jobs(
+    subjects: Sequence[SubjectData],
+) -> list[tuple[StimulusRows, tuple[str, ...] | None, list[tuple[Part, RoiData]]]]:
+    """Gather what has the same rows and layers."""
+    jobs: dict[Any, list[tuple[Part, RoiData]]] = {}
+    for subject in subjects:
+        for roi, data in subject.rois.items():
+            key = (subject.rows, data.layers)
+            jobs.setdefault(key, []).append(((subject.name, roi), data))
+    return [(rows, layers, parts) for (rows, layers), parts in jobs.items()]
+
+
+def _feature_columns(
+    features: StudyFeatures, layers: tuple[str, ...] | None
+) -> tuple[IndexArray, int, int]:
+    """Return the columns of some layers, where they begin, and how far they reach."""
+    chosen = [features.layers[layer] for layer in layers or features.layers]
+    columns = np.concatenate([np.arange(part.start, part.stop) for part in chosen])
+    first = int(columns.min())
+    return columns, first, int(columns.max()) + 1 - first
+
+
+def _bands(features: StudyFeatures, layers: tuple[str, ...] | None) -> IndexArray | None:
+    """Return the layer of each feature, numbered; None where there is one layer only."""
+    chosen = [features.layers[layer] for layer in layers or features.layers]
+    widths = [part.stop - part.start for part in chosen]
+    return np.repeat(np.arange(len(widths)), widths) if len(widths) > 1 else None
+
+
+def _prepare(
+    settings: FitSettings,
+    rows: StimulusRows,
+    features: StudyFeatures,
+    columns: IndexArray,
+    data: Mapping[str, SubjectData],
+    parts: Sequence[tuple[Part, RoiData]],
+) -> _Job:
+    """Choose voxels, average repeats, estimate the noise ceiling and make the folds."""
+    where = ", ".join(dict.fromkeys(part[0] for part, _ in parts))
+    shown = features.values[[features.of_name[name] for name in rows.names]]
+    groups = merge_duplicates(shown, rows.names)
+    n_stimuli = int(groups.max()) + 1
+    if n_stimuli < 2 * settings.folds:
+        message = (
+            f"{where}: {settings.folds} folds need at least {2 * settings.folds} different "
+            "stimuli; "
+            f"got {n_stimuli} in {len(rows.names)} rows. Add stimuli, or lower fit.folds."
+        )
+        raise DataError(message)
+    kept, blocks = [], []
+    for (subject, roi), part in parts:
+        chosen = _valid_voxels(part.responses, settings, f"{subject} {roi}")
+        kept.append(chosen)
+        block = part.responses if len(chosen) == len(part.voxels) else part.responses[:, chosen]
+        blocks.append(_zscored(block) if settings.zscore else block)
+    responses = np.concatenate(blocks, axis=1)
+    del blocks
+    has_repeats = n_stimuli < len(rows.names)
+    averaged = has_repeats and settings.repeats == "average"
+    ceiling = None
+    if has_repeats:
+        counts = np.bincount(groups)
+        signal, noise = repeat_variances(responses, groups)
+        ceiling = noise_ceiling_r(signal, noise, float(np.mean(1 / counts)) if averaged else 1.0)
+    folds = _folds(rows, groups, settings, where)
+    if averaged:
+        means, first, _ = average_repeats(responses, groups)
+        responses = means.astype(np.float32)
+        shown, folds = shown[first], folds[first]
+    summary = {
+        "n_rows": len(rows.names),
+        "n_stimuli": n_stimuli,
+        "folds": np.bincount(folds).tolist(),
+    }
+    return _Job(
+        [part for part, _ in parts],
+        [part for _, part in parts],
+        kept,
+        shown[:, columns],
+        responses,
+        folds,
+        ceiling,
+        summary,
+    )
+
+
+def _valid_voxels(responses: npt.NDArray[Any], settings: FitSettings, where: str) -> IndexArray:
+    """Return the voxels to fit; refuse bad ones, or leave them out if the study says so."""
+    if settings.invalid_voxels == "refuse":
+        check_responses(responses, len(responses), where)
+        return np.arange(responses.shape[1])
+    bad = np.concatenate(invalid_voxels(responses))
+    kept = np.setdiff1d(np.arange(responses.shape[1]), bad)
+    if not kept.size:
+        message = (
+            f"{where}: none of {responses.shape[1]} voxels is finite and varies. "
+            "Check the mask against the responses."
+        )
+        raise DataError(message)
+    return kept
+
+
+def _zscored(responses: npt.NDArray[Any]) -> FloatArray:
+    values = responses.astype(np.float64)
+    values -= values.mean(axis=0)
+    values /= values.std(axis=0)
+    return values.astype(np.float32)
+
+
+def _folds(rows: StimulusRows, groups: IndexArray, settings: FitSettings, where: str) -> IndexArray:
+    if rows.folds is None:
+        return grouped_folds(groups, settings.folds, settings.seed)
+    names = np.array(rows.names, dtype=object)[np.unique(groups, return_index=True)[1]]
+    try:
+        return check_folds(rows.folds, list(names[groups]))
+    except ImgToFmriError as error:
+        message = f"{where}: {error}"
+        raise DataError(message) from error
+
+
+def _fit(settings: FitSettings, job: _Job, bands: IndexArray | None) -> RidgeFit:
+    share = [part for part, kept in zip(job.parts, job.kept, strict=True) for _ in kept]
+    scales = None
+    if bands is not None:
+        n_bands = int(bands.max()) + 1
+        scales = sample_band_scales(n_bands, settings.band_candidates, settings.seed or 0)
+    return fit_ridge(
+        job.features,
+        job.responses,
+        alphas=settings.alphas,
+        folds=job.folds,
+        share=share if settings.alpha == "shared" else None,
+        nested=settings.nested,
+        bands=bands,
+        band_scales=scales,
+        max_bytes=int(settings.max_memory_gb * 1e9),
+    )
+
+
+def _models(
+    fit: RidgeFit, job: _Job, rows: IndexArray, width: int, first_feature: int
+) -> list[tuple[Part, RoiModel]]:
+    """Cut the fit into models; features between an ROI's layers get weights of 0."""
+    found, start = [], 0
+    for part, roi, kept in zip(job.parts, job.rois, job.kept, strict=True):
+        mine = slice(start, start + len(kept))
+        start += len(kept)
+        weights = np.zeros((width, len(kept)), dtype=np.float32)
+        weights[rows] = fit.weights[:, mine]
+        extras = {
+            "alpha": fit.alpha[mine].astype(np.float32),
+            "cv_r": fit.cv_r[mine],
+            "cv_r2": fit.cv_r2[mine],
+            "residual_variance": fit.residual_variance[mine],
+        }
+        if job.noise_ceiling is not None:
+            extras["noise_ceiling"] = job.noise_ceiling[mine].astype(np.float32)
+        model = RoiModel(
+            voxels=roi.voxels[kept].astype(np.int32),
+            hemi=roi.hemi[kept],
+            weights=weights,
+            intercept=fit.intercept[mine],
+            first_feature=first_feature,
+            extras=extras,
+        )
+        found.append((part, model))
+    return found

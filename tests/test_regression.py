@@ -1,0 +1,400 @@
+"""Ridge against scikit-learn and himalaya, and against planted truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit
+
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.regression import (
+    average_repeats,
+    check_folds,
+    check_responses,
+    fit_ridge,
+    grouped_folds,
+    invalid_voxels,
+    merge_duplicates,
+    noise_ceiling_r,
+    plan_memory,
+    repeat_variances,
+    sample_band_scales,
+)
+
+ALPHAS = np.logspace(-1, 4, 6)
+
+
+def make_data(
+    rng: np.random.Generator,
+    n: int = 120,
+    p: int = 20,
+    v: int = 9,
+    noise: float = 4.0,
+    dtype: type[Any] = np.float64,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return features far from zero mean, and noisy linear responses of uneven scale."""
+    features = rng.standard_normal((n, p)) * rng.uniform(0.2, 3, p) + rng.uniform(-5, 5, p)
+    signal = features @ rng.standard_normal((p, v))
+    responses = (signal + noise * rng.standard_normal((n, v))) * rng.uniform(0.1, 10, v)
+    return features.astype(dtype), (responses + 3.0).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("n", "p", "dtype", "max_bytes"),
+    [
+        (120, 20, np.float64, 10**9),
+        (120, 20, np.float32, 10**9),
+        (40, 90, np.float64, 10**9),
+        (123, 20, np.float64, 500_000),
+    ],
+)
+def test_fit_ridge_shared_penalty_equals_grid_search(
+    rng: np.random.Generator, n: int, p: int, dtype: type[Any], max_bytes: int
+) -> None:
+    """Penalty, scores, weights and intercept equal GridSearchCV(Ridge()) for each set of voxels."""
+    features, responses = make_data(rng, n, p, 160, noise=30.0, dtype=dtype)
+    share = rng.permutation(np.repeat(["LOC", "PPA"], [110, 50]))
+    fit = fit_ridge(
+        features,
+        responses,
+        alphas=ALPHAS,
+        folds=grouped_folds(range(n)),
+        share=share,
+        max_bytes=max_bytes,
+    )
+    tolerance = 1e-4 if dtype is np.float32 else 1e-9
+    for unit, roi in enumerate(fit.units):
+        mine = share == roi
+        search = GridSearchCV(Ridge(), {"alpha": ALPHAS}).fit(features, responses[:, mine])
+        assert (fit.alpha[mine] == search.best_params_["alpha"]).all()
+        expected = search.cv_results_["mean_test_score"]
+        np.testing.assert_allclose(fit.scores[:, unit], expected, atol=tolerance)
+        coef = search.best_estimator_.coef_.T
+        scale = np.abs(coef).max()
+        np.testing.assert_allclose(fit.weights[:, mine], coef, atol=1e-4 * scale)
+        np.testing.assert_allclose(
+            fit.intercept[mine], search.best_estimator_.intercept_, rtol=1e-3
+        )
+
+
+def test_fit_ridge_per_voxel_penalty_equals_grid_search_of_each_voxel(
+    rng: np.random.Generator,
+) -> None:
+    """Without sharing, each voxel gets what its own grid search gives."""
+    features, responses = make_data(rng, noise=20.0)
+    fit = fit_ridge(features, responses, alphas=ALPHAS, folds=grouped_folds(range(120)))
+    assert len(set(fit.alpha)) > 1
+    for voxel in range(responses.shape[1]):
+        search = GridSearchCV(Ridge(), {"alpha": ALPHAS}).fit(features, responses[:, voxel])
+        assert fit.alpha[voxel] == search.best_params_["alpha"]
+        np.testing.assert_allclose(
+            fit.scores[:, voxel], search.cv_results_["mean_test_score"], atol=1e-9
+        )
+        np.testing.assert_allclose(fit.weights[:, voxel], search.best_estimator_.coef_, atol=1e-4)
+
+
+@pytest.mark.parametrize(("shared", "p"), [(True, 15), (False, 15), (True, 100)])
+def test_fit_ridge_nested_accuracy_equals_written_out_loops(
+    rng: np.random.Generator, shared: bool, p: int
+) -> None:
+    """Accuracy per voxel equals an outer loop over folds around scikit-learn's grid search."""
+    features, responses = make_data(rng, 60, p, 5, noise=15.0)
+    folds = rng.permutation(np.arange(60) % 4)
+    share = ["V1"] * 5 if shared else None
+    fit = fit_ridge(features, responses, alphas=ALPHAS, folds=folds, share=share)
+    r, r2, error = np.zeros(5), np.zeros(5), np.zeros(5)
+    for fold in range(4):
+        train, test = folds != fold, folds == fold
+        for columns in [list(range(5))] if shared else [[i] for i in range(5)]:
+            search = GridSearchCV(Ridge(), {"alpha": ALPHAS}, cv=PredefinedSplit(folds[train]))
+            search.fit(features[train], responses[np.ix_(train, columns)])
+            predicted = search.predict(features[test]).reshape(-1, len(columns))
+            for i, voxel in enumerate(columns):
+                measured = responses[test, voxel]
+                r[voxel] += np.corrcoef(predicted[:, i], measured)[0, 1] / 4
+                r2[voxel] += r2_score(measured, predicted[:, i]) / 4
+                error[voxel] += np.square(measured - predicted[:, i]).sum()
+    np.testing.assert_allclose(fit.cv_r, r, atol=1e-6)
+    np.testing.assert_allclose(fit.cv_r2, r2, atol=1e-6)
+    np.testing.assert_allclose(fit.residual_variance, error / 60, rtol=1e-5)
+
+
+def test_fit_ridge_not_nested_uses_the_final_penalty(rng: np.random.Generator) -> None:
+    """With nested=False R2 per voxel averages to the chosen penalty's score."""
+    features, responses = make_data(rng, noise=20.0)
+    folds = grouped_folds(range(120))
+    fit = fit_ridge(features, responses, alphas=ALPHAS, folds=folds, share=[0] * 9, nested=False)
+    assert fit.cv_r2.mean() == pytest.approx(fit.scores.max(), abs=1e-6)
+
+
+def test_fit_ridge_random_features_score_zero(rng: np.random.Generator) -> None:
+    """Features unrelated to the responses correlate 0 with them on held-out rows, not below."""
+    features = rng.standard_normal((500, 30))
+    responses = rng.standard_normal((500, 400))
+    folds = grouped_folds(range(500))
+    fit = fit_ridge(features, responses, alphas=[1e6, 1e8], folds=folds, share=[0] * 400)
+    # The mean of 400 correlations of standard error 1 / sqrt(500) has standard error 0.0022.
+    assert abs(fit.cv_r.mean()) < 0.008
+
+
+def test_fit_ridge_batches_change_nothing(rng: np.random.Generator) -> None:
+    """A memory limit that forces small batches gives the same fit."""
+    features, responses = make_data(rng, 100, 20, 300, noise=20.0)
+    folds = grouped_folds(range(100), seed=3)
+    share = rng.integers(0, 3, 300)
+    small = plan_memory(100, 20, 300, n_alphas=6, max_bytes=650_000)
+    assert small.n_voxels_batch < 150
+    for label in (share, None):
+        options: dict[str, Any] = {"alphas": ALPHAS, "folds": folds, "share": label}
+        whole = fit_ridge(features, responses, **options)
+        parts = fit_ridge(features, responses, max_bytes=650_000, **options)
+        np.testing.assert_array_equal(whole.alpha, parts.alpha)
+        np.testing.assert_allclose(whole.weights, parts.weights, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(whole.cv_r, parts.cv_r, atol=1e-6)
+
+
+def test_fit_ridge_banded_equals_grid_search_over_scaled_features(
+    rng: np.random.Generator,
+) -> None:
+    """Banded ridge is the best of grid searches over features scaled by each candidate."""
+    bands = np.repeat(["early", "late"], [12, 30])
+    features, responses = make_data(rng, 90, 42, 4, noise=1.0)
+    responses[:, :2] = features[:, :12] @ rng.standard_normal((12, 2))
+    responses += 5.0 * rng.standard_normal((90, 4))
+    scales = sample_band_scales(2, 6, seed=1)
+    fit = fit_ridge(
+        features,
+        responses,
+        alphas=ALPHAS,
+        folds=grouped_folds(range(90)),
+        bands=bands,
+        band_scales=scales,
+    )
+    assert fit.band_scales is not None
+    for voxel in range(4):
+        factors = [np.sqrt(row[[0, 1]])[(bands == "late").astype(int)] for row in scales]
+        searches = [
+            GridSearchCV(Ridge(), {"alpha": ALPHAS}).fit(features * factor, responses[:, voxel])
+            for factor in factors
+        ]
+        best = int(np.argmax([search.best_score_ for search in searches]))
+        assert fit.alpha[voxel] == searches[best].best_params_["alpha"]
+        np.testing.assert_allclose(fit.band_scales[voxel], scales[best])
+        expected = searches[best].best_estimator_.coef_ * factors[best]
+        np.testing.assert_allclose(fit.weights[:, voxel], expected, atol=1e-5)
+    assert (fit.band_scales[:2, 0] > 0.5).all()
+
+
+def test_fit_ridge_banded_equals_himalaya(rng: np.random.Generator) -> None:
+    """Given the same candidates, himalaya's group ridge chooses the same scales and weights."""
+    from himalaya.ridge import solve_group_ridge_random_search
+    from himalaya.scoring import r2_score as himalaya_r2
+
+    features = rng.standard_normal((200, 16))
+    weights = rng.standard_normal((16, 6))
+    weights[8:] *= 0.02
+    responses = features @ weights + 2.0 * rng.standard_normal((200, 6))
+    folds = np.arange(200) // 40
+    # himalaya centres once, over all rows, so give it folds whose means are 0 already.
+    for values in (features, responses):
+        for fold in range(5):
+            values[folds == fold] -= values[folds == fold].mean(axis=0)
+    scales = np.array([[0.5, 0.5], [0.99, 0.01], [0.01, 0.99]])
+    bands = [0] * 8 + [1] * 8
+    fit = fit_ridge(
+        features, responses, alphas=ALPHAS, folds=folds, bands=bands, band_scales=scales
+    )
+    deltas, expected, _ = solve_group_ridge_random_search(
+        [features[:, :8], features[:, 8:]],
+        responses,
+        n_iter=scales,
+        alphas=ALPHAS,
+        cv=KFold(5),
+        score_func=himalaya_r2,
+        return_weights=True,
+        progress_bar=False,
+    )
+    assert fit.band_scales is not None
+    np.testing.assert_allclose(np.exp(deltas) * fit.alpha, fit.band_scales.T, rtol=1e-6)
+    np.testing.assert_allclose(fit.weights, expected, atol=1e-5)
+
+
+def test_sample_band_scales_rows_sum_to_one_and_repeat() -> None:
+    """Candidates lie on the simplex, start with equal scales and depend on the seed alone."""
+    scales = sample_band_scales(3, 50, seed=2)
+    np.testing.assert_allclose(scales.sum(axis=1), 1.0)
+    np.testing.assert_allclose(scales[0], 1 / 3)
+    np.testing.assert_array_equal(scales, sample_band_scales(3, 50, seed=2))
+
+
+@pytest.mark.parametrize("n_rows", [10, 11, 14])
+def test_grouped_folds_without_repeats_equal_kfold(n_rows: int) -> None:
+    """Distinct stimuli are dealt out as scikit-learn's KFold deals out rows."""
+    folds = grouped_folds(range(n_rows), 4)
+    for fold, (_, test) in enumerate(KFold(4).split(np.zeros(n_rows))):
+        np.testing.assert_array_equal(np.flatnonzero(folds == fold), test)
+
+
+def test_grouped_folds_repeats_stay_together(rng: np.random.Generator) -> None:
+    """No stimulus lies in two folds, whatever the order of presentation and the seed."""
+    shown = rng.integers(0, 40, 300)
+    for seed in (None, 0, 1):
+        folds = grouped_folds(shown, 5, seed)
+        assert set(folds) == set(range(5))
+        assert all(len(set(folds[shown == stimulus])) == 1 for stimulus in range(40))
+        np.testing.assert_array_equal(check_folds(folds, shown), folds)
+
+
+def test_grouped_folds_too_few_stimuli_says_how_many() -> None:
+    """Folds without a stimulus are refused."""
+    with pytest.raises(DataError, match=r"5 folds need at least 5 different stimuli; got 3"):
+        grouped_folds(["a", "b", "c", "a"], 5)
+    with pytest.raises(OptionError, match=r"n_folds must be at least 2; got 1"):
+        grouped_folds(["a", "b"], 1)
+
+
+def test_check_folds_straddling_stimulus_is_named() -> None:
+    """A stimulus in two folds is refused by name; so are lengths that differ and a single fold."""
+    with pytest.raises(DataError, match=r"'b.jpg' lies in 'test' and 'train'.*leave folds out"):
+        check_folds(["train", "test", "train"], ["a.jpg", "b.jpg", "b.jpg"])
+    with pytest.raises(ShapeError, match=r"one fold for each of the 2 rows; got shape \(3,\)"):
+        check_folds([0, 1, 2], ["a", "b"])
+    with pytest.raises(DataError, match=r"at least 2 folds are needed; got 1"):
+        check_folds([0, 0], ["a", "b"])
+
+
+def test_merge_duplicates_joins_names_and_copies() -> None:
+    """Rows are joined by name, by identical features, and through both."""
+    features = np.array([[1.0, 2], [3, 4], [1, 2], [5, 6], [3, 4]])
+    groups = merge_duplicates(features, ["a", "b", "copy", "copy", "c"])
+    np.testing.assert_array_equal(groups, [0, 1, 0, 0, 1])
+
+
+def test_repeat_variances_recover_planted_variances(rng: np.random.Generator) -> None:
+    """Unequal repeats: signal and noise variance are recovered within four standard errors."""
+    shown = np.repeat(np.arange(4000), rng.integers(1, 5, 4000))
+    planted = np.array([[0.5], [2.0]])
+    signal = planted[0] ** 0.5 * rng.standard_normal((4000, 200))
+    responses = signal[shown] + planted[1] ** 0.5 * rng.standard_normal((len(shown), 200))
+    got = repeat_variances(responses, shown)
+    for estimate, truth in zip(got, planted[:, 0], strict=True):
+        assert abs(estimate.mean() - truth) < 4 * estimate.std() / np.sqrt(200)
+        assert estimate.std() < 0.1 * truth
+
+
+def test_noise_ceiling_r_equals_correlation_of_true_signal(rng: np.random.Generator) -> None:
+    """The ceiling is the correlation of averaged responses with the signal that made them."""
+    shown = np.repeat(np.arange(3000), rng.integers(1, 6, 3000))
+    signal = rng.standard_normal(3000)
+    responses = signal[shown, None] + 1.5 * rng.standard_normal((len(shown), 50))
+    means, _, counts = average_repeats(responses, shown)
+    reached = [np.corrcoef(signal, column)[0, 1] for column in means.T]
+    ceiling = noise_ceiling_r(*repeat_variances(responses, shown), float(np.mean(1 / counts)))
+    np.testing.assert_allclose(ceiling.mean(), np.mean(reached), atol=0.005)
+    np.testing.assert_array_equal(noise_ceiling_r([0.0, 1.0], [0.0, 0.0]), [0.0, 1.0])
+
+
+def test_repeat_variances_without_repeats_is_refused(rng: np.random.Generator) -> None:
+    """There is no noise ceiling without repeats."""
+    with pytest.raises(DataError, match=r"one of them repeated, are needed; got 4 rows of 4"):
+        repeat_variances(rng.standard_normal((4, 2)), range(4))
+
+
+def test_average_repeats_equals_a_loop(rng: np.random.Generator) -> None:
+    """Means, first rows and counts are those of a loop over groups."""
+    shown = ["b", "a", "b", "c", "a", "b"]
+    values = rng.standard_normal((6, 3))
+    means, first, counts = average_repeats(values, shown)
+    expected = [
+        np.mean([values[i] for i in range(6) if shown[i] == name], axis=0) for name in "bac"
+    ]
+    np.testing.assert_allclose(means, expected)
+    assert first.tolist() == [0, 1, 3]
+    assert counts.tolist() == [3, 2, 1]
+
+
+def test_check_responses_bad_voxels_are_numbered(rng: np.random.Generator) -> None:
+    """NaN and constant voxels are counted and numbered, with what to do."""
+    responses = rng.standard_normal((10, 6))
+    responses[3, 4] = np.nan
+    with pytest.raises(DataError, match=r"CSI1 LOC: .* 1 of 6 are not finite \(voxels 4\)"):
+        check_responses(responses, 10, "CSI1 LOC")
+    responses[:, 4] = 2.0
+    with pytest.raises(DataError, match=r'1 of 6 never vary \(voxels 4\).*invalid_voxels = "drop"'):
+        check_responses(responses, 10, "CSI1 LOC")
+    assert [list(bad) for bad in invalid_voxels(responses)] == [[], [4]]
+    with pytest.raises(ShapeError, match=r"12 rows and at least one voxel; got \(10, 6\)"):
+        check_responses(responses, 12, "CSI1 LOC")
+
+
+def test_fit_ridge_voxel_constant_within_a_fold_counts_zero(rng: np.random.Generator) -> None:
+    """A voxel that does not vary within a held-out fold scores 0 there, as in scikit-learn."""
+    features, responses = make_data(rng, 50, 5, 3)
+    responses[:10, 1] = 7.0
+    fit = fit_ridge(
+        features, responses, alphas=ALPHAS, folds=grouped_folds(range(50)), share=[0, 0, 0]
+    )
+    search = GridSearchCV(Ridge(), {"alpha": ALPHAS}).fit(features, responses)
+    np.testing.assert_allclose(fit.scores[:, 0], search.cv_results_["mean_test_score"], atol=1e-9)
+    assert np.isfinite(fit.cv_r).all()
+
+
+def test_fit_ridge_refuses_what_does_not_fit(rng: np.random.Generator) -> None:
+    """Each unusable argument has its own message."""
+    features, responses = make_data(rng, 30, 4, 3)
+    folds = grouped_folds(range(30))
+
+    def fit(**changes: Any) -> None:
+        options: dict[str, Any] = {
+            "features": features,
+            "responses": responses,
+            "alphas": ALPHAS,
+            "folds": folds,
+        }
+        options |= changes
+        fit_ridge(options.pop("features"), options.pop("responses"), **options)
+
+    with pytest.raises(OptionError, match=r"alphas must be a list of numbers above 0; got \[0\]"):
+        fit(alphas=[0])
+    with pytest.raises(OptionError, match=r"nested cross-validation needs at least 3 folds; got 2"):
+        fit(folds=grouped_folds(range(30), 2))
+    with pytest.raises(ShapeError, match=r"one row for each of the 30 fold labels; got \(29, 4\)"):
+        fit(features=features[1:])
+    with pytest.raises(DataError, match=r"features must be finite; row 2, feature 1 is nan"):
+        broken = features.copy()
+        broken[2, 1] = np.nan
+        fit(features=broken)
+    with pytest.raises(DataError, match=r"got folds of \[29, 0, 1\] rows"):
+        fit(folds=np.array([0] * 29 + [2]))
+    with pytest.raises(ShapeError, match=r"share must have one label for each of the 3 voxels"):
+        fit(share=["V1"])
+    with pytest.raises(ShapeError, match=r"needs a band for each of the 4 features"):
+        fit(bands=["a"], band_scales=[[1.0]])
+    with pytest.raises(ShapeError, match=r"shape \(n_candidates, 2\); got \(1, 3\)"):
+        fit(bands=[0, 0, 1, 1], band_scales=[[1.0, 2.0, 3.0]])
+    with pytest.raises(OptionError, match=r"not below 0 and not all 0"):
+        fit(bands=[0, 0, 1, 1], band_scales=[[0.0, 0.0]])
+    with pytest.raises(OptionError, match=r"needs at least .* MB for 30 stimuli"):
+        fit(max_bytes=1000)
+
+
+def test_plan_memory_bounds_what_is_allocated(rng: np.random.Generator) -> None:
+    """The measured peak of a fit stays below the plan's and the plan is not far above it."""
+    import tracemalloc
+
+    features, responses = make_data(rng, 600, 80, 3000, dtype=np.float32)
+    limit = 30_000_000
+    plan = plan_memory(600, 80, 3000, n_alphas=2, max_bytes=limit)
+    assert plan.n_voxels_batch < 3000
+    tracemalloc.start()
+    fit_ridge(
+        features, responses, alphas=[10.0, 100.0], folds=grouped_folds(range(600)), max_bytes=limit
+    )
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0.3 * plan.peak_bytes < peak < plan.peak_bytes <= limit

@@ -1,0 +1,311 @@
+"""Arrays, masks, images and tables, from every kind of file that is taken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+import scipy.io
+import zarr
+from nilearn.glm.first_level import compute_regressor
+
+from imgtofmri.exceptions import DataError, WeightsError
+from imgtofmri.responses import (
+    estimate_responses,
+    find_runs,
+    list_images,
+    read_array,
+    read_arrays,
+    read_grid,
+    read_image_rows,
+    read_mask,
+    read_table,
+)
+from imgtofmri.spaces import Grid
+from imgtofmri.training import fit_study
+
+ARRAY = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+
+def write_all(folder: Path) -> dict[str, Path]:
+    """Write the array in every format, by itself and beside another."""
+    np.save(folder / "a.npy", ARRAY)
+    np.savez(folder / "a.npz", x=ARRAY, y=np.zeros(2))
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["group/x"] = ARRAY
+        file["y"] = np.zeros(2)
+    scipy.io.savemat(folder / "a.mat", {"x": ARRAY, "y": np.zeros(2)})
+    with h5py.File(folder / "b.mat", "w", userblock_size=512) as file:
+        # MATLAB's 7.3 files hold arrays column by column.
+        file["x"] = ARRAY.T
+    with (folder / "b.mat").open("r+b") as raw:
+        raw.write(b"MATLAB 7.3 MAT-file".ljust(128))
+    root = zarr.open_group(str(folder / "a.zarr"), mode="w")
+    root.create_array("x", data=ARRAY)
+    root.create_array("y", data=np.zeros(2))
+    zarr.save_array(str(folder / "b.zarr"), ARRAY)
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("a.npy", None),
+        ("a.npz", "x"),
+        ("a.h5", "group/x"),
+        ("a.mat", "x"),
+        ("b.mat", None),
+        ("a.zarr", "x"),
+        ("b.zarr", None),
+    ],
+)
+def test_read_array_every_format_gives_the_same(tmp_path: Path, name: str, key: str | None) -> None:
+    """One array is the same out of every format."""
+    files = write_all(tmp_path)
+    np.testing.assert_array_equal(read_array(files[name], key), ARRAY)
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.h5", "a.mat", "a.zarr"])
+def test_read_array_unknown_key_lists_what_there_is(tmp_path: Path, name: str) -> None:
+    """Among several arrays one must be named; the message lists them."""
+    files = write_all(tmp_path)
+    with pytest.raises(DataError, match=rf"S1: .*{name}: key must be one of .*y.*; got None"):
+        read_array(files[name], None, "S1")
+    with pytest.raises(DataError, match=r"got 'z'|cannot be read"):
+        read_array(files[name], "z")
+
+
+def test_read_array_nested_objects_are_indexed(tmp_path: Path) -> None:
+    """An object array of arrays, or of lists of rows, gives the one that the key names."""
+    nested = np.empty((2, 2), dtype=object)
+    for place in np.ndindex(2, 2):
+        nested[place] = ARRAY[: 2 + sum(place)]
+    nested[1, 0] = list(ARRAY)
+    np.save(tmp_path / "n.npy", nested, allow_pickle=True)
+    np.testing.assert_array_equal(read_array(tmp_path / "n.npy", "0/1"), ARRAY[:3])
+    np.testing.assert_array_equal(read_array(tmp_path / "n.npy", "1/0"), ARRAY)
+    several = read_arrays([(tmp_path / "n.npy", key, "here") for key in ("0/1", "1/0", "0/0")])
+    for array, expected in zip(several, (ARRAY[:3], ARRAY, ARRAY[:2]), strict=True):
+        np.testing.assert_array_equal(array, expected)
+    with pytest.raises(DataError, match=r"holds 2 arrays. Say which one with key"):
+        read_array(tmp_path / "n.npy")
+    with pytest.raises(
+        DataError, match=r"key '0/5' .* must be whole numbers below 2 here; got '5'"
+    ):
+        read_array(tmp_path / "n.npy", "0/5")
+    with pytest.raises(DataError, match=r"item '0' .* must be one array of numbers"):
+        read_array(tmp_path / "n.npy", "0")
+
+
+def test_read_array_pickle_that_names_code_is_refused(tmp_path: Path) -> None:
+    """A .npy file whose pickle would call something is refused, and nothing is called."""
+
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "made",))
+
+    np.save(tmp_path / "evil.npy", np.array([Hostile()], dtype=object), allow_pickle=True)
+    with pytest.raises(WeightsError, match=r"not allowed"):
+        read_array(tmp_path / "evil.npy", "0")
+    assert not (tmp_path / "made").exists()
+
+
+def test_read_array_unusable_files_are_refused(tmp_path: Path) -> None:
+    """Missing, foreign, damaged and non-numeric files have a message each."""
+    with pytest.raises(DataError, match=r"there is no file .*gone.npy"):
+        read_array(tmp_path / "gone.npy")
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(DataError, match=r"an array file ends in .npy, .npz"):
+        read_array(tmp_path / "a.txt")
+    for name in ("a.npy", "a.npz", "a.h5", "a.mat"):
+        (tmp_path / name).write_bytes(b"damaged" * 50)
+        with pytest.raises(DataError, match=rf"{name} cannot be read as"):
+            read_array(tmp_path / name)
+    np.save(tmp_path / "a.npy", np.array(["a"]))
+    with pytest.raises(DataError, match=r"must hold numbers; got <U1"):
+        read_array(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", ARRAY)
+    with pytest.raises(DataError, match=r"takes no key; got 'x'"):
+        read_array(tmp_path / "a.npy", "x")
+
+
+AFFINE = np.diag([2.0, 2, 2, 1])
+
+
+def save(path: Path, values: npt.NDArray[Any]) -> Path:
+    """Write an image."""
+    nib.save(nib.Nifti1Image(values, AFFINE), path)
+    return path
+
+
+def test_read_mask_takes_voxels_above_zero_or_a_label(tmp_path: Path) -> None:
+    """Voxels come in C order; a label picks one region of an atlas."""
+    atlas = np.zeros((3, 4, 5), np.int16)
+    atlas[1, 2, 3], atlas[0, 1, 4], atlas[2, 0, 0] = 7, 7, 2
+    voxels, grid = read_mask(save(tmp_path / "m.nii.gz", atlas))
+    assert voxels.tolist() == np.flatnonzero(atlas).tolist()
+    assert grid == Grid((3, 4, 5), AFFINE)
+    assert len(read_mask(tmp_path / "m.nii.gz", 7)[0]) == 2
+    with pytest.raises(DataError, match=r"inside the mask = 3; labels there: \[0 2 7\]"):
+        read_mask(tmp_path / "m.nii.gz", 3)
+    with pytest.raises(DataError, match=r"a mask is a 3-D image; .* \(3, 4, 5, 2\)"):
+        read_mask(save(tmp_path / "4d.nii.gz", np.zeros((3, 4, 5, 2), np.int16)))
+    (tmp_path / "no.nii.gz").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"cannot be read as an image"):
+        read_mask(tmp_path / "no.nii.gz")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_read_image_rows_equals_indexing(
+    tmp_path: Path, rng: np.random.Generator, suffix: str
+) -> None:
+    """Rows are volumes, columns the voxels that were asked for, compressed or not."""
+    values = rng.normal(size=(3, 4, 5, 6)).astype(np.float32)
+    path = save(tmp_path / f"b{suffix}", values)
+    voxels = np.array([59, 0, 17])
+    rows = read_image_rows(path, voxels, read_grid(path))
+    np.testing.assert_array_equal(rows, values.reshape(-1, 6)[voxels].T)
+    with pytest.raises(DataError, match=r"must lie on the grid of the masks, \(9, 9, 9\)"):
+        read_image_rows(path, voxels, Grid((9, 9, 9), AFFINE))
+    with pytest.raises(DataError, match=r"responses in an image are 4-D"):
+        read_image_rows(save(tmp_path / "3d.nii.gz", values[..., 0]), voxels, read_grid(path))
+
+
+def test_read_table_rows_and_folds(tmp_path: Path) -> None:
+    """TSV and CSV give stimuli and folds in order; mistakes name the line."""
+    (tmp_path / "t.tsv").write_text("image\tset\nb.jpg\ttrain\na.jpg\ttest\n")
+    rows = read_table(tmp_path / "t.tsv", "image", "set")
+    assert (rows.names, rows.folds) == (("b.jpg", "a.jpg"), ("train", "test"))
+    (tmp_path / "t.csv").write_text('\ufeffstimulus,x\n"a, b.jpg",1\n')
+    assert read_table(tmp_path / "t.csv").names == ("a, b.jpg",)
+    with pytest.raises(DataError, match=r"line 1: the column must be one of image, set; got 'img'"):
+        read_table(tmp_path / "t.tsv", "img")
+    (tmp_path / "t.tsv").write_text("stimulus\tfold\na\t1\nb\t\n")
+    with pytest.raises(DataError, match=r"line 3: fold is empty"):
+        read_table(tmp_path / "t.tsv", fold_column="fold")
+    (tmp_path / "t.tsv").write_text("stimulus\n")
+    with pytest.raises(DataError, match=r"the table has none"):
+        read_table(tmp_path / "t.tsv")
+    with pytest.raises(DataError, match=r"the stimuli table cannot be read"):
+        read_table(tmp_path / "gone.tsv")
+
+
+def test_list_images_is_sorted_by_folder_then_name(tmp_path: Path) -> None:
+    """Folders come in order, then files in each; what is no image is passed over."""
+    for name in ("b/2.jpg", "b/10.jpg", "a/z.png", "c.jpeg", "b/.hidden.jpg", "b/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list_images(tmp_path).names == ("c.jpeg", "a/z.png", "b/10.jpg", "b/2.jpg")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"there is none"):
+        list_images(tmp_path / "empty")
+
+
+def make_derivatives(folder: Path, rng: np.random.Generator) -> dict[str, Any]:
+    """Write two runs as fMRIPrep does, made of known responses, drift and motion."""
+    tr_s, n_volumes, onsets = 2.0, 120, np.arange(6, 200, 16.0)
+    frame_times = 1.0 + tr_s * np.arange(n_volumes)
+    shown = [f"image{number}.jpg" for number in range(2 * len(onsets))]
+    responses = rng.normal(2.0, 1.0, size=(len(shown), 8))
+    for run in range(2):
+        func = folder / "fmriprep" / "sub-01" / "ses-1" / "func"
+        raw = folder / "raw" / "sub-01" / "ses-1" / "func"
+        func.mkdir(parents=True, exist_ok=True)
+        raw.mkdir(parents=True, exist_ok=True)
+        mine = slice(run * len(onsets), (run + 1) * len(onsets))
+        regressors = np.column_stack(
+            [
+                compute_regressor(np.array([[onset], [1.0], [1.0]]), "glover", frame_times)[0][:, 0]
+                for onset in onsets
+            ]
+        )
+        motion = rng.normal(size=n_volumes)
+        motion[0] = 0.0
+        drift = np.cos(np.pi * (np.arange(n_volumes) + 0.5) / n_volumes)
+        percent = regressors @ responses[mine] + 3 * motion[:, None] + 5 * drift[:, None]
+        # The mean over the run defines percent; bring it to exactly 100 of 1000.
+        series = 1000.0 * (1 + (percent - percent.mean(axis=0)) / 100)
+        stem = f"sub-01_ses-1_task-view_run-{run + 1}"
+        image = nib.Nifti1Image(series.T.reshape(2, 2, 2, n_volumes).astype(np.float64), AFFINE)
+        image.header.set_zooms((2, 2, 2, 1.7))
+        name = f"{stem}_space-T1w_desc-preproc_bold"
+        nib.save(image, func / f"{name}.nii.gz")
+        sidecar = {"RepetitionTime": tr_s, "StartTime": 1.0}
+        (func / f"{name}.json").write_text(json.dumps(sidecar))
+        table = pd.DataFrame({"trans_x": motion, "csf": 1.0}).astype(object)
+        table.loc[0, "trans_x"] = "n/a"
+        table.to_csv(func / f"{stem}_desc-confounds_timeseries.tsv", sep="\t", index=False)
+        events = pd.DataFrame({"onset": onsets, "duration": 1.0, "stim_file": shown[mine]})
+        rest = pd.DataFrame({"onset": [1.0], "duration": [1.0], "stim_file": ["n/a"]})
+        events = pd.concat([events, rest]).sample(frac=1.0, random_state=run)
+        events.to_csv(raw / f"{stem}_events.tsv", sep="\t", index=False)
+    return {"shown": shown, "responses": responses}
+
+
+def test_estimate_responses_recovers_planted_responses(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Responses planted in two fMRIPrep runs, under drift and motion, come back exactly."""
+    made = make_derivatives(tmp_path, rng)
+    runs = find_runs(tmp_path / "fmriprep", tmp_path / "raw", "01", "view", "T1w")
+    assert len(runs) == 2
+    names, responses = estimate_responses(
+        runs, np.arange(8), Grid((2, 2, 2), AFFINE), confounds=["trans_x"]
+    )
+    assert names == made["shown"]
+    np.testing.assert_allclose(responses, made["responses"], atol=2e-3)
+
+
+def test_estimate_responses_mistakes_are_named(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Missing columns and files are named; so are more regressors than volumes."""
+    make_derivatives(tmp_path, rng)
+    folders = (tmp_path / "fmriprep", tmp_path / "raw")
+    runs = find_runs(*folders, "01", "view", "T1w")
+    grid = Grid((2, 2, 2), AFFINE)
+    with pytest.raises(DataError, match=r"the column must be one of onset.*got 'stim'"):
+        estimate_responses(runs, np.arange(8), grid, stimulus_column="stim")
+    with pytest.raises(DataError, match=r"the confound must be one of trans_x, csf; got 'trans_y'"):
+        estimate_responses(runs, np.arange(8), grid, confounds=["trans_y"])
+    with pytest.raises(DataError, match=r"expected sub-02_\*task-view_\*space-T1w_"):
+        find_runs(*folders, "02", "view", "T1w")
+    runs[0].confounds.unlink()
+    with pytest.raises(DataError, match=r"needs .*confounds_timeseries.tsv, which does not exist"):
+        find_runs(*folders, "01", "view", "T1w")
+
+
+def test_fit_study_takes_responses_from_derivatives(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """A study may name fMRIPrep's results; features then explain the planted responses."""
+    made = make_derivatives(tmp_path, rng)
+    save(tmp_path / "roi.nii.gz", np.arange(8, dtype=np.int16).reshape(2, 2, 2))
+    features = np.column_stack([made["responses"][:, 1:3], rng.normal(size=(26, 2))])
+    np.save(tmp_path / "features.npy", features)
+    (tmp_path / "study.yaml").write_text("""
+id: runs
+title: Two runs
+licence: CC0
+template: {grid: roi.nii.gz}
+stimuli: {features: features.npy}
+backbone: {name: net, layers: [pool]}
+fit: {alphas: [0.001, 0.1], alpha: per_voxel}
+subjects:
+  - name: "01"
+    transform: {kind: same}
+    derivatives:
+      {folder: fmriprep, raw: raw, subject: "01", task: view, confounds: [trans_x]}
+    rois: {V1: roi.nii.gz}
+""")
+    bundle = fit_study(tmp_path / "study.yaml", progress=False)
+    model = bundle.subjects[0].rois["V1"]
+    assert model.voxels.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    np.testing.assert_allclose(model.extras["cv_r"][:2], 1.0, atol=1e-3)
+    assert (model.extras["cv_r"][2:] < 0.9).all()
+    np.testing.assert_allclose(model.weights[:, 0], [1, 0, 0, 0], atol=0.01)

@@ -1,0 +1,274 @@
+"""Study files: what they may say, and that every mistake is named with its line."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgtofmri.exceptions import OptionError
+from imgtofmri.study import read_study
+from imgtofmri.study.document import Table, dotted, read_document
+
+STUDY = """\
+# A comment, and a text with brackets: [fit]
+id = "mine"
+title = "My study [of brackets] # and signs"
+licence = "CC0"
+citation = [
+  "One (2020)",
+  "Two [2021]",
+]
+
+[stimuli]
+table = "stimuli.tsv"
+
+[backbone]
+name = "resnet18"
+layers = ["layer3", "avgpool"]
+
+[fit]
+alphas = { from = 1, to = 100, count = 3 }
+alpha = "per_voxel"
+
+[subject]
+transform = { kind = "affine", file = "{name}.txt" }
+responses = "{name}_{index}.npy"
+mask = "brain.nii.gz"
+
+[subject.rois]
+V1 = "v1.nii.gz"
+
+[subject.rois.LOC]
+left = "loc_left.nii.gz"
+right = "loc_right.nii.gz"
+layers = ["avgpool"]
+
+[[subjects]]
+name = "A"
+
+[[subjects]]
+name = "B"
+mask = "other.nii.gz"
+"""
+
+FILES = ("A.txt", "B.txt", "A_0.npy", "B_1.npy", "stimuli.tsv", "brain.nii.gz", "other.nii.gz")
+FILES += ("v1.nii.gz", "loc_left.nii.gz", "loc_right.nii.gz")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with every file that the study names."""
+    for name in FILES:
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def write(folder: Path, text: str, suffix: str = ".toml") -> Path:
+    """Write a study file."""
+    path = folder / f"study{suffix}"
+    path.write_text(text)
+    return path
+
+
+def test_read_study_fills_in_defaults_and_placeholders(folder: Path) -> None:
+    """Shared settings go to every subject, with its name and number; own ones win."""
+    study = read_study(write(folder, STUDY))
+    assert study.id == "mine"
+    assert study.citation == ("One (2020)", "Two [2021]")
+    assert study.fit.alphas == pytest.approx((1.0, 10.0, 100.0))
+    assert (study.fit.alpha, study.fit.folds, study.fit.nested) == ("per_voxel", 5, True)
+    assert study.space == "MNI152NLin6Asym"
+    a, b = study.subjects
+    assert a.responses is not None
+    assert a.transform is not None
+    assert b.responses is not None
+    assert a.responses.file == folder / "A_0.npy"
+    assert b.responses.file == folder / "B_1.npy"
+    assert a.transform.files == (folder / "A.txt",)
+    assert (a.mask, b.mask) == (folder / "brain.nii.gz", folder / "other.nii.gz")
+    assert [roi.name for roi in a.rois] == ["V1", "LOC"]
+    assert dict(a.rois[0].masks) == {"B": folder / "v1.nii.gz"}
+    assert list(a.rois[1].masks) == ["L", "R"]
+    assert a.rois[1].layers == ("avgpool",)
+
+
+def test_read_study_yaml_equals_toml(folder: Path) -> None:
+    """The same study in YAML is the same study."""
+    toml = read_study(write(folder, STUDY))
+    path = write(folder, yaml.safe_dump(tomllib.loads(STUDY), sort_keys=False), ".yaml")
+    from_yaml = read_study(path)
+    assert from_yaml.fit == toml.fit
+    assert from_yaml.backbone == toml.backbone
+    assert [s.rois[1].masks for s in from_yaml.subjects] == [s.rois[1].masks for s in toml.subjects]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        (
+            'alpha = "per_voxel"',
+            'alpha = "voxel"',
+            19,
+            "fit.alpha must be one of shared, per_voxel",
+        ),
+        ('alpha = "per_voxel"', 'aplha = "shared"', 19, "'aplha'. Did you mean alpha"),
+        ('alpha = "per_voxel"', "alpha = 3", 19, "must be one of shared, per_voxel; got 3"),
+        ("from = 1,", "from = 0,", 18, "fit.alphas.from must be a number above 0; got 0"),
+        ("from = 1,", "", 18, "fit.alphas lacks from"),
+        ("{ from = 1, to = 100, count = 3 }", "[1, -2]", 18, "must be above 0; got -2"),
+        ("{ from = 1, to = 100, count = 3 }", '["a"]', 18, "must be a list of numbers"),
+        ('alpha = "per_voxel"', "folds = 2", 19, "must be at least 3 with nested = true"),
+        ('alpha = "per_voxel"', "folds = 2.5", 19, "must be a whole number, at least 2; got 2.5"),
+        ('alpha = "per_voxel"', "nested = 1", 19, "must be true or false; got 1"),
+        ('alpha = "per_voxel"', "folds = true", 19, "must be a whole number, at least 2; got True"),
+        (
+            'table = "stimuli.tsv"',
+            'table = "gone.tsv"',
+            11,
+            "stimuli.table must be a file that exi",
+        ),
+        ('table = "stimuli.tsv"', "", 10, "stimuli lacks table"),
+        ('table = "stimuli.tsv"', 'folder = "gone"', 11, "must be a folder that exists"),
+        ('name = "resnet18"', 'name = ""', 14, "backbone.name must not be empty"),
+        ('layers = ["avgpool"]', 'layers = ["fc"]', 32, "must be among backbone.layers; got 'fc'"),
+        ('left = "loc_left', 'mask = "v1.nii.gz"\nleft = "loc_left', 30, "beside left or right"),
+        ('mask = "other.nii.gz"', 'mask = "gone"', 39, "subjects[2].mask must be a file that exi"),
+        ('name = "B"', 'name = "A"', 38, "subjects[2].name must be of one subject only"),
+        ('name = "B"', 'name = "A/B"', 38, "must not contain a slash"),
+        ('kind = "affine"', 'kind = "affin"', 22, "must be one of same, affine, fnirt, itk"),
+        ('kind = "affine", file', 'kind = "affine", fil', 22, "'fil'. Did you mean file?"),
+        ('transform = { kind = "affine", file = "{name}.txt" }', "", 34, "lacks transform"),
+        ('responses = "{name}_{index}.npy"', "", 26, "lacks responses for V1"),
+        ('id = "mine"', "", 1, "lacks id: expected a text in quotes"),
+        ('id = "mine"', "id = 5", 2, "id must be a text in quotes; got 5"),
+        ("[stimuli]", "[stimulus]", 10, "stimulus means nothing here"),
+    ],
+)
+def test_read_study_mistake_names_line_and_remedy(
+    folder: Path, old: str, new: str, line: int, message: str
+) -> None:
+    """Each mistake is reported with the file, its line and what to do."""
+    assert STUDY.count(old) >= 1
+    with pytest.raises(OptionError) as caught:
+        read_study(write(folder, STUDY.replace(old, new, 1)))
+    assert str(caught.value).startswith(f"{folder / 'study.toml'}, line {line}: ")
+    assert message in str(caught.value)
+
+
+def test_read_study_yaml_mistakes_name_their_lines(folder: Path) -> None:
+    """In YAML, too, lines are named; a key that stands twice is refused."""
+    text = yaml.safe_dump(tomllib.loads(STUDY), sort_keys=False)
+    wrong = text.replace("alpha: per_voxel", "alpha: voxel")
+    line = wrong.split("\n").index("  alpha: voxel") + 1
+    with pytest.raises(OptionError, match=rf"study.yaml, line {line}: fit.alpha must be one of"):
+        read_study(write(folder, wrong, ".yaml"))
+    twice = text.replace("  alpha: per_voxel", "  alpha: shared\n  alpha: per_voxel")
+    with pytest.raises(OptionError, match=rf"line {line + 1}: fit.alpha stands twice, first in"):
+        read_study(write(folder, twice, ".yaml"))
+    with pytest.raises(OptionError, match=r"not valid YAML"):
+        read_study(write(folder, "a: [1", ".yaml"))
+    with pytest.raises(OptionError, match=r"a table of keys and values; got list"):
+        read_study(write(folder, "- a", ".yaml"))
+
+
+def test_read_study_yaml_executes_nothing(folder: Path) -> None:
+    """Tags that would build Python objects are refused."""
+    text = f"!!python/object/apply:os.mkdir ['{folder / 'made'}']"
+    with pytest.raises(OptionError, match=r"not valid YAML"):
+        read_study(write(folder, text, ".yaml"))
+    assert not (folder / "made").exists()
+
+
+def test_read_study_unreadable_files_are_refused(folder: Path) -> None:
+    """Broken TOML, other suffixes and missing files have a message each."""
+    with pytest.raises(OptionError, match=r"not valid TOML: .*line 1"):
+        read_study(write(folder, "a = = 1"))
+    with pytest.raises(OptionError, match=r"a study is a .toml or .yaml file; got '.json'"):
+        read_study(write(folder, "{}", ".json"))
+    with pytest.raises(OptionError, match=r"the study file cannot be read"):
+        read_study(folder / "gone.toml")
+
+
+def test_read_study_responses_given_twice_are_refused(folder: Path) -> None:
+    """Responses of the subject and of an ROI contradict each other; geometry and masks, too."""
+    twice = STUDY.replace('layers = ["avgpool"]', 'responses = "A_0.npy"')
+    with pytest.raises(OptionError, match=r"are given for the subject and for LOC. Keep one"):
+        read_study(write(folder, twice))
+    both = STUDY.replace("[subject]", '[subject]\ngeometry = "x.safetensors"')
+    with pytest.raises(OptionError, match=r"transform is given by geometry already"):
+        read_study(write(folder, both))
+    masks = both.replace('transform = { kind = "affine", file = "{name}.txt" }\n', "")
+    masks = masks.replace('V1 = "v1.nii.gz"\n', "")
+    with pytest.raises(OptionError, match=r"rois.LOC has masks, but geometry gives them already"):
+        read_study(write(folder, masks))
+
+
+def test_read_study_downloads_stay_in_the_cache(folder: Path, monkeypatch: Any) -> None:
+    """Files of the cache need not exist yet, and no name leads out of it."""
+    monkeypatch.setenv("IMGTOFMRI_CACHE", str(folder / "cache"))
+    text = STUDY.replace('"stimuli.tsv"', '"cache:a/b.tsv"')
+    study = read_study(write(folder, text))
+    assert study.stimuli.table == folder / "cache" / "studies" / "a" / "b.tsv"
+    with pytest.raises(OptionError, match=r"line 11: stimuli.table must stay inside the cache"):
+        read_study(write(folder, STUDY.replace('"stimuli.tsv"', '"cache:../../b.tsv"')))
+    entry = '\n[[downloads]]\nurl = "https://example.org/a"\nfile = "../a"\n'
+    with pytest.raises(OptionError, match=r"line 43: downloads\[1\].file must stay inside"):
+        read_study(write(folder, STUDY + entry))
+    plain = entry.replace("https", "http").replace("../a", "a")
+    with pytest.raises(OptionError, match=r"line 42: downloads\[1\].url must begin with https://"):
+        read_study(write(folder, STUDY + plain))
+
+
+def test_read_document_lines_are_those_of_the_keys(tmp_path: Path) -> None:
+    """Multi-line values, strings with brackets and dotted keys do not shift the count."""
+    text = (
+        'a.b = """\nx = 1\n[y]\n"""\n'  # lines 1 to 4
+        "c = [ # [ it's\n  1, # ]\n  2,\n]\n"  # lines 5 to 8
+        "'d e' = 'it]'\n"  # line 9
+        '[f."g.h"]\n'  # line 10
+        "[[i]]\nj = { k = [\n1] }\n"  # lines 11 to 13
+        "[[i]]\n[i.l]\nm = 2\n"  # lines 14 to 16
+    )
+    table = read_document(write(tmp_path, text))
+    assert table.values == tomllib.loads(text)
+    expected = {("a", "b"): 1, ("c",): 5, ("d e",): 9, ("f", "g.h"): 10, ("i", 0, "j"): 12}
+    expected |= {("i", 1): 14, ("i", 1, "l"): 15, ("i", 1, "l", "m"): 16}
+    for key, line in expected.items():
+        assert table.lines[key] == line, dotted(key)
+
+
+_NAMES = st.text("abcdefg_", min_size=1, max_size=5)
+_VALUES = st.one_of(st.integers(-9, 9), st.text("ab]}[{\"'# =", max_size=8), st.booleans())
+
+
+@given(st.dictionaries(_NAMES, st.dictionaries(_NAMES, st.lists(_VALUES), max_size=4), max_size=4))
+def test_read_document_finds_every_key_of_generated_files(
+    tmp_path_factory: pytest.TempPathFactory, tables: dict[str, dict[str, list[Any]]]
+) -> None:
+    """Whatever the values, each key's line is the one that it was written on."""
+    lines: list[str] = []
+    expected = {}
+    for name, content in tables.items():
+        lines.append(f"[{name}]")
+        for key, values in content.items():
+            lines.append(f"{key} = [")
+            expected[name, key] = len(lines)
+            lines += [f"  {_toml(value)}," for value in values] + ["]"]
+    path = write(tmp_path_factory.mktemp("toml"), "\n".join(lines))
+    document = read_document(path)
+    assert isinstance(document, Table)
+    for found, line in expected.items():
+        assert document.lines[found] == line
+
+
+def _toml(value: Any) -> str:
+    """Write a value as TOML does; JSON's texts and booleans are TOML's."""
+    import json
+
+    return json.dumps(value)

@@ -1,0 +1,122 @@
+"""Selecting voxels by their accuracy, and intervals that cover what they claim."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imgtofmri.bundle import Bundle, RoiModel, SubjectModel
+from imgtofmri.encoder import Encoder
+from imgtofmri.exceptions import DataError, OptionError
+from imgtofmri.spaces import Grid, affine_map
+from imgtofmri.voxelwise import prediction_interval, restrict_voxels
+
+
+def make_bundle(rng: np.random.Generator, n_subjects: int, **changes: Any) -> Bundle:
+    """Return a bundle whose subjects' weights scatter about common ones, with known residuals."""
+    grid = Grid((6, 6, 6), np.diag([2.0, 2, 2, 1]))
+    voxels = np.arange(80, 120)
+    common = rng.normal(size=(4, 40))
+    subjects = []
+    for number in range(n_subjects):
+        extras = {
+            "cv_r": np.linspace(0, 0.78, 40, dtype=np.float32),
+            "noise_ceiling": np.full(40, 0.5, np.float32),
+            "residual_variance": np.linspace(1, 3, 40, dtype=np.float32),
+        }
+        model = RoiModel(
+            voxels.astype(np.int32),
+            np.repeat(np.array([0, 1], np.uint8), 20),
+            (common + rng.normal(size=common.shape)).astype(np.float32),
+            np.zeros(40, np.float32),
+            extras=extras | changes,
+        )
+        to_template = affine_map(grid, grid, np.eye(4)).restrict(voxels)
+        subjects.append(SubjectModel(f"S{number}", grid, to_template, {"LOC": model}))
+    card = {"id": "b", "title": "b", "licence": "b", "citation": "b", "template": {"space": "T"}}
+    features = {"id": "net/pool", "backbone": "net", "layers": ["pool"], "n_features": 4}
+    return Bundle(card | {"features": features}, grid, tuple(subjects))
+
+
+def test_restrict_voxels_keeps_what_reaches_the_minimum(rng: np.random.Generator) -> None:
+    """The voxels left, their weights and extras are those at or above the minimum."""
+    bundle = make_bundle(rng, 2)
+    model = restrict_voxels(bundle, 0.4).subjects[1].rois["LOC"]
+    kept = bundle.subjects[1].rois["LOC"].extras["cv_r"] >= 0.4
+    assert 0 < kept.sum() < 40
+    original = bundle.subjects[1].rois["LOC"]
+    np.testing.assert_array_equal(model.voxels, original.voxels[kept])
+    np.testing.assert_array_equal(model.weights, original.weights[:, kept])
+    np.testing.assert_array_equal(model.extras["cv_r"], original.extras["cv_r"][kept])
+    by_share = restrict_voxels(bundle, 0.8, share_of_ceiling=True)
+    np.testing.assert_array_equal(by_share.subjects[1].rois["LOC"].voxels, model.voxels)
+    assert by_share.card["restricted"] == "cv_r / noise_ceiling >= 0.8: 40 of 80 voxels"
+    features = rng.normal(size=(3, 4))
+    few, all_voxels = (Encoder(b).predict_native(features, "LOC", "S1") for b in (by_share, bundle))
+    np.testing.assert_allclose(few, all_voxels[:, kept], rtol=1e-5)
+
+
+def test_restrict_voxels_without_measure_or_voxel_is_refused(rng: np.random.Generator) -> None:
+    """An unknown measure lists the known ones; a minimum that nothing reaches is refused."""
+    bundle = make_bundle(rng, 1)
+    with pytest.raises(OptionError, match=r"must be one of cv_r, noise_ceiling, .*got 'cv_rr'"):
+        restrict_voxels(bundle, 0.1, by="cv_rr")
+    with pytest.raises(DataError, match=r"cv_r >= 0.99; none of 40 does. Lower the minimum"):
+        restrict_voxels(bundle, 0.99)
+
+
+@pytest.mark.parametrize(("n_subjects", "level"), [(3, 0.9), (8, 0.5), (8, 0.95)])
+def test_prediction_interval_covers_a_new_persons_measurements(
+    rng: np.random.Generator, n_subjects: int, level: float
+) -> None:
+    """Measurements of new people from the same population fall inside about as often as said."""
+    inside = []
+    for _ in range(60):
+        bundle = make_bundle(rng, n_subjects + 1)
+        newcomer = bundle.subjects[-1].rois["LOC"]
+        encoder = Encoder(replace(bundle, subjects=bundle.subjects[:-1]))
+        features = rng.normal(size=(5, 4))
+        # A kernel this narrow leaves each voxel to itself, so the interval is exact.
+        settings = {"sigma_mm": 0.1, "mask": "support"}
+        prediction = encoder.predict_features(features, average="mean", **settings)
+        lower, upper = prediction_interval(encoder.spatial_model(**settings), prediction, level)
+        assert prediction.group.shape == lower.shape
+        mine = np.isin(np.flatnonzero(prediction.mask), newcomer.voxels)
+        noise = rng.normal(size=(5, 40)) * np.sqrt(newcomer.extras["residual_variance"])
+        measured = features @ newcomer.weights + noise
+        inside.append(np.mean((lower[:, mine] <= measured) & (measured <= upper[:, mine])))
+    # Student's quantile for the whole variance errs on the safe side.
+    assert level - 0.03 < np.mean(inside) < level + 0.5 * (1 - level) + 0.08
+
+
+def test_prediction_interval_smoothing_gives_an_upper_limit(rng: np.random.Generator) -> None:
+    """With one subject the half width is the smoothed standard deviation times the quantile."""
+    bundle = make_bundle(rng, 1, residual_variance=np.full(40, 4.0, np.float32))
+    encoder = Encoder(bundle)
+    prediction = encoder.predict_features(rng.normal(size=(2, 4)), average="mean", mask="support")
+    spatial = encoder.spatial_model(mask="support")
+    lower, upper = prediction_interval(spatial, prediction, 0.95)
+    reach = np.asarray(spatial.subjects[0].matrix.sum(axis=1)).ravel()
+    np.testing.assert_allclose(upper[0] - lower[0], 2 * 1.959964 * 2.0 * reach, rtol=1e-4)
+    np.testing.assert_allclose((upper + lower) / 2, prediction.group, atol=1e-4)
+
+
+def test_prediction_interval_refuses_what_has_no_units(rng: np.random.Generator) -> None:
+    """Z-scores, impossible levels and bundles without residual variances are refused."""
+    encoder = Encoder(make_bundle(rng, 2))
+    features = rng.normal(size=(2, 4))
+    spatial = encoder.spatial_model()
+    with pytest.raises(OptionError, match=r'average="mean" is needed, .*; got \'zscore\''):
+        prediction_interval(spatial, encoder.predict_features(features))
+    mean = encoder.predict_features(features, average="mean")
+    with pytest.raises(OptionError, match=r"level must be between 0 and 1; got 95"):
+        prediction_interval(spatial, mean, 95)
+    for operator in spatial.subjects:
+        for model in operator.models:
+            assert isinstance(model.extras, dict)
+            del model.extras["residual_variance"]
+    with pytest.raises(OptionError, match=r"the measure must be one of cv_r, noise_ceiling; got"):
+        prediction_interval(spatial, mean)
