@@ -12,11 +12,15 @@ from typing import Annotated
 import typer
 
 from imgtofmri import __version__
+from imgtofmri.cli.contrast import contrast
 from imgtofmri.cli.demo import demo
 from imgtofmri.cli.describe import describe
 from imgtofmri.cli.dynamics import dynamics
 from imgtofmri.cli.fetch import fetch
+from imgtofmri.cli.fit import fit
 from imgtofmri.cli.predict import predict
+from imgtofmri.cli.rsa import rsa
+from imgtofmri.cli.select import select
 from imgtofmri.cli.simulate import simulate
 from imgtofmri.cli.validate import validate
 from imgtofmri.exceptions import ImgToFmriError, OptionError
@@ -57,7 +61,19 @@ def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
     return run
 
 
-for command in (predict, simulate, dynamics, validate, demo, fetch, describe):
+for command in (
+    predict,
+    simulate,
+    dynamics,
+    validate,
+    rsa,
+    contrast,
+    select,
+    fit,
+    demo,
+    fetch,
+    describe,
+):
     app.command()(_ends_well(command))
 
 
