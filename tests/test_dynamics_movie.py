@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
+from imgtofmri.backbones import load_backbone
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, write_bundle
 from imgtofmri.cli.dynamics import dynamics
 from imgtofmri.datasets.measured import MeasuredMovie, save_measured
@@ -32,7 +33,6 @@ from imgtofmri.dynamics import (
     motion_energy,
     movie_models,
     to_volumes,
-    untrained_backbone,
 )
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import (
@@ -162,7 +162,7 @@ def test_movie_models_are_what_each_gives_alone(
     np.testing.assert_array_equal(models.baselines["luminance"], lights.reshape(len(lights), -1))
     energy = motion_energy(lights).reshape(len(lights), -1)
     np.testing.assert_array_equal(models.baselines["motion"], energy)
-    untrained = untrained_backbone()(pixels)
+    untrained = load_backbone("resnet18", weights="untrained")(pixels)
     np.testing.assert_allclose(models.baselines["untrained"], untrained, rtol=1e-3, atol=1e-4)
     alone = Encoder(bundle).predict_movie(film, weights=random_weights, progress=False)
     np.testing.assert_allclose(models.prediction.group, alone.group, atol=1e-4)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from imgtofmri.backbones.base import Backbone, BackboneSpec, Preprocessing
 from imgtofmri.backbones.networks import NETWORKS
+from imgtofmri.backbones.untrained import untrained_seed, untrained_weights
 from imgtofmri.backbones.weights import (
     UnverifiedWeightsWarning,
     fetch_weights,
@@ -49,12 +50,15 @@ def load_backbone(
     ----------
     name : str or Path
         One of `BACKBONES`, or the path of an ONNX file (any path that ends in ``.onnx``).
-    weights : path, optional
-        A file with the network's weights: safetensors or a PyTorch checkpoint. Default: the
-        published ones, from the cache or downloaded.
+    weights : path or str, optional
+        A file with the network's weights: safetensors or a PyTorch checkpoint; or ``"untrained"``
+        or ``"untrained:SEED"`` for random ones. Default: the published ones, from the cache or
+        downloaded.
     layers : sequence of str, optional
         Layers whose activations, averaged over space, are the features; ``"LAYER/sd"`` is their
-        standard deviation over space. Default: the last layer before the classifier.
+        standard deviation over space, ``"LAYER/max"`` the maximum, ``"LAYER/flatten:WIDTH"`` all
+        values through a random projection (see `imgtofmri.backbones.pooling`).
+        Default: the last layer before the classifier.
     preprocessing : Preprocessing, optional
         For an ONNX file only; the networks of `BACKBONES` have their own.
     n_threads : int, optional
@@ -92,6 +96,10 @@ def load_backbone(
 
     network = find_network(name)
     _refuse_option("preprocessing", preprocessing, f"{name} has its own")
+    seed = untrained_seed(weights)
+    if seed is not None:
+        random = untrained_weights(network, seed)
+        return NetworkBackbone(network, random, layers or (network.default_layer,), n_threads)
     loaded = (
         load_published(network, progress=progress)
         if weights is None

@@ -79,6 +79,8 @@ class BackboneSpec:
         Whether the weights are known to be the published ones.
     note : str
         One line for sidecars, empty when there is nothing to say.
+    layer_widths : tuple of int
+        The number of features of each layer; empty where features are not layers side by side.
     """
 
     id: str
@@ -91,6 +93,7 @@ class BackboneSpec:
     weights_sha256: str = ""
     weights_verified: bool = False
     note: str = ""
+    layer_widths: tuple[int, ...] = ()
 
 
 @runtime_checkable

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 from imgtofmri.assets import sha256_of
 from imgtofmri.backbones.base import BackboneSpec, Preprocessing, check_pixels
 from imgtofmri.backbones.networks import Network, fold_preprocessing
+from imgtofmri.backbones.onnx_graph import declare_outputs, read_nodes, tensors_of_image
+from imgtofmri.backbones.pooling import Layer, Pool, parse_layer
 from imgtofmri.backbones.weights import LoadedWeights
 from imgtofmri.exceptions import OptionError, WeightsError, choice_message
 
@@ -31,7 +35,7 @@ class NetworkBackbone:
     weights : LoadedWeights
         Its folded weights.
     layers : sequence of str
-        Layers, whose activations are joined in this order.
+        Layers, whose activations are joined in this order; see `imgtofmri.backbones.pooling`.
     n_threads : int, optional
         Threads for one batch. Default: the CPUs that this process may use.
 
@@ -50,9 +54,10 @@ class NetworkBackbone:
     ) -> None:
         import onnxruntime
 
-        for layer in layers:
-            if layer not in network.layers:
-                message = choice_message("load_backbone", "layers", layer, network.layers)
+        chosen = [parse_layer(layer) for layer in layers]
+        for layer in chosen:
+            if layer.name not in network.layers or layer.pooling == "tokens":
+                message = choice_message("load_backbone", "layers", str(layer), network.layers)
                 raise OptionError(message)
         inputs = fold_preprocessing(network, weights.tensors)
         # The session refers to these values without owning them: they must live as long as it.
@@ -63,22 +68,32 @@ class NetworkBackbone:
         options = session_options(n_threads)
         options.add_external_initializers(list(inputs), self._values)
         graph = (resources.files(__package__) / "graphs" / f"{network.id}.onnx").read_bytes()
+        # The graph itself gives the mean and the deviation; the rest is pooled from whole maps.
+        inside = [layer for layer in chosen if layer.pooling in ("max", "flatten")]
+        maps = _pooled_maps(graph) if inside else {}
+        graph += declare_outputs(dict.fromkeys(maps[layer.name] for layer in inside))
+        self._fetches = [maps[layer.name] if layer in inside else str(layer) for layer in chosen]
+        self._pool = Pool([layer if layer in inside else Layer(str(layer)) for layer in chosen])
         self._session = onnxruntime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"]
         )
         # Of the many layers on offer, compute no more than what is asked for.
         self._run_options = onnxruntime.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
+        names = tuple(map(str, chosen))
+        widths = tuple(layer.width or network.layers[layer.name] for layer in chosen)
         self._spec = BackboneSpec(
             id=network.id,
-            layers=tuple(layers),
-            n_features=sum(network.layers[layer] for layer in layers),
+            layers=names,
+            n_features=sum(widths),
             preprocessing=network.preprocessing,
-            features_id=f"{network.id}/{'+'.join(layers)}",
+            features_id=f"{network.id}/{'+'.join(names)}",
             weights_name=weights.path.name,
             weights_sha256=weights.sha256,
             weights_verified=weights.verified,
-            note="" if weights.verified else "the weights are not the published ones",
+            note=weights.note
+            or ("" if weights.verified else "the weights are not the published ones"),
+            layer_widths=widths,
         )
 
     @property
@@ -91,10 +106,11 @@ class NetworkBackbone:
         pixels = check_pixels(pixels, self._spec)
         features = np.empty((len(pixels), self._spec.n_features), np.float32)
         for part in batches(len(pixels), BATCH_SIZE):
-            outputs = self._session.run(
-                list(self._spec.layers), {"pixels": pixels[part]}, self._run_options
-            )
-            np.concatenate(outputs, axis=1, out=features[part])
+            fetches = list(dict.fromkeys(self._fetches))
+            outputs = self._session.run(fetches, {"pixels": pixels[part]}, self._run_options)
+            of_name = dict(zip(fetches, outputs, strict=True))
+            pooled = self._pool([of_name[name] for name in self._fetches])
+            np.concatenate(pooled, axis=1, out=features[part])
         return features
 
 
@@ -102,8 +118,8 @@ class OnnxFileBackbone:
     """A network in an ONNX file of the user's.
 
     The graph takes float32 images of shape (n, 3, height, width), normalised as the preprocessing
-    says. Its layer is an output or any tensor inside the graph; activations of shape
-    (n, channels, height, width) are averaged over space.
+    says. Its layers are outputs or any tensors inside the graph; activations of shape
+    (n, channels, height, width) are averaged over space unless the layer names another pooling.
 
     Parameters
     ----------
@@ -131,25 +147,23 @@ class OnnxFileBackbone:
         preprocessing: Preprocessing | None = None,
         n_threads: int | None = None,
     ) -> None:
-        if not path.is_file():
-            message = (
-                f"{path}: expected an ONNX file; got {'a folder' if path.is_dir() else 'no file'}. "
-                "Give the path of the .onnx file itself."
-            )
-            raise WeightsError(message)
-        model = path.read_bytes()
+        model = _read(path)
         session = _open(model, path, n_threads)
         outputs = [output.name for output in session.get_outputs()]
-        chosen = list(layers) if layers else outputs
+        tensors = _image_tensors(model, session)
+        chosen = [parse_layer(layer, tensors) for layer in layers or outputs]
         if not layers and len(outputs) != 1:
             message = (
                 f"{path}: expected a layer to be named, as the graph has {len(outputs)} outputs; "
                 f"got none. Name one with layers= (--layer): {', '.join(outputs)}."
             )
             raise OptionError(message)
-        inner = [layer for layer in chosen if layer not in outputs]
+        unknown = [layer.name for layer in chosen if layer.name not in tensors]
+        if unknown:
+            raise OptionError(_no_tensor(path, unknown[0], tensors, outputs))
+        inner = dict.fromkeys(layer.name for layer in chosen if layer.name not in outputs)
         if inner:
-            session = _open_inner(model, path, inner, outputs, n_threads)
+            session = _open(model + declare_outputs(inner), path, n_threads)
         self._session = session
         self._input, size, self._one_at_a_time = _image_input(session, path)
         recipe = preprocessing or Preprocessing(size=size or Preprocessing().size)
@@ -161,17 +175,20 @@ class OnnxFileBackbone:
             raise OptionError(message)
         self._scale = np.float32(255.0) * np.asarray(recipe.std, np.float32)[:, None, None]
         self._mean = np.float32(255.0) * np.asarray(recipe.mean, np.float32)[:, None, None]
-        self._layers = chosen
+        self._pool = Pool(chosen)
         digest = sha256_of(path)
-        probe = self._features(np.zeros((1, recipe.size, recipe.size, 3), np.uint8))
+        names = tuple(map(str, chosen))
+        probe = self._pooled(np.zeros((1, recipe.size, recipe.size, 3), np.uint8))
+        widths = tuple(values.shape[1] for values in probe)
         self._spec = BackboneSpec(
             id=path.stem,
-            layers=tuple(chosen),
-            n_features=probe.shape[1],
+            layers=names,
+            n_features=sum(widths),
             preprocessing=recipe,
-            features_id=f"{path.stem}@{digest[:12]}/{'+'.join(chosen)}",
+            features_id=f"{path.stem}@{digest[:12]}/{'+'.join(names)}",
             weights_name=path.name,
             weights_sha256=digest,
+            layer_widths=widths,
         )
 
     @property
@@ -185,16 +202,78 @@ class OnnxFileBackbone:
         step = 1 if self._one_at_a_time else BATCH_SIZE
         features = np.empty((len(pixels), self._spec.n_features), np.float32)
         for part in batches(len(pixels), step):
-            features[part] = self._features(pixels[part])
+            np.concatenate(self._pooled(pixels[part]), axis=1, out=features[part])
         return features
 
-    def _features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _pooled(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         images = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
         images -= self._mean
         images /= self._scale
-        outputs = self._session.run(self._layers, {self._input: images})
-        pooled = [_pool(output, self._layers[i]) for i, output in enumerate(outputs)]
-        return np.concatenate(pooled, axis=1)
+        fetches = list(dict.fromkeys(layer.name for layer in self._pool.layers))
+        outputs = self._session.run(fetches, {self._input: images})
+        of_name = dict(zip(fetches, outputs, strict=True))
+        return self._pool([of_name[layer.name] for layer in self._pool.layers])
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A tensor of an ONNX file that can be a layer.
+
+    Attributes
+    ----------
+    name : str
+        The tensor's name.
+    shape : tuple of int
+        Without the axis of images.
+    op : str
+        The operation that makes it.
+    is_output : bool
+        Whether it is one of the graph's outputs.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    op: str
+    is_output: bool
+
+
+def list_tensors(path: Path, preprocessing: Preprocessing | None = None) -> list[TensorInfo]:
+    """List the tensors of an ONNX file that can be layers, in the order of computation.
+
+    Parameters
+    ----------
+    path : Path
+        The ONNX file.
+    preprocessing : Preprocessing, optional
+        Its size is used where the graph's input has none. Default: 224.
+
+    Returns
+    -------
+    list of TensorInfo
+        Floating-point tensors that depend on the image and have a row for each.
+
+    Raises
+    ------
+    WeightsError
+        If the file is not a usable ONNX model of images.
+    """
+    model = _read(path)
+    session = _open(model, path, None)
+    outputs = [output.name for output in session.get_outputs()]
+    name, fixed, one_at_a_time = _image_input(session, path)
+    ops = _image_tensors(model, session)
+    session = _open(model + declare_outputs(n for n in ops if n not in outputs), path, None)
+    floats = {item.name for item in session.get_outputs() if item.type == "tensor(float)"}
+    # Two images where the graph takes them: what has two rows then has a row for each image.
+    n_images = 1 if one_at_a_time else 2
+    side = fixed or (preprocessing or Preprocessing()).size
+    fetches = [tensor for tensor in ops if tensor in floats]
+    images = np.zeros((n_images, 3, side, side), np.float32)
+    return [
+        TensorInfo(tensor, value.shape[1:], ops[tensor], tensor in outputs)
+        for tensor, value in zip(fetches, session.run(fetches, {name: images}), strict=True)
+        if value.ndim >= 2 and len(value) == n_images
+    ]
 
 
 def batches(n_items: int, size: int) -> Iterable[slice]:
@@ -238,39 +317,42 @@ def _open(model: bytes, path: Path, n_threads: int | None) -> Any:
         raise WeightsError(message) from error
 
 
-def _open_inner(
-    model: bytes, path: Path, inner: Sequence[str], outputs: Sequence[str], n_threads: int | None
-) -> Any:
-    """Open a model with tensors inside its graph made outputs."""
-    try:
-        return _open(model + _declare_outputs(inner), path, n_threads)
-    except WeightsError as error:
+def _read(path: Path) -> bytes:
+    if not path.is_file():
         message = (
-            f"{path}: expected layers to be tensors of the graph; got {', '.join(inner)}, of which "
-            f"one is none. The graph's outputs are {', '.join(outputs)}; a viewer such as Netron "
-            "shows the other tensors' names."
+            f"{path}: expected an ONNX file; got {'a folder' if path.is_dir() else 'no file'}. "
+            "Give the path of the .onnx file itself."
         )
-        raise OptionError(message) from error
+        raise WeightsError(message)
+    return path.read_bytes()
 
 
-def _declare_outputs(names: Iterable[str]) -> bytes:
-    """Encode a model that has nothing but these outputs.
-
-    Appended to an encoded model it adds the outputs to that model's graph, because protocol buffers
-    merge messages that are joined end to end. Fields: ``ModelProto.graph`` is 7,
-    ``GraphProto.output`` is 12, ``ValueInfoProto.name`` is 1.
-    """
-    outputs = b"".join(_field(12, _field(1, name.encode())) for name in names)
-    return _field(7, outputs)
+def _image_tensors(model: bytes, session: Any) -> dict[str, str]:
+    """Return the tensors that depend on the only input, each with its operation."""
+    found: dict[str, str] = {}
+    for item in session.get_inputs():
+        found |= tensors_of_image(read_nodes(model), item.name)
+    return found
 
 
-def _field(number: int, content: bytes) -> bytes:
-    """Encode one length-delimited field of a protocol buffer."""
-    length, head = len(content), [number << 3 | 2]
-    while length > 0x7F:
-        head.append(length & 0x7F | 0x80)
-        length >>= 7
-    return bytes([*head, length]) + content
+def _pooled_maps(graph: bytes) -> dict[str, str]:
+    """Return the maps that the package's own graphs pool, by layer."""
+    return {
+        output.removesuffix("/map_mean"): node.inputs[0]
+        for node in read_nodes(graph)
+        for output in node.outputs
+        if output.endswith("/map_mean")
+    }
+
+
+def _no_tensor(path: Path, name: str, tensors: Iterable[str], outputs: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, list(tensors), n=1)
+    meant = f" Did you mean {close[0]}?" if close else ""
+    return (
+        f"{path}: expected layers to be tensors of the graph; got {name}, which is none.{meant} "
+        f"The graph's outputs are {', '.join(outputs)}; `imgtofmri backbones show {path}` lists all "
+        "tensors."
+    )
 
 
 def _image_input(session: Any, path: Path) -> tuple[str, int | None, bool]:
@@ -289,18 +371,6 @@ def _image_input(session: Any, path: Path) -> tuple[str, int | None, bool]:
         )
         raise WeightsError(message)
     return inputs[0].name, next(iter(fixed), None), shape[0] == 1
-
-
-def _pool(output: NDArray[Any], layer: str) -> NDArray[np.float32]:
-    if output.ndim == 4:
-        output = output.mean(axis=(2, 3))
-    if output.ndim != 2:
-        message = (
-            f"load_backbone: layer {layer} must have shape (n, channels) or (n, channels, height, "
-            f"width); got {output.ndim} dimensions. Name a pooled layer."
-        )
-        raise OptionError(message)
-    return output.astype(np.float32, copy=False)
 
 
 def _first_line(error: Exception) -> str:

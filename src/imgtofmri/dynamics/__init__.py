@@ -1,7 +1,7 @@
 """A movie's predicted and measured dynamics compared.
 
 - From frames to volumes: `ScanSettings`, `movie_models`, `to_volumes`, `filter_measured`
-- Baselines: `luminance`, `motion_energy`, `untrained_backbone`
+- Baselines: `luminance`, `motion_energy`
 - All of it for a movie and its measurement: `analyse_movie`, `find_boundaries`
 - Comparison: `compare_dynamics`, `boundary_effects`, `bootstrap_similarity`
 - Tables: `summary_table`, `agreement_table`, `boundary_table`, `similarity_table`
@@ -14,7 +14,6 @@ from imgtofmri.dynamics.baselines import (
     LUMINANCE_WEIGHTS,
     luminance,
     motion_energy,
-    untrained_backbone,
 )
 from imgtofmri.dynamics.comparison import (
     BoundaryEffects,
@@ -54,5 +53,4 @@ __all__ = [
     "similarity_table",
     "summary_table",
     "to_volumes",
-    "untrained_backbone",
 ]

@@ -1,17 +1,13 @@
-"""What a movie's frames alone predict: luminance, motion, a network that has learned nothing."""
+"""What a movie's frames alone predict: luminance and motion."""
 
 from __future__ import annotations
-
-import math
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.backbones.base import Backbone
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 
-__all__ = ["LUMINANCE_WEIGHTS", "luminance", "motion_energy", "untrained_backbone"]
+__all__ = ["LUMINANCE_WEIGHTS", "luminance", "motion_energy"]
 
 LUMINANCE_WEIGHTS = (0.2126, 0.7152, 0.0722)
 """Shares of red, green and blue in luminance (ITU-R BT.709)."""
@@ -101,51 +97,6 @@ def motion_energy(frames: ArrayLike, *, pool: int = 8) -> NDArray[np.float32]:
         squares = (cut[now] - cut[now - 1]) ** 2
         energy[now] = squares.reshape(rows, pool, columns, pool).mean(axis=(1, 3))
     return energy
-
-
-def untrained_backbone(name: str = "resnet18", *, seed: int = 0) -> Backbone:
-    """Return a network as it was before training: its architecture with random weights.
-
-    What its features explain, the architecture explains without anything learned.
-
-    Parameters
-    ----------
-    name : str, default "resnet18"
-        One of the package's networks.
-    seed : int, default 0
-        Of the weights: normal, with He's variance of 2 / fan-out, biases 0, batch normalisation
-        neutral.
-
-    Returns
-    -------
-    Backbone
-        Takes uint8 pixels of shape (n, size, size, 3).
-
-    Raises
-    ------
-    OptionError
-        If there is no such network.
-
-    References
-    ----------
-    He K. et al. (2015). Delving deep into rectifiers. ICCV. doi:10.1109/ICCV.2015.123
-    """
-    from imgtofmri.backbones.runtime import NetworkBackbone
-    from imgtofmri.backbones.weights import LoadedWeights, find_network
-
-    network = find_network(name)
-    rng = np.random.default_rng(seed)
-    neutral = 1.0 / math.sqrt(1.0 + network.norm_epsilon)
-    tensors: dict[str, NDArray[np.float32]] = {}
-    for convolution in network.convolutions:
-        n_out, _, height, width = convolution.shape
-        spread = neutral * math.sqrt(2.0 / (n_out * height * width))
-        weights = rng.standard_normal(convolution.shape) * spread
-        tensors[f"{convolution.name}.weight"] = weights.astype(np.float32)
-        tensors[f"{convolution.name}.bias"] = np.zeros(n_out, np.float32)
-    source = Path(f"untrained-seed-{seed}")
-    weights_of = LoadedWeights(tensors, source, sha256="", verified=False)
-    return NetworkBackbone(network, weights_of, (network.default_layer,))
 
 
 def check_changes(name: str, features: NDArray[np.float32]) -> None:

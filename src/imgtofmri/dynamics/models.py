@@ -10,11 +10,11 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from imgtofmri.backbones import load_backbone
 from imgtofmri.dynamics.baselines import (
     check_changes,
     luminance,
     motion_energy,
-    untrained_backbone,
 )
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import OptionError, StimulusError, choice_message
@@ -114,7 +114,7 @@ def movie_models(
     network = pipeline.network
     untrained = None
     if "untrained" in baselines:
-        untrained = untrained_backbone(network.spec.id, seed=untrained_seed)
+        untrained = load_backbone(network.spec.id, weights=f"untrained:{untrained_seed}")
     size = network.spec.preprocessing.size
     frames = read_movie(movie, rate_hz=rate_hz, size=size, center_crop=pipeline.center_crop)
     lights: list[NDArray[np.float32]] = []

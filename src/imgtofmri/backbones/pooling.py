@@ -1,0 +1,221 @@
+"""From a layer's activations to one row of features for each image.
+
+A layer is written ``NAME``, ``NAME/max``, ``NAME/sd``, ``NAME/tokens`` or
+``NAME/flatten[:WIDTH[:SEED]]``, alike for the package's networks, ONNX files and PyTorch modules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgtofmri.exceptions import OptionError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+POOLINGS = ("avg", "max", "sd", "tokens", "flatten")
+FLATTEN_WIDTH = 2048
+"""Features of ``NAME/flatten`` where no width is given."""
+
+_SUFFIX = re.compile(r"(.+)/(avg|max|sd|tokens|flatten)(?::(\d+))?(?::(\d+))?")
+# Random words that are drawn at once: bounds the memory of the largest projections.
+_DRAWS = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A tensor of a network, and how its activations become features.
+
+    Attributes
+    ----------
+    name : str
+        The tensor's or module's name.
+    pooling : {"avg", "max", "sd", "tokens", "flatten"}
+        Mean, maximum or standard deviation over height and width; mean over tokens; or all values
+        through a random projection.
+    width, seed : int
+        Of the projection; 0 for the other poolings.
+    """
+
+    name: str
+    pooling: str = "avg"
+    width: int = 0
+    seed: int = 0
+
+    def __str__(self) -> str:
+        if self.pooling == "avg":
+            return self.name
+        if self.pooling != "flatten":
+            return f"{self.name}/{self.pooling}"
+        seed = f":{self.seed}" if self.seed else ""
+        return f"{self.name}/flatten:{self.width}{seed}"
+
+
+def parse_layer(text: str, names: Container[str] = ()) -> Layer:
+    """Read a layer as a user writes it.
+
+    Parameters
+    ----------
+    text : str
+        ``NAME`` or ``NAME/POOLING``.
+    names : container of str
+        Names that stand for themselves, even where they end like a pooling.
+
+    Returns
+    -------
+    Layer
+
+    Raises
+    ------
+    OptionError
+        If a width or seed is given to another pooling than flatten, or a width is 0.
+
+    Examples
+    --------
+    >>> str(parse_layer("layer3/flatten")), str(parse_layer("layer3/avg"))
+    ('layer3/flatten:2048', 'layer3')
+    """
+    found = None if text in names else _SUFFIX.fullmatch(text)
+    if found is None:
+        return Layer(text)
+    name, pooling, width, seed = found.groups()
+    if pooling != "flatten":
+        if width is not None:
+            message = (
+                f"load_backbone: only flatten takes a width, as in {name}/flatten:{width}; got "
+                f"{text}. Leave ':{width}' out."
+            )
+            raise OptionError(message)
+        return Layer(name, pooling)
+    n_features = FLATTEN_WIDTH if width is None else int(width)
+    if n_features < 1:
+        message = (
+            f"load_backbone: the width of {name}/flatten must be 1 or more; got {text}. Leave it "
+            f"out for {FLATTEN_WIDTH}."
+        )
+        raise OptionError(message)
+    return Layer(name, pooling, n_features, int(seed or 0))
+
+
+class Pool:
+    """Turns the activations of several layers into features, side by side.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        In the order of the features.
+    """
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self.layers = tuple(layers)
+        self._projections: dict[tuple[int, int, int], csr_array] = {}
+
+    def __call__(self, activations: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
+        """Pool each layer's activations.
+
+        Parameters
+        ----------
+        activations : sequence of arrays of shape (n_stimuli, ...)
+            One for each layer.
+
+        Returns
+        -------
+        list of float32 arrays of shape (n_stimuli, width)
+
+        Raises
+        ------
+        OptionError
+            If a layer's activations have not the axes that its pooling needs.
+        """
+        return [
+            self._pool(layer, np.asarray(values)).astype(np.float32, copy=False)
+            for layer, values in zip(self.layers, activations, strict=True)
+        ]
+
+    def _pool(self, layer: Layer, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if layer.pooling == "flatten" and values.ndim >= 2:
+            return self._project(layer, values.reshape(len(values), -1))
+        if layer.pooling == "tokens" and values.ndim == 3:
+            return np.asarray(values.mean(axis=1))
+        if layer.pooling == "avg" and values.ndim == 2:
+            return values
+        if layer.pooling in ("avg", "max", "sd") and values.ndim == 4:
+            if layer.pooling == "max":
+                return np.asarray(values.max(axis=(2, 3)))
+            over_space = values.mean if layer.pooling == "avg" else values.std
+            return np.asarray(over_space(axis=(2, 3)))
+        needed = {
+            "avg": "(n, channels) or (n, channels, height, width)",
+            "tokens": "(n, tokens, channels)",
+            "flatten": "(n, ...)",
+        }.get(layer.pooling, "(n, channels, height, width)")
+        message = (
+            f"load_backbone: layer {layer} must have shape {needed}; got {values.ndim} dimensions, "
+            f"{values.shape}. Name another layer, or use {layer.name}/tokens for the mean over the "
+            f"second axis of three, or {layer.name}/flatten for all values."
+        )
+        raise OptionError(message)
+
+    def _project(self, layer: Layer, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        key = (values.shape[1], layer.width, layer.seed)
+        if key not in self._projections:
+            self._projections[key] = sparse_projection(*key)
+        return np.ascontiguousarray((self._projections[key] @ values.T).T)
+
+
+def sparse_projection(n_inputs: int, width: int, seed: int = 0) -> csr_array:
+    """Draw a very sparse random projection, which keeps distances in expectation.
+
+    Each entry is 0 but with probability ``1 / sqrt(n_inputs)``; the others are
+    ``+-sqrt(sqrt(n_inputs) / width)``, both signs alike. It is made from the generator's raw words,
+    which stay the same over versions of NumPy, so that a layer's name says all that is needed to
+    draw it again.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Values that go in.
+    width : int
+        Features that come out.
+    seed : int
+        Which projection.
+
+    Returns
+    -------
+    sparse array of shape (width, n_inputs), float32
+
+    References
+    ----------
+    Achlioptas (2003). Database-friendly random projections. doi:10.1016/S0022-0000(03)00025-4
+    Li, Hastie & Church (2006). Very sparse random projections. doi:10.1145/1150402.1150436
+    """
+    from scipy.sparse import csr_array
+
+    density = 1.0 / np.sqrt(n_inputs)
+    words = np.random.PCG64(seed)
+    total = n_inputs * width
+    parts, last = [], -1
+    # Gaps between successive entries of independent trials follow the geometric distribution.
+    while last < total:
+        uniform = (words.random_raw(_DRAWS) >> np.uint64(11)).astype(np.float64) + 0.5
+        uniform *= 2.0**-53
+        if density < 1:
+            gaps = 1 + np.floor(np.log(uniform) / np.log1p(-density)).astype(np.int64)
+        else:
+            gaps = np.ones(_DRAWS, np.int64)
+        parts.append(last + np.cumsum(gaps))
+        last = int(parts[-1][-1])
+    places = np.concatenate(parts)
+    places = places[: np.searchsorted(places, total)]
+    n_words = -(-len(places) // 64)
+    bits = np.unpackbits(words.random_raw(n_words).astype("<u8").view(np.uint8))[: len(places)]
+    size = np.float32(np.sqrt(1.0 / (density * width)))
+    values = np.where(bits, size, -size).astype(np.float32)
+    starts = np.searchsorted(places, np.arange(width + 1, dtype=np.int64) * n_inputs)
+    return csr_array((values, places % n_inputs, starts), shape=(width, n_inputs))

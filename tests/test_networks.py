@@ -1,0 +1,262 @@
+"""Layers of any network: poolings, projections, untrained weights, tensors of ONNX files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.random_projection import SparseRandomProjection
+
+from imgtofmri.backbones import Backbone, Preprocessing, load_backbone
+from imgtofmri.backbones.networks import NETWORKS
+from imgtofmri.backbones.onnx_graph import read_nodes
+from imgtofmri.backbones.pooling import Layer, Pool, parse_layer, sparse_projection
+from imgtofmri.backbones.runtime import TensorInfo, list_tensors
+from imgtofmri.exceptions import OptionError, WeightsError
+
+RECIPE = Preprocessing(size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+
+
+@pytest.fixture
+def onnx_file(rng: np.random.Generator, tmp_path: Path) -> Path:
+    """Write a network of one 1x1 convolution with maps, tokens, a vector and a constant."""
+    weight = rng.normal(size=(5, 3, 1, 1)).astype(np.float32)
+    nodes = [
+        helper.make_node("Constant", [], ["two"], value_floats=[1.0, 2.0]),
+        helper.make_node("Conv", ["images", "weight"], ["/conv/max"]),
+        helper.make_node("Relu", ["/conv/max"], ["relu"]),
+        helper.make_node("Shape", ["relu"], ["shape"]),
+        helper.make_node("GlobalAveragePool", ["relu"], ["map"]),
+        helper.make_node("Flatten", ["map"], ["pooled"]),
+        helper.make_node("ReduceMax", ["relu"], ["rows"], axes=[3], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 16, 16])],
+        [helper.make_tensor_value_info("pooled", TensorProto.FLOAT, None)],
+        [helper.make_tensor("weight", TensorProto.FLOAT, weight.shape, weight.ravel())],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = tmp_path / "net.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def pixels(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return small random images."""
+    return rng.integers(0, 256, (3, 16, 16, 3), np.uint8)
+
+
+def maps_of(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Compute the rectified maps of the ONNX file from its definition."""
+    weight = onnx.numpy_helper.to_array(onnx.load(path).graph.initializer[0])
+    normalised = (pixels / 255.0 - np.array(RECIPE.mean)) / np.array(RECIPE.std)
+    return np.maximum(normalised @ weight[:, :, 0, 0].T, 0).transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "layer"),
+    [
+        ("relu", Layer("relu")),
+        ("relu/avg", Layer("relu")),
+        ("a/b/max", Layer("a/b", "max")),
+        ("relu/sd", Layer("relu", "sd")),
+        ("x/tokens", Layer("x", "tokens")),
+        ("relu/flatten", Layer("relu", "flatten", 2048)),
+        ("relu/flatten:9:4", Layer("relu", "flatten", 9, 4)),
+        ("/conv/max", Layer("/conv/max")),
+    ],
+)
+def test_parse_layer_reads_what_it_writes(text: str, layer: Layer) -> None:
+    """Poolings are told from names, names of the graph win, and the text reads back alike."""
+    known = {"/conv/max"}
+    assert parse_layer(text, known) == layer
+    assert parse_layer(str(layer), known) == layer
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [("relu/max:3", "only flatten takes a width"), ("relu/flatten:0", "must be 1 or more")],
+)
+def test_parse_layer_bad_width_is_refused(text: str, match: str) -> None:
+    """A width where none belongs, or of nothing, is refused."""
+    with pytest.raises(OptionError, match=match):
+        parse_layer(text)
+
+
+@pytest.mark.parametrize("pooling", ["max", "sd", "avg", "tokens"])
+def test_pool_axes_that_do_not_fit_are_refused(pooling: str) -> None:
+    """Five dimensions have no pooling; the message says what fits and names flatten."""
+    with pytest.raises(OptionError, match=r"must have shape \(n, .*got 5 dimensions.*/flatten"):
+        Pool([Layer("x", pooling)])([np.zeros((1, 2, 3, 4, 5))])
+
+
+def test_sparse_projection_equals_scikit_learn_s_in_law(rng: np.random.Generator) -> None:
+    """Scikit-learn with our matrix gives our features; its own matrices agree in law.
+
+    Share of entries, their two values, independence of rows, and how much distances are distorted.
+    """
+    n_inputs, width = 4000, 600
+    ours = sparse_projection(n_inputs, width, seed=3)
+    images = rng.normal(size=(12, n_inputs)).astype(np.float32)
+    theirs = SparseRandomProjection(width, random_state=0).fit(images)
+    np.testing.assert_allclose(np.unique(ours.data), np.unique(theirs.components_.data), rtol=1e-6)
+    expected = n_inputs * width / np.sqrt(n_inputs)
+    assert abs(ours.nnz - expected) < 4 * np.sqrt(expected)
+    assert abs((ours.data > 0).mean() - 0.5) < 4 * 0.5 / np.sqrt(ours.nnz)
+    per_row = np.diff(ours.indptr)
+    assert per_row.var() == pytest.approx(per_row.mean(), rel=0.25)
+    distances = euclidean_distances(images)[np.triu_indices(12, 1)]
+
+    def distortion(projected: NDArray[Any]) -> NDArray[Any]:
+        return euclidean_distances(projected)[np.triu_indices(12, 1)] / distances - 1
+
+    pooled = Pool([Layer("x", "flatten", width, 3)])([images.reshape(12, 10, 20, 20)])[0]
+    own, other = distortion(pooled), distortion(theirs.transform(images))
+    assert np.abs(own).max() < 0.15
+    assert own.std() == pytest.approx(other.std(), rel=0.5)
+    theirs.components_ = ours
+    np.testing.assert_allclose(pooled, theirs.transform(images), rtol=1e-4, atol=1e-5)
+
+
+def test_sparse_projection_is_the_same_for_ever() -> None:
+    """A bundle keeps the layer's name alone, so what a seed gives may never change."""
+    drawn = sparse_projection(100, 3, seed=7).toarray()
+    places = np.flatnonzero(drawn)[:8]
+    assert places.tolist() == [4, 6, 9, 24, 36, 38, 88, 90]
+    assert np.sign(drawn.ravel()[places]).tolist() == [1, 1, -1, -1, 1, 1, 1, -1]
+    assert not np.array_equal(drawn, sparse_projection(100, 3, seed=8).toarray())
+    assert np.abs(sparse_projection(1, 4).toarray()).tolist() == [[0.5]] * 4
+
+
+def test_load_backbone_onnx_poolings_equal_numpy(
+    onnx_file: Path, pixels: NDArray[np.uint8]
+) -> None:
+    """Several poolings of one tensor, in one pass, are those of the maps that it stands for."""
+    layers = ["relu", "relu/max", "relu/sd", "rows/tokens", "relu/flatten:7", "pooled"]
+    backbone = load_backbone(onnx_file, layers=layers, preprocessing=RECIPE)
+    maps = maps_of(onnx_file, pixels)
+    want = [
+        maps.mean(axis=(2, 3)),
+        maps.max(axis=(2, 3)),
+        maps.std(axis=(2, 3)),
+        maps.max(axis=3).mean(axis=1),
+        (sparse_projection(5 * 16 * 16, 7) @ maps.reshape(3, -1).T).T,
+        maps.mean(axis=(2, 3)),
+    ]
+    np.testing.assert_allclose(backbone(pixels), np.concatenate(want, 1), rtol=1e-4, atol=1e-4)
+    assert backbone.spec.layer_widths == (5, 5, 5, 16, 7, 5)
+    assert backbone.spec.layers == tuple(layers)
+    assert backbone(pixels[1:2]).tobytes() == backbone(pixels)[1:2].tobytes()
+
+
+def test_load_backbone_onnx_name_like_a_pooling_is_a_name(
+    onnx_file: Path, pixels: NDArray[np.uint8]
+) -> None:
+    """A tensor called /conv/max is that tensor, averaged, and can be pooled itself."""
+    plain = load_backbone(onnx_file, layers=["/conv/max", "relu"], preprocessing=RECIPE)(pixels)
+    assert not np.allclose(plain[:, :5], plain[:, 5:])
+    pooled = load_backbone(onnx_file, layers=["/conv/max/max", "relu/max"], preprocessing=RECIPE)
+    top = pooled(pixels)
+    np.testing.assert_allclose(np.maximum(top[:, :5], 0), top[:, 5:], atol=1e-6)
+
+
+def test_load_backbone_onnx_unknown_tensor_suggests(onnx_file: Path) -> None:
+    """The message suggests a name and the command that lists all."""
+    with pytest.raises(OptionError, match=r"got rellu, which is none\. Did you mean relu\?.* show"):
+        load_backbone(onnx_file, layers=["rellu/max"])
+
+
+def test_list_tensors_gives_what_can_be_a_layer(onnx_file: Path) -> None:
+    """Constants, shapes and inputs are left out; shapes are without the images' axis."""
+    assert list_tensors(onnx_file) == [
+        TensorInfo("/conv/max", (5, 16, 16), "Conv", False),
+        TensorInfo("relu", (5, 16, 16), "Relu", False),
+        TensorInfo("map", (5, 1, 1), "GlobalAveragePool", False),
+        TensorInfo("pooled", (5,), "Flatten", True),
+        TensorInfo("rows", (5, 16), "ReduceMax", False),
+    ]
+    with pytest.raises(WeightsError, match="expected an ONNX file; got no file"):
+        list_tensors(onnx_file.with_name("none.onnx"))
+
+
+def test_read_nodes_equals_the_onnx_package(onnx_file: Path) -> None:
+    """Operations, inputs and outputs are those that onnx reads; other bytes are refused."""
+    model = onnx.load(onnx_file)
+    got = [(node.op, node.inputs, node.outputs) for node in read_nodes(onnx_file.read_bytes())]
+    assert got == [(n.op_type, tuple(n.input), tuple(n.output)) for n in model.graph.node]
+    with pytest.raises(WeightsError, match="expected an encoded ONNX model"):
+        read_nodes(onnx_file.read_bytes()[:-3])
+
+
+@pytest.fixture(scope="module")
+def squares() -> NDArray[np.uint8]:
+    """Return two random images of the package's networks' size."""
+    return np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3), np.uint8)
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_load_backbone_poolings_of_a_layer_agree(name: str, squares: NDArray[np.uint8]) -> None:
+    """Mean, deviation, maximum and projection of a layer are all those of the same maps."""
+    base = "layer3" if name == "resnet18" else "block14"
+    layers = [f"{base}/max", base, f"{base}/sd", f"{base}/flatten:50:2", f"{base}/flatten:50"]
+    network = load_backbone(name, weights="untrained", layers=layers)
+    top, mean, sd, flat, other = np.split(
+        network(squares), np.cumsum(network.spec.layer_widths)[:-1], axis=1
+    )
+    assert (top >= mean).all()
+    side = 14 if name == "resnet18" else 7
+    # Samuelson's inequality bounds the maximum by the deviation.
+    assert (top <= mean + sd * np.sqrt(side**2 - 1) + 1e-3).all()
+    # The projection is linear and keeps the maps' norm, which mean and deviation give.
+    norm = np.sqrt((side**2 * (mean**2 + sd**2)).sum(axis=1))
+    np.testing.assert_allclose(np.linalg.norm(flat, axis=1), norm, rtol=0.4)
+    assert not np.allclose(flat, other)
+    again = load_backbone(name, weights="untrained", layers=[f"{base}/flatten:50:2"])
+    np.testing.assert_allclose(again(squares), flat, rtol=1e-5, atol=1e-5)
+
+
+def test_load_backbone_untrained_is_fixed_by_its_seed(squares: NDArray[np.uint8]) -> None:
+    """The same seed gives the same features, another seed others; the spec says what it is."""
+
+    def load(weights: str) -> Backbone:
+        return load_backbone("resnet18", weights=weights)
+
+    one, again, other = (load(f"untrained:{seed}")(squares) for seed in (0, 0, 2))
+    np.testing.assert_array_equal(one, again)
+    np.testing.assert_array_equal(one, load("untrained")(squares))
+    assert abs(np.corrcoef(one[0], other[0])[0, 1]) < 0.5
+    spec = load("untrained:2").spec
+    assert (spec.weights_name, spec.weights_verified) == ("untrained (seed 2)", False)
+    assert spec.features_id == "resnet18/avgpool"
+    assert "seed 2" in spec.note
+    assert len(spec.weights_sha256) == 64
+    assert spec.weights_sha256 != load("untrained").spec.weights_sha256
+
+
+def test_load_backbone_untrained_weights_have_he_s_variance() -> None:
+    """Each layer's weights have variance 2 / fan-out, so that activations stay moderate."""
+    from imgtofmri.backbones.untrained import untrained_weights
+
+    network = NETWORKS["resnet18"]
+    tensors = untrained_weights(network, 5).tensors
+    for conv in network.convolutions:
+        fan_out = conv.shape[0] * conv.shape[2] * conv.shape[3]
+        got = tensors[f"{conv.name}.weight"].var()
+        assert got == pytest.approx(2 / fan_out, rel=0.06)
+
+
+def test_load_backbone_untrained_bad_seed_or_name_is_refused() -> None:
+    """A seed is a whole number; an unknown network is named as for any weights."""
+    with pytest.raises(OptionError, match="'untrained' or 'untrained:SEED'.*got 'untrained:x'"):
+        load_backbone("resnet18", weights="untrained:x")
+    with pytest.raises(OptionError, match="must be one of resnet18"):
+        load_backbone("resnet19", weights="untrained")
