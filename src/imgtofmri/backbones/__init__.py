@@ -49,7 +49,8 @@ def load_backbone(
     Parameters
     ----------
     name : str or Path
-        One of `BACKBONES`, or the path of an ONNX file (any path that ends in ``.onnx``).
+        One of `BACKBONES`; the path of an ONNX file (any path that ends in ``.onnx``); or
+        ``"timm:NAME"`` or ``"torchvision:NAME"``, where those packages are installed.
     weights : path or str, optional
         A file with the network's weights: safetensors or a PyTorch checkpoint; or ``"untrained"``
         or ``"untrained:SEED"`` for random ones. Default: the published ones, from the cache or
@@ -60,7 +61,8 @@ def load_backbone(
         values through a random projection (see `imgtofmri.backbones.pooling`).
         Default: the last layer before the classifier.
     preprocessing : Preprocessing, optional
-        For an ONNX file only; the networks of `BACKBONES` have their own.
+        For an ONNX file or a network of timm or torchvision only; those of `BACKBONES` have their
+        own.
     n_threads : int, optional
         Threads of the network. Default: the CPUs that this process may use.
     progress : bool
@@ -79,6 +81,8 @@ def load_backbone(
         If the weights are neither in the cache nor to be had; the message names the remedies.
     WeightsError
         If a weights file is not what it should be.
+    MissingDependencyError
+        If the network needs a package that is not installed.
     """
     if n_threads is not None and n_threads < 1:
         message = (
@@ -91,6 +95,11 @@ def load_backbone(
 
         _refuse_option("weights", weights, f"{name} holds its own weights")
         return OnnxFileBackbone(Path(name), layers, preprocessing, n_threads)
+
+    if name.startswith(("timm:", "torchvision:")):
+        from imgtofmri.backbones.torch_named import load_torch_name
+
+        return load_torch_name(name, layers, preprocessing, weights)
 
     from imgtofmri.backbones.runtime import NetworkBackbone
 

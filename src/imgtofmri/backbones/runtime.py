@@ -350,8 +350,8 @@ def _no_tensor(path: Path, name: str, tensors: Iterable[str], outputs: Sequence[
     meant = f" Did you mean {close[0]}?" if close else ""
     return (
         f"{path}: expected layers to be tensors of the graph; got {name}, which is none.{meant} "
-        f"The graph's outputs are {', '.join(outputs)}; `imgtofmri backbones show {path}` lists all "
-        "tensors."
+        f"The graph's outputs are {', '.join(outputs)}; `imgtofmri backbones show {path}` lists "
+        "all tensors."
     )
 
 
