@@ -146,10 +146,21 @@ def _backbone(table: Table) -> BackboneSettings:
         name=name,
         layers=layers,
         layer_widths=widths,
-        weights=table.file("weights", None),
+        weights=_weights(table),
         center_crop=table.flag("center_crop", False),
         preprocessing=None if preprocessing is None else dict(preprocessing.values),
     )
+
+
+def _weights(table: Table) -> Path | str | None:
+    if str(table.values.get("weights", "")).partition(":")[0] != "untrained":
+        found: Path | None = table.file("weights", None)
+        return found
+    value: str = table.text("weights")
+    seed = value.partition(":")[2]
+    if value != "untrained" and not seed.isdecimal():
+        table.fail("weights", f"must have a whole number as its seed; got {value!r}. Correct it.")
+    return value
 
 
 def _fit(table: Table) -> FitSettings:

@@ -97,8 +97,8 @@ class BackboneSettings:
         The network's layers; None for its default.
     layer_widths : tuple of int or None
         Features of each layer, needed with features from a file that several layers gave.
-    weights : Path or None
-        A weights file.
+    weights : Path, str or None
+        A weights file, or ``"untrained"`` or ``"untrained:SEED"``.
     center_crop : bool
         Crop the centre instead of squeezing the whole image.
     preprocessing : mapping or None
@@ -108,7 +108,7 @@ class BackboneSettings:
     name: str
     layers: tuple[str, ...] | None
     layer_widths: tuple[int, ...] | None
-    weights: Path | None
+    weights: Path | str | None
     center_crop: bool
     preprocessing: Mapping[str, Any] | None
 

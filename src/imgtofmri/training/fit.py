@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgtofmri.backbones import Backbone
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, read_bundle
 from imgtofmri.exceptions import DataError, ImgToFmriError
 from imgtofmri.progress import track
@@ -45,7 +46,12 @@ def read_geometry(name: str) -> Bundle:
 
 
 def fit_study(
-    study: Study | Path | str, geometry: Geometry = read_geometry, progress: bool = True
+    study: Study | Path | str,
+    geometry: Geometry = read_geometry,
+    progress: bool = True,
+    *,
+    backbone: Backbone | None = None,
+    cache: Path | None = None,
 ) -> Bundle:
     """Fit an encoder to a study's stimuli and responses.
 
@@ -58,6 +64,12 @@ def fit_study(
         ``lambda name: load_encoder(name).bundle`` to allow published encoders, too.
     progress : bool
         Whether to report progress on standard error.
+    backbone : Backbone, optional
+        A network to use instead of the study's, such as a
+        `imgtofmri.backbones.torch_module.TorchBackbone`.
+    cache : Path, optional
+        The folder where features are kept for the next fit, such as
+        ``imgtofmri.features.features_folder()``. Default: they are computed anew.
 
     Returns
     -------
@@ -74,16 +86,29 @@ def fit_study(
     """
     if not isinstance(study, Study):
         study = read_study(study)
+    template, subjects = load_subjects(study, geometry, progress)
+    names = stimulus_names(subjects)
+    features = study_features(study, names, progress, backbone=backbone, cache=cache)
+    return fit_models(study, subjects, features, template, progress)
+
+
+def load_subjects(
+    study: Study, geometry: Geometry = read_geometry, progress: bool = True
+) -> tuple[Grid, list[SubjectData]]:
+    """Return the template grid and each subject's data; see `fit_study`."""
     template = MNI152_2MM if study.template is None else read_grid(study.template)
     with track("Loading", len(study.subjects), "subjects", enabled=progress) as advance:
         subjects = []
         for settings in study.subjects:
             subjects.append(load_subject(study, settings, template, geometry))
             advance(1)
+    return template, subjects
+
+
+def stimulus_names(subjects: Sequence[SubjectData]) -> list[str]:
+    """Return the stimulus of every row, tables that subjects share once."""
     tables = dict.fromkeys(subject.rows.names for subject in subjects)
-    names = [name for table in tables for name in table]
-    features = study_features(study, names, progress)
-    return fit_models(study, subjects, features, template, progress)
+    return [name for table in tables for name in table]
 
 
 def fit_models(
@@ -121,20 +146,7 @@ def fit_models(
     DataError
         If responses cannot be fitted.
     """
-    data = {subject.name: subject for subject in subjects}
-    models: dict[str, dict[str, RoiModel]] = {subject.name: {} for subject in subjects}
-    splits: dict[str, Any] = {}
-    jobs = _jobs(subjects)
-    with track("Fitting", len(jobs), "sets of models", enabled=progress) as advance:
-        for rows, layers, parts in jobs:
-            columns, first, width = _feature_columns(features, layers)
-            job = _prepare(study.fit, rows, features, columns, data, parts)
-            bands = _bands(features, layers) if study.fit.banded else None
-            fit = _fit(study.fit, job, bands)
-            for part, model in _models(fit, job, columns - first, width, first):
-                models[part[0]][part[1]] = model
-                splits[part[0]] = job.summary
-            advance(1)
+    models, splits = fit_rois(study.fit, subjects, features, progress)
     fitted = tuple(
         SubjectModel(
             subject.name,
@@ -147,6 +159,37 @@ def fit_models(
         for subject in subjects
     )
     return Bundle(make_card(study, features, fitted, splits), template, fitted)
+
+
+def fit_rois(
+    settings: FitSettings,
+    subjects: Sequence[SubjectData],
+    features: StudyFeatures,
+    progress: bool = True,
+) -> tuple[dict[str, dict[str, RoiModel]], dict[str, Any]]:
+    """Fit each subject's ROIs; see `fit_models`.
+
+    Returns
+    -------
+    models : dict of subject to dict of ROI to RoiModel
+    splits : dict of subject to dict
+        Rows, stimuli and sizes of the folds.
+    """
+    data = {subject.name: subject for subject in subjects}
+    models: dict[str, dict[str, RoiModel]] = {subject.name: {} for subject in subjects}
+    splits: dict[str, Any] = {}
+    jobs = _jobs(subjects)
+    with track("Fitting", len(jobs), "sets of models", enabled=progress) as advance:
+        for rows, layers, parts in jobs:
+            columns, first, width = _feature_columns(features, layers)
+            job = _prepare(settings, rows, features, columns, data, parts)
+            bands = _bands(features, layers) if settings.banded else None
+            fit = _fit(settings, job, bands)
+            for part, model in _models(fit, job, columns - first, width, first):
+                models[part[0]][part[1]] = model
+                splits[part[0]] = job.summary
+            advance(1)
+    return models, splits
 
 
 @dataclass(frozen=True, slots=True, eq=False)

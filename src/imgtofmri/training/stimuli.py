@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.backbones import Preprocessing, load_backbone
+from imgtofmri.backbones import Backbone, Preprocessing, load_backbone
 from imgtofmri.exceptions import DataError, ShapeError
-from imgtofmri.features import stream_features
+from imgtofmri.features import cached_backbone, stream_features
 from imgtofmri.progress import track
 from imgtofmri.responses import read_array
 from imgtofmri.stimuli import read_images
@@ -43,7 +43,14 @@ class StudyFeatures:
     card: dict[str, Any]
 
 
-def study_features(study: Study, names: Iterable[str], progress: bool = True) -> StudyFeatures:
+def study_features(
+    study: Study,
+    names: Iterable[str],
+    progress: bool = True,
+    *,
+    backbone: Backbone | None = None,
+    cache: Path | None = None,
+) -> StudyFeatures:
     """Compute or read the features of stimuli.
 
     Parameters
@@ -54,6 +61,12 @@ def study_features(study: Study, names: Iterable[str], progress: bool = True) ->
         The stimulus of every row of the study's tables, repeats included.
     progress : bool
         Whether to report progress on standard error.
+    backbone : Backbone, optional
+        A network to use instead of the study's, such as a
+        `imgtofmri.backbones.torch_module.TorchBackbone`.
+    cache : Path, optional
+        The folder where features are kept (see `imgtofmri.features.cached_backbone`). Default:
+        they are computed anew.
 
     Returns
     -------
@@ -71,17 +84,12 @@ def study_features(study: Study, names: Iterable[str], progress: bool = True) ->
     """
     rows = list(names)
     of_name = {name: row for row, name in enumerate(dict.fromkeys(rows))}
-    if study.stimuli.features is not None:
+    if study.stimuli.features is not None and backbone is None:
         return _given(study, rows, of_name)
     settings = study.backbone
-    recipe = settings.preprocessing
-    backbone = load_backbone(
-        settings.name,
-        weights=settings.weights,
-        layers=settings.layers,
-        preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
-        progress=progress,
-    )
+    network = backbone or _load(settings, progress)
+    if cache is not None:
+        network = cached_backbone(network, cache)
     folder = study.stimuli.folder or study.path.parent
     paths = [folder / name for name in of_name]
     missing = [path for path in paths if not path.is_file()]
@@ -91,11 +99,11 @@ def study_features(study: Study, names: Iterable[str], progress: bool = True) ->
             f"{len(paths)} are not there, the first is {missing[0].name}. Set stimuli.folder."
         )
         raise DataError(message)
-    spec = backbone.spec
+    spec = network.spec
     frames = read_images(paths, size=spec.preprocessing.size, center_crop=settings.center_crop)
     parts = []
     with track("Computing features", len(paths), "images", enabled=progress) as advance:
-        for batch in stream_features(frames, backbone):
+        for batch in stream_features(frames, network):
             for failure in batch.failures:
                 raise failure.error
             parts.append(batch.features)
@@ -109,8 +117,21 @@ def study_features(study: Study, names: Iterable[str], progress: bool = True) ->
         "center_crop": settings.center_crop,
         "weights": {"name": spec.weights_name, "sha256": spec.weights_sha256},
     }
-    widths = _layer_widths(settings, spec.layers, spec.n_features)
-    return StudyFeatures(of_name, np.concatenate(parts), _slices(spec.layers, widths), card)
+    # What a head makes of several layers cannot be told apart: it counts as one.
+    widths = spec.layer_widths or (spec.n_features,)
+    layers = spec.layers if spec.layer_widths else ("+".join(spec.layers),)
+    return StudyFeatures(of_name, np.concatenate(parts), _slices(layers, widths), card)
+
+
+def _load(settings: BackboneSettings, progress: bool) -> Backbone:
+    recipe = settings.preprocessing
+    return load_backbone(
+        settings.name,
+        weights=settings.weights,
+        layers=settings.layers,
+        preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
+        progress=progress,
+    )
 
 
 def _given(study: Study, rows: list[str], of_name: dict[str, int]) -> StudyFeatures:
@@ -157,24 +178,6 @@ def _given(study: Study, rows: list[str], of_name: dict[str, int]) -> StudyFeatu
         "preprocessing": dict(settings.preprocessing or Preprocessing().to_dict()),
     }
     return StudyFeatures(of_name, values.astype(np.float32), _slices(settings.layers, widths), card)
-
-
-def _layer_widths(
-    settings: BackboneSettings, layers: tuple[str, ...], n_features: int
-) -> tuple[int, ...]:
-    """Return how many features each layer has, by loading the network with that layer alone."""
-    if len(layers) == 1:
-        return (n_features,)
-    recipe = settings.preprocessing
-    return tuple(
-        load_backbone(
-            settings.name,
-            weights=settings.weights,
-            layers=[layer],
-            preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
-        ).spec.n_features
-        for layer in layers
-    )
 
 
 def _slices(layers: Iterable[str], widths: Iterable[int]) -> dict[str, slice]:

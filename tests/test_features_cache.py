@@ -1,0 +1,242 @@
+"""The features cache: a real network whose calls are counted, concurrent runs, damage."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from imgtofmri.backbones import Backbone, BackboneSpec, load_backbone
+from imgtofmri.exceptions import OutputError, ShapeError
+from imgtofmri.features import CachedBackbone, cached_backbone, features_folder
+from imgtofmri.training import fit_study
+
+LAYERS = ("layer1", "layer1/max")
+
+
+class Counting:
+    """A real network that counts the pictures that it is given."""
+
+    def __init__(self, network: Backbone) -> None:
+        self.network, self.n_seen = network, 0
+
+    @property
+    def spec(self) -> BackboneSpec:
+        """What the network is."""
+        return self.network.spec
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute features."""
+        self.n_seen += len(pixels)
+        return self.network(pixels)
+
+
+@pytest.fixture(scope="module")
+def network() -> Backbone:
+    """Return ResNet-18 with random weights."""
+    return load_backbone("resnet18", weights="untrained", layers=LAYERS)
+
+
+@pytest.fixture
+def counting(network: Backbone) -> Counting:
+    """Return the network with a counter at 0."""
+    return Counting(network)
+
+
+@pytest.fixture
+def squares(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return four pictures."""
+    return rng.integers(0, 256, (4, 224, 224, 3), np.uint8)
+
+
+def open_cache(network: Backbone, folder: Path) -> CachedBackbone:
+    """Return a cached network of a new process, as it were."""
+    found = cached_backbone(network, folder)
+    assert isinstance(found, CachedBackbone)
+    return found
+
+
+def test_cached_backbone_asks_only_about_new_pictures(
+    counting: Counting, squares: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """Old, new and repeated pictures in one batch: each is computed once, rows stay in order."""
+    want = counting.network(squares)
+    first = open_cache(counting, tmp_path)
+    np.testing.assert_allclose(first(squares[:2]), want[:2], rtol=1e-5, atol=1e-6)
+    assert counting.n_seen == 2
+    again = open_cache(counting, tmp_path)
+    mixed = [3, 0, 3, 1, 2]
+    np.testing.assert_allclose(again(squares[mixed]), want[mixed], rtol=1e-5, atol=1e-6)
+    assert counting.n_seen == 4
+    assert again(squares).tobytes() == first(squares).tobytes()
+    assert again(squares[:0]).shape == (0, 128)
+    assert counting.n_seen == 4
+    assert again.spec == counting.spec
+    assert [path.suffix for path in tmp_path.iterdir()] == [".sqlite"]
+
+
+def test_cached_backbone_knows_layers_weights_and_preprocessing_apart(
+    counting: Counting, squares: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """Other weights are not mixed up; a layer that is known is known in any combination."""
+    open_cache(counting, tmp_path)(squares)
+    single = Counting(load_backbone("resnet18", weights="untrained", layers=["layer1/max"]))
+    np.testing.assert_allclose(
+        open_cache(single, tmp_path)(squares), counting.network(squares)[:, 64:], rtol=1e-5
+    )
+    assert single.n_seen == 0
+    other = Counting(load_backbone("resnet18", weights="untrained:1", layers=LAYERS))
+    np.testing.assert_allclose(
+        open_cache(other, tmp_path)(squares), other.network(squares), rtol=1e-5, atol=1e-6
+    )
+    assert other.n_seen == 4
+
+
+@pytest.mark.parametrize("damage", ["row", "width", "file", "cut"])
+def test_cached_backbone_damaged_entries_are_computed_again(
+    damage: str, counting: Counting, squares: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """A flipped bit, a short row, a foreign and a truncated file cost time and nothing else."""
+    cache = open_cache(counting, tmp_path)
+    want = cache(squares)
+    if damage in ("row", "width"):
+        with sqlite3.connect(cache.path) as database:
+            found = database.execute("SELECT layer, pixels, row FROM features LIMIT 1").fetchone()
+            layer, key, row = found
+            worse = bytes([row[0] ^ 1]) + row[1:] if damage == "row" else row[:-4]
+            database.execute(
+                "UPDATE features SET row = ? WHERE layer = ? AND pixels = ?", (worse, layer, key)
+            )
+        database.close()
+    else:
+        data = cache.path.read_bytes()
+        cache.path.write_bytes(b"something else" * 100 if damage == "file" else data[:5000])
+    counting.n_seen = 0
+    np.testing.assert_allclose(open_cache(counting, tmp_path)(squares), want, rtol=1e-5, atol=1e-6)
+    assert counting.n_seen == (1 if damage in ("row", "width") else 4)
+    open_cache(counting, tmp_path)(squares)
+    assert counting.n_seen == (1 if damage in ("row", "width") else 4)
+
+
+def fill(folder: Path, seed: int, n_pictures: int) -> None:
+    """Fill a cache in a process of its own, one picture at a time."""
+    network = load_backbone("resnet18", weights="untrained", layers=LAYERS, n_threads=1)
+    cache = cached_backbone(network, folder)
+    for picture in pictures(n_pictures)[np.random.default_rng(seed).permutation(n_pictures)]:
+        cache(picture[None])
+
+
+def pictures(n_pictures: int) -> NDArray[np.uint8]:
+    """Return the same random pictures in every process."""
+    return np.random.default_rng(9).integers(0, 256, (n_pictures, 224, 224, 3), np.uint8)
+
+
+def test_cached_backbone_concurrent_runs_lose_nothing(counting: Counting, tmp_path: Path) -> None:
+    """Three processes write the same pictures in different orders; all are there and right."""
+    context = multiprocessing.get_context("spawn")
+    runs = [context.Process(target=fill, args=(tmp_path, seed, 12)) for seed in range(3)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join(120)
+    assert [run.exitcode for run in runs] == [0, 0, 0]
+    got = open_cache(counting, tmp_path)(pictures(12))
+    assert counting.n_seen == 0
+    np.testing.assert_allclose(got, counting.network(pictures(12)), rtol=1e-4, atol=1e-5)
+
+
+def test_cached_backbone_without_an_identity_is_left_alone(network: Backbone) -> None:
+    """A network that emulates another, or has no digest, is not cached."""
+
+    class Named(Counting):
+        changes: dict[str, Any]
+
+        @property
+        def spec(self) -> BackboneSpec:
+            return replace(self.network.spec, **self.changes)
+
+    for changes in ({"emulated": True}, {"weights_sha256": ""}, {"layer_widths": ()}):
+        named = Named(network)
+        named.changes = changes
+        assert cached_backbone(named) is named
+
+
+def test_cached_backbone_bad_folder_or_pixels_is_named(
+    counting: Counting,
+    squares: NDArray[np.uint8],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file in place of the folder, and pixels of another size, have an error each."""
+    monkeypatch.setenv("IMGTOFMRI_CACHE", str(tmp_path / "cache"))
+    assert features_folder() == tmp_path / "cache" / "features"
+    assert open_cache(counting, features_folder()).path.parent == features_folder()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="expected a features cache that can be read and written"):
+        open_cache(counting, tmp_path / "file")(squares)
+    with pytest.raises(ShapeError, match="resnet18: pixels must be uint8"):
+        open_cache(counting, tmp_path)(squares[:, :9])
+
+
+@pytest.fixture
+def study_file(rng: np.random.Generator, tmp_path: Path) -> Path:
+    """Write a study of twelve pictures, two ROIs and one subject in template space."""
+    import nibabel as nib
+
+    for number in range(12):
+        picture = rng.integers(0, 256, (16, 20, 3), np.uint8)
+        Image.fromarray(picture).resize((60, 48)).save(tmp_path / f"p{number:02d}.png")
+    for roi, first in (("LOC", 100), ("PPA", 300)):
+        mask = np.zeros(512, np.uint8)
+        mask[first : first + 7] = 1
+        image = nib.Nifti1Image(mask.reshape(8, 8, 8), np.diag([3.0, 3, 3, 1]))
+        nib.save(image, tmp_path / f"{roi}.nii.gz")
+        np.save(tmp_path / f"{roi}.npy", rng.normal(size=(12, 7)).astype(np.float32))
+    (tmp_path / "study.toml").write_text("""
+id = "small"
+title = "Twelve pictures"
+licence = "CC0"
+[template]
+grid = "LOC.nii.gz"
+[stimuli]
+folder = "."
+[backbone]
+name = "resnet18"
+weights = "untrained"
+layers = ["layer1", "layer1/max"]
+[fit]
+alphas = [1.0, 100.0]
+folds = 3
+[subject]
+transform = { kind = "same" }
+rois.LOC = { mask = "LOC.nii.gz", responses = "LOC.npy" }
+rois.PPA = { mask = "PPA.nii.gz", responses = "PPA.npy" }
+[[subjects]]
+name = "S1"
+""")
+    return tmp_path / "study.toml"
+
+
+def test_fit_study_a_second_fit_asks_the_network_nothing(
+    study_file: Path, counting: Counting, tmp_path: Path
+) -> None:
+    """With a cache the second fit computes no feature and gives the same weights."""
+    cache = tmp_path / "cache"
+    first = fit_study(study_file, progress=False, backbone=counting, cache=cache)
+    assert counting.n_seen == 12
+    second = fit_study(study_file, progress=False, backbone=counting, cache=cache)
+    assert counting.n_seen == 12
+    plain = fit_study(study_file, progress=False)
+    for roi, model in first.subjects[0].rois.items():
+        other = second.subjects[0].rois[roi]
+        assert model.weights.tobytes() == other.weights.tobytes()
+        np.testing.assert_allclose(plain.subjects[0].rois[roi].weights, model.weights, atol=1e-5)
+    assert first.card["features"] == plain.card["features"]
+    assert first.card["features"]["weights"]["name"] == "untrained (seed 0)"
