@@ -94,16 +94,17 @@ class Encoder:
         return self.bundle.n_features
 
     def backbone(
-        self, backbone: str | Path | None = None, weights: str | Path | None = None
+        self, backbone: str | Path | Backbone | None = None, weights: str | Path | None = None
     ) -> Backbone:
         """Return the feature extractor, loaded on first use.
 
         Parameters
         ----------
-        backbone : str or Path, optional
-            A backbone's name or file; None is the one that the models were fitted on.
+        backbone : str, Path or Backbone, optional
+            A backbone's name or file, or one that is loaded already; None is the one that the
+            models were fitted on.
         weights : str or Path, optional
-            A file of weights to use instead of the published ones.
+            A file of weights to use instead of the published ones, or ``"untrained"``.
 
         Raises
         ------
@@ -131,7 +132,7 @@ class Encoder:
     def features(
         self,
         images: Any,
-        backbone: str | Path | None = None,
+        backbone: str | Path | Backbone | None = None,
         weights: str | Path | None = None,
         center_crop: bool = False,
         progress: bool = False,
@@ -167,7 +168,7 @@ class Encoder:
         mask: str = "overlap",
         average: str = "zscore",
         center_crop: bool = False,
-        backbone: str | Path | None = None,
+        backbone: str | Path | Backbone | None = None,
         weights: str | Path | None = None,
         progress: bool = True,
     ) -> Prediction:

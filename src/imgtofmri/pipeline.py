@@ -27,7 +27,7 @@ class RunSettings(TypedDict, total=False):
     mask: str
     average: str
     center_crop: bool
-    backbone: str | Path | None
+    backbone: str | Path | Backbone | None
     weights: str | Path | None
 
 

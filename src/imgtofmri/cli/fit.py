@@ -33,6 +33,9 @@ def fit(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Keep features on disk for the next fit.")
+    ] = True,
     quiet: Quiet = False,
 ) -> None:
     """Fit an encoder to stimuli and measured responses, and report how well it does.
@@ -63,6 +66,7 @@ def fit(
 
     from imgtofmri.bundle import write_bundle
     from imgtofmri.encoder import load_encoder
+    from imgtofmri.features import features_folder
     from imgtofmri.training import fetch_downloads, fit_study
 
     if fetch:
@@ -71,6 +75,7 @@ def fit(
         described,
         lambda name: load_encoder(name, progress=not quiet).bundle,
         progress=not quiet,
+        cache=features_folder() if cache else None,
     )
     write_bundle(bundle, target)
     for line in accuracy_lines(bundle):

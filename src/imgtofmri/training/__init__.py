@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from imgtofmri.training.downloads import fetch_downloads
 from imgtofmri.training.fit import fit_models, fit_study
+from imgtofmri.training.layers import layer_search
 from imgtofmri.training.subjects import RoiData, SubjectData, load_subject
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "fetch_downloads",
     "fit_models",
     "fit_study",
+    "layer_search",
     "load_subject",
 ]

@@ -1,0 +1,59 @@
+"""``imgtofmri layers``: which layer of a network predicts which ROI best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgtofmri.cli.options import Quiet
+
+
+def layers(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study file: .toml or .yaml.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write the results.")
+    ],
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layers",
+            "-l",
+            metavar="LAYER",
+            help="A layer, such as layer3 or layer3/max; repeat for more. Default: the study's.",
+        ),
+    ] = None,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Keep features on disk for the next run.")
+    ] = True,
+    quiet: Quiet = False,
+) -> None:
+    """Score layers of a study's network on each ROI by cross-validation.
+
+    Writes layers.tsv, one row for each subject, ROI and layer, and a figure.
+
+    **Examples**
+
+    imgtofmri layers study.toml -l layer1 -l layer2 -l layer3 -l avgpool -o layers/
+    """
+    from imgtofmri.encoder import load_encoder
+    from imgtofmri.features import features_folder
+    from imgtofmri.plotting.layers import plot_layers
+    from imgtofmri.plotting.style import save_figure, save_table
+    from imgtofmri.training import layer_search
+
+    table = layer_search(
+        study,
+        names,
+        lambda name: load_encoder(name, progress=not quiet).bundle,
+        progress=not quiet,
+        cache=features_folder() if cache else None,
+    )
+    save_table(table, output / "layers.tsv")
+    save_figure(plot_layers(table), output / "layers")
+    means = table.pivot_table(index="layer", columns="roi", values="median_r", sort=False)
+    for roi in means.columns:
+        scores = means[roi]
+        typer.echo(f"{roi}: best is {scores.idxmax()}, cross-validated r {scores.max():.3f}")
+    typer.echo(f"written {output}")

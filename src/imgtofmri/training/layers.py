@@ -1,0 +1,122 @@
+"""Which layer of a network predicts which ROI best: cross-validated scores of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from imgtofmri.backbones import Backbone
+from imgtofmri.exceptions import OptionError
+from imgtofmri.progress import track
+from imgtofmri.study import Study, read_study
+from imgtofmri.training.fit import fit_rois, load_subjects, read_geometry, stimulus_names
+from imgtofmri.training.stimuli import StudyFeatures, study_features
+from imgtofmri.training.subjects import Geometry, SubjectData
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def layer_search(
+    study: Study | Path | str,
+    layers: Sequence[str] | None = None,
+    geometry: Geometry = read_geometry,
+    progress: bool = True,
+    *,
+    backbone: Backbone | None = None,
+    cache: Path | None = None,
+) -> pd.DataFrame:
+    """Score each layer of a network on its own, by subject and ROI.
+
+    All layers come from one pass of the stimuli through the network. Each layer is fitted as
+    `fit_study` would fit it alone, with the study's folds and penalties.
+
+    Parameters
+    ----------
+    study : Study or path
+        The study, or its file. Layers of single ROIs and banded fits are left aside.
+    layers : sequence of str, optional
+        The layers, with poolings if need be. Default: the study's.
+    geometry, progress, backbone, cache
+        As for `fit_study`; a backbone has its layers already.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each subject, ROI and layer: ``subject``, ``roi``, ``layer``, ``n_features``,
+        ``n_voxels``, ``median_r`` and ``mean_r`` over voxels of the correlation with held-out
+        responses, its quartiles ``r_25`` and ``r_75``, and ``noise_ceiling_r``, the voxels' median
+        ceiling (NaN without repeats).
+
+    Raises
+    ------
+    OptionError
+        If fewer than two layers are named, or one twice.
+    DataError
+        If data cannot be fitted.
+
+    Notes
+    -----
+    The best of several layers looks a little better than it is. Report the accuracy of a layer
+    that was chosen so on other data, or choose it on some subjects and report the rest.
+    """
+    import pandas as pd
+
+    if not isinstance(study, Study):
+        study = read_study(study)
+    chosen = backbone.spec.layers if backbone is not None else layers or study.backbone.layers or ()
+    if len(chosen) < 2 or len(set(chosen)) < len(chosen):
+        message = (
+            "layer_search: layers must be two or more different ones; got "
+            f"{', '.join(chosen) or 'none'}. Name them with layers= (--layers)."
+        )
+        raise OptionError(message)
+    if backbone is None and study.stimuli.features is None:
+        study = replace(study, backbone=replace(study.backbone, layers=tuple(chosen)))
+    _, subjects = load_subjects(study, geometry, progress)
+    subjects = [_without_layers(subject) for subject in subjects]
+    features = study_features(
+        study, stimulus_names(subjects), progress, backbone=backbone, cache=cache
+    )
+    settings = replace(study.fit, banded=False)
+    rows = []
+    with track("Scoring", len(features.layers), "layers", enabled=progress) as advance:
+        for layer, columns in features.layers.items():
+            alone = _only(features, layer, columns)
+            models, _ = fit_rois(settings, subjects, alone, progress=False)
+            for subject, rois in models.items():
+                for roi, model in rois.items():
+                    r = model.extras["cv_r"]
+                    low, middle, high = np.percentile(r, [25, 50, 75])
+                    ceiling = model.extras.get("noise_ceiling", np.array([np.nan]))
+                    rows.append(
+                        {
+                            "subject": subject,
+                            "roi": roi,
+                            "layer": layer,
+                            "n_features": alone.values.shape[1],
+                            "n_voxels": model.n_voxels,
+                            "median_r": float(middle),
+                            "mean_r": float(np.mean(r)),
+                            "r_25": float(low),
+                            "r_75": float(high),
+                            "noise_ceiling_r": float(np.median(ceiling)),
+                        }
+                    )
+            advance(1)
+    return pd.DataFrame(rows)
+
+
+def _without_layers(subject: SubjectData) -> SubjectData:
+    return replace(
+        subject, rois={name: replace(roi, layers=None) for name, roi in subject.rois.items()}
+    )
+
+
+def _only(features: StudyFeatures, layer: str, columns: slice) -> StudyFeatures:
+    values = np.ascontiguousarray(features.values[:, columns])
+    return replace(features, values=values, layers={layer: slice(0, values.shape[1])})
