@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 from PIL import Image
 
 from imgtofmri.backbones import Backbone, BackboneSpec, load_backbone
+from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import OutputError, ShapeError
 from imgtofmri.features import CachedBackbone, cached_backbone, features_folder
+from imgtofmri.stimuli import Frame, read_images
 from imgtofmri.training import fit_study
 
 LAYERS = ("layer1", "layer1/max")
@@ -240,3 +244,43 @@ def test_fit_study_a_second_fit_asks_the_network_nothing(
         np.testing.assert_allclose(plain.subjects[0].rois[roi].weights, model.weights, atol=1e-5)
     assert first.card["features"] == plain.card["features"]
     assert first.card["features"]["weights"]["name"] == "untrained (seed 0)"
+
+
+def test_encoder_takes_a_loaded_backbone(
+    study_file: Path, counting: Counting, tmp_path: Path
+) -> None:
+    """An encoder fitted on a network object predicts with it, cached or not, and no other."""
+    encoder = Encoder(fit_study(study_file, progress=False, backbone=counting, cache=tmp_path))
+    pictures = sorted(tmp_path.glob("*.png"))
+    cached = cached_backbone(counting, tmp_path)
+    options: dict[str, Any] = {"average": "mean", "progress": False}
+    got = encoder.predict(pictures, backbone=cached, **options)
+    assert counting.n_seen == 12
+    named = encoder.predict(pictures, weights="untrained", **options)
+    np.testing.assert_allclose(got.group, named.group, rtol=1e-3, atol=1e-4)
+    other = load_backbone("resnet18", weights="untrained", layers=["layer2"])
+    with pytest.raises(ShapeError, match=r"fitted on resnet18/layer1\+layer1/max; the backbone"):
+        encoder.features(pictures, backbone=other)
+
+
+def test_encoder_keeps_the_preprocessing_of_an_onnx_file(study_file: Path, tmp_path: Path) -> None:
+    """Fitted on a file with a recipe of one's own, an encoder predicts with that recipe."""
+    node = helper.make_node("Identity", ["images"], ["same"])
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 8, 8])
+    same = helper.make_tensor_value_info("same", TensorProto.FLOAT, ["n", 3, 8, 8])
+    graph = helper.make_graph([node], "g", [images], [same])
+    opset = [helper.make_opsetid("", 17)]
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    recipe = "{ size = 8, mean = [0.5, 0.5, 0.5], std = [0.1, 0.2, 0.4] }"
+    text = study_file.read_text().replace('weights = "untrained"', f"preprocessing = {recipe}")
+    text = text.replace('"resnet18"', '"net.onnx"')
+    study_file.write_text(text.replace('["layer1", "layer1/max"]', '["same/max"]'))
+    encoder = Encoder(fit_study(study_file, progress=False))
+    (picture,) = encoder.features(tmp_path / "p00.png", backbone=path)
+    (frame,) = read_images(tmp_path / "p00.png", size=8)
+    assert isinstance(frame, Frame)
+    want = (frame.pixels.max(axis=(0, 1)) / 255 - 0.5) / [0.1, 0.2, 0.4]
+    np.testing.assert_allclose(picture, want, rtol=1e-5)
+    with pytest.raises(ShapeError, match=r"was fitted with Preprocessing\(size=8, mean=\(0\.5.*"):
+        encoder.features(tmp_path / "p00.png", backbone=load_backbone(path, layers=["same/max"]))

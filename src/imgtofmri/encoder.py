@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri import reference
-from imgtofmri.backbones import Backbone, load_backbone
+from imgtofmri.backbones import BACKBONES, Backbone, Preprocessing, load_backbone
 from imgtofmri.bundle import Bundle, Card, read_bundle
 from imgtofmri.exceptions import OptionError, ShapeError, choice_message
 from imgtofmri.features import FeatureBatch, stream_features
@@ -114,20 +114,43 @@ class Encoder:
             If the backbone's features are not those that the models were fitted on.
         """
         features = self.card["features"]
+        if isinstance(backbone, Backbone):
+            self._check_backbone(backbone, backbone.spec.id)
+            return backbone
         chosen = str(backbone) if backbone is not None else features["backbone"]
         key = (chosen, None if weights is None else str(weights))
         if key not in self._backbones:
-            loaded = load_backbone(chosen, weights=weights, layers=features["layers"])
-            if loaded.spec.features_id != self.bundle.features_id:
-                message = (
-                    f"predict: the encoder {self.card['id']} was fitted on "
-                    f"{self.bundle.features_id}; the backbone {chosen} gives "
-                    f"{loaded.spec.features_id}. Use a backbone that gives the same features, or "
-                    "fit an encoder on this one."
-                )
-                raise ShapeError(message)
+            loaded = load_backbone(
+                chosen,
+                weights=weights,
+                layers=features["layers"],
+                preprocessing=None if chosen in BACKBONES else self._preprocessing,
+            )
+            self._check_backbone(loaded, chosen)
             self._backbones[key] = loaded
         return self._backbones[key]
+
+    def _check_backbone(self, backbone: Backbone, name: str) -> None:
+        if backbone.spec.features_id != self.bundle.features_id:
+            message = (
+                f"predict: the encoder {self.card['id']} was fitted on "
+                f"{self.bundle.features_id}; the backbone {name} gives "
+                f"{backbone.spec.features_id}. Use a backbone that gives the same features, or "
+                "fit an encoder on this one."
+            )
+            raise ShapeError(message)
+        spec = backbone.spec
+        if not spec.emulated and self._preprocessing not in (None, spec.preprocessing):
+            message = (
+                f"predict: the encoder {self.card['id']} was fitted with {self._preprocessing}; "
+                f"the backbone {name} has {spec.preprocessing}. Load it with the encoder's."
+            )
+            raise ShapeError(message)
+
+    @property
+    def _preprocessing(self) -> Preprocessing | None:
+        recipe = self.card["features"].get("preprocessing")
+        return None if recipe is None else Preprocessing.from_dict(recipe)
 
     def features(
         self,
