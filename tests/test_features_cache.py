@@ -246,6 +246,20 @@ def test_fit_study_a_second_fit_asks_the_network_nothing(
     assert first.card["features"]["weights"]["name"] == "untrained (seed 0)"
 
 
+def test_fit_study_rois_name_layers_as_the_study_does(study_file: Path) -> None:
+    """Names that have a shorter form, such as LAYER/avg, are found by what the study calls them."""
+    text = study_file.read_text()
+    plain = fit_study(study_file, progress=False)
+    text = text.replace('["layer1", "layer1/max"]', '["layer1/avg", "layer1/max"]')
+    text = text.replace('responses = "PPA.npy"', 'responses = "PPA.npy", layers = ["layer1/avg"]')
+    study_file.write_text(text)
+    named = fit_study(study_file, progress=False)
+    assert named.card["features"]["id"] == plain.card["features"]["id"]
+    loc, ppa = (named.subjects[0].rois[roi] for roi in ("LOC", "PPA"))
+    np.testing.assert_allclose(loc.weights, plain.subjects[0].rois["LOC"].weights, rtol=1e-4)
+    assert (loc.weights.shape, ppa.weights.shape) == ((128, 7), (64, 7))
+
+
 def test_encoder_takes_a_loaded_backbone(
     study_file: Path, counting: Counting, tmp_path: Path
 ) -> None:

@@ -98,6 +98,18 @@ def test_read_study_fills_in_defaults_and_placeholders(folder: Path) -> None:
     assert a.rois[1].layers == ("avgpool",)
 
 
+@pytest.mark.parametrize("weights", ["untrained", "untrained:12"])
+def test_read_study_takes_untrained_weights(weights: str, folder: Path) -> None:
+    """Random weights need no file; their seed is a whole number."""
+    text = STUDY.replace('name = "resnet18"', f'name = "resnet18"\nweights = "{weights}"')
+    assert read_study(write(folder, text)).backbone.weights == weights
+    wrong = text.replace(weights, "untrained:x")
+    with pytest.raises(OptionError, match=r"line 15: backbone\.weights must have a whole number"):
+        read_study(write(folder, wrong))
+    with pytest.raises(OptionError, match=r"backbone\.weights must be a file that exists"):
+        read_study(write(folder, text.replace(weights, "my.safetensors")))
+
+
 def test_read_study_yaml_equals_toml(folder: Path) -> None:
     """The same study in YAML is the same study."""
     toml = read_study(write(folder, STUDY))

@@ -117,9 +117,12 @@ def study_features(
         "center_crop": settings.center_crop,
         "weights": {"name": spec.weights_name, "sha256": spec.weights_sha256},
     }
-    # What a head makes of several layers cannot be told apart: it counts as one.
-    widths = spec.layer_widths or (spec.n_features,)
-    layers = spec.layers if spec.layer_widths else ("+".join(spec.layers),)
+    # Layers go by the names that the study gives them, which its ROIs use, too.
+    layers = spec.layers if backbone is not None else settings.layers or spec.layers
+    widths = spec.layer_widths
+    if not widths:
+        # What a head makes of several layers cannot be told apart: it counts as one.
+        layers, widths = ("+".join(layers),), (spec.n_features,)
     return StudyFeatures(of_name, np.concatenate(parts), _slices(layers, widths), card)
 
 
