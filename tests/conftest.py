@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from imgtofmri import assets, reference
-from imgtofmri.bundle import Bundle
+from imgtofmri.bundle import Bundle, RoiModel, SubjectModel
+from imgtofmri.spaces import Grid, affine_map
 
 
 @pytest.fixture
@@ -39,3 +41,57 @@ def published_wheel() -> Path:
 def published_bundle(published_wheel: Path) -> Bundle:
     """Return the published encoder, compiled afresh."""
     return reference.compile_bundle(published_wheel)
+
+
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file of random ResNet-18 weights: a real network that has learned nothing."""
+    from safetensors.numpy import save_file
+
+    from imgtofmri.backbones.networks import NETWORKS
+
+    rng = np.random.default_rng(7)
+    tensors = {}
+    for conv in NETWORKS["resnet18"].convolutions:
+        scale = np.sqrt(2 / np.prod(conv.shape[1:]))
+        tensors[f"{conv.name}.weight"] = rng.normal(size=conv.shape).astype(np.float32) * scale
+        tensors[f"{conv.name}.bias"] = np.zeros(conv.shape[0], np.float32)
+    tensors = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    save_file(tensors, path)
+    return path
+
+
+@pytest.fixture
+def small_bundle(rng: np.random.Generator) -> Bundle:
+    """Return an encoder of two subjects, two overlapping ROIs and six features on a small grid."""
+    template = Grid((12, 10, 9), np.diag([2.0, 2, 2, 1]))
+    native = Grid((8, 8, 8), np.diag([2.5, 2.5, 2.5, 1]))
+    to_template = affine_map(native, template, np.eye(4))
+    subjects = []
+    for name in ("S1", "S2"):
+        rois = {}
+        for roi, first in (("LOC", 150), ("PPA", 170)):
+            voxels = np.arange(first, first + 30)
+            rois[roi] = RoiModel(
+                voxels=voxels.astype(np.int32),
+                hemi=np.repeat(np.array([0, 1], np.uint8), 15),
+                weights=rng.normal(size=(6, 30)).astype(np.float32),
+                intercept=rng.normal(size=30).astype(np.float32),
+            )
+        native_voxels = np.concatenate([model.voxels for model in rois.values()])
+        subjects.append(SubjectModel(name, native, to_template.restrict(native_voxels), rois))
+    card: dict[str, Any] = {
+        "id": "small",
+        "title": "Two small ROIs",
+        "licence": "CC0",
+        "citation": "none",
+        "features": {
+            "id": "resnet18/avgpool",
+            "backbone": "resnet18",
+            "layers": ["avgpool"],
+            "n_features": 6,
+        },
+        "template": {"space": "MNI152NLin6Asym"},
+    }
+    return Bundle(card, template, tuple(subjects))

@@ -20,7 +20,7 @@ from imgtofmri.backbones import (
     read_head,
     write_head,
 )
-from imgtofmri.distillation import distill, fit_ridge, random_views, reduce_rank
+from imgtofmri.distillation import altered_views, distill, fit_ridge, random_views, reduce_rank
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, WeightsError
 
 
@@ -227,3 +227,24 @@ def test_random_views_parts_keep_at_least_a_third_of_the_area() -> None:
         # Two pixels at the rim see less than a whole step of the coordinate.
         spans = [float(np.ptp(view[..., channel])) + 4 for channel in (0, 1)]
         assert spans[0] * spans[1] / 200**2 > 0.34
+
+
+def test_altered_views_blend_join_and_recolour_two_photographs() -> None:
+    """Of a black and a white image: grey, then black beside white, then the first alone."""
+    black, white = Image.new("RGB", (40, 30)), Image.new("RGB", (40, 30), "white")
+    views = altered_views(black, white, 20, 6, np.random.default_rng(1))
+    for blended in views[::3]:
+        assert blended.min() == blended.max()
+        assert 0.3 * 255 <= blended.max() + 1 <= 0.7 * 255 + 2
+    for joined in views[1::3]:
+        assert set(np.unique(joined)) == {0, 255}
+        assert 0.19 < (joined == 0).mean() < 0.81
+    assert (views[2::3] == 0).all()
+
+
+def test_altered_views_repeat_with_the_seed(rng: np.random.Generator) -> None:
+    """The same seed gives the same pictures, and each photograph's colours do change."""
+    image = Image.fromarray(rng.integers(0, 256, (50, 70, 3), np.uint8))
+    first, second = (altered_views(image, image, 32, 3, np.random.default_rng(5)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert np.ptp(first[2]) > 0

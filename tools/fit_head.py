@@ -31,7 +31,7 @@ from imgtofmri.backbones import (
 )
 from imgtofmri.backbones.networks import NETWORKS
 from imgtofmri.backbones.weights import UnverifiedWeightsWarning
-from imgtofmri.distillation import distill, random_views
+from imgtofmri.distillation import altered_views, distill, random_views
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.reference import extract_samples, reference_wheel
 from imgtofmri.stimuli import read_movie
@@ -64,7 +64,7 @@ def main() -> None:
     head = distill(
         student,
         teacher,
-        batches(fitted, arguments.views, arguments.seed),
+        batches(fitted, arguments.views, arguments.altered, arguments.seed),
         penalty=arguments.penalty,
         rank=arguments.rank,
         progress=True,
@@ -93,8 +93,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--photos", type=Path, required=True, help="a folder of .jpg files")
     parser.add_argument("--published", type=Path, help="folder of published_{images,movie}.npz")
     parser.add_argument("--views", type=int, default=8, help="views of each photograph")
-    parser.add_argument("--penalty", type=float, default=10_000.0)
-    parser.add_argument("--rank", type=int, default=320)
+    parser.add_argument("--altered", type=int, default=6, help="altered views of each photograph")
+    parser.add_argument("--penalty", type=float, default=20_000.0)
+    parser.add_argument("--rank", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--teacher-says", default="", help="what the teacher is, for the card")
     parser.add_argument("--licence", default="", help="what the teacher's licence demands")
@@ -102,12 +103,17 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def batches(photos: Sequence[Path], n_views: int, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield every photograph's views."""
+def batches(
+    photos: Sequence[Path], n_views: int, n_altered: int, seed: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield every photograph's views, and those that mix it with another of the same set."""
     rng = np.random.default_rng(seed)
     for photo in photos:
-        with Image.open(photo) as image:
-            yield random_views(image.convert("RGB"), SIZE_PX, n_views, rng)
+        other = photos[int(rng.integers(len(photos)))]
+        with Image.open(photo) as first, Image.open(other) as second:
+            image = first.convert("RGB")
+            yield random_views(image, SIZE_PX, n_views, rng)
+            yield altered_views(image, second.convert("RGB"), SIZE_PX, n_altered, rng)
 
 
 def whole(image: Image.Image) -> NDArray[np.uint8]:
@@ -188,6 +194,7 @@ def make_card(
         "n_photographs": n_fitted,
         "n_held_out": n_held_out,
         "views_per_photograph": arguments.views,
+        "altered_views_per_photograph": arguments.altered,
         "seed": arguments.seed,
         "fidelity": fidelity,
         "note": note,
@@ -209,10 +216,12 @@ asked for, and every output made with it says so.
 
 **How it was made.** `tools/fit_head.py`: ridge regression (penalty {card["penalty"]:g}, rank
 {card["rank"]}) from the mean and the standard deviation over space of {len(card["layers"]) // 2}
-layers, standardised, to the teacher's features of the same view; {card["views_per_photograph"]}
-views of each of {card["n_photographs"]} photographs ({card["n_images"]} in all): the whole, the
-whole mirrored, and random parts. {card["n_held_out"]} photographs were held out whole, and so were
-the published examples. Estimates below zero are set to zero.
+layers, standardised, to the teacher's features of the same picture. Of each of
+{card["n_photographs"]} photographs there were {card["views_per_photograph"]} views (the whole, the
+whole mirrored, random parts) and {card["altered_views_per_photograph"]} altered ones (blended with
+another photograph, joined with it, recoloured), {card["n_images"]} pictures in all.
+{card["n_held_out"]} photographs were held out whole, and so were the published examples. Estimates
+below zero are set to zero.
 
 **Fidelity.** Correlation over voxels of group maps, with the teacher's for held-out photographs
 (all ROIs, sigma 1 mm), with the published outputs for the published examples.

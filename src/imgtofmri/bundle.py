@@ -155,12 +155,10 @@ def write_bundle(bundle: Bundle, path: Path) -> None:
             for subject in bundle.subjects
         ],
     }
-    metadata = {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "card": json.dumps(card, ensure_ascii=False),
-    }
-    metadata["sha256"] = _digest(metadata["card"], arrays)
+    # One entry only: safetensors writes several in random order, and a bundle's bytes shall depend
+    # on its content alone.
+    label = {"version": FORMAT_VERSION, "sha256": _digest(card, arrays), "card": card}
+    metadata = {FORMAT: json.dumps(label, ensure_ascii=False)}
     with atomic_path(path) as temporary:
         save_file(arrays, temporary, metadata)
 
@@ -173,29 +171,23 @@ def read_bundle(path: Path) -> Bundle:
     BundleError
         If the file is missing, damaged, not a bundle, or of a newer format.
     """
-    metadata, arrays = _read_file(path)
-    if metadata.get("format") != FORMAT:
-        message = (
-            f"{path}: expected an imgtofmri bundle; this safetensors file does not say that it is "
-            "one. Give a file that `imgtofmri fit` or `imgtofmri fetch` wrote."
-        )
-        raise BundleError(message)
-    version = metadata.get("format_version", "")
-    if version != str(FORMAT_VERSION):
+    label, arrays = _read_file(path)
+    version = label.get("version")
+    if version != FORMAT_VERSION:
         message = (
             f"{path}: expected bundle format {FORMAT_VERSION}, got {version!r}. "
             "Upgrade imgtofmri to read a newer bundle."
         )
         raise BundleError(message)
-    if metadata.get("sha256") != _digest(metadata.get("card", ""), arrays):
+    if label.get("sha256") != _digest(label.get("card"), arrays):
         message = (
             f"{path}: the content does not match the checksum that the file carries; it was "
             "damaged or edited. Write or fetch the bundle again."
         )
         raise BundleError(message)
     try:
-        bundle = _assemble(json.loads(metadata["card"]), arrays)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        bundle = _assemble(label["card"], arrays)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         message = (
             f"{path}: the bundle is incomplete ({type(error).__name__}: {error}). "
             "Write or fetch it again."
@@ -205,7 +197,8 @@ def read_bundle(path: Path) -> Bundle:
     return bundle
 
 
-def _read_file(path: Path) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]]]:
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """Return what the file says of itself, and its arrays."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -217,15 +210,21 @@ def _read_file(path: Path) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]]]
         raise BundleError(message)
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
+            label = json.loads((file.metadata() or {}).get(FORMAT, "null"))
             arrays = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         message = (
             f"{path}: expected a safetensors file that can be read; {error}. It is damaged, "
             "truncated or of another kind; write or fetch it again."
         )
         raise BundleError(message) from error
-    return metadata, arrays
+    if not isinstance(label, dict):
+        message = (
+            f"{path}: expected an imgtofmri bundle; this safetensors file does not say that it is "
+            "one. Give a file that `imgtofmri fit` or `imgtofmri fetch` wrote."
+        )
+        raise BundleError(message)
+    return label, arrays
 
 
 def _arrays(bundle: Bundle) -> Iterable[tuple[str, npt.NDArray[Any]]]:
@@ -342,9 +341,10 @@ def _grid_from_json(entry: Mapping[str, Any]) -> Grid:
     return Grid((x, y, z), np.array(entry["affine"], dtype=float).reshape(4, 4))
 
 
-def _digest(card: str, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+def _digest(card: Card | None, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
     """Return the SHA-256 of the card and of every array with its name, in order of the names."""
-    digest = hashlib.sha256(card.encode())
+    text = json.dumps(card, ensure_ascii=False, sort_keys=True)
+    digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())

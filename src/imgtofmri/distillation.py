@@ -237,17 +237,82 @@ def random_views(
     -------
     uint8 array of shape (n_views, size, size, 3)
     """
-    from PIL import Image as images
-
     views = []
     for index in range(n_views):
-        box = (0.0, 0.0, float(image.width), float(image.height))
         if index > 1:
-            box = _random_box(image.width, image.height, rng)
-        view = np.asarray(image.resize((size, size), images.Resampling.BILINEAR, box=box))
-        mirrored = index == 1 or (index > 1 and rng.random() < 0.5)
-        views.append(view[:, ::-1] if mirrored else view)
+            views.append(_random_part(image, size, rng))
+        else:
+            view = _resize(image, size, (0.0, 0.0, image.width, image.height))
+            views.append(view[:, ::-1] if index == 1 else view)
     return np.stack(views) if views else np.zeros((0, size, size, 3), np.uint8)
+
+
+def altered_views(
+    image: Image, other: Image, size: int, n_views: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Make pictures that nobody took: the teacher labels them as it does photographs.
+
+    In turn: random parts of both photographs blended into one another, parts of both side by side,
+    and a part of the first with its brightness, contrast and saturation changed.
+
+    Parameters
+    ----------
+    image, other : PIL images in mode RGB
+    size : int
+        Side of a view, in pixels.
+    n_views : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    uint8 array of shape (n_views, size, size, 3)
+
+    References
+    ----------
+    Zhang et al. (2018), mixup, arXiv:1710.09412. Yun et al. (2019), CutMix, arXiv:1905.04899.
+    """
+    views = np.zeros((n_views, size, size, 3), np.uint8)
+    for index, view in enumerate(views):
+        first = _random_part(image, size, rng)
+        if index % 3 == 2:
+            view[:] = _recolour(first, rng)
+            continue
+        second = _random_part(other, size, rng)
+        if index % 3 == 0:
+            share = rng.uniform(0.3, 0.7)
+            view[:] = np.rint(share * first + (1 - share) * second)
+        else:
+            edge = int(rng.integers(size // 5, size - size // 5))
+            beside = bool(rng.random() < 0.5)
+            view[:] = first
+            if beside:
+                view[:, edge:] = second[:, edge:]
+            else:
+                view[edge:] = second[edge:]
+    return views
+
+
+def _recolour(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Change brightness, contrast about the mean, and saturation, each by up to a factor of 1.6."""
+    brightness, contrast, saturation = np.exp(rng.uniform(-0.5, 0.5, 3))
+    values = pixels * brightness
+    grey = values.mean(axis=2, keepdims=True)
+    values = grey + saturation * (values - grey)
+    values = values.mean() + contrast * (values - values.mean())
+    clipped: NDArray[np.float64] = np.rint(np.clip(values, 0, 255))
+    return clipped
+
+
+def _random_part(image: Image, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a random part of an image, mirrored every other time."""
+    part = _resize(image, size, _random_box(image.width, image.height, rng))
+    return part[:, ::-1] if rng.random() < 0.5 else part
+
+
+def _resize(image: Image, size: int, box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
+    from PIL.Image import Resampling
+
+    return np.asarray(image.resize((size, size), Resampling.BILINEAR, box=box))
 
 
 def _random_box(

@@ -19,7 +19,7 @@ from imgtofmri.pipeline import Pipeline, RunSettings, check_average, make_predic
 from imgtofmri.prediction import Prediction, concatenate
 from imgtofmri.progress import track
 from imgtofmri.spatial import BLOCK, SpatialModel, build_spatial_model, check_rois
-from imgtofmri.stimuli import Failure, expand_images, read_images, read_movie
+from imgtofmri.stimuli import Failure, Source, expand_images, read_images, read_movie
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -298,7 +298,7 @@ class Encoder:
 
     def stream_movie(
         self,
-        path: str | Path,
+        path: str | Path | Source,
         rate_hz: float = 2.0,
         on_batch: Callable[[FeatureBatch], None] | None = None,
         **settings: Unpack[RunSettings],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
-import click
 import typer
 
 from imgtofmri import __version__
@@ -27,11 +27,35 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="Predict the group-level fMRI response of human visual cortex to images and movies.",
     epilog="Start with `imgtofmri demo`, then `imgtofmri predict photos/ -o out/`.",
 )
+
+
+def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
+    """Turn what a command returns or raises into a line for the user and an exit code."""
+
+    @functools.wraps(command)
+    def run(*arguments: object, **options: object) -> None:
+        warnings.showwarning = _show_warning
+        try:
+            code = command(*arguments, **options) or DONE
+        except KeyboardInterrupt:
+            _say("interrupted; what was written is whole")
+            code = INTERRUPTED
+        except ImgToFmriError as error:
+            _say(str(error))
+            code = USAGE if isinstance(error, OptionError) else FAILED
+        except BrokenPipeError:
+            # The reader of our output (head, less) has left; Python would complain at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = FAILED
+        raise typer.Exit(code)
+
+    return run
+
+
 for command in (predict, demo, fetch, describe):
-    app.command()(command)
+    app.command()(_ends_well(command))
 
 
 def _show_version(wanted: bool) -> None:
@@ -63,26 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0 done, 1 something failed (named on standard error), 2 bad usage, 130 interrupted.
     """
-    warnings.showwarning = _show_warning
     try:
-        result = app(args=arguments, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return USAGE
-    except (click.Abort, KeyboardInterrupt):
-        _say("interrupted; what was written is whole, and --resume goes on from there")
-        return INTERRUPTED
-    except OptionError as error:
-        _say(str(error))
-        return USAGE
-    except ImgToFmriError as error:
-        _say(str(error))
-        return FAILED
-    except BrokenPipeError:
-        # The reader of our output (head, less) has left. Python would complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    return result if isinstance(result, int) else DONE
+        app(args=arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED
+    return DONE
 
 
 def _say(line: str) -> None:

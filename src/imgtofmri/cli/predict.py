@@ -12,6 +12,7 @@ from imgtofmri.exceptions import OptionError, choice_message
 
 if TYPE_CHECKING:
     from imgtofmri.outputs import Layout
+    from imgtofmri.stimuli import Failure
 
 
 def predict(
@@ -34,16 +35,21 @@ def predict(
     output_format: Annotated[
         str, typer.Option("--format", metavar="nifti|bids", help="How to lay out the files.")
     ] = "nifti",
+    rate_hz: Annotated[
+        float, typer.Option("--rate-hz", help="Frames a second to take of a movie.")
+    ] = 2.0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Do what an earlier run left, verify what it made.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Predict the group-level response to each image as a NIfTI volume in MNI152NLin6Asym space.
+    """Predict the group-level response to each image or movie in MNI152NLin6Asym space, as NIfTI.
 
     Each image gives OUTPUT/NAME.nii.gz, on the 2 mm grid of MNI152; predictions.json beside them
-    records what made them. Inputs that cannot be used are named, and the rest is predicted.
+    records what made them. Each movie gives a 4-D NAME.nii.gz with one volume for each frame,
+    NAME_timeseries.tsv with the mean of each ROI, and NAME.json with the onsets. Inputs that cannot
+    be used are named, and the rest is predicted.
 
     **Examples**
 
@@ -52,14 +58,27 @@ def predict(
     imgtofmri predict 'photos/*.jpg' -o out/ --rois LOC --rois PPA --subjects
 
     imgtofmri predict photos/ -o out/ --resume
+
+    imgtofmri predict film.mp4 -o out/ --rate-hz 2
     """
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.outputs import RunRecord, check_targets, predict_images, run_settings
+    from imgtofmri.outputs import (
+        RunRecord,
+        check_targets,
+        predict_images,
+        predict_movies,
+        run_settings,
+    )
     from imgtofmri.pipeline import RunSettings
-    from imgtofmri.stimuli import find_sources
+    from imgtofmri.stimuli import check_rate, find_sources
 
     layout = _layout(output_format)
+    check_rate(rate_hz)
     sources, unusable = find_sources(inputs)
+    if not sources:
+        return _report([], [], unusable, output)
+    images = [source for source in sources if source.kind == "image"]
+    movies = [source for source in sources if source.kind == "movie"]
     loaded = load_encoder(encoder, progress=not quiet)
     settings: RunSettings = {
         "rois": rois or None,
@@ -70,26 +89,49 @@ def predict(
         "backbone": backbone,
         "weights": weights,
     }
-    recorded = run_settings(loaded, settings, subjects, output_format)
-    check_targets(output, sources, layout, overwrite, resume)
+    recorded = run_settings(loaded, settings, subjects, output_format, rate_hz if movies else None)
+    if not overwrite:
+        check_targets(output, sources, layout)
     record = RunRecord.start(output, recorded, resume=resume, overwrite=overwrite)
     for failure in unusable:
         record.fail(failure.name, str(failure.error))
     state = "interrupted"
     try:
-        summary = predict_images(
-            loaded, sources, record, layout, settings, subjects=subjects, progress=not quiet
-        )
+        summaries = [
+            predict_images(
+                loaded, images, record, layout, settings, subjects=subjects, progress=not quiet
+            ),
+            predict_movies(
+                loaded,
+                movies,
+                record,
+                layout,
+                settings,
+                rate_hz=rate_hz,
+                subjects=subjects,
+                progress=not quiet,
+            ),
+        ]
         layout.describe(output, record.names)
         state = "complete"
     finally:
         record.finish(state)
-    failures = [*unusable, *summary.failures]
+    done = [name for summary in summaries for name in summary.done]
+    kept = [name for summary in summaries for name in summary.kept]
+    failures = [failure for summary in summaries for failure in summary.failures]
+    return _report(done, kept, [*unusable, *failures], output)
+
+
+def _report(done: list[str], kept: list[str], failures: list[Failure], output: Path) -> int:
+    """Name what failed, count the rest, and return the exit code."""
     for failure in failures:
         typer.echo(f"imgtofmri: {failure.error}", err=True)
-    kept = f", {len(summary.kept)} kept from an earlier run" if summary.kept else ""
-    failed = f", {len(failures)} failed (named above)" if failures else ""
-    typer.echo(f"{len(summary.done)} predicted{kept}{failed}: {output}", err=True)
+    counts = [f"{len(done)} predicted"]
+    if kept:
+        counts.append(f"{len(kept)} kept from an earlier run")
+    if failures:
+        counts.append(f"{len(failures)} failed (named above)")
+    typer.echo(f"{', '.join(counts)}: {output}", err=True)
     return 1 if failures else 0
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from imgtofmri.outputs.images import RunSummary, check_targets, predict_images, run_settings
 from imgtofmri.outputs.layouts import FORMATS, BidsLayout, FormatName, Layout, NiftiLayout
+from imgtofmri.outputs.movies import RoiMeans, predict_movies
 from imgtofmri.outputs.record import RECORD_NAME, RunRecord
+from imgtofmri.outputs.series import SeriesWriter
 from imgtofmri.outputs.volumes import VolumeWriter
 
 __all__ = [
@@ -14,10 +16,13 @@ __all__ = [
     "FormatName",
     "Layout",
     "NiftiLayout",
+    "RoiMeans",
     "RunRecord",
     "RunSummary",
+    "SeriesWriter",
     "VolumeWriter",
     "check_targets",
     "predict_images",
+    "predict_movies",
     "run_settings",
 ]

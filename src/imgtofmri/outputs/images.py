@@ -9,7 +9,7 @@ from typing import Any
 
 from imgtofmri.assets import sha256_of
 from imgtofmri.encoder import Encoder
-from imgtofmri.exceptions import OutputError
+from imgtofmri.exceptions import OptionError
 from imgtofmri.features import FeatureBatch
 from imgtofmri.outputs.layouts import Layout
 from imgtofmri.outputs.record import RECORD_NAME, RunRecord
@@ -40,9 +40,15 @@ class RunSummary:
 
 
 def run_settings(
-    encoder: Encoder, settings: RunSettings, subjects: bool, output_format: str
+    encoder: Encoder,
+    settings: RunSettings,
+    subjects: bool,
+    output_format: str,
+    rate_hz: float | None = None,
 ) -> dict[str, Any]:
     """Return everything that results depend on besides the inputs, for the record.
+
+    ``rate_hz`` is given where there are movies.
 
     Raises
     ------
@@ -53,6 +59,7 @@ def run_settings(
     """
     run = encoder.pipeline(**settings)
     spec = run.network.spec
+    movies = {} if rate_hz is None else {"rate_hz": rate_hz}
     return {
         "encoder": encoder.card["id"],
         "encoder_source": encoder.card.get("source", ""),
@@ -71,6 +78,7 @@ def run_settings(
         "space": encoder.bundle.space,
         "subjects": list(run.spatial.subject_names) if subjects else [],
         "format": output_format,
+        **movies,
     }
 
 
@@ -114,7 +122,7 @@ def predict_images(
     summary = RunSummary()
     pending = []
     for source in sources:
-        if record.knows(source.name) and record.is_done(source.name, _digest(source)):
+        if record.knows(source.name) and record.is_done(source.name, source_digest(source)):
             summary.kept.append(source.name)
         else:
             pending.append(source)
@@ -142,26 +150,27 @@ def predict_images(
     return summary
 
 
-def check_targets(
-    folder: Path, sources: Sequence[Source], layout: Layout, overwrite: bool, resume: bool
-) -> None:
+def check_targets(folder: Path, sources: Sequence[Source], layout: Layout) -> None:
     """Refuse to write over files that no earlier run is known to have made.
 
     Raises
     ------
-    OutputError
+    OptionError
         Naming the first such file.
     """
-    if overwrite or (resume and (folder / RECORD_NAME).exists()):
+    if (folder / RECORD_NAME).exists():
         return
     for source in sources:
-        target = folder / layout.volume(source.name)
-        if target.exists():
+        files = [layout.volume(source.name)]
+        if source.kind == "movie":
+            files += [layout.timeseries(source.name), layout.sidecar(source.name)]
+        target = next((folder / file for file in files if (folder / file).exists()), None)
+        if target is not None:
             message = (
                 f"{target}: expected no file of this name; there is one. Use --overwrite to "
                 "replace it, or another folder."
             )
-            raise OutputError(message)
+            raise OptionError(message)
 
 
 def _write(
@@ -177,7 +186,8 @@ def _write(
     return files
 
 
-def _digest(source: Source) -> str | None:
+def source_digest(source: Source) -> str | None:
+    """Return the SHA-256 of an input file, or None if it cannot be read."""
     try:
         return sha256_of(source.path)
     except OSError:

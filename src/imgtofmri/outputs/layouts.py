@@ -25,6 +25,14 @@ class Layout(Protocol):
         """Return the file of a stimulus' group map, or of one subject's."""
         ...
 
+    def timeseries(self, name: str) -> str:
+        """Return the file of a movie's table of ROI means."""
+        ...
+
+    def sidecar(self, name: str) -> str:
+        """Return the file that describes a movie's group volume."""
+        ...
+
     def describe(self, folder: Path, names: Sequence[str]) -> None:
         """Write what the layout needs besides the volumes."""
         ...
@@ -37,6 +45,14 @@ class NiftiLayout:
     def volume(self, name: str, subject: str | None = None) -> str:
         """Return ``horse.jpg.nii.gz``, or ``horse.jpg_sub-CSI1.nii.gz``."""
         return f"{name}.nii.gz" if subject is None else f"{name}_sub-{subject}.nii.gz"
+
+    def timeseries(self, name: str) -> str:
+        """Return ``film.mp4_timeseries.tsv``."""
+        return f"{name}_timeseries.tsv"
+
+    def sidecar(self, name: str) -> str:
+        """Return ``film.mp4.json``."""
+        return f"{name}.json"
 
     def describe(self, folder: Path, names: Sequence[str]) -> None:
         """Write nothing: the volumes and the run's record say it all."""
@@ -56,9 +72,20 @@ class BidsLayout:
 
     def volume(self, name: str, subject: str | None = None) -> str:
         """Return ``sub-group/func/sub-group_task-viewing_..._statmap.nii.gz``."""
-        who = f"sub-{bids_label(subject or 'group')}"
-        parts = [who, "task-viewing", f"space-{self.space}", f"desc-{bids_label(name)}"]
-        return f"{who}/func/{'_'.join(parts)}_statmap.nii.gz"
+        return self._file(name, subject or "group", "statmap.nii.gz")
+
+    def timeseries(self, name: str) -> str:
+        """Return ``sub-group/func/sub-group_task-viewing_..._timeseries.tsv``."""
+        return self._file(name, "group", "timeseries.tsv")
+
+    def sidecar(self, name: str) -> str:
+        """Return ``sub-group/func/sub-group_task-viewing_..._statmap.json``."""
+        return self._file(name, "group", "statmap.json")
+
+    def _file(self, name: str, subject: str, ending: str) -> str:
+        who = f"sub-{bids_label(subject)}"
+        parts = [who, "task-viewing", f"space-{self.space}", f"desc-{bids_label(name)}", ending]
+        return f"{who}/func/{'_'.join(parts)}"
 
     def describe(self, folder: Path, names: Sequence[str]) -> None:
         """Write ``dataset_description.json``, ``descriptions.tsv`` and ``.bidsignore``."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from imgtofmri import __version__
 from imgtofmri.assets import atomic_path, sha256_of
-from imgtofmri.exceptions import OutputError
+from imgtofmri.exceptions import OptionError, OutputError
 
 RECORD_NAME = "predictions.json"
 SAVE_INTERVAL_S = 2.0
@@ -64,9 +64,11 @@ class RunRecord:
 
         Raises
         ------
-        OutputError
+        OptionError
             If the folder holds an earlier run and neither is asked for, or that run's settings
             differ from these.
+        OutputError
+            If an earlier record cannot be read, or none can be written.
         """
         record = cls(folder, settings)
         path = folder / RECORD_NAME
@@ -77,7 +79,7 @@ class RunRecord:
                     f"{RECORD_NAME}. Use --resume to do what is missing, --overwrite to do all "
                     "again, or another folder."
                 )
-                raise OutputError(message)
+                raise OptionError(message)
             record._take_over(path)
         record.save("running")
         return record
@@ -105,7 +107,7 @@ class RunRecord:
                 f"{self.folder}: expected the settings of the run to resume, but "
                 f"{'; '.join(different)}. Resume with the same settings, or use another folder."
             )
-            raise OutputError(message)
+            raise OptionError(message)
         self._inputs = inputs
         self._started = earlier.get("started", self._started)
 

@@ -16,7 +16,7 @@ from imgtofmri.stimuli.discovery import (
 from imgtofmri.stimuli.images import ImageInput, read_images
 from imgtofmri.stimuli.inputs import expand_images
 from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Pixels, Source
-from imgtofmri.stimuli.movies import MovieInfo, StimulusWarning, probe_movie, read_movie
+from imgtofmri.stimuli.movies import MovieInfo, StimulusWarning, check_rate, probe_movie, read_movie
 from imgtofmri.stimuli.pixels import MAX_PIXELS, prepare_image
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Pixels",
     "Source",
     "StimulusWarning",
+    "check_rate",
     "expand_images",
     "find_sources",
     "prepare_image",

@@ -56,6 +56,46 @@ class Timed:
     time_s: Fraction
     duration_s: Fraction
     picture: VideoFrame
+    pixel_aspect: Fraction
+
+
+class _DamagedError(Exception):
+    """A picture could not be decoded while several threads were at work."""
+
+
+def read_pictures(path: Path, tally: Tally) -> Iterator[Timed]:
+    """Decode a movie's pictures in order of appearance, each once.
+
+    Several threads decode until something is found damaged. Threads lose whole neighbours of a
+    damaged picture, more of them the more threads there are, so the movie is then begun again with
+    one thread: what is given does not depend on the machine.
+
+    Parameters
+    ----------
+    path : Path
+    tally : Tally
+        Counts as it goes.
+
+    Raises
+    ------
+    StimulusError
+        If it is not a movie, has no pictures, or ends well before its header says.
+    """
+    given_s: Fraction | None = None
+    for n_threads in (min(_MAX_DECODE_THREADS, n_processors()), 1):
+        tally.good, tally.broken, tally.reached_s = 0, 0, Fraction(0)
+        with open_movie(path, _WHERE) as container:
+            stream = video_stream(container, path, _WHERE, n_threads)
+            try:
+                for timed in timed_pictures(container, stream, tally):
+                    if given_s is None or timed.time_s > given_s:
+                        given_s = timed.time_s
+                        yield timed
+            except _DamagedError:
+                continue
+            break
+    if given_s is None:
+        raise no_pictures(path, _WHERE)
 
 
 def timed_pictures(container: InputContainer, stream: VideoStream, tally: Tally) -> Iterator[Timed]:
@@ -66,6 +106,7 @@ def timed_pictures(container: InputContainer, stream: VideoStream, tally: Tally)
     StimulusError
         When the file ends well before its header says.
     """
+    aspect = stream.sample_aspect_ratio or Fraction(1)
     origin_s = _origin(container, stream)
     rate = stream.average_rate or stream.guessed_rate
     usual_s = 1 / Fraction(rate) if rate else Fraction(1, 25)
@@ -86,7 +127,7 @@ def timed_pictures(container: InputContainer, stream: VideoStream, tally: Tally)
         if last_s is not None:
             longest_s = max(longest_s, time_s - last_s)
         last_s = time_s
-        yield Timed(time_s, (picture.duration or 0) * unit_s or usual_s, picture)
+        yield Timed(time_s, (picture.duration or 0) * unit_s or usual_s, picture, aspect)
     _check_complete(container, tally.reached_s, 3 * longest_s)
 
 
@@ -104,8 +145,10 @@ def _decoded(container: InputContainer, stream: VideoStream, tally: Tally) -> It
             if packet.pts is not None and packet.time_base:
                 end_s = (packet.pts + (packet.duration or 0)) * packet.time_base
                 tally.reached_s = max(tally.reached_s, end_s)
-            pictures = stream.decode(packet) if packet.stream_index == stream.index else []
-        except av.FFmpegError:
+            pictures = stream.decode(packet) if packet.stream is stream else []
+        except av.FFmpegError as error:
+            if stream.codec_context.thread_count > 1:
+                raise _DamagedError from error
             # This packet is damaged and the next one may be whole; or, where the file could not
             # be read on, there is no next one.
             tally.broken += 1
@@ -136,15 +179,16 @@ def _origin(container: InputContainer, stream: VideoStream) -> Fraction | None:
 def _check_complete(container: InputContainer, reached_s: Fraction, slack_s: Fraction) -> None:
     if container.duration is None or not container.format.name.startswith(_HEADED_FORMATS):
         return
-    declared_s = Fraction(container.duration + (container.start_time or 0), 1_000_000)
+    declared_s = Fraction(container.duration, 1_000_000)
     if declared_s - reached_s > max(slack_s, Fraction(1), declared_s / 50):
         name = Path(container.name.removeprefix("file:"))
         got = f"'{name}', which ends at {float(reached_s):.1f} s of {float(declared_s):.1f} s"
         raise refuse(_WHERE, "a whole movie", got, "It was cut short: copy it again.")
 
 
-def prepare_picture(picture: VideoFrame, sar: Fraction, size: int, center_crop: bool) -> Pixels:
-    """Convert one picture: colour, orientation, resize."""
+def prepare_picture(timed: Timed, size: int, center_crop: bool) -> Pixels:
+    """Convert one picture: colour, shape of its pixels, orientation, resize."""
+    picture, aspect = timed.picture, timed.pixel_aspect
     alpha = any(part.is_alpha for part in picture.format.components)
     matrix = int(picture.colorspace)
     rgb = picture.reformat(
@@ -152,8 +196,8 @@ def prepare_picture(picture: VideoFrame, sar: Fraction, size: int, center_crop: 
         src_colorspace=matrix if matrix in _KNOWN_MATRICES else _BT601,
         src_color_range=int(picture.color_range),
     ).to_ndarray()
-    if center_crop and sar > 0 and sar != 1:
-        shown = (max(1, round(picture.width * sar)), picture.height)
+    if center_crop and aspect > 0 and aspect != 1:
+        shown = (max(1, round(picture.width * aspect)), picture.height)
         rgb = np.asarray(Image.fromarray(rgb).resize(shown, Image.Resampling.BILINEAR))
     flip_x, flip_y, transpose = orientation(picture)
     turned = rgb.transpose(1, 0, 2) if transpose else rgb
@@ -193,10 +237,12 @@ def open_movie(path: Path, where: str) -> InputContainer:
         got = f"'{path}', which is empty (0 bytes)"
         raise refuse(where, expected, got, "Copy it again or leave it out.")
     try:
+        path.open("rb").close()
+    except OSError as error:
+        got = f"'{path}', which cannot be read ({error.strerror})"
+        raise refuse(where, expected, got, "Check its permissions and its disk.") from error
+    try:
         container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
-    except PermissionError as error:
-        got = f"'{path}', which cannot be read (Permission denied)"
-        raise refuse(where, expected, got, "Check its permissions.") from error
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         got = f"'{path}', which cannot be opened ({reason})"
@@ -209,7 +255,9 @@ def open_movie(path: Path, where: str) -> InputContainer:
     return container
 
 
-def video_stream(container: InputContainer, path: Path, where: str) -> VideoStream:
+def video_stream(
+    container: InputContainer, path: Path, where: str, n_threads: int = 1
+) -> VideoStream:
     """Return the stream of pictures, ready to decode."""
     from av.stream import Disposition
 
@@ -221,7 +269,7 @@ def video_stream(container: InputContainer, path: Path, where: str) -> VideoStre
     best = container.streams.best("video")
     stream = next((s for s in movies if best is not None and s.index == best.index), movies[0])
     stream.thread_type = "AUTO"
-    stream.codec_context.thread_count = min(_MAX_DECODE_THREADS, n_processors())
+    stream.codec_context.thread_count = n_threads
     return stream
 
 

@@ -9,23 +9,22 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from imgtofmri.exceptions import OptionError
 from imgtofmri.stimuli.ahead import run_ahead
 from imgtofmri.stimuli.decoding import (
     Tally,
+    Timed,
     no_pictures,
     open_movie,
     orientation,
     prepare_picture,
+    read_pictures,
     timed_pictures,
     video_stream,
 )
 from imgtofmri.stimuli.items import FRAME_SIZE, Frame, Pixels, Source, one_line
-
-if TYPE_CHECKING:
-    from av.video.frame import VideoFrame
 
 T = TypeVar("T")
 
@@ -162,12 +161,7 @@ def read_movie(
     and limited range, as FFmpeg and OpenCV have it. Transfer curves are left as they are (HDR is
     not tone-mapped), interlaced pictures stay as they are, and transparency is over white.
     """
-    if not (math.isfinite(rate_hz) and 0 < rate_hz <= _MAX_RATE_HZ):
-        message = (
-            f"read_movie: rate_hz must be above 0 and at most {_MAX_RATE_HZ:g} frames a second; "
-            f"got {rate_hz}. The published model takes 2."
-        )
-        raise OptionError(message)
+    check_rate(rate_hz)
     for option, value in (("size", size), ("ahead", ahead)):
         if value < 1:
             message = f"read_movie: {option} must be 1 or more; got {value}. Leave it out."
@@ -175,6 +169,22 @@ def read_movie(
     source = path if isinstance(path, Source) else Source(Path(path), Path(path).name, "movie")
     probe_movie(source.path)
     return _warned(source, rate_hz, size, center_crop, ahead)
+
+
+def check_rate(rate_hz: float) -> None:
+    """Refuse a rate at which no frames can be taken.
+
+    Raises
+    ------
+    OptionError
+        If ``rate_hz`` is not above 0 and at most 500.
+    """
+    if not (math.isfinite(rate_hz) and 0 < rate_hz <= _MAX_RATE_HZ):
+        message = (
+            f"read_movie: rate_hz must be above 0 and at most {_MAX_RATE_HZ:g} frames a second; "
+            f"got {rate_hz}. The published model takes 2."
+        )
+        raise OptionError(message)
 
 
 def pick_nearest(
@@ -224,7 +234,7 @@ def _warned(
     yield from run_ahead(_sampled(source, rate_hz, size, center_crop, tally), ahead)
     if tally.broken:
         message = (
-            f"read_movie: {tally.broken} of {tally.good + tally.broken} pictures of "
+            f"read_movie: {tally.broken} of {tally.broken + tally.good} pictures of "
             f"'{one_line(source.name)}' could not be decoded; the nearest others stand for them."
         )
         warnings.warn(message, StimulusWarning, stacklevel=2)
@@ -234,22 +244,18 @@ def _sampled(
     source: Source, rate_hz: float, size: int, center_crop: bool, tally: Tally
 ) -> Generator[Frame, None, None]:
     """Decode, pick and prepare: the work of the thread."""
-    rate = Fraction(rate_hz).limit_denominator(1_000_000)
-    digest = _sha256(source.path)
-    with open_movie(source.path, "read_movie") as container:
-        stream = video_stream(container, source.path, "read_movie")
-        sar = stream.sample_aspect_ratio or Fraction(1)
-        timed = timed_pictures(container, stream, tally)
-        last: VideoFrame | None = None
-        pixels: Pixels | None = None
-        for k, picture in pick_nearest(((t.time_s, t.duration_s, t.picture) for t in timed), rate):
-            if picture is not last or pixels is None:
-                pixels, last = prepare_picture(picture, sar, size, center_crop), picture
-            onset_s = float(k / rate)
-            name = f"{source.name}_t{onset_s:09.3f}s"
-            yield Frame(name, pixels, digest, onset_s, source.path)
-        if last is None:
-            raise no_pictures(source.path, "read_movie")
+    path, rate = source.path, Fraction(rate_hz).limit_denominator(1_000_000)
+    digest = _sha256(path)
+    timed = (
+        (picture.time_s, picture.duration_s, picture) for picture in read_pictures(path, tally)
+    )
+    last: Timed | None = None
+    pixels: Pixels | None = None
+    for k, picture in pick_nearest(timed, rate):
+        if pixels is None or picture is not last:
+            pixels, last = prepare_picture(picture, size, center_crop), picture
+        onset_s = float(k / rate)
+        yield Frame(f"{source.name}_t{onset_s:09.3f}s", pixels, digest, onset_s, path)
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,241 @@
+"""Predict movies into a folder: a 4-D volume, a table of ROI means and a sidecar for each."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgtofmri import __version__
+from imgtofmri.assets import atomic_path, sha256_of
+from imgtofmri.encoder import Encoder
+from imgtofmri.exceptions import OutputError, StimulusError
+from imgtofmri.features import FeatureBatch
+from imgtofmri.outputs.images import RunSummary, source_digest
+from imgtofmri.outputs.layouts import Layout
+from imgtofmri.outputs.record import RunRecord
+from imgtofmri.outputs.series import SeriesWriter
+from imgtofmri.pipeline import RunSettings
+from imgtofmri.prediction import Prediction
+from imgtofmri.progress import track
+from imgtofmri.stimuli import Failure, MovieInfo, Source, probe_movie
+
+HEMIS = ("L", "R", "both")
+GROUP = "group"
+
+
+def predict_movies(
+    encoder: Encoder,
+    sources: Sequence[Source],
+    record: RunRecord,
+    layout: Layout,
+    settings: RunSettings,
+    *,
+    rate_hz: float = 2.0,
+    subjects: bool = False,
+    progress: bool = True,
+) -> RunSummary:
+    """Predict movies frame by frame and write each one's results, in memory that stays constant.
+
+    For each movie: a 4-D volume of the group map, with the time step in its header; a table of the
+    mean of each ROI, hemisphere and subject at each onset; a sidecar with the onsets and settings.
+    They appear together when the movie is through, or not at all.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    sources : sequence of Source
+        Movie files.
+    record : RunRecord
+        Of the output folder. What it holds and can verify is not predicted again.
+    layout : Layout
+        Names the files.
+    settings : RunSettings
+        As for `Encoder.predict`.
+    rate_hz : float
+        Frames a second.
+    subjects : bool
+        Whether to write each subject's 4-D volume, too.
+    progress : bool
+        Whether to report progress on standard error.
+
+    Returns
+    -------
+    RunSummary
+        A movie that cannot be read, or ends before its header says, is a failure.
+
+    Raises
+    ------
+    OptionError
+        If a setting is not valid.
+    OutputError
+        If a file cannot be written.
+    """
+    summary = RunSummary()
+    for source in sources:
+        name = source.name
+        if record.knows(name) and record.is_done(name, source_digest(source)):
+            summary.kept.append(name)
+            continue
+        try:
+            info = probe_movie(source.path)
+            run = _MovieRun(encoder, source, info, record, layout, settings, rate_hz, subjects)
+            run.write(progress)
+        except StimulusError as error:
+            record.fail(name, str(error))
+            summary.failures.append(Failure(name, error))
+        except OutputError:
+            raise
+        except OSError as error:
+            message = (
+                f"cannot write the results of {name} to {record.folder}: {error.strerror}. "
+                "Make room or choose another folder."
+            )
+            raise OutputError(message) from error
+        else:
+            summary.done.append(name)
+    return summary
+
+
+class RoiMeans:
+    """The mean of each ROI and hemisphere, for the group and each subject, stimulus by stimulus.
+
+    Parameters
+    ----------
+    part : Prediction
+        Any one of a run: its ROI masks and subjects count.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        ``group_LOC_L``, ``group_LOC_R``, ``group_LOC_both``, ... ``CSI1_LOC_L``, ...
+    """
+
+    def __init__(self, part: Prediction) -> None:
+        masks, labels = [], []
+        for roi in part.rois:
+            for hemi in HEMIS:
+                if hemi == "both" or (roi, hemi) in part.roi_masks:
+                    masks.append(part.roi_mask(roi, hemi))
+                    labels.append(f"{roi}_{hemi}")
+        chosen = np.stack(masks, axis=1).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # An ROI outside the mask has no mean.
+            self._weights = chosen / chosen.sum(axis=0)
+        owners = (GROUP, *part.subject_names)
+        self.columns = tuple(f"{owner}_{label}" for owner in owners for label in labels)
+
+    def __call__(self, part: Prediction) -> npt.NDArray[np.float64]:
+        """Return the means, shape (n_stimuli, n_columns)."""
+        return np.hstack([maps @ self._weights for maps in (part.group, *part.subjects)])
+
+
+class _MovieRun:
+    """The files of one movie, from its first frame to its last."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        source: Source,
+        info: MovieInfo,
+        record: RunRecord,
+        layout: Layout,
+        settings: RunSettings,
+        rate_hz: float,
+        subjects: bool,
+    ) -> None:
+        self._source, self._info, self._record, self._layout = source, info, record, layout
+        self._rate_hz, self._subjects = rate_hz, subjects
+        self._batches: list[FeatureBatch] = []
+        self._stream = encoder.stream_movie(
+            source, rate_hz, on_batch=self._batches.append, **settings
+        )
+        self._files: list[str] = []
+        self._onsets_s: list[float] = []
+        self._sha256: str | None = None
+
+    def write(self, progress: bool) -> None:
+        """Predict the movie and write its files; all appear at the end or none."""
+        name, n_frames = self._source.name, None
+        if self._info.duration_s is not None:
+            n_frames = math.ceil(self._info.duration_s * self._rate_hz)
+        with (
+            track(f"Predicting {name}", n_frames, "frames", enabled=progress) as advance,
+            ExitStack() as files,
+        ):
+            first = next(self._stream)
+            self._sha256 = self._batches[0].sha256[0]
+            volumes = self._open_volumes(first, files)
+            means = RoiMeans(first)
+            table = files.enter_context(
+                self._target(self._layout.timeseries(name), files).open("w", encoding="utf-8")
+            )
+            table.write("\t".join(["onset", *means.columns]) + "\n")
+            sidecar = self._target(self._layout.sidecar(name), files)
+            part: Prediction | None = first
+            while part is not None:
+                onsets_s = np.asarray(part.onsets_s, dtype=np.float64)
+                self._batches.clear()
+                self._onsets_s += onsets_s.tolist()
+                for subject, volume in volumes.items():
+                    volume.append(part.group if subject is None else part.subject(subject))
+                for onset_s, row in zip(onsets_s, means(part), strict=True):
+                    table.write("\t".join([f"{onset_s:.10g}", *map(_number, row)]) + "\n")
+                advance(len(part))
+                part = next(self._stream, None)
+            sidecar.write_text(json.dumps(self._describe(first), indent=1) + "\n", encoding="utf-8")
+        folder = self._record.folder
+        outputs = {file: sha256_of(folder / file) for file in self._files}
+        self._record.add(name, self._sha256, outputs, n_volumes=len(self._onsets_s))
+
+    def _open_volumes(self, first: Prediction, files: ExitStack) -> dict[str | None, SeriesWriter]:
+        owners = [None, *(first.subject_names if self._subjects else ())]
+        return {
+            owner: files.enter_context(
+                SeriesWriter(
+                    self._target(self._layout.volume(self._source.name, owner), files),
+                    first.mask,
+                    first.affine,
+                    1 / self._rate_hz,
+                )
+            )
+            for owner in owners
+        }
+
+    def _target(self, file: str, files: ExitStack) -> Path:
+        """Return the temporary path that becomes a file of the output folder."""
+        self._files.append(file)
+        return files.enter_context(atomic_path(self._record.folder / file))
+
+    def _describe(self, part: Prediction) -> dict[str, Any]:
+        zscored = part.average == "zscore"
+        return {
+            "Description": "Predicted response to each frame of a movie, without haemodynamics",
+            "GeneratedBy": [{"Name": "imgtofmri", "Version": __version__}],
+            "Stimulus": self._source.name,
+            "StimulusSha256": self._sha256,
+            "Movie": asdict(self._info),
+            "RateHz": self._rate_hz,
+            "RepetitionTime": 1 / self._rate_hz,
+            "NumberOfVolumes": len(self._onsets_s),
+            "OnsetsSeconds": self._onsets_s,
+            "Units": "standard deviations over the mask" if zscored else "the models' own",
+            "SpatialReference": part.space,
+            "Settings": self._record.settings,
+            "Timeseries": {
+                "File": Path(self._layout.timeseries(self._source.name)).name,
+                "Columns": "onset in seconds; then OWNER_ROI_HEMI, the mean over the voxels of an "
+                "ROI: OWNER is group (the group map) or a subject (its smoothed map, in the "
+                "models' own units), HEMI is L, R or both",
+            },
+        }
+
+
+def _number(value: float) -> str:
+    return f"{value:.7g}" if math.isfinite(value) else "n/a"

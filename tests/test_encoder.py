@@ -1,0 +1,316 @@
+"""Features to group maps: the published numbers, invariants, and errors."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import scipy.ndimage
+
+from imgtofmri.bundle import Bundle, write_bundle
+from imgtofmri.encoder import Encoder, load_encoder
+from imgtofmri.exceptions import (
+    BundleError,
+    ImgToFmriError,
+    OptionError,
+    ShapeError,
+    StimulusError,
+)
+from imgtofmri.prediction import Prediction, concatenate
+from imgtofmri.spaces import gaussian_kernel
+from imgtofmri.spatial import group_maps, zscore
+
+Features = npt.NDArray[np.float32]
+
+PUBLISHED = [
+    ("published_images.npz", ["EarlyVis", "OPA", "LOC", "RSC"], 1.25, 41515),
+    ("published_movie.npz", ["LOC", "RSC", "PPA"], 1.0, 24762),
+]
+
+
+@pytest.fixture(scope="session")
+def published_encoder(published_bundle: Bundle) -> Encoder:
+    """Return the published encoder."""
+    return Encoder(published_bundle)
+
+
+@pytest.fixture
+def encoder(small_bundle: Bundle) -> Encoder:
+    """Return a small encoder."""
+    return Encoder(small_bundle)
+
+
+@pytest.fixture
+def features(rng: np.random.Generator) -> Features:
+    """Return features of 37 stimuli, which is no multiple of a block."""
+    return rng.normal(size=(37, 6)).astype(np.float32)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(("file", "rois", "sigma_mm", "n_voxels"), PUBLISHED)
+def test_predict_features_gives_the_published_responses(
+    published_encoder: Encoder,
+    test_data: Path,
+    file: str,
+    rois: list[str],
+    sigma_mm: float,
+    n_voxels: int,
+) -> None:
+    """From the published features come the published maps, voxel for voxel."""
+    published = np.load(test_data / "reference" / file)
+    got = published_encoder.predict_features(
+        published["features"], rois=rois, sigma_mm=sigma_mm, mask="support"
+    )
+    np.testing.assert_array_equal(got.mask, published["support_mask"])
+    assert got.group.shape == (len(published["features"]), n_voxels)
+    np.testing.assert_allclose(got.affine, published["affine"])
+    for map_, expected in zip(got.group, published["responses"], strict=True):
+        assert np.corrcoef(map_, expected)[0, 1] > 1 - 1e-9
+        assert np.sqrt(np.mean((map_ - expected) ** 2)) < 1e-6
+
+
+@pytest.mark.network
+def test_overlap_mask_has_the_published_size(published_encoder: Encoder) -> None:
+    """Release 1.0's mask of all five ROIs has 9,641 voxels, whatever the smoothing."""
+    for sigma_mm in (1.0, 2.5):
+        assert published_encoder.spatial_model(sigma_mm=sigma_mm).mask.sum() == 9641
+
+
+@pytest.mark.network
+def test_roi_masks_lie_in_their_hemispheres(published_encoder: Encoder) -> None:
+    """Left ROIs lie left of the midline, right ones right of it, but for a few voxels near it."""
+    spatial = published_encoder.spatial_model()
+    x_mm = 90 - 2 * np.nonzero(spatial.mask)[0]
+    for (_, hemi), inside in spatial.roi_masks.items():
+        right = x_mm[inside] > 0
+        assert right.mean() > 0.9 if hemi == "R" else right.mean() < 0.1
+
+
+def test_group_map_equals_a_written_out_computation(encoder: Encoder, features: Features) -> None:
+    """One volume at a time: write, average overlaps, move, smooth, z-score."""
+    got = encoder.predict_features(features[:3], sigma_mm=1.5)
+    template = encoder.bundle.template
+    for index, row in enumerate(features[:3].astype(float)):
+        total = np.zeros(int(got.mask.sum()))
+        for number, subject in enumerate(encoder.bundle.subjects):
+            native: dict[int, float] = {}
+            for model in subject.rois.values():
+                for voxel, value in zip(
+                    model.voxels.tolist(), row @ model.weights + model.intercept, strict=True
+                ):
+                    native[voxel] = (native[voxel] + value) / 2 if voxel in native else value
+            volume = np.zeros(template.n_voxels)
+            moves = subject.to_template
+            for target, source in zip(moves.template.tolist(), moves.native.tolist(), strict=True):
+                volume[target] = native[source]
+            smooth = volume.reshape(template.shape)
+            for axis in range(3):
+                kernel = gaussian_kernel(1.5, 2.0)
+                smooth = scipy.ndimage.correlate1d(smooth, kernel, axis, mode="constant")
+            map_ = smooth[got.mask]
+            np.testing.assert_allclose(got.subjects[number, index], map_, atol=1e-5)
+            total += (map_ - map_.mean()) / map_.std()
+        expected = (total - total.mean()) / total.std()
+        np.testing.assert_allclose(got.group[index], expected, atol=1e-5)
+
+
+def test_numbers_do_not_depend_on_the_company(encoder: Encoder, features: Features) -> None:
+    """Alone, in another order or in other batches, each stimulus gives the same bits."""
+    together = encoder.predict_features(features)
+    order = np.random.default_rng(1).permutation(len(features))
+    shuffled = encoder.predict_features(features[order])
+    np.testing.assert_array_equal(shuffled.group, together.group[order])
+    for index in (0, 15, 16, 36):
+        alone = encoder.predict_features(features[index : index + 1])
+        np.testing.assert_array_equal(alone.group[0], together.group[index])
+        np.testing.assert_array_equal(alone.subjects[:, 0], together.subjects[:, index])
+
+
+@pytest.mark.network
+def test_published_encoder_numbers_do_not_depend_on_the_company(
+    published_encoder: Encoder, rng: np.random.Generator
+) -> None:
+    """The same at full size, where the matrix products go through the fast paths."""
+    features = np.abs(rng.normal(size=(35, 512))).astype(np.float32)
+    together = published_encoder.predict_features(features)
+    for part in (slice(0, 1), slice(5, 22), slice(34, 35)):
+        alone = published_encoder.predict_features(features[part])
+        np.testing.assert_array_equal(alone.group, together.group[part])
+
+
+def test_average_mean_keeps_amplitude(encoder: Encoder, features: Features) -> None:
+    """The mean is that of the subjects' maps; z-scores have mean 0 and deviation 1."""
+    mean = encoder.predict_features(features, average="mean")
+    np.testing.assert_allclose(mean.group, mean.subjects.mean(axis=0), atol=1e-6)
+    scored = encoder.predict_features(features)
+    np.testing.assert_allclose(scored.group.mean(axis=1), 0, atol=1e-6)
+    np.testing.assert_allclose(scored.group.std(axis=1), 1, atol=1e-6)
+
+
+def test_prediction_is_linear_up_to_the_zscores(encoder: Encoder, features: Features) -> None:
+    """The response to the mean of two feature vectors is the mean of the responses."""
+    pair = features[:2]
+    ends = encoder.predict_features(pair, average="mean").group
+    middle = encoder.predict_features(pair.mean(axis=0, keepdims=True), average="mean").group
+    np.testing.assert_allclose(middle[0], ends.mean(axis=0), atol=1e-5)
+
+
+def test_zscore_of_a_constant_map_is_zero() -> None:
+    """There is no deviation to divide by."""
+    assert not zscore(np.full((2, 5), 3.0, np.float32)).any()
+    assert not group_maps(np.full((3, 2, 5), 3.0, np.float32), "zscore").any()
+
+
+def test_predict_native_is_the_linear_model(encoder: Encoder, features: Features) -> None:
+    """Features times weights plus intercept, voxel by voxel."""
+    model = encoder.bundle.subjects[1].rois["PPA"]
+    got = encoder.predict_native(features, roi="PPA", subject="S2")
+    np.testing.assert_allclose(got, features @ model.weights + model.intercept, atol=1e-5)
+
+
+def test_a_model_may_use_a_part_of_the_features(small_bundle: Bundle, features: Features) -> None:
+    """Features before and after its own do not matter to it."""
+    subjects = tuple(
+        dataclasses.replace(
+            subject,
+            rois={
+                roi: dataclasses.replace(model, weights=model.weights[2:5], first_feature=2)
+                for roi, model in subject.rois.items()
+            },
+        )
+        for subject in small_bundle.subjects
+    )
+    encoder = Encoder(dataclasses.replace(small_bundle, subjects=subjects))
+    changed = features.copy()
+    changed[:, [0, 1, 5]] += 10
+    np.testing.assert_array_equal(
+        encoder.predict_features(features).group, encoder.predict_features(changed).group
+    )
+
+
+def test_order_of_rois_does_not_matter_for_two(encoder: Encoder, features: Features) -> None:
+    """A mean of two values is the same in either order."""
+    one = encoder.predict_features(features, rois=["LOC", "PPA"])
+    other = encoder.predict_features(features, rois=["PPA", "LOC", "PPA"])
+    np.testing.assert_allclose(one.group, other.group, atol=1e-5)
+
+
+def test_roi_table_means_are_the_maps_means(encoder: Encoder, features: Features) -> None:
+    """Each row of the tidy table is the mean over the ROI's voxels."""
+    got = encoder.predict_features(features[:2], names=["a", "b"])
+    table = got.roi_table()
+    assert len(table) == 2 * 2 * 3 * 3  # stimuli, ROIs, hemispheres and both, subjects and group
+    row = table.query("stimulus == 'b' and roi == 'PPA' and hemi == 'both' and subject == 'S2'")
+    expected = got.subjects[1, 1, got.roi_mask("PPA")].mean()
+    np.testing.assert_allclose(row["mean"].item(), expected, rtol=1e-6)
+
+
+def test_to_img_puts_each_value_in_its_voxel(encoder: Encoder, features: Features) -> None:
+    """3-D for one stimulus, 4-D for several; MNI152 codes; zero outside the mask."""
+    got = encoder.predict_features(features[:3], onsets_s=np.array([0.0, 0.5, 1.0]))
+    image = got.to_img()
+    data = np.asarray(image.dataobj)
+    assert data.shape == (12, 10, 9, 3)
+    assert data.dtype == np.float32
+    np.testing.assert_array_equal(data[got.mask].T, got.group)
+    assert not data[~got.mask].any()
+    assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (4, 4)
+    np.testing.assert_allclose(image.header.get_zooms(), (2, 2, 2, 0.5))
+    assert encoder.predict_features(features[:1]).to_img("S2").shape == (12, 10, 9)
+
+
+def test_concatenate_refuses_different_masks(encoder: Encoder, features: Features) -> None:
+    """Predictions of different voxels do not go side by side."""
+    one = encoder.predict_features(features[:1])
+    other = encoder.predict_features(features[:1], rois="LOC")
+    with pytest.raises(ShapeError, match="expected predictions of the same voxels"):
+        concatenate([one, other])
+    with pytest.raises(ShapeError, match="expected one or more predictions"):
+        concatenate([])
+
+
+BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"rois": ["PAP"]}, "rois must be one of LOC, PPA; got 'PAP'. Did you mean PPA?"),
+    ({"rois": []}, "rois is empty; name one or more of LOC, PPA"),
+    ({"sigma_mm": 0}, "sigma_mm must be a positive number"),
+    ({"sigma_mm": float("nan")}, "sigma_mm must be a positive number"),
+    ({"mask": "all"}, "mask must be one of overlap, support"),
+    ({"average": "median"}, "average must be one of zscore, mean"),
+]
+
+
+@pytest.mark.parametrize(("settings", "said"), BAD_SETTINGS)
+def test_wrong_settings_say_what_is_valid(
+    encoder: Encoder,
+    features: Features,
+    settings: dict[str, Any],
+    said: str,
+) -> None:
+    """Each setting is checked before anything is computed."""
+    with pytest.raises(OptionError, match=said.replace("?", r"\?")):
+        encoder.predict_features(features, **settings)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (np.zeros((2, 7)), r"of shape \(n_stimuli, 6\), .* got shape \(2, 7\)"),
+        (np.zeros(6), r"got shape \(6,\)"),
+        (np.zeros((0, 6)), r"got shape \(0, 6\)"),
+        (np.array([[0.0] * 6, [np.nan] * 6]), "got NaN or infinity in row 1"),
+    ],
+)
+def test_wrong_features_say_what_was_expected(encoder: Encoder, wrong: Any, said: str) -> None:
+    """The message gives the shape and the network that the encoder was fitted on."""
+    with pytest.raises(ShapeError, match=said):
+        encoder.predict_features(wrong)
+
+
+def test_names_must_be_as_many_as_features(encoder: Encoder, features: Features) -> None:
+    """One name for each row."""
+    with pytest.raises(ShapeError, match="each of the 37 rows of features, got 1 names"):
+        encoder.predict_features(features, names=["one"])
+
+
+def test_unknown_subject_or_roi_lists_what_is_there(encoder: Encoder, features: Features) -> None:
+    """In predict_native, and in the prediction's own look-ups."""
+    with pytest.raises(OptionError, match="subject must be one of S1, S2; got 'S3'"):
+        encoder.predict_native(features, roi="LOC", subject="S3")
+    with pytest.raises(OptionError, match="roi must be one of LOC, PPA; got 'V1'"):
+        encoder.predict_native(features, roi="V1", subject="S1")
+    got: Prediction = encoder.predict_features(features)
+    with pytest.raises(OptionError, match="name must be one of S1, S2"):
+        got.subject("S3")
+    with pytest.raises(OptionError, match="hemi must be one of both, L, R; got 'X'"):
+        got.roi_mask("LOC", "X")
+
+
+def test_load_encoder_reads_a_bundle_and_names_what_exists(
+    small_bundle: Bundle, tmp_path: Path
+) -> None:
+    """A path is a bundle; a word is a published encoder's id."""
+    path = tmp_path / "small.safetensors"
+    write_bundle(small_bundle, path)
+    assert load_encoder(path).subjects == ("S1", "S2")
+    with pytest.raises(OptionError, match="id must be one of bold5000-resnet18; got 'bold'"):
+        load_encoder("bold")
+    with pytest.raises(BundleError, match="found nothing there"):
+        load_encoder(tmp_path / "missing.safetensors")
+
+
+def test_a_movie_among_images_says_which_method_takes_it(encoder: Encoder, tmp_path: Path) -> None:
+    """`predict` is for images."""
+    movie = tmp_path / "film.mp4"
+    movie.touch()
+    with pytest.raises(StimulusError, match=r"film.mp4. Predict it with Encoder.predict_movie"):
+        encoder.predict(movie, progress=False)
+
+
+def test_no_images_is_an_error(encoder: Encoder) -> None:
+    """An empty list is not an empty prediction."""
+    with pytest.raises(ImgToFmriError, match="got none"):
+        encoder.predict([], progress=False)

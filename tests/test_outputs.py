@@ -1,0 +1,151 @@
+"""Files: whole, readable by others, recorded, resumable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from imgtofmri.exceptions import OptionError, OutputError
+from imgtofmri.outputs import BidsLayout, NiftiLayout, RunRecord, VolumeWriter
+from imgtofmri.outputs.layouts import bids_label
+from imgtofmri.outputs.record import RECORD_NAME
+from imgtofmri.spaces import MNI152_2MM
+
+Mask = npt.NDArray[np.bool_]
+
+
+@pytest.fixture
+def mask(rng: np.random.Generator) -> Mask:
+    """Return a mask on the MNI152 2 mm grid."""
+    mask = np.zeros(MNI152_2MM.shape, dtype=bool)
+    mask[20:60, 5:40, 30:50] = rng.random((40, 35, 20)) < 0.3
+    return mask
+
+
+def test_volume_writer_gives_what_nibabel_reads(
+    mask: Mask, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Every value in its voxel; float32; MNI152 codes; millimetres; no scaling."""
+    writer = VolumeWriter(mask, MNI152_2MM.affine)
+    for number in range(2):  # a writer is used again and again
+        values = rng.normal(size=mask.sum()).astype(np.float32)
+        path = tmp_path / f"{number}.nii.gz"
+        writer.write(path, values)
+        image = nib.load(path)
+        data = np.asarray(image.dataobj)
+        np.testing.assert_array_equal(data[mask], values)
+        assert not data[~mask].any()
+        assert data.dtype == np.float32
+        np.testing.assert_array_equal(image.affine, MNI152_2MM.affine)
+        header = image.header
+        assert (int(header["qform_code"]), int(header["sform_code"])) == (4, 4)
+        assert header.get_xyzt_units() == ("mm", "sec")
+        np.testing.assert_allclose(header.get_qform(), MNI152_2MM.affine)
+
+
+def test_volume_writer_same_values_same_bytes(mask: Mask, tmp_path: Path) -> None:
+    """No time stamp, so a digest identifies the content; it is the file's own."""
+    values = np.linspace(-1, 1, mask.sum())
+    first = VolumeWriter(mask, MNI152_2MM.affine).write(tmp_path / "a.nii.gz", values)
+    second = VolumeWriter(mask, MNI152_2MM.affine).write(tmp_path / "b.nii.gz", values)
+    assert first == second
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_volume_writer_name_too_long_is_one_error(mask: Mask, tmp_path: Path) -> None:
+    """The file system's refusal is told as ours, and nothing is left behind."""
+    writer = VolumeWriter(mask, MNI152_2MM.affine)
+    with pytest.raises(OutputError, match="cannot write .*name too long"):
+        writer.write(tmp_path / ("x" * 300), np.zeros(mask.sum()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def _record(folder: Path, *, resume: bool = False, sigma_mm: float = 1.0) -> RunRecord:
+    return RunRecord.start(folder, {"sigma_mm": sigma_mm, "rois": ("LOC",)}, resume=resume)
+
+
+def test_record_knows_what_is_done(tmp_path: Path) -> None:
+    """Done means: same input, files there, files unchanged."""
+    record = _record(tmp_path)
+    (tmp_path / "a.nii.gz").write_bytes(b"content")
+    digest = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
+    record.add("a.jpg", "input digest", {"a.nii.gz": digest})
+    record.finish("interrupted")
+
+    again = _record(tmp_path, resume=True)
+    assert again.is_done("a.jpg", "input digest")
+    assert not again.is_done("a.jpg", "another digest")
+    assert not again.is_done("b.jpg", "input digest")
+    (tmp_path / "a.nii.gz").write_bytes(b"changed")
+    assert not again.is_done("a.jpg", "input digest")
+    (tmp_path / "a.nii.gz").unlink()
+    assert not again.is_done("a.jpg", "input digest")
+
+
+def test_record_of_an_earlier_run_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    """The message names both ways on."""
+    _record(tmp_path).finish("complete")
+    with pytest.raises(OptionError, match="--resume .* --overwrite"):
+        _record(tmp_path)
+    RunRecord.start(tmp_path, {}, overwrite=True)
+
+
+def test_record_resumed_with_other_settings_says_which(tmp_path: Path) -> None:
+    """Results of different settings do not mix in one folder."""
+    _record(tmp_path).finish("interrupted")
+    with pytest.raises(OptionError, match=r"sigma_mm was 1.0 and is now 2.0"):
+        _record(tmp_path, resume=True, sigma_mm=2.0)
+
+
+def test_record_damaged_says_so(tmp_path: Path) -> None:
+    """A record that cannot be read is not taken for an empty one."""
+    (tmp_path / RECORD_NAME).write_text("{")
+    with pytest.raises(OutputError, match="it cannot be read"):
+        _record(tmp_path, resume=True)
+
+
+def test_record_lists_failures_until_they_are_mended(tmp_path: Path) -> None:
+    """A stimulus is either done or failed."""
+    record = _record(tmp_path)
+    record.fail("a.jpg", "truncated")
+    record.finish("complete")
+    content = json.loads((tmp_path / RECORD_NAME).read_text())
+    assert content["failures"] == [{"name": "a.jpg", "reason": "truncated"}]
+    record.add("a.jpg", None, {})
+    record.finish("complete")
+    content = json.loads((tmp_path / RECORD_NAME).read_text())
+    assert content["failures"] == []
+    assert content["inputs"][0]["name"] == "a.jpg"
+
+
+def test_nifti_layout_keeps_the_whole_name() -> None:
+    """a.jpg and a.png do not collide."""
+    layout = NiftiLayout()
+    assert layout.volume("a.jpg") == "a.jpg.nii.gz"
+    assert layout.volume("a.png", "CSI1") == "a.png_sub-CSI1.nii.gz"
+
+
+def test_bids_labels_are_alphanumeric_and_distinct() -> None:
+    """Names that differ in other characters keep different labels."""
+    names = ["a.jpg", "a.png", "a b.jpg", "a-b.jpg", "ab.jpg", "é.jpg", "è.jpg"]
+    labels = [bids_label(name) for name in names]
+    assert len(set(labels)) == len(names)
+    assert all(label.isascii() and label.isalnum() for label in labels)
+
+
+def test_bids_layout_describes_the_dataset(tmp_path: Path) -> None:
+    """The dataset says what made it, and what each description label stands for."""
+    layout = BidsLayout()
+    layout.describe(tmp_path, ["a b.jpg"])
+    description = json.loads((tmp_path / "dataset_description.json").read_text())
+    assert description["DatasetType"] == "derivative"
+    label = bids_label("a b.jpg")
+    assert f"{label}\tstimulus a b.jpg" in (tmp_path / "descriptions.tsv").read_text()
+    assert layout.volume("a b.jpg", "CSI1") == (
+        f"sub-CSI1/func/sub-CSI1_task-viewing_space-MNI152NLin6Asym_desc-{label}_statmap.nii.gz"
+    )

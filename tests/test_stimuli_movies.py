@@ -1,0 +1,565 @@
+"""Movies into frames: which picture, at which time, upright and in the right colours."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+import threading
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from imgtofmri.exceptions import OptionError, StimulusError
+from imgtofmri.stimuli import Source, StimulusWarning, prepare_image, probe_movie, read_movie
+from imgtofmri.stimuli.ahead import run_ahead
+from imgtofmri.stimuli.movies import pick_nearest
+
+WIDTH, HEIGHT = 128, 64
+N_BITS = 8
+
+
+def striped(number: int) -> npt.NDArray[np.uint8]:
+    """Return a picture that shows a number as eight black or white stripes, the lowest bit left."""
+    bits = np.array([(number >> bit) & 1 for bit in range(N_BITS)], np.uint8)
+    row = np.repeat(bits * 255, WIDTH // N_BITS)
+    return np.tile(row[None, :, None], (HEIGHT, 1, 3))
+
+
+def number_of(pixels: npt.NDArray[np.uint8]) -> int:
+    """Return the number that a frame shows."""
+    stripes = pixels.reshape(pixels.shape[0], N_BITS, -1).mean(axis=(0, 2))
+    return sum(int(level > 128) << bit for bit, level in enumerate(stripes))
+
+
+def write_movie(
+    path: Path,
+    pictures: Iterable[npt.NDArray[np.uint8]],
+    *,
+    codec: str = "libx264",
+    rate: Fraction | int = 25,
+    times_ms: list[int] | None = None,
+    pix_fmt: str = "yuv420p",
+    sound_from_ms: int | None = None,
+    options: dict[str, str] | None = None,
+    prepare: Callable[[av.VideoFrame], av.VideoFrame] | None = None,
+    container_options: dict[str, str] | None = None,
+    pixel_aspect: Fraction | None = None,
+) -> Path:
+    """Write a movie; with ``times_ms`` each picture has its own time."""
+    with av.open(str(path), "w", options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=rate, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
+        if times_ms is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        if sound_from_ms is not None:
+            add_sound(container, sound_from_ms)
+        for i, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame = prepare(frame) if prepare else frame.reformat(format=pix_fmt)
+            if times_ms is not None:
+                frame.pts, frame.time_base = times_ms[i], Fraction(1, 1000)
+            else:
+                frame.pts, frame.time_base = i, 1 / Fraction(rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def add_sound(container: av.container.OutputContainer, from_ms: int) -> None:
+    """Add two seconds of silence from a given time on."""
+    stream = container.add_stream("pcm_s16le", rate=8000)
+    stream.layout = "mono"
+    for i in range(20):
+        sound = av.AudioFrame.from_ndarray(
+            np.zeros((1, 800), np.int16), format="s16", layout="mono"
+        )
+        sound.sample_rate, sound.time_base = 8000, Fraction(1, 8000)
+        sound.pts = from_ms * 8 + i * 800
+        container.mux(stream.encode(sound))
+    container.mux(stream.encode(None))
+
+
+def numbers(path: Path, rate_hz: float = 2.0) -> list[int]:
+    """Return the numbers that the frames of a movie show."""
+    return [number_of(frame.pixels) for frame in read_movie(path, rate_hz=rate_hz)]
+
+
+FORMATS = [
+    ("mp4", "libx264", "yuv420p"),
+    ("mov", "libx264", "yuv444p"),
+    ("mkv", "libx265", "yuv420p10le"),
+    ("m4v", "mpeg4", "yuv420p"),
+    ("avi", "mjpeg", "yuvj420p"),
+    ("avi", "rawvideo", "rgb24"),
+    ("webm", "libvpx-vp9", "yuv420p"),
+    ("webm", "libvpx", "yuv420p"),
+    ("mkv", "ffv1", "gray16le"),
+    ("mkv", "ffv1", "bgr0"),
+    ("mkv", "ffv1", "yuv422p10le"),
+    ("mkv", "ffv1", "yuva420p"),
+    ("mov", "prores_ks", "yuv422p10le"),
+    ("mov", "qtrle", "argb"),
+    ("mov", "png", "rgba"),
+    ("mov", "png", "pal8"),
+    ("mpg", "mpeg2video", "yuv420p"),
+    ("ts", "libx264", "yuv420p"),
+    ("wmv", "wmv2", "yuv420p"),
+    ("flv", "flv", "yuv420p"),
+    ("gif", "gif", "rgb8"),
+]
+
+
+@pytest.mark.parametrize(("suffix", "codec", "pix_fmt"), FORMATS)
+def test_read_movie_formats_give_nearest_pictures(
+    tmp_path: Path, suffix: str, codec: str, pix_fmt: str
+) -> None:
+    """Each container, codec and pixel format gives the picture nearest to each half second.
+
+    At 25 Hz, 0.5 s lies half-way between the pictures 12 and 13: the earlier one counts.
+    """
+    quiet: dict[str, str] = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    path = tmp_path / f"clip.{suffix}"
+    if pix_fmt == "pal8":
+        write_movie(path, map(striped, range(55)), codec=codec, pix_fmt="pal8", prepare=paletted)
+    else:
+        pictures = map(striped, range(55))
+        write_movie(path, pictures, codec=codec, pix_fmt=pix_fmt, options=quiet)
+    frames = list(read_movie(path))
+    assert [frame.onset_s for frame in frames] == [0, 0.5, 1, 1.5, 2]
+    assert [number_of(frame.pixels) for frame in frames] == [0, 12, 25, 37, 50]
+    assert probe_movie(path).fps == pytest.approx(25, rel=0.01)
+
+
+def paletted(frame: av.VideoFrame) -> av.VideoFrame:
+    """Return a picture as numbers of a palette of black and white."""
+    palette = np.zeros((256, 4), np.uint8)
+    palette[:, 0] = 255
+    palette[1] = 255
+    plane = (frame.to_ndarray(format="gray") > 128).astype(np.uint8)
+    return av.VideoFrame.from_ndarray((plane, palette), format="pal8")
+
+
+@pytest.mark.parametrize("rate_hz", [0.3, 1.0, 2.0, 3.0, 24.0, 50.0])
+def test_read_movie_any_rate_equals_brute_force(tmp_path: Path, rate_hz: float) -> None:
+    """At any rate, each frame is the picture that a search over all pictures finds."""
+    rate = Fraction(24000, 1001)
+    path = write_movie(tmp_path / "a.mp4", map(striped, range(100)), rate=rate)
+    times = np.arange(100) / float(rate)
+    onsets = np.arange(0, 100 / float(rate) - 1e-9, 1 / rate_hz)
+    expected = [int(np.argmin(np.abs(times - onset))) for onset in onsets]
+    frames = list(read_movie(path, rate_hz=rate_hz))
+    assert [number_of(frame.pixels) for frame in frames] == expected
+    np.testing.assert_allclose([frame.onset_s for frame in frames], onsets, atol=1e-9)
+
+
+def test_read_movie_variable_rate_uses_times_not_counts(tmp_path: Path) -> None:
+    """Pictures at uneven times are picked by their times, long-held ones again and again."""
+    times_ms = [0, 100, 450, 560, 2400, 2440, 2480, 2990, 3030]
+    path = write_movie(
+        tmp_path / "vfr.mkv", map(striped, range(len(times_ms))), codec="ffv1",
+        pix_fmt="yuv420p", times_ms=times_ms,
+    )  # fmt: skip
+    onsets = [0, 500, 1000, 1500, 2000, 2500, 3000]
+    expected = [int(np.argmin(np.abs(np.array(times_ms) - onset))) for onset in onsets]
+    assert numbers(path) == expected
+
+
+def test_pick_nearest_random_times_equals_brute_force(rng: np.random.Generator) -> None:
+    """On random exact times, ties included, the choice is that of a search over all."""
+    for _ in range(200):
+        steps = rng.integers(1, 9, rng.integers(1, 12))
+        times = [Fraction(int(time), 4) for time in np.cumsum(steps) - steps[0]]
+        rate = Fraction(int(rng.integers(1, 5)), int(rng.integers(1, 4)))
+        lasts = Fraction(int(rng.integers(1, 12)), 4)
+        got = list(pick_nearest([(time, lasts, i) for i, time in enumerate(times)], rate))
+        expected, k = [], 0
+        while k / rate < times[-1] + lasts:
+            distances = [abs(time - k / rate) for time in times]
+            expected.append((k, distances.index(min(distances))))
+            k += 1
+        assert got == expected
+
+
+def test_read_movie_names_digest_and_source(tmp_path: Path) -> None:
+    """Frames are named so that sorting keeps their order, and carry the file's digest."""
+    path = write_movie(tmp_path / "ä b.mp4", map(striped, range(30)))
+    frames = list(read_movie(Source(path, "one__ä b.mp4", "movie")))
+    names = [frame.name for frame in frames]
+    assert names[:2] == ["one__ä b.mp4_t00000.000s", "one__ä b.mp4_t00000.500s"]
+    assert names == sorted(names)
+    assert {frame.sha256 for frame in frames} == {hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert {frame.source for frame in frames} == {path}
+
+
+def test_read_movie_undecodable_name(tmp_path: Path) -> None:
+    """A movie whose name is not text is read all the same."""
+    plain = write_movie(tmp_path / "a.mp4", map(striped, range(20)))
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff %d#?.mp4"))
+    plain.rename(odd)
+    assert numbers(odd) == [0, 12]
+
+
+@pytest.mark.parametrize("sound_from_ms", [None, 0])
+def test_read_movie_sound_changes_nothing(tmp_path: Path, sound_from_ms: int | None) -> None:
+    """Silent movies and those with sound give the same frames."""
+    path = write_movie(tmp_path / "a.mkv", map(striped, range(50)), sound_from_ms=sound_from_ms)
+    assert numbers(path) == [0, 12, 25, 37]
+
+
+def test_read_movie_late_pictures_keep_their_time(tmp_path: Path) -> None:
+    """Where sound begins 1.2 s before the pictures, the first picture stands for that time."""
+    path = write_movie(
+        tmp_path / "late.mkv", map(striped, range(25)), codec="ffv1", sound_from_ms=0,
+        times_ms=[1200 + 40 * i for i in range(25)],
+    )  # fmt: skip
+    # 1.5 s is 7.5 pictures after 1.2 s; the end is at 2.2 s.
+    assert numbers(path) == [0, 0, 0, 7, 20]
+
+
+@pytest.mark.parametrize(("suffix", "begins_ms"), [("ts", 9000), ("mkv", 60), ("mkv", 5000)])
+def test_read_movie_clock_that_does_not_begin_at_zero(
+    tmp_path: Path, suffix: str, begins_ms: int
+) -> None:
+    """A clock that begins anywhere changes nothing where nothing else plays before."""
+    path = write_movie(
+        tmp_path / f"a.{suffix}", map(striped, range(50)),
+        times_ms=[begins_ms + 40 * i for i in range(50)],
+    )  # fmt: skip
+    assert numbers(path) == [0, 12, 25, 37]
+
+
+def test_read_movie_codec_run_in_of_sound_does_not_count(tmp_path: Path) -> None:
+    """Sound that begins 40 ms early, as AAC does, does not move the pictures."""
+    path = write_movie(
+        tmp_path / "a.mkv", map(striped, range(50)), sound_from_ms=0,
+        times_ms=[40 + 40 * i for i in range(50)],
+    )  # fmt: skip
+    assert numbers(path) == [0, 12, 25, 37]
+
+
+def test_read_movie_joined_recordings_go_on(tmp_path: Path) -> None:
+    """Where the clock jumps back, the second recording follows the first."""
+    first = write_movie(tmp_path / "a.ts", map(striped, range(50)))
+    second = write_movie(tmp_path / "b.ts", map(striped, range(100, 150)))
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    assert numbers(joined) == [0, 12, 25, 37, 100, 112, 125, 137]
+
+
+# The first five numbers of the display matrix that matter (a, b, c, d), and what they mean.
+TURNS = {
+    "none": ((1, 0, 0, 1), lambda x: x, 0),
+    "clockwise": ((0, 1, -1, 0), lambda x: np.rot90(x, -1), 90),
+    "half": ((-1, 0, 0, -1), lambda x: np.rot90(x, 2), 180),
+    "anticlockwise": ((0, -1, 1, 0), lambda x: np.rot90(x, 1), 270),
+    "mirrored": ((-1, 0, 0, 1), lambda x: x[:, ::-1], 0),
+    "upside-down": ((1, 0, 0, -1), lambda x: x[::-1], 0),
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_read_movie_rotation_metadata_is_applied(tmp_path: Path, turn: str) -> None:
+    """The matrix in an MP4's track header, patched by hand, turns the pictures as it says."""
+    (a, b, c, d), expected_of, rotation_deg = TURNS[turn]
+    picture = np.full((HEIGHT, WIDTH, 3), 20, np.uint8)
+    picture[: HEIGHT // 2, : WIDTH // 4] = 230
+    path = write_movie(tmp_path / "phone.mp4", [picture] * 5)
+    data = bytearray(path.read_bytes())
+    # ISO 14496-12: in version 0 the matrix lies 40 bytes after the box's type.
+    place = data.index(b"tkhd") + 44
+    unit = 1 << 16
+    struct.pack_into(
+        ">9i", data, place, a * unit, b * unit, 0, c * unit, d * unit, 0, 0, 0, 1 << 30
+    )
+    path.write_bytes(data)
+    upright = expected_of(picture)
+    (frame,) = read_movie(path)
+    difference = np.abs(frame.pixels.astype(int) - prepare_image(np.ascontiguousarray(upright)))
+    assert difference.mean() < 3
+    info = probe_movie(path)
+    assert info.rotation_deg == rotation_deg
+    assert (info.height, info.width) == upright.shape[:2]
+
+
+COLOURS = [(200, 30, 40), (30, 180, 60), (40, 50, 210), (128, 128, 128)]
+
+
+@pytest.mark.parametrize("color", COLOURS)
+@pytest.mark.parametrize(
+    ("matrix", "kr", "kb"), [(1, 0.2126, 0.0722), (5, 0.299, 0.114), (2, 0.299, 0.114)]
+)
+@pytest.mark.parametrize("full_range", [False, True])
+def test_read_movie_colours_follow_stated_matrix_and_range(
+    tmp_path: Path, color: tuple[int, int, int], matrix: int, kr: float, kb: float, full_range: bool
+) -> None:
+    """YUV that was made by a standard's equations comes back as the RGB that it was made from.
+
+    BT.709 and BT.601 where stated; BT.601 where nothing is.
+    """
+    red, green, blue = (channel / 255 for channel in color)
+    luma = kr * red + (1 - kr - kb) * green + kb * blue
+    chroma = (blue - luma) / (2 * (1 - kb)), (red - luma) / (2 * (1 - kr))
+    scale, offset, chroma_scale = (255, 0, 255) if full_range else (219, 16, 224)
+    levels = [luma * scale + offset, *(part * chroma_scale + 128 for part in chroma)]
+
+    def planes(_: av.VideoFrame) -> av.VideoFrame:
+        frame = av.VideoFrame(WIDTH, HEIGHT, "yuv420p")
+        for plane, level in zip(frame.planes, levels, strict=True):
+            plane.update(bytes([round(level)]) * plane.buffer_size)
+        frame.colorspace, frame.color_range = matrix, 2 if full_range else 1
+        return frame
+
+    path = tmp_path / "colour.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.colorspace = matrix
+        stream.codec_context.color_range = 2 if full_range else 1
+        for i in range(3):
+            frame = planes(av.VideoFrame())
+            frame.pts = i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    (frame,) = read_movie(path)
+    assert np.abs(frame.pixels[112, 112].astype(int) - color).max() <= 4
+
+
+def test_read_movie_transparency_is_over_white(tmp_path: Path) -> None:
+    """Movies with an alpha channel are shown over white, as pictures are."""
+
+    def half_clear(_: av.VideoFrame) -> av.VideoFrame:
+        picture = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
+        picture[:, WIDTH // 2 :, 3] = 255
+        return av.VideoFrame.from_ndarray(picture, format="rgba")
+
+    path = write_movie(
+        tmp_path / "a.mov", [striped(0)], codec="png", pix_fmt="rgba", prepare=half_clear
+    )
+    (frame,) = read_movie(path)
+    assert frame.pixels[:, :100].min() == 255
+    assert frame.pixels[:, -100:].max() == 0
+
+
+def test_read_movie_center_crop_accounts_for_wide_pixels(tmp_path: Path) -> None:
+    """With pixels twice as wide as high, the crop takes the middle quarter of the columns."""
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    picture[:, 48:80] = 255
+    path = write_movie(tmp_path / "square.mp4", [picture])
+    wide = write_movie(tmp_path / "wide.mp4", [picture], pixel_aspect=Fraction(2))
+    assert [frame.pixels[112, 20, 0] for frame in read_movie(path, center_crop=True)] == [0]
+    (cropped,) = read_movie(wide, center_crop=True)
+    (whole,) = read_movie(wide)
+    assert cropped.pixels[:, 8:-8].min() > 245
+    assert whole.pixels[:, :80].max() < 10
+
+
+def test_read_movie_broken_pictures_are_passed_over_with_a_warning(tmp_path: Path) -> None:
+    """Pictures that cannot be decoded are replaced by the nearest, and their number is told."""
+    path = write_movie(tmp_path / "a.avi", map(striped, range(60)), codec="png", pix_fmt="rgb24")
+    data = bytearray(path.read_bytes())
+    places = []
+    place = -1
+    while (place := data.find(b"\x89PNG\r\n\x1a\n", place + 1)) >= 0:
+        places.append(place)
+    assert len(places) == 60
+    for i in (24, 25, 26):
+        data[places[i] + 16 : places[i] + 24] = bytes(8)  # width and height
+    path.write_bytes(data)
+    with pytest.warns(StimulusWarning, match="3 of 60 pictures of 'a.avi' could not be decoded"):
+        assert numbers(path) == [0, 12, 23, 37, 50]
+
+
+@pytest.mark.parametrize(("suffix", "options"), [("mp4", {"movflags": "faststart"}), ("mkv", {})])
+def test_read_movie_truncated_file_is_an_error_at_its_end(
+    tmp_path: Path, rng: np.random.Generator, suffix: str, options: dict[str, str]
+) -> None:
+    """A file that ends before its header says raises, and is not taken for a shorter movie."""
+    noise = rng.integers(0, 256, (120, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    path = write_movie(tmp_path / f"cut.{suffix}", noise, container_options=options)
+    whole = path.read_bytes()
+    assert len(list(read_movie(path))) == 10
+    path.write_bytes(whole[: len(whole) // 2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StimulusWarning)
+        frames = read_movie(path)
+        assert next(frames).onset_s == 0
+        with pytest.raises(
+            StimulusError, match=f"cut.{suffix}', which ends at .* s of 4.8 s.*copy"
+        ):
+            list(frames)
+
+
+def make_cut_mp4(path: Path) -> None:
+    """Write an MP4 whose index, at the end, is missing."""
+    data = write_movie(path, map(striped, range(50))).read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def make_sound_only(path: Path) -> None:
+    """Write a file with sound and no pictures."""
+    with av.open(str(path), "w") as container:
+        add_sound(container, 0)
+
+
+def make_without_pictures(path: Path) -> None:
+    """Write a file whose video stream has no pictures."""
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        add_sound(container, 0)
+
+
+def make_cover_only(path: Path) -> None:
+    """Write sound with a cover picture, which is no movie: an MP3 with an ID3 picture frame."""
+    cover = io.BytesIO()
+    Image.fromarray(striped(3)).save(cover, "JPEG")
+    body = b"\x00image/jpeg\x00\x03\x00" + cover.getvalue()
+    frame = b"APIC" + struct.pack(">I", len(body)) + b"\x00\x00" + body
+    size = bytes((len(frame) >> shift) & 0x7F for shift in (21, 14, 7, 0))
+    sound = path.with_suffix(".mp3")
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("mp3", rate=44100)
+        for i in range(20):
+            part = av.AudioFrame.from_ndarray(
+                np.zeros((2, 1152), np.float32), format="fltp", layout="stereo"
+            )
+            part.sample_rate, part.time_base, part.pts = 44100, Fraction(1, 44100), i * 1152
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    path.write_bytes(b"ID3\x03\x00\x00" + size + frame + sound.read_bytes())
+
+
+def make_photograph(path: Path) -> None:
+    """Write a photograph under a movie's name."""
+    Image.fromarray(striped(5)).save(path, "JPEG")
+
+
+BAD_MOVIES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "cut.mp4": (make_cut_mp4, "cut.mp4', which cannot be opened.*cut short"),
+    "sound.mkv": (make_sound_only, "sound.mkv', which holds audio and no video stream"),
+    "cover.mp4": (make_cover_only, "cover.mp4', which holds audio, video and no video stream"),
+    "none.mkv": (make_without_pictures, "none.mkv', which has a video stream but no picture"),
+    "photo.mp4": (make_photograph, "photo.mp4', which is a single picture.*as an image"),
+    "text.mp4": (lambda path: path.write_text("hello " * 99), "text.mp4', which cannot be opened"),
+    "zeros.mp4": (lambda path: path.write_bytes(bytes(5000)), "zeros.mp4', which cannot be opened"),
+    "empty.mp4": (Path.touch, r"empty.mp4', which is empty \(0 bytes\)"),
+    "folder.mp4": (Path.mkdir, "folder.mp4', which is not a file"),
+    "missing.mp4": (lambda path: None, "missing.mp4', which does not exist.*spelling"),
+    "list.mp4": (
+        lambda path: path.write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n"),
+        "list.mp4', which cannot be opened",
+    ),
+    "concat.mp4": (
+        lambda path: path.write_text("ffconcat version 1.0\nfile 'http://127.0.0.1:9/a.ts'\n"),
+        "concat.mp4', which cannot be opened",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_MOVIES)
+def test_read_movie_bad_file_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    """What is no whole movie is refused before the first frame, in one line that names it."""
+    make, message = BAD_MOVIES[name]
+    make(tmp_path / name)
+    with pytest.raises(StimulusError, match=message) as caught:
+        read_movie(tmp_path / name)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(StimulusError, match=name):
+        probe_movie(tmp_path / name)
+
+
+@pytest.mark.parametrize("rate_hz", [0, -2, float("nan"), float("inf"), 501])
+def test_read_movie_bad_rate_is_refused_at_once(tmp_path: Path, rate_hz: float) -> None:
+    """A rate that is no rate is refused before the file is looked at."""
+    with pytest.raises(OptionError, match="rate_hz must be above 0 and at most 500"):
+        read_movie(tmp_path / "missing.mp4", rate_hz=rate_hz)
+
+
+@pytest.mark.parametrize("option", ["size", "ahead"])
+def test_read_movie_option_below_one_is_refused_at_once(tmp_path: Path, option: str) -> None:
+    """Bad settings are refused before the file is looked at."""
+    with pytest.raises(OptionError, match=f"{option} must be 1 or more; got 0"):
+        read_movie(tmp_path / "missing.mp4", **{option: 0})  # type: ignore[arg-type]
+
+
+def test_probe_movie_tells_what_the_header_says(tmp_path: Path) -> None:
+    """Length, number of pictures, rate, size and codec are those of the movie that was written."""
+    info = probe_movie(write_movie(tmp_path / "a.mp4", map(striped, range(50)), codec="mpeg4"))
+    assert (info.duration_s, info.n_frames, info.fps) == (2.0, 50, 25.0)
+    assert (info.width, info.height, info.rotation_deg, info.codec) == (WIDTH, HEIGHT, 0, "mpeg4")
+
+
+def test_read_movie_closed_early_ends_its_thread(tmp_path: Path) -> None:
+    """A movie that is not read to its end leaves no thread behind."""
+    path = write_movie(tmp_path / "a.mp4", map(striped, range(200)))
+    before = threading.active_count()
+    frames = read_movie(path, rate_hz=25, ahead=2)
+    next(frames)
+    assert threading.active_count() == before + 1
+    frames.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_run_ahead_is_bounded_and_keeps_order() -> None:
+    """The thread works no further ahead than asked: what waits, and one in its hands."""
+    taken = 0
+
+    def count() -> Iterable[int]:
+        nonlocal taken
+        for i in range(1000):
+            taken += 1
+            yield i
+
+    items = run_ahead(count(), ahead=3)  # type: ignore[arg-type]
+    for expected in range(50):
+        assert next(items) == expected
+        assert taken <= expected + 1 + 3 + 1
+    items.close()  # type: ignore[attr-defined]
+    assert taken < 60
+
+
+def test_run_ahead_error_comes_at_its_place() -> None:
+    """What the generator raises reaches the consumer after the items before it."""
+
+    def failing() -> Iterable[int]:
+        yield 1
+        message = "two is bad"
+        raise StimulusError(message)
+
+    items = run_ahead(failing(), ahead=5)  # type: ignore[arg-type]
+    assert next(items) == 1
+    with pytest.raises(StimulusError, match="two is bad"):
+        next(items)
+
+
+@pytest.mark.network
+def test_read_movie_published_film_gives_its_fifteen_frames(
+    tmp_path: Path, published_wheel: Path
+) -> None:
+    """The film of 7.09 s gives frames at 0, 0.5 ... 7.0 s, each the nearest of its 170 pictures."""
+    with zipfile.ZipFile(published_wheel) as wheel:
+        path = Path(wheel.extract("img2fmri/tests/test_data/landscape.mp4", tmp_path))
+    info = probe_movie(path)
+    assert info.n_frames == 170
+    assert info.duration_s == pytest.approx(7.09, abs=0.001)
+    frames = list(read_movie(path))
+    assert [frame.onset_s for frame in frames] == [k / 2 for k in range(15)]
+    with av.open(str(path)) as container:
+        decoded = list(container.decode(video=0))
+        pictures = [picture.to_ndarray(format="rgb24") for picture in decoded]
+        times = np.array([picture.time for picture in decoded])
+    for frame in frames:
+        nearest = int(np.argmin(np.abs(times - frame.onset_s)))
+        np.testing.assert_array_equal(frame.pixels, prepare_image(pictures[nearest]))
