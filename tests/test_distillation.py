@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import save_file
 
+from imgtofmri import backbones
+from imgtofmri.assets import is_offline
 from imgtofmri.backbones import (
     Backbone,
     BackboneSpec,
@@ -20,8 +22,14 @@ from imgtofmri.backbones import (
     read_head,
     write_head,
 )
+from imgtofmri.backbones.head import packaged_head
+from imgtofmri.backbones.networks import NETWORKS
+from imgtofmri.bundle import Bundle
 from imgtofmri.distillation import altered_views, distill, fit_ridge, random_views, reduce_rank
+from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, WeightsError
+from imgtofmri.reference import extract_samples
+from imgtofmri.stimuli import prepare_image, read_movie
 
 
 class Projection:
@@ -248,3 +256,74 @@ def test_altered_views_repeat_with_the_seed(rng: np.random.Generator) -> None:
     first, second = (altered_views(image, image, 32, 3, np.random.default_rng(5)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert np.ptp(first[2]) > 0
+
+
+def test_packaged_head_says_what_it_is_and_is_small() -> None:
+    """The package's head is at most 5 MB; its card has fidelity, licence and a line to pass on."""
+    head = packaged_head("efficientnet-lite0")
+    assert head is not None
+    files = list((Path(backbones.__file__).parent / "heads").glob("*.safetensors"))
+    assert len(files) == 1
+    assert files[0].stat().st_size <= 5_000_000
+    assert files[0].with_suffix(".md").read_text("utf-8").count(head.card["licence"]) == 1
+    assert head.card["features_id"] == "resnet18/avgpool"
+    assert head.card["fidelity"]["held_out_mean_r"] > 0.9
+    for told in ("estimated", "held-out", "non-commercial", "CC BY-NC 4.0"):
+        assert told in head.card["note"]
+    assert packaged_head("resnet18") is None
+
+
+def test_load_backbone_efficientnet_gives_estimates_of_resnet_features(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """By its name alone the network comes with its head; with layers named it comes without."""
+    network = NETWORKS["efficientnet-lite0"]
+    weights = {
+        f"{conv.name}.weight": (
+            rng.normal(size=conv.shape) / np.sqrt(np.prod(conv.shape[1:]))
+        ).astype(np.float32)
+        for conv in network.convolutions
+    }
+    weights |= {f"{c.name}.bias": np.zeros(c.shape[0], np.float32) for c in network.convolutions}
+    path = tmp_path / "weights.safetensors"
+    save_file(weights, path)
+    pixels = images(rng, 2, 224)
+    with pytest.warns(backbones.UnverifiedWeightsWarning):
+        backbone = backbones.load_backbone("efficientnet-lite0", weights=path)
+    assert backbone.spec.emulated
+    assert backbone.spec.features_id == "resnet18/avgpool"
+    assert (backbone.spec.n_features, backbone(pixels).shape) == (512, (2, 512))
+    head = packaged_head("efficientnet-lite0")
+    assert head is not None
+    with pytest.warns(backbones.UnverifiedWeightsWarning):
+        plain = backbones.load_backbone("efficientnet-lite0", weights=path, layers=head.layers)
+    assert not plain.spec.emulated
+    np.testing.assert_allclose(head(plain(pixels)), backbone(pixels), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.network
+@pytest.mark.skipif(is_offline(), reason="IMGTOFMRI_OFFLINE is set: no package index")
+def test_packaged_head_agrees_with_published_outputs(
+    test_data: Path, published_bundle: Bundle, published_wheel: Path, tmp_path: Path
+) -> None:
+    """With the head, the published photographs and frames come out near the published maps."""
+    backbone = backbones.load_backbone("efficientnet-lite0")
+    assert backbone.spec.weights_verified
+    samples = extract_samples(published_wheel, tmp_path)
+    encoder = Encoder(published_bundle)
+    published = np.load(test_data / "reference" / "published_images.npz")
+    stills = []
+    for name in published["names"]:
+        with Image.open(tmp_path / f"{name}.jpg") as still:
+            stills.append(prepare_image(still))
+    pixels = np.stack(stills)
+    rois = ["EarlyVis", "OPA", "LOC", "RSC"]
+    got = encoder.predict_features(backbone(pixels), rois, sigma_mm=1.25, mask="support").group
+    for row, want, least in zip(got, published["responses"], (0.97, 0.89), strict=True):
+        assert np.corrcoef(row, want)[0, 1] > least
+    published = np.load(test_data / "reference" / "published_movie.npz")
+    frames = [frame.pixels for frame in read_movie(samples[-1], rate_hz=2.0)]
+    features = backbone(np.stack(frames[: len(published["responses"])]))
+    got = encoder.predict_features(features, ["LOC", "RSC", "PPA"], mask="support").group
+    for row, want in zip(got, published["responses"], strict=True):
+        assert np.corrcoef(row, want)[0, 1] > 0.95

@@ -34,7 +34,7 @@ from imgtofmri.backbones.weights import UnverifiedWeightsWarning
 from imgtofmri.distillation import altered_views, distill, random_views
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.reference import extract_samples, reference_wheel
-from imgtofmri.stimuli import read_movie
+from imgtofmri.stimuli import prepare_image, read_movie
 
 NAME = "efficientnet-lite0_resnet18-avgpool"
 OUT = Path(__file__).parent.parent / "src" / "imgtofmri" / "backbones" / "heads"
@@ -116,9 +116,10 @@ def batches(
             yield altered_views(image, second.convert("RGB"), SIZE_PX, n_altered, rng)
 
 
-def whole(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the whole image as the encoder sees it."""
-    return random_views(image.convert("RGB"), SIZE_PX, 1, np.random.default_rng(0))[0]
+def whole(path: Path) -> NDArray[np.uint8]:
+    """Return a photograph as the encoder sees it."""
+    with Image.open(path) as image:
+        return prepare_image(image)
 
 
 def correlate(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -132,7 +133,7 @@ def measure(
     encoder: Encoder, backbone: Backbone, teacher: Backbone, photos: Sequence[Path]
 ) -> dict[str, float]:
     """Correlate student's and teacher's group maps of photographs that the fit never saw."""
-    pixels = np.stack([whole(Image.open(photo)) for photo in photos])
+    pixels = np.stack([whole(photo) for photo in photos])
     features = backbone(pixels), teacher(pixels)
     maps = [encoder.predict_features(rows).group for rows in features]
     r = correlate(*maps)
@@ -150,7 +151,7 @@ def measure_published(encoder: Encoder, backbone: Backbone, folder: Path) -> dic
     with TemporaryDirectory() as scratch:
         samples = extract_samples(reference_wheel(progress=False), Path(scratch))
         pictures = {path.stem: path for path in samples[:-1]}
-        photographs = np.stack([whole(Image.open(pictures[name])) for name in images["names"]])
+        photographs = np.stack([whole(pictures[name]) for name in images["names"]])
         frames = [frame.pixels for frame in read_movie(samples[-1], rate_hz=2.0)]
     n_frames = len(movie["responses"])
     fidelity: dict[str, float] = {}
