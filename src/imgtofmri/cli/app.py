@@ -16,6 +16,7 @@ from imgtofmri.cli.demo import demo
 from imgtofmri.cli.describe import describe
 from imgtofmri.cli.fetch import fetch
 from imgtofmri.cli.predict import predict
+from imgtofmri.cli.simulate import simulate
 from imgtofmri.exceptions import ImgToFmriError, OptionError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -54,7 +55,7 @@ def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
     return run
 
 
-for command in (predict, demo, fetch, describe):
+for command in (predict, simulate, demo, fetch, describe):
     app.command()(_ends_well(command))
 
 

@@ -1,0 +1,60 @@
+"""Simulated experiments: events or a movie to BOLD runs.
+
+- What is shown: `Events`, `movie_events`, `read_events`, `find_stimuli`; `Run`, `run_of_table`,
+  `run_of_movie`
+- Who sees it: `subject_weights`, `combine`; `encode_images`, `encode_movie`, `encoded_subjects`
+- What is measured: `simulate_bold`, `Scan`, `Noise`, `percent_per_unit_for`, `check_run`,
+  `stimulus_design`, `read_kernel`
+
+`imgtofmri.outputs.simulated` writes runs as a BIDS dataset.
+"""
+
+from __future__ import annotations
+
+from imgtofmri.simulation.bold import (
+    Scan,
+    check_run,
+    percent_per_unit_for,
+    simulate_blocks,
+    simulate_bold,
+    stimulus_design,
+)
+from imgtofmri.simulation.encoding import encode_images, encode_movie, encoded_subjects
+from imgtofmri.simulation.events import Events, movie_events
+from imgtofmri.simulation.noise import Noise
+from imgtofmri.simulation.responses import (
+    ArrayResponses,
+    EncodedResponses,
+    Responses,
+    combine,
+    subject_weights,
+)
+from imgtofmri.simulation.runs import Run, run_of_movie, run_of_table
+from imgtofmri.simulation.tables import EventsTable, find_stimuli, read_events, read_kernel
+
+__all__ = [
+    "ArrayResponses",
+    "EncodedResponses",
+    "Events",
+    "EventsTable",
+    "Noise",
+    "Responses",
+    "Run",
+    "Scan",
+    "check_run",
+    "combine",
+    "encode_images",
+    "encode_movie",
+    "encoded_subjects",
+    "find_stimuli",
+    "movie_events",
+    "percent_per_unit_for",
+    "read_events",
+    "read_kernel",
+    "run_of_movie",
+    "run_of_table",
+    "simulate_blocks",
+    "simulate_bold",
+    "stimulus_design",
+    "subject_weights",
+]

@@ -1,0 +1,40 @@
+"""Time courses: haemodynamics, sampling to volumes, drift, similarity over time.
+
+Arrays in, arrays out; time runs along the first axis: ``(n_time, n_voxels)``.
+
+- Haemodynamics: `hrf`, `convolve`
+- Sampling: `volume_times`, `sample_to_volumes`, `trim`
+- Drift and confounds: `remove_mean`, `cosine_basis`, `remove_drift`, `regress_out`
+- Similarity over time: `similarity_matrix`, `row_agreement`
+"""
+
+from __future__ import annotations
+
+from imgtofmri.timeseries.drift import cosine_basis, regress_out, remove_drift, remove_mean
+from imgtofmri.timeseries.haemodynamics import HRF_NAMES, HrfLike, convolve, hrf
+from imgtofmri.timeseries.sampling import (
+    RESAMPLINGS,
+    Resampling,
+    sample_to_volumes,
+    trim,
+    volume_times,
+)
+from imgtofmri.timeseries.similarity import row_agreement, similarity_matrix
+
+__all__ = [
+    "HRF_NAMES",
+    "RESAMPLINGS",
+    "HrfLike",
+    "Resampling",
+    "convolve",
+    "cosine_basis",
+    "hrf",
+    "regress_out",
+    "remove_drift",
+    "remove_mean",
+    "row_agreement",
+    "sample_to_volumes",
+    "similarity_matrix",
+    "trim",
+    "volume_times",
+]

@@ -1,0 +1,98 @@
+"""What the time-course functions share: validation, precision, blocks of voxels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
+
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+
+MIN_TIMES = 3
+# Working memory of the blockwise functions, in float64 elements (64 MB).
+_BLOCK_ELEMENTS = 8_000_000
+
+
+def blocks(n_columns: int, n_rows: int, widest: int | None = None) -> list[slice]:
+    """Cut columns into slices whose float64 copy stays within the working memory."""
+    width = max(1, _BLOCK_ELEMENTS // max(1, n_rows))
+    if widest is not None:
+        width = min(width, widest)
+    return [slice(start, start + width) for start in range(0, n_columns, width)]
+
+
+def mean_over_time(values: FloatArray) -> FloatArray:
+    """Average over time in float64, returned in the values' own precision."""
+    mean = values.mean(axis=0, dtype=np.float64, keepdims=True)
+    return cast("FloatArray", mean.astype(values.dtype))
+
+
+def floating(array: ArrayLike) -> FloatArray:
+    """Return an array as float32 where it is that already, as float64 otherwise."""
+    values = np.asarray(array)
+    return values if values.dtype == np.float32 else values.astype(np.float64, copy=False)
+
+
+def time_courses(
+    where: str, array: ArrayLike, *, min_times: int, name: str = "responses"
+) -> FloatArray:
+    """Return floating time courses, or say what is wrong with them."""
+    values = floating(array)
+    check_axes(where, name, values)
+    check_n_times(where, len(values), min_times)
+    finite = np.isfinite(values)
+    if not finite.all():
+        rows = np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1))
+        message = (
+            f"{where}: {name} must be finite; got NaN or infinity at time points {some(rows)} "
+            "(counted from 0). Leave out those voxels or time points, or interpolate them."
+        )
+        raise DataError(message)
+    return values
+
+
+def check_axes(where: str, name: str, values: FloatArray) -> None:
+    if values.ndim not in (1, 2) or len(values) == 0:
+        message = (
+            f"{where}: {name} must have shape (n_time, n_voxels) or (n_time,) with at least one "
+            f"time point; got {values.shape}. Put time on the first axis."
+        )
+        raise ShapeError(message)
+
+
+def check_n_times(where: str, n_time: int, minimum: int) -> None:
+    if n_time < minimum:
+        message = (
+            f"{where}: {minimum} time points or more are needed; got {n_time}. "
+            "Use a longer run or trim less."
+        )
+        raise DataError(message)
+
+
+def check_positive(where: str, name: str, value: float, unit: str) -> None:
+    if not (math.isfinite(value) and value > 0):
+        message = (
+            f"{where}: {name} must be a positive number of {unit}; got {value}. "
+            f"Give {name} in {unit}, for instance {name}=2.0."
+        )
+        raise OptionError(message)
+
+
+def check_kernel(where: str, kernel: FloatArray) -> None:
+    if kernel.ndim != 1 or kernel.size == 0 or not np.isfinite(kernel).all():
+        message = (
+            f"{where}: a kernel must be 1-D, not empty and finite; got shape {kernel.shape}"
+            f"{'' if np.isfinite(kernel).all() else ' with NaN or infinity'}. "
+            "Sample the response at steps of dt_s from time 0."
+        )
+        raise OptionError(message)
+
+
+def some(indices: NDArray[np.intp]) -> str:
+    """Write the first few indices, and how many more there are."""
+    shown = ", ".join(str(index) for index in indices[:5])
+    return shown if len(indices) <= 5 else f"{shown} and {len(indices) - 5} more"

@@ -1,0 +1,280 @@
+"""``imgtofmri simulate``, from an events table or a movie to a dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import nibabel as nib
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from imgtofmri.bundle import Bundle, write_bundle
+from imgtofmri.cli.simulate import simulate
+from imgtofmri.encoder import Encoder
+from imgtofmri.exceptions import (
+    DataError,
+    ImgToFmriError,
+    OptionError,
+    OutputError,
+    StimulusError,
+)
+from imgtofmri.simulation import Events, movie_events, simulate_bold
+
+pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
+
+app = typer.Typer()
+app.command()(simulate)
+
+
+@pytest.fixture
+def bundle(small_bundle: Bundle, rng: np.random.Generator) -> Bundle:
+    """Return the small encoder, of a ResNet-18's 512 features."""
+    subjects = []
+    for subject in small_bundle.subjects:
+        rois = {
+            roi: dataclasses.replace(
+                model, weights=rng.normal(size=(512, model.n_voxels)).astype(np.float32)
+            )
+            for roi, model in subject.rois.items()
+        }
+        subjects.append(dataclasses.replace(subject, rois=rois))
+    card = {**small_bundle.card, "features": {**small_bundle.card["features"], "n_features": 512}}
+    return Bundle(card, small_bundle.template, tuple(subjects))
+
+
+@pytest.fixture
+def settings(bundle: Bundle, random_weights: Path, tmp_path: Path) -> list[str]:
+    """Return what lets the command run anywhere."""
+    path = tmp_path / "encoder.safetensors"
+    write_bundle(bundle, path)
+    return ["--encoder", str(path), "--weights", str(random_weights), "--quiet"]
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, Path]:
+    """Return an events table and the folder of its two pictures."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        pixels = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    table = tmp_path / "events.tsv"
+    table.write_text(
+        "onset\tduration\ttrial_type\tstim_file\tamplitude\n"
+        "2\t3\tA\ta.png\t1\n"
+        "12.3\t3\tB\tb.png\t0.5\n"
+        "30\t2\tA\ta.png\t1\n"
+        "50\t0.5\tkey\tn/a\tn/a\n",
+        encoding="utf-8",
+    )
+    return table, folder
+
+
+@pytest.fixture
+def film(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Return a movie of 3.2 s whose picture changes all the time."""
+    path = tmp_path / "film.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.time_base = Fraction(1, 10)
+        for _ in range(32):
+            pixels = np.kron(rng.integers(0, 256, (6, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def run(*arguments: object) -> None:
+    """Run the command; what it raises is raised."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None:
+        raise result.exception
+    assert result.exit_code == 0
+
+
+def refused(*arguments: object) -> str:
+    """Run the command and return what it says against its arguments."""
+    with pytest.raises(ImgToFmriError) as info:
+        run(*arguments)
+    return str(info.value)
+
+
+def assert_same(run_values: np.ndarray, expected: np.ndarray) -> None:
+    """Compare runs to the rounding of float32, of which the signal is what counts."""
+    largest = np.abs(expected - 100.0).max()
+    assert largest > 0.01
+    np.testing.assert_allclose(run_values, expected, atol=1e-5 * (largest + 1.0))
+
+
+def bold(root: Path, subject: str = "S1", number: int = 1) -> Any:
+    """Load a run."""
+    stem = f"sub-{subject}_task-simulation_run-{number}_space-MNI152NLin6Asym"
+    return nib.load(root / f"sub-{subject}" / "func" / f"{stem}_desc-simulated_bold.nii.gz")
+
+
+def test_simulate_runs_hold_the_predicted_responses(
+    tmp_path: Path,
+    experiment: tuple[Path, Path],
+    settings: list[str],
+    bundle: Bundle,
+    random_weights: Path,
+) -> None:
+    """Each subject's run is what simulate_bold makes of what Encoder.predict returns."""
+    table, folder = experiment
+    out = tmp_path / "sim"
+    options = ["--tr-s", 2, "--percent-per-unit", 0.5, "--voxels", "predicted", "--hrf", "spm"]
+    run(table, "--stimuli", folder, "-o", out, *options, *settings)
+    predicted = Encoder(bundle).predict(
+        [folder / "a.png", folder / "b.png"], weights=random_weights, progress=False
+    )
+    events = Events([2, 12.3, 30], [3, 3, 2], [0, 1, 0], [1, 0.5, 1])
+    for subject, responses in zip(("S1", "S2"), predicted.subjects, strict=True):
+        image = bold(out, subject)
+        assert image.shape == (12, 10, 9, 24)
+        expected = simulate_bold(responses, events, 2.0, 24, hrf="spm", percent_per_unit=0.5)
+        data = np.asarray(image.dataobj)
+        assert_same(data[predicted.mask].T, expected)
+        assert not data[~predicted.mask].any()
+    name = "sub-S1/func/sub-S1_task-simulation_run-1_space-MNI152NLin6Asym_desc-simulated_bold.json"
+    sidecar = json.loads((out / name).read_text("utf-8"))["Simulation"]
+    assert (sidecar["encoder"], sidecar["weights_verified"]) == ("small", False)
+    assert (out / "stimuli" / "b.png").read_bytes() == (folder / "b.png").read_bytes()
+
+
+def test_simulate_movie_holds_its_frames(
+    tmp_path: Path, film: Path, settings: list[str], bundle: Bundle, random_weights: Path
+) -> None:
+    """A movie's run is what its frames' predictions make, each lasting until the next."""
+    out = tmp_path / "sim"
+    options = ["--tr-s", 1, "--percent-per-unit", 1, "--voxels", "predicted", "--hrf", "gam"]
+    run(film, "-o", out, *options, "--n-volumes", 12, "--subjects", "group", *settings)
+    predicted = Encoder(bundle).predict_movie(
+        film, average="mean", weights=random_weights, progress=False
+    )
+    assert predicted.onsets_s is not None
+    events = movie_events(predicted.onsets_s, end_s=3.2)
+    expected = simulate_bold(predicted.group, events, 1.0, 12, hrf="gam")
+    data = np.asarray(bold(out, "group").dataobj)
+    assert_same(data[predicted.mask].T, expected)
+    rows = (out / "sub-group/func/sub-group_task-simulation_run-1_events.tsv").read_text("utf-8")
+    assert rows.splitlines()[1] == "0\t3.2\tmovie\tfilm.mp4"
+
+
+def test_simulate_noise_brain_and_drawn_subjects(
+    tmp_path: Path, experiment: tuple[Path, Path], settings: list[str]
+) -> None:
+    """Several subjects and runs, a brain around the ROIs, int16, and strong voxels at the peak."""
+    table, folder = experiment
+    out = tmp_path / "sim"
+    options = ["--tr-s", 2, "--subjects", 3, "--runs", 2, "--seed", 4, "--n-volumes", 40]
+    quiet = ["--peak-percent", 3, "--voxels", "brain", "--no-copy-stimuli"]
+    run(table, "--stimuli", folder, "-o", out, *options, *quiet, *settings)
+    noisy = tmp_path / "noisy"
+    options += ["--tsnr", 40, "--dtype", "int16"]
+    run(table, "--stimuli", folder, "-o", noisy, *options, *quiet, *settings)
+    assert sorted(path.name for path in out.glob("sub-*")) == ["sub-sim1", "sub-sim2", "sub-sim3"]
+    assert not (out / "stimuli").exists()
+    clean = bold(out, "sim2", 2).get_fdata()
+    residual = bold(noisy, "sim2", 2).get_fdata() - clean
+    inside = clean.any(axis=-1)
+    assert inside.mean() > 0.5
+    assert 100.0 / residual[inside].std() == pytest.approx(40.0, rel=0.05)
+    other = bold(noisy, "sim2", 1).get_fdata() - clean
+    assert abs(np.corrcoef(residual[inside].ravel(), other[inside].ravel())[0, 1]) < 0.1
+    peaks = [np.abs(bold(out, f"sim{k}").get_fdata()[inside] - 100).max(axis=-1) for k in (1, 2, 3)]
+    assert np.percentile(np.concatenate(peaks)[np.concatenate(peaks) > 0], 99) == pytest.approx(
+        3.0, rel=0.02
+    )
+
+
+def test_simulate_kernel_file_is_used(
+    tmp_path: Path, experiment: tuple[Path, Path], settings: list[str]
+) -> None:
+    """A response that falls at once leaves nothing of an event after it."""
+    table, folder = experiment
+    kernel = tmp_path / "hrf.txt"
+    kernel.write_text("0 1\n0.5 1\n0.55 0\n", encoding="utf-8")
+    options = ["--tr-s", 1, "--hrf", kernel, "--voxels", "predicted", "--subjects", "group"]
+    run(table, "--stimuli", folder, "-o", tmp_path / "sim", *options, *settings)
+    data = bold(tmp_path / "sim", "group").get_fdata()
+    moves = np.abs(data - data[..., :1]).max(axis=(0, 1, 2)) > 1e-3
+    assert np.flatnonzero(moves).tolist() == [3, 4, 5, 13, 14, 15, 31, 32]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        (["--tr-s", 0], OptionError, "tr_s must be a positive number; got 0.0"),
+        (["--tr-s", "nan"], OptionError, "tr_s must be a positive number; got nan"),
+        (["--hrf", "glovr"], OptionError, "Did you mean glover"),
+        (["--tsnr", -5], OptionError, "tsnr must be a positive number"),
+        (["--tsnr", 50, "--n-volumes", 20], OptionError, "at least half of drift_cutoff_s"),
+        (["--voxels", "all"], OptionError, "--voxels must be one of brain, predicted"),
+        (["--runs", 0], OptionError, "--runs must be 1 or more; got 0"),
+        (["--subjects", "both"], OptionError, "'each', 'group' or a number"),
+        (["--dtype", "float64"], OptionError, "dtype must be one of float32, int16"),
+        (["--task", "a b"], OptionError, "task label must consist of letters and digits"),
+        (["--seed", -1, "--subjects", 2], OptionError, "seed must be a whole number, 0 or more"),
+        (["--peak-percent", 0], OptionError, "peak_percent must be a positive number"),
+        (["--n-volumes", 3], OptionError, "within the run, 0 to 6 s; 2 begin after it"),
+    ],
+)
+def test_simulate_bad_option_writes_nothing(
+    tmp_path: Path,
+    experiment: tuple[Path, Path],
+    settings: list[str],
+    options: list[object],
+    error: type[Exception],
+    match: str,
+) -> None:
+    """Each bad option is one error, and no file."""
+    table, folder = experiment
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(error, match=match):
+        run(table, "--stimuli", folder, "-o", tmp_path / "sim", "--tr-s", 2, *options, *settings)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_simulate_missing_or_broken_stimuli_are_all_named(
+    tmp_path: Path, experiment: tuple[Path, Path], settings: list[str]
+) -> None:
+    """Every stimulus that cannot be used is named in one error."""
+    table, folder = experiment
+    arguments = (table, "--stimuli", folder, "-o", tmp_path / "sim", "--tr-s", 2, *settings)
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(b"not an image")
+    broken = refused(*arguments)
+    assert "2 of 2 cannot be used" in broken
+    assert "a.png" in broken
+    assert "b.png" in broken
+    for name in ("a.png", "b.png"):
+        (folder / name).unlink()
+    assert "2 missing: a.png, b.png" in refused(*arguments)
+    assert not (tmp_path / "sim").exists()
+
+
+def test_simulate_wrong_inputs_are_refused(
+    tmp_path: Path, experiment: tuple[Path, Path], film: Path, settings: list[str]
+) -> None:
+    """Tables need their stimuli; a movie stands alone; a target with files is left as it is."""
+    table, folder = experiment
+    common = ("--tr-s", 2, *settings)
+    with pytest.raises(OptionError, match="events tables need --stimuli FOLDER"):
+        run(table, "-o", tmp_path / "sim", *common)
+    with pytest.raises(OptionError, match="or one movie alone; got the movie"):
+        run(film, table, "-o", tmp_path / "sim", *common)
+    with pytest.raises(DataError, match=r"events file none\.tsv: .* No such file"):
+        run(tmp_path / "none.tsv", "--stimuli", folder, "-o", tmp_path / "sim", *common)
+    with pytest.raises(StimulusError, match=r"none\.mp4"):
+        run(tmp_path / "none.mp4", "-o", tmp_path / "sim", *common)
+    with pytest.raises(OutputError, match="it holds files"):
+        run(table, "--stimuli", folder, "-o", folder, *common)
