@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -205,32 +206,27 @@ def make_card(
 def card_text(card: dict[str, Any]) -> str:
     """Write the card for people."""
     rows = "\n".join(f"| {name.replace('_', ' ')} | {r} |" for name, r in card["fidelity"].items())
-    return f"""# A distilled head: {card["features_id"]} from {card["student"]}
-
-`{NAME}.safetensors` turns pooled activations of {card["student"]} into estimates of
-{card["features_id"]}. It is used where ResNet-18's own weights cannot be had, never without being
-asked for, and every output made with it says so.
-
-**Licence.** {card["licence"] or "As the package."}
-
-**Teacher.** {card["teacher"]}
-
-**How it was made.** `tools/fit_head.py`: ridge regression (penalty {card["penalty"]:g}, rank
-{card["rank"]}) from the mean and the standard deviation over space of {len(card["layers"]) // 2}
-layers, standardised, to the teacher's features of the same picture. Of each of
-{card["n_photographs"]} photographs there were {card["views_per_photograph"]} views (the whole, the
-whole mirrored, random parts) and {card["altered_views_per_photograph"]} altered ones (blended with
-another photograph, joined with it, recoloured), {card["n_images"]} pictures in all.
-{card["n_held_out"]} photographs were held out whole, and so were the published examples. Estimates
-below zero are set to zero.
-
-**Fidelity.** Correlation over voxels of group maps, with the teacher's for held-out photographs
-(all ROIs, sigma 1 mm), with the published outputs for the published examples.
-
-| | r |
-| --- | --- |
-{rows}
-"""
+    paragraphs = [
+        f"`{NAME}.safetensors` turns pooled activations of {card['student']} into estimates of "
+        f"{card['features_id']}. It is used where ResNet-18's own weights cannot be had, never "
+        "without being asked for, and every output made with it says so.",
+        f"**Licence.** {card['licence'] or 'as the package'}.",
+        f"**Teacher.** {card['teacher']}.",
+        f"**How it was made.** `tools/fit_head.py`: ridge regression (penalty {card['penalty']:g}, "
+        f"rank {card['rank']}) from the mean and the standard deviation over space of "
+        f"{len(card['layers']) // 2} layers, standardised, to the teacher's features of the same "
+        f"picture. Of each of {card['n_photographs']} photographs there were "
+        f"{card['views_per_photograph']} views (the whole, the whole mirrored, random parts) and "
+        f"{card['altered_views_per_photograph']} altered ones (blended with another photograph, "
+        f"joined with it, recoloured), {card['n_images']} pictures in all. {card['n_held_out']} "
+        "photographs were held out whole, and so were the published examples. Estimates below "
+        "zero are set to zero.",
+        "**Fidelity.** Correlation over voxels of group maps: with the teacher's for the held-out "
+        "photographs (all ROIs, sigma 1 mm), with the published outputs for the published ones.",
+    ]
+    text = "\n\n".join(textwrap.fill(paragraph, 100) for paragraph in paragraphs)
+    title = f"# A distilled head: {card['features_id']} from {card['student']}"
+    return f"{title}\n\n{text}\n\n| | r |\n| --- | --- |\n{rows}\n"
 
 
 if __name__ == "__main__":
