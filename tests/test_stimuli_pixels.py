@@ -141,7 +141,10 @@ def test_prepare_image_cmyk_gives_subtractive_colours() -> None:
     """Full cyan ink is RGB (0, 255, 255); ink in the black channel darkens."""
     cyan = prepare_image(Image.new("CMYK", (4, 4), (255, 0, 0, 0)))
     dark = prepare_image(Image.new("CMYK", (4, 4), (0, 0, 0, 200)))
+    mixed = prepare_image(Image.new("CMYK", (4, 4), (100, 0, 0, 100)))
     assert cyan[0, 0].tolist() == [0, 255, 255]
+    assert abs(int(mixed[0, 0, 0]) - (255 - 100) * (255 - 100) / 255) <= 1
+    assert mixed[0, 0, 1:].tolist() == [155, 155]
     assert dark[0, 0].tolist() == [55, 55, 55]
 
 

@@ -1,20 +1,27 @@
 """Get files from elsewhere, verified, into the cache; write files whole or not at all.
 
 Nothing is used before it is checked: a download goes to a temporary file beside its target, its
-SHA-256 is compared, and only then does it take its name.
+size and SHA-256 are compared, and only then does it take its name. A download that was interrupted
+goes on where it stopped, as long as the server says that the file is still the same.
 """
 
 from __future__ import annotations
 
 import hashlib
+import http.client
+import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from email.message import Message
 from pathlib import Path
 
 from imgtofmri import __version__
@@ -25,6 +32,9 @@ CACHE_VARIABLE = "IMGTOFMRI_CACHE"
 OFFLINE_VARIABLE = "IMGTOFMRI_OFFLINE"
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30.0
+#: How often a transfer that breaks off is taken up again within one call, and after what pause.
+RESUMPTIONS = 5
+RESUME_PAUSE_S = 1.0
 
 
 def cache_dir() -> Path:
@@ -70,11 +80,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".part")
     except OSError as error:
-        message = (
-            f"cannot write {target}: {error.strerror}. Choose a folder that exists or can be made, "
-            "and that you may write to."
-        )
-        raise OutputError(message) from error
+        raise _cannot_write(target, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -83,6 +89,14 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _cannot_write(target: Path, error: OSError) -> OutputError:
+    message = (
+        f"cannot write {target}: {error.strerror}. Choose a folder that exists or can be made, "
+        "and that you may write to."
+    )
+    return OutputError(message)
 
 
 def _umask() -> int:
@@ -102,6 +116,9 @@ def fetch_url(
     progress: bool = True,
 ) -> Path:
     """Download a file into the cache from the first address that serves it, once.
+
+    A transfer that breaks off is taken up where it stopped, in this call and, where the server
+    names the file's version (a strong ETag or a date), in the next call too.
 
     Parameters
     ----------
@@ -141,13 +158,29 @@ def fetch_url(
     failures = []
     for url in urls:
         try:
-            with atomic_path(target) as temporary:
-                _download(url, temporary, what, progress)
-                _verify(temporary, what, url, sha256, size)
-        except (urllib.error.URLError, TimeoutError, ConnectionError, AssetError) as error:
+            with _part_of(target) as part:
+                _download(url, part, what, size, progress)
+                try:
+                    _verify(part, what, url, sha256, size)
+                except AssetError:
+                    _note_of(part).unlink(missing_ok=True)
+                    raise
+                part.chmod(0o666 & ~_umask())
+                part.replace(target)
+        except (
+            urllib.error.URLError,
+            http.client.HTTPException,
+            TimeoutError,
+            ConnectionError,
+            AssetError,
+        ) as error:
             failures.append(f"{url}: {getattr(error, 'reason', error)}")
         else:
             return target
+    part = _resumable_name(target)
+    if part.exists():
+        came = part.stat().st_size
+        by_hand = f"The {came} bytes that came are kept; call again to go on. {by_hand}"
     message = f"{what}: could not be downloaded. Tried {'; '.join(failures)}. {by_hand}"
     raise AssetError(message)
 
@@ -214,16 +247,175 @@ def fetch_wheel(project: str, version: str, *, sha256: str, progress: bool = Tru
     return target
 
 
-def _download(url: str, target: Path, what: str, progress: bool) -> None:
-    headers = {"User-Agent": f"imgtofmri/{__version__}"}
+def _resumable_name(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial")
+
+
+def _note_of(part: Path) -> Path:
+    """Name the file that says what a partial file is a part of; without it, it is worthless."""
+    return part.with_name(f"{part.name}.json")
+
+
+@contextmanager
+def _part_of(target: Path) -> Iterator[Path]:
+    """Yield the file to download into: what an earlier call left, or a new one.
+
+    It stays behind only if it has a note. A second process finds it locked and takes another.
+    """
+    part = _resumable_name(target)
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(part, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    try:
+        if not _lock(handle, part):
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as own:
+                yield Path(own) / part.name
+            return
+        try:
+            yield part
+        finally:
+            if not (_note_of(part).exists() and part.exists() and part.stat().st_size):
+                part.unlink(missing_ok=True)
+                _note_of(part).unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, path: Path) -> bool:
+    """Return whether this process alone may write to the open file, and it still has its name."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except (ImportError, OSError):
+        return False
+
+
+def _download(url: str, part: Path, what: str, size: int | None, progress: bool) -> None:
+    """Receive a file, taking the transfer up again for as long as that brings more of it."""
+    part.touch()
+    for resumption in range(RESUMPTIONS + 1):
+        had = part.stat().st_size
+        try:
+            _receive(url, part, what, size, progress)
+        except (http.client.HTTPException, TimeoutError, ConnectionError):
+            resumable = _note_of(part).exists() and part.stat().st_size > had
+            if resumption == RESUMPTIONS or not resumable:
+                raise
+            time.sleep(RESUME_PAUSE_S)
+        else:
+            return
+
+
+def _receive(url: str, part: Path, what: str, size: int | None, progress: bool) -> None:
+    """Receive what is missing of a file in one request, or all of it if it is not the same."""
+    version = _noted_version(part, url)
+    have = part.stat().st_size if version else 0
+    headers = {"User-Agent": f"imgtofmri/{__version__}", "Accept-Encoding": "identity"}
+    if version and have:
+        headers |= {"Range": f"bytes={have}-", "If-Range": version}
     request = urllib.request.Request(url, headers=headers)
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response, target.open("wb") as file:
-        length = response.headers.get("Content-Length")
-        total = int(length) if length else None
-        with track(f"Downloading {what}", total=total, unit="B", enabled=progress) as advance:
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
+            raise
+        error.close()
+        # Nothing lies beyond what is here: either it is whole, or the file became shorter.
+        if error.headers.get("Content-Range", "").strip() == f"bytes */{have}":
+            return
+        _note_of(part).unlink()
+        _receive(url, part, what, size, progress)
+        return
+    with response:
+        start, total = _extent(response.status, response.headers)
+        if start and not have:
+            message = f"{url} answered with a part of the file that was not asked for"
+            raise http.client.HTTPException(message)
+        if start != have or (have and _version(response.headers) not in (version, None)):
+            if start:
+                # A range that was not asked for, or of another version: ask for the whole.
+                _note_of(part).unlink()
+                response.close()
+                _receive(url, part, what, size, progress)
+                return
+            have = 0
+        if have == 0:
+            _write_note(part, url, _version(response.headers))
+        _check_announced(what, url, total, have, size, part)
+        with (
+            part.open("ab" if have else "wb") as file,
+            track(f"Downloading {what}", total=total, unit="B", enabled=progress) as advance,
+        ):
+            advance(have)
             while chunk := response.read(CHUNK_BYTES):
                 file.write(chunk)
                 advance(len(chunk))
+    got = part.stat().st_size
+    if total is not None and got < total:
+        message = f"the transfer was cut short: expected {total} bytes from {url}, got {got}"
+        raise ConnectionError(message)
+
+
+def _extent(status: int, headers: Message) -> tuple[int, int | None]:
+    """Return where in the file the body begins, and the whole file's size if it is known."""
+    if status == http.client.PARTIAL_CONTENT:
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
+        if found is None:
+            return -1, None
+        return int(found[1]), None if found[2] == "*" else int(found[2])
+    length = headers.get("Content-Length")
+    return 0, int(length) if length else None
+
+
+def _version(headers: Message) -> str | None:
+    """Return what names this version of the file byte by byte: a strong ETag, else its date."""
+    tag: str | None = headers.get("ETag")
+    if tag and not tag.startswith("W/"):
+        return tag
+    return headers.get("Last-Modified")
+
+
+def _noted_version(part: Path, url: str) -> str | None:
+    try:
+        noted = json.loads(_note_of(part).read_text(encoding="utf-8"))
+        return str(noted["version"]) if noted["url"] == url else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_note(part: Path, url: str, version: str | None) -> None:
+    _note_of(part).unlink(missing_ok=True)
+    if version is not None:
+        # Emptied first: the note must never vouch for bytes of an older version.
+        part.write_bytes(b"")
+        note = json.dumps({"url": url, "version": version})
+        _note_of(part).write_text(note, encoding="utf-8")
+
+
+def _check_announced(
+    what: str, url: str, total: int | None, have: int, size: int | None, part: Path
+) -> None:
+    """Refuse before the transfer what can be known to fail after it."""
+    if total is None:
+        return
+    if size is not None and total != size:
+        _note_of(part).unlink(missing_ok=True)
+        message = (
+            f"{what}: expected {size} bytes from {url}, got an answer of {total} bytes. "
+            "The file there is another one; look for a newer release of this package."
+        )
+        raise AssetError(message)
+    free = shutil.disk_usage(part.parent).free
+    if total - have > free:
+        message = (
+            f"{what}: {total - have} bytes are still to come and {part.parent} has room for "
+            f"{free}. Make room, or set {CACHE_VARIABLE} to a folder on a larger disk."
+        )
+        raise AssetError(message)
 
 
 def _verify(path: Path, what: str, source: str, sha256: str | None, size: int | None) -> None:

@@ -14,9 +14,11 @@ import typer
 from imgtofmri import __version__
 from imgtofmri.cli.demo import demo
 from imgtofmri.cli.describe import describe
+from imgtofmri.cli.dynamics import dynamics
 from imgtofmri.cli.fetch import fetch
 from imgtofmri.cli.predict import predict
 from imgtofmri.cli.simulate import simulate
+from imgtofmri.cli.validate import validate
 from imgtofmri.exceptions import ImgToFmriError, OptionError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -55,7 +57,7 @@ def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
     return run
 
 
-for command in (predict, simulate, demo, fetch, describe):
+for command in (predict, simulate, dynamics, validate, demo, fetch, describe):
     app.command()(_ends_well(command))
 
 

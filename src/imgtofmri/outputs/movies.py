@@ -25,6 +25,7 @@ from imgtofmri.outputs.series import SeriesWriter
 from imgtofmri.pipeline import RunSettings
 from imgtofmri.prediction import Prediction
 from imgtofmri.progress import track
+from imgtofmri.spatial import one_blas_thread
 from imgtofmri.stimuli import Failure, MovieInfo, Source, probe_movie
 
 HEMIS = ("L", "R", "both")
@@ -125,15 +126,16 @@ class RoiMeans:
                 if hemi == "both" or (roi, hemi) in part.roi_masks:
                     masks.append(part.roi_mask(roi, hemi))
                     labels.append(f"{roi}_{hemi}")
-        chosen = np.stack(masks, axis=1).astype(np.float64)
+        chosen = np.stack(masks, axis=1).astype(np.float32)
         with np.errstate(invalid="ignore"):  # An ROI outside the mask has no mean.
             self._weights = chosen / chosen.sum(axis=0)
         owners = (GROUP, *part.subject_names)
         self.columns = tuple(f"{owner}_{label}" for owner in owners for label in labels)
 
-    def __call__(self, part: Prediction) -> npt.NDArray[np.float64]:
+    def __call__(self, part: Prediction) -> npt.NDArray[np.float32]:
         """Return the means, shape (n_stimuli, n_columns)."""
-        return np.hstack([maps @ self._weights for maps in (part.group, *part.subjects)])
+        with one_blas_thread():
+            return np.hstack([maps @ self._weights for maps in (part.group, *part.subjects)])
 
 
 class _MovieRun:

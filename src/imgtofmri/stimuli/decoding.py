@@ -27,8 +27,9 @@ _MAX_DECODE_THREADS = 8
 # Sound that begins this much before the pictures is the codec's run-in, not a late picture.
 _RUN_IN_S = Fraction(1, 10)
 
-# A step back in time beyond this is where two recordings were joined.
+# A step back in time beyond this, or a gap beyond that, is where two recordings were joined.
 _JOINT_S = Fraction(1)
+_GAP_S = Fraction(60)
 
 _WHERE = "read_movie"
 
@@ -42,19 +43,22 @@ _BT601 = 5
 
 @dataclass(slots=True)
 class Tally:
-    """How many pictures were good, how many could not be decoded, and how far the file reaches."""
+    """How many pictures were good, and how many could not be decoded."""
 
     good: int = 0
     broken: int = 0
-    reached_s: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A decoded picture, the time at which it appears, and for how long."""
+    """A decoded picture, the time at which it appears, and for how long.
 
-    time_s: Fraction
-    duration_s: Fraction
+    Times are whole ticks of the stream's clock, so that they are exact and cheap to compare.
+    """
+
+    time: int
+    duration: int
+    tick_s: Fraction
     picture: VideoFrame
     pixel_aspect: Fraction
 
@@ -81,21 +85,68 @@ def read_pictures(path: Path, tally: Tally) -> Iterator[Timed]:
     StimulusError
         If it is not a movie, has no pictures, or ends well before its header says.
     """
-    given_s: Fraction | None = None
+    given: int | None = None
     for n_threads in (min(_MAX_DECODE_THREADS, n_processors()), 1):
-        tally.good, tally.broken, tally.reached_s = 0, 0, Fraction(0)
+        tally.good, tally.broken = 0, 0
         with open_movie(path, _WHERE) as container:
             stream = video_stream(container, path, _WHERE, n_threads)
             try:
                 for timed in timed_pictures(container, stream, tally):
-                    if given_s is None or timed.time_s > given_s:
-                        given_s = timed.time_s
+                    if given is None or timed.time > given:
+                        given = timed.time
                         yield timed
             except _DamagedError:
                 continue
             break
-    if given_s is None:
+    if given is None:
         raise no_pictures(path, _WHERE)
+
+
+class _Clock:
+    """Puts pictures on the time line that begins when playing does, in ticks.
+
+    Parameters
+    ----------
+    tick_s : Fraction
+        Seconds in a tick.
+    origin : int or None
+        When playing begins; None where the first picture tells.
+    usual : int
+        Time between pictures where nothing else is known.
+    declared_s : Fraction or None
+        How long the movie is, by its header.
+    """
+
+    def __init__(
+        self, tick_s: Fraction, origin: int | None, usual: int, declared_s: Fraction | None
+    ) -> None:
+        self.usual = self.longest = usual
+        self._origin = origin
+        self._last = -1
+        self._joint, self._gap = round(_JOINT_S / tick_s), round(_GAP_S / tick_s)
+        self._latest = None if declared_s is None else round(declared_s / tick_s) + self._joint
+
+    def place(self, pts: int | None) -> int | None:
+        """Return when a picture appears, or None if its clock is damaged.
+
+        Times rise strictly. The neighbours stand for a picture that cannot be placed.
+        """
+        last, following = self._last, self._last + self.usual
+        if pts is None:
+            pts = following + (self._origin or 0) if last >= 0 else self._origin or 0
+        if self._origin is None or (last < 0 and pts < self._origin):
+            self._origin = pts  # The header did not know the beginning.
+        time = pts - self._origin
+        if self._latest is not None and time > self._latest:
+            return None  # The header says that there is no such time.
+        if time <= last and last - time < self._joint:
+            return None  # The clock stumbles.
+        if time <= last or (last >= 0 and self._latest is None and time - last > self._gap):
+            self._origin += time - following  # Two recordings were joined here.
+            time = following
+        self.longest = max(self.longest, time - last)
+        self._last = time
+        return time
 
 
 def timed_pictures(container: InputContainer, stream: VideoStream, tally: Tally) -> Iterator[Timed]:
@@ -106,33 +157,33 @@ def timed_pictures(container: InputContainer, stream: VideoStream, tally: Tally)
     StimulusError
         When the file ends well before its header says.
     """
+    tick_s = stream.time_base or Fraction(1, 90_000)
     aspect = stream.sample_aspect_ratio or Fraction(1)
-    origin_s = _origin(container, stream)
-    rate = stream.average_rate or stream.guessed_rate
-    usual_s = 1 / Fraction(rate) if rate else Fraction(1, 25)
-    last_s: Fraction | None = None
-    shift_s, longest_s = Fraction(0), usual_s
-    for picture in _decoded(container, stream, tally):
-        unit_s = picture.time_base or Fraction(0)
-        if picture.pts is None or not unit_s:
-            time_s = Fraction(0) if last_s is None else last_s + usual_s
-        else:
-            origin_s = picture.pts * unit_s if origin_s is None else origin_s
-            time_s = picture.pts * unit_s - origin_s + shift_s
-        if last_s is not None and time_s <= last_s:
-            if last_s - time_s < _JOINT_S:
-                continue  # A damaged clock; the neighbours stand for this picture.
-            shift_s += last_s + usual_s - time_s
-            time_s = last_s + usual_s
-        if last_s is not None:
-            longest_s = max(longest_s, time_s - last_s)
-        last_s = time_s
-        yield Timed(time_s, (picture.duration or 0) * unit_s or usual_s, picture, aspect)
-    _check_complete(container, tally.reached_s, 3 * longest_s)
+    rate = stream.average_rate or stream.guessed_rate or 25
+    declared_s = _declared_s(container)
+    clock = _Clock(
+        tick_s, _origin(container, stream, tick_s), max(1, round(1 / (rate * tick_s))), declared_s
+    )
+    ends: dict[int, int] = {}
+    for picture in _decoded(container, stream, tally, ends):
+        time = clock.place(picture.pts)
+        if time is not None:
+            tally.good += 1
+            yield Timed(time, picture.duration or clock.usual, tick_s, picture, aspect)
+    units_s = {other.index: other.time_base or Fraction(0) for other in container.streams}
+    reached_s = max((end * units_s[index] for index, end in ends.items()), default=Fraction(0))
+    if declared_s is not None and declared_s - reached_s > max(
+        3 * clock.longest * tick_s, _JOINT_S, declared_s / 50
+    ):
+        name = Path(container.name.removeprefix("file:"))
+        got = f"'{name}', which ends at {float(reached_s):.1f} s of {float(declared_s):.1f} s"
+        raise refuse(_WHERE, "a whole movie", got, "It was cut short: copy it again.")
 
 
-def _decoded(container: InputContainer, stream: VideoStream, tally: Tally) -> Iterator[VideoFrame]:
-    """Decode what can be decoded, and count what cannot."""
+def _decoded(
+    container: InputContainer, stream: VideoStream, tally: Tally, ends: dict[int, int]
+) -> Iterator[VideoFrame]:
+    """Decode what can be decoded, count what cannot, and note how far each stream reaches."""
     import av
 
     # All streams' packets, since the sound tells how far a file reaches; only pictures are decoded.
@@ -142,9 +193,9 @@ def _decoded(container: InputContainer, stream: VideoStream, tally: Tally) -> It
             packet = next(packets, None)
             if packet is None:
                 return
-            if packet.pts is not None and packet.time_base:
-                end_s = (packet.pts + (packet.duration or 0)) * packet.time_base
-                tally.reached_s = max(tally.reached_s, end_s)
+            if packet.pts is not None:
+                index, end = packet.stream_index, packet.pts + (packet.duration or 0)
+                ends[index] = max(ends.get(index, end), end)
             pictures = stream.decode(packet) if packet.stream is stream else []
         except av.FFmpegError as error:
             if stream.codec_context.thread_count > 1:
@@ -157,33 +208,29 @@ def _decoded(container: InputContainer, stream: VideoStream, tally: Tally) -> It
             if picture.is_corrupt:
                 tally.broken += 1
             else:
-                tally.good += 1
                 yield picture
 
 
-def _origin(container: InputContainer, stream: VideoStream) -> Fraction | None:
-    """Return when playing begins, on the streams' own clock; None if the header does not say."""
+def _origin(container: InputContainer, stream: VideoStream, tick_s: Fraction) -> int | None:
+    """Return when playing begins, on the pictures' clock; None if the header does not say."""
 
-    def start(of: Any) -> Fraction | None:
+    def start_s(of: Any) -> Fraction | None:
         known = of.start_time is not None and of.time_base is not None
         return Fraction(of.start_time) * of.time_base if known else None
 
-    pictures_s = start(stream)
+    pictures_s = start_s(stream)
     if pictures_s is None:
         return None
-    sounds = [start(audio) for audio in container.streams.audio]
+    sounds = [start_s(audio) for audio in container.streams.audio]
     first_s = min([pictures_s, *(sound for sound in sounds if sound is not None)])
-    return pictures_s if pictures_s - first_s < _RUN_IN_S else first_s
+    return round((pictures_s if pictures_s - first_s < _RUN_IN_S else first_s) / tick_s)
 
 
-def _check_complete(container: InputContainer, reached_s: Fraction, slack_s: Fraction) -> None:
-    if container.duration is None or not container.format.name.startswith(_HEADED_FORMATS):
-        return
-    declared_s = Fraction(container.duration, 1_000_000)
-    if declared_s - reached_s > max(slack_s, Fraction(1), declared_s / 50):
-        name = Path(container.name.removeprefix("file:"))
-        got = f"'{name}', which ends at {float(reached_s):.1f} s of {float(declared_s):.1f} s"
-        raise refuse(_WHERE, "a whole movie", got, "It was cut short: copy it again.")
+def _declared_s(container: InputContainer) -> Fraction | None:
+    """Return the length of the whole, if the header is one that knows it."""
+    if not container.duration or not container.format.name.startswith(_HEADED_FORMATS):
+        return None
+    return Fraction(container.duration, 1_000_000)
 
 
 def prepare_picture(timed: Timed, size: int, center_crop: bool) -> Pixels:
@@ -266,6 +313,9 @@ def video_stream(
         kinds = ", ".join(sorted({stream.type for stream in container.streams}))
         got = f"'{path}', which holds {kinds or 'nothing'} and no video stream"
         raise refuse(where, "a movie", got, "Leave it out.")
+    if all(stream.codec_context is None for stream in movies):
+        raise no_pictures(path, where)
+    movies = [stream for stream in movies if stream.codec_context is not None]
     best = container.streams.best("video")
     stream = next((s for s in movies if best is not None and s.index == best.index), movies[0])
     stream.thread_type = "AUTO"

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgtofmri.exceptions import OptionError, StimulusError
+from imgtofmri.stimuli.discovery import suffix_kind
 from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Source, one_line, refuse
 from imgtofmri.stimuli.pixels import check_dimensions, prepare_image
 
@@ -198,7 +199,10 @@ def decode(data: bytes, name: str) -> Image.Image:
         return picture
     got = f"'{name}', whose content is none of these"
     expected = f"an image ({', '.join(FORMATS)})"
-    raise refuse(_WHERE, expected, got, "Export it again as PNG or JPEG, or leave it out.")
+    remedy = "Export it again as PNG or JPEG, or leave it out."
+    if suffix_kind(name) == "movie":
+        remedy = "It is named like a movie: read_movie takes those."
+    raise refuse(_WHERE, expected, got, remedy)
 
 
 def n_processors() -> int:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -187,41 +188,40 @@ def check_rate(rate_hz: float) -> None:
         raise OptionError(message)
 
 
-def pick_nearest(
-    timed: Iterable[tuple[Fraction, Fraction, T]], rate_hz: Fraction
-) -> Iterator[tuple[int, T]]:
-    """Pick the item nearest in time to each ``k / rate_hz`` before the end.
+def pick_nearest(timed: Iterable[tuple[int, int, T]], period: Fraction) -> Iterator[tuple[int, T]]:
+    """Pick the item nearest in time to each multiple of a period before the end.
 
     Parameters
     ----------
-    timed : iterable of (time_s, duration_s, item)
-        Rising times. The end is the last one's time and duration.
-    rate_hz : Fraction
+    timed : iterable of (time, duration, item)
+        Rising times in whole units of any length. The end is the last one's time and duration.
+    period : Fraction
+        In the same units.
 
     Yields
     ------
     k, item
-        ``k`` from 0; the same item again where items are sparser than the rate. Of two items
+        ``k`` from 0; the same item again where items are sparser than the period. Of two items
         equally near, the earlier.
 
     Examples
     --------
-    >>> ticks = [(Fraction(n, 4), Fraction(1, 4), f"frame {n}") for n in range(5)]
-    >>> list(pick_nearest(ticks, Fraction(2)))
+    >>> quarters = [(n, 1, f"frame {n}") for n in range(5)]
+    >>> list(pick_nearest(quarters, period=Fraction(2)))
     [(0, 'frame 0'), (1, 'frame 2'), (2, 'frame 4')]
     """
+    # k * step / parts <= time, in whole numbers: exact, and several times cheaper than fractions.
+    step, parts = period.numerator, period.denominator
     k = 0
-    before: tuple[Fraction, Fraction, T] | None = None
+    before: tuple[int, int, T] | None = None
     for now in timed:
         if before is not None:
-            middle = (before[0] + now[0]) / 2
-            while k / rate_hz <= middle:
+            while 2 * k * step <= (before[0] + now[0]) * parts:
                 yield k, before[2]
                 k += 1
         before = now
     if before is not None:
-        end = before[0] + before[1]
-        while k / rate_hz < end:
+        while k * step < (before[0] + before[1]) * parts:
             yield k, before[2]
             k += 1
 
@@ -246,12 +246,12 @@ def _sampled(
     """Decode, pick and prepare: the work of the thread."""
     path, rate = source.path, Fraction(rate_hz).limit_denominator(1_000_000)
     digest = _sha256(path)
-    timed = (
-        (picture.time_s, picture.duration_s, picture) for picture in read_pictures(path, tally)
-    )
+    pictures = read_pictures(path, tally)
+    first = next(pictures)
+    timed = ((each.time, each.duration, each) for each in chain([first], pictures))
     last: Timed | None = None
     pixels: Pixels | None = None
-    for k, picture in pick_nearest(timed, rate):
+    for k, picture in pick_nearest(timed, 1 / (rate * first.tick_s)):
         if pixels is None or picture is not last:
             pixels, last = prepare_picture(picture, size, center_crop), picture
         onset_s = float(k / rate)

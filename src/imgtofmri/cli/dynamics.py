@@ -1,0 +1,361 @@
+"""``imgtofmri dynamics``: a movie's predicted dynamics against measured ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgtofmri.cli import options
+from imgtofmri.exceptions import DataError, OptionError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from imgtofmri.datasets.measured import MeasuredMovie
+    from imgtofmri.spatial import SpatialModel
+
+PARTLY_CLOUDY = "partly-cloudy"
+METHODS = ("hmm", "gsbs", "optimal")
+
+
+def dynamics(
+    movie: Annotated[Path, typer.Argument(metavar="MOVIE", help="The movie that was shown.")],
+    measured: Annotated[
+        list[str],
+        typer.Option(
+            "--measured",
+            metavar="partly-cloudy|FILE",
+            help="Measured responses: a public data set, one .npz of save_measured, or 4-D NIfTI "
+            "files in template space, one for each subject (repeat).",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")],
+    confounds: Annotated[
+        list[Path] | None,
+        typer.Option("--confounds", metavar="TSV", help="One for each NIfTI file, in its order."),
+    ] = None,
+    tr_s: Annotated[
+        float | None,
+        typer.Option("--tr-s", help="Repetition time in seconds; by default the header's."),
+    ] = None,
+    boundaries: Annotated[
+        str | None,
+        typer.Option(
+            "--boundaries",
+            metavar="LIST|FILE|METHOD",
+            help="Volumes at which events begin, counted from 0 after trimming: 12,26,44 or a text "
+            "file of them; partly-cloudy; or found in the measured group: hmm, gsbs, hmm:14, "
+            "gsbs:14, optimal:14.",
+        ),
+    ] = None,
+    baselines: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--baseline",
+            metavar="luminance|motion|untrained|none",
+            help="What frames alone predict; repeat for several. luminance by default.",
+        ),
+    ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--features",
+            metavar="NAME=FILE.npy",
+            help="A model of yours: features of the same frames, (n_frames, n_features).",
+        ),
+    ] = None,
+    rate_hz: Annotated[float, typer.Option("--rate-hz", help="Frames taken in a second.")] = 2.0,
+    rois: options.Rois = None,
+    sigma_mm: options.SigmaMm = 1.0,
+    mask: options.Mask = "overlap",
+    average: options.Average = "zscore",
+    center_crop: options.CenterCrop = False,
+    backbone: options.BackboneName = None,
+    weights: options.Weights = None,
+    encoder: options.EncoderId = "bold5000-resnet18",
+    hrf: Annotated[
+        str, typer.Option("--hrf", metavar="gam|glover|spm", help="Haemodynamic response.")
+    ] = "gam",
+    resample: Annotated[
+        str,
+        typer.Option("--resample", metavar="interp|nearest|original", help="Frames to volumes."),
+    ] = "interp",
+    slice_time_ref: Annotated[
+        float, typer.Option("--slice-time-ref", help="Part of a TR at which a volume is sampled.")
+    ] = 0.0,
+    movie_start_s: Annotated[
+        float, typer.Option("--movie-start-s", help="When the movie starts in the run, in seconds.")
+    ] = 0.0,
+    cutoff_s: Annotated[
+        float, typer.Option("--cutoff-s", help="Longest period kept, in seconds; 0 keeps all.")
+    ] = 128.0,
+    n_volumes: Annotated[
+        int | None, typer.Option("--n-volumes", help="Use so many volumes, from the run's start.")
+    ] = None,
+    skip_volumes: Annotated[
+        int | None,
+        typer.Option(
+            "--skip-volumes", help="Drop so many at the start; 10 for partly-cloudy, else 0."
+        ),
+    ] = None,
+    band: Annotated[
+        int | None,
+        typer.Option("--band", help="Compare volumes at most so far apart; by default all."),
+    ] = None,
+    window: Annotated[
+        str, typer.Option("--window", metavar="FIRST:LAST", help="Volumes around a boundary.")
+    ] = "-5:10",
+    exclusion: Annotated[
+        int, typer.Option("--exclusion", help="Skip volumes so near to another boundary.")
+    ] = 2,
+    n_brains: Annotated[
+        int, typer.Option("--n-brains", help="Bootstrap samples of subjects.")
+    ] = 100,
+    n_resamples: Annotated[
+        int, typer.Option("--n-resamples", help="Samples of boundaries for each of those.")
+    ] = 10,
+    seed: Annotated[int, typer.Option("--seed", help="Of all random draws.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare a movie's predicted dynamics with measured ones, region by region.
+
+    Frames are predicted, convolved with a haemodynamic response, sampled at the volumes and
+    filtered; the similarity of all pairs of volumes is compared with the measured one, over the
+    movie and around event boundaries, beside baselines. Writes figures (PNG and SVG), the table
+    behind each (TSV), summary.tsv and dynamics.json.
+
+    **Examples**
+
+    imgtofmri dynamics partly_cloudy.mp4 --measured partly-cloudy -o dynamics/
+
+    imgtofmri dynamics film.mp4 --measured sub-01_bold.nii.gz --measured sub-02_bold.nii.gz
+    --boundaries hmm:12 --baseline luminance --baseline motion -o dynamics/
+    """
+    from imgtofmri.dynamics import (
+        BASELINES,
+        ScanSettings,
+        analyse_movie,
+        filter_measured,
+        movie_models,
+    )
+    from imgtofmri.encoder import load_encoder
+    from imgtofmri.events import boundary_windows
+    from imgtofmri.exceptions import choice_message
+    from imgtofmri.plotting.dynamics_files import RECORD_NAME, write_dynamics
+    from imgtofmri.stimuli import probe_movie
+    from imgtofmri.timeseries import HRF_NAMES, RESAMPLINGS
+
+    if (output / RECORD_NAME).exists() and not overwrite:
+        message = (
+            f"dynamics: {output} must not hold an earlier comparison; got {RECORD_NAME} there. "
+            "Name another folder, or give --overwrite."
+        )
+        raise OptionError(message)
+    public = measured == [PARTLY_CLOUDY]
+    chosen = [name for name in baselines or ["luminance"] if name != "none"]
+    for name in chosen:
+        if name not in BASELINES:
+            raise OptionError(choice_message("dynamics", "--baseline", name, [*BASELINES, "none"]))
+    if hrf not in HRF_NAMES:
+        raise OptionError(choice_message("dynamics", "--hrf", hrf, HRF_NAMES))
+    if resample not in RESAMPLINGS:
+        raise OptionError(choice_message("dynamics", "--resample", resample, RESAMPLINGS))
+    starts, n_events = _parse_boundaries(boundaries or (PARTLY_CLOUDY if public else None))
+    extra = _read_features(features or [])
+    lags = _parse_window(window)
+    loaded = load_encoder(encoder, progress=not quiet)
+    probe_movie(movie)
+    spatial = loaded.spatial_model(rois or None, sigma_mm, mask)
+    brains = _load_measured(
+        measured, spatial, loaded.bundle.template.affine, confounds, tr_s, cutoff_s or None, quiet
+    )
+    settings = ScanSettings(
+        tr_s=brains.tr_s,
+        hrf=hrf,
+        resample=resample,  # type: ignore[arg-type]
+        slice_time_ref=slice_time_ref,
+        movie_start_s=movie_start_s,
+        cutoff_s=cutoff_s or None,
+        n_volumes=n_volumes,
+        skip_volumes=_skip(skip_volumes, public),
+    )
+    n_kept = filter_measured(brains.data, settings).shape[1]
+    if starts is not None and not isinstance(starts, str):
+        boundary_windows(n_kept, starts, window=lags, exclusion=exclusion)
+    # The movie takes longest: all that can be refused without it has been.
+    models = movie_models(
+        loaded,
+        movie,
+        baselines=chosen,
+        rate_hz=rate_hz,
+        untrained_seed=seed,
+        progress=not quiet,
+        rois=rois or None,
+        sigma_mm=sigma_mm,
+        mask=mask,
+        average=average,
+        center_crop=center_crop,
+        backbone=backbone,
+        weights=weights,
+    )
+    analysis = analyse_movie(
+        models,
+        brains,
+        settings=settings,
+        extra=extra,
+        boundaries=starts,
+        n_events=n_events,
+        band=band,
+        window=lags,
+        exclusion=exclusion,
+        n_brains=n_brains,
+        n_resamples=n_resamples,
+        seed=seed,
+    )
+    record = {
+        **models.made_with,
+        "measured": [Path(name).name for name in measured],
+        "rate_hz": rate_hz,
+        "sigma_mm": sigma_mm,
+        "mask": mask,
+        "average": average,
+        "center_crop": center_crop,
+        "boundaries_from": boundaries or (PARTLY_CLOUDY if public else None),
+        "band": band,
+        "window": list(lags),
+        "exclusion": exclusion,
+        "n_boundary_samples": n_resamples,
+        "seed": seed,
+    }
+    files = write_dynamics(analysis, output, record=record)
+    for region in analysis.regions:
+        pairs = zip(region.models, region.mean_agreement, strict=True)
+        values = ", ".join(f"{name} {value:.3f}" for name, value in pairs)
+        typer.echo(f"{region.roi}: mean agreement r: {values}")
+    typer.echo(f"{len(files)} files written: {output}", err=True)
+
+
+def _skip(skip_volumes: int | None, public: bool) -> int:
+    """Return how many volumes to drop: as asked for, else as the data set was published."""
+    from imgtofmri.datasets.partly_cloudy import PARTLY_CLOUDY_SKIP_VOLUMES
+
+    if skip_volumes is not None:
+        return skip_volumes
+    return PARTLY_CLOUDY_SKIP_VOLUMES if public else 0
+
+
+def _parse_boundaries(text: str | None) -> tuple[Sequence[int] | str | None, int | None]:
+    """Read boundaries: a list, a file, a data set's name, or how to find them."""
+    from imgtofmri.datasets.partly_cloudy import PARTLY_CLOUDY_BOUNDARIES
+
+    if text is None:
+        return None, None
+    if text == PARTLY_CLOUDY:
+        return PARTLY_CLOUDY_BOUNDARIES, None
+    method, _, number = text.partition(":")
+    if method in METHODS:
+        if number and not number.isdecimal():
+            message = (
+                f"dynamics: --boundaries {method}:N needs a number of events; got {number!r}. "
+                f"Give for example {method}:14."
+            )
+            raise OptionError(message)
+        return method, int(number) if number else None
+    path = Path(text)
+    is_list = all(part.strip().lstrip("-").isdecimal() for part in text.split(","))
+    if not is_list and not path.is_file():
+        message = (
+            "dynamics: --boundaries must be volumes separated by commas, a file of them, "
+            f"{PARTLY_CLOUDY}, or {', '.join(METHODS)}; got {text!r}, which is none of these. "
+            "See that the file is there."
+        )
+        raise OptionError(message)
+    content = text if is_list else path.read_text(encoding="utf-8", errors="replace")
+    parts = content.replace(",", " ").split()
+    if not all(part.lstrip("-").isdecimal() for part in parts):
+        message = (
+            f"dynamics: {text} must hold volumes, whole numbers separated by commas or lines; got "
+            f"{next(part for part in parts if not part.lstrip('-').isdecimal())!r}. "
+            "Divide times in seconds by the TR and round them."
+        )
+        raise OptionError(message)
+    return [int(part) for part in parts], None
+
+
+def _parse_window(text: str) -> tuple[int, int]:
+    """Read the window around boundaries, FIRST:LAST."""
+    first, colon, last = text.partition(":")
+    try:
+        if not colon:
+            raise ValueError
+        return int(first), int(last)
+    except ValueError:
+        message = (
+            f"dynamics: --window must be FIRST:LAST in volumes; got {text!r}. "
+            "Give for example --window=-5:10."
+        )
+        raise OptionError(message) from None
+
+
+def _read_features(given: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """Read features of the user's from NAME=FILE.npy."""
+    import numpy as np
+
+    found = {}
+    for entry in given:
+        name, equals, file = entry.partition("=")
+        if not (name and equals and file):
+            message = (
+                f"dynamics: --features must be NAME=FILE.npy; got {entry!r}. "
+                "Give for example --features gist=gist.npy."
+            )
+            raise OptionError(message)
+        try:
+            found[name] = np.load(file, allow_pickle=False).astype(np.float32)
+        except (OSError, ValueError) as error:
+            message = (
+                f"dynamics: --features {name}: {file} must be an .npy file of numbers; got one "
+                f"that cannot be read ({error}). Write it with numpy.save."
+            )
+            raise DataError(message) from error
+    return found
+
+
+def _load_measured(
+    given: Sequence[str],
+    spatial: SpatialModel,
+    affine: NDArray[np.float64],
+    confounds: Sequence[Path] | None,
+    tr_s: float | None,
+    cutoff_s: float | None,
+    quiet: bool,
+) -> MeasuredMovie:
+    """Load measured responses in the voxels of the prediction's ROIs."""
+    import numpy as np
+
+    from imgtofmri.datasets.measured import read_measured
+    from imgtofmri.datasets.partly_cloudy import fetch_partly_cloudy
+    from imgtofmri.datasets.runs import load_measured
+
+    if len(given) == 1 and given[0].endswith(".npz"):
+        return read_measured(given[0])
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for (roi, _), voxels in spatial.roi_masks.items():
+        volume = masks.setdefault(roi, np.zeros(spatial.mask.shape, dtype=bool))
+        volume[spatial.mask] |= voxels
+    if list(given) == [PARTLY_CLOUDY]:
+        return fetch_partly_cloudy(masks, affine, cutoff_s=cutoff_s, progress=not quiet)
+    return load_measured(
+        given,
+        masks,
+        affine,
+        confounds=confounds,
+        tr_s=tr_s,
+        cutoff_s=cutoff_s,
+        progress=not quiet,
+    )

@@ -1,0 +1,58 @@
+"""A movie's predicted and measured dynamics compared.
+
+- From frames to volumes: `ScanSettings`, `movie_models`, `to_volumes`, `filter_measured`
+- Baselines: `luminance`, `motion_energy`, `untrained_backbone`
+- All of it for a movie and its measurement: `analyse_movie`, `find_boundaries`
+- Comparison: `compare_dynamics`, `boundary_effects`, `bootstrap_similarity`
+- Tables: `summary_table`, `agreement_table`, `boundary_table`, `similarity_table`
+"""
+
+from __future__ import annotations
+
+from imgtofmri.dynamics.analysis import DynamicsAnalysis, analyse_movie, find_boundaries
+from imgtofmri.dynamics.baselines import (
+    LUMINANCE_WEIGHTS,
+    luminance,
+    motion_energy,
+    untrained_backbone,
+)
+from imgtofmri.dynamics.comparison import (
+    BoundaryEffects,
+    RegionDynamics,
+    boundary_effects,
+    compare_dynamics,
+)
+from imgtofmri.dynamics.models import BASELINES, MovieModels, movie_models
+from imgtofmri.dynamics.resampling import bootstrap_similarity
+from imgtofmri.dynamics.scanner import ScanSettings, filter_measured, to_volumes
+from imgtofmri.dynamics.tables import (
+    agreement_table,
+    boundary_table,
+    similarity_table,
+    summary_table,
+)
+
+__all__ = [
+    "BASELINES",
+    "LUMINANCE_WEIGHTS",
+    "BoundaryEffects",
+    "DynamicsAnalysis",
+    "MovieModels",
+    "RegionDynamics",
+    "ScanSettings",
+    "agreement_table",
+    "analyse_movie",
+    "bootstrap_similarity",
+    "boundary_effects",
+    "boundary_table",
+    "compare_dynamics",
+    "filter_measured",
+    "find_boundaries",
+    "luminance",
+    "motion_energy",
+    "movie_models",
+    "similarity_table",
+    "summary_table",
+    "to_volumes",
+    "untrained_backbone",
+]

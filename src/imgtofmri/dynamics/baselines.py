@@ -1,0 +1,158 @@
+"""What a movie's frames alone predict: luminance, motion, a network that has learned nothing."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from imgtofmri.backbones.base import Backbone
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
+
+__all__ = ["LUMINANCE_WEIGHTS", "luminance", "motion_energy", "untrained_backbone"]
+
+LUMINANCE_WEIGHTS = (0.2126, 0.7152, 0.0722)
+"""Shares of red, green and blue in luminance (ITU-R BT.709)."""
+
+
+def luminance(pixels: ArrayLike) -> NDArray[np.float32]:
+    """Return the luminance of each pixel, ``0.2126 R + 0.7152 G + 0.0722 B``.
+
+    Parameters
+    ----------
+    pixels : array of shape (..., height, width, 3), uint8
+        RGB frames as the network gets them, resized.
+
+    Returns
+    -------
+    array of shape (..., height, width), float32
+        From 0, black, to 1, white.
+
+    Raises
+    ------
+    ShapeError
+        If the last axis is not red, green and blue.
+
+    Examples
+    --------
+    >>> float(luminance(np.full((1, 1, 3), 255, np.uint8))[0, 0])
+    1.0
+    """
+    frames = np.asarray(pixels)
+    if frames.ndim < 3 or frames.shape[-1] != 3:
+        message = (
+            f"luminance: pixels must have shape (..., height, width, 3); got {frames.shape}. "
+            "Give RGB frames."
+        )
+        raise ShapeError(message)
+    weights = np.array(LUMINANCE_WEIGHTS) / 255.0
+    return (frames.astype(np.float32) @ weights.astype(np.float32)).astype(np.float32)
+
+
+def motion_energy(frames: ArrayLike, *, pool: int = 8) -> NDArray[np.float32]:
+    """Return the energy of change from each frame to the next, averaged over squares of pixels.
+
+    Squares rather than pixels, so that a scene that moves by a few pixels keeps its pattern.
+
+    Parameters
+    ----------
+    frames : array of shape (n_frames, height, width)
+        Luminance. The first frame follows nothing and has no energy.
+    pool : int, default 8
+        Side of a square in pixels; what is left over at the right and lower edge is not used.
+
+    Returns
+    -------
+    array of shape (n_frames, height // pool, width // pool), float32
+        Mean squared difference from the frame before.
+
+    Raises
+    ------
+    ShapeError
+        If frames have not three axes.
+    OptionError
+        If ``pool`` does not fit into a frame.
+
+    Examples
+    --------
+    >>> motion_energy(np.arange(3.0)[:, None, None] * np.ones((1, 8, 8))).ravel().tolist()
+    [0.0, 1.0, 1.0]
+    """
+    values = np.asarray(frames, dtype=np.float32)
+    if values.ndim != 3:
+        message = (
+            f"motion_energy: frames must have shape (n_frames, height, width); got {values.shape}. "
+            "Give luminance."
+        )
+        raise ShapeError(message)
+    n_frames, height, width = values.shape
+    if not 1 <= pool <= min(height, width):
+        message = (
+            f"motion_energy: pool must be between 1 and {min(height, width)} pixels; got {pool}. "
+            "Use 8 for frames of 224 pixels."
+        )
+        raise OptionError(message)
+    rows, columns = height // pool, width // pool
+    cut = values[:, : rows * pool, : columns * pool]
+    energy = np.zeros((n_frames, rows, columns), np.float32)
+    for now in range(1, n_frames):
+        squares = (cut[now] - cut[now - 1]) ** 2
+        energy[now] = squares.reshape(rows, pool, columns, pool).mean(axis=(1, 3))
+    return energy
+
+
+def untrained_backbone(name: str = "resnet18", *, seed: int = 0) -> Backbone:
+    """Return a network as it was before training: its architecture with random weights.
+
+    What its features explain, the architecture explains without anything learned.
+
+    Parameters
+    ----------
+    name : str, default "resnet18"
+        One of the package's networks.
+    seed : int, default 0
+        Of the weights: normal, with He's variance of 2 / fan-out, biases 0, batch normalisation
+        neutral.
+
+    Returns
+    -------
+    Backbone
+        Takes uint8 pixels of shape (n, size, size, 3).
+
+    Raises
+    ------
+    OptionError
+        If there is no such network.
+
+    References
+    ----------
+    He K. et al. (2015). Delving deep into rectifiers. ICCV. doi:10.1109/ICCV.2015.123
+    """
+    from imgtofmri.backbones.runtime import NetworkBackbone
+    from imgtofmri.backbones.weights import LoadedWeights, find_network
+
+    network = find_network(name)
+    rng = np.random.default_rng(seed)
+    neutral = 1.0 / math.sqrt(1.0 + network.norm_epsilon)
+    tensors: dict[str, NDArray[np.float32]] = {}
+    for convolution in network.convolutions:
+        n_out, _, height, width = convolution.shape
+        spread = neutral * math.sqrt(2.0 / (n_out * height * width))
+        weights = rng.standard_normal(convolution.shape) * spread
+        tensors[f"{convolution.name}.weight"] = weights.astype(np.float32)
+        tensors[f"{convolution.name}.bias"] = np.zeros(n_out, np.float32)
+    source = Path(f"untrained-seed-{seed}")
+    weights_of = LoadedWeights(tensors, source, sha256="", verified=False)
+    return NetworkBackbone(network, weights_of, (network.default_layer,))
+
+
+def check_changes(name: str, features: NDArray[np.float32]) -> None:
+    """Refuse features that are the same in every frame, as nothing can agree with them."""
+    if not np.ptp(features, axis=0).any():
+        message = (
+            f"movie_models: the baseline {name} must change over the movie; got the same in all "
+            f"{len(features)} frames. Leave it out."
+        )
+        raise DataError(message)

@@ -1,0 +1,181 @@
+"""One pass over a movie: the encoder's prediction and every baseline's features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgtofmri.dynamics.baselines import (
+    check_changes,
+    luminance,
+    motion_energy,
+    untrained_backbone,
+)
+from imgtofmri.encoder import Encoder
+from imgtofmri.exceptions import OptionError, StimulusError, choice_message
+from imgtofmri.features import stream_features
+from imgtofmri.pipeline import RunSettings
+from imgtofmri.prediction import Prediction
+from imgtofmri.progress import track
+from imgtofmri.stimuli.items import Failure, Frame
+from imgtofmri.stimuli.movies import read_movie
+
+__all__ = ["BASELINES", "MovieModels", "movie_models"]
+
+BASELINES = ("luminance", "motion", "untrained")
+"""The baselines that come from frames alone."""
+
+PREDICTED = "predicted"
+"""The name of the encoder's prediction among the models."""
+
+
+@dataclass(frozen=True, eq=False)
+class MovieModels:
+    """What a movie's frames predict, before haemodynamics.
+
+    Attributes
+    ----------
+    prediction : Prediction
+        The encoder's, with the frames' onsets.
+    baselines : dict of str to array of shape (n_frames, n_features)
+        Features of the same frames.
+    made_with : dict of str to str
+        Encoder, features, weights and movie, for the record.
+    """
+
+    prediction: Prediction
+    baselines: Mapping[str, NDArray[np.float32]]
+    made_with: Mapping[str, str]
+
+    @property
+    def onsets_s(self) -> NDArray[np.float64]:
+        """When each frame is shown, in seconds from the movie's start."""
+        onsets = self.prediction.onsets_s
+        assert onsets is not None
+        return onsets
+
+
+def movie_models(
+    encoder: Encoder,
+    movie: str | Path,
+    *,
+    baselines: Sequence[str] = ("luminance",),
+    rate_hz: float = 2.0,
+    untrained_seed: int = 0,
+    progress: bool = True,
+    **settings: Unpack[RunSettings],
+) -> MovieModels:
+    """Predict a movie and compute its baselines, decoding it once.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Whose prediction is wanted.
+    movie : path
+        Any movie file.
+    baselines : sequence of {"luminance", "motion", "untrained"}, default ("luminance",)
+        Luminance of each pixel; energy of the change between successive frames; features of the
+        encoder's network with random weights.
+    rate_hz : float, default 2.0
+        Frames taken in each second.
+    untrained_seed : int, default 0
+        Of the random weights.
+    progress : bool
+        Whether to report progress on standard error.
+    **settings
+        rois, sigma_mm, mask, average, center_crop, backbone, weights, as in `Encoder.predict`.
+
+    Returns
+    -------
+    MovieModels
+
+    Raises
+    ------
+    OptionError
+        If a baseline or another setting is not known.
+    StimulusError
+        If the movie cannot be read.
+    DataError
+        If a baseline does not change over the movie.
+
+    Notes
+    -----
+    Luminance keeps each frame's pixels in memory, 200 kB a frame; the rest is small.
+    """
+    for name in baselines:
+        if name not in BASELINES:
+            raise OptionError(choice_message("movie_models", "baselines", name, BASELINES))
+    pipeline = encoder.pipeline(**settings)
+    network = pipeline.network
+    untrained = None
+    if "untrained" in baselines:
+        untrained = untrained_backbone(network.spec.id, seed=untrained_seed)
+    size = network.spec.preprocessing.size
+    frames = read_movie(movie, rate_hz=rate_hz, size=size, center_crop=pipeline.center_crop)
+    lights: list[NDArray[np.float32]] = []
+    waiting: list[NDArray[np.uint8]] = []
+    random: list[NDArray[np.float32]] = []
+    features: list[NDArray[np.float32]] = []
+    names: list[str] = []
+    onsets: list[float | None] = []
+
+    def look(frame: Frame) -> None:
+        if "luminance" in baselines or "motion" in baselines:
+            lights.append(luminance(frame.pixels))
+        if untrained is not None:
+            waiting.append(frame.pixels)
+
+    with track("Predicting the movie", unit="frames", enabled=progress) as advance:
+        for batch in stream_features(_tap(frames, look), network):
+            features.append(batch.features)
+            names += batch.names
+            onsets += batch.onsets_s
+            advance(len(batch.names))
+            if untrained is not None and waiting:
+                random.append(untrained(np.stack(waiting)))
+                waiting.clear()
+    if not features:
+        message = (
+            f"movie_models: {movie} must have at least one frame; got none at {rate_hz:g} Hz. "
+            "See that the file is whole."
+        )
+        raise StimulusError(message)
+    prediction = encoder.predict_features(
+        np.concatenate(features),
+        rois=pipeline.rois,
+        sigma_mm=pipeline.sigma_mm,
+        mask=pipeline.mask,
+        average=pipeline.average,
+        names=names,
+        onsets_s=np.array(onsets, dtype=np.float64),
+    )
+    found: dict[str, NDArray[np.float32]] = {}
+    for name in dict.fromkeys(baselines):
+        if name == "luminance":
+            found[name] = np.stack(lights).reshape(len(lights), -1)
+        elif name == "motion":
+            found[name] = motion_energy(np.stack(lights)).reshape(len(lights), -1)
+        else:
+            found[name] = np.concatenate(random)
+        check_changes(name, found[name])
+    made_with = {
+        "encoder": str(encoder.card["id"]),
+        "features": network.spec.features_id,
+        "weights": network.spec.weights_name,
+        "weights_sha256": network.spec.weights_sha256,
+        "weights_verified": "yes" if network.spec.weights_verified else "no",
+        "movie": Path(movie).name,
+    }
+    return MovieModels(prediction, found, made_with)
+
+
+def _tap(frames: Iterable[Frame], look: Callable[[Frame], None]) -> Iterator[Frame | Failure]:
+    """Pass frames on, looking at each as it goes by."""
+    for frame in frames:
+        look(frame)
+        yield frame

@@ -1,0 +1,316 @@
+"""A course of values averaged around event boundaries, with its uncertainty.
+
+Where a window reaches into the neighbourhood of another boundary, its volumes are left out, so that
+the average at a lag speaks of one boundary only.
+
+The bootstrap resamples two things: measured subjects (whoever calls gives one course for each
+sample of subjects) and boundaries. A sample of boundaries is a count of how often each was drawn,
+so all averages are two matrix products, one of the windows and one of which volumes are valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from imgtofmri.events.separation import check_boundaries
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
+
+__all__ = [
+    "BoundaryAverage",
+    "average_around_boundaries",
+    "bootstrap_counts",
+    "bootstrap_p",
+    "boundary_windows",
+]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class BoundaryAverage:
+    """Averages around boundaries for any number of courses, with bootstrap bands.
+
+    Attributes
+    ----------
+    lags : array of int, shape (n_lags,)
+        Volumes from the boundary; negative before it.
+    mean : array of shape (..., n_lags)
+        The average over boundaries of the course as it is, without resampling.
+    bootstrap_mean : array of shape (..., n_lags)
+        The mean of the bootstrap's samples.
+    lower, upper : array of shape (..., n_lags)
+        The bootstrap's 2.5th and 97.5th percentiles, or as asked for.
+    p : array of shape (..., n_lags)
+        `bootstrap_p` of each lag.
+    samples : array of shape (..., n_brains * n_resamples, n_lags)
+        The bootstrap's averages; NaN where a sample has no valid volume.
+    n_windows : array of int, shape (n_lags,)
+        Boundaries that have a valid volume at each lag.
+    """
+
+    lags: NDArray[np.intp]
+    mean: Array
+    bootstrap_mean: Array
+    lower: Array
+    upper: Array
+    p: Array
+    samples: Array
+    n_windows: NDArray[np.intp]
+
+
+def boundary_windows(
+    n_timepoints: int,
+    boundaries: ArrayLike,
+    *,
+    window: tuple[int, int] = (-5, 10),
+    exclusion: int = 2,
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+    """Return which volumes lie around each boundary and which of them are used.
+
+    Parameters
+    ----------
+    n_timepoints : int
+        Volumes in the run.
+    boundaries : array of int, shape (n_boundaries,)
+        As `check_boundaries` asks.
+    window : (int, int), default (-5, 10)
+        First and last lag, in volumes, both included.
+    exclusion : int, default 2
+        A volume at most this far from another boundary is not used. -1 uses all.
+
+    Returns
+    -------
+    lags : array of int, shape (n_lags,)
+        Volumes from the boundary.
+    volumes : array of int, shape (n_boundaries, n_lags)
+        The volume at each lag; 0 where it would lie outside the run.
+    valid : array of bool, shape (n_boundaries, n_lags)
+        Whether it is inside the run and not too near another boundary.
+
+    Raises
+    ------
+    OptionError
+        If the window's ends are out of order, or ``exclusion`` is less than -1.
+    DataError, ShapeError
+        If boundaries are not as they should be.
+
+    Examples
+    --------
+    >>> lags, volumes, valid = boundary_windows(20, [4, 9], window=(0, 3))
+    >>> valid.tolist()
+    [[True, True, True, False], [True, True, True, True]]
+    """
+    bounds = check_boundaries(boundaries, n_timepoints, "boundary_windows")
+    first, last = window
+    if first > last:
+        message = (
+            f"boundary_windows: window must be (first lag, last lag) in order; got {window}. "
+            "Use for example (-5, 10)."
+        )
+        raise OptionError(message)
+    if exclusion < -1:
+        message = (
+            "boundary_windows: exclusion must be 0 volumes or more, or -1 for none; got "
+            f"{exclusion}. The published analysis used 2."
+        )
+        raise OptionError(message)
+    lags = np.arange(first, last + 1)
+    volumes = bounds[:, None] + lags
+    near = np.abs(volumes[:, :, None] - bounds) <= exclusion
+    near &= ~np.eye(len(bounds), dtype=bool)[:, None, :]
+    valid = (volumes >= 0) & (volumes < n_timepoints) & ~near.any(axis=2)
+    return lags, np.where(valid, volumes, 0), valid
+
+
+def bootstrap_counts(
+    n_items: int, n_samples: int, *, seed: int | Sequence[int] = 0
+) -> NDArray[np.intp]:
+    """Draw bootstrap samples: as many items as there are, with replacement.
+
+    Parameters
+    ----------
+    n_items : int
+        Items (boundaries, subjects) to draw from, and to draw each time.
+    n_samples : int
+        Samples.
+    seed : int or sequence of int
+        Of the random draws.
+
+    Returns
+    -------
+    counts : array of int, shape (n_samples, n_items)
+        How often each item was drawn; rows sum to ``n_items``.
+
+    Examples
+    --------
+    >>> bootstrap_counts(4, 2).sum(axis=1).tolist()
+    [4, 4]
+    """
+    drawn = np.random.default_rng(seed).integers(n_items, size=(n_samples, n_items))
+    drawn += n_items * np.arange(n_samples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=n_samples * n_items)
+    return counts.reshape(n_samples, n_items)
+
+
+def average_around_boundaries(
+    values: ArrayLike,
+    boundaries: ArrayLike,
+    *,
+    brains: ArrayLike | None = None,
+    window: tuple[int, int] = (-5, 10),
+    exclusion: int = 2,
+    n_resamples: int = 10,
+    interval: float = 0.95,
+    seed: int | Sequence[int] = 0,
+) -> BoundaryAverage:
+    """Average courses around event boundaries and bootstrap the averages.
+
+    Courses on leading axes (models, say) see the same draws, so that their samples can be
+    subtracted.
+
+    Parameters
+    ----------
+    values : array of shape (..., n_timepoints)
+        What is averaged, for all measured subjects together. NaN where it is not defined.
+    boundaries : array of int, shape (n_boundaries,)
+        As `check_boundaries` asks.
+    brains : array of shape (..., n_brains, n_timepoints), optional
+        The same course for each bootstrap sample of measured subjects. Default: ``values`` alone,
+        so that boundaries alone are resampled.
+    window : (int, int), default (-5, 10)
+        First and last lag, in volumes.
+    exclusion : int, default 2
+        A volume at most this far from another boundary is left out.
+    n_resamples : int, default 10
+        Samples of boundaries for each sample of subjects.
+    interval : float, default 0.95
+        Part of the samples between ``lower`` and ``upper``.
+    seed : int or sequence of int
+        Of the draws of boundaries.
+
+    Returns
+    -------
+    BoundaryAverage
+        With ``n_brains * n_resamples`` samples.
+
+    Raises
+    ------
+    ShapeError
+        If ``brains`` does not match ``values``.
+    DataError
+        If values are infinite, or boundaries are not as they should be.
+    OptionError
+        If a setting is out of range.
+
+    Notes ----- Another boundary means any other of the given ones, drawn or not: which volumes are
+    used does not change from sample to sample.
+    """
+    course = _courses(values)
+    samples_of = course[..., None, :] if brains is None else _courses(brains)
+    if samples_of.shape != (*course.shape[:-1], samples_of.shape[-2], course.shape[-1]):
+        message = (
+            "average_around_boundaries: brains must have shape (..., n_brains, n_timepoints) with "
+            f"the other axes of values, {course.shape}; got {samples_of.shape}. Compute both alike."
+        )
+        raise ShapeError(message)
+    if n_resamples < 1 or not 0 < interval < 1:
+        message = (
+            "average_around_boundaries: n_resamples must be 1 or more and interval between 0 and "
+            f"1; got {n_resamples} and {interval}. Use 10 and 0.95."
+        )
+        raise OptionError(message)
+    n_timepoints = course.shape[-1]
+    lags, volumes, valid = boundary_windows(
+        n_timepoints, boundaries, window=window, exclusion=exclusion
+    )
+    n_brains, n_boundaries = samples_of.shape[-2], len(valid)
+    counts = bootstrap_counts(n_boundaries, n_brains * n_resamples, seed=seed)
+    weights = counts.reshape(n_brains, n_resamples, n_boundaries).astype(np.float64)
+    samples = _weighted_mean(weights, samples_of, volumes, valid)
+    samples = samples.reshape(*course.shape[:-1], n_brains * n_resamples, len(lags))
+    ones = np.ones((1, n_boundaries))
+    mean = _weighted_mean(ones, course, volumes, valid)[..., 0, :]
+    tails = 50 * (1 - interval)
+    lower, upper = _percentiles(samples, (tails, 100 - tails))
+    return BoundaryAverage(
+        lags=lags,
+        mean=mean,
+        bootstrap_mean=_mean(samples),
+        lower=lower,
+        upper=upper,
+        p=bootstrap_p(samples),
+        samples=samples,
+        n_windows=valid.sum(axis=0),
+    )
+
+
+def bootstrap_p(samples: ArrayLike) -> Array:
+    """Return the one-sided bootstrap p value that what was sampled is not above zero.
+
+    Parameters
+    ----------
+    samples : array of shape (..., n_samples, n_lags)
+        Bootstrap samples; those that are NaN are left out.
+
+    Returns
+    -------
+    p : array of shape (..., n_lags)
+        ``(n below zero + 1) / (n + 1)`` of the n valid samples; NaN where there is none.
+
+    Examples
+    --------
+    >>> bootstrap_p([[0.2], [0.3], [-0.1]])
+    array([0.5])
+    """
+    array = np.asarray(samples, dtype=np.float64)
+    n_valid = np.sum(~np.isnan(array), axis=-2)
+    below = np.sum(array < 0, axis=-2)
+    return np.where(n_valid > 0, (below + 1) / (n_valid + 1), np.nan)
+
+
+def _courses(values: ArrayLike) -> Array:
+    """Return courses as float64, or say what is wrong with them."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim == 0 or np.isinf(array).any():
+        message = (
+            "average_around_boundaries: values must be courses over time, finite or NaN; got "
+            f"{'a single number' if array.ndim == 0 else 'infinite values'}. Set what is not "
+            "defined to NaN."
+        )
+        raise DataError(message)
+    return array
+
+
+def _weighted_mean(
+    weights: Array, course: Array, volumes: NDArray[np.intp], valid: NDArray[np.bool_]
+) -> Array:
+    """Average windows of courses with each boundary's weight, leaving out what is not valid."""
+    windows = course[..., volumes]
+    used = valid & ~np.isnan(windows)
+    total = weights @ np.where(used, windows, 0.0)
+    number = weights @ used
+    return np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
+
+
+def _mean(samples: Array) -> Array:
+    """Average samples without the invalid ones; NaN where there is none."""
+    n_valid = np.sum(~np.isnan(samples), axis=-2)
+    total = np.nansum(samples, axis=-2)
+    mean: Array = np.divide(total, n_valid, out=np.full_like(total, np.nan), where=n_valid > 0)
+    return mean
+
+
+def _percentiles(samples: Array, q: tuple[float, float]) -> tuple[Array, Array]:
+    """Return percentiles over samples without the invalid ones; NaN where there is none."""
+    empty = np.asarray(np.isnan(samples).all(axis=-2))
+    # nanpercentile warns of empty slices, and zeros stand in for them here.
+    filled = np.where(empty[..., None, :], 0.0, samples)
+    if np.isnan(filled).any():
+        low, high = np.nanpercentile(filled, q, axis=-2)
+    else:
+        low, high = np.percentile(filled, q, axis=-2)
+    return np.where(empty, np.nan, low), np.where(empty, np.nan, high)

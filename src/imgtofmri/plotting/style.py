@@ -1,0 +1,234 @@
+"""What all figures share: type, colours, marks of significance, and how they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imgtofmri.assets import atomic_path
+from imgtofmri.exceptions import OptionError, choice_message
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "COLOURS",
+    "DIVERGING",
+    "FORMATS",
+    "colour_of",
+    "journal_style",
+    "label_panels",
+    "mark_significance",
+    "save_figure",
+    "save_table",
+    "significance_mark",
+]
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+"""Okabe and Ito's colours, which people with colour blindness can tell apart."""
+
+DIVERGING = "RdBu_r"
+"""The colour map of values on both sides of zero."""
+
+FORMATS = ("png", "svg")
+
+MARKS = ((1e-4, "****"), (1e-3, "***"), (1e-2, "**"), (0.05, "*"), (0.10, "†"))
+"""Below which p each mark is due."""
+
+MARK_ROW_POINTS = 11.0
+"""Height of a row of marks: four stars, one on the other."""
+
+MARKS_LINE = "† p < .10, * p < .05, ** p < .01, *** p < .001, **** p < .0001"
+"""What the marks mean, for captions."""
+
+_SETTINGS: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Arial", "Helvetica", "Liberation Sans", "DejaVu Sans"],
+    "font.size": 7,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 5,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "legend.frameon": False,
+    "legend.fontsize": 6.5,
+    "lines.linewidth": 1.1,
+    "savefig.dpi": 300,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "imgtofmri",
+    "figure.constrained_layout.use": True,
+}
+
+
+@contextmanager
+def journal_style() -> Iterator[None]:
+    """Draw in the package's style inside the block, and leave the user's settings alone."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(_SETTINGS):
+        # A machine has one of the sans-serif fonts and warns of those before it in the list.
+        mpl.rcParams["font.sans-serif"] = [_first_font(_SETTINGS["font.sans-serif"])]
+        yield
+
+
+def significance_mark(p: float) -> str:
+    """Return the mark for a p value: a dagger below .10, a star below .05, and so on.
+
+    Parameters
+    ----------
+    p : float
+        NaN, where nothing could be computed, has no mark.
+
+    Returns
+    -------
+    str
+        Empty where p is .10 or more.
+
+    Examples
+    --------
+    >>> [significance_mark(p) for p in (0.2, 0.07, 0.03, 0.004, 0.0002, 0.00001)]
+    ['', '†', '*', '**', '***', '****']
+    """
+    return next((mark for limit, mark in MARKS if p < limit), "")
+
+
+def mark_significance(
+    axes: Axes, x: Sequence[float], p: Sequence[float], *, row: int = 0, colour: str = "black"
+) -> None:
+    """Write marks below a panel's upper edge, star under star, so that neighbours stay apart.
+
+    Parameters
+    ----------
+    axes : Axes
+        The panel.
+    x : sequence of float
+        Where the marks go.
+    p : sequence of float
+        Their p values.
+    row : int
+        Which row, from the top, each `MARK_ROW_POINTS` high.
+    colour : str
+        Of the marks.
+    """
+    for place, value in zip(x, p, strict=True):
+        mark = significance_mark(float(value))
+        if mark:
+            axes.annotate(
+                "\n".join(mark),
+                (place, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, -MARK_ROW_POINTS * (row + 1)),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                linespacing=0.42,
+                fontsize=6,
+                color=colour,
+            )
+
+
+def colour_of(index: int) -> str:
+    """Return the colour of the model at an index, over again after the last."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def label_panels(axes: Sequence[Axes], letters: str = "abcdefghijklmnopqrstuvwxyz") -> None:
+    """Write bold letters at the upper left of panels, as far as the letters go."""
+    for panel, letter in zip(axes, letters, strict=False):
+        panel.annotate(
+            letter,
+            (0, 1),
+            xycoords="axes fraction",
+            xytext=(-16, 4),
+            textcoords="offset points",
+            fontweight="bold",
+            fontsize=9,
+        )
+
+
+def save_figure(
+    figure: Figure, stem: Path, formats: Sequence[str] = FORMATS, *, dpi: int = 300
+) -> tuple[Path, ...]:
+    """Write a figure in each format, each file whole or not at all.
+
+    Parameters
+    ----------
+    figure : Figure
+        What to write.
+    stem : Path
+        The files' path without the suffix.
+    formats : sequence of {"png", "svg", "pdf"}, default ("png", "svg")
+        Formats; text in SVG stays text.
+    dpi : int, default 300
+        Dots an inch of PNG.
+
+    Returns
+    -------
+    tuple of Path
+        The files.
+
+    Raises
+    ------
+    OptionError
+        If a format is not known.
+    OutputError
+        If the folder cannot be written to.
+    """
+    known = (*FORMATS, "pdf")
+    for name in formats:
+        if name not in known:
+            raise OptionError(choice_message("save_figure", "formats", name, known))
+    files = []
+    for name in formats:
+        path = stem.with_name(f"{stem.name}.{name}")
+        # Without a date the same figure gives the same bytes.
+        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(name)
+        with journal_style(), atomic_path(path) as temporary:
+            figure.savefig(temporary, format=name, dpi=dpi, metadata=metadata, facecolor="white")
+        files.append(path)
+    return tuple(files)
+
+
+def save_table(table: pd.DataFrame, path: Path) -> Path:
+    """Write a table as tab-separated values, missing ones as n/a, whole or not at all.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    path : Path
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written to.
+    """
+    with atomic_path(path) as temporary:
+        table.to_csv(
+            temporary, sep="\t", index=False, na_rep="n/a", float_format="%.6g", lineterminator="\n"
+        )
+    return path
+
+
+def _first_font(names: Sequence[str]) -> str:
+    """Return the first of some fonts that this machine has."""
+    from matplotlib import font_manager
+
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    return next((name for name in names if name in there), names[-1])

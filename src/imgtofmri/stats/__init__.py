@@ -1,0 +1,44 @@
+"""Inference on arrays: permutation, bootstrap, noise ceiling, many tests at once."""
+
+from __future__ import annotations
+
+from imgtofmri.stats.accuracy import VoxelTest, pearson_r, permutation_pearson, r_squared
+from imgtofmri.stats.bootstrap import (
+    bootstrap_counts,
+    bootstrap_diagonal,
+    bootstrap_interval,
+    bootstrap_pearson,
+)
+from imgtofmri.stats.ceiling import NoiseCeiling, ceiling_normalised, noise_ceiling
+from imgtofmri.stats.matching import (
+    DiagonalTest,
+    correlation_matrix,
+    diagonal_statistic,
+    diagonal_test,
+)
+from imgtofmri.stats.multiple import fdr, max_statistic_p
+from imgtofmri.stats.permutation import NullSummary, permutation_p, permutations, sign_flips
+
+__all__ = [
+    "DiagonalTest",
+    "NoiseCeiling",
+    "NullSummary",
+    "VoxelTest",
+    "bootstrap_counts",
+    "bootstrap_diagonal",
+    "bootstrap_interval",
+    "bootstrap_pearson",
+    "ceiling_normalised",
+    "correlation_matrix",
+    "diagonal_statistic",
+    "diagonal_test",
+    "fdr",
+    "max_statistic_p",
+    "noise_ceiling",
+    "pearson_r",
+    "permutation_p",
+    "permutation_pearson",
+    "permutations",
+    "r_squared",
+    "sign_flips",
+]

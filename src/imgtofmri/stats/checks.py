@@ -1,0 +1,100 @@
+"""Refuse arrays that a statistic cannot be computed from, naming the item at fault."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from imgtofmri.exceptions import DataError, ShapeError
+
+Array = NDArray[np.float64]
+
+
+def item_name(names: Sequence[str] | None, index: int) -> str:
+    """Name an image: by its own name if there are names, else by its row."""
+    return f"image {names[index]!r}" if names is not None else f"image in row {index}"
+
+
+def paired(
+    where: str,
+    predicted: ArrayLike,
+    measured: ArrayLike,
+    names: Sequence[str] | None = None,
+    least: int = 2,
+) -> tuple[Array, Array]:
+    """Check that two arrays (n_images, n_voxels) belong together and hold numbers.
+
+    Parameters
+    ----------
+    where : str
+        The function that asks, for the message.
+    predicted, measured : array of shape (n_images, n_voxels)
+        What to check.
+    names : sequence of str, optional
+        The images' names, for the message.
+    least : int
+        Fewest images that will do.
+
+    Returns
+    -------
+    predicted, measured : array of shape (n_images, n_voxels), float64
+        The same numbers.
+
+    Raises
+    ------
+    ShapeError
+        If the arrays are not both (n_images, n_voxels) with the same sizes.
+    DataError
+        If there are too few images, or a value is NaN or infinite.
+    """
+    first = np.asarray(predicted, dtype=np.float64)
+    second = np.asarray(measured, dtype=np.float64)
+    if first.ndim != 2 or first.shape != second.shape:
+        message = (
+            f"{where}: predicted and measured must both have shape (n_images, n_voxels), with the "
+            f"same images and voxels in the same order; got {first.shape} and {second.shape}. "
+            "Pair the images by name and use one mask for both."
+        )
+        raise ShapeError(message)
+    check_names(where, names, first.shape[0])
+    if first.shape[0] < least:
+        message = (
+            f"{where}: needs at least {least} images; got {first.shape[0]}. "
+            "One image can be compared with nothing else."
+        )
+        raise DataError(message)
+    check_finite(where, "predicted", first, names)
+    check_finite(where, "measured", second, names)
+    return first, second
+
+
+def check_names(where: str, names: Sequence[str] | None, n_images: int) -> None:
+    """Refuse a list of names that is not as long as the images are many."""
+    if names is not None and len(names) != n_images:
+        message = (
+            f"{where}: names must hold one name for each of the {n_images} images; got "
+            f"{len(names)}. Name every image."
+        )
+        raise ShapeError(message)
+
+
+def all_finite(values: Array) -> bool:
+    """Tell whether all values are finite; a sum is, when all of its terms are, without a mask."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())
+
+
+def check_finite(where: str, what: str, values: Array, names: Sequence[str] | None = None) -> None:
+    """Refuse NaN and infinity in an array (n_images, n_voxels), naming the image and the voxel."""
+    if all_finite(values):
+        return
+    bad = ~np.isfinite(values)
+    image, voxel = (int(index) for index in np.argwhere(bad)[0])
+    message = (
+        f"{where}: {what} must be finite; {item_name(names, image)} holds {values[image, voxel]} "
+        f"at voxel {voxel}, and {np.count_nonzero(bad)} of {bad.size} values are not finite. "
+        "Leave those voxels out of the mask, or the image out of the analysis."
+    )
+    raise DataError(message)

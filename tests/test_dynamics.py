@@ -1,0 +1,455 @@
+"""A movie's dynamics compared: each step against a written-out computation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from nilearn.glm.first_level.design_matrix import create_cosine_drift
+from numpy.typing import NDArray
+from scipy import stats
+
+from imgtofmri.datasets.measured import MeasuredMovie
+from imgtofmri.dynamics import (
+    MovieModels,
+    ScanSettings,
+    agreement_table,
+    analyse_movie,
+    bootstrap_similarity,
+    boundary_effects,
+    boundary_table,
+    compare_dynamics,
+    filter_measured,
+    find_boundaries,
+    luminance,
+    motion_energy,
+    resampling,
+    similarity_table,
+    summary_table,
+    to_volumes,
+    untrained_backbone,
+)
+from imgtofmri.events import bootstrap_counts, event_labels
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.prediction import Prediction
+
+N_SUBJECTS, N_VOLUMES, N_VOXELS = 6, 40, 30
+BOUNDARIES = [9, 17, 28]
+
+
+@pytest.fixture
+def latent(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return the events that all subjects share."""
+    events = rng.standard_normal((len(BOUNDARIES) + 1, N_VOXELS))
+    course = events[event_labels(BOUNDARIES, N_VOLUMES)]
+    return course + 0.5 * rng.standard_normal(course.shape)
+
+
+@pytest.fixture
+def brains(rng: np.random.Generator, latent: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return what was measured: the shared events in noise."""
+    noise = rng.standard_normal((N_SUBJECTS, N_VOLUMES, N_VOXELS))
+    return (latent + noise).astype(np.float32)
+
+
+@pytest.fixture
+def models(rng: np.random.Generator, latent: NDArray[np.float64]) -> dict[str, Any]:
+    """Return a model that knows the events, in other voxels, and one that does not."""
+    projected = latent @ rng.standard_normal((N_VOXELS, 50))
+    return {"predicted": projected, "luminance": rng.standard_normal((N_VOLUMES, 12))}
+
+
+def written_out(
+    responses: NDArray[np.float64], tr_s: float, cutoff_s: float, n_keep: int, n_skip: int
+) -> NDArray[np.float64]:
+    """Bring responses at 2 Hz to volumes: convolve, interpolate, regress, trim, voxel by voxel."""
+    p, q = 8.6, 0.547
+    t = np.arange(0, 32, 0.5)
+    kernel = (t / (p * q)) ** p * np.exp(p - t / q)
+    onsets = 0.5 * np.arange(len(responses))
+    times = np.arange(0, onsets[-1] + 1e-9, tr_s)
+    columns = []
+    for column in responses.T:
+        convolved = np.convolve(column, kernel)[: len(column)]
+        columns.append(np.interp(times, onsets, convolved)[:n_keep])
+    volumes = np.stack(columns, axis=1)
+    drift = create_cosine_drift(1 / cutoff_s, np.arange(len(volumes)) * tr_s)
+    fitted = drift @ np.linalg.lstsq(drift, volumes, rcond=None)[0]
+    return (volumes - fitted)[n_skip:]
+
+
+def test_to_volumes_equals_each_step_written_out(rng: np.random.Generator) -> None:
+    """Convolution, sampling, regression and trimming give what NumPy and nilearn give."""
+    responses = rng.standard_normal((400, 7))
+    settings = ScanSettings(tr_s=1.7, cutoff_s=60.0, n_volumes=110, skip_volumes=10)
+    got = to_volumes(responses, 0.5 * np.arange(400), settings)
+    expected = written_out(responses, 1.7, 60.0, 110, 10)
+    assert got.shape == (100, 7)
+    np.testing.assert_allclose(got, expected, atol=1e-9)
+
+
+def test_to_volumes_movie_that_starts_later_is_shifted(rng: np.random.Generator) -> None:
+    """A movie that starts 6 s into the run gives the same volumes three TRs later."""
+    responses = rng.standard_normal((100, 4))
+    onsets = 0.5 * np.arange(100)
+    now = to_volumes(responses, onsets, ScanSettings(cutoff_s=None, n_volumes=20))
+    later = to_volumes(
+        responses, onsets, ScanSettings(cutoff_s=None, movie_start_s=6.0, n_volumes=23)
+    )
+    np.testing.assert_allclose(np.diff(later[3:], axis=0), np.diff(now, axis=0), atol=1e-9)
+    np.testing.assert_allclose(np.diff(later[:3], axis=0), 0.0, atol=1e-12)
+
+
+def test_filter_measured_takes_out_what_to_volumes_takes_out(rng: np.random.Generator) -> None:
+    """The measured runs lose mean and cosines and are trimmed alike, each subject for itself."""
+    runs = rng.standard_normal((3, 90, 5)) + np.linspace(0, 9, 90)[:, None]
+    settings = ScanSettings(tr_s=2.0, cutoff_s=60.0, n_volumes=80, skip_volumes=7)
+    got = filter_measured(runs, settings)
+    drift = create_cosine_drift(1 / 60.0, np.arange(80) * 2.0)
+    for run, filtered in zip(runs[:, :80], got, strict=True):
+        expected = run - drift @ np.linalg.lstsq(drift, run, rcond=None)[0]
+        np.testing.assert_allclose(filtered, expected[7:], atol=1e-9)
+
+
+def test_luminance_equals_loop(rng: np.random.Generator) -> None:
+    """Each pixel is 0.2126 R + 0.7152 G + 0.0722 B of values from 0 to 1."""
+    pixels = rng.integers(0, 256, (2, 3, 4, 3), dtype=np.uint8)
+    got = luminance(pixels)
+    for index in np.ndindex(2, 3, 4):
+        red, green, blue = (int(value) / 255 for value in pixels[index])
+        expected = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+        assert got[index] == pytest.approx(expected, abs=1e-6)
+
+
+def test_motion_energy_equals_loop(rng: np.random.Generator) -> None:
+    """Each square's energy is its mean squared difference from the frame before."""
+    frames = rng.random((4, 9, 7))
+    got = motion_energy(frames, pool=3)
+    assert got.shape == (4, 3, 2)
+    assert not got[0].any()
+    for now in range(1, 4):
+        for row in range(3):
+            for column in range(2):
+                square = np.s_[3 * row : 3 * row + 3, 3 * column : 3 * column + 3]
+                expected = np.mean((frames[now][square] - frames[now - 1][square]) ** 2)
+                assert got[now, row, column] == pytest.approx(expected, rel=1e-5)
+
+
+def test_untrained_backbone_is_fixed_by_its_seed(rng: np.random.Generator) -> None:
+    """The same seed gives the same features, another seed others, and images differ."""
+    pixels = rng.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    pixels[1] //= 4
+    one, again, other = (untrained_backbone(seed=seed)(pixels) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert np.isfinite(one).all()
+    assert one.shape == (2, 512)
+    assert abs(np.corrcoef(one[0], other[0])[0, 1]) < 0.5
+    assert not np.allclose(one[0], one[1])
+
+
+def test_bootstrap_similarity_equals_loop_over_drawn_subjects(
+    brains: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample's matrix is NumPy's correlation of the mean of the drawn runs, repeats counted."""
+    counts = bootstrap_counts(N_SUBJECTS, 7, seed=3)
+    monkeypatch.setattr(resampling, "_BATCH_BYTES", 150_000)  # two or three samples a batch
+    batches = list(bootstrap_similarity(brains, counts))
+    assert len(batches) > 1
+    for got, count in zip(np.concatenate(batches), counts, strict=True):
+        drawn = [brains[index] for index in range(N_SUBJECTS) for _ in range(count[index])]
+        np.testing.assert_allclose(got, np.corrcoef(np.mean(drawn, axis=0)), atol=1e-5)
+
+
+def test_bootstrap_similarity_of_matrices_equals_loop(brains: NDArray[np.float32]) -> None:
+    """With grouping "similarity" it is the mean of the drawn subjects' own matrices."""
+    counts = bootstrap_counts(N_SUBJECTS, 4, seed=3)
+    got = np.concatenate(list(bootstrap_similarity(brains, counts, grouping="similarity")))
+    each = np.stack([np.corrcoef(run.astype(float)) for run in brains])
+    for matrix, count in zip(got, counts, strict=True):
+        np.testing.assert_allclose(matrix, np.average(each, axis=0, weights=count), atol=1e-6)
+
+
+@pytest.mark.parametrize("band", [None, 6])
+def test_compare_dynamics_equals_loop(
+    models: dict[str, Any], brains: NDArray[np.float32], band: int | None
+) -> None:
+    """Agreement is SciPy's correlation of rows without the diagonal, for group and samples."""
+    region = compare_dynamics(models, brains, band=band, n_brains=3, seed=4)
+    counts = bootstrap_counts(N_SUBJECTS, 3, seed=[4, 0])
+    groups = [np.corrcoef(brains.mean(axis=0))]
+    groups += [np.corrcoef(np.average(brains, axis=0, weights=count)) for count in counts]
+    for number, values in enumerate(models.values()):
+        matrix = np.corrcoef(values)
+        for sample, group in enumerate(groups):
+            for row in range(N_VOLUMES):
+                reach = N_VOLUMES if band is None else band
+                others = [c for c in range(N_VOLUMES) if c != row and abs(c - row) <= reach]
+                expected = stats.pearsonr(matrix[row, others], group[row, others]).statistic
+                got = region.agreement[number] if sample == 0 else region.brains[number, sample - 1]
+                assert got[row] == pytest.approx(expected, abs=1e-5)
+
+
+def test_compare_dynamics_finds_the_model_that_knows(
+    models: dict[str, Any], brains: NDArray[np.float32]
+) -> None:
+    """The model of the planted events agrees, the random one does not, and p values say so."""
+    region = compare_dynamics(models, brains, n_brains=200)
+    assert region.mean_agreement[0] > 0.8
+    assert abs(region.mean_agreement[1]) < 0.1
+    assert region.mean_p[0] == pytest.approx(1 / 201)
+    low, high = region.mean_limits()
+    assert low[0] < region.mean_brains[0].mean() < high[0]
+
+
+def test_compare_dynamics_does_not_depend_on_units_or_voxel_order(
+    models: dict[str, Any], brains: NDArray[np.float32], rng: np.random.Generator
+) -> None:
+    """Scaling, shifting volumes and shuffling voxels change no agreement."""
+    order = rng.permutation(N_VOXELS)
+    one = compare_dynamics(models, brains, n_brains=5)
+    other = compare_dynamics(models, 3 * brains[:, :, order] + 1, n_brains=5)
+    np.testing.assert_allclose(one.brains, other.brains, atol=1e-4)
+
+
+def test_compare_dynamics_of_the_brain_itself_is_one(brains: NDArray[np.float32]) -> None:
+    """The group's own mean agrees with it perfectly."""
+    region = compare_dynamics({"itself": brains.mean(axis=0)}, brains, n_brains=2)
+    np.testing.assert_allclose(region.agreement, 1.0, atol=1e-6)
+
+
+def test_boundary_effects_differences_are_of_the_same_draws(
+    models: dict[str, Any], brains: NDArray[np.float32]
+) -> None:
+    """A difference's samples are the models' samples subtracted, draw by draw."""
+    region = compare_dynamics(models, brains, n_brains=8)
+    effects = boundary_effects(region, BOUNDARIES, window=(-2, 4), exclusion=1, n_resamples=5)
+    assert effects.names == ("predicted", "luminance", "predicted - luminance")
+    samples = effects.average.samples
+    assert samples.shape == (3, 40, 7)
+    np.testing.assert_allclose(samples[2], samples[0] - samples[1], atol=1e-12)
+
+
+def test_tables_hold_what_was_computed(models: dict[str, Any], brains: NDArray[np.float32]) -> None:
+    """Every number of the results is in the tables, under its region, model and time."""
+    region = compare_dynamics(models, brains, roi="LOC", n_brains=8)
+    effects = boundary_effects(region, BOUNDARIES, window=(-2, 4))
+    summary = summary_table([region]).set_index("model")
+    assert summary.loc["predicted", "agreement"] == region.mean_agreement[0]
+    assert summary.loc["luminance", "p"] == region.mean_p[1]
+    course = agreement_table([region], 2.0, BOUNDARIES)
+    row = course[(course.model == "luminance") & (course.volume == 17)].iloc[0]
+    assert (row.roi, row.time_s, row.boundary) == ("LOC", 34.0, True)
+    assert row.agreement == region.agreement[1, 17]
+    around = boundary_table([effects], 2.0)
+    row = around[(around.model == "predicted - luminance") & (around.lag == 3)].iloc[0]
+    assert row.agreement == effects.average.mean[2, 5]
+    assert (row.lag_s, row.p) == (6.0, effects.average.p[2, 5])
+    pairs = similarity_table(region)
+    assert len(pairs) == N_VOLUMES * (N_VOLUMES - 1) // 2
+    row = pairs[(pairs["row"] == 3) & (pairs["column"] == 11)].iloc[0]
+    assert row.measured == region.similarity["measured"][3, 11]
+    assert row.predicted == region.similarity["predicted"][3, 11]
+
+
+@pytest.fixture
+def movie(rng: np.random.Generator) -> MovieModels:
+    """Return a movie of 80 s: a prediction of two ROIs and a baseline."""
+    n_frames, n_voxels = 160, 24
+    mask = np.zeros((4, 3, 2), bool)
+    mask.ravel()[:n_voxels] = True
+    events = rng.standard_normal((4, n_voxels))
+    group = np.repeat(events, [36, 32, 44, 48], axis=0)
+    group = (group + 0.3 * rng.standard_normal(group.shape)).astype(np.float32)
+    left = np.arange(n_voxels) < 10
+    prediction = Prediction(
+        group=group,
+        subjects=group[None],
+        mask=mask,
+        affine=np.eye(4),
+        names=tuple(f"frame{index}" for index in range(n_frames)),
+        roi_masks={("LOC", "L"): left, ("PPA", "L"): ~left},
+        subject_names=("S1",),
+        onsets_s=0.5 * np.arange(n_frames),
+    )
+    features = rng.standard_normal((n_frames, 30)).astype(np.float32)
+    return MovieModels(prediction, {"luminance": features}, {})
+
+
+@pytest.fixture
+def measured(movie: MovieModels, rng: np.random.Generator) -> MeasuredMovie:
+    """Return subjects who watched it: the prediction's volumes in noise."""
+    settings = ScanSettings(cutoff_s=None)
+    volumes = to_volumes(movie.prediction.group, movie.onsets_s, settings)
+    noise = 2.0 * rng.standard_normal((5, *volumes.shape))
+    data = (volumes + noise).astype(np.float32)
+    mask = movie.prediction.mask
+    rois = {roi: movie.prediction.roi_mask(roi) for roi in ("LOC", "PPA")}
+    names = tuple(f"sub-{index}" for index in range(5))
+    return MeasuredMovie(data, names, 2.0, mask, np.eye(4), rois)
+
+
+def test_analyse_movie_equals_its_steps(movie: MovieModels, measured: MeasuredMovie) -> None:
+    """A region's result is what filtering and comparing its voxels by hand gives."""
+    settings = ScanSettings(cutoff_s=40.0, skip_volumes=4)
+    analysis = analyse_movie(
+        movie, measured, settings=settings, boundaries=[5, 13, 24], n_brains=4, seed=2
+    )
+    assert [region.roi for region in analysis.regions] == ["all", "LOC", "PPA"]
+    voxels = measured.rois["PPA"]
+    by_hand = compare_dynamics(
+        {
+            "predicted": to_volumes(movie.prediction.group[:, voxels], movie.onsets_s, settings),
+            "luminance": to_volumes(movie.baselines["luminance"], movie.onsets_s, settings),
+        },
+        filter_measured(measured.data[:, :, voxels], settings),
+        n_brains=4,
+        seed=2,
+    )
+    np.testing.assert_allclose(analysis.regions[2].brains, by_hand.brains, atol=1e-5)
+    effects = boundary_effects(by_hand, [5, 13, 24], seed=2)
+    np.testing.assert_allclose(
+        analysis.effects[2].average.samples, effects.average.samples, atol=1e-5
+    )
+
+
+def test_analyse_movie_all_is_what_both_sides_share(
+    movie: MovieModels, measured: MeasuredMovie
+) -> None:
+    """An ROI that only one side has is in no region; a single one is not compared twice."""
+    alone = MeasuredMovie(
+        measured.data, measured.subject_names, 2.0, measured.mask, np.eye(4),
+        {"PPA": measured.rois["PPA"], "FFA": measured.rois["LOC"]},
+    )  # fmt: skip
+    (region,) = analyse_movie(movie, alone, n_brains=2).regions
+    (whole,) = analyse_movie(movie, alone, rois=["all"], n_brains=2).regions
+    assert (region.roi, whole.roi) == ("PPA", "all")
+    assert region.n_voxels == whole.n_voxels == measured.rois["PPA"].sum()
+    np.testing.assert_array_equal(region.agreement, whole.agreement)
+    unnamed = MeasuredMovie(
+        measured.data, measured.subject_names, 2.0, measured.mask, np.eye(4), {}
+    )
+    (every,) = analyse_movie(movie, unnamed, n_brains=2).regions
+    assert (every.roi, every.n_voxels) == ("all", measured.data.shape[2])
+
+
+def test_analyse_movie_takes_further_models(movie: MovieModels, measured: MeasuredMovie) -> None:
+    """Features of the user's own are compared beside the rest."""
+    extra = {"mine": np.asarray(movie.prediction.group)}
+    analysis = analyse_movie(movie, measured, extra=extra, rois=["all"], n_brains=2)
+    region = analysis.regions[0]
+    assert region.models == ("predicted", "luminance", "mine")
+    np.testing.assert_allclose(region.agreement[2], region.agreement[0], atol=1e-6)
+    assert analysis.boundaries is None
+    assert analysis.effects == ()
+
+
+@pytest.mark.parametrize(
+    ("method", "n_events"), [("hmm", 4), ("hmm", None), ("gsbs", 4), ("gsbs", None), ("optimal", 4)]
+)
+def test_find_boundaries_finds_planted_ones(
+    rng: np.random.Generator, method: str, n_events: int | None
+) -> None:
+    """Every method finds the planted boundaries, told their number or not."""
+    events = rng.standard_normal((4, 300))[event_labels(BOUNDARIES, N_VOLUMES)]
+    data = events + 0.5 * rng.standard_normal(events.shape)
+    assert find_boundaries(data, method, n_events=n_events).tolist() == BOUNDARIES
+
+
+def test_analyse_movie_finds_boundaries_in_the_group(
+    movie: MovieModels, measured: MeasuredMovie
+) -> None:
+    """Boundaries can be found in the measured mean, a few volumes after the frames change."""
+    analysis = analyse_movie(movie, measured, boundaries="hmm", n_events=4, n_brains=2)
+    assert analysis.boundaries is not None
+    np.testing.assert_allclose(analysis.boundaries, np.array([36, 68, 112]) / 4 + 2, atol=2)
+
+
+def test_compare_dynamics_bad_input_is_named(
+    models: dict[str, Any], brains: NDArray[np.float32]
+) -> None:
+    """Lengths that differ, NaN, wrong shapes and bad options each have an error."""
+    short = {"predicted": models["predicted"][:38]}
+    with pytest.raises(ShapeError, match="the 40 volumes that were measured; got 38 of predicted"):
+        compare_dynamics(short, brains)
+    broken = brains.copy()
+    broken[4, 3, 2] = np.nan
+    with pytest.raises(DataError, match=r"NaN or infinite in subjects \[4\]"):
+        compare_dynamics(models, broken)
+    with pytest.raises(ShapeError, match=r"got \(40, 30\)"):
+        compare_dynamics(models, brains[0])
+    with pytest.raises(OptionError, match="n_brains must be 1 or more; got 0"):
+        compare_dynamics(models, brains, n_brains=0)
+    with pytest.raises(OptionError, match="got none"):
+        compare_dynamics({}, brains)
+    with pytest.raises(OptionError, match="must not be named 'measured'"):
+        compare_dynamics({"measured": models["predicted"]}, brains)
+    with pytest.raises(OptionError, match="grouping must be one of data, similarity"):
+        compare_dynamics(models, brains, grouping="mean")
+    flat = brains.copy()
+    flat[:, 7] = 0
+    with pytest.raises(DataError, match="got volume 7 with one value"):
+        compare_dynamics(models, flat)
+    with pytest.raises(DataError, match="time points or more are needed; got 2"):
+        compare_dynamics({"predicted": models["predicted"][:2]}, brains[:, :2])
+    with pytest.raises(OptionError, match="interval must be between 0 and 1"):
+        compare_dynamics(models, brains, n_brains=2).limits(1.5)
+
+
+def test_to_volumes_bad_input_is_named(rng: np.random.Generator) -> None:
+    """Uneven onsets, shapes, runs too short and settings out of range each have an error."""
+    responses, onsets = rng.standard_normal((40, 3)), 0.5 * np.arange(40)
+    with pytest.raises(ShapeError, match=r"got \(40, 3\) and \(39,\)"):
+        to_volumes(responses, onsets[:39], ScanSettings())
+    uneven = onsets.copy()
+    uneven[7] += 0.2
+    with pytest.raises(DataError, match=r"even spacing; got 40 onsets with steps from 0.3 to 0.7"):
+        to_volumes(responses, uneven, ScanSettings())
+    with pytest.raises(OptionError, match="no more than the 10 volumes of the movie; got 11"):
+        to_volumes(responses, onsets, ScanSettings(n_volumes=11))
+    with pytest.raises(DataError, match="at least 3 time points .* skipping 8; got 2 of the movie"):
+        to_volumes(responses, onsets, ScanSettings(skip_volumes=8))
+    with pytest.raises(OptionError, match="movie_start_s must be 0 or more"):
+        ScanSettings(movie_start_s=-1.0)
+    with pytest.raises(OptionError, match="skip_volumes must be 0 or more"):
+        ScanSettings(skip_volumes=-1)
+
+
+def test_filter_measured_bad_input_is_named(brains: NDArray[np.float32]) -> None:
+    """NaN, shapes and runs too short each have an error."""
+    broken = brains.copy()
+    broken[[1, 3], 0, 0] = np.inf
+    with pytest.raises(DataError, match=r"infinite in subjects \[1, 3\]"):
+        filter_measured(broken, ScanSettings())
+    with pytest.raises(ShapeError, match=r"got \(40,\)"):
+        filter_measured(brains[0, :, 0], ScanSettings())
+    with pytest.raises(DataError, match="at least 3 time points"):
+        filter_measured(brains[:, :2], ScanSettings())
+
+
+def test_baselines_bad_input_is_named(rng: np.random.Generator) -> None:
+    """Frames of the wrong shape, a square too large and an unknown network have an error."""
+    with pytest.raises(ShapeError, match=r"luminance: .* got \(4, 4\)"):
+        luminance(np.zeros((4, 4), np.uint8))
+    with pytest.raises(ShapeError, match=r"motion_energy: .* got \(4, 4\)"):
+        motion_energy(np.zeros((4, 4)))
+    with pytest.raises(OptionError, match="between 1 and 4 pixels; got 8"):
+        motion_energy(np.zeros((2, 4, 4)))
+    with pytest.raises(OptionError, match="must be one of resnet18"):
+        untrained_backbone("resnet19")
+
+
+def test_analyse_movie_bad_options_are_named(movie: MovieModels, measured: MeasuredMovie) -> None:
+    """Unknown regions, boundaries out of range and features that do not fit have an error."""
+    with pytest.raises(OptionError, match=r"rois must be one of all, LOC, PPA; got 'FFA'"):
+        analyse_movie(movie, measured, rois=["FFA"])
+    with pytest.raises(DataError, match=r"between 1 and 39.*got \[40\]"):
+        analyse_movie(movie, measured, boundaries=[5, 40])
+    with pytest.raises(OptionError, match="method must be one of hmm, gsbs, optimal"):
+        analyse_movie(movie, measured, boundaries="hidden")
+    with pytest.raises(OptionError, match="needs n_events"):
+        analyse_movie(movie, measured, boundaries="optimal")
+    with pytest.raises(ShapeError, match=r"160 frames; got \(10, 3\)"):
+        analyse_movie(movie, measured, extra={"mine": np.zeros((10, 3))})
+    with pytest.raises(OptionError, match="got 'luminance', which names another"):
+        analyse_movie(movie, measured, extra={"luminance": np.zeros((160, 3))})

@@ -1,0 +1,509 @@
+"""A movie through an encoder to figures and tables: models, drawing, writing, the command."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import av
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+from click.testing import Result
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from typer.testing import CliRunner
+
+from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, write_bundle
+from imgtofmri.cli.dynamics import dynamics
+from imgtofmri.datasets.measured import MeasuredMovie, save_measured
+from imgtofmri.datasets.partly_cloudy import PARTLY_CLOUDY_EVENT_STARTS
+from imgtofmri.dynamics import (
+    DynamicsAnalysis,
+    MovieModels,
+    ScanSettings,
+    analyse_movie,
+    luminance,
+    motion_energy,
+    movie_models,
+    to_volumes,
+    untrained_backbone,
+)
+from imgtofmri.encoder import Encoder
+from imgtofmri.exceptions import (
+    DataError,
+    ImgToFmriError,
+    OptionError,
+    OutputError,
+    ShapeError,
+    StimulusError,
+)
+from imgtofmri.plotting.dynamics_files import write_dynamics
+from imgtofmri.plotting.movies import plot_agreement, plot_boundary_averages, plot_similarity
+from imgtofmri.plotting.style import save_figure, significance_mark
+from imgtofmri.spaces import Grid, affine_map
+from imgtofmri.stimuli import read_movie
+
+pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
+
+TR_S, RATE_HZ = 1.0, 2.0
+SCENES_S = (6, 5, 4, 5)
+BASELINES = ("luminance", "motion", "untrained")
+
+
+def make_movie(
+    path: Path, still: bool = False, scenes_s: tuple[int, ...] = SCENES_S, fps: int = 4
+) -> Path:
+    """Write scenes that drift sideways; by default 20 s of four scenes, 4 frames a second."""
+    rng = np.random.default_rng(3)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=fps)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        frames = []
+        for seconds in scenes_s:
+            small = rng.integers(0, 256, (8, 12, 3), dtype=np.uint8)
+            scene = np.asarray(Image.fromarray(small).resize((128, 64), Image.Resampling.BILINEAR))
+            frames += [scene[:, step : step + 64] for step in range(fps * seconds)]
+        for pixels in [frames[0]] * len(frames) if still else frames:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    """Return an encoder of ResNet-18's features with two ROIs on a small grid."""
+    rng = np.random.default_rng(5)
+    template = Grid((14, 12, 10), np.diag([2.0, 2, 2, 1]))
+    native = Grid((9, 9, 9), np.diag([2.5, 2.5, 2.5, 1]))
+    to_template = affine_map(native, template, np.eye(4))
+    subjects = []
+    for name in ("S1", "S2"):
+        rois = {}
+        for roi, first in (("LOC", 200), ("PPA", 300)):
+            voxels = np.arange(first, first + 40)
+            rois[roi] = RoiModel(
+                voxels=voxels.astype(np.int32),
+                hemi=np.repeat(np.array([0, 1], np.uint8), 20),
+                weights=rng.normal(size=(512, 40)).astype(np.float32),
+                intercept=rng.normal(size=40).astype(np.float32),
+            )
+        every = np.concatenate([model.voxels for model in rois.values()])
+        subjects.append(SubjectModel(name, native, to_template.restrict(every), rois))
+    card = {
+        "id": "small",
+        "title": "Two small ROIs",
+        "licence": "CC0",
+        "citation": "none",
+        "features": {
+            "id": "resnet18/avgpool",
+            "backbone": "resnet18",
+            "layers": ["avgpool"],
+            "n_features": 512,
+        },
+        "template": {"space": "MNI152NLin6Asym"},
+    }
+    return Bundle(card, template, tuple(subjects))
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a movie."""
+    return make_movie(tmp_path_factory.mktemp("film") / "film.mkv")
+
+
+@pytest.fixture(scope="module")
+def models(bundle: Bundle, film: Path, random_weights: Path) -> MovieModels:
+    """Return the movie's models."""
+    encoder = Encoder(bundle)
+    return movie_models(encoder, film, baselines=BASELINES, weights=random_weights, progress=False)
+
+
+@pytest.fixture(scope="module")
+def measured(models: MovieModels) -> MeasuredMovie:
+    """Return five subjects: the prediction in noise, on the prediction's own grid."""
+    rng = np.random.default_rng(8)
+    settings = ScanSettings(tr_s=TR_S, cutoff_s=None)
+    volumes = to_volumes(models.prediction.group, models.onsets_s, settings)
+    noise = rng.standard_normal((5, *volumes.shape)) * volumes.std()
+    prediction = models.prediction
+    return MeasuredMovie(
+        data=(volumes + noise).astype(np.float32),
+        subject_names=tuple(f"sub-{index}" for index in range(5)),
+        tr_s=TR_S,
+        mask=prediction.mask,
+        affine=prediction.affine,
+        rois={roi: prediction.roi_mask(roi) for roi in prediction.rois},
+    )
+
+
+@pytest.fixture(scope="module")
+def analysis(models: MovieModels, measured: MeasuredMovie) -> DynamicsAnalysis:
+    """Return the comparison of the two."""
+    settings = ScanSettings(tr_s=TR_S, cutoff_s=None)
+    return analyse_movie(
+        models, measured, settings=settings, boundaries=[6, 11, 15], n_brains=20, window=(-3, 5)
+    )
+
+
+def test_movie_models_are_what_each_gives_alone(
+    models: MovieModels, film: Path, bundle: Bundle, random_weights: Path
+) -> None:
+    """One pass over the movie gives what the encoder and each baseline give by themselves."""
+    pixels = np.stack([frame.pixels for frame in read_movie(film, rate_hz=RATE_HZ)])
+    lights = luminance(pixels)
+    np.testing.assert_array_equal(models.baselines["luminance"], lights.reshape(len(lights), -1))
+    energy = motion_energy(lights).reshape(len(lights), -1)
+    np.testing.assert_array_equal(models.baselines["motion"], energy)
+    untrained = untrained_backbone()(pixels)
+    np.testing.assert_allclose(models.baselines["untrained"], untrained, rtol=1e-3, atol=1e-4)
+    alone = Encoder(bundle).predict_movie(film, weights=random_weights, progress=False)
+    np.testing.assert_allclose(models.prediction.group, alone.group, atol=1e-4)
+    np.testing.assert_array_equal(models.onsets_s, alone.onsets_s)
+    assert models.made_with["weights_verified"] == "no"
+
+
+def test_movie_models_bad_input_is_named(
+    bundle: Bundle, tmp_path: Path, random_weights: Path
+) -> None:
+    """An unknown baseline, a missing movie and one in which nothing moves have an error."""
+    encoder = Encoder(bundle)
+    with pytest.raises(OptionError, match="baselines must be one of luminance, motion, untrained"):
+        movie_models(encoder, "film.mp4", baselines=["light"])
+    with pytest.raises(StimulusError, match=r"gone.mp4"):
+        movie_models(encoder, tmp_path / "gone.mp4", weights=random_weights, progress=False)
+    still = make_movie(tmp_path / "still.mkv", still=True)
+    with pytest.raises(DataError, match="baseline motion must change over the movie; got the same"):
+        movie_models(encoder, still, baselines=["motion"], weights=random_weights, progress=False)
+
+
+def test_analysis_finds_that_the_prediction_agrees_best(analysis: DynamicsAnalysis) -> None:
+    """With the prediction planted in the measurement, it beats luminance and motion everywhere."""
+    assert [region.roi for region in analysis.regions] == ["all", "LOC", "PPA"]
+    for region in analysis.regions:
+        assert region.models == ("predicted", *BASELINES)
+        assert region.mean_agreement[0] > region.mean_agreement[1:3].max()
+        assert region.mean_p[0] == pytest.approx(1 / 21)
+
+
+def lines_of(panel: object, colour: str) -> list[NDArray]:
+    """Return the data of a panel's lines of a colour."""
+    return [
+        line.get_ydata()
+        for line in panel.lines  # type: ignore[attr-defined]
+        if line.get_color() == colour and len(line.get_ydata()) > 2
+    ]
+
+
+def test_plot_agreement_draws_the_courses(analysis: DynamicsAnalysis) -> None:
+    """Each region's panel holds each model's course, and a line at each boundary."""
+    figure = plot_agreement(analysis.regions, TR_S, analysis.boundaries)
+    assert isinstance(figure, Figure)
+    assert len(figure.axes) == 6
+    for row, region in enumerate(analysis.regions):
+        panel = figure.axes[2 * row]
+        np.testing.assert_array_equal(lines_of(panel, "#0072B2")[0], region.bootstrap_mean[0])
+        dashed = [line.get_xdata()[0] for line in panel.lines if line.is_dashed()]
+        assert dashed == [6.0, 11.0, 15.0]
+
+
+def test_plot_boundary_averages_marks_what_is_significant(analysis: DynamicsAnalysis) -> None:
+    """Panels hold averages and differences, and a mark wherever p is below .10."""
+    figure = plot_boundary_averages(analysis.effects, TR_S)
+    assert len(figure.axes) == 6
+    effect = analysis.effects[0]
+    top, bottom = figure.axes[0], figure.axes[3]
+    np.testing.assert_array_equal(lines_of(top, "#0072B2")[0], effect.average.bootstrap_mean[0])
+    np.testing.assert_array_equal(lines_of(bottom, "#E69F00")[0], effect.average.bootstrap_mean[4])
+    drawn = [text.get_text().replace("\n", "") for text in bottom.texts]
+    due = [significance_mark(p) for p in effect.average.p[4:].ravel()]
+    assert sorted(mark for mark in drawn if set(mark) <= set("*†")) == sorted(filter(None, due))
+
+
+def test_plot_similarity_draws_the_matrices(analysis: DynamicsAnalysis) -> None:
+    """The measured matrix comes first, then each model's, with a frame for each event."""
+    region = analysis.regions[0]
+    figure = plot_similarity(region, TR_S, analysis.boundaries)
+    panels = [axes for axes in figure.axes if axes.images]
+    names = ["measured", "predicted", *BASELINES]
+    assert [panel.get_title(loc="left").lower() for panel in panels] == names
+    for panel, name in zip(panels, names, strict=True):
+        np.testing.assert_array_equal(panel.images[0].get_array(), region.similarity[name])
+        assert len(panel.patches) == 4
+
+
+def test_plots_without_boundaries_and_baselines(analysis: DynamicsAnalysis) -> None:
+    """One model alone, without boundaries, is drawn too."""
+    region = analysis.regions[0]
+    alone = replace(
+        region, models=("predicted",), agreement=region.agreement[:1], brains=region.brains[:1]
+    )
+    assert len(plot_agreement([alone], TR_S).axes) == 2
+    assert len([axes for axes in plot_similarity(alone, TR_S).axes if axes.images]) == 2
+
+
+def test_significance_marks_are_the_published_ones() -> None:
+    """A dagger under .10, one star under .05, two under .01, and so on; NaN has none."""
+    given = [0.5, 0.1, 0.0999, 0.05, 0.049, 0.01, 0.0099, 0.0009, 0.00009, float("nan")]
+    marks = ["", "", "†", "†", "*", "*", "**", "***", "****", ""]
+    assert [significance_mark(p) for p in given] == marks
+
+
+def test_save_figure_is_reproducible_and_whole(tmp_path: Path, analysis: DynamicsAnalysis) -> None:
+    """The same figure gives the same SVG, which is XML, a PNG that opens, and no leftovers."""
+    for folder in ("one", "two"):
+        save_figure(plot_boundary_averages(analysis.effects, TR_S), tmp_path / folder / "b", dpi=60)
+    one, two = ((tmp_path / folder / "b.svg").read_bytes() for folder in ("one", "two"))
+    assert one == two
+    assert "Time from boundary (s)" in "".join(ElementTree.fromstring(one).itertext())
+    with Image.open(tmp_path / "one" / "b.png") as picture:
+        assert picture.size[0] > 300
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["b.png", "b.svg"]
+    with pytest.raises(OptionError, match="formats must be one of png, svg, pdf; got 'gif'"):
+        save_figure(Figure(), tmp_path / "c", ["gif"])
+
+
+def test_write_dynamics_tables_hold_the_figures_numbers(
+    tmp_path: Path, analysis: DynamicsAnalysis
+) -> None:
+    """Each figure has its table, the tables hold its numbers, the record names all files."""
+    files = write_dynamics(analysis, tmp_path / "out", record={"seed": 1}, formats=["svg"])
+    assert {path.name for path in files} == {path.name for path in (tmp_path / "out").iterdir()}
+    stems = {"agreement", "boundaries", "similarity_roi-all", "similarity_roi-LOC"}
+    for stem in stems:
+        assert {f"{stem}.svg", f"{stem}.tsv"} <= {path.name for path in files}
+    table = pd.read_csv(tmp_path / "out" / "boundaries.tsv", sep="\t", na_values="n/a")
+    rows = table[(table.roi == "PPA") & (table.model == "predicted - motion")]
+    average = analysis.effects[2].average
+    np.testing.assert_allclose(rows.bootstrap_mean, average.bootstrap_mean[5], rtol=1e-5)
+    np.testing.assert_allclose(rows.p, average.p[5], rtol=1e-5)
+    record = json.loads((tmp_path / "out" / "dynamics.json").read_text("utf-8"))
+    assert record["boundaries"] == [6, 11, 15]
+    assert record["run"]["tr_s"] == TR_S
+    assert record["seed"] == 1
+
+
+def test_write_dynamics_replaces_an_earlier_comparison(
+    tmp_path: Path, analysis: DynamicsAnalysis
+) -> None:
+    """Files of an earlier comparison go, other people's stay, within the folder and outside."""
+    out = tmp_path / "out"
+    write_dynamics(analysis, out, formats=[])
+    (out / "notes.txt").write_text("mine")
+    (tmp_path / "outside.txt").write_text("mine")
+    record = json.loads((out / "dynamics.json").read_text("utf-8"))
+    record["files"] += ["../outside.txt", 3]
+    (out / "dynamics.json").write_text(json.dumps(record))
+    write_dynamics(replace(analysis, regions=analysis.regions[:1], effects=()), out, formats=[])
+    names = {path.name for path in out.iterdir()}
+    kept = {"summary.tsv", "agreement.tsv", "similarity_roi-all.tsv", "dynamics.json", "notes.txt"}
+    assert names == kept
+    assert (tmp_path / "outside.txt").exists()
+    (out / "dynamics.json").write_text("not json")
+    write_dynamics(analysis, out, formats=[])
+    assert json.loads((out / "dynamics.json").read_text("utf-8"))["n_subjects"] == 5
+
+
+def test_write_dynamics_where_it_cannot_says_so(tmp_path: Path, analysis: DynamicsAnalysis) -> None:
+    """A file where the folder should be is refused."""
+    (tmp_path / "out").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot write"):
+        write_dynamics(analysis, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def encoder_file(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the encoder."""
+    path = tmp_path_factory.mktemp("encoder") / "small.safetensors"
+    write_bundle(bundle, path)
+    return path
+
+
+@pytest.fixture
+def runs(tmp_path: Path, measured: MeasuredMovie) -> list[Path]:
+    """Write the subjects' runs as NIfTI."""
+    paths = []
+    for name, data in zip(measured.subject_names, measured.data, strict=True):
+        volume = np.zeros((*measured.mask.shape, len(data)), np.float32)
+        volume[measured.mask] = 100 + data.T
+        image = nib.Nifti1Image(volume, measured.affine)
+        image.header.set_zooms((2, 2, 2, TR_S))
+        image.header.set_xyzt_units("mm", "sec")
+        paths.append(tmp_path / f"{name}_bold.nii.gz")
+        nib.save(image, paths[-1])
+    return paths
+
+
+def run(*arguments: str | Path) -> Result:
+    """Run the command."""
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(dynamics)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(*arguments: str | Path) -> str:
+    """Run the command and return the error that ends it."""
+    result = run(*arguments)
+    assert isinstance(result.exception, ImgToFmriError), result.output
+    return str(result.exception)
+
+
+def test_dynamics_command_writes_figures_and_tables(
+    tmp_path: Path, film: Path, runs: list[Path], encoder_file: Path, random_weights: Path
+) -> None:
+    """From a movie and runs to all figures and tables, with the planted model on top."""
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).standard_normal((20, 9)))
+    given = [argument for path in runs for argument in ("--measured", path)]
+    given += ["--encoder", encoder_file, "--weights", random_weights, "--quiet"]
+    given += ["--boundaries", "hmm:4", "--baseline", "motion", "--cutoff-s", "0"]
+    given += ["--rate-hz", "1", "--features", f"mine={tmp_path / 'mine.npy'}", "--n-brains", "20"]
+    out = tmp_path / "out"
+    result = run(film, "-o", out, *given)
+    assert result.exit_code == 0, result.output
+    assert "all: mean agreement r: predicted 0." in result.output
+    names = {path.name for path in out.iterdir()}
+    assert {"summary.tsv", "agreement.png", "boundaries.svg", "similarity_roi-PPA.tsv"} <= names
+    summary = pd.read_csv(out / "summary.tsv", sep="\t")
+    assert summary.model.unique().tolist() == ["predicted", "motion", "mine"]
+    best = summary.loc[summary.groupby("roi").agreement.idxmax()]
+    assert (best.model == "predicted").all()
+    record = json.loads((out / "dynamics.json").read_text("utf-8"))
+    assert len(record["boundaries"]) == 3
+    assert "an earlier comparison" in refused(film, "-o", out, *given)
+
+
+def test_dynamics_command_takes_saved_responses(
+    tmp_path: Path, film: Path, measured: MeasuredMovie, encoder_file: Path, random_weights: Path
+) -> None:
+    """One file of save_measured stands for the runs, and a text file for the boundaries."""
+    saved = save_measured(measured, tmp_path / "film.npz")
+    (tmp_path / "starts.txt").write_text("6\n11\n15\n")
+    result = run(
+        film, "-o", tmp_path / "out", "--measured", saved, "--boundaries", tmp_path / "starts.txt",
+        "--encoder", encoder_file, "--weights", random_weights, "--baseline", "none",
+        "--rate-hz", "1", "--n-brains", "5", "--rois", "PPA", "--skip-volumes", "2", "--quiet",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "out" / "agreement.tsv", sep="\t")
+    assert table.roi.unique().tolist() == ["PPA"]
+    assert table.volume.max() == 17
+    assert sorted(table.volume[table.boundary].unique()) == [6, 11, 15]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        (["--boundaries", "5,40"], DataError, "between 1 and 19"),
+        (["--boundaries", "9,5"], DataError, "increasing order; got 5 after 9"),
+        (["--boundaries", "5,5"], DataError, "once each"),
+        (["--boundaries", "hm"], OptionError, "which is none of these"),
+        (["--boundaries", "hmm:many"], OptionError, "needs a number of events; got 'many'"),
+        (["--window", "5"], OptionError, "--window must be FIRST:LAST"),
+        (["--window", "5:-5"], OptionError, "window must be (first lag, last lag) in order"),
+        (["--baseline", "light"], OptionError, "--baseline must be one of luminance"),
+        (["--hrf", "cannonical"], OptionError, "--hrf must be one of gam, glover, spm"),
+        (["--resample", "linear"], OptionError, "--resample must be one of interp"),
+        (["--features", "mine"], OptionError, "--features must be NAME=FILE.npy"),
+        (["--features", "mine=gone.npy"], DataError, "gone.npy must be an .npy file"),
+        (["--n-volumes", "21"], OptionError, "no more than the 20 volumes"),
+        (["--skip-volumes", "18"], DataError, "at least 3 time points"),
+        (["--rois", "FFA"], OptionError, "FFA"),
+        (["--rate-hz", "0"], OptionError, "rate_hz"),
+    ],
+)
+def test_dynamics_command_bad_options_write_nothing(
+    tmp_path: Path,
+    film: Path,
+    measured: MeasuredMovie,
+    encoder_file: Path,
+    random_weights: Path,
+    options: list[str],
+    error: type[Exception],
+    words: str,
+) -> None:
+    """Each bad option ends in one error that names it, with nothing written."""
+    saved = save_measured(measured, tmp_path / "film.npz")
+    result = run(
+        film, "-o", tmp_path / "out", "--measured", saved, "--encoder", encoder_file,
+        "--weights", random_weights, "--n-brains", "2", "--boundaries", "6,11,15", "--quiet",
+        *options,
+    )  # fmt: skip
+    assert isinstance(result.exception, error), result.output
+    assert words in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_dynamics_command_bad_files_write_nothing(
+    tmp_path: Path,
+    film: Path,
+    measured: MeasuredMovie,
+    encoder_file: Path,
+    random_weights: Path,
+) -> None:
+    """A run of another length, responses with NaN and a missing movie each end in one error."""
+    out, saved = tmp_path / "out", tmp_path / "film.npz"
+    given = ["--measured", saved, "--encoder", encoder_file, "--weights", random_weights]
+    given += ["--rate-hz", "1", "--baseline", "none", "-o", out, "--quiet"]
+    save_measured(replace(measured, data=measured.data[:, :18]), saved)
+    result = run(film, *given)
+    assert isinstance(result.exception, ShapeError)
+    assert "the 18 volumes that were measured; got 20 of predicted" in str(result.exception)
+    save_measured(replace(measured, data=measured.data[:, :2]), saved)
+    assert "at least 3 time points" in refused(film, *given)
+    save_measured(measured, saved)
+    assert "gone.mp4" in refused(tmp_path / "gone.mp4", *given)
+    arrays = dict(np.load(saved))
+    arrays["data"][1, 2, 3] = np.nan
+    np.savez(saved, **arrays)
+    assert "NaN or infinite in sub-1" in refused(film, *given)
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_dynamics_command_on_partly_cloudy(
+    tmp_path: Path,
+    encoder_file: Path,
+    random_weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With data of the public set's layout in place, one command does all, at its boundaries."""
+    starts = [*PARTLY_CLOUDY_EVENT_STARTS, 158]
+    scenes_s = (20, *(2 * np.diff(starts)).tolist())
+    film = make_movie(tmp_path / "film.mkv", scenes_s=scenes_s, fps=1)
+    folder = tmp_path / "nilearn" / "development_fmri"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(2)
+    affine = np.diag([4.0, 4, 4, 1])
+    affine[:3, 3] = 1.0
+    names = [f"sub-pixar{number:03d}" for number in range(123, 156)]
+    people = {"participant_id": names, "Age": 25.0, "AgeGroup": "Adult", "Child_Adult": "adult"}
+    table = pd.DataFrame({**people, "Gender": "F", "Handedness": "R"})
+    table.to_csv(folder / "participants.tsv", sep="\t", index=False)
+    columns = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
+    columns += [f"a_comp_cor_{number:02d}" for number in range(6)]
+    columns += ["framewise_displacement", "csf", "white_matter"]
+    for name in names:
+        values = 100 + rng.standard_normal((7, 6, 5, 168)).astype(np.float32)
+        path = folder / f"{name}_task-pixar_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz"
+        nib.save(nib.Nifti1Image(values, affine), path)
+        confounds = pd.DataFrame(rng.standard_normal((168, len(columns))), columns=columns)
+        path = folder / f"{name}_task-pixar_desc-confounds_regressors.tsv"
+        confounds.to_csv(path, sep="\t", index=False)
+    monkeypatch.setenv("IMGTOFMRI_OFFLINE", "1")
+    monkeypatch.setenv("NILEARN_DATA", str(tmp_path / "nilearn"))
+    result = run(
+        film, "-o", tmp_path / "out", "--measured", "partly-cloudy", "--encoder", encoder_file,
+        "--weights", random_weights, "--rate-hz", "0.5", "--quiet",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "out" / "dynamics.json").read_text("utf-8"))
+    assert record["boundaries"] == list(PARTLY_CLOUDY_EVENT_STARTS[1:])
+    assert (record["n_subjects"], record["n_volumes"]) == (33, 158)
+    assert record["run"]["skip_volumes"] == 10

@@ -1,0 +1,161 @@
+"""Boundary-triggered averages and their bootstrap, against written-out loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgtofmri.events import (
+    average_around_boundaries,
+    bootstrap_counts,
+    bootstrap_p,
+    boundary_windows,
+)
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
+
+BOUNDARIES = [4, 9, 15, 17, 30]
+WINDOW = (-3, 6)
+
+
+def usable(volume: int, own: int, boundaries: list[int], n_timepoints: int) -> bool:
+    """Say whether a volume is inside the run and more than 2 volumes from other boundaries."""
+    others = [bound for bound in boundaries if bound != own]
+    return 0 <= volume < n_timepoints and all(abs(volume - bound) > 2 for bound in others)
+
+
+def loop_average(values: np.ndarray, drawn: list[int]) -> list[float]:
+    """Average around the drawn boundaries, one lag and one boundary after the other."""
+    averages = []
+    for lag in range(WINDOW[0], WINDOW[1] + 1):
+        found = [
+            values[bound + lag]
+            for bound in drawn
+            if usable(bound + lag, bound, BOUNDARIES, len(values))
+            and not np.isnan(values[bound + lag])
+        ]
+        averages.append(np.mean(found) if found else np.nan)
+    return averages
+
+
+def test_average_around_boundaries_equals_loop(rng: np.random.Generator) -> None:
+    """The average leaves out what a loop over boundaries and lags leaves out."""
+    values = rng.standard_normal(33)
+    values[11] = np.nan
+    average = average_around_boundaries(values, BOUNDARIES, window=WINDOW)
+    np.testing.assert_allclose(average.mean, loop_average(values, BOUNDARIES), atol=1e-12)
+    assert average.lags.tolist() == list(range(-3, 7))
+
+
+def test_average_around_boundaries_samples_equal_loop(rng: np.random.Generator) -> None:
+    """Each bootstrap sample is the loop's average over the boundaries drawn, repeats counted."""
+    brains = rng.standard_normal((2, 4, 33))
+    average = average_around_boundaries(
+        brains.mean(axis=1), BOUNDARIES, brains=brains, window=WINDOW, n_resamples=3, seed=5
+    )
+    counts = bootstrap_counts(5, 12, seed=5)
+    assert average.samples.shape == (2, 12, 10)
+    for course in range(2):
+        for sample in range(12):
+            drawn = [
+                bound
+                for bound, count in zip(BOUNDARIES, counts[sample], strict=True)
+                for _ in range(count)
+            ]
+            expected = loop_average(brains[course, sample // 3], drawn)
+            np.testing.assert_allclose(average.samples[course, sample], expected, atol=1e-12)
+
+
+def test_average_around_boundaries_p_and_bands_equal_loop(rng: np.random.Generator) -> None:
+    """P and bands come from each lag's valid samples alone."""
+    brains = rng.standard_normal((30, 33)) + 0.1
+    average = average_around_boundaries(
+        brains.mean(axis=0), BOUNDARIES, brains=brains, window=WINDOW
+    )
+    assert np.isnan(average.samples).any()
+    for lag in range(10):
+        valid = [value for value in average.samples[:, lag] if not np.isnan(value)]
+        below = sum(value < 0 for value in valid)
+        if valid:
+            assert average.p[lag] == pytest.approx((below + 1) / (len(valid) + 1))
+            band = np.percentile(valid, [2.5, 97.5])
+            np.testing.assert_allclose([average.lower[lag], average.upper[lag]], band)
+        else:
+            assert np.isnan([average.p[lag], average.lower[lag], average.upper[lag]]).all()
+
+
+def test_average_around_boundaries_finds_planted_response(rng: np.random.Generator) -> None:
+    """A bump three volumes after each boundary is seen there, and is significant there alone."""
+    boundaries = np.arange(12, 160, 16)
+    brains = 0.5 * rng.standard_normal((100, 166))
+    brains[:, boundaries + 3] += 1.0
+    average = average_around_boundaries(
+        brains.mean(axis=0), boundaries, brains=brains, window=(-4, 8)
+    )
+    assert average.lags[np.argmax(average.mean)] == 3
+    assert average.mean[7] == pytest.approx(1.0, abs=0.05)
+    assert (average.lags[average.p < 0.01]).tolist() == [3]
+
+
+def test_average_around_boundaries_same_seed_repeats() -> None:
+    """A seed fixes the draws, and another seed changes them."""
+    values = np.sin(np.arange(33.0))
+    one, again, other = (
+        average_around_boundaries(values, BOUNDARIES, seed=seed).samples for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one, other, equal_nan=True)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.data())
+def test_boundary_windows_equal_loop(data: st.DataObject) -> None:
+    """For any boundaries, valid volumes are those that the loop's rule keeps."""
+    n_timepoints = data.draw(st.integers(5, 40))
+    bounds = sorted(data.draw(st.sets(st.integers(1, n_timepoints - 1), min_size=1, max_size=8)))
+    lags, volumes, valid = boundary_windows(n_timepoints, bounds, window=(-4, 4))
+    for row, bound in enumerate(bounds):
+        for column, lag in enumerate(lags):
+            expected = usable(bound + lag, bound, bounds, n_timepoints)
+            assert valid[row, column] == expected
+            assert not expected or volumes[row, column] == bound + lag
+
+
+def test_boundary_windows_without_exclusion_uses_all_inside() -> None:
+    """With exclusion -1 only the run's ends limit a window."""
+    _, _, valid = boundary_windows(20, [5, 6], window=(-6, 0), exclusion=-1)
+    assert valid.sum(axis=1).tolist() == [6, 7]
+
+
+def test_bootstrap_counts_counts_are_a_bootstrap() -> None:
+    """Each sample draws as many as there are, and all are drawn about as often."""
+    counts = bootstrap_counts(13, 4000, seed=3)
+    assert (counts.sum(axis=1) == 13).all()
+    np.testing.assert_allclose(counts.mean(axis=0), 1.0, atol=0.08)
+    np.testing.assert_allclose(counts.var(axis=0), 12 / 13, atol=0.1)
+
+
+def test_bootstrap_p_counts_as_published() -> None:
+    """P is (n below zero + 1) / (n + 1), with invalid samples left out of n."""
+    samples = np.array([[0.1, -0.1, np.nan], [0.2, np.nan, np.nan], [0.3, 0.4, np.nan]])
+    np.testing.assert_allclose(bootstrap_p(samples), [1 / 4, 2 / 3, np.nan])
+
+
+def test_average_around_boundaries_bad_input_is_named() -> None:
+    """Shapes that do not match, infinite values and options out of range each have an error."""
+    values = np.zeros(33)
+    with pytest.raises(ShapeError, match=r"the other axes of values, \(33,\); got \(5, 30\)"):
+        average_around_boundaries(values, BOUNDARIES, brains=np.zeros((5, 30)))
+    with pytest.raises(DataError, match="infinite values"):
+        average_around_boundaries(values + np.inf, BOUNDARIES)
+    with pytest.raises(DataError, match="a single number"):
+        average_around_boundaries(3.0, BOUNDARIES)
+    with pytest.raises(OptionError, match="got 0 and 0.95"):
+        average_around_boundaries(values, BOUNDARIES, n_resamples=0)
+    with pytest.raises(OptionError, match=r"in order; got \(3, -3\)"):
+        boundary_windows(33, BOUNDARIES, window=(3, -3))
+    with pytest.raises(OptionError, match="got -2"):
+        boundary_windows(33, BOUNDARIES, exclusion=-2)
+    with pytest.raises(DataError, match=r"got \[30\]"):
+        average_around_boundaries(values[:30], BOUNDARIES)

@@ -1,0 +1,324 @@
+"""Matched-pattern validation at four levels, and its controls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import kstest
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
+from threadpoolctl import threadpool_limits
+
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.stats import correlation_matrix, fdr, pearson_r, r_squared
+from imgtofmri.validation import (
+    Patterns,
+    control_accuracy,
+    feature_control,
+    luminance_features,
+    matched_patterns,
+)
+from imgtofmri.validation.controls import leave_one_out_map
+from imgtofmri.validation.predictors import luminance
+
+NAMES = tuple(f"image{number:02d}.jpg" for number in range(24))
+CATEGORIES = {name: ("face", "house", "tool")[at // 8] for at, name in enumerate(NAMES)}
+ROIS = {"front": np.arange(60) < 25, "back": np.arange(60) >= 40}
+
+
+def study(
+    rng: np.random.Generator, signal: float, n_people: int = 3
+) -> tuple[Patterns, Patterns, dict[str, Patterns]]:
+    """Make predictions, people's noisy patterns of the same images, and their mean."""
+    true = rng.standard_normal((24, 60))
+    people = {
+        f"subj{at}": Patterns(NAMES, signal * true + rng.standard_normal(true.shape))
+        for at in range(n_people)
+    }
+    mean = Patterns(NAMES, np.mean([part.values for part in people.values()], axis=0))
+    return Patterns(NAMES, true), mean, people
+
+
+def difference(predicted: np.ndarray, measured: np.ndarray) -> float:
+    """Write out the statistic."""
+    r = correlation_matrix(predicted, measured)
+    return float(np.diag(r).mean() - r[~np.eye(len(r), dtype=bool)].mean())
+
+
+def test_matched_patterns_statistics_equal_each_level_written_out(
+    rng: np.random.Generator,
+) -> None:
+    """Every row is the statistic of its own voxels, images or participant."""
+    predicted, group, people = study(rng, 0.5)
+    result = matched_patterns(
+        predicted, group, people, ROIS, CATEGORIES, n_permutations=50, n_bootstraps=20
+    )
+    got = result.table.set_index(["level", "name"])["statistic"]
+    p, m = predicted.values, group.values
+    assert got["group", "group"] == pytest.approx(difference(p, m))
+    for name, voxels in ROIS.items():
+        assert got["roi", name] == pytest.approx(difference(p[:, voxels], m[:, voxels]))
+    for at, name in enumerate(("face", "house", "tool")):
+        rows = slice(8 * at, 8 * at + 8)
+        assert got["category", name] == pytest.approx(difference(p[rows], m[rows]))
+    for name, part in people.items():
+        assert got["participant", name] == pytest.approx(difference(p, part.values))
+    assert len(got) == 1 + 2 + 3 + 3 == result.null.shape[1]
+    assert result.table["n_images"].tolist() == [24] * 3 + [8] * 3 + [24] * 3
+    assert result.table["n_voxels"].tolist() == [60, 25, 20, *[60] * 6]
+    for _, part in result.table.groupby("level"):
+        np.testing.assert_allclose(part["p_fdr"], fdr(part["p"]))
+        assert (part["p_max"] >= part["p"] - 1e-12).all()
+
+
+def test_matched_patterns_category_against_all_images_equals_written_out(
+    rng: np.random.Generator,
+) -> None:
+    """With exchange="all" an image of the category is compared with predictions for all others."""
+    predicted, group, _ = study(rng, 0.5)
+    result = matched_patterns(
+        predicted, group, categories=CATEGORIES, exchange="all", n_permutations=50, n_bootstraps=200
+    )
+    r = correlation_matrix(predicted.values, group.values)
+    off = ~np.eye(24, dtype=bool)
+    columns = np.arange(24) // 8 == 1
+    expected = np.diag(r)[columns].mean() - r[:, columns][off[:, columns]].mean()
+    row = result.table.query("name == 'house'").iloc[0]
+    assert row["statistic"] == pytest.approx(expected)
+    assert row["lower"] < expected < row["upper"]
+
+
+@pytest.mark.parametrize("n_sets", [150, pytest.param(1000, marks=pytest.mark.slow)])
+def test_matched_patterns_true_null_gives_uniform_p_at_every_level(
+    rng: np.random.Generator, n_sets: int
+) -> None:
+    """Over data sets of unrelated patterns, p is uniform in each level's first test."""
+    levels = ("group", "roi", "category", "participant")
+    p = {level: np.empty(n_sets) for level in levels}
+    any_found = {level: 0 for level in levels}
+    for data_set in range(n_sets):
+        predicted, group, people = study(rng, 0.0, n_people=2)
+        table = matched_patterns(
+            predicted,
+            group,
+            people,
+            ROIS,
+            CATEGORIES,
+            n_permutations=99,
+            n_bootstraps=2,
+            seed=data_set,
+        ).table
+        for level in levels:
+            rows = table[table["level"] == level]
+            p[level][data_set] = rows["p"].iloc[0]
+            any_found[level] += int(rows["p_max"].min() <= 0.05)
+    for level in levels:
+        assert kstest(p[level] - 0.5 / 100, "uniform").pvalue > 0.01, level
+        # The family-wise error of the maximum statistic, within four standard errors.
+        assert any_found[level] < n_sets * (0.05 + 4 * np.sqrt(0.05 * 0.95 / n_sets)), level
+
+
+def test_matched_patterns_planted_effect_is_found_at_every_level(rng: np.random.Generator) -> None:
+    """A strong signal is found in every row, with an interval that excludes 0."""
+    predicted, group, people = study(rng, 1.0)
+    table = matched_patterns(
+        predicted, group, people, ROIS, CATEGORIES, n_permutations=999, n_bootstraps=300
+    ).table
+    assert (table["p_max"] <= 0.01).all()
+    assert (table["lower"] > 0).all()
+    assert (table["lower"] < table["statistic"]).all()
+    assert (table["statistic"] < table["upper"]).all()
+    assert (table["z"] > 3).all()
+
+
+def test_matched_patterns_leaves_out_and_averages(rng: np.random.Generator) -> None:
+    """Images left out by name change nothing but their absence; no group means the mean."""
+    predicted, group, people = study(rng, 0.5)
+    left = [NAMES[3], "image07"]
+    kept = [at for at in range(24) if at not in (3, 7)]
+    result = matched_patterns(
+        predicted, None, people, leave_out=left, n_permutations=20, n_bootstraps=5
+    )
+    assert result.names == tuple(NAMES[at] for at in kept)
+    expected = matched_patterns(
+        predicted.at(kept),
+        group.at(kept),
+        {name: part.at(kept[::-1]) for name, part in people.items()},
+        n_permutations=20,
+        n_bootstraps=5,
+    )
+    np.testing.assert_allclose(
+        result.table.drop(columns=["model", "level", "name"]).to_numpy(),
+        expected.table.drop(columns=["model", "level", "name"]).to_numpy(),
+    )
+
+
+def test_matched_patterns_same_seed_same_table(rng: np.random.Generator) -> None:
+    """The seed fixes every number."""
+    data = study(rng, 0.3)
+    settings = {"n_permutations": 200, "n_bootstraps": 50}
+    first = matched_patterns(*data, ROIS, CATEGORIES, seed=5, **settings)
+    again = matched_patterns(*data, ROIS, CATEGORIES, seed=5, **settings)
+    other = matched_patterns(*data, ROIS, CATEGORIES, seed=6, **settings)
+    np.testing.assert_array_equal(first.null, again.null)
+    assert first.table.equals(again.table)
+    assert not np.array_equal(first.null, other.null)
+
+
+def test_matched_patterns_thread_count_changes_no_p(rng: np.random.Generator) -> None:
+    """One BLAS thread or two: the same p values, and the same statistics but for rounding."""
+    data = study(rng, 0.1)
+    tables = []
+    for n_threads in (1, 2):
+        with threadpool_limits(n_threads):
+            result = matched_patterns(*data, ROIS, CATEGORIES, n_permutations=500, n_bootstraps=50)
+            tables.append(result.table)
+    exact = ["p", "p_fdr", "p_max", "n_images", "n_voxels"]
+    np.testing.assert_array_equal(tables[0][exact], tables[1][exact])
+    rounded = ["statistic", "lower", "upper", "null_mean", "null_sd", "z"]
+    np.testing.assert_allclose(tables[0][rounded], tables[1][rounded], rtol=1e-9, atol=1e-12)
+
+
+def test_matched_patterns_missing_voxels_dropped_from_all_sets(rng: np.random.Generator) -> None:
+    """A voxel that one person lacks is refused, or dropped everywhere, ROIs included."""
+    predicted, group, people = study(rng, 0.5)
+    people["subj1"].values[4, :30] = np.nan
+    with pytest.raises(DataError, match=r"every voxel .* data in subj1; 30 of 60 do not"):
+        matched_patterns(predicted, group, people)
+    table = matched_patterns(
+        predicted, group, people, {"back": ROIS["back"]}, missing="drop", n_permutations=9
+    ).table
+    assert table["n_voxels"].tolist() == [30, 20, 30, 30, 30]
+    with pytest.raises(DataError, match=r"ROI front must have two voxels with data .* it has 0"):
+        matched_patterns(predicted, group, people, ROIS, missing="drop", n_permutations=9)
+
+
+def test_matched_patterns_errors_name_the_item(rng: np.random.Generator) -> None:
+    """Category, participant, ROI and option at fault are named."""
+    predicted, group, people = study(rng, 0.5)
+    with pytest.raises(
+        DataError, match=r"every image must have a category; 'image05.jpg' has none"
+    ):
+        some = {name: c for name, c in CATEGORIES.items() if name != "image05.jpg"}
+        matched_patterns(predicted, group, categories=some)
+    with pytest.raises(DataError, match=r"two images or more; 'alone' has one"):
+        matched_patterns(predicted, group, categories=CATEGORIES | {"image05.jpg": "alone"})
+    with pytest.raises(DataError, match=r"participant subj2: pair: .* 1 only predicted \(image00"):
+        matched_patterns(predicted, group, people | {"subj2": group.at(range(1, 24))})
+    with pytest.raises(ShapeError, match=r"ROI small must be a mask over the 60 voxels"):
+        matched_patterns(predicted, group, rois={"small": np.ones(5, bool)})
+    with pytest.raises(OptionError, match=r"exchange must be one of category, all; got 'rows'"):
+        matched_patterns(predicted, group, exchange="rows")  # type: ignore[arg-type]
+    flat = Patterns(NAMES, predicted.values.copy())
+    flat.values[2, ROIS["front"]] = 7.0
+    with pytest.raises(DataError, match=r"ROI front: .*predicted image 'image02.jpg' is constant"):
+        matched_patterns(flat, group, rois=ROIS)
+    people["subj0"].values[3] = 1.0
+    with pytest.raises(DataError, match=r"participant subj0: .*measured image 'image03.jpg'"):
+        matched_patterns(predicted, group, people)
+    with pytest.raises(DataError, match=r"needs at least 2 images; got 1"):
+        matched_patterns(predicted.at([0]), group.at([0]))
+
+
+def test_leave_one_out_map_equals_scikit_learn(rng: np.random.Generator) -> None:
+    """The closed form equals fitting ridge regression anew without each image."""
+    features, responses = 5 + rng.standard_normal((15, 6)), 3 + rng.standard_normal((15, 4))
+    centred = features - features.mean(axis=0)
+    penalty = 0.7 * np.sum(centred**2) / 15
+    expected = cross_val_predict(Ridge(alpha=penalty), features, responses, cv=LeaveOneOut())
+    np.testing.assert_allclose(leave_one_out_map(features, 0.7) @ responses, expected, atol=1e-10)
+
+
+def test_feature_control_statistic_equals_fitted_predictions(rng: np.random.Generator) -> None:
+    """Every row is the statistic of the leave-one-out predictions, written out."""
+    predicted, group, people = study(rng, 1.0)
+    features = predicted.values[:, :10]
+    table = feature_control(
+        NAMES, features, group, people, ROIS, CATEGORIES, n_permutations=30
+    ).set_index(["level", "name"])
+    fit = leave_one_out_map(features)
+    own = fit @ group.values
+    assert table.loc[("group", "group"), "statistic"] == pytest.approx(
+        difference(own, group.values)
+    )
+    voxels = ROIS["back"]
+    expected = difference(own[:, voxels], group.values[:, voxels])
+    assert table.loc[("roi", "back"), "statistic"] == pytest.approx(expected)
+    person = people["subj1"].values
+    expected = difference(fit @ person, person)
+    assert table.loc[("participant", "subj1"), "statistic"] == pytest.approx(expected)
+    rows = slice(8, 16)
+    expected = difference(own[rows], group.values[rows])
+    assert table.loc[("category", "house"), "statistic"] == pytest.approx(expected)
+    assert table["n_images"].tolist() == [24] * 3 + [8] * 3 + [24] * 3
+
+
+@pytest.mark.parametrize("n_sets", [80, pytest.param(1000, marks=pytest.mark.slow)])
+def test_feature_control_true_null_is_uniform_though_the_map_is_fitted(
+    rng: np.random.Generator, n_sets: int
+) -> None:
+    """Over data sets with features unrelated to responses, p is uniform."""
+    p = np.empty((n_sets, 2))
+    for data_set in range(len(p)):
+        group = Patterns(NAMES, rng.standard_normal((24, 20)))
+        features = rng.standard_normal((24, 3))
+        table = feature_control(
+            NAMES, features, group, categories=CATEGORIES, n_permutations=99, seed=data_set
+        )
+        p[data_set] = table["p"].iloc[:2]
+    assert kstest(p[:, 0] - 0.5 / 100, "uniform").pvalue > 0.01
+    assert kstest(p[:, 1] - 0.5 / 100, "uniform").pvalue > 0.01
+
+
+def test_feature_control_finds_features_that_drive_responses(rng: np.random.Generator) -> None:
+    """Features that drive the responses linearly are found."""
+    features = rng.standard_normal((24, 3))
+    driven = features @ rng.standard_normal((3, 60)) + 0.5 * rng.standard_normal((24, 60))
+    table = feature_control(NAMES, features, Patterns(NAMES, driven), n_permutations=199)
+    assert table["p"].iloc[0] == 1 / 200
+
+
+def test_control_accuracy_equals_fitted_predictions(rng: np.random.Generator) -> None:
+    """Means are those of the leave-one-out predictions' r in each voxel; constant voxels apart."""
+    predicted, group, _ = study(rng, 1.0)
+    group.values[:, 59] = 2.0
+    features = predicted.values[:, :10]
+    table = control_accuracy(NAMES, features, group, ROIS).set_index("roi")
+    fitted = leave_one_out_map(features) @ group.values
+    r = pearson_r(fitted, group.values)
+    r2 = r_squared(fitted, group.values)
+    for name, voxels in {"all": np.ones(60, bool), **ROIS}.items():
+        assert table.loc[name, "mean_r"] == pytest.approx(np.nanmean(r[voxels]))
+        assert table.loc[name, "mean_r2"] == pytest.approx(np.nanmean(r2[voxels]))
+    assert table["n_voxels"].tolist() == [59, 25, 19]
+
+
+def test_feature_control_errors_name_what_is_wrong(rng: np.random.Generator) -> None:
+    """Shapes, equal features and penalties are refused."""
+    _, group, _ = study(rng, 0.5)
+    with pytest.raises(ShapeError, match=r"features must be finite, of shape \(24, n_features\)"):
+        feature_control(NAMES, np.ones((3, 2)), group)
+    with pytest.raises(DataError, match=r"features must differ between images; all are the same"):
+        feature_control(NAMES, np.full((24, 2), 0.3), group)
+    with pytest.raises(OptionError, match=r"penalty must be above 0; got 0"):
+        feature_control(NAMES, rng.random((24, 2)), group, penalty=0)
+
+
+def test_luminance_features_are_block_means_of_linear_light(tmp_path: Path) -> None:
+    """White is 1, black 0, mid-grey its linear light; red, green and blue have Rec. 709 weights."""
+    pixels = np.zeros((224, 224, 3), np.uint8)
+    pixels[:112, :112] = 255
+    pixels[:112, 112:, 0] = 255
+    pixels[112:, :112] = 188
+    path = tmp_path / "quarters.png"
+    Image.fromarray(pixels).save(path)
+    names, features = luminance_features([path], size=2)
+    assert names == ("quarters.png",)
+    grey = ((188 / 255 + 0.055) / 1.055) ** 2.4
+    np.testing.assert_allclose(features, [[1, 0.2126, grey, 0]], atol=1e-12)
+    assert luminance(np.array([10, 10, 10], np.uint8)) == pytest.approx(10 / 255 / 12.92)
+    with pytest.raises(OptionError, match=r"size must divide 224; got 10"):
+        luminance_features([path], size=10)

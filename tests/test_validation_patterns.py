@@ -1,0 +1,307 @@
+"""Patterns: names, pairing, reading from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.processing import resample_from_to
+
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.validation import (
+    Grid,
+    Patterns,
+    mean_patterns,
+    pair,
+    read_categories,
+    read_grid,
+    read_patterns,
+    read_region,
+    read_table,
+)
+from imgtofmri.validation.patterns import usable_voxels
+
+AFFINE = np.array([[2.0, 0, 0, -6], [0, 2, 0, -4], [0, 0, 2, 10], [0, 0, 0, 1]])
+
+
+def patterns(names: str, values: np.ndarray | None = None) -> Patterns:
+    """Make patterns of one-letter names; row i holds i by default."""
+    given = tuple(names)
+    if values is None:
+        values = np.repeat(np.arange(1.0, len(given) + 1)[:, None], 3, axis=1)
+    return Patterns(given, values)
+
+
+def save(path: Path, volume: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
+    """Write a NIfTI file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(volume.astype(np.float32), affine), path)
+    return path
+
+
+@pytest.fixture
+def volumes(rng: np.random.Generator) -> np.ndarray:
+    """Make four volumes; voxel (0, 0, 0) is 0 in all and (1, 1, 1) is NaN in one."""
+    made = rng.standard_normal((4, 5, 4, 3)).astype(np.float32)
+    made[:, 0, 0, 0] = 0
+    made[2, 1, 1, 1] = np.nan
+    return made
+
+
+def test_pair_orders_by_name() -> None:
+    """Rows are brought together by name, in the order of the predictions."""
+    first, second = pair(patterns("abcd"), patterns("dcab"))
+    assert first.names == second.names == ("a", "b", "c", "d")
+    np.testing.assert_array_equal(second.values[:, 0], [3, 4, 2, 1])
+
+
+def test_pair_ignores_endings_unless_they_tell_images_apart() -> None:
+    """a.jpg.nii.gz is the response to a.jpg; but a.jpg and a.png are two images."""
+    values = np.eye(2)
+    first = Patterns(("a.jpg", "b.jpg"), values)
+    second = Patterns(("b.jpg.nii.gz", "a.jpg.nii.gz"), values)
+    np.testing.assert_array_equal(pair(first, second)[1].values, values[::-1])
+    with pytest.raises(DataError, match=r"2 only predicted \(a.jpg, a.png\)"):
+        pair(Patterns(("a.jpg", "a.png"), values), Patterns(("a.jpg.nii", "a.png.nii"), values))
+
+
+def test_pair_leaves_out_by_name() -> None:
+    """What is left out is in neither, and a name that does not exist is refused with a hint."""
+    first = Patterns(("dog.jpg", "cat.jpg", "cow.jpg"), np.eye(3))
+    second = Patterns(("cow.nii", "cat.nii", "dog.nii"), np.eye(3))
+    kept, other = pair(first, second, leave_out=["cat.jpg"])
+    assert (kept.names, other.names) == (("dog.jpg", "cow.jpg"), ("dog.nii", "cow.nii"))
+    with pytest.raises(
+        OptionError, match=r"leave_out must be one of .*got 'cta'. Did you mean cat"
+    ):
+        pair(first, second, leave_out=["cta"])
+
+
+def test_pair_without_partner_is_refused_or_dropped() -> None:
+    """Images of one side only are named, or dropped when asked."""
+    with pytest.raises(DataError, match=r"got 1 only predicted \(a\) and 2 only measured \(x, y\)"):
+        pair(patterns("abc"), patterns("bcxy"))
+    kept, _ = pair(patterns("abc"), patterns("bcxy"), unmatched="drop")
+    assert kept.names == ("b", "c")
+    with pytest.raises(DataError, match=r"no image is left .* 'a' and 'x'"):
+        pair(patterns("ab"), patterns("xy"), unmatched="drop")
+    with pytest.raises(OptionError, match=r"unmatched must be one of error, drop; got 'skip'"):
+        pair(patterns("ab"), patterns("ab"), unmatched="skip")  # type: ignore[arg-type]
+
+
+def test_pair_other_voxels_are_refused(rng: np.random.Generator) -> None:
+    """Numbers of voxels, grids, affines and masks must agree."""
+    mask = np.ones((2, 2, 1), dtype=bool)
+    values = rng.random((2, 4))
+    first = Patterns(("a", "b"), values, mask, AFFINE)
+    with pytest.raises(ShapeError, match=r"the same voxels; got 4 and 3"):
+        pair(first, Patterns(("a", "b"), values[:, :3]))
+    with pytest.raises(ShapeError, match=r"got shapes \(2, 2, 1\) and \(4, 1, 1\)"):
+        pair(first, Patterns(("a", "b"), values, mask.reshape(4, 1, 1), AFFINE))
+    with pytest.raises(ShapeError, match=r"affines differ by up to 0.5 mm"):
+        pair(first, Patterns(("a", "b"), values, mask, AFFINE + 0.5 * np.eye(4, k=3)))
+    one, other = np.ones((2, 3), bool), np.ones((2, 3), bool)
+    one[0, 0] = other[1, 1] = False
+    with pytest.raises(ShapeError, match=r"their masks have as many but differ"):
+        pair(
+            Patterns(("a",), np.ones((1, 5)), one, AFFINE),
+            Patterns(("a",), np.ones((1, 5)), other, AFFINE),
+        )
+
+
+def test_patterns_names_and_voxels_must_fit() -> None:
+    """A name twice, a name too few or a voxel too many is refused."""
+    with pytest.raises(DataError, match=r"'a' comes more than once"):
+        patterns("aba")
+    with pytest.raises(
+        ShapeError, match=r"names must hold one name for each of the 2 images; got 1"
+    ):
+        Patterns(("a",), np.eye(2))
+    with pytest.raises(ShapeError, match=r"values must have shape \(n_images, 3\).* got \(2, 2\)"):
+        Patterns(("a", "b"), np.eye(2), np.ones((3, 1), bool))
+
+
+def test_mean_patterns_averages_by_name() -> None:
+    """Sets in different orders are averaged image by image; a missing image is named."""
+    mean = mean_patterns([patterns("abc"), patterns("cba")])
+    np.testing.assert_array_equal(mean.values, 2 * np.ones((3, 3)))
+    with pytest.raises(DataError, match=r"'b' is not in all of them \(set 1 differs from set 0\)"):
+        mean_patterns([patterns("abc"), patterns("ac")])
+    with pytest.raises(DataError, match=r"expected one or more sets"):
+        mean_patterns([])
+
+
+def test_usable_voxels_without_data_are_refused_or_dropped() -> None:
+    """NaN anywhere and 0 everywhere are no data, in whichever set."""
+    full = patterns("abcd", np.ones((4, 3)))
+    holed = patterns("abcd", np.array([[1.0, 0, 1], [1, 0, 1], [1, 0, np.nan], [1, 0, 1]]))
+    np.testing.assert_array_equal(
+        usable_voxels({"full": full, "holed": holed}, "drop"), [True, False, False]
+    )
+    with pytest.raises(DataError, match=r"data in holed; 2 of 3 do not; .*infinity is 'c'"):
+        usable_voxels({"full": full, "holed": holed})
+    with pytest.raises(DataError, match=r"no voxel has data in all of a, b"):
+        usable_voxels({"a": full, "b": patterns("abcd", np.zeros((4, 3)))}, "drop")
+
+
+def test_read_patterns_folder_and_series_and_table_agree(
+    tmp_path: Path, volumes: np.ndarray
+) -> None:
+    """A folder, a 4-D file, a table and a list of files give the same patterns."""
+    names = ["img2", "img10", "img1", "img3"]
+    files = [
+        save(tmp_path / "folder" / f"{name}.nii.gz", volume)
+        for name, volume in zip(names, volumes, strict=True)
+    ]
+    series = save(tmp_path / "all.nii.gz", np.moveaxis(volumes, 0, -1))
+    table = tmp_path / "table.tsv"
+    lines = [f"{name}\tfolder/{name}.nii.gz" for name in names]
+    table.write_text("\n".join(["stim_file\tfile", *lines]) + "\n")
+    folder = read_patterns(tmp_path / "folder")
+    assert folder.names == tuple(f"img{n}.nii.gz" for n in (1, 2, 3, 10))
+    mask = np.isfinite(volumes).all(axis=0) & (volumes != 0).any(axis=0)
+    assert not mask[0, 0, 0]
+    assert not mask[1, 1, 1]
+    for source, given in ((series, names), (table, None), (files, names)):
+        read = read_patterns(source, names=given)
+        assert read.names == tuple(names)
+        np.testing.assert_array_equal(read.mask, mask)
+        np.testing.assert_array_equal(read.values, volumes[:, mask])
+        np.testing.assert_array_equal(pair(read, folder)[0].values, pair(read, folder)[1].values)
+    np.testing.assert_array_equal(folder.affine, AFFINE)
+
+
+def test_read_patterns_grid_gives_its_voxels(tmp_path: Path, volumes: np.ndarray) -> None:
+    """With a grid, exactly its voxels are read, whatever they hold."""
+    mask = np.zeros((5, 4, 3), bool)
+    mask[0, 0, 0] = mask[1, 1, 1] = mask[4, 2, 1] = True
+    series = save(tmp_path / "all.nii", np.moveaxis(volumes, 0, -1))
+    read = read_patterns(series, Grid(mask, AFFINE), names=list("abcd"))
+    np.testing.assert_array_equal(read.values, volumes[:, mask])
+
+
+def test_read_patterns_resamples_only_when_asked(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Another grid is refused by file, or resampled linearly as nibabel does."""
+    coarse = np.diag([3.0, 3.0, 3.0, 1.0])
+    coarse[:3, 3] = [-7, -5, 9]
+    volume = rng.standard_normal((6, 6, 6))
+    path = save(tmp_path / "a.nii.gz", volume, coarse)
+    grid = Grid(np.ones((5, 4, 3), bool), AFFINE)
+    with pytest.raises(ShapeError, match=r"a.nii.gz, .*got shapes \(6, 6, 6\) and \(5, 4, 3\)"):
+        read_patterns([path], grid)
+    shifted = save(tmp_path / "b.nii.gz", np.ones((5, 4, 3)), coarse)
+    with pytest.raises(ShapeError, match=r"b.nii.gz, .*affines differ by up to 1 mm"):
+        read_patterns([shifted], grid)
+    read = read_patterns([path], grid, resample=True)
+    expected = resample_from_to(nib.load(path), ((5, 4, 3), AFFINE), order=1, cval=np.nan)
+    np.testing.assert_allclose(read.values[0], expected.get_fdata()[grid.mask], atol=1e-5)
+
+
+def test_read_patterns_arrays(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Arrays come with their names and mask or take those given, and are cut to a smaller mask."""
+    values = rng.standard_normal((2, 5)).astype(np.float32)
+    mask = np.zeros((5, 4, 3), bool)
+    mask[:, 1, 1] = True
+    np.savez(tmp_path / "a.npz", patterns=values, names=["x", "y"], mask=mask, affine=AFFINE)
+    np.save(tmp_path / "a.npy", values)
+    read = read_patterns(tmp_path / "a.npz")
+    assert read.names == ("x", "y")
+    np.testing.assert_array_equal(read.mask, mask)
+    plain = read_patterns(tmp_path / "a.npy", Grid(mask, AFFINE), names=["x", "y"])
+    np.testing.assert_array_equal(plain.values, values)
+    smaller = mask.copy()
+    smaller[3, 1, 1] = False
+    cut = read_patterns(tmp_path / "a.npz", Grid(smaller, AFFINE))
+    np.testing.assert_array_equal(cut.values, np.delete(values, 3, axis=1))
+    larger = mask.copy()
+    larger[0, 0, 0] = True
+    with pytest.raises(ShapeError, match=r"must hold every voxel of the mask; it lacks 1"):
+        read_patterns(tmp_path / "a.npz", Grid(larger, AFFINE))
+    with pytest.raises(ShapeError, match=r"a column for each of the mask's 6 voxels; got 5"):
+        read_patterns(tmp_path / "a.npy", Grid(larger, AFFINE), names=["x", "y"])
+    with pytest.raises(DataError, match=r"holds 2 rows without names.*--names FILE"):
+        read_patterns(tmp_path / "a.npy")
+    with pytest.raises(ShapeError, match=r"one name for each of the 2 rows of .*; got 3"):
+        read_patterns(tmp_path / "a.npy", names=["x", "y", "z"])
+    np.savez(tmp_path / "b.npz", betas=values)
+    with pytest.raises(ShapeError, match=r"must hold 'patterns' of shape .*; got betas \(2, 5\)"):
+        read_patterns(tmp_path / "b.npz")
+    np.save(tmp_path / "c.npy", np.array([{}], dtype=object))
+    with pytest.raises(DataError, match=r"expected an array of numbers in .*c.npy"):
+        read_patterns(tmp_path / "c.npy")
+
+
+def test_read_patterns_unusable_sources_are_named(tmp_path: Path, volumes: np.ndarray) -> None:
+    """Missing, empty, damaged and foreign sources are told apart."""
+    with pytest.raises(DataError, match=r"there is no such file or folder"):
+        read_patterns(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"expected NIfTI files .* found none"):
+        read_patterns(tmp_path / "empty")
+    (tmp_path / "note.txt").touch()
+    with pytest.raises(DataError, match=r"got a file ending in '.txt'"):
+        read_patterns(tmp_path / "note.txt")
+    (tmp_path / "bad.nii.gz").write_bytes(b"not gzip")
+    with pytest.raises(DataError, match=r"expected a NIfTI image at .*bad.nii.gz; got:"):
+        read_patterns([tmp_path / "bad.nii.gz"])
+    with pytest.raises(DataError, match=r"gone.nii; got: there is no file"):
+        read_patterns([tmp_path / "gone.nii"])
+    series = save(tmp_path / "all.nii", np.moveaxis(volumes, 0, -1))
+    with pytest.raises(ShapeError, match=r"all.nii must be a 3-D image.* got shape \(5, 4, 3, 4\)"):
+        read_patterns([series], Grid(np.ones((5, 4, 3), bool), AFFINE))
+    with pytest.raises(DataError, match=r"all.nii holds 4 volumes without names"):
+        read_patterns(series)
+    with pytest.raises(ShapeError, match=r"one name for each of the 1 files; got 2"):
+        read_patterns([series], names=["a", "b"])
+    zeros = save(tmp_path / "zeros.nii", np.zeros((2, 2, 2)))
+    with pytest.raises(DataError, match=r"expected voxels with data in every image"):
+        read_patterns([zeros])
+
+
+def test_read_region_gives_voxels_of_the_grid(tmp_path: Path) -> None:
+    """A region is a mask over the grid's voxels; one outside it is refused."""
+    mask = np.zeros((5, 4, 3), bool)
+    mask[:3] = True
+    roi = np.zeros((5, 4, 3))
+    roi[2:4, 0, 0] = 1
+    grid = Grid(mask, AFFINE)
+    inside = read_region(save(tmp_path / "roi.nii", roi), grid)
+    volume = np.zeros(mask.shape, bool)
+    volume[mask] = inside
+    np.testing.assert_array_equal(np.argwhere(volume), [[2, 0, 0]])
+    with pytest.raises(DataError, match=r"outside.nii must share voxels with the mask"):
+        read_region(save(tmp_path / "outside.nii", np.roll(roi, 1, axis=0)), grid)
+    with pytest.raises(DataError, match=r"must be a 3-D mask image .* got 0 everywhere"):
+        read_grid(save(tmp_path / "empty.nii", np.zeros((2, 2, 2))))
+
+
+def test_tables_errors_name_the_line(tmp_path: Path, volumes: np.ndarray) -> None:
+    """Missing columns, cells and files are named by line; participants and categories are read."""
+    save(tmp_path / "a.nii", volumes[0])
+    table = tmp_path / "t.csv"
+    table.write_text("name,file,participant,category\na.jpg,a.nii,s1,cat\n")
+    (row,) = read_table(table)
+    assert (row.name, row.participant, row.category) == ("a.jpg", "s1", "cat")
+    assert read_categories(table) == {"a.jpg": "cat"}
+    table.write_text("name,file\na.jpg,a.nii\nb.jpg,b.nii\n")
+    with pytest.raises(DataError, match=r"t.csv, line 3: .* got no file .*b.nii"):
+        read_table(table)
+    table.write_text("name,file\n,a.nii\n")
+    with pytest.raises(DataError, match=r"t.csv, line 2: .* got an empty cell"):
+        read_table(table)
+    table.write_text("image\tfile\na.jpg\ta.nii\n")
+    with pytest.raises(DataError, match=r"must have a column name or stim_file .*by commas"):
+        read_table(table)
+    with pytest.raises(DataError, match=r"must have a column category"):
+        table.write_text("name,file\na.jpg,a.nii\n")
+        read_categories(table)
+    table.write_text("name,category\na.jpg,cat\na.jpg,dog\n")
+    with pytest.raises(DataError, match=r"line 3: expected a name and its one category; .*'dog'"):
+        read_categories(table)
+    table.write_text("name,file\n")
+    with pytest.raises(DataError, match=r"a header and one line or more; got none"):
+        read_table(table)
+    with pytest.raises(DataError, match=r"expected a table in UTF-8 at .*gone.csv"):
+        read_table(tmp_path / "gone.csv")
