@@ -53,17 +53,18 @@ def images(rng: np.random.Generator, n_images: int, size: int = 8) -> NDArray[np
 
 
 @pytest.mark.parametrize("n_images", [40, 12], ids=["primal", "dual"])
+@pytest.mark.parametrize("penalty", [7.0, np.linspace(1, 20, 20)], ids=["one", "each"])
 def test_fit_ridge_equals_least_squares_with_penalty_rows(
-    n_images: int, rng: np.random.Generator
+    n_images: int, penalty: float | NDArray[np.float64], rng: np.random.Generator
 ) -> None:
-    """The fit equals ordinary least squares with the penalty appended as rows, in either form."""
+    """The fit equals ordinary least squares with the penalties appended as rows, in either form."""
     x = rng.normal(3, 2, (n_images, 20)).astype(np.float32)
     y = rng.normal(size=(n_images, 5)).astype(np.float32)
     standardised = (x - x.mean(axis=0)) / x.std(axis=0)
-    rows = np.concatenate([standardised, np.sqrt(7.0) * np.eye(20)])
+    rows = np.concatenate([standardised, np.sqrt(penalty) * np.eye(20)])
     targets = np.concatenate([y - y.mean(axis=0), np.zeros((20, 5))])
     want = np.linalg.lstsq(rows, targets, rcond=None)[0]
-    center, scale, weights, intercept = fit_ridge(x.copy(), y, 7.0)
+    center, scale, weights, intercept = fit_ridge(x.copy(), y, penalty)
     np.testing.assert_allclose(center, x.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(scale, x.std(axis=0), rtol=1e-5)
     np.testing.assert_allclose(weights, want, rtol=1e-3, atol=1e-5)
@@ -100,7 +101,7 @@ def test_distill_student_that_knows_the_teacher_recovers_it(rng: np.random.Gener
     unseen = images(rng, 20)
     np.testing.assert_allclose(emulation(unseen), teacher(unseen), rtol=0.02, atol=0.02)
     assert not head.card["rectified"]
-    assert (head.card["n_images"], head.card["penalty"], head.card["rank"]) == (800, 1e-3, 7)
+    assert (head.card["n_images"], head.card["penalties"], head.card["rank"]) == (800, [1e-3], 7)
 
 
 def test_distill_teacher_that_is_never_negative_is_rectified(rng: np.random.Generator) -> None:
@@ -187,8 +188,9 @@ def test_distilled_backbone_other_student_is_refused(rng: np.random.Generator) -
 @pytest.mark.parametrize(
     ("options", "n_images", "error", "match"),
     [
-        ({"penalty": 0.0}, 9, OptionError, "penalty must be positive; got 0.0"),
-        ({"penalty": float("nan")}, 9, OptionError, "penalty must be positive; got nan"),
+        ({"penalty": 0.0}, 9, OptionError, "penalty must be a positive number.*got 0.0"),
+        ({"penalty": float("nan")}, 9, OptionError, "penalty must be a positive.*got nan"),
+        ({"penalty": np.ones(5)}, 9, OptionError, "positive number, or 6 of them"),
         ({"rank": 4}, 9, OptionError, "rank must be between 1 and 3"),
         ({}, 1, DataError, "at least 2 images; got 1"),
         ({}, 0, DataError, "at least 2 images; got 0"),
@@ -321,7 +323,7 @@ def test_packaged_head_agrees_with_published_outputs(
     pixels = np.stack(stills)
     rois = ["EarlyVis", "OPA", "LOC", "RSC"]
     got = encoder.predict_features(backbone(pixels), rois, sigma_mm=1.25, mask="support").group
-    for row, want, least in zip(got, published["responses"], (0.97, 0.89), strict=True):
+    for row, want, least in zip(got, published["responses"], (0.97, 0.9), strict=True):
         assert np.corrcoef(row, want)[0, 1] > least
     published = np.load(test_data / "reference" / "published_movie.npz")
     frames = [frame.pixels for frame in read_movie(samples[-1], rate_hz=2.0)]

@@ -34,7 +34,7 @@ def distill(
     teacher: Backbone,
     images: Iterable[NDArray[np.uint8]],
     *,
-    penalty: float = 10_000.0,
+    penalty: float | NDArray[np.float64] = 20_000.0,
     rank: int | None = None,
     note: str = "",
     card: Mapping[str, Any] | None = None,
@@ -52,8 +52,9 @@ def distill(
     images : iterable of uint8 arrays of shape (n, size, size, 3)
         Batches of images; `random_views` makes several of each photograph. The activations of all
         of them are held in memory, 4 bytes each.
-    penalty : float
-        Ridge penalty, for standardised activations.
+    penalty : float or array of shape (n_student,)
+        Ridge penalty for standardised activations; one for each where some, such as deviations
+        beside means, shall count for less.
     rank : int, optional
         Number of components between activations and features. Fewer make a smaller file; the
         components are those that carry most of the estimates' variance. Default: all.
@@ -122,7 +123,7 @@ def distill(
             "features_id": teacher.spec.features_id,
             "teacher_weights_sha256": teacher.spec.weights_sha256,
             "n_images": len(targets),
-            "penalty": penalty,
+            "penalties": sorted({float(value) for value in np.ravel(penalty)}),
             "rank": len(mixing),
             "rectified": bool((targets >= 0).all()),
             "note": note,
@@ -136,16 +137,18 @@ def distill(
 
 
 def fit_ridge(
-    activations: NDArray[np.float32], features: NDArray[np.float32], penalty: float
+    activations: NDArray[np.float32],
+    features: NDArray[np.float32],
+    penalty: float | NDArray[np.float64],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Regress features on standardised activations, with one penalty for all.
+    """Regress features on standardised activations.
 
     Parameters
     ----------
     activations : array of shape (n_images, n_student)
         Overwritten by their standardised values: they may fill much of the memory.
     features : array of shape (n_images, n_features)
-    penalty : float
+    penalty : float or array of shape (n_student,)
 
     Returns
     -------
@@ -158,18 +161,25 @@ def fit_ridge(
     Raises
     ------
     OptionError
-        If the penalty is not positive.
+        If a penalty is not positive, or there are not as many as activations.
 
     Notes
     -----
-    Solves ``(X'X + penalty I) W = X'Y`` by Cholesky decomposition, or its dual form
-    ``W = X'(XX' + penalty I)^-1 Y`` where there are fewer images than activations.
+    With the penalties on the diagonal of D, solves ``(X'X + D) W = X'Y`` by Cholesky decomposition,
+    or its dual form ``W = D^-1 X'(X D^-1 X' + I)^-1 Y`` where there are fewer images than
+    activations.
     """
     import scipy.linalg
 
-    if not penalty > 0:
-        message = f"distill: penalty must be positive; got {penalty}. 10000 is a good start."
+    n_student = activations.shape[1]
+    penalties = np.asarray(penalty, dtype=np.float64)
+    if penalties.shape not in ((), (n_student,)) or not (penalties > 0).all():
+        message = (
+            f"distill: penalty must be a positive number, or {n_student} of them; got {penalty}. "
+            "20000 is a good start."
+        )
         raise OptionError(message)
+    penalties = np.broadcast_to(penalties, n_student)
     center = activations.mean(axis=0, dtype=np.float64).astype(np.float32)
     activations -= center
     scale = np.sqrt(np.mean(np.square(activations), axis=0, dtype=np.float64)).astype(np.float32)
@@ -179,12 +189,13 @@ def fit_ridge(
     intercept = features.mean(axis=0, dtype=np.float64)
     residual = features - intercept
     x = activations
-    dual = len(x) < x.shape[1]
-    gram = (x @ x.T if dual else x.T @ x).astype(np.float64)
-    gram[np.diag_indices_from(gram)] += penalty
+    dual = len(x) < n_student
+    scaled = x / penalties.astype(np.float32) if dual else x
+    gram = (scaled @ x.T if dual else x.T @ x).astype(np.float64)
+    gram[np.diag_indices_from(gram)] += 1.0 if dual else penalties
     factor = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
     weights = (
-        x.T @ scipy.linalg.cho_solve(factor, residual, check_finite=False)
+        scaled.T @ scipy.linalg.cho_solve(factor, residual, check_finite=False)
         if dual
         else scipy.linalg.cho_solve(factor, x.T @ residual, check_finite=False)
     )
