@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri import reference
-from imgtofmri.backbones import Backbone, load_backbone
+from imgtofmri.backbones import BACKBONES, Backbone, load_backbone
 from imgtofmri.bundle import Bundle, Card, read_bundle
 from imgtofmri.exceptions import OptionError, ShapeError, choice_message
 from imgtofmri.features import FeatureBatch, stream_features
@@ -116,7 +116,11 @@ class Encoder:
         chosen = str(backbone) if backbone is not None else features["backbone"]
         key = (chosen, None if weights is None else str(weights))
         if key not in self._backbones:
-            loaded = load_backbone(chosen, weights=weights, layers=features["layers"])
+            # The bundle's layers are its own network's; another one that emulates it has its own.
+            own = chosen == features["backbone"] or chosen not in BACKBONES
+            loaded = load_backbone(
+                chosen, weights=weights, layers=features["layers"] if own else None
+            )
             if loaded.spec.features_id != self.bundle.features_id:
                 message = (
                     f"predict: the encoder {self.card['id']} was fitted on "
