@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.backbones import Backbone, Head
+from imgtofmri.backbones import Backbone, BackboneSpec, Head
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.progress import track
 
@@ -85,6 +85,43 @@ def distill(
     Where none of the teacher's features is ever negative, as after rectification and averaging,
     the head's estimates are rectified too.
     """
+    activations, features = observe(student, teacher, images, progress=progress)
+    return fit_head(
+        student.spec,
+        teacher.spec,
+        activations,
+        features,
+        penalty=penalty,
+        rank=rank,
+        note=note,
+        card=card,
+    )
+
+
+def observe(
+    student: Backbone,
+    teacher: Backbone,
+    images: Iterable[NDArray[np.uint8]],
+    *,
+    progress: bool = False,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Let student and teacher look at the same images.
+
+    Parameters
+    ----------
+    student, teacher, images, progress
+        As for `distill`.
+
+    Returns
+    -------
+    activations : array of shape (n_images, n_student)
+    features : array of shape (n_images, n_features)
+
+    Raises
+    ------
+    ShapeError, DataError
+        As `distill` does.
+    """
     sizes = student.spec.preprocessing.size, teacher.spec.preprocessing.size
     if sizes[0] != sizes[1]:
         message = (
@@ -104,28 +141,55 @@ def distill(
             "Give photographs, more than the teacher has features if possible."
         )
         raise DataError(message)
-    targets = np.concatenate(features)
-    if rank is not None and not 1 <= rank <= targets.shape[1]:
+    return np.concatenate(activations), np.concatenate(features)
+
+
+def fit_head(
+    student: BackboneSpec,
+    teacher: BackboneSpec,
+    activations: NDArray[np.float32],
+    features: NDArray[np.float32],
+    *,
+    penalty: float | NDArray[np.float64] = 20_000.0,
+    rank: int | None = None,
+    note: str = "",
+    card: Mapping[str, Any] | None = None,
+) -> Head:
+    """Fit a head to what student and teacher said of the same images; see `distill`.
+
+    Parameters
+    ----------
+    student, teacher : BackboneSpec
+    activations : array of shape (n_images, n_student)
+        Overwritten: they may fill much of the memory.
+    features : array of shape (n_images, n_features)
+    penalty, rank, note, card
+        As for `distill`.
+
+    Returns
+    -------
+    Head
+    """
+    if rank is not None and not 1 <= rank <= features.shape[1]:
         message = (
-            f"distill: rank must be between 1 and {targets.shape[1]}, the number of the teacher's "
+            f"distill: rank must be between 1 and {features.shape[1]}, the number of the teacher's "
             f"features; got {rank}. Leave it out to keep every component."
         )
         raise OptionError(message)
-    standardised = np.concatenate(activations)
-    center, scale, weights, intercept = fit_ridge(standardised, targets, penalty)
-    weights, mixing = reduce_rank(standardised, weights, rank or targets.shape[1])
+    center, scale, weights, intercept = fit_ridge(activations, features, penalty)
+    weights, mixing = reduce_rank(activations, weights, rank or features.shape[1])
     return Head(
         {
             **(card or {}),
-            "student": student.spec.id,
-            "student_weights_sha256": student.spec.weights_sha256,
-            "layers": list(student.spec.layers),
-            "features_id": teacher.spec.features_id,
-            "teacher_weights_sha256": teacher.spec.weights_sha256,
-            "n_images": len(targets),
+            "student": student.id,
+            "student_weights_sha256": student.weights_sha256,
+            "layers": list(student.layers),
+            "features_id": teacher.features_id,
+            "teacher_weights_sha256": teacher.weights_sha256,
+            "n_images": len(features),
             "penalties": sorted({float(value) for value in np.ravel(penalty)}),
             "rank": len(mixing),
-            "rectified": bool((targets >= 0).all()),
+            "rectified": bool((features >= 0).all()),
             "note": note,
         },
         center,
