@@ -257,11 +257,11 @@ def card_text(card: dict[str, Any]) -> str:
         "photographs were held out whole, and so were the published examples. Estimates below zero "
         "are set to zero.",
         "**Fidelity.** Correlation over voxels of group maps (all ROIs, sigma 1 mm). Held out: "
-        "this head's with the teacher's for the photographs that it never saw. Cross-validated: the "
-        f"same for all {card['n_photographs'] + card['n_held_out']} photographs, each estimated "
-        "by a head fitted in the same way without its fifth of them. Published: this head's with the "
-        "published outputs. The ridge's settings were chosen on held-out photographs and the "
-        "published examples, so expect a little less elsewhere.",
+        "this head's with the teacher's for the photographs that it never saw. Cross-validated: "
+        f"the same for all {card['n_photographs'] + card['n_held_out']} photographs, each "
+        "estimated by a head fitted in the same way without its fifth of them. Published: this "
+        "head's with the published outputs. The ridge's settings were chosen on held-out "
+        "photographs and the published examples, so expect a little less elsewhere.",
     ]
     text = "\n\n".join(textwrap.fill(paragraph, 100) for paragraph in paragraphs)
     title = f"# A distilled head: {card['features_id']} from {card['student']}"
