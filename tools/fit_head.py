@@ -33,7 +33,14 @@ from imgtofmri.backbones import (
 )
 from imgtofmri.backbones.networks import NETWORKS
 from imgtofmri.backbones.weights import UnverifiedWeightsWarning
-from imgtofmri.distillation import altered_views, fit_head, observe, random_views
+from imgtofmri.distillation import (
+    altered_views,
+    fit_head,
+    map_agreement,
+    observe,
+    random_views,
+    summarise_agreement,
+)
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.reference import extract_samples, reference_wheel
 from imgtofmri.stimuli import prepare_image, read_movie
@@ -88,12 +95,12 @@ def main() -> None:
             write_head(heads[-1], Path(scratch) / "head.safetensors")
             backbone = DistilledBackbone(student, read_head(Path(scratch) / "head.safetensors"))
         agreement.append(measure(encoder, backbone, teacher, fold))
-        print(number, summary("", agreement[-1]), flush=True)
+        print(number, summarise_agreement("fold", agreement[-1]), flush=True)
     # The first fold is the one that the head which ships has never seen.
     head = heads[0]
     write_head(head, path)
-    fidelity = summary("held_out", agreement[0])
-    fidelity |= summary("cross_validated", np.concatenate(agreement))
+    fidelity = summarise_agreement("held_out", agreement[0])
+    fidelity |= summarise_agreement("cross_validated", np.concatenate(agreement))
     if arguments.published:
         backbone = DistilledBackbone(student, read_head(path))
         fidelity |= measure_published(encoder, backbone, arguments.published)
@@ -164,18 +171,7 @@ def measure(
 ) -> NDArray[np.float64]:
     """Correlate student's and teacher's group maps of photographs that the fit never saw."""
     pixels = np.stack([whole(photo) for photo in photos])
-    features = backbone(pixels), teacher(pixels)
-    maps = [encoder.predict_features(rows).group for rows in features]
-    return correlate(*maps)
-
-
-def summary(name: str, r: NDArray[np.float64]) -> dict[str, float]:
-    """Summarise correlations for the card."""
-    return {
-        f"{name}_mean_r": round(float(r.mean()), 3),
-        f"{name}_median_r": round(float(np.median(r)), 3),
-        f"{name}_5th_percentile_r": round(float(np.quantile(r, 0.05)), 3),
-    }
+    return map_agreement(encoder.spatial_model(), backbone(pixels), teacher(pixels))
 
 
 def measure_published(encoder: Encoder, backbone: Backbone, folder: Path) -> dict[str, float]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from imgtofmri.backbones import Backbone, BackboneSpec, Head
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.progress import track
+from imgtofmri.spatial import SpatialModel
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -198,6 +199,48 @@ def fit_head(
         mixing,
         intercept,
     )
+
+
+def map_agreement(
+    spatial: SpatialModel,
+    estimated: NDArray[np.float32],
+    features: NDArray[np.float32],
+    voxels: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float64]:
+    """Correlate the group maps of estimated features with those of the teacher's own.
+
+    Parameters
+    ----------
+    spatial : SpatialModel
+        Of the encoder that the features are for.
+    estimated, features : arrays of shape (n_images, n_features)
+    voxels : array of shape (n_voxels,), bool, optional
+        The voxels to compare; all of the mask by default.
+
+    Returns
+    -------
+    array of shape (n_images,), float64
+        Pearson's r over voxels, image by image.
+    """
+    left, right = (
+        spatial.predict(rows, "zscore")[0][:, slice(None) if voxels is None else voxels]
+        for rows in (estimated, features)
+    )
+    left = left - left.mean(axis=1, keepdims=True)
+    right = right - right.mean(axis=1, keepdims=True)
+    products = np.einsum("ij,ij->i", left, right, dtype=np.float64)
+    return np.asarray(
+        products / (np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)), dtype=np.float64
+    )
+
+
+def summarise_agreement(name: str, r: NDArray[np.float64]) -> dict[str, float]:
+    """Return the mean, the median and the 5th percentile of correlations, for a card."""
+    return {
+        f"{name}_mean_r": round(float(r.mean()), 3),
+        f"{name}_median_r": round(float(np.median(r)), 3),
+        f"{name}_5th_percentile_r": round(float(np.quantile(r, 0.05)), 3),
+    }
 
 
 def fit_ridge(

@@ -60,7 +60,8 @@ def load_backbone(
     Parameters
     ----------
     name : str or Path
-        One of `BACKBONES`, or the path of an ONNX file (any path that ends in ``.onnx``).
+        One of `BACKBONES`, the path of an ONNX file (``.onnx``), or that of a head
+        (``.safetensors``), which brings its student and its layers with it.
     weights : path, optional
         A file with the network's weights: safetensors or a PyTorch checkpoint. Default: the
         published ones, from the cache or downloaded.
@@ -98,6 +99,13 @@ def load_backbone(
             "every CPU."
         )
         raise OptionError(message)
+    if str(name).lower().endswith(".safetensors"):
+        _refuse_option("head", head, f"{name} is one")
+        chosen_head = read_head(Path(name))
+        student = str(chosen_head.card["student"])
+        return load_backbone(
+            student, weights=weights, head=chosen_head, n_threads=n_threads, progress=progress
+        )
     if isinstance(name, Path) or name.lower().endswith(".onnx"):
         from imgtofmri.backbones.runtime import OnnxFileBackbone
 
