@@ -260,3 +260,5 @@ def test_load_backbone_untrained_bad_seed_or_name_is_refused() -> None:
         load_backbone("resnet18", weights="untrained:x")
     with pytest.raises(OptionError, match="must be one of resnet18"):
         load_backbone("resnet19", weights="untrained")
+    with pytest.raises(OptionError, match="head must be left out, as it was fitted on a trained"):
+        load_backbone("efficientnet-lite0", weights="untrained", head="head.safetensors")

@@ -120,10 +120,12 @@ class Encoder:
         chosen = str(backbone) if backbone is not None else features["backbone"]
         key = (chosen, None if weights is None else str(weights))
         if key not in self._backbones:
+            # The bundle's layers are its own network's; another one that emulates it has its own.
+            own = chosen == features["backbone"] or chosen not in BACKBONES
             loaded = load_backbone(
                 chosen,
                 weights=weights,
-                layers=features["layers"],
+                layers=features["layers"] if own else None,
                 preprocessing=None if chosen in BACKBONES else self._preprocessing,
             )
             self._check_backbone(loaded, chosen)

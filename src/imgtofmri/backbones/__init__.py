@@ -10,6 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imgtofmri.backbones.base import Backbone, BackboneSpec, Preprocessing
+from imgtofmri.backbones.head import (
+    DistilledBackbone,
+    Head,
+    packaged_head,
+    read_head,
+    write_head,
+)
 from imgtofmri.backbones.networks import NETWORKS
 from imgtofmri.backbones.untrained import untrained_seed, untrained_weights
 from imgtofmri.backbones.weights import (
@@ -25,10 +32,14 @@ __all__ = [
     "BACKBONES",
     "Backbone",
     "BackboneSpec",
+    "DistilledBackbone",
+    "Head",
     "Preprocessing",
     "UnverifiedWeightsWarning",
     "fetch_weights",
     "load_backbone",
+    "read_head",
+    "write_head",
 ]
 
 BACKBONES: dict[str, str] = {name: network.description for name, network in NETWORKS.items()}
@@ -40,6 +51,7 @@ def load_backbone(
     *,
     weights: Path | str | None = None,
     layers: Sequence[str] | None = None,
+    head: Path | str | Head | None = None,
     preprocessing: Preprocessing | None = None,
     n_threads: int | None = None,
     progress: bool = False,
@@ -49,8 +61,9 @@ def load_backbone(
     Parameters
     ----------
     name : str or Path
-        One of `BACKBONES`; the path of an ONNX file (any path that ends in ``.onnx``); or
-        ``"timm:NAME"`` or ``"torchvision:NAME"``, where those packages are installed.
+        One of `BACKBONES`; the path of an ONNX file (``.onnx``), or that of a head
+        (``.safetensors``), which brings its student and its layers with it; or ``"timm:NAME"`` or
+        ``"torchvision:NAME"``, where those packages are installed.
     weights : path or str, optional
         A file with the network's weights: safetensors or a PyTorch checkpoint; or ``"untrained"``
         or ``"untrained:SEED"`` for random ones. Default: the published ones, from the cache or
@@ -58,8 +71,12 @@ def load_backbone(
     layers : sequence of str, optional
         Layers whose activations, averaged over space, are the features; ``"LAYER/sd"`` is their
         standard deviation over space, ``"LAYER/max"`` the maximum, ``"LAYER/flatten:WIDTH"`` all
-        values through a random projection (see `imgtofmri.backbones.pooling`).
-        Default: the last layer before the classifier.
+        values through a random projection (see `imgtofmri.backbones.pooling`). Default: the last
+        layer before the classifier, or what the network's distilled head makes of several:
+        ``"efficientnet-lite0"`` has one in the package and then gives estimates of ResNet-18's
+        features (``spec.emulated`` is True).
+    head : path or Head, optional
+        Another distilled head than the package's. It names its layers itself.
     preprocessing : Preprocessing, optional
         For an ONNX file or a network of timm or torchvision only; those of `BACKBONES` have their
         own.
@@ -90,15 +107,24 @@ def load_backbone(
             "every CPU."
         )
         raise OptionError(message)
+    if str(name).lower().endswith(".safetensors"):
+        _refuse_option("head", head, f"{name} is one")
+        chosen_head = read_head(Path(name))
+        student = str(chosen_head.card["student"])
+        return load_backbone(
+            student, weights=weights, head=chosen_head, n_threads=n_threads, progress=progress
+        )
     if isinstance(name, Path) or name.lower().endswith(".onnx"):
         from imgtofmri.backbones.runtime import OnnxFileBackbone
 
         _refuse_option("weights", weights, f"{name} holds its own weights")
+        _refuse_option("head", head, "heads are for the package's own networks")
         return OnnxFileBackbone(Path(name), layers, preprocessing, n_threads)
 
     if name.startswith(("timm:", "torchvision:")):
         from imgtofmri.backbones.torch_named import load_torch_name
 
+        _refuse_option("head", head, "heads are for the package's own networks")
         return load_torch_name(name, layers, preprocessing, weights)
 
     from imgtofmri.backbones.runtime import NetworkBackbone
@@ -107,6 +133,7 @@ def load_backbone(
     _refuse_option("preprocessing", preprocessing, f"{name} has its own")
     seed = untrained_seed(weights)
     if seed is not None:
+        _refuse_option("head", head, "it was fitted on a trained network")
         random = untrained_weights(network, seed)
         return NetworkBackbone(network, random, layers or (network.default_layer,), n_threads)
     loaded = (
@@ -114,7 +141,17 @@ def load_backbone(
         if weights is None
         else load_named(network, Path(weights))
     )
-    return NetworkBackbone(network, loaded, layers or (network.default_layer,), n_threads)
+    if layers is not None:
+        _refuse_option("head", head, "layers are given and the head names its own")
+        return NetworkBackbone(network, loaded, tuple(layers), n_threads)
+    chosen = head if isinstance(head, Head) else _find_head(name, head)
+    if chosen is None:
+        return NetworkBackbone(network, loaded, (network.default_layer,), n_threads)
+    return DistilledBackbone(NetworkBackbone(network, loaded, chosen.layers, n_threads), chosen)
+
+
+def _find_head(name: str, path: Path | str | None) -> Head | None:
+    return packaged_head(name) if path is None else read_head(Path(path))
 
 
 def _refuse_option(option: str, value: object, reason: str) -> None:
