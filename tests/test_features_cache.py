@@ -14,8 +14,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from PIL import Image
+from safetensors.numpy import save_file
 
 from imgtofmri.backbones import Backbone, BackboneSpec, load_backbone
+from imgtofmri.backbones.networks import NETWORKS
+from imgtofmri.backbones.untrained import untrained_weights
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import OutputError, ShapeError
 from imgtofmri.features import CachedBackbone, cached_backbone, features_folder
@@ -298,3 +301,24 @@ def test_encoder_keeps_the_preprocessing_of_an_onnx_file(study_file: Path, tmp_p
     np.testing.assert_allclose(picture, want, rtol=1e-5)
     with pytest.raises(ShapeError, match=r"was fitted with Preprocessing\(size=8, mean=\(0\.5.*"):
         encoder.features(tmp_path / "p00.png", backbone=load_backbone(path, layers=["same/max"]))
+
+
+@pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
+def test_encoder_fitted_through_a_head_predicts_through_it(
+    study_file: Path, tmp_path: Path
+) -> None:
+    """A study of a network with a head gives a bundle that finds network and head again."""
+    weights = untrained_weights(NETWORKS["efficientnet-lite0"]).tensors
+    save_file(dict(weights), tmp_path / "student.safetensors")
+    text = study_file.read_text().replace('"untrained"', '"student.safetensors"')
+    text = text.replace('"resnet18"', '"efficientnet-lite0"')
+    study_file.write_text(text.replace('layers = ["layer1", "layer1/max"]\n', ""))
+    cache = tmp_path / "cache"
+    encoder = Encoder(fit_study(study_file, progress=False, cache=cache))
+    assert encoder.card["features"]["id"] == "resnet18/avgpool"
+    got = encoder.features(tmp_path / "p03.png", weights=tmp_path / "student.safetensors")
+    network = load_backbone("efficientnet-lite0", weights=tmp_path / "student.safetensors")
+    (frame,) = read_images(tmp_path / "p03.png")
+    assert isinstance(frame, Frame)
+    np.testing.assert_array_equal(got, network(frame.pixels[None]))
+    assert not cache.exists()

@@ -120,8 +120,11 @@ class Encoder:
         chosen = str(backbone) if backbone is not None else features["backbone"]
         key = (chosen, None if weights is None else str(weights))
         if key not in self._backbones:
-            # The bundle's layers are its own network's; another one that emulates it has its own.
-            own = chosen == features["backbone"] or chosen not in BACKBONES
+            # The bundle's layers are its own network's; one that emulates another, now or already in
+            # the fit, has a head that names its layers.
+            fitted_on = features["backbone"]
+            emulating = chosen != fitted_on or not features["id"].startswith(f"{fitted_on}/")
+            own = chosen not in BACKBONES or not emulating
             loaded = load_backbone(
                 chosen,
                 weights=weights,
