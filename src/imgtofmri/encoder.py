@@ -101,8 +101,7 @@ class Encoder:
         Parameters
         ----------
         backbone : str, Path or Backbone, optional
-            A backbone's name or file, or one that is loaded already; None is the one that the
-            models were fitted on.
+            A name, a file or a loaded one; None is the one that the models were fitted on.
         weights : str or Path, optional
             A file of weights to use instead of the published ones, or ``"untrained"``.
 
@@ -120,11 +119,9 @@ class Encoder:
         chosen = str(backbone) if backbone is not None else features["backbone"]
         key = (chosen, None if weights is None else str(weights))
         if key not in self._backbones:
-            # The bundle's layers are its own network's; one that emulates another, now or already in
-            # the fit, has a head that names its layers.
-            fitted_on = features["backbone"]
-            emulating = chosen != fitted_on or not features["id"].startswith(f"{fitted_on}/")
-            own = chosen not in BACKBONES or not emulating
+            # The layers are those of the network; what emulates it has a head that names its own.
+            direct = chosen == features["backbone"] and features["id"].startswith(f"{chosen}/")
+            own = direct or chosen not in BACKBONES
             loaded = load_backbone(
                 chosen,
                 weights=weights,
@@ -144,11 +141,11 @@ class Encoder:
                 "fit an encoder on this one."
             )
             raise ShapeError(message)
-        spec = backbone.spec
-        if not spec.emulated and self._preprocessing not in (None, spec.preprocessing):
+        recipe = backbone.spec.preprocessing
+        if not backbone.spec.emulated and self._preprocessing not in (None, recipe):
             message = (
                 f"predict: the encoder {self.card['id']} was fitted with {self._preprocessing}; "
-                f"the backbone {name} has {spec.preprocessing}. Load it with the encoder's."
+                f"the backbone {name} has {recipe}. Load it with the encoder's."
             )
             raise ShapeError(message)
 
