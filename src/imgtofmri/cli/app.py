@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from imgtofmri import __version__
+from imgtofmri.cli.backbones import backbones, list_backbones, show_backbone
 from imgtofmri.cli.contrast import contrast
 from imgtofmri.cli.demo import demo
 from imgtofmri.cli.describe import describe
@@ -19,6 +20,7 @@ from imgtofmri.cli.distill import distill
 from imgtofmri.cli.dynamics import dynamics
 from imgtofmri.cli.fetch import fetch
 from imgtofmri.cli.fit import fit
+from imgtofmri.cli.layers import layers
 from imgtofmri.cli.predict import predict
 from imgtofmri.cli.rsa import rsa
 from imgtofmri.cli.select import select
@@ -71,12 +73,16 @@ for command in (
     contrast,
     select,
     fit,
+    layers,
     distill,
     demo,
     fetch,
     describe,
 ):
     app.command()(_ends_well(command))
+backbones.command("list")(_ends_well(list_backbones))
+backbones.command("show")(_ends_well(show_backbone))
+app.add_typer(backbones)
 
 
 def _show_version(wanted: bool) -> None:
