@@ -604,7 +604,8 @@ responses = "S1.npy"
     images = [folder / name for name in photos[:3]]
     with pytest.warns(UnverifiedWeightsWarning):
         prediction = encoder.predict(images, weights=weights, progress=False)
-    features = encoder.features(images, weights=weights)
+    with pytest.warns(UnverifiedWeightsWarning):
+        features = encoder.features(images, weights=weights)
     np.testing.assert_allclose(
         encoder.predict_features(features).group, prediction.group, atol=1e-5
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack, cast
@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri import reference
-from imgtofmri.backbones import Backbone, load_backbone
+from imgtofmri.backbones import Backbone
 from imgtofmri.bundle import Bundle, Card, read_bundle
 from imgtofmri.exceptions import OptionError, ShapeError, choice_message
 from imgtofmri.features import FeatureBatch, stream_features
+from imgtofmri.networks import load_networks, needed_layers
 from imgtofmri.pipeline import Pipeline, RunSettings, check_average, make_prediction
 from imgtofmri.prediction import Prediction, concatenate
 from imgtofmri.progress import track
@@ -53,7 +54,7 @@ def load_encoder(bundle: str | Path = reference.BUNDLE_ID, progress: bool = True
     path = Path(bundle)
     if not path.suffix and not path.exists():
         raise OptionError(choice_message("load_encoder", "id", bundle, [reference.BUNDLE_ID]))
-    return Encoder(read_bundle(path))
+    return Encoder(read_bundle(path), path.parent)
 
 
 class Encoder:
@@ -63,12 +64,15 @@ class Encoder:
     ----------
     bundle : Bundle
         The encoding models, as `load_encoder` reads them.
+    folder : Path, optional
+        Where the bundle lies: networks of your own are looked for beside it.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, folder: Path | None = None) -> None:
         self.bundle = bundle
+        self.folder = folder
         self._spatial: dict[tuple[tuple[str, ...], float, str], SpatialModel] = {}
-        self._backbones: dict[tuple[str, str | None], Backbone] = {}
+        self._backbones: dict[Hashable, Backbone] = {}
 
     def __repr__(self) -> str:
         return f"Encoder({self.card['id']!r}, rois={self.rois}, subjects={self.subjects})"
@@ -94,7 +98,10 @@ class Encoder:
         return self.bundle.n_features
 
     def backbone(
-        self, backbone: str | Path | None = None, weights: str | Path | None = None
+        self,
+        backbone: str | Path | None = None,
+        weights: str | Path | None = None,
+        rois: Sequence[str] | None = None,
     ) -> Backbone:
         """Return the feature extractor, loaded on first use.
 
@@ -104,36 +111,44 @@ class Encoder:
             A backbone's name or file; None is the one that the models were fitted on.
         weights : str or Path, optional
             A file of weights to use instead of the published ones.
+        rois : sequence of str, optional
+            Compute what these ROIs' models use, and leave other layers' features 0. All by default.
 
         Raises
         ------
+        OptionError
+            If the encoder uses several networks and one option cannot serve them all.
         WeightsUnavailableError
             If the weights are nowhere to be had from here.
         ShapeError
             If the backbone's features are not those that the models were fitted on.
         """
         features = self.card["features"]
-        chosen = str(backbone) if backbone is not None else features["backbone"]
-        key = (chosen, None if weights is None else str(weights))
+        needed = needed_layers(features, rois)
+        key = (str(backbone), str(weights), needed)
         if key not in self._backbones:
-            loaded = load_backbone(chosen, weights=weights, layers=features["layers"])
-            if loaded.spec.features_id != self.bundle.features_id:
-                message = (
-                    f"predict: the encoder {self.card['id']} was fitted on "
-                    f"{self.bundle.features_id}; the backbone {chosen} gives "
-                    f"{loaded.spec.features_id}. Use a backbone that gives the same features, or "
-                    "fit an encoder on this one."
-                )
-                raise ShapeError(message)
-            self._backbones[key] = loaded
+            self._backbones[key] = load_networks(
+                features,
+                needed,
+                backbone=backbone,
+                weights=weights,
+                folder=self.folder,
+                encoder=str(self.card["id"]),
+            )
         return self._backbones[key]
+
+    def center_crop(self, chosen: bool | None = None) -> bool:
+        """Return whether pictures are cropped: as chosen, or else as for the fit of the models."""
+        if chosen is None:
+            return bool(self.card["features"].get("center_crop", False))
+        return chosen
 
     def features(
         self,
         images: Any,
         backbone: str | Path | None = None,
         weights: str | Path | None = None,
-        center_crop: bool = False,
+        center_crop: bool | None = None,
         progress: bool = False,
     ) -> npt.NDArray[np.float32]:
         """Return the network's features of images.
@@ -149,7 +164,8 @@ class Encoder:
         """
         items = expand_images(images)
         network = self.backbone(backbone, weights)
-        frames = read_images(items, size=network.spec.preprocessing.size, center_crop=center_crop)
+        size, crop = network.spec.preprocessing.size, self.center_crop(center_crop)
+        frames = read_images(items, size=size, center_crop=crop)
         batches = []
         with track("Computing features", len(items), "images", enabled=progress) as advance:
             for batch in stream_features(frames, network, BLOCK):
@@ -166,7 +182,7 @@ class Encoder:
         sigma_mm: float = 1.0,
         mask: str = "overlap",
         average: str = "zscore",
-        center_crop: bool = False,
+        center_crop: bool | None = None,
         backbone: str | Path | None = None,
         weights: str | Path | None = None,
         progress: bool = True,
@@ -188,8 +204,10 @@ class Encoder:
         average : {"zscore", "mean"}
             "zscore" is the published model: each subject's map is z-scored over the mask, the sum
             of the maps is z-scored again. "mean" is the mean over subjects and keeps amplitude.
-        center_crop : bool
-            Resize the short side and crop the centre, instead of squeezing the whole image.
+        center_crop : bool, optional
+            Resize the short side and crop the centre, instead of squeezing the whole image. By
+            default as for the pictures that the models were fitted on; the published model's were
+            squeezed.
         backbone, weights
             As for `backbone`.
         progress : bool
@@ -349,9 +367,9 @@ class Encoder:
             sigma_mm=sigma_mm,
             mask=mask,
             average=average,
-            center_crop=settings.get("center_crop", False),
+            center_crop=self.center_crop(settings.get("center_crop")),
             spatial=self.spatial_model(rois, sigma_mm, mask),
-            network=self.backbone(settings.get("backbone"), settings.get("weights")),
+            network=self.backbone(settings.get("backbone"), settings.get("weights"), rois),
         )
 
     def predict_features(

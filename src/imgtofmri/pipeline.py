@@ -26,7 +26,7 @@ class RunSettings(TypedDict, total=False):
     sigma_mm: float
     mask: str
     average: str
-    center_crop: bool
+    center_crop: bool | None
     backbone: str | Path | None
     weights: str | Path | None
 

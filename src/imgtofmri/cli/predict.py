@@ -25,7 +25,7 @@ def predict(
     sigma_mm: options.SigmaMm = 1.0,
     mask: options.Mask = "overlap",
     average: options.Average = "zscore",
-    center_crop: options.CenterCrop = False,
+    center_crop: options.CenterCrop = None,
     subjects: Annotated[
         bool, typer.Option("--subjects", help="Write each subject's map, too.")
     ] = False,

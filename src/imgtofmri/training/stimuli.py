@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.backbones import Preprocessing, load_backbone
+from imgtofmri.backbones import Backbone, BackboneSpec, Preprocessing, load_backbone
+from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.exceptions import DataError, ShapeError
 from imgtofmri.features import stream_features
+from imgtofmri.networks import layer_key
 from imgtofmri.progress import track
 from imgtofmri.responses import read_array
 from imgtofmri.stimuli import read_images
@@ -32,7 +35,7 @@ class StudyFeatures:
     values : array of shape (n_stimuli, n_features), float32
         One row for each stimulus.
     layers : dict of str to slice
-        The columns of each layer.
+        The columns of each layer; where a study has several networks, of each ``"LABEL/LAYER"``.
     card : dict
         What a bundle's card says about features.
     """
@@ -41,6 +44,17 @@ class StudyFeatures:
     values: Float32Array
     layers: dict[str, slice]
     card: dict[str, Any]
+
+    def keys(self, layers: Sequence[str] | None) -> tuple[str, ...]:
+        """Return the layers that an ROI's settings mean; None, or a network's name, means all."""
+        if layers is None:
+            return tuple(self.layers)
+        found: dict[str, None] = {}
+        for name in layers:
+            same = [name] if name in self.layers else []
+            inside = [key for key in self.layers if key.startswith(f"{name}/")]
+            found.update(dict.fromkeys(same or inside))
+        return tuple(found)
 
 
 def study_features(study: Study, names: Iterable[str], progress: bool = True) -> StudyFeatures:
@@ -73,15 +87,18 @@ def study_features(study: Study, names: Iterable[str], progress: bool = True) ->
     of_name = {name: row for row, name in enumerate(dict.fromkeys(rows))}
     if study.stimuli.features is not None:
         return _given(study, rows, of_name)
-    settings = study.backbone
-    recipe = settings.preprocessing
-    backbone = load_backbone(
-        settings.name,
-        weights=settings.weights,
-        layers=settings.layers,
-        preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
-        progress=progress,
-    )
+    networks = [load_settings(settings, progress=progress) for settings in study.backbones]
+    widths = [
+        layer_widths(settings, network.spec)
+        for settings, network in zip(study.backbones, networks, strict=True)
+    ]
+    card = _card(study.backbones, [network.spec for network in networks], widths)
+    keys = [
+        layer_key(settings.label, layer)
+        for settings, network in zip(study.backbones, networks, strict=True)
+        for layer in network.spec.layers
+    ]
+    backbone = _join(networks, card)
     folder = study.stimuli.folder or study.path.parent
     paths = [folder / name for name in of_name]
     missing = [path for path in paths if not path.is_file()]
@@ -91,8 +108,8 @@ def study_features(study: Study, names: Iterable[str], progress: bool = True) ->
             f"{len(paths)} are not there, the first is {missing[0].name}. Set stimuli.folder."
         )
         raise DataError(message)
-    spec = backbone.spec
-    frames = read_images(paths, size=spec.preprocessing.size, center_crop=settings.center_crop)
+    size = backbone.spec.preprocessing.size
+    frames = read_images(paths, size=size, center_crop=study.backbone.center_crop)
     parts = []
     with track("Computing features", len(paths), "images", enabled=progress) as advance:
         for batch in stream_features(frames, backbone):
@@ -100,17 +117,81 @@ def study_features(study: Study, names: Iterable[str], progress: bool = True) ->
                 raise failure.error
             parts.append(batch.features)
             advance(len(batch.names))
-    card = {
-        "id": spec.features_id,
-        "backbone": spec.id,
-        "layers": list(spec.layers),
-        "n_features": spec.n_features,
-        "preprocessing": spec.preprocessing.to_dict(),
-        "center_crop": settings.center_crop,
-        "weights": {"name": spec.weights_name, "sha256": spec.weights_sha256},
+    return StudyFeatures(of_name, np.concatenate(parts), _slices(keys, chain(*widths)), card)
+
+
+def load_settings(
+    settings: BackboneSettings, layers: Sequence[str] | None = None, progress: bool = False
+) -> Backbone:
+    """Load a study's network, with its layers or others."""
+    recipe = settings.preprocessing
+    return load_backbone(
+        settings.name,
+        weights=settings.weights,
+        layers=layers or settings.layers,
+        preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
+        progress=progress,
+    )
+
+
+def layer_widths(settings: BackboneSettings, spec: BackboneSpec) -> tuple[int, ...]:
+    """Return how many features each layer has, by loading the network with that layer alone."""
+    if len(spec.layers) == 1:
+        return (spec.n_features,)
+    return tuple(load_settings(settings, [layer]).spec.n_features for layer in spec.layers)
+
+
+def _join(networks: Sequence[Backbone], card: Mapping[str, Any]) -> Backbone:
+    if len(networks) == 1:
+        return networks[0]
+    parts, start = [], 0
+    for network in networks:
+        stop = start + network.spec.n_features
+        parts.append(JoinedPart(network, np.arange(start, stop)))
+        start = stop
+    return JoinedBackbone(parts, start, str(card["id"]))
+
+
+def _card(
+    settings: Sequence[BackboneSettings],
+    specs: Sequence[BackboneSpec],
+    widths: Sequence[tuple[int, ...]],
+) -> dict[str, Any]:
+    """Return what a bundle's card says of one network, or of several side by side."""
+    entries: list[dict[str, Any]] = [
+        {
+            "id": spec.features_id,
+            "backbone": spec.id,
+            "layers": list(spec.layers),
+            "layer_widths": list(width),
+            "n_features": spec.n_features,
+            "preprocessing": spec.preprocessing.to_dict(),
+            "weights": {
+                "name": spec.weights_name,
+                "sha256": spec.weights_sha256,
+                "verified": spec.weights_verified,
+            },
+        }
+        for spec, width in zip(specs, widths, strict=True)
+    ]
+    crop = {"center_crop": settings[0].center_crop}
+    if not settings[0].label:
+        return entries[0] | crop
+    return {
+        "id": "+".join(entry["id"] for entry in entries),
+        "backbone": "+".join(entry["backbone"] for entry in entries),
+        "layers": [
+            layer_key(chosen.label, layer)
+            for chosen, entry in zip(settings, entries, strict=True)
+            for layer in entry["layers"]
+        ],
+        "n_features": sum(entry["n_features"] for entry in entries),
+        "networks": [
+            {"label": chosen.label, **entry}
+            for chosen, entry in zip(settings, entries, strict=True)
+        ],
+        **crop,
     }
-    widths = _layer_widths(settings, spec.layers, spec.n_features)
-    return StudyFeatures(of_name, np.concatenate(parts), _slices(spec.layers, widths), card)
 
 
 def _given(study: Study, rows: list[str], of_name: dict[str, int]) -> StudyFeatures:
@@ -152,29 +233,12 @@ def _given(study: Study, rows: list[str], of_name: dict[str, int]) -> StudyFeatu
         "id": f"{name}/{'+'.join(settings.layers)}",
         "backbone": name,
         "layers": list(settings.layers),
+        "layer_widths": list(widths),
         "n_features": values.shape[1],
         "center_crop": settings.center_crop,
         "preprocessing": dict(settings.preprocessing or Preprocessing().to_dict()),
     }
     return StudyFeatures(of_name, values.astype(np.float32), _slices(settings.layers, widths), card)
-
-
-def _layer_widths(
-    settings: BackboneSettings, layers: tuple[str, ...], n_features: int
-) -> tuple[int, ...]:
-    """Return how many features each layer has, by loading the network with that layer alone."""
-    if len(layers) == 1:
-        return (n_features,)
-    recipe = settings.preprocessing
-    return tuple(
-        load_backbone(
-            settings.name,
-            weights=settings.weights,
-            layers=[layer],
-            preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
-        ).spec.n_features
-        for layer in layers
-    )
 
 
 def _slices(layers: Iterable[str], widths: Iterable[int]) -> dict[str, slice]:
