@@ -21,6 +21,7 @@ from imgtofmri.prediction import Prediction, concatenate
 from imgtofmri.progress import track
 from imgtofmri.spatial import BLOCK, SpatialModel, build_spatial_model, check_rois
 from imgtofmri.stimuli import Failure, Source, expand_images, read_images, read_movie
+from imgtofmri.voxelwise import prediction_interval, restrict_voxels
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -142,6 +143,55 @@ class Encoder:
         if chosen is None:
             return bool(self.card["features"].get("center_crop", False))
         return chosen
+
+    def restricted(self, minimum: float, share_of_ceiling: bool = False) -> Encoder:
+        """Return an encoder of the voxels that are predicted well enough.
+
+        Parameters
+        ----------
+        minimum : float
+            The cross-validated correlation that a voxel must reach.
+        share_of_ceiling : bool
+            Divide the correlation by the voxel's noise ceiling first.
+
+        Raises
+        ------
+        OptionError
+            If the bundle does not record them; the published one does not.
+        DataError
+            If no voxel is left.
+        """
+        bundle = restrict_voxels(self.bundle, minimum, share_of_ceiling=share_of_ceiling)
+        return Encoder(bundle, self.folder)
+
+    def interval(
+        self,
+        prediction: Prediction,
+        level: float = 0.95,
+        rois: Sequence[str] | str | None = None,
+        sigma_mm: float = 1.0,
+        mask: str = "overlap",
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return where one more person's measured responses are expected, voxel by voxel.
+
+        Parameters
+        ----------
+        prediction : Prediction
+            With ``average="mean"``.
+        level : float
+            The share of measurements to be covered, between 0 and 1.
+        rois, sigma_mm, mask
+            What the prediction was made with.
+
+        Returns
+        -------
+        lower, upper : arrays of shape (n_stimuli, n_voxels), float32
+
+        See Also
+        --------
+        imgtofmri.voxelwise.prediction_interval : What it says and what not.
+        """
+        return prediction_interval(self.spatial_model(rois, sigma_mm, mask), prediction, level)
 
     def features(
         self,
