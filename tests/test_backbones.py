@@ -1,4 +1,4 @@
-"""Feature extractors: the networks against an independent forward pass, and what can be wrong."""
+"""Feature extractors: the networks against an independent forward pass, and all that can fail."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli.contrast import contrast, find_conditions, read_conditions, slug
 from imgtofmri.cli.rsa import load_measured, rsa
 from imgtofmri.cli.select import select
+from imgtofmri.cli.validate import validate
 from imgtofmri.exceptions import DataError, OptionError, OutputError
 
 Run = Callable[..., int]
@@ -43,7 +44,7 @@ def run(published_bundle: Bundle, random_weights: Path, tmp_path: Path) -> Run:
     encoder = tmp_path / "encoder.safetensors"
     write_bundle(published_bundle, encoder)
     app = typer.Typer()
-    for command in (contrast, select, rsa):
+    for command in (contrast, select, rsa, validate):
         app.command()(command)
 
     def call(*arguments: object) -> int:
@@ -154,6 +155,10 @@ def test_rsa_models_match_themselves(run: Run, folders: tuple[Path, Path], tmp_p
     assert (out / "comparison_PPA.svg").exists()
     code = run("rsa", *folders, "-o", tmp_path / "third", "-m", measured, "--in-order")
     assert code == 0
+    stimuli = [word for folder in folders for word in ("--stimuli", folder)]
+    assert run("validate", *stimuli, "--rsa", measured, "-o", tmp_path / "validation") == 0
+    again = pd.read_csv(tmp_path / "validation" / "rsa" / "rsa.tsv", sep="\t").set_index("model")
+    pd.testing.assert_series_equal(again["mean"], table["mean"])
 
 
 def test_find_conditions_table_equals_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:

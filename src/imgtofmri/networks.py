@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.assets import sha256_of
-from imgtofmri.backbones import Backbone, Preprocessing, load_backbone
+from imgtofmri.backbones import BACKBONES, Backbone, Preprocessing, load_backbone
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.exceptions import OptionError, ShapeError, WeightsUnavailableError
 
 ONNX = ".onnx"
+HEAD = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class CardNetwork:
         Of an ONNX file's input.
     weights : mapping
         ``name``, ``sha256`` and ``verified`` of the file; empty where the card does not say.
+    emulated : bool
+        Whether its head estimates another network's features.
     """
 
     label: str
@@ -53,6 +56,7 @@ class CardNetwork:
     first_feature: int
     preprocessing: Mapping[str, Any] | None
     weights: Mapping[str, Any]
+    emulated: bool = False
 
     @property
     def is_file(self) -> bool:
@@ -102,6 +106,7 @@ def card_networks(features: Mapping[str, Any]) -> tuple[CardNetwork, ...]:
             first_feature=first,
             preprocessing=entry.get("preprocessing"),
             weights=entry.get("weights") or {},
+            emulated=bool(entry.get("emulated", False)),
         )
         found.append(network)
         first += network.n_features
@@ -187,11 +192,13 @@ def load_networks(
     for network, layers in zip(networks, needed, strict=True):
         if not layers:
             continue
-        loaded = _load(network, layers, backbone, weights, folder, encoder)
-        parts.append(JoinedPart(loaded, network.columns(layers)))
+        # What emulates a network gives all of its layers or none.
+        wanted = network.layers if _emulates(backbone, network) else tuple(layers)
+        loaded = _load(network, wanted, backbone, weights, folder, encoder)
+        parts.append(JoinedPart(loaded, network.columns(wanted)))
     n_features = int(features["n_features"])
     # What gives every feature in its place needs no copying.
-    if len(networks) == 1 and tuple(needed[0]) == networks[0].layers:
+    if len(networks) == 1 and parts[0].backbone.spec.n_features == n_features:
         return parts[0].backbone
     return JoinedBackbone(parts, n_features, str(features["id"]))
 
@@ -219,6 +226,13 @@ def _check_overrides(
             raise OptionError(message)
 
 
+def _emulates(backbone: str | Path | None, network: CardNetwork) -> bool:
+    """Return whether a network that was named is another one, with a head, or a head itself."""
+    name = network.backbone if backbone is None else str(backbone)
+    other = name in BACKBONES and name != network.backbone
+    return other or name.lower().endswith(HEAD)
+
+
 def _load(
     network: CardNetwork,
     layers: Sequence[str],
@@ -231,8 +245,8 @@ def _load(
     if backbone is None and network.is_file:
         chosen = str(_beside(network, folder, encoder, "backbone"))
     from_file = chosen.lower().endswith(ONNX)
-    ours = backbone is None and weights is None and not from_file
     # Other weights than the published ones give other features under the same name.
+    ours = backbone is None and weights is None and chosen in BACKBONES
     if ours and not network.weights.get("verified", True):
         weights = _beside(network, folder, encoder, "weights")
     recipe = network.preprocessing if from_file else None
@@ -240,7 +254,8 @@ def _load(
         chosen,
         # A file holds its own; one for a network known by name stands beside it.
         weights=None if from_file and backbone is None else weights,
-        layers=list(layers),
+        # An emulation has layers of its own, of another network.
+        layers=None if network.emulated or _emulates(backbone, network) else list(layers),
         preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
     )
     expected = network.id_of(layers)

@@ -10,6 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imgtofmri.backbones.base import Backbone, BackboneSpec, Preprocessing
+from imgtofmri.backbones.head import (
+    DistilledBackbone,
+    Head,
+    packaged_head,
+    read_head,
+    write_head,
+)
 from imgtofmri.backbones.networks import NETWORKS
 from imgtofmri.backbones.weights import (
     UnverifiedWeightsWarning,
@@ -24,10 +31,14 @@ __all__ = [
     "BACKBONES",
     "Backbone",
     "BackboneSpec",
+    "DistilledBackbone",
+    "Head",
     "Preprocessing",
     "UnverifiedWeightsWarning",
     "fetch_weights",
     "load_backbone",
+    "read_head",
+    "write_head",
 ]
 
 BACKBONES: dict[str, str] = {name: network.description for name, network in NETWORKS.items()}
@@ -39,6 +50,7 @@ def load_backbone(
     *,
     weights: Path | str | None = None,
     layers: Sequence[str] | None = None,
+    head: Path | str | Head | None = None,
     preprocessing: Preprocessing | None = None,
     n_threads: int | None = None,
     progress: bool = False,
@@ -48,13 +60,18 @@ def load_backbone(
     Parameters
     ----------
     name : str or Path
-        One of `BACKBONES`, or the path of an ONNX file (any path that ends in ``.onnx``).
+        One of `BACKBONES`, the path of an ONNX file (``.onnx``), or that of a head
+        (``.safetensors``), which brings its student and its layers with it.
     weights : path, optional
         A file with the network's weights: safetensors or a PyTorch checkpoint. Default: the
         published ones, from the cache or downloaded.
     layers : sequence of str, optional
         Layers whose activations, averaged over space, are the features; ``"LAYER/sd"`` is their
-        standard deviation over space. Default: the last layer before the classifier.
+        standard deviation over space. Default: the last layer before the classifier, or what the
+        network's distilled head makes of several: ``"efficientnet-lite0"`` has one in the package
+        and then gives estimates of ResNet-18's features (``spec.emulated`` is True).
+    head : path or Head, optional
+        Another distilled head than the package's. It names its layers itself.
     preprocessing : Preprocessing, optional
         For an ONNX file only; the networks of `BACKBONES` have their own.
     n_threads : int, optional
@@ -82,10 +99,18 @@ def load_backbone(
             "every CPU."
         )
         raise OptionError(message)
+    if str(name).lower().endswith(".safetensors"):
+        _refuse_option("head", head, f"{name} is one")
+        chosen_head = read_head(Path(name))
+        student = str(chosen_head.card["student"])
+        return load_backbone(
+            student, weights=weights, head=chosen_head, n_threads=n_threads, progress=progress
+        )
     if isinstance(name, Path) or name.lower().endswith(".onnx"):
         from imgtofmri.backbones.runtime import OnnxFileBackbone
 
         _refuse_option("weights", weights, f"{name} holds its own weights")
+        _refuse_option("head", head, "heads are for the package's own networks")
         return OnnxFileBackbone(Path(name), layers, preprocessing, n_threads)
 
     from imgtofmri.backbones.runtime import NetworkBackbone
@@ -97,7 +122,17 @@ def load_backbone(
         if weights is None
         else load_named(network, Path(weights))
     )
-    return NetworkBackbone(network, loaded, layers or (network.default_layer,), n_threads)
+    if layers is not None:
+        _refuse_option("head", head, "layers are given and the head names its own")
+        return NetworkBackbone(network, loaded, tuple(layers), n_threads)
+    chosen = head if isinstance(head, Head) else _find_head(name, head)
+    if chosen is None:
+        return NetworkBackbone(network, loaded, (network.default_layer,), n_threads)
+    return DistilledBackbone(NetworkBackbone(network, loaded, chosen.layers, n_threads), chosen)
+
+
+def _find_head(name: str, path: Path | str | None) -> Head | None:
+    return packaged_head(name) if path is None else read_head(Path(path))
 
 
 def _refuse_option(option: str, value: object, reason: str) -> None:

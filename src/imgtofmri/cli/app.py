@@ -15,6 +15,7 @@ from imgtofmri import __version__
 from imgtofmri.cli.contrast import contrast
 from imgtofmri.cli.demo import demo
 from imgtofmri.cli.describe import describe
+from imgtofmri.cli.distill import distill
 from imgtofmri.cli.dynamics import dynamics
 from imgtofmri.cli.fetch import fetch
 from imgtofmri.cli.fit import fit
@@ -70,6 +71,7 @@ for command in (
     contrast,
     select,
     fit,
+    distill,
     demo,
     fetch,
     describe,

@@ -79,6 +79,15 @@ def validate(
     accuracy: Annotated[
         bool, typer.Option("--accuracy", help="Encoding accuracy in each voxel, too.")
     ] = False,
+    rsa: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rsa",
+            metavar="[NAME=]FILE",
+            help="Measured dissimilarity matrices: compare the geometry of --stimuli with them, in "
+            "OUTPUT/rsa, as `imgtofmri rsa` does; repeatable.",
+        ),
+    ] = None,
     control: Annotated[
         list[str] | None,
         typer.Option(
@@ -144,10 +153,16 @@ def validate(
     imgtofmri validate --twinset fetch --control untrained --control luminance -o validation/
 
     imgtofmri validate --predicted out/ --measured betas.tsv --accuracy -o validation/
+
+    imgtofmri validate --stimuli photos/ --rsa subjects.npz -o validation/
     """
     from imgtofmri.encoder import load_encoder
     from imgtofmri.validation import CONTROLS, read_study, twinset_study
 
+    if rsa:
+        _rsa(rsa, stimuli, output, seed, rois, sigma_mm, mask, weights, encoder, quiet)
+        if not (measured or participant or repeat):
+            return 0
     controls = tuple(dict.fromkeys(control or ()))
     for name in controls:
         if name not in CONTROLS:
@@ -216,6 +231,41 @@ def validate(
     _record(output, study, encoder if loaded else None, settings, recorded)
     typer.echo(f"validated {study.predicted.n_images} images: {output}", err=True)
     return 0
+
+
+def _rsa(
+    measured: list[str],
+    stimuli: list[str] | None,
+    output: Path,
+    seed: int,
+    rois: list[str] | None,
+    sigma_mm: float,
+    mask: str,
+    weights: Path | None,
+    encoder: str,
+    quiet: bool,
+) -> None:
+    """Compare geometry, as the command of that name does by default."""
+    from imgtofmri.cli.rsa import rsa
+
+    if not stimuli:
+        message = (
+            "validate: --rsa compares the geometry of --stimuli; got none. Name the images in the "
+            "conditions of the measured matrices."
+        )
+        raise OptionError(message)
+    rsa(
+        stimuli,
+        output / "rsa",
+        measured,
+        seed=seed,
+        rois=rois,
+        sigma_mm=sigma_mm,
+        mask=mask,
+        weights=weights,
+        encoder=encoder,
+        quiet=quiet,
+    )
 
 
 def _check_sources(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from imgtofmri.assets import atomic_path
 if TYPE_CHECKING:
     import nibabel as nib
 
-WIDTH_IN, HEIGHT_IN, DPI = 10.0, 2.8, 120
+WIDTH_IN, HEIGHT_IN, DPI = 10.0, 2.9, 120
+NOTE_CHARACTERS = 190
 
 
 def plot_response(
@@ -40,13 +42,14 @@ def plot_response(
     from nilearn import plotting
 
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), dpi=DPI)
-    left = figure.add_axes((0.01, 0.10, 0.25, 0.76))
+    left = figure.add_axes((0.01, 0.13, 0.25, 0.74))
     left.imshow(picture)
     left.set_axis_off()
     left.set_title(title, fontsize=9)
     if note:
-        figure.text(0.01, 0.02, note, fontsize=6, color="0.35")
-    brain = figure.add_axes((0.27, 0.06, 0.68, 0.88))
+        lines = textwrap.fill(note, NOTE_CHARACTERS)
+        figure.text(0.01, 0.01, lines, fontsize=6, color="0.35", va="bottom")
+    brain = figure.add_axes((0.27, 0.10, 0.68, 0.86))
     plotting.plot_glass_brain(
         image,
         display_mode="lyrz",

@@ -19,7 +19,7 @@ from PIL import Image
 from imgtofmri.exceptions import OptionError, StimulusError
 from imgtofmri.stimuli.discovery import suffix_kind
 from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Source, one_line, refuse
-from imgtofmri.stimuli.pixels import check_dimensions, prepare_image
+from imgtofmri.stimuli.pixels import check_dimensions, prepare_image, to_rgb
 
 ImageInput = Source | Path | str | Image.Image | npt.NDArray[np.uint8]
 """What `read_images` takes for one image."""
@@ -116,11 +116,31 @@ def _read_one(item: object, index: int, size: int, center_crop: bool) -> Frame |
         return Failure(name, _about(error, name))
     # Damaged files make decoders raise nearly anything; one of them must not end the run.
     except Exception as error:
-        reason = one_line(str(error) or type(error).__name__)
-        got = f"'{name}', which cannot be decoded ({reason})"
-        failure = refuse(_WHERE, "a whole image", got, "Export it again or leave it out.")
-        failure.__cause__ = error
-        return Failure(name, failure)
+        return Failure(name, _undecodable(name, error))
+
+
+def open_image(path: Path) -> Image.Image:
+    """Read one image file whole, upright and in RGB, at its own size.
+
+    Raises
+    ------
+    StimulusError
+        If it cannot be read or decoded.
+    """
+    try:
+        return to_rgb(decode(read_bytes(path), str(path)))
+    except StimulusError as error:
+        raise _about(error, str(path)) from error
+    except Exception as error:  # As in `_read_one`.
+        raise _undecodable(str(path), error) from error
+
+
+def _undecodable(name: str, error: Exception) -> StimulusError:
+    reason = one_line(str(error) or type(error).__name__)
+    got = f"'{name}', which cannot be decoded ({reason})"
+    failure = refuse(_WHERE, "a whole image", got, "Export it again or leave it out.")
+    failure.__cause__ = error
+    return failure
 
 
 def read_bytes(path: Path) -> bytes:

@@ -96,7 +96,7 @@ def study_features(study: Study, names: Iterable[str], progress: bool = True) ->
     keys = [
         layer_key(settings.label, layer)
         for settings, network in zip(study.backbones, networks, strict=True)
-        for layer in network.spec.layers
+        for layer in feature_layers(network.spec)
     ]
     backbone = _join(networks, card)
     folder = study.stimuli.folder or study.path.parent
@@ -134,9 +134,14 @@ def load_settings(
     )
 
 
+def feature_layers(spec: BackboneSpec) -> tuple[str, ...]:
+    """Return the layers that features come from; an emulation's are one, the emulated network's."""
+    return (spec.features_id.partition("/")[2],) if spec.emulated else spec.layers
+
+
 def layer_widths(settings: BackboneSettings, spec: BackboneSpec) -> tuple[int, ...]:
     """Return how many features each layer has, by loading the network with that layer alone."""
-    if len(spec.layers) == 1:
+    if len(feature_layers(spec)) == 1:
         return (spec.n_features,)
     return tuple(load_settings(settings, [layer]).spec.n_features for layer in spec.layers)
 
@@ -162,7 +167,7 @@ def _card(
         {
             "id": spec.features_id,
             "backbone": spec.id,
-            "layers": list(spec.layers),
+            "layers": list(feature_layers(spec)),
             "layer_widths": list(width),
             "n_features": spec.n_features,
             "preprocessing": spec.preprocessing.to_dict(),
@@ -171,6 +176,7 @@ def _card(
                 "sha256": spec.weights_sha256,
                 "verified": spec.weights_verified,
             },
+            **({"emulated": True} if spec.emulated else {}),
         }
         for spec, width in zip(specs, widths, strict=True)
     ]

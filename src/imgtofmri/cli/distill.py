@@ -1,0 +1,91 @@
+"""``imgtofmri distill``: a network learns to stand in for an encoder's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgtofmri.cli import options
+from imgtofmri.exceptions import OptionError
+
+
+def distill(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="Unlabelled images: files, folders or globs."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The head's file (.safetensors).")],
+    student: Annotated[
+        str, typer.Option("--student", metavar="NAME", help="The network that learns.")
+    ] = "efficientnet-lite0",
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer",
+            metavar="LAYER",
+            help="A layer of the student's, or LAYER/sd; repeat for several. All by default.",
+        ),
+    ] = None,
+    encoder: options.EncoderId = "bold5000-resnet18",
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", metavar="FILE", help="Weights of the encoder's own network."),
+    ] = None,
+    student_weights: Annotated[
+        Path | None,
+        typer.Option("--student-weights", metavar="FILE", help="Weights of the student."),
+    ] = None,
+    views: Annotated[
+        int, typer.Option("--views", min=1, help="Views of each image: whole, mirrored, parts.")
+    ] = 8,
+    penalty: Annotated[float, typer.Option("--penalty", help="Ridge penalty.")] = 20_000.0,
+    rank: Annotated[
+        int | None, typer.Option("--rank", help="Components to keep, for a smaller file.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the split and of the views.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Teach a network to stand in for an encoder's own, on images without responses.
+
+    The encoder's network labels the images; the student learns to estimate its features. A fifth of
+    the images is held out: the agreement of group maps on them is printed, and kept on the head's
+    card. Use the head with `--backbone HEAD.safetensors` wherever images are predicted.
+
+    **Examples**
+
+    imgtofmri distill photos/ -o head.safetensors
+
+    imgtofmri predict new/ -o out/ --backbone head.safetensors
+    """
+    from imgtofmri.backbones import load_backbone, write_head
+    from imgtofmri.backbones.networks import NETWORKS
+    from imgtofmri.backbones.weights import find_network
+    from imgtofmri.emulation import emulate_encoder
+    from imgtofmri.encoder import load_encoder
+    from imgtofmri.stimuli import find_sources
+
+    if output.suffix != ".safetensors":
+        message = f"distill: --output must end in .safetensors, as a head's file; got {output}."
+        raise OptionError(message)
+    if output.exists() and not overwrite:
+        message = f"{output}: expected no file there; there is one. Use --overwrite to replace it."
+        raise OptionError(message)
+    names = layers or list(NETWORKS[find_network(student).id].layers)
+    sources, failures = find_sources(inputs)
+    images = [source for source in sources if source.kind == "image"]
+    loaded = load_encoder(encoder, progress=not quiet)
+    learner = load_backbone(student, weights=student_weights, layers=names, progress=not quiet)
+    head, unusable = emulate_encoder(
+        loaded, learner, images, weights, views, penalty, rank, seed, progress=not quiet
+    )
+    write_head(head, output)
+    failures += unusable
+    for failure in failures:
+        typer.echo(f"imgtofmri: {failure.error}", err=True)
+    for name, r in head.card["fidelity"].items():
+        typer.echo(f"{name.replace('_', ' ')}: {r:.3f}")
+    typer.echo(f"head: {output}")
+    return 1 if failures else 0

