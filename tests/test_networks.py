@@ -290,3 +290,41 @@ def test_a_bundle_with_networks_survives_a_round_trip(folder: Path) -> None:
     again = read_bundle(folder / "encoder.safetensors")
     assert again.card["features"] == encoder.card["features"]
     assert [model.first_feature for model in again.subjects[0].rois.values()] == [0, 10]
+
+
+def test_an_encoder_fitted_on_an_emulation_predicts_with_it(folder: Path) -> None:
+    """A network with a head stands for another: its features are one layer of that other one."""
+    from safetensors.numpy import save_file
+
+    from imgtofmri.backbones.networks import NETWORKS
+
+    rng = np.random.default_rng(5)
+    tensors = {}
+    for conv in NETWORKS["efficientnet-lite0"].convolutions:
+        scale = np.sqrt(2 / np.prod(conv.shape[1:]))
+        tensors[f"{conv.name}.weight"] = (rng.normal(size=conv.shape) * scale).astype(np.float32)
+        tensors[f"{conv.name}.bias"] = np.zeros(conv.shape[0], np.float32)
+    save_file(tensors, folder / "student.safetensors")
+    emulation = """
+[backbones.cheap]
+name = "efficientnet-lite0"
+weights = "student.safetensors"
+[backbones.tiny]
+name = "tiny.onnx"
+"""
+    encoder = fit(folder, emulation, '["cheap"]', '["tiny"]')
+    (cheap, _) = encoder.card["features"]["networks"]
+    assert (cheap["id"], cheap["layers"], cheap["layer_widths"]) == (
+        "resnet18/avgpool",
+        ["avgpool"],
+        [512],
+    )
+    spec = encoder.backbone(rois=["V1"]).spec
+    assert (spec.id, spec.emulated, spec.weights_name) == (
+        "efficientnet-lite0",
+        True,
+        "student.safetensors",
+    )
+    pixels = rng.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    alone = load_backbone("efficientnet-lite0", weights=folder / "student.safetensors")(pixels)
+    np.testing.assert_allclose(encoder.backbone()(pixels)[:, :512], alone, rtol=1e-5, atol=1e-5)
