@@ -127,7 +127,7 @@ class Bundle:
         return str(self.card["template"]["space"])
 
 
-def write_bundle(bundle: Bundle, path: Path) -> None:
+def write_bundle(bundle: Bundle, path: Path | str) -> None:
     """Write a bundle, whole or not at all.
 
     Raises
@@ -159,11 +159,11 @@ def write_bundle(bundle: Bundle, path: Path) -> None:
     # on its content alone.
     label = {"version": FORMAT_VERSION, "sha256": _digest(card, arrays), "card": card}
     metadata = {FORMAT: json.dumps(label, ensure_ascii=False)}
-    with atomic_path(path) as temporary:
+    with atomic_path(Path(path)) as temporary:
         save_file(arrays, temporary, metadata)
 
 
-def read_bundle(path: Path) -> Bundle:
+def read_bundle(path: Path | str) -> Bundle:
     """Read and verify a bundle.
 
     Raises
@@ -171,7 +171,7 @@ def read_bundle(path: Path) -> Bundle:
     BundleError
         If the file is missing, damaged, not a bundle, or of a newer format.
     """
-    label, arrays = _read_file(path)
+    label, arrays = _read_file(Path(path))
     version = label.get("version")
     if version != FORMAT_VERSION:
         message = (
