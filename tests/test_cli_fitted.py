@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from safetensors.numpy import save
 
 from imgtofmri.bundle import Bundle, read_bundle, write_bundle
 from imgtofmri.cli import main
+from imgtofmri.encoder import load_encoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
 
@@ -173,6 +175,31 @@ def test_predict_interval_and_minimum_of_accuracy(
     ):
         assert main(["predict", picture, "-o", str(tmp_path / "x"), *fitted.options(), *options])
         assert expected in capsys.readouterr().err
+
+
+def test_predict_interval_of_a_movie_is_as_long_as_the_movie(
+    fitted: FittedStudy, tmp_path: Path
+) -> None:
+    """Bounds of each frame are 4-D volumes that equal those of the same prediction in Python."""
+    rng = np.random.default_rng(4)
+    movie = tmp_path / "film.mp4"
+    with av.open(str(movie), "w") as container:
+        stream = container.add_stream("libx264", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(10):
+            noise = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        container.mux(stream.encode(None))
+    options = [*fitted.options(), "--average", "mean", "--interval", "0.8"]
+    assert main(["predict", str(movie), "-o", str(tmp_path / "out"), *options]) == 0
+    encoder = load_encoder(fitted.encoder)
+    prediction = encoder.predict_movie(
+        movie, average="mean", weights=fitted.weights, progress=False
+    )
+    for name, expected in zip(("lower", "upper"), encoder.interval(prediction, 0.8), strict=True):
+        got = load(tmp_path / "out" / f"film.mp4_{name}.nii.gz")
+        assert got.shape == (*SHAPE, 4)
+        np.testing.assert_allclose(got[prediction.mask].T, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_predict_extras_that_a_bundle_lacks_are_asked_for_in_vain(
