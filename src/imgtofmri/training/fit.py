@@ -15,19 +15,17 @@ from imgtofmri.exceptions import DataError, ImgToFmriError
 from imgtofmri.progress import track
 from imgtofmri.regression import (
     RidgeFit,
-    average_repeats,
     check_folds,
     check_responses,
     fit_ridge,
     grouped_folds,
     invalid_voxels,
     merge_duplicates,
-    noise_ceiling_r,
-    repeat_variances,
     sample_band_scales,
 )
 from imgtofmri.responses import StimulusRows, read_grid
 from imgtofmri.spaces import MNI152_2MM, Grid
+from imgtofmri.stats import average_repeats, noise_ceiling_r, repeat_variances
 from imgtofmri.study import FitSettings, Study, read_study
 from imgtofmri.training.card import make_card
 from imgtofmri.training.stimuli import StudyFeatures, study_features
