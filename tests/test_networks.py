@@ -217,6 +217,8 @@ def test_a_network_of_ones_own_is_found_beside_the_bundle_with_its_recipe(folder
     assert encoder.backbone(rois=["V1"]).spec.layers == ("out",)
     named = Encoder(encoder.bundle).backbone(folder / "tiny.onnx")
     assert named.spec.preprocessing == RECIPE
+    with pytest.raises(OptionError, match=r"weights must be left out, as .*holds its own weights"):
+        encoder.backbone(weights=folder / "weights.safetensors")
     other = save_network(folder / "elsewhere.onnx", seed=2)
     with pytest.raises(ShapeError, match=r"was fitted on tiny@.*gives elsewhere@"):
         encoder.backbone(other)

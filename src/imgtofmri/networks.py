@@ -194,7 +194,9 @@ def load_networks(
             continue
         # What emulates a network gives all of its layers or none.
         wanted = network.layers if _emulates(backbone, network) else tuple(layers)
-        loaded = _load(network, wanted, backbone, weights, folder, encoder)
+        # Among several networks, weights are for the one that is known by name.
+        its = None if network.is_file and len(networks) > 1 else weights
+        loaded = _load(network, wanted, backbone, its, folder, encoder)
         parts.append(JoinedPart(loaded, network.columns(wanted)))
     n_features = int(features["n_features"])
     # What gives every feature in its place needs no copying.
@@ -252,8 +254,7 @@ def _load(
     recipe = network.preprocessing if from_file else None
     loaded = load_backbone(
         chosen,
-        # A file holds its own; one for a network known by name stands beside it.
-        weights=None if from_file and backbone is None else weights,
+        weights=weights,
         # An emulation has layers of its own, of another network.
         layers=None if network.emulated or _emulates(backbone, network) else list(layers),
         preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
