@@ -219,6 +219,10 @@ def test_a_network_of_ones_own_is_found_beside_the_bundle_with_its_recipe(folder
     assert named.spec.preprocessing == RECIPE
     with pytest.raises(OptionError, match=r"weights must be left out, as .*holds its own weights"):
         encoder.backbone(weights=folder / "weights.safetensors")
+    loaded = load_backbone(folder / "tiny.onnx", layers=["conv", "out"], preprocessing=RECIPE)
+    assert encoder.backbone(loaded) is loaded
+    with pytest.raises(ShapeError, match=r"was fitted with Preprocessing.*Load it with the enc"):
+        encoder.backbone(load_backbone(folder / "tiny.onnx", layers=["conv", "out"]))
     other = save_network(folder / "elsewhere.onnx", seed=2)
     with pytest.raises(ShapeError, match=r"was fitted on tiny@.*gives elsewhere@"):
         encoder.backbone(other)

@@ -16,8 +16,15 @@ from imgtofmri.bundle import Bundle, Card, read_bundle
 from imgtofmri.exceptions import OptionError, ShapeError, choice_message
 from imgtofmri.features import FeatureBatch, stream_features
 from imgtofmri.networks import load_networks, needed_layers
-from imgtofmri.pipeline import Pipeline, RunSettings, check_average, make_prediction
-from imgtofmri.prediction import Prediction, concatenate
+from imgtofmri.pipeline import (
+    Pipeline,
+    RunSettings,
+    check_average,
+    check_features,
+    collect,
+    make_prediction,
+)
+from imgtofmri.prediction import Prediction
 from imgtofmri.progress import track
 from imgtofmri.spatial import BLOCK, SpatialModel, build_spatial_model, check_rois
 from imgtofmri.stimuli import Failure, Source, expand_images, read_images, read_movie
@@ -100,7 +107,7 @@ class Encoder:
 
     def backbone(
         self,
-        backbone: str | Path | None = None,
+        backbone: str | Path | Backbone | None = None,
         weights: str | Path | None = None,
         rois: Sequence[str] | None = None,
     ) -> Backbone:
@@ -108,12 +115,13 @@ class Encoder:
 
         Parameters
         ----------
-        backbone : str or Path, optional
-            A backbone's name or file; None is the one that the models were fitted on.
+        backbone : str, Path or Backbone, optional
+            A backbone's name or file, or one that is loaded already; None is the one that the
+            models were fitted on.
         weights : str or Path, optional
             A file of weights to use instead of the published ones.
         rois : sequence of str, optional
-            Compute what these ROIs' models use, and leave other layers' features 0. All by default.
+            Compute these ROIs' layers, and leave other layers' features 0. All by default.
 
         Raises
         ------
@@ -126,7 +134,8 @@ class Encoder:
         """
         features = self.card["features"]
         needed = needed_layers(features, rois)
-        key = (str(backbone), str(weights), needed)
+        loaded = backbone is not None and not isinstance(backbone, str | Path)
+        key = (id(backbone) if loaded else str(backbone), str(weights), needed)
         if key not in self._backbones:
             self._backbones[key] = load_networks(
                 features,
@@ -145,21 +154,10 @@ class Encoder:
         return chosen
 
     def restricted(self, minimum: float, share_of_ceiling: bool = False) -> Encoder:
-        """Return an encoder of the voxels that are predicted well enough.
+        """Return an encoder of the voxels whose cross-validated r reaches a minimum.
 
-        Parameters
-        ----------
-        minimum : float
-            The cross-validated correlation that a voxel must reach.
-        share_of_ceiling : bool
-            Divide the correlation by the voxel's noise ceiling first.
-
-        Raises
-        ------
-        OptionError
-            If the bundle does not record them; the published one does not.
-        DataError
-            If no voxel is left.
+        With ``share_of_ceiling`` r is divided by the noise ceiling first; see
+        `imgtofmri.voxelwise.restrict_voxels`.
         """
         bundle = restrict_voxels(self.bundle, minimum, share_of_ceiling=share_of_ceiling)
         return Encoder(bundle, self.folder)
@@ -172,31 +170,17 @@ class Encoder:
         sigma_mm: float = 1.0,
         mask: str = "overlap",
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return where one more person's measured responses are expected, voxel by voxel.
+        """Return the bounds between which one more person's responses are expected.
 
-        Parameters
-        ----------
-        prediction : Prediction
-            With ``average="mean"``.
-        level : float
-            The share of measurements to be covered, between 0 and 1.
-        rois, sigma_mm, mask
-            What the prediction was made with.
-
-        Returns
-        -------
-        lower, upper : arrays of shape (n_stimuli, n_voxels), float32
-
-        See Also
-        --------
-        imgtofmri.voxelwise.prediction_interval : What it says and what not.
+        ``rois``, ``sigma_mm`` and ``mask`` are the prediction's, which needs ``average="mean"``;
+        see `imgtofmri.voxelwise.prediction_interval`.
         """
         return prediction_interval(self.spatial_model(rois, sigma_mm, mask), prediction, level)
 
     def features(
         self,
         images: Any,
-        backbone: str | Path | None = None,
+        backbone: str | Path | Backbone | None = None,
         weights: str | Path | None = None,
         center_crop: bool | None = None,
         progress: bool = False,
@@ -233,7 +217,7 @@ class Encoder:
         mask: str = "overlap",
         average: str = "zscore",
         center_crop: bool | None = None,
-        backbone: str | Path | None = None,
+        backbone: str | Path | Backbone | None = None,
         weights: str | Path | None = None,
         progress: bool = True,
     ) -> Prediction:
@@ -286,7 +270,7 @@ class Encoder:
             weights=weights,
         )
         with track("Predicting", len(items), "images", enabled=progress) as advance:
-            return _collect(stream, advance)
+            return collect(stream, advance)
 
     def predict_movie(
         self,
@@ -324,7 +308,7 @@ class Encoder:
         stream = self.stream_movie(path, rate_hz, **settings)
         description = f"Predicting {Path(path).name}"
         with track(description, unit="frames", enabled=progress) as advance:
-            return _collect(stream, advance)
+            return collect(stream, advance)
 
     def stream(
         self,
@@ -454,7 +438,7 @@ class Encoder:
         ShapeError
             If the features have another shape, or are not finite.
         """
-        features = self._check_features(features, "predict_features")
+        features = check_features(self.bundle, features, "predict_features")
         if names is None:
             names = [f"stimulus-{number:04d}" for number in range(len(features))]
         if len(names) != len(features) or (onsets_s is not None and len(onsets_s) != len(features)):
@@ -498,7 +482,7 @@ class Encoder:
         models = self.bundle.subjects[self.subjects.index(subject)].rois
         if roi not in models:
             raise OptionError(choice_message("predict_native", "roi", roi, models))
-        features = self._check_features(features, "predict_native")
+        features = check_features(self.bundle, features, "predict_native")
         model = models[roi]
         used = features[:, model.first_feature : model.first_feature + model.n_features]
         return cast("npt.NDArray[np.float32]", used @ model.weights + model.intercept)
@@ -515,27 +499,3 @@ class Encoder:
         if key not in self._spatial:
             self._spatial[key] = build_spatial_model(self.bundle, *key)
         return self._spatial[key]
-
-    def _check_features(self, features: FloatArray, where: str) -> npt.NDArray[np.float32]:
-        checked = np.asarray(features, dtype=np.float32)
-        got = ""
-        if checked.ndim != 2 or checked.shape[1] != self.n_features or not len(checked):
-            got = f"shape {checked.shape}"
-        elif not np.isfinite(checked).all():
-            got = f"NaN or infinity in row {int(np.argmin(np.isfinite(checked).all(axis=1)))}"
-        if got:
-            message = (
-                f"{where}: features must be finite, of shape (n_stimuli, {self.n_features}), as "
-                f"this encoder was fitted on {self.bundle.features_id}; got {got}. Compute them "
-                "with Encoder.features."
-            )
-            raise ShapeError(message)
-        return checked
-
-
-def _collect(stream: Iterator[Prediction], advance: Callable[[float], None]) -> Prediction:
-    parts = []
-    for part in stream:
-        advance(len(part))
-        parts.append(part)
-    return concatenate(parts)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.assets import sha256_of
-from imgtofmri.backbones import BACKBONES, Backbone, Preprocessing, load_backbone
+from imgtofmri.backbones import BACKBONES, Backbone, BackboneSpec, Preprocessing, load_backbone
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.exceptions import OptionError, ShapeError, WeightsUnavailableError
 
@@ -149,7 +149,7 @@ def load_networks(
     features: Mapping[str, Any],
     needed: Sequence[Sequence[str]],
     *,
-    backbone: str | Path | None = None,
+    backbone: str | Path | Backbone | None = None,
     weights: str | Path | None = None,
     folder: Path | None = None,
     encoder: str = "",
@@ -162,8 +162,9 @@ def load_networks(
         The card's ``features``.
     needed : sequence of sequence of str
         As `needed_layers` returns it.
-    backbone : str or Path, optional
-        A network or ONNX file to use instead of the card's; for encoders of one network.
+    backbone : str, Path or Backbone, optional
+        A network or ONNX file, or a network that is loaded already, to use instead of the card's;
+        for encoders of one network.
     weights : str or Path, optional
         A weights file, for encoders that use one network known by name.
     folder : Path, optional
@@ -188,6 +189,9 @@ def load_networks(
     """
     networks = card_networks(features)
     _check_overrides(networks, backbone, weights, encoder)
+    if backbone is not None and not isinstance(backbone, str | Path):
+        _check_spec(backbone.spec, networks[0], networks[0].layers, encoder)
+        return backbone
     parts = []
     for network, layers in zip(networks, needed, strict=True):
         if not layers:
@@ -207,7 +211,7 @@ def load_networks(
 
 def _check_overrides(
     networks: Sequence[CardNetwork],
-    backbone: str | Path | None,
+    backbone: str | Path | Backbone | None,
     weights: str | Path | None,
     encoder: str,
 ) -> None:
@@ -259,15 +263,30 @@ def _load(
         layers=None if network.emulated or _emulates(backbone, network) else list(layers),
         preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
     )
+    _check_spec(loaded.spec, network, layers, encoder)
+    return loaded
+
+
+def _check_spec(
+    spec: BackboneSpec, network: CardNetwork, layers: Sequence[str], encoder: str
+) -> None:
+    """Refuse a network that gives other features than the models were fitted on."""
     expected = network.id_of(layers)
-    if loaded.spec.features_id != expected:
+    if spec.features_id != expected:
         message = (
-            f"predict: the encoder {encoder} was fitted on {expected}; the backbone {chosen} gives "
-            f"{loaded.spec.features_id}. Use a backbone that gives the same features, or fit an "
+            f"predict: the encoder {encoder} was fitted on {expected}; the backbone {spec.id} "
+            f"gives {spec.features_id}. Use a backbone that gives the same features, or fit an "
             "encoder on this one."
         )
         raise ShapeError(message)
-    return loaded
+    recipe = network.preprocessing
+    fitted = None if recipe is None else Preprocessing.from_dict(recipe)
+    if not spec.emulated and fitted not in (None, spec.preprocessing):
+        message = (
+            f"predict: the encoder {encoder} was fitted with {fitted}; the backbone {spec.id} has "
+            f"{spec.preprocessing}. Load it with the encoder's."
+        )
+        raise ShapeError(message)
 
 
 def _beside(network: CardNetwork, folder: Path | None, encoder: str, option: str) -> Path:
