@@ -149,9 +149,8 @@ class Encoder:
 
     def center_crop(self, chosen: bool | None = None) -> bool:
         """Return whether pictures are cropped: as chosen, or else as for the fit of the models."""
-        if chosen is None:
-            return bool(self.card["features"].get("center_crop", False))
-        return chosen
+        fitted = bool(self.card["features"].get("center_crop", False))
+        return fitted if chosen is None else chosen
 
     def restricted(self, minimum: float, share_of_ceiling: bool = False) -> Encoder:
         """Return an encoder of the voxels whose cross-validated r reaches a minimum.
