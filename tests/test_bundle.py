@@ -159,3 +159,25 @@ def test_subjects_of_one_name_are_refused(small_bundle: Bundle, tmp_path: Path) 
     twice = (small_bundle.subjects[0], small_bundle.subjects[0])
     with pytest.raises(BundleError, match="subjects of distinct names"):
         write_bundle(dataclasses.replace(small_bundle, subjects=twice), tmp_path / "b.safetensors")
+
+
+BAD_FEATURES: list[tuple[dict[str, Any], str]] = [
+    ({"backbone": None}, "to say id, backbone, layers and n_features; got"),
+    ({"layer_widths": [5]}, r"a width for each of \['avgpool'\], 6 in all; got \[5\]"),
+    ({"networks": "resnet18"}, "each network's, to say id, backbone, layers"),
+    ({"networks": [{"id": "a/b", "layers": []}]}, "each network's, to say id, backbone, layers"),
+    (
+        {"networks": [{"id": "a/b", "backbone": "a", "layers": ["b"], "n_features": 4}]},
+        r"expected networks of 6 features in all; got \[4\]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), BAD_FEATURES)
+def test_a_card_whose_features_do_not_fit_is_refused(
+    small_bundle: Bundle, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    """What the card says of networks and layers must add up before anything is loaded."""
+    card = {**small_bundle.card, "features": {**small_bundle.card["features"], **changes}}
+    with pytest.raises(BundleError, match=said):
+        write_bundle(dataclasses.replace(small_bundle, card=card), tmp_path / "b.safetensors")

@@ -474,7 +474,12 @@ def miniature_bold5000(folder: Path, rng: np.random.Generator) -> dict[str, Any]
         to_template = affine_map(MNI152_2MM, MNI152_2MM, np.eye(4))
         subjects.append(SubjectModel(name, MNI152_2MM, to_template, models))
     card = {"id": "g", "title": "g", "licence": "g", "citation": "g", "template": {"space": "MNI"}}
-    card["features"] = {"id": "resnet18/avgpool", "n_features": 8}
+    card["features"] = {
+        "id": "resnet18/avgpool",
+        "backbone": "resnet18",
+        "layers": ["avgpool"],
+        "n_features": 8,
+    }
     write_bundle(Bundle(card, MNI152_2MM, tuple(subjects)), folder / "geometry.safetensors")
     np.save(folder / "reordered.npy", responses, allow_pickle=True)
     np.save(folder / "features.npy", features)
@@ -604,7 +609,8 @@ responses = "S1.npy"
     images = [folder / name for name in photos[:3]]
     with pytest.warns(UnverifiedWeightsWarning):
         prediction = encoder.predict(images, weights=weights, progress=False)
-    features = encoder.features(images, weights=weights)
+    with pytest.warns(UnverifiedWeightsWarning):
+        features = encoder.features(images, weights=weights)
     np.testing.assert_allclose(
         encoder.predict_features(features).group, prediction.group, atol=1e-5
     )

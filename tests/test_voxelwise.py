@@ -114,9 +114,14 @@ def test_prediction_interval_refuses_what_has_no_units(rng: np.random.Generator)
     mean = encoder.predict_features(features, average="mean")
     with pytest.raises(OptionError, match=r"level must be between 0 and 1; got 95"):
         prediction_interval(spatial, mean, 95)
-    for operator in spatial.subjects:
-        for model in operator.models:
-            assert isinstance(model.extras, dict)
-            del model.extras["residual_variance"]
+    extras = [model.extras for operator in spatial.subjects for model in operator.models]
+    for known in extras:
+        assert isinstance(known, dict)
+        del known["residual_variance"]
     with pytest.raises(OptionError, match=r"the measure must be one of cv_r, noise_ceiling; got"):
+        prediction_interval(spatial, mean)
+    for known in extras:
+        assert isinstance(known, dict)
+        known.clear()
+    with pytest.raises(OptionError, match=r"records nothing of its voxels, .* leave the option"):
         prediction_interval(spatial, mean)

@@ -127,7 +127,7 @@ class Bundle:
         return str(self.card["template"]["space"])
 
 
-def write_bundle(bundle: Bundle, path: Path) -> None:
+def write_bundle(bundle: Bundle, path: Path | str) -> None:
     """Write a bundle, whole or not at all.
 
     Raises
@@ -159,11 +159,11 @@ def write_bundle(bundle: Bundle, path: Path) -> None:
     # on its content alone.
     label = {"version": FORMAT_VERSION, "sha256": _digest(card, arrays), "card": card}
     metadata = {FORMAT: json.dumps(label, ensure_ascii=False)}
-    with atomic_path(path) as temporary:
+    with atomic_path(Path(path)) as temporary:
         save_file(arrays, temporary, metadata)
 
 
-def read_bundle(path: Path) -> Bundle:
+def read_bundle(path: Path | str) -> Bundle:
     """Read and verify a bundle.
 
     Raises
@@ -171,7 +171,7 @@ def read_bundle(path: Path) -> Bundle:
     BundleError
         If the file is missing, damaged, not a bundle, or of a newer format.
     """
-    label, arrays = _read_file(path)
+    label, arrays = _read_file(Path(path))
     version = label.get("version")
     if version != FORMAT_VERSION:
         message = (
@@ -280,6 +280,10 @@ def _problems(bundle: Bundle) -> Iterable[str]:
     if missing:
         yield f"expected the card to say {', '.join(REQUIRED_CARD_KEYS)}; it lacks {missing}"
         return
+    problem = _features_problem(bundle.card["features"])
+    if problem:
+        yield problem
+        return
     names = [subject.name for subject in bundle.subjects]
     if not names or len(set(names)) < len(names):
         yield f"expected one or more subjects of distinct names, got {names}"
@@ -290,6 +294,37 @@ def _problems(bundle: Bundle) -> Iterable[str]:
         for roi, model in subject.rois.items():
             for problem in _model_problems(model, subject.native, bundle.n_features):
                 yield f"subject {subject.name}, ROI {roi}: {problem}"
+
+
+def _features_problem(features: Any) -> str:
+    """Return what is wrong with the card's account of features, if anything."""
+    entries = [features]
+    if isinstance(features, dict) and "networks" in features:
+        entries += features["networks"] if isinstance(features["networks"], list) else [None]
+    for entry in entries:
+        if not (
+            isinstance(entry, dict)
+            and isinstance(entry.get("id"), str)
+            and isinstance(entry.get("backbone"), str)
+            and isinstance(entry.get("layers"), list | tuple)
+            and isinstance(entry.get("n_features"), int)
+        ):
+            return (
+                "expected the card's features, and each network's, to say id, backbone, layers and "
+                f"n_features; got {entry!r:.200}"
+            )
+        widths = entry.get("layer_widths")
+        if widths is not None and (
+            len(widths) != len(entry["layers"]) or sum(widths) != entry["n_features"]
+        ):
+            return (
+                f"expected a width for each of {entry['layers']}, {entry['n_features']} in all; "
+                f"got {widths!r:.200}"
+            )
+    parts = [entry["n_features"] for entry in entries[1:]]
+    if parts and sum(parts) != features["n_features"]:
+        return f"expected networks of {features['n_features']} features in all; got {parts}"
+    return ""
 
 
 def _map_problems(subject: SubjectModel, template: Grid) -> Iterable[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack, cast
@@ -11,15 +11,24 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri import reference
-from imgtofmri.backbones import BACKBONES, Backbone, Preprocessing, load_backbone
+from imgtofmri.backbones import Backbone
 from imgtofmri.bundle import Bundle, Card, read_bundle
 from imgtofmri.exceptions import OptionError, ShapeError, choice_message
 from imgtofmri.features import FeatureBatch, stream_features
-from imgtofmri.pipeline import Pipeline, RunSettings, check_average, make_prediction
-from imgtofmri.prediction import Prediction, concatenate
+from imgtofmri.networks import load_networks, needed_layers
+from imgtofmri.pipeline import (
+    Pipeline,
+    RunSettings,
+    check_average,
+    check_features,
+    collect,
+    make_prediction,
+)
+from imgtofmri.prediction import Prediction
 from imgtofmri.progress import track
 from imgtofmri.spatial import BLOCK, SpatialModel, build_spatial_model, check_rois
 from imgtofmri.stimuli import Failure, Source, expand_images, read_images, read_movie
+from imgtofmri.voxelwise import prediction_interval, restrict_voxels
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -53,7 +62,7 @@ def load_encoder(bundle: str | Path = reference.BUNDLE_ID, progress: bool = True
     path = Path(bundle)
     if not path.suffix and not path.exists():
         raise OptionError(choice_message("load_encoder", "id", bundle, [reference.BUNDLE_ID]))
-    return Encoder(read_bundle(path))
+    return Encoder(read_bundle(path), path.parent)
 
 
 class Encoder:
@@ -63,12 +72,15 @@ class Encoder:
     ----------
     bundle : Bundle
         The encoding models, as `load_encoder` reads them.
+    folder : Path, optional
+        Where the bundle lies: networks of your own are looked for beside it.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, folder: Path | None = None) -> None:
         self.bundle = bundle
+        self.folder = folder
         self._spatial: dict[tuple[tuple[str, ...], float, str], SpatialModel] = {}
-        self._backbones: dict[tuple[str, str | None], Backbone] = {}
+        self._backbones: dict[Hashable, Backbone] = {}
 
     def __repr__(self) -> str:
         return f"Encoder({self.card['id']!r}, rois={self.rois}, subjects={self.subjects})"
@@ -94,72 +106,82 @@ class Encoder:
         return self.bundle.n_features
 
     def backbone(
-        self, backbone: str | Path | Backbone | None = None, weights: str | Path | None = None
+        self,
+        backbone: str | Path | Backbone | None = None,
+        weights: str | Path | None = None,
+        rois: Sequence[str] | None = None,
     ) -> Backbone:
         """Return the feature extractor, loaded on first use.
 
         Parameters
         ----------
         backbone : str, Path or Backbone, optional
-            A name, a file or a loaded one; None is the one that the models were fitted on.
+            A backbone's name or file, or one that is loaded already; None is the one that the
+            models were fitted on.
         weights : str or Path, optional
             A file of weights to use instead of the published ones, or ``"untrained"``.
+        rois : sequence of str, optional
+            Compute these ROIs' layers, and leave other layers' features 0. All by default.
 
         Raises
         ------
+        OptionError
+            If the encoder uses several networks and one option cannot serve them all.
         WeightsUnavailableError
             If the weights are nowhere to be had from here.
         ShapeError
             If the backbone's features are not those that the models were fitted on.
         """
         features = self.card["features"]
-        if isinstance(backbone, Backbone):
-            self._check_backbone(backbone, backbone.spec.id)
-            return backbone
-        chosen = str(backbone) if backbone is not None else features["backbone"]
-        key = (chosen, None if weights is None else str(weights))
+        needed = needed_layers(features, rois)
+        loaded = backbone is not None and not isinstance(backbone, str | Path)
+        key = (id(backbone) if loaded else str(backbone), str(weights), needed)
         if key not in self._backbones:
-            # The layers are those of the network; what emulates it has a head that names its own.
-            direct = chosen == features["backbone"] and features["id"].startswith(f"{chosen}/")
-            own = direct or chosen not in BACKBONES
-            loaded = load_backbone(
-                chosen,
+            self._backbones[key] = load_networks(
+                features,
+                needed,
+                backbone=backbone,
                 weights=weights,
-                layers=features["layers"] if own else None,
-                preprocessing=None if chosen in BACKBONES else self._preprocessing,
+                folder=self.folder,
+                encoder=str(self.card["id"]),
             )
-            self._check_backbone(loaded, chosen)
-            self._backbones[key] = loaded
         return self._backbones[key]
 
-    def _check_backbone(self, backbone: Backbone, name: str) -> None:
-        if backbone.spec.features_id != self.bundle.features_id:
-            message = (
-                f"predict: the encoder {self.card['id']} was fitted on "
-                f"{self.bundle.features_id}; the backbone {name} gives "
-                f"{backbone.spec.features_id}. Use a backbone that gives the same features, or "
-                "fit an encoder on this one."
-            )
-            raise ShapeError(message)
-        recipe = backbone.spec.preprocessing
-        if not backbone.spec.emulated and self._preprocessing not in (None, recipe):
-            message = (
-                f"predict: the encoder {self.card['id']} was fitted with {self._preprocessing}; "
-                f"the backbone {name} has {recipe}. Load it with the encoder's."
-            )
-            raise ShapeError(message)
+    def center_crop(self, chosen: bool | None = None) -> bool:
+        """Return whether pictures are cropped: as chosen, or else as for the fit of the models."""
+        fitted = bool(self.card["features"].get("center_crop", False))
+        return fitted if chosen is None else chosen
 
-    @property
-    def _preprocessing(self) -> Preprocessing | None:
-        recipe = self.card["features"].get("preprocessing")
-        return None if recipe is None else Preprocessing.from_dict(recipe)
+    def restricted(self, minimum: float, share_of_ceiling: bool = False) -> Encoder:
+        """Return an encoder of the voxels whose cross-validated r reaches a minimum.
+
+        With ``share_of_ceiling`` r is divided by the noise ceiling first; see
+        `imgtofmri.voxelwise.restrict_voxels`.
+        """
+        bundle = restrict_voxels(self.bundle, minimum, share_of_ceiling=share_of_ceiling)
+        return Encoder(bundle, self.folder)
+
+    def interval(
+        self,
+        prediction: Prediction,
+        level: float = 0.95,
+        rois: Sequence[str] | str | None = None,
+        sigma_mm: float = 1.0,
+        mask: str = "overlap",
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return the bounds between which one more person's responses are expected.
+
+        ``rois``, ``sigma_mm`` and ``mask`` are the prediction's, which needs ``average="mean"``;
+        see `imgtofmri.voxelwise.prediction_interval`.
+        """
+        return prediction_interval(self.spatial_model(rois, sigma_mm, mask), prediction, level)
 
     def features(
         self,
         images: Any,
         backbone: str | Path | Backbone | None = None,
         weights: str | Path | None = None,
-        center_crop: bool = False,
+        center_crop: bool | None = None,
         progress: bool = False,
     ) -> npt.NDArray[np.float32]:
         """Return the network's features of images.
@@ -175,7 +197,8 @@ class Encoder:
         """
         items = expand_images(images)
         network = self.backbone(backbone, weights)
-        frames = read_images(items, size=network.spec.preprocessing.size, center_crop=center_crop)
+        size, crop = network.spec.preprocessing.size, self.center_crop(center_crop)
+        frames = read_images(items, size=size, center_crop=crop)
         batches = []
         with track("Computing features", len(items), "images", enabled=progress) as advance:
             for batch in stream_features(frames, network, BLOCK):
@@ -192,7 +215,7 @@ class Encoder:
         sigma_mm: float = 1.0,
         mask: str = "overlap",
         average: str = "zscore",
-        center_crop: bool = False,
+        center_crop: bool | None = None,
         backbone: str | Path | Backbone | None = None,
         weights: str | Path | None = None,
         progress: bool = True,
@@ -214,8 +237,10 @@ class Encoder:
         average : {"zscore", "mean"}
             "zscore" is the published model: each subject's map is z-scored over the mask, the sum
             of the maps is z-scored again. "mean" is the mean over subjects and keeps amplitude.
-        center_crop : bool
-            Resize the short side and crop the centre, instead of squeezing the whole image.
+        center_crop : bool, optional
+            Resize the short side and crop the centre, instead of squeezing the whole image. By
+            default as for the pictures that the models were fitted on; the published model's were
+            squeezed.
         backbone, weights
             As for `backbone`.
         progress : bool
@@ -244,7 +269,7 @@ class Encoder:
             weights=weights,
         )
         with track("Predicting", len(items), "images", enabled=progress) as advance:
-            return _collect(stream, advance)
+            return collect(stream, advance)
 
     def predict_movie(
         self,
@@ -282,7 +307,7 @@ class Encoder:
         stream = self.stream_movie(path, rate_hz, **settings)
         description = f"Predicting {Path(path).name}"
         with track(description, unit="frames", enabled=progress) as advance:
-            return _collect(stream, advance)
+            return collect(stream, advance)
 
     def stream(
         self,
@@ -375,9 +400,9 @@ class Encoder:
             sigma_mm=sigma_mm,
             mask=mask,
             average=average,
-            center_crop=settings.get("center_crop", False),
+            center_crop=self.center_crop(settings.get("center_crop")),
             spatial=self.spatial_model(rois, sigma_mm, mask),
-            network=self.backbone(settings.get("backbone"), settings.get("weights")),
+            network=self.backbone(settings.get("backbone"), settings.get("weights"), rois),
         )
 
     def predict_features(
@@ -412,7 +437,7 @@ class Encoder:
         ShapeError
             If the features have another shape, or are not finite.
         """
-        features = self._check_features(features, "predict_features")
+        features = check_features(self.bundle, features, "predict_features")
         if names is None:
             names = [f"stimulus-{number:04d}" for number in range(len(features))]
         if len(names) != len(features) or (onsets_s is not None and len(onsets_s) != len(features)):
@@ -456,7 +481,7 @@ class Encoder:
         models = self.bundle.subjects[self.subjects.index(subject)].rois
         if roi not in models:
             raise OptionError(choice_message("predict_native", "roi", roi, models))
-        features = self._check_features(features, "predict_native")
+        features = check_features(self.bundle, features, "predict_native")
         model = models[roi]
         used = features[:, model.first_feature : model.first_feature + model.n_features]
         return cast("npt.NDArray[np.float32]", used @ model.weights + model.intercept)
@@ -473,27 +498,3 @@ class Encoder:
         if key not in self._spatial:
             self._spatial[key] = build_spatial_model(self.bundle, *key)
         return self._spatial[key]
-
-    def _check_features(self, features: FloatArray, where: str) -> npt.NDArray[np.float32]:
-        checked = np.asarray(features, dtype=np.float32)
-        got = ""
-        if checked.ndim != 2 or checked.shape[1] != self.n_features or not len(checked):
-            got = f"shape {checked.shape}"
-        elif not np.isfinite(checked).all():
-            got = f"NaN or infinity in row {int(np.argmin(np.isfinite(checked).all(axis=1)))}"
-        if got:
-            message = (
-                f"{where}: features must be finite, of shape (n_stimuli, {self.n_features}), as "
-                f"this encoder was fitted on {self.bundle.features_id}; got {got}. Compute them "
-                "with Encoder.features."
-            )
-            raise ShapeError(message)
-        return checked
-
-
-def _collect(stream: Iterator[Prediction], advance: Callable[[float], None]) -> Prediction:
-    parts = []
-    for part in stream:
-        advance(len(part))
-        parts.append(part)
-    return concatenate(parts)

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from imgtofmri.backbones import Backbone
 from imgtofmri.bundle import Bundle
-from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.exceptions import OptionError, ShapeError, choice_message
 from imgtofmri.features import FeatureBatch, stream_features
-from imgtofmri.prediction import AVERAGES, AverageName, Prediction
+from imgtofmri.prediction import AVERAGES, AverageName, Prediction, concatenate
 from imgtofmri.spatial import BLOCK, SpatialModel
 from imgtofmri.stimuli import Failure, Frame
 
@@ -26,7 +26,7 @@ class RunSettings(TypedDict, total=False):
     sigma_mm: float
     mask: str
     average: str
-    center_crop: bool
+    center_crop: bool | None
     backbone: str | Path | Backbone | None
     weights: str | Path | None
 
@@ -115,6 +115,35 @@ def make_prediction(
         space=bundle.space,
         onsets_s=onsets_s,
     )
+
+
+def check_features(
+    bundle: Bundle, features: npt.NDArray[np.floating[Any]], where: str
+) -> npt.NDArray[np.float32]:
+    """Return features of shape (n_stimuli, n_features) if they can be a bundle's."""
+    checked = np.asarray(features, dtype=np.float32)
+    got = ""
+    if checked.ndim != 2 or checked.shape[1] != bundle.n_features or not len(checked):
+        got = f"shape {checked.shape}"
+    elif not np.isfinite(checked).all():
+        got = f"NaN or infinity in row {int(np.argmin(np.isfinite(checked).all(axis=1)))}"
+    if got:
+        message = (
+            f"{where}: features must be finite, of shape (n_stimuli, {bundle.n_features}), as "
+            f"this encoder was fitted on {bundle.features_id}; got {got}. Compute them "
+            "with Encoder.features."
+        )
+        raise ShapeError(message)
+    return checked
+
+
+def collect(stream: Iterator[Prediction], advance: Callable[[float], None]) -> Prediction:
+    """Join a stream's parts, reporting each one's length."""
+    parts = []
+    for part in stream:
+        advance(len(part))
+        parts.append(part)
+    return concatenate(parts)
 
 
 def check_average(average: str) -> AverageName:

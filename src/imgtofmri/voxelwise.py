@@ -15,6 +15,8 @@ from imgtofmri.spatial import SpatialModel
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
+RESIDUAL = "residual_variance"
+
 
 def restrict_voxels(
     bundle: Bundle, minimum: float, by: str = "cv_r", share_of_ceiling: bool = False
@@ -103,22 +105,12 @@ def prediction_interval(
     Student's with ``n_subjects - 1`` degrees of freedom: with three people intervals are wide, and
     with one they hold for that person alone.
     """
-    if prediction.average != "mean":
-        message = (
-            'prediction_interval: a prediction with average="mean" is needed, as z-scores have no '
-            f"units; got {prediction.average!r}. Predict again with that average."
-        )
-        raise OptionError(message)
-    if not 0 < level < 1:
-        message = f"prediction_interval: level must be between 0 and 1; got {level}. Use 0.95."
-        raise OptionError(message)
+    check_interval(spatial, prediction.average, level)
     from scipy import stats
 
     residual = np.zeros(prediction.group.shape[1])
     for operator in spatial.subjects:
-        variances = [
-            _measure(model, operator.name, "residual_variance", False) for model in operator.models
-        ]
+        variances = [model.extras[RESIDUAL] for model in operator.models]
         residual += (abs(operator.matrix) @ np.sqrt(np.concatenate(variances))) ** 2
     n_subjects = len(spatial.subjects)
     variance = residual / n_subjects
@@ -133,14 +125,52 @@ def prediction_interval(
     return lower, upper
 
 
+def check_interval(spatial: SpatialModel, average: str, level: float) -> None:
+    """Refuse what has no prediction interval, before anything is predicted.
+
+    Parameters
+    ----------
+    spatial : SpatialModel
+    average : str
+        As for the prediction.
+    level : float
+
+    Raises
+    ------
+    OptionError
+        As `prediction_interval` does.
+    """
+    if average != "mean":
+        message = (
+            'prediction_interval: a prediction with average="mean" is needed, as z-scores have no '
+            f"units; got {average!r}. Predict with that average (--average mean)."
+        )
+        raise OptionError(message)
+    if not 0 < level < 1:
+        message = f"prediction_interval: level must be between 0 and 1; got {level}. Use 0.95."
+        raise OptionError(message)
+    for operator in spatial.subjects:
+        for model in operator.models:
+            _require(model, operator.name, RESIDUAL)
+
+
+def _require(model: RoiModel, where: str, name: str) -> None:
+    """Refuse a model whose voxels do not have a measure."""
+    if name in model.extras:
+        return
+    if model.extras:
+        raise OptionError(choice_message(where, "the measure", name, model.extras))
+    message = (
+        f"{where}: {name} must be known of each voxel; this encoder records nothing of its "
+        "voxels, as the published one. Use one that `imgtofmri fit` made, or leave the option out."
+    )
+    raise OptionError(message)
+
+
 def _measure(model: RoiModel, where: str, by: str, share_of_ceiling: bool) -> FloatArray:
     """Return a measure of each voxel of a model."""
     for name in (by, "noise_ceiling") if share_of_ceiling else (by,):
-        if name not in model.extras:
-            message = choice_message(
-                f"{where}", "the measure", name, list(model.extras) or ["(none in this bundle)"]
-            )
-            raise OptionError(message)
+        _require(model, where, name)
     values = np.asarray(model.extras[by], dtype=np.float64)
     if not share_of_ceiling:
         return values

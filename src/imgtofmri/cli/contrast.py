@@ -52,7 +52,7 @@ def contrast(
     rois: options.Rois = None,
     sigma_mm: options.SigmaMm = 1.0,
     mask: options.Mask = "overlap",
-    center_crop: options.CenterCrop = False,
+    center_crop: options.CenterCrop = None,
     backbone: options.BackboneName = None,
     weights: options.Weights = None,
     encoder: options.EncoderId = "bold5000-resnet18",

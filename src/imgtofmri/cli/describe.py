@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from imgtofmri.cli.fit import accuracy_lines
 
 if TYPE_CHECKING:
     from imgtofmri.bundle import Bundle
@@ -44,13 +46,23 @@ def card_lines(bundle: Bundle) -> Iterator[str]:
     yield ""
     yield f"network     {features['id']} ({features['n_features']} features)"
     yield f"space       {bundle.space}, grid {' x '.join(map(str, bundle.template.shape))}"
-    for key in ("model", "units", "source", "limits", "accuracy", "licence"):
+    for network in features.get("networks", ()):
+        yield f"  {network['label']:<10}{network['id']} ({network['n_features']} features)"
+    for roi, layers in features.get("rois", {}).items():
+        yield f"  {roi:<10}uses {', '.join(layers)}"
+    for key in ("model", "units", "source", "limits", "accuracy", "restricted", "licence"):
         if key in card:
             yield f"{key:<12}{card[key]}"
     citations = card["citation"]
     for number, citation in enumerate([citations] if isinstance(citations, str) else citations):
         yield f"{'' if number else 'cite':<12}{citation}"
     yield ""
+    rows = accuracy_lines(bundle)
+    if rows:
+        yield from rows
+        yield ""
+        yield from _fit_lines(card.get("fit", {}))
+        return
     width = max(len(roi) for roi in bundle.rois)
     names = [subject.name for subject in bundle.subjects]
     yield f"{'voxels':<{width}}  {'  '.join(f'{name:>6}' for name in names)}"
@@ -60,3 +72,22 @@ def card_lines(bundle: Bundle) -> Iterator[str]:
             for subject, name in zip(bundle.subjects, names, strict=True)
         ]
         yield f"{roi:<{width}}  {'  '.join(counts)}"
+
+
+def _fit_lines(said: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a card says of the fit: data, splits, seed, penalties, versions, files."""
+    for subject, data in said.get("data", {}).items():
+        folds = ", ".join(map(str, data["folds"]))
+        rows = f"{data['n_rows']} rows of {data['n_stimuli']} stimuli"
+        yield f"data        {subject}: {rows}, folds of {folds}"
+    settings = said.get("settings", {})
+    if "alphas" in settings:
+        alphas = settings["alphas"]
+        yield f"penalties   {len(alphas)}, {min(alphas):g} to {max(alphas):g}"
+        seed = settings.get("seed")
+        yield f"seed        {'none, stimuli in their order' if seed is None else seed}"
+    versions = said.get("versions", {})
+    if versions:
+        yield f"versions    {', '.join(f'{name} {text}' for name, text in versions.items())}"
+    for number, (name, digest) in enumerate(said.get("files", {}).items()):
+        yield f"{'' if number else 'files':<12}{digest[:12]}  {name}"

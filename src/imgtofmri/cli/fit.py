@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -84,7 +85,7 @@ def fit(
 
 
 def accuracy_lines(bundle: Bundle) -> list[str]:
-    """Return a fitted bundle's accuracy by subject and ROI as lines of text.
+    """Return the accuracy of a bundle's models by subject and ROI as lines of text.
 
     Parameters
     ----------
@@ -97,22 +98,14 @@ def accuracy_lines(bundle: Bundle) -> list[str]:
         A table of voxels, median cross-validated r, median noise ceiling and penalty; empty for a
         bundle that does not record them.
     """
-    models = bundle.card.get("fit", {}).get("models", {})
     rows = []
-    for subject, rois in models.items():
-        for roi, said in rois.items():
-            ceiling = said.get("noise_ceiling")
-            alphas = said["alpha"]
-            rows.append(
-                (
-                    subject,
-                    roi,
-                    str(said["n_voxels"]),
-                    f"{said['cv_r']['median']:.3f}",
-                    f"{ceiling['median']:.3f}" if ceiling else "-",
-                    f"{alphas[0]:g}" if len(alphas) == 1 else f"{alphas[0]:g} to {alphas[-1]:g}",
-                )
-            )
+    for subject in bundle.subjects:
+        for roi, model in subject.rois.items():
+            extras = model.extras
+            if "cv_r" in extras:
+                medians = [_median(extras, name) for name in ("cv_r", "noise_ceiling")]
+                penalty = _range(extras["alpha"]) if "alpha" in extras else "-"
+                rows.append((subject.name, roi, str(model.n_voxels), *medians, penalty))
     if not rows:
         return []
     header = ("subject", "roi", "voxels", "cv r", "ceiling r", "penalty")
@@ -121,3 +114,14 @@ def accuracy_lines(bundle: Bundle) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in (header, *rows)
     ]
+
+
+def _median(extras: Mapping[str, Any], name: str) -> str:
+    import numpy as np
+
+    return f"{np.median(extras[name]):.3f}" if name in extras else "-"
+
+
+def _range(values: Any) -> str:
+    low, high = float(values.min()), float(values.max())
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

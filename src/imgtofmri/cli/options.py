@@ -29,7 +29,11 @@ Average = Annotated[
     ),
 ]
 CenterCrop = Annotated[
-    bool, typer.Option("--center-crop", help="Crop the centre instead of squeezing the image.")
+    bool | None,
+    typer.Option(
+        "--center-crop/--no-center-crop",
+        help="Crop the centre instead of squeezing the image; by default as for the fit.",
+    ),
 ]
 BackboneName = Annotated[
     str | None,

@@ -25,9 +25,31 @@ def predict(
     sigma_mm: options.SigmaMm = 1.0,
     mask: options.Mask = "overlap",
     average: options.Average = "zscore",
-    center_crop: options.CenterCrop = False,
+    center_crop: options.CenterCrop = None,
     subjects: Annotated[
         bool, typer.Option("--subjects", help="Write each subject's map, too.")
+    ] = False,
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            "--interval",
+            metavar="LEVEL",
+            help="Write the bounds of a prediction interval, too; 0.95 for example.",
+        ),
+    ] = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            "--min-accuracy",
+            metavar="R",
+            help="Leave out voxels whose cross-validated r is below this.",
+        ),
+    ] = None,
+    share_of_ceiling: Annotated[
+        bool,
+        typer.Option(
+            "--share-of-ceiling", help="--min-accuracy is of r divided by the noise ceiling."
+        ),
     ] = False,
     backbone: options.BackboneName = None,
     weights: options.Weights = None,
@@ -51,6 +73,10 @@ def predict(
     NAME_timeseries.tsv with the mean of each ROI, and NAME.json with the onsets. Inputs that cannot
     be used are named, and the rest is predicted.
 
+    Encoders that `fit` made know the accuracy of their voxels: --min-accuracy leaves poor ones out,
+    and --interval, with --average mean, writes NAME_lower.nii.gz and NAME_upper.nii.gz, between
+    which a new person's measured responses are expected.
+
     **Examples**
 
     imgtofmri predict photos/ -o out/
@@ -60,9 +86,12 @@ def predict(
     imgtofmri predict photos/ -o out/ --resume
 
     imgtofmri predict film.mp4 -o out/ --rate-hz 2
+
+    imgtofmri predict photos/ -o out/ --encoder my-encoder.safetensors --min-accuracy 0.1
     """
     from imgtofmri.encoder import load_encoder
     from imgtofmri.outputs import (
+        FORMATS,
         RunRecord,
         check_targets,
         predict_images,
@@ -72,7 +101,14 @@ def predict(
     from imgtofmri.pipeline import RunSettings
     from imgtofmri.stimuli import check_rate, find_sources
 
-    layout = _layout(output_format)
+    if output_format not in FORMATS:
+        raise OptionError(choice_message("predict", "--format", output_format, FORMATS))
+    if share_of_ceiling and min_accuracy is None:
+        message = (
+            "predict: --share-of-ceiling needs --min-accuracy, which it explains; got none. Add "
+            "--min-accuracy 0.5, for example."
+        )
+        raise OptionError(message)
     check_rate(rate_hz)
     sources, unusable = find_sources(inputs)
     if not sources:
@@ -80,6 +116,9 @@ def predict(
     images = [source for source in sources if source.kind == "image"]
     movies = [source for source in sources if source.kind == "movie"]
     loaded = load_encoder(encoder, progress=not quiet)
+    if min_accuracy is not None:
+        loaded = loaded.restricted(min_accuracy, share_of_ceiling)
+    layout = _layout(output_format, loaded.bundle.space, interval)
     settings: RunSettings = {
         "rois": rois or None,
         "sigma_mm": sigma_mm,
@@ -89,7 +128,9 @@ def predict(
         "backbone": backbone,
         "weights": weights,
     }
-    recorded = run_settings(loaded, settings, subjects, output_format, rate_hz if movies else None)
+    recorded = run_settings(
+        loaded, settings, subjects, output_format, rate_hz if movies else None, interval
+    )
     if not overwrite:
         check_targets(output, sources, layout)
     record = RunRecord.start(output, recorded, resume=resume, overwrite=overwrite)
@@ -99,7 +140,14 @@ def predict(
     try:
         summaries = [
             predict_images(
-                loaded, images, record, layout, settings, subjects=subjects, progress=not quiet
+                loaded,
+                images,
+                record,
+                layout,
+                settings,
+                subjects=subjects,
+                interval=interval,
+                progress=not quiet,
             ),
             predict_movies(
                 loaded,
@@ -109,6 +157,7 @@ def predict(
                 settings,
                 rate_hz=rate_hz,
                 subjects=subjects,
+                interval=interval,
                 progress=not quiet,
             ),
         ]
@@ -135,9 +184,10 @@ def _report(done: list[str], kept: list[str], failures: list[Failure], output: P
     return 1 if failures else 0
 
 
-def _layout(output_format: str) -> Layout:
-    from imgtofmri.outputs import FORMATS, BidsLayout, NiftiLayout
+def _layout(output_format: str, space: str, interval: float | None) -> Layout:
+    from imgtofmri.outputs import BidsLayout, NiftiLayout
+    from imgtofmri.outputs.images import BOUNDS
 
-    if output_format not in FORMATS:
-        raise OptionError(choice_message("predict", "--format", output_format, FORMATS))
-    return BidsLayout() if output_format == "bids" else NiftiLayout()
+    if output_format == "nifti":
+        return NiftiLayout()
+    return BidsLayout(space, () if interval is None else BOUNDS)

@@ -52,7 +52,7 @@ def select(
     rois: options.Rois = None,
     sigma_mm: options.SigmaMm = 1.0,
     mask: options.Mask = "overlap",
-    center_crop: options.CenterCrop = False,
+    center_crop: options.CenterCrop = None,
     backbone: options.BackboneName = None,
     weights: options.Weights = None,
     encoder: options.EncoderId = "bold5000-resnet18",
@@ -95,7 +95,9 @@ def select(
     }
     recorded = run_settings(loaded, settings, False, "selection")
     pool = predict_pool(loaded, sources, unusable, settings, not quiet)
-    properties = image_properties([source.path for source in pool.sources], center_crop)
+    properties = image_properties(
+        [source.path for source in pool.sources], loaded.center_crop(center_crop)
+    )
     result = select_stimuli(
         pool.prediction,
         parsed,

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from imgtofmri.assets import sha256_of
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import OptionError
@@ -18,6 +21,10 @@ from imgtofmri.pipeline import RunSettings
 from imgtofmri.prediction import Prediction
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Source
+from imgtofmri.voxelwise import check_interval
+
+BOUNDS = ("lower", "upper")
+"""The bounds of a prediction interval, as files are named after them."""
 
 
 @dataclass(slots=True)
@@ -45,10 +52,11 @@ def run_settings(
     subjects: bool,
     output_format: str,
     rate_hz: float | None = None,
+    interval: float | None = None,
 ) -> dict[str, Any]:
     """Return everything that results depend on besides the inputs, for the record.
 
-    ``rate_hz`` is given where there are movies.
+    ``rate_hz`` is given where there are movies, ``interval`` where bounds are written.
 
     Raises
     ------
@@ -59,7 +67,12 @@ def run_settings(
     """
     run = encoder.pipeline(**settings)
     spec = run.network.spec
-    movies = {} if rate_hz is None else {"rate_hz": rate_hz}
+    more: dict[str, Any] = {} if rate_hz is None else {"rate_hz": rate_hz}
+    if interval is not None:
+        check_interval(run.spatial, run.average, interval)
+        more["interval"] = interval
+    if "restricted" in encoder.card:
+        more["restricted"] = encoder.card["restricted"]
     return {
         "encoder": encoder.card["id"],
         "encoder_source": encoder.card.get("source", ""),
@@ -78,7 +91,7 @@ def run_settings(
         "space": encoder.bundle.space,
         "subjects": list(run.spatial.subject_names) if subjects else [],
         "format": output_format,
-        **movies,
+        **more,
     }
 
 
@@ -90,6 +103,7 @@ def predict_images(
     settings: RunSettings,
     *,
     subjects: bool = False,
+    interval: float | None = None,
     progress: bool = True,
 ) -> RunSummary:
     """Predict image files and write a volume for each.
@@ -107,6 +121,8 @@ def predict_images(
         As for `Encoder.predict`.
     subjects : bool
         Whether to write each subject's smoothed map, too.
+    interval : float, optional
+        The level of a prediction interval whose bounds are written, too.
     progress : bool
         Whether to report progress on standard error.
 
@@ -142,8 +158,12 @@ def predict_images(
             digests = batches[-1].sha256
             batches.clear()
             writer = writer or VolumeWriter(part.mask, part.affine)
+            maps = run_maps(encoder, part, settings, subjects, interval)
             for index, name in enumerate(part.names):
-                files = _write(part, index, writer, record.folder, layout, subjects)
+                files = {}
+                for (subject, bound), values in maps.items():
+                    file = layout.volume(name, subject, bound)
+                    files[file] = writer.write(record.folder / file, values[index])
                 record.add(name, digests[index], files)
                 summary.done.append(name)
                 advance(1)
@@ -173,17 +193,48 @@ def check_targets(folder: Path, sources: Sequence[Source], layout: Layout) -> No
             raise OptionError(message)
 
 
-def _write(
-    part: Prediction, index: int, writer: VolumeWriter, folder: Path, layout: Layout, subjects: bool
-) -> dict[str, str]:
-    name = part.names[index]
-    file = layout.volume(name)
-    files = {file: writer.write(folder / file, part.group[index])}
+def run_maps(
+    encoder: Encoder,
+    part: Prediction,
+    settings: RunSettings,
+    subjects: bool,
+    interval: float | None,
+) -> dict[tuple[str | None, str], npt.NDArray[np.float32]]:
+    """Return the maps that a run writes.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    part : Prediction
+        What it predicts.
+    settings : RunSettings
+        With which settings.
+    subjects : bool
+        Whether each subject's map is wanted, too.
+    interval : float or None
+        The level of the prediction interval that is wanted, too.
+
+    Returns
+    -------
+    dict of (subject or None, bound) to array of shape (n_stimuli, n_voxels)
+        The group is None; the bound is empty, "lower" or "upper".
+    """
+    maps: dict[tuple[str | None, str], npt.NDArray[np.float32]] = {(None, ""): part.group}
     if subjects:
-        for subject, maps in zip(part.subject_names, part.subjects, strict=True):
-            file = layout.volume(name, subject)
-            files[file] = writer.write(folder / file, maps[index])
-    return files
+        maps |= {
+            (name, ""): values
+            for name, values in zip(part.subject_names, part.subjects, strict=True)
+        }
+    if interval is not None:
+        bounds = encoder.interval(
+            part,
+            interval,
+            settings.get("rois"),
+            settings.get("sigma_mm", 1.0),
+            settings.get("mask", "overlap"),
+        )
+        maps |= {(None, name): values for name, values in zip(BOUNDS, bounds, strict=True)}
+    return maps
 
 
 def source_digest(source: Source) -> str | None:

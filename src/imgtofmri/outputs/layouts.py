@@ -21,8 +21,8 @@ BIDS_VERSION = "1.10.0"
 class Layout(Protocol):
     """Names the files of a run, relative to its folder."""
 
-    def volume(self, name: str, subject: str | None = None) -> str:
-        """Return the file of a stimulus' group map, or of one subject's."""
+    def volume(self, name: str, subject: str | None = None, bound: str = "") -> str:
+        """Return the file of a stimulus' group map, of its bound, or of one subject's map."""
         ...
 
     def timeseries(self, name: str) -> str:
@@ -42,9 +42,10 @@ class Layout(Protocol):
 class NiftiLayout:
     """One file for each stimulus, named after the whole name of the stimulus."""
 
-    def volume(self, name: str, subject: str | None = None) -> str:
-        """Return ``horse.jpg.nii.gz``, or ``horse.jpg_sub-CSI1.nii.gz``."""
-        return f"{name}.nii.gz" if subject is None else f"{name}_sub-{subject}.nii.gz"
+    def volume(self, name: str, subject: str | None = None, bound: str = "") -> str:
+        """Return ``horse.jpg.nii.gz``, with ``_sub-CSI1`` or ``_lower`` before the suffix."""
+        ending = "" if subject is None else f"_sub-{subject}"
+        return f"{name}{ending}{f'_{bound}' if bound else ''}.nii.gz"
 
     def timeseries(self, name: str) -> str:
         """Return ``film.mp4_timeseries.tsv``."""
@@ -66,13 +67,16 @@ class BidsLayout:
     ----------
     space : str
         The template space.
+    bounds : tuple of str
+        Bounds that are written beside each group map; their names end the ``desc`` label.
     """
 
     space: str = "MNI152NLin6Asym"
+    bounds: tuple[str, ...] = ()
 
-    def volume(self, name: str, subject: str | None = None) -> str:
+    def volume(self, name: str, subject: str | None = None, bound: str = "") -> str:
         """Return ``sub-group/func/sub-group_task-viewing_..._statmap.nii.gz``."""
-        return self._file(name, subject or "group", "statmap.nii.gz")
+        return self._file(name, subject or "group", "statmap.nii.gz", bound)
 
     def timeseries(self, name: str) -> str:
         """Return ``sub-group/func/sub-group_task-viewing_..._timeseries.tsv``."""
@@ -82,9 +86,9 @@ class BidsLayout:
         """Return ``sub-group/func/sub-group_task-viewing_..._statmap.json``."""
         return self._file(name, "group", "statmap.json")
 
-    def _file(self, name: str, subject: str, ending: str) -> str:
-        who = f"sub-{bids_label(subject)}"
-        parts = [who, "task-viewing", f"space-{self.space}", f"desc-{bids_label(name)}", ending]
+    def _file(self, name: str, subject: str, ending: str, bound: str = "") -> str:
+        who, what = f"sub-{bids_label(subject)}", bids_label(name) + bound.capitalize()
+        parts = [who, "task-viewing", f"space-{self.space}", f"desc-{what}", ending]
         return f"{who}/func/{'_'.join(parts)}"
 
     def describe(self, folder: Path, names: Sequence[str]) -> None:
@@ -95,7 +99,14 @@ class BidsLayout:
             "DatasetType": "derivative",
             "GeneratedBy": [{"Name": "imgtofmri", "Version": __version__}],
         }
-        rows = ["desc_id\tdescription", *(f"{bids_label(name)}\tstimulus {name}" for name in names)]
+        rows = ["desc_id\tdescription"]
+        for name in names:
+            rows.append(f"{bids_label(name)}\tstimulus {name}")
+            rows += [
+                f"{bids_label(name)}{bound.capitalize()}\tstimulus {name}, {bound} bound of the "
+                "prediction interval"
+                for bound in self.bounds
+            ]
         files = {
             "dataset_description.json": json.dumps(description, indent=1),
             "descriptions.tsv": "\n".join(rows),

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from imgtofmri.assets import atomic_path, sha256_of
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import OutputError, StimulusError
 from imgtofmri.features import FeatureBatch
-from imgtofmri.outputs.images import RunSummary, source_digest
+from imgtofmri.outputs.images import RunSummary, run_maps, source_digest
 from imgtofmri.outputs.layouts import Layout
 from imgtofmri.outputs.record import RunRecord
 from imgtofmri.outputs.series import SeriesWriter
@@ -41,6 +42,7 @@ def predict_movies(
     *,
     rate_hz: float = 2.0,
     subjects: bool = False,
+    interval: float | None = None,
     progress: bool = True,
 ) -> RunSummary:
     """Predict movies frame by frame and write each one's results, in memory that stays constant.
@@ -64,6 +66,8 @@ def predict_movies(
         Frames a second.
     subjects : bool
         Whether to write each subject's 4-D volume, too.
+    interval : float, optional
+        The level of a prediction interval whose bounds are written as 4-D volumes, too.
     progress : bool
         Whether to report progress on standard error.
 
@@ -87,7 +91,9 @@ def predict_movies(
             continue
         try:
             info = probe_movie(source.path)
-            run = _MovieRun(encoder, source, info, record, layout, settings, rate_hz, subjects)
+            run = _MovieRun(
+                encoder, source, info, record, layout, settings, rate_hz, subjects, interval
+            )
             run.write(progress)
         except StimulusError as error:
             record.fail(name, str(error))
@@ -151,9 +157,13 @@ class _MovieRun:
         settings: RunSettings,
         rate_hz: float,
         subjects: bool,
+        interval: float | None,
     ) -> None:
+        self._maps = partial(
+            run_maps, encoder, settings=settings, subjects=subjects, interval=interval
+        )
         self._source, self._info, self._record, self._layout = source, info, record, layout
-        self._rate_hz, self._subjects = rate_hz, subjects
+        self._rate_hz = rate_hz
         self._batches: list[FeatureBatch] = []
         self._stream = encoder.stream_movie(
             source, rate_hz, on_batch=self._batches.append, **settings
@@ -185,8 +195,8 @@ class _MovieRun:
                 onsets_s = np.asarray(part.onsets_s, dtype=np.float64)
                 self._batches.clear()
                 self._onsets_s += onsets_s.tolist()
-                for subject, volume in volumes.items():
-                    volume.append(part.group if subject is None else part.subject(subject))
+                for owner, values in self._maps(part).items():
+                    volumes[owner].append(values)
                 for onset_s, row in zip(onsets_s, means(part), strict=True):
                     table.write("\t".join([f"{onset_s:.10g}", *map(_number, row)]) + "\n")
                 advance(len(part))
@@ -196,18 +206,19 @@ class _MovieRun:
         outputs = {file: sha256_of(folder / file) for file in self._files}
         self._record.add(name, self._sha256, outputs, n_volumes=len(self._onsets_s))
 
-    def _open_volumes(self, first: Prediction, files: ExitStack) -> dict[str | None, SeriesWriter]:
-        owners = [None, *(first.subject_names if self._subjects else ())]
+    def _open_volumes(
+        self, first: Prediction, files: ExitStack
+    ) -> dict[tuple[str | None, str], SeriesWriter]:
         return {
             owner: files.enter_context(
                 SeriesWriter(
-                    self._target(self._layout.volume(self._source.name, owner), files),
+                    self._target(self._layout.volume(self._source.name, *owner), files),
                     first.mask,
                     first.affine,
                     1 / self._rate_hz,
                 )
             )
-            for owner in owners
+            for owner in self._maps(first)
         }
 
     def _target(self, file: str, files: ExitStack) -> Path:

@@ -4,7 +4,6 @@
 - `sample_band_scales`: candidates for banded ridge, one penalty per layer.
 - `grouped_folds`, `check_folds`, `merge_duplicates`: folds that no repeated stimulus straddles.
 - `plan_memory`: what a fit will need, before it starts.
-- `repeat_variances`, `noise_ceiling_r`: what repeats say about the best accuracy there can be.
 """
 
 from __future__ import annotations
@@ -12,21 +11,17 @@ from __future__ import annotations
 from imgtofmri.regression.checks import check_responses, invalid_voxels
 from imgtofmri.regression.design import MemoryPlan, plan_memory
 from imgtofmri.regression.folds import check_folds, grouped_folds, merge_duplicates
-from imgtofmri.regression.reliability import average_repeats, noise_ceiling_r, repeat_variances
 from imgtofmri.regression.ridge import RidgeFit, fit_ridge, sample_band_scales
 
 __all__ = [
     "MemoryPlan",
     "RidgeFit",
-    "average_repeats",
     "check_folds",
     "check_responses",
     "fit_ridge",
     "grouped_folds",
     "invalid_voxels",
     "merge_duplicates",
-    "noise_ceiling_r",
     "plan_memory",
-    "repeat_variances",
     "sample_band_scales",
 ]

@@ -18,12 +18,14 @@ from imgtofmri.stats.matching import (
 )
 from imgtofmri.stats.multiple import fdr, max_statistic_p
 from imgtofmri.stats.permutation import NullSummary, permutation_p, permutations, sign_flips
+from imgtofmri.stats.repeats import average_repeats, noise_ceiling_r, repeat_variances
 
 __all__ = [
     "DiagonalTest",
     "NoiseCeiling",
     "NullSummary",
     "VoxelTest",
+    "average_repeats",
     "bootstrap_counts",
     "bootstrap_diagonal",
     "bootstrap_interval",
@@ -35,10 +37,12 @@ __all__ = [
     "fdr",
     "max_statistic_p",
     "noise_ceiling",
+    "noise_ceiling_r",
     "pearson_r",
     "permutation_p",
     "permutation_pearson",
     "permutations",
     "r_squared",
+    "repeat_variances",
     "sign_flips",
 ]

@@ -27,7 +27,17 @@ from imgtofmri.study.settings import (
 )
 
 _TEXTS = ("id", "title", "licence", "citation", "limits")
-_TABLES = ("template", "downloads", "stimuli", "backbone", "fit", "subject", "subjects")
+_TABLES = (
+    "template",
+    "downloads",
+    "stimuli",
+    "backbone",
+    "backbones",
+    "fit",
+    "subject",
+    "subjects",
+)
+_BACKBONE_KEYS = tuple(name for name in BackboneSettings.__slots__ if name != "label")
 
 
 def read_study(path: Path | str) -> Study:
@@ -56,7 +66,7 @@ def read_study(path: Path | str) -> Study:
     root.only(_TEXTS + _TABLES)
     template = _section(root, "template", ("space", "grid"))
     fit = _fit(_section(root, "fit", FitSettings.__slots__))
-    backbone = _backbone(_section(root, "backbone", BackboneSettings.__slots__))
+    backbones = _backbones(root)
     stimuli = _stimuli(_section(root, "stimuli", StimuliSettings.__slots__))
     tables = _subject_tables(root)
     names = [table.text("name") for table in tables]
@@ -75,7 +85,7 @@ def read_study(path: Path | str) -> Study:
         template=template.file("grid", None),
         downloads=_downloads(root),
         stimuli=stimuli,
-        backbone=backbone,
+        backbones=backbones,
         fit=fit,
         subjects=subjects,
     )
@@ -127,7 +137,30 @@ def _stimuli(table: Table) -> StimuliSettings:
     return settings
 
 
-def _backbone(table: Table) -> BackboneSettings:
+def _backbones(root: Table) -> tuple[BackboneSettings, ...]:
+    """Return the only network, or each of several with its label."""
+    several = root.table("backbones")
+    if several is None:
+        return (_backbone(_section(root, "backbone", _BACKBONE_KEYS)),)
+    if "backbone" in root.values:
+        root.fail("backbones", "and backbone are both given. Leave one of them out.")
+    if not several.values:
+        several.fail(None, "must name networks: [backbones.NAME]. Add one, or leave it out.")
+    found = []
+    for label in several.values:
+        if "/" in label:
+            several.fail(label, "must not contain a slash. Rename the network.")
+        table = several.table(label)
+        assert table is not None
+        table.only(_BACKBONE_KEYS)
+        found.append(_backbone(table, label))
+        if found[-1].center_crop != found[0].center_crop:
+            problem = "must be the same for all networks, which see the same pictures."
+            table.fail("center_crop", f"{problem} Correct it.")
+    return tuple(found)
+
+
+def _backbone(table: Table, label: str = "") -> BackboneSettings:
     name = table.text("name", "resnet18")
     if name.endswith(".onnx"):
         name = str(table.file("name"))
@@ -149,6 +182,7 @@ def _backbone(table: Table) -> BackboneSettings:
         weights=_weights(table),
         center_crop=table.flag("center_crop", False),
         preprocessing=None if preprocessing is None else dict(preprocessing.values),
+        label=label,
     )
 
 
@@ -379,18 +413,36 @@ def _check_together(root: Table, tables: list[Table], study: Study) -> None:
                 None,
                 "lacks table: expected a TSV or CSV file with a row for each response. Add it.",
             )
+    if settings.features is not None and "backbones" in root.values:
+        root.fail("backbones", "cannot go with stimuli.features. Use backbone with layer_widths.")
     if settings.features is not None and study.backbone.layers is None:
         backbone = root.table("backbone") or Table(root.path, {}, ("backbone",), root.lines)
         problem = "lacks layers: features from a file must say which layers they are of. Add them."
         backbone.fail(None, problem)
-    layers = study.backbone.layers
-    if study.fit.banded and (layers is None or len(layers) < 2):
+    if study.fit.banded and sum(len(item.layers or ("",)) for item in study.backbones) < 2:
         fit = root.table("fit")
         assert fit is not None
         fit.fail("banded", "needs two or more backbone.layers. Name them.")
     for table, subject in zip(tables, study.subjects, strict=True):
         for roi in subject.rois:
-            missing = [layer for layer in roi.layers or () if layer not in (layers or ())]
-            if missing:
+            problem = next(
+                filter(None, (_layer_problem(study, key) for key in roi.layers or ())), ""
+            )
+            if problem:
                 inner = Table(root.path, {}, (*table.key, "rois", roi.name), table.lines)
-                inner.fail("layers", f"must be among backbone.layers; got {missing[0]!r}. Add it.")
+                inner.fail("layers", problem)
+
+
+def _layer_problem(study: Study, key: str) -> str:
+    """Return what is wrong with the name of a layer that an ROI uses, if anything."""
+    if not study.backbone.label:
+        known = key in (study.backbone.layers or ())
+        return "" if known else f"must be among backbone.layers; got {key!r}. Add it."
+    label, _, layer = key.partition("/")
+    networks = {settings.label: settings for settings in study.backbones}
+    if label not in networks:
+        names = ", ".join(networks)
+        return f'must be "NETWORK" or "NETWORK/LAYER", the networks being {names}; got {key!r}.'
+    if layer and layer not in (networks[label].layers or ()):
+        return f"must be among backbones.{label}.layers; got {layer!r}. Add it."
+    return ""

@@ -103,6 +103,8 @@ class BackboneSettings:
         Crop the centre instead of squeezing the whole image.
     preprocessing : mapping or None
         ``size``, ``mean`` and ``std`` of an ONNX file's input.
+    label : str
+        What ROIs call it where a study has several networks; else empty.
     """
 
     name: str
@@ -111,6 +113,7 @@ class BackboneSettings:
     weights: Path | str | None
     center_crop: bool
     preprocessing: Mapping[str, Any] | None
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +174,8 @@ class RoiSettings:
     responses : ArraySource or None
         Responses of this ROI's voxels alone, left hemisphere first, each in C order.
     layers : tuple of str or None
-        The layers that this ROI is modelled with; None for all.
+        The layers that this ROI is modelled with; None for all. Where a study has several networks,
+        ``"LABEL/LAYER"``, or ``"LABEL"`` for all layers of a network.
     """
 
     name: str
@@ -291,8 +295,8 @@ class Study:
         Identifier of the template space.
     template : Path or None
         An image on the template grid; None for the 2 mm grid of MNI152NLin6Asym.
-    downloads, stimuli, backbone, fit, subjects
-        The sections.
+    downloads, stimuli, backbones, fit, subjects
+        The sections; one backbone, or several with labels.
     """
 
     path: Path
@@ -305,6 +309,11 @@ class Study:
     template: Path | None
     downloads: tuple[Download, ...]
     stimuli: StimuliSettings
-    backbone: BackboneSettings
+    backbones: tuple[BackboneSettings, ...]
     fit: FitSettings
     subjects: tuple[SubjectSettings, ...]
+
+    @property
+    def backbone(self) -> BackboneSettings:
+        """The only network, or the first."""
+        return self.backbones[0]

@@ -16,19 +16,17 @@ from imgtofmri.exceptions import DataError, ImgToFmriError
 from imgtofmri.progress import track
 from imgtofmri.regression import (
     RidgeFit,
-    average_repeats,
     check_folds,
     check_responses,
     fit_ridge,
     grouped_folds,
     invalid_voxels,
     merge_duplicates,
-    noise_ceiling_r,
-    repeat_variances,
     sample_band_scales,
 )
 from imgtofmri.responses import StimulusRows, read_grid
 from imgtofmri.spaces import MNI152_2MM, Grid
+from imgtofmri.stats import average_repeats, noise_ceiling_r, repeat_variances
 from imgtofmri.study import FitSettings, Study, read_study
 from imgtofmri.training.card import make_card
 from imgtofmri.training.stimuli import StudyFeatures, study_features
@@ -158,7 +156,22 @@ def fit_models(
         )
         for subject in subjects
     )
-    return Bundle(make_card(study, features, fitted, splits), template, fitted)
+    card = make_card(study, features, fitted, splits)
+    uses = _layers_by_roi(subjects, features)
+    if any(len(keys) < len(features.layers) for keys in uses.values()):
+        card["features"] = {**card["features"], "rois": uses}
+    return Bundle(card, template, fitted)
+
+
+def _layers_by_roi(
+    subjects: Sequence[SubjectData], features: StudyFeatures
+) -> dict[str, list[str]]:
+    """Return which layers each ROI's models use, in any subject."""
+    found: dict[str, set[str]] = {}
+    for subject in subjects:
+        for roi, data in subject.rois.items():
+            found.setdefault(roi, set()).update(features.keys(data.layers))
+    return {roi: [key for key in features.layers if key in used] for roi, used in found.items()}
 
 
 def fit_rois(
@@ -222,7 +235,7 @@ def _feature_columns(
     features: StudyFeatures, layers: tuple[str, ...] | None
 ) -> tuple[IndexArray, int, int]:
     """Return the columns of some layers, where they begin, and how far they reach."""
-    chosen = [features.layers[layer] for layer in layers or features.layers]
+    chosen = [features.layers[key] for key in features.keys(layers)]
     columns = np.concatenate([np.arange(part.start, part.stop) for part in chosen])
     first = int(columns.min())
     return columns, first, int(columns.max()) + 1 - first
@@ -230,7 +243,7 @@ def _feature_columns(
 
 def _bands(features: StudyFeatures, layers: tuple[str, ...] | None) -> IndexArray | None:
     """Return the layer of each feature, numbered; None where there is one layer only."""
-    chosen = [features.layers[layer] for layer in layers or features.layers]
+    chosen = [features.layers[key] for key in features.keys(layers)]
     widths = [part.stop - part.start for part in chosen]
     return np.repeat(np.arange(len(widths)), widths) if len(widths) > 1 else None
 

@@ -76,7 +76,13 @@ def layer_search(
         )
         raise OptionError(message)
     if backbone is None and study.stimuli.features is None:
-        study = replace(study, backbone=replace(study.backbone, layers=tuple(chosen)))
+        if len(study.backbones) > 1:
+            message = (
+                f"layer_search: {study.path} must have one network, whose layers are compared; it "
+                f"has {len(study.backbones)}. Search each in a study of its own."
+            )
+            raise OptionError(message)
+        study = replace(study, backbones=(replace(study.backbone, layers=tuple(chosen)),))
     _, subjects = load_subjects(study, geometry, progress)
     subjects = [_without_layers(subject) for subject in subjects]
     features = study_features(

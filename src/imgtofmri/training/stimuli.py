@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.backbones import Backbone, Preprocessing, load_backbone
+from imgtofmri.backbones import Backbone, BackboneSpec, Preprocessing, load_backbone
+from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.exceptions import DataError, ShapeError
 from imgtofmri.features import cached_backbone, stream_features
+from imgtofmri.networks import layer_key
 from imgtofmri.progress import track
 from imgtofmri.responses import read_array
 from imgtofmri.stimuli import read_images
@@ -32,15 +35,30 @@ class StudyFeatures:
     values : array of shape (n_stimuli, n_features), float32
         One row for each stimulus.
     layers : dict of str to slice
-        The columns of each layer.
+        The columns of each layer; where a study has several networks, of each ``"LABEL/LAYER"``.
     card : dict
         What a bundle's card says about features.
+    aliases : dict of str to str
+        From the study's names of layers to those in ``layers``, which say the pooling in full.
     """
 
     of_name: dict[str, int]
     values: Float32Array
     layers: dict[str, slice]
     card: dict[str, Any]
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    def keys(self, layers: Sequence[str] | None) -> tuple[str, ...]:
+        """Return the layers that an ROI's settings mean; None, or a network's name, means all."""
+        if layers is None:
+            return tuple(self.layers)
+        found: dict[str, None] = {}
+        for given in layers:
+            name = self.aliases.get(given, given)
+            same = [name] if name in self.layers else []
+            inside = [key for key in self.layers if key.startswith(f"{name}/")]
+            found.update(dict.fromkeys(same or inside))
+        return tuple(found)
 
 
 def study_features(
@@ -86,10 +104,26 @@ def study_features(
     of_name = {name: row for row, name in enumerate(dict.fromkeys(rows))}
     if study.stimuli.features is not None and backbone is None:
         return _given(study, rows, of_name)
-    settings = study.backbone
-    network = backbone or _load(settings, progress)
+    if backbone is None:
+        settings = study.backbones
+        networks = [load_settings(one, progress=progress) for one in settings]
+    else:
+        settings, networks = (replace(study.backbone, label="", layers=None),), [backbone]
     if cache is not None:
-        network = cached_backbone(network, cache)
+        networks = [cached_backbone(network, cache) for network in networks]
+    specs = [network.spec for network in networks]
+    widths = [layer_widths(one, spec) for one, spec in zip(settings, specs, strict=True)]
+    card = _card(settings, specs, widths)
+    layers: list[str] = []
+    aliases: dict[str, str] = {}
+    for one, spec in zip(settings, specs, strict=True):
+        names_here = [layer_key(one.label, layer) for layer in feature_layers(spec)]
+        layers += names_here
+        if one.layers is not None and len(one.layers) == len(names_here):
+            aliases |= zip(
+                (layer_key(one.label, name) for name in one.layers), names_here, strict=True
+            )
+    network = _join(networks, card)
     folder = study.stimuli.folder or study.path.parent
     paths = [folder / name for name in of_name]
     missing = [path for path in paths if not path.is_file()]
@@ -99,8 +133,8 @@ def study_features(
             f"{len(paths)} are not there, the first is {missing[0].name}. Set stimuli.folder."
         )
         raise DataError(message)
-    spec = network.spec
-    frames = read_images(paths, size=spec.preprocessing.size, center_crop=settings.center_crop)
+    size = network.spec.preprocessing.size
+    frames = read_images(paths, size=size, center_crop=study.backbone.center_crop)
     parts = []
     with track("Computing features", len(paths), "images", enabled=progress) as advance:
         for batch in stream_features(frames, network):
@@ -108,33 +142,90 @@ def study_features(
                 raise failure.error
             parts.append(batch.features)
             advance(len(batch.names))
-    card = {
-        "id": spec.features_id,
-        "backbone": spec.id,
-        "layers": list(spec.layers),
-        "n_features": spec.n_features,
-        "preprocessing": spec.preprocessing.to_dict(),
-        "center_crop": settings.center_crop,
-        "weights": {"name": spec.weights_name, "sha256": spec.weights_sha256},
-    }
-    # Layers go by the names that the study gives them, which its ROIs use, too.
-    layers = spec.layers if backbone is not None else settings.layers or spec.layers
-    widths = spec.layer_widths
-    if not widths:
-        # What a head makes of several layers cannot be told apart: it counts as one.
-        layers, widths = ("+".join(layers),), (spec.n_features,)
-    return StudyFeatures(of_name, np.concatenate(parts), _slices(layers, widths), card)
+    columns = _slices(layers, chain(*widths))
+    return StudyFeatures(of_name, np.concatenate(parts), columns, card, aliases)
 
 
-def _load(settings: BackboneSettings, progress: bool) -> Backbone:
+def load_settings(
+    settings: BackboneSettings, layers: Sequence[str] | None = None, progress: bool = False
+) -> Backbone:
+    """Load a study's network, with its layers or others."""
     recipe = settings.preprocessing
     return load_backbone(
         settings.name,
         weights=settings.weights,
-        layers=settings.layers,
+        layers=layers or settings.layers,
         preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
         progress=progress,
     )
+
+
+def feature_layers(spec: BackboneSpec) -> tuple[str, ...]:
+    """Return the layers that features come from; an emulation's are one, the emulated network's."""
+    return (spec.features_id.partition("/")[2],) if spec.emulated else spec.layers
+
+
+def layer_widths(settings: BackboneSettings, spec: BackboneSpec) -> tuple[int, ...]:
+    """Return how many features each layer has, if need be by loading it alone."""
+    if spec.layer_widths and not spec.emulated:
+        return spec.layer_widths
+    if len(feature_layers(spec)) == 1:
+        return (spec.n_features,)
+    return tuple(load_settings(settings, [layer]).spec.n_features for layer in spec.layers)
+
+
+def _join(networks: Sequence[Backbone], card: Mapping[str, Any]) -> Backbone:
+    if len(networks) == 1:
+        return networks[0]
+    parts, start = [], 0
+    for network in networks:
+        stop = start + network.spec.n_features
+        parts.append(JoinedPart(network, np.arange(start, stop)))
+        start = stop
+    return JoinedBackbone(parts, start, str(card["id"]))
+
+
+def _card(
+    settings: Sequence[BackboneSettings],
+    specs: Sequence[BackboneSpec],
+    widths: Sequence[tuple[int, ...]],
+) -> dict[str, Any]:
+    """Return what a bundle's card says of one network, or of several side by side."""
+    entries: list[dict[str, Any]] = [
+        {
+            "id": spec.features_id,
+            "backbone": spec.id,
+            "layers": list(feature_layers(spec)),
+            "layer_widths": list(width),
+            "n_features": spec.n_features,
+            "preprocessing": spec.preprocessing.to_dict(),
+            "weights": {
+                "name": spec.weights_name,
+                "sha256": spec.weights_sha256,
+                "verified": spec.weights_verified,
+            },
+            **({"emulated": True} if spec.emulated else {}),
+        }
+        for spec, width in zip(specs, widths, strict=True)
+    ]
+    crop = {"center_crop": settings[0].center_crop}
+    if not settings[0].label:
+        return entries[0] | crop
+    return {
+        "id": "+".join(entry["id"] for entry in entries),
+        "backbone": "+".join(entry["backbone"] for entry in entries),
+        "layers": [
+            layer_key(chosen.label, layer)
+            for chosen, entry in zip(settings, entries, strict=True)
+            for layer in entry["layers"]
+        ],
+        "n_features": sum(entry["n_features"] for entry in entries),
+        "networks": [
+            {"label": chosen.label, **entry}
+            for chosen, entry in zip(settings, entries, strict=True)
+        ],
+        **crop,
+    }
 
 
 def _given(study: Study, rows: list[str], of_name: dict[str, int]) -> StudyFeatures:
@@ -176,6 +267,7 @@ def _given(study: Study, rows: list[str], of_name: dict[str, int]) -> StudyFeatu
         "id": f"{name}/{'+'.join(settings.layers)}",
         "backbone": name,
         "layers": list(settings.layers),
+        "layer_widths": list(widths),
         "n_features": values.shape[1],
         "center_crop": settings.center_crop,
         "preprocessing": dict(settings.preprocessing or Preprocessing().to_dict()),

@@ -29,7 +29,7 @@ def untrained_patterns(
     encoder: Encoder,
     images: Sequence[Any],
     network: FrameBackbone,
-    center_crop: bool = False,
+    center_crop: bool | None = None,
     progress: bool = True,
     **settings: Any,
 ) -> Patterns:
@@ -43,7 +43,7 @@ def untrained_patterns(
         The images.
     network : Backbone
         A network whose features are as many as the encoder's, such as its own with random weights.
-    center_crop : bool
+    center_crop : bool, optional
         As for ``Encoder.predict``.
     progress : bool
         Whether to report progress on standard error.
@@ -66,7 +66,8 @@ def untrained_patterns(
     from imgtofmri.features import stream_features
     from imgtofmri.stimuli import read_images
 
-    frames = read_images(images, size=network.spec.preprocessing.size, center_crop=center_crop)
+    size, crop = network.spec.preprocessing.size, encoder.center_crop(center_crop)
+    frames = read_images(images, size=size, center_crop=crop)
     names: list[str] = []
     features = []
     with track("Predicting untrained", len(images), "images", enabled=progress) as advance:

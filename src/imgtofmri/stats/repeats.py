@@ -1,15 +1,19 @@
-"""What repeated presentations say about the best accuracy that a model could reach."""
+"""Noise ceiling from rows in any order, each stimulus repeated as often as it was.
+
+`imgtofmri.stats.ceiling` takes every stimulus equally often, in stacked repeats.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError
-from imgtofmri.regression.folds import Labels, group_codes
 
+Labels = Iterable[Hashable]
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -36,7 +40,7 @@ def average_repeats(
     """
     from scipy.sparse import csr_array
 
-    code, n_groups = group_codes(groups)
+    code, n_groups = _codes(groups)
     counts = np.bincount(code, minlength=n_groups)
     first = np.unique(code, return_index=True)[1]
     average = csr_array(
@@ -69,6 +73,13 @@ def repeat_variances(responses: npt.NDArray[Any], groups: Labels) -> tuple[Float
     DataError
         If no stimulus is repeated, or there is only one.
 
+    Notes
+    -----
+    For equal numbers of repeats of equal mean this signal variance is the signal power of
+    `imgtofmri.stats.noise_ceiling`, but for dividing the variance of the ``n`` stimuli's means by
+    ``n - 1`` in place of ``n``. Signal power leaves out differences in mean between repeats, which
+    here count as noise.
+
     References
     ----------
     Searle, Casella & McCulloch (1992). Variance Components, chapter 3. doi:10.1002/9780470316856
@@ -83,7 +94,7 @@ def repeat_variances(responses: npt.NDArray[Any], groups: Labels) -> tuple[Float
             f"got {n_rows} rows of {n_groups} stimuli. Without repeats there is no noise ceiling."
         )
         raise DataError(message)
-    code, _ = group_codes(groups)
+    code, _ = _codes(groups)
     within = np.square(np.asarray(responses, dtype=np.float64) - means[code]).sum(axis=0)
     grand = counts @ means / n_rows
     between = counts @ np.square(means - grand)
@@ -119,3 +130,10 @@ def noise_ceiling_r(
     signal = np.asarray(signal_variance, dtype=np.float64)
     total = signal + np.asarray(noise_variance, dtype=np.float64) * mean_inverse_repeats
     return np.sqrt(np.divide(signal, total, out=np.zeros_like(total), where=total > 0))
+
+
+def _codes(groups: Labels) -> tuple[npt.NDArray[np.intp], int]:
+    """Return each row's group, numbered by first appearance, and how many groups there are."""
+    seen: dict[Hashable, int] = {}
+    code = np.array([seen.setdefault(group, len(seen)) for group in groups], dtype=np.intp)
+    return code, len(seen)

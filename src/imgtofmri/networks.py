@@ -1,0 +1,314 @@
+"""The networks that an encoder's card names: which layers its ROIs need, where weights lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgtofmri.assets import sha256_of
+from imgtofmri.backbones import BACKBONES, Backbone, BackboneSpec, Preprocessing, load_backbone
+from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
+from imgtofmri.exceptions import OptionError, ShapeError, WeightsUnavailableError
+
+ONNX = ".onnx"
+HEAD = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class CardNetwork:
+    """One network of an encoder, as its card describes it.
+
+    Attributes
+    ----------
+    label : str
+        The study's name for it; empty where there is one network only.
+    backbone : str
+        What to load.
+    features_id : str
+        What its features are, all layers included.
+    layers : tuple of str
+        In the order of the features.
+    widths : tuple of int
+        How many features each layer has; empty where the card does not say.
+    n_features : int
+        How many they are together.
+    first_feature : int
+        Where they begin among the encoder's.
+    preprocessing : mapping or None
+        Of an ONNX file's input.
+    weights : mapping
+        ``name``, ``sha256`` and ``verified`` of the file; empty where the card does not say.
+    emulated : bool
+        Whether its head estimates another network's features.
+    """
+
+    label: str
+    backbone: str
+    features_id: str
+    layers: tuple[str, ...]
+    widths: tuple[int, ...]
+    n_features: int
+    first_feature: int
+    preprocessing: Mapping[str, Any] | None
+    weights: Mapping[str, Any]
+    emulated: bool = False
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is an ONNX file rather than a network known by name."""
+        return str(self.weights.get("name", self.backbone)).lower().endswith(ONNX)
+
+    def key(self, layer: str) -> str:
+        """Return a layer's name among the layers of all networks."""
+        return layer_key(self.label, layer)
+
+    def id_of(self, layers: Sequence[str]) -> str:
+        """Return what the features of some of the layers are."""
+        return self.features_id.removesuffix("+".join(self.layers)) + "+".join(layers)
+
+    def columns(self, layers: Sequence[str]) -> npt.NDArray[np.intp]:
+        """Return where the features of some layers stand among the encoder's."""
+        if tuple(layers) == self.layers:
+            return self.first_feature + np.arange(self.n_features)
+        starts = self.first_feature + np.cumsum([0, *self.widths])
+        places = [self.layers.index(layer) for layer in layers]
+        return np.concatenate([np.arange(starts[i], starts[i + 1]) for i in places])
+
+
+def layer_key(label: str, layer: str) -> str:
+    """Return a layer's name among the layers of all networks.
+
+    Examples
+    --------
+    >>> layer_key("", "layer4"), layer_key("late", "layer4")
+    ('layer4', 'late/layer4')
+    """
+    return f"{label}/{layer}" if label else layer
+
+
+def card_networks(features: Mapping[str, Any]) -> tuple[CardNetwork, ...]:
+    """Return the networks of a card's ``features``, in the order of their features."""
+    found: list[CardNetwork] = []
+    first = 0
+    for entry in features.get("networks", [features]):
+        network = CardNetwork(
+            label=str(entry.get("label", "")),
+            backbone=str(entry["backbone"]),
+            features_id=str(entry["id"]),
+            layers=tuple(entry["layers"]),
+            widths=tuple(entry.get("layer_widths", ())),
+            n_features=int(entry["n_features"]),
+            first_feature=first,
+            preprocessing=entry.get("preprocessing"),
+            weights=entry.get("weights") or {},
+            emulated=bool(entry.get("emulated", False)),
+        )
+        found.append(network)
+        first += network.n_features
+    return tuple(found)
+
+
+def needed_layers(
+    features: Mapping[str, Any], rois: Iterable[str] | None = None
+) -> tuple[tuple[str, ...], ...]:
+    """Return which layers of each network some ROIs need.
+
+    Parameters
+    ----------
+    features : mapping
+        The card's ``features``; its ``rois`` say which ROI uses which layers. An ROI that is not
+        listed uses all.
+    rois : iterable of str, optional
+        All by default.
+
+    Returns
+    -------
+    tuple of tuple of str
+        For each network, in the card's order; empty for a network that is not needed.
+    """
+    networks = card_networks(features)
+    said = features.get("rois", {})
+    chosen = None if rois is None else list(rois)
+    if not said or chosen is None or any(roi not in said for roi in chosen):
+        return tuple(network.layers for network in networks)
+    wanted = {key for roi in chosen for key in said[roi]}
+    return tuple(
+        tuple(layer for layer in network.layers if network.key(layer) in wanted)
+        if network.widths
+        else network.layers
+        for network in networks
+    )
+
+
+def load_networks(
+    features: Mapping[str, Any],
+    needed: Sequence[Sequence[str]],
+    *,
+    backbone: str | Path | Backbone | None = None,
+    weights: str | Path | None = None,
+    folder: Path | None = None,
+    encoder: str = "",
+) -> Backbone:
+    """Load the networks of a card, with no more layers than are needed.
+
+    Parameters
+    ----------
+    features : mapping
+        The card's ``features``.
+    needed : sequence of sequence of str
+        As `needed_layers` returns it.
+    backbone : str, Path or Backbone, optional
+        A network or ONNX file, or a network that is loaded already, to use instead of the card's;
+        for encoders of one network.
+    weights : str or Path, optional
+        A weights file, for encoders that use one network known by name.
+    folder : Path, optional
+        Where the bundle lies. ONNX files, and weights that are not the published ones, are looked
+        for there by the names that the card records, and have to have the recorded digests.
+    encoder : str
+        The encoder's id, for messages.
+
+    Returns
+    -------
+    Backbone
+        Of the encoder's whole width; features of layers that are not needed are 0.
+
+    Raises
+    ------
+    OptionError
+        If ``backbone`` or ``weights`` cannot be told which network it is for.
+    WeightsUnavailableError
+        If a network's file is nowhere to be found.
+    ShapeError
+        If features are not those that the models were fitted on.
+    """
+    networks = card_networks(features)
+    _check_overrides(networks, backbone, weights, encoder)
+    if backbone is not None and not isinstance(backbone, str | Path):
+        _check_spec(backbone.spec, networks[0], networks[0].layers, encoder)
+        return backbone
+    parts = []
+    for network, layers in zip(networks, needed, strict=True):
+        if not layers:
+            continue
+        # What emulates a network gives all of its layers or none.
+        wanted = network.layers if _emulates(backbone, network) else tuple(layers)
+        # Among several networks, weights are for the one that is known by name.
+        its = None if network.is_file and len(networks) > 1 else weights
+        loaded = _load(network, wanted, backbone, its, folder, encoder)
+        parts.append(JoinedPart(loaded, network.columns(wanted)))
+    n_features = int(features["n_features"])
+    # What gives every feature in its place needs no copying.
+    if len(networks) == 1 and parts[0].backbone.spec.n_features == n_features:
+        return parts[0].backbone
+    return JoinedBackbone(parts, n_features, str(features["id"]))
+
+
+def _check_overrides(
+    networks: Sequence[CardNetwork],
+    backbone: str | Path | Backbone | None,
+    weights: str | Path | None,
+    encoder: str,
+) -> None:
+    if len(networks) == 1:
+        return
+    named = {network.backbone for network in networks if not network.is_file}
+    for option, value, allowed in (
+        ("backbone", backbone, False),
+        ("weights", weights, len(named) == 1),
+    ):
+        if value is not None and not allowed:
+            labels = ", ".join(network.label for network in networks)
+            message = (
+                f"predict: {option} must be left out, as the encoder {encoder} uses several "
+                f"networks ({labels}); got {str(value)!r}. Put the networks' files beside the "
+                "bundle, under the names that its card records."
+            )
+            raise OptionError(message)
+
+
+def _emulates(backbone: str | Path | None, network: CardNetwork) -> bool:
+    """Return whether a network that was named is another one, with a head, or a head itself."""
+    name = network.backbone if backbone is None else str(backbone)
+    other = name in BACKBONES and name != network.backbone
+    return other or name.lower().endswith(HEAD)
+
+
+def _load(
+    network: CardNetwork,
+    layers: Sequence[str],
+    backbone: str | Path | None,
+    weights: str | Path | None,
+    folder: Path | None,
+    encoder: str,
+) -> Backbone:
+    chosen = network.backbone if backbone is None else str(backbone)
+    if backbone is None and network.is_file:
+        chosen = str(_beside(network, folder, encoder, "backbone"))
+    from_file = chosen.lower().endswith(ONNX)
+    # Other weights than the published ones give other features under the same name.
+    ours = backbone is None and weights is None and chosen in BACKBONES
+    if ours and not network.weights.get("verified", True):
+        weights = _untrained(network) or _beside(network, folder, encoder, "weights")
+    recipe = network.preprocessing if from_file else None
+    loaded = load_backbone(
+        chosen,
+        weights=weights,
+        # An emulation has layers of its own, of another network.
+        layers=None if network.emulated or _emulates(backbone, network) else list(layers),
+        preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
+    )
+    _check_spec(loaded.spec, network, layers, encoder)
+    return loaded
+
+
+def _untrained(network: CardNetwork) -> str | None:
+    """Return what draws the card's random weights again; None if they were trained."""
+    found = re.fullmatch(r"untrained \(seed (\d+)\)", str(network.weights.get("name", "")))
+    return None if found is None else f"untrained:{found[1]}"
+
+
+def _check_spec(
+    spec: BackboneSpec, network: CardNetwork, layers: Sequence[str], encoder: str
+) -> None:
+    """Refuse a network that gives other features than the models were fitted on."""
+    expected = network.id_of(layers)
+    if spec.features_id != expected:
+        message = (
+            f"predict: the encoder {encoder} was fitted on {expected}; the backbone {spec.id} "
+            f"gives {spec.features_id}. Use a backbone that gives the same features, or fit an "
+            "encoder on this one."
+        )
+        raise ShapeError(message)
+    recipe = network.preprocessing
+    fitted = None if recipe is None else Preprocessing.from_dict(recipe)
+    if not spec.emulated and fitted not in (None, spec.preprocessing):
+        message = (
+            f"predict: the encoder {encoder} was fitted with {fitted}; the backbone {spec.id} has "
+            f"{spec.preprocessing}. Load it with the encoder's."
+        )
+        raise ShapeError(message)
+
+
+def _beside(network: CardNetwork, folder: Path | None, encoder: str, option: str) -> Path:
+    """Return a network's file: beside the bundle or in the working directory, by its digest."""
+    name = Path(str(network.weights.get("name", network.backbone))).name
+    digest = network.weights.get("sha256")
+    found = [place / name for place in (folder, Path()) if place is not None]
+    for path in found:
+        if path.is_file() and (digest is None or sha256_of(path) == digest):
+            return path
+    there = [str(path) for path in found if path.is_file()]
+    got = f"{there[0]} has another content" if there else "it is not there"
+    message = (
+        f"predict: the encoder {encoder} was fitted with {name} (SHA-256 {str(digest)[:12]}...), "
+        f"which is looked for beside the bundle; {got}. Put it there, or name it with "
+        f"{option}= (--{option})."
+    )
+    raise WeightsUnavailableError(message)
