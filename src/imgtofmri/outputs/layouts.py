@@ -125,7 +125,7 @@ def bids_label(name: str) -> str:
     Examples
     --------
     >>> bids_label("horse1.jpg"), bids_label("my horse.jpg")
-    ('horse1jpg', 'myhorsejpg1d5b')
+    ('horse1jpg', 'myhorsejpg281a')
     """
     label = re.sub(r"[^A-Za-z0-9]", "", name)
     stem, _, suffix = name.rpartition(".")
