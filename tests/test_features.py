@@ -13,6 +13,7 @@ from PIL import Image
 
 from imgtofmri.exceptions import OptionError, ShapeError, StimulusError
 from imgtofmri.features import FeatureBatch, stream_features
+from imgtofmri.features.stream import AHEAD
 from imgtofmri.stimuli import Failure, Frame, read_images
 
 
@@ -99,8 +100,8 @@ def test_stream_features_nothing_in_nothing_out() -> None:
     assert list(stream_features([], ChannelStatistics())) == []
 
 
-def test_stream_features_takes_no_more_than_a_batch_ahead(rng: np.random.Generator) -> None:
-    """Frames are asked for batch by batch, so that memory does not grow with their number."""
+def test_stream_features_runs_ahead_by_few_batches(rng: np.random.Generator) -> None:
+    """However many frames there are, few wait, so that memory does not grow with their number."""
     taken = 0
 
     def endless() -> Iterator[Frame]:
@@ -113,7 +114,7 @@ def test_stream_features_takes_no_more_than_a_batch_ahead(rng: np.random.Generat
     stream = stream_features(endless(), ChannelStatistics(), 4)
     for done in range(1, 6):
         next(stream)
-        assert taken == 4 * done
+        assert taken <= 4 * (done + AHEAD + 2)  # waiting, being put, being made
 
 
 def test_stream_features_decoding_goes_on_while_the_network_works(

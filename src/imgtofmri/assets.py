@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -78,14 +79,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".part")
+        temporary = target.parent / f".{secrets.token_hex(8)}.part"
+        # With the mode of any new file, unlike those of tempfile, which are for their owner alone.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise _cannot_write(target, error) from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -97,13 +97,6 @@ def _cannot_write(target: Path, error: OSError) -> OutputError:
         "and that you may write to."
     )
     return OutputError(message)
-
-
-def _umask() -> int:
-    """Return the process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def fetch_url(
@@ -165,7 +158,6 @@ def fetch_url(
                 except AssetError:
                     _note_of(part).unlink(missing_ok=True)
                     raise
-                part.chmod(0o666 & ~_umask())
                 part.replace(target)
         except (
             urllib.error.URLError,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,10 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import OptionError, ShapeError
-from imgtofmri.stimuli import Failure, Frame
+from imgtofmri.stimuli import Failure, Frame, run_ahead
 
 BATCH_SIZE = 16
 """Images that go through the network together. Larger batches gain nothing on a CPU."""
+
+AHEAD = 2
+"""Batches that may wait for the consumer while the network works on."""
 
 
 class FramePreprocessing(Protocol):
@@ -84,8 +87,8 @@ def stream_features(
 ) -> Iterator[FeatureBatch]:
     """Compute features in batches, in order, in memory that does not grow with the input.
 
-    `read_images` and `read_movie` decode ahead in threads of their own, so decoding goes on while
-    the network works.
+    `read_images` and `read_movie` decode ahead in threads of their own, and the network has one,
+    too: decoding, the network and what the caller does with features go on at the same time.
 
     Parameters
     ----------
@@ -115,12 +118,12 @@ def stream_features(
             f"Leave it out for {BATCH_SIZE}."
         )
         raise OptionError(message)
-    return _stream(frames, backbone, batch_size)
+    return run_ahead(_stream(frames, backbone, batch_size), AHEAD)
 
 
 def _stream(
     frames: Iterable[Frame | Failure], backbone: FrameBackbone, batch_size: int
-) -> Iterator[FeatureBatch]:
+) -> Generator[FeatureBatch]:
     good: list[Frame] = []
     failures: list[Failure] = []
     for item in frames:

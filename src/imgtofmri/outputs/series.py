@@ -11,13 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import OutputError
-from imgtofmri.outputs.volumes import GZIP_LEVEL, fortran_places, nifti_header
+from imgtofmri.outputs.gzip_pieces import (
+    GZIP_HEADER,
+    GZIP_LEVEL,
+    RAW_DEFLATE,
+    crc32,
+    join_crc32,
+    stored_block,
+)
+from imgtofmri.outputs.volumes import fortran_places, nifti_header
 
 MAX_VOLUMES = 32_767
 """NIfTI-1 counts volumes with a signed 16-bit number."""
-
-_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-_RAW_DEFLATE = -15
 
 
 class SeriesWriter:
@@ -59,10 +64,10 @@ class SeriesWriter:
         self._path, self._shape, self._affine, self._step_s = path, mask.shape, affine, step_s
         self._volume = np.zeros(mask.size, dtype=np.float32)
         self._places = fortran_places(mask)
-        self._deflate = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, _RAW_DEFLATE)
+        self._deflate = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, RAW_DEFLATE)
         self._crc32 = 0
         self._file = path.open("wb")
-        self._file.write(_GZIP_HEADER + _stored_block(self._header(1)))
+        self._file.write(GZIP_HEADER + stored_block(self._header(1)))
 
     def __enter__(self) -> Self:
         return self
@@ -114,65 +119,11 @@ class SeriesWriter:
     def _finish(self) -> None:
         header = self._header(self.n_volumes)
         n_bytes = self.n_volumes * self._volume.nbytes
-        crc32 = join_crc32(_crc32(header), self._crc32, n_bytes)
+        checksum = join_crc32(crc32(header), self._crc32, n_bytes)
         size = (len(header) + n_bytes) % 2**32
-        self._file.write(self._deflate.flush() + struct.pack("<II", crc32, size))
-        self._file.seek(len(_GZIP_HEADER))
-        self._file.write(_stored_block(header))
+        self._file.write(self._deflate.flush() + struct.pack("<II", checksum, size))
+        self._file.seek(len(GZIP_HEADER))
+        self._file.write(stored_block(header))
 
     def _header(self, n_volumes: int) -> bytes:
         return nifti_header((*self._shape, n_volumes), self._affine, self._step_s)
-
-
-def join_crc32(first: int, second: int, second_length: int) -> int:
-    """Return the CRC-32 of two joined pieces of data from the CRC-32 of each.
-
-    Parameters
-    ----------
-    first, second : int
-        The pieces' checksums.
-    second_length : int
-        Bytes in the second piece.
-
-    Notes
-    -----
-    A CRC is the remainder of the message, as a polynomial over GF(2). Appending n bytes multiplies
-    the first piece by x^(8n), so the checksum of both is ``first * x^(8n) + second``, modulo the
-    polynomial; the power is taken by squaring.
-
-    Examples
-    --------
-    >>> import zlib
-    >>> join_crc32(zlib.crc32(b"brain"), zlib.crc32(b"maps"), 4) == zlib.crc32(b"brainmaps")
-    True
-    """
-    # Bits are reflected: the highest bit of the number is the coefficient of x^0.
-    power, square = 1 << 31, 1 << 30
-    exponent = 8 * second_length
-    while exponent:
-        if exponent & 1:
-            power = _multiply(power, square)
-        square = _multiply(square, square)
-        exponent >>= 1
-    return _multiply(first, power) ^ second
-
-
-def _multiply(a: int, b: int) -> int:
-    """Multiply two reflected polynomials over GF(2), modulo that of CRC-32."""
-    product = 0
-    for bit in range(31, -1, -1):
-        if a >> bit & 1:
-            product ^= b
-        b = b >> 1 ^ (0xEDB88320 if b & 1 else 0)
-    return product
-
-
-def _crc32(data: bytes) -> int:
-    from isal import isal_zlib
-
-    return isal_zlib.crc32(data)
-
-
-def _stored_block(data: bytes) -> bytes:
-    """Return a deflate block that is not compressed and not the last (RFC 1951, 3.2.4)."""
-    return struct.pack("<BHH", 0, len(data), len(data) ^ 0xFFFF) + data

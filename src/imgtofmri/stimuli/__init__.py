@@ -6,6 +6,7 @@ image never ends a run: it is a `Failure`, with one line that names it.
 
 from __future__ import annotations
 
+from imgtofmri.stimuli.ahead import run_ahead
 from imgtofmri.stimuli.discovery import (
     IMAGE_SUFFIXES,
     MOVIE_SUFFIXES,
@@ -38,6 +39,7 @@ __all__ = [
     "probe_movie",
     "read_images",
     "read_movie",
+    "run_ahead",
     "suffix_kind",
     "unique_names",
 ]

@@ -66,7 +66,7 @@ def run_ahead(items: Generator[T, None, None], ahead: int) -> Iterator[T]:
             items.close()
         put(_End(error))
 
-    thread = threading.Thread(target=work, name="imgtofmri-decode-movie", daemon=True)
+    thread = threading.Thread(target=work, name="imgtofmri-ahead", daemon=True)
     thread.start()
     try:
         while not isinstance(item := waiting.get(), _End):

@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.outputs.volumes import GZIP_LEVEL, fortran_places
+from imgtofmri.outputs.gzip_pieces import GZIP_LEVEL
+from imgtofmri.outputs.volumes import fortran_places
 from imgtofmri.prediction import set_template_header
 
 Float32Array: TypeAlias = NDArray[np.float32]
