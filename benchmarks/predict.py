@@ -56,7 +56,8 @@ def _measure(folder: Path, weights: Path, n: int, n_pairs: int, scratch: Path) -
         alone.append(_seconds(lambda: _network_alone(network, pixels)))
         target = scratch / f"out{pair}"
         whole.append(_seconds(lambda: _end_to_end(encoder, sources, settings, target)))  # noqa: B023
-    after = _seconds(lambda: _after_the_network(encoder, network(pixels[:16]), scratch / "after"))
+    features = network(pixels[:16])
+    after = _seconds(lambda: _after_the_network(encoder, features, scratch / "after"))
     ratios = [a / b for a, b in zip(alone, whole, strict=True)]
     print(f"{len(sources)} photographs, {n_pairs} pairs, medians")
     print(f"network alone, in memory : {len(sources) / statistics.median(alone):7.1f} images/s")

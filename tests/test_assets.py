@@ -146,3 +146,22 @@ def test_atomic_path_in_a_file_says_what_to_choose(tmp_path: Path) -> None:
         assets.atomic_path(tmp_path / "file" / "x"),
     ):
         pass
+
+
+def test_write_whole_makes_folders_and_replaces(tmp_path: Path) -> None:
+    """The content is there, whole, with ordinary permissions, and nothing else."""
+    target = tmp_path / "new" / "folder" / "x.bin"
+    for data in (CONTENT, CONTENT[:7]):
+        assets.write_whole(target, data)
+        assert target.read_bytes() == data
+    ordinary = tmp_path / "ordinary"
+    ordinary.touch()
+    assert target.stat().st_mode == ordinary.stat().st_mode
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_write_whole_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """A name that cannot be is one error, and the temporary file is gone."""
+    with pytest.raises(OutputError, match="cannot write .*name too long"):
+        assets.write_whole(tmp_path / ("x" * 300), CONTENT)
+    assert list(tmp_path.iterdir()) == []

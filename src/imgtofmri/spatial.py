@@ -183,7 +183,10 @@ def group_maps(subjects: npt.NDArray[np.float32], average: AverageName) -> npt.N
     if average == "mean":
         group: FloatArray = subjects.mean(axis=0, dtype=np.float64)
     else:
-        group = zscore(zscore(subjects).sum(axis=0))
+        total = zscore(subjects[0])
+        for maps in subjects[1:]:
+            total += zscore(maps)
+        group = zscore(total)
     return np.asarray(group, dtype=np.float32)
 
 
@@ -192,10 +195,12 @@ def zscore(maps: FloatArray) -> npt.NDArray[np.float64]:
 
     A constant map becomes 0.
     """
+    centred: npt.NDArray[np.float64]
     centred = maps - maps.mean(axis=-1, keepdims=True, dtype=np.float64)
-    deviation = np.sqrt(np.mean(centred**2, axis=-1, keepdims=True))
-    scaled: npt.NDArray[np.float64] = centred / np.where(deviation > 0, deviation, 1)
-    return scaled
+    squares = np.einsum("...i,...i->...", centred, centred)[..., None]
+    deviation = np.sqrt(squares / maps.shape[-1])
+    centred /= np.where(deviation > 0, deviation, 1)
+    return centred
 
 
 def check_rois(bundle: Bundle, rois: Sequence[str] | str | None) -> tuple[str, ...]:

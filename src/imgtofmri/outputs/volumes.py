@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.assets import atomic_path
-from imgtofmri.exceptions import OutputError
+from imgtofmri.assets import write_whole
 from imgtofmri.outputs.gzip_pieces import GZIP_HEADER, crc32, deflate, join_crc32
 from imgtofmri.prediction import set_template_header
 
@@ -70,15 +69,7 @@ class VolumeWriter:
         checksum = join_crc32(checksum, after, n_after)
         end = struct.pack("<II", checksum, n_volume % 2**32)
         data = self._before + deflate(self._between.data, last=False) + self._after + end
-        try:
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(data)
-        except OutputError:
-            raise
-        except OSError as error:
-            reason = error.strerror or error
-            message = f"cannot write {path}: {reason}. Make room or choose another folder."
-            raise OutputError(message) from error
+        write_whole(path, data)
         return hashlib.sha256(data).hexdigest()
 
 
