@@ -88,9 +88,10 @@ class SubjectOperator:
         Returns
         -------
         array of shape (n_stimuli, n_voxels), float32
+            In Fortran order.
         """
-        maps = self.matrix @ np.ascontiguousarray(native.T)
-        return np.ascontiguousarray(maps.T, dtype=np.float32)
+        maps: npt.NDArray[np.float32] = self.matrix @ np.ascontiguousarray(native.T)
+        return maps.T
 
 
 @dataclass(frozen=True, slots=True, eq=False)
