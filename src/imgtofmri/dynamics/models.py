@@ -136,9 +136,10 @@ def movie_models(
             names += batch.names
             onsets += batch.onsets_s
             advance(len(batch.names))
-            if untrained is not None and waiting:
-                random.append(untrained(np.stack(waiting)))
-                waiting.clear()
+            if untrained is not None:
+                # Frames were looked at ahead of their batch; the oldest are the batch's.
+                random.append(untrained(np.stack(waiting[: len(batch.names)])))
+                del waiting[: len(batch.names)]
     if not features:
         message = (
             f"movie_models: {movie} must have at least one frame; got none at {rate_hz:g} Hz. "
