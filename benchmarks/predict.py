@@ -23,6 +23,7 @@ from imgtofmri.backbones.networks import NETWORKS
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.outputs import NiftiLayout, RunRecord, VolumeWriter, predict_images
 from imgtofmri.pipeline import RunSettings
+from imgtofmri.spatial import BLOCK
 from imgtofmri.stimuli import Frame, Source, find_sources, read_images
 
 ORIGINAL_S = 604 / 156
@@ -56,14 +57,14 @@ def _measure(folder: Path, weights: Path, n: int, n_pairs: int, scratch: Path) -
         alone.append(_seconds(lambda: _network_alone(network, pixels)))
         target = scratch / f"out{pair}"
         whole.append(_seconds(lambda: _end_to_end(encoder, sources, settings, target)))  # noqa: B023
-    features = network(pixels[:16])
+    features = network(pixels[:BLOCK])
     after = _seconds(lambda: _after_the_network(encoder, features, scratch / "after"))
     ratios = [a / b for a, b in zip(alone, whole, strict=True)]
     print(f"{len(sources)} photographs, {n_pairs} pairs, medians")
     print(f"network alone, in memory : {len(sources) / statistics.median(alone):7.1f} images/s")
     print(f"end to end, files written: {len(sources) / statistics.median(whole):7.1f} images/s")
     print(f"ratio                    : {statistics.median(ratios):7.3f}  {_rounded(ratios)}")
-    print(f"after the network        : {after / 16 / 20 * 1e3:7.3f} ms an image")
+    print(f"after the network        : {after / BLOCK / 10 * 1e3:7.3f} ms an image")
     print(f"the original             : {1 / ORIGINAL_S:7.2f} images/s (its own log)")
 
 
@@ -84,7 +85,7 @@ def _end_to_end(
 def _after_the_network(encoder: Encoder, features: np.ndarray, folder: Path) -> None:
     spatial = encoder.spatial_model()
     writer = VolumeWriter(spatial.mask, encoder.bundle.template.affine)
-    for repeat in range(20):
+    for repeat in range(10):
         prediction = encoder.predict_features(features)
         for index in range(len(prediction)):
             writer.write(folder / f"{repeat}-{index}.nii.gz", prediction.group[index])

@@ -333,7 +333,7 @@ class Encoder:
         Yields
         ------
         Prediction
-            Of up to 16 stimuli.
+            Of up to 32 stimuli.
         """
         pipeline = self.pipeline(**settings)
         frames = read_images(
@@ -364,7 +364,7 @@ class Encoder:
         Yields
         ------
         Prediction
-            Of up to 16 frames.
+            Of up to 32 frames.
         """
         pipeline = self.pipeline(**settings)
         frames = read_movie(

@@ -76,7 +76,7 @@ class Pipeline:
         Yields
         ------
         Prediction
-            Of up to 16 stimuli.
+            Of up to 32 stimuli.
         """
         for batch in stream_features(frames, self.network, BLOCK):
             for failure in batch.failures:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MaskName = Literal["overlap", "support"]
 MASKS: tuple[MaskName, ...] = ("overlap", "support")
 
-BLOCK = 16
+BLOCK = 32
 """How many stimuli are predicted together: enough to be fast, few enough for memory."""
 
 RoiKey = tuple[str, str]
@@ -184,23 +184,23 @@ def group_maps(subjects: npt.NDArray[np.float32], average: AverageName) -> npt.N
     if average == "mean":
         group: FloatArray = subjects.mean(axis=0, dtype=np.float64)
     else:
-        total = zscore(subjects[0])
-        for maps in subjects[1:]:
-            total += zscore(maps)
-        group = zscore(total)
+        group, scratch = np.zeros(subjects.shape[1:]), np.empty(subjects.shape[1:])
+        for maps in subjects:
+            group += zscore(maps, scratch)
+        group = zscore(group)
     return np.asarray(group, dtype=np.float32)
 
 
-def zscore(maps: FloatArray) -> npt.NDArray[np.float64]:
+def zscore(maps: FloatArray, out: npt.NDArray[np.float64] | None = None) -> npt.NDArray[np.float64]:
     """Standardise over the last axis with the population's standard deviation.
 
-    A constant map becomes 0.
+    A constant map becomes 0. ``out`` is an array of the maps' shape to write to.
     """
     centred: npt.NDArray[np.float64]
-    centred = maps - maps.mean(axis=-1, keepdims=True, dtype=np.float64)
+    centred = np.subtract(maps, maps.mean(axis=-1, keepdims=True, dtype=np.float64), out=out)
     squares = np.einsum("...i,...i->...", centred, centred)[..., None]
     deviation = np.sqrt(squares / maps.shape[-1])
-    centred /= np.where(deviation > 0, deviation, 1)
+    centred *= 1 / np.where(deviation > 0, deviation, 1)
     return centred
 
 
