@@ -272,7 +272,7 @@ def test_packaged_head_says_what_it_is_and_is_small() -> None:
     assert f"| held out mean r | {head.card['fidelity']['held_out_mean_r']} |" in told
     assert head.card["features_id"] == "resnet18/avgpool"
     assert head.card["fidelity"]["held_out_mean_r"] > 0.9
-    for word in ("estimated", "cross-validated", "non-commercial", "CC BY-NC 4.0"):
+    for word in ("estimated", "held-out", "non-commercial", "CC BY-NC 4.0"):
         assert word in head.card["note"]
     assert packaged_head("resnet18") is None
 
@@ -323,9 +323,8 @@ def test_packaged_head_agrees_with_published_outputs(
     pixels = np.stack(stills)
     rois = ["EarlyVis", "OPA", "LOC", "RSC"]
     got = encoder.predict_features(backbone(pixels), rois, sigma_mm=1.25, mask="support").group
-    # The aims are stated to two decimals.
     for row, want, least in zip(got, published["responses"], (0.97, 0.9), strict=True):
-        assert round(float(np.corrcoef(row, want)[0, 1]), 2) >= least
+        assert np.corrcoef(row, want)[0, 1] > least
     published = np.load(test_data / "reference" / "published_movie.npz")
     frames = [frame.pixels for frame in read_movie(samples[-1], rate_hz=2.0)]
     features = backbone(np.stack(frames[: len(published["responses"])]))
