@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from imgtofmri.exceptions import StimulusError
-from imgtofmri.stimuli.images import n_processors
+from imgtofmri.processors import n_processors
 from imgtofmri.stimuli.items import Pixels, refuse
 from imgtofmri.stimuli.pixels import prepare_image
 
