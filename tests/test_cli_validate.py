@@ -60,7 +60,7 @@ def test_validate_writes_table_figures_correlations_and_record(folder: Path) -> 
     code = run(
         "--predicted", folder / "predicted", "--measured", folder / "measured.tsv",
         "--roi", f"front={folder / 'front.nii.gz'}", "--leave-out", "image03.jpg",
-        "--n-permutations", 200, "--accuracy", "-o", out, "-q",
+        "--permutations", 200, "--accuracy", "-o", out, "-q",
     )  # fmt: skip
     assert code == 0
     table = pd.read_csv(out / "matched_patterns.tsv", sep="\t")
@@ -107,7 +107,7 @@ def test_validate_folders_and_repeats_agree_with_the_table(folder: Path) -> None
     run(
         "--predicted", folder / "predicted", "--participant", f"s1={folder / 's1'}",
         "--participant", f"s2={folder / 's2'}", "--repeat", folder / "s1",
-        "--repeat", folder / "s2", "--n-permutations", 50, "-o", out, "-q",
+        "--repeat", folder / "s2", "--permutations", 50, "-o", out, "-q",
     )  # fmt: skip
     table = pd.read_csv(out / "matched_patterns.tsv", sep="\t")
     assert table["level"].tolist() == ["group", "participant", "participant"]
@@ -260,7 +260,7 @@ def test_validate_real_encoder_finds_its_own_noisy_predictions_and_controls_do_w
         arguments = [part for photo in photos for part in ("--stimuli", str(photo))]
         run(
             *arguments, "--measured", tmp_path / "m.npz", "--control", "untrained",
-            "--control", "luminance", "--weights", weights, "--n-permutations", 500,
+            "--control", "luminance", "--weights", weights, "--permutations", 500,
             "--accuracy", "-o", tmp_path / "out", "-q",
         )  # fmt: skip
     table = pd.read_csv(tmp_path / "out" / "matched_patterns.tsv", sep="\t")

@@ -322,3 +322,63 @@ def test_selection_bad_input_names_the_item(
     """Each refusal says what was expected and which item is at fault."""
     with pytest.raises(error, match=re.escape(message)):
         call()
+
+
+def test_select_stimuli_controls_change_nothing_and_equal_the_encoder_when_the_same(
+    rng: np.random.Generator,
+) -> None:
+    """The same predictions as a control give the encoder's rows; other rows stay what they were."""
+    maps, goals = make_maps(rng), (Goal("high", "PPA"), Goal("alike", "LOC", "PPA"))
+    other = replace(maps, subjects=rng.normal(size=maps.subjects.shape))
+    plain = select_stimuli(maps, goals, 5, n_random=50).checks
+    found = select_stimuli(
+        maps, goals, 5, n_random=50, controls={"same": maps, "untrained": other}
+    ).checks
+    rows = {
+        name: found[found["model"] == name].drop(columns="model").reset_index(drop=True)
+        for name in ("encoder", "same", "untrained")
+    }
+    pd.testing.assert_frame_equal(rows["encoder"], plain.drop(columns="model"))
+    pd.testing.assert_frame_equal(rows["same"], rows["encoder"])
+    assert rows["untrained"]["effect"].abs().max() < rows["encoder"]["effect"].max()
+    held_out = rows["untrained"].query("check == 'other subject'")
+    assert held_out["p"].median() > 0.05
+
+
+def test_select_stimuli_property_rows_equal_direct_computation(rng: np.random.Generator) -> None:
+    """The in-sample row is the set's distance from the pool in its deviations, by hand."""
+    maps = make_maps(rng)
+    luminance = maps.subjects[:, :, :8].mean(axis=(0, 2)) + 0.2 * rng.normal(size=60)
+    properties = pd.DataFrame(
+        {"stimulus": maps.names, "luminance": luminance, "contrast": np.ones(60)}
+    )
+    result = select_stimuli(
+        maps,
+        (Goal("high", "PPA"), Goal("low", "PPA")),
+        6,
+        properties,
+        n_random=200,
+        control_properties=("luminance", "contrast"),
+    )
+    rows = result.checks[result.checks["model"] == "luminance"]
+    members = [maps.names.index(name) for name in result.sets["PPA-high"]]
+    expected = (luminance[members].mean() - luminance.mean()) / luminance.std()
+    in_sample = rows.query("check == 'in-sample'").set_index("set")["effect"]
+    assert in_sample["PPA-high"] == pytest.approx(expected)
+    held_out = rows.query("check == 'other subject'")
+    assert (held_out["tested_on"] == "images").all()
+    # Sets that luminance drives are far from random sets on either side, so p is two-sided.
+    assert (held_out["p"] < 0.05).all()
+    assert (
+        np.sign(held_out["effect"]) == held_out["set"].map({"PPA-high": 1, "PPA-low": -1})
+    ).all()
+    constant = result.checks[result.checks["model"] == "contrast"]
+    assert constant[["effect", "p"]].isna().all(axis=None)
+
+
+def test_select_stimuli_control_of_other_stimuli_is_refused(rng: np.random.Generator) -> None:
+    """A control must predict the pool, in its order, for its subjects."""
+    maps = make_maps(rng)
+    turned = replace(maps, names=maps.names[::-1])
+    with pytest.raises(ShapeError, match="control untrained must predict the same stimuli"):
+        select_stimuli(maps, (Goal("high", "PPA"),), 5, controls={"untrained": turned})
