@@ -17,7 +17,7 @@ from imgtofmri.bundle import Bundle
 from imgtofmri.cli.validate import validate
 from imgtofmri.datasets.twinset import Twinset
 from imgtofmri.encoder import Encoder
-from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.exceptions import DataError, OptionError, OutputError, ShapeError
 from imgtofmri.prediction import Prediction
 from imgtofmri.validation import matched_patterns, read_patterns, read_study, twinset_study
 
@@ -99,6 +99,24 @@ def test_validate_writes_table_figures_correlations_and_record(folder: Path) -> 
     np.testing.assert_array_equal(r.affine, AFFINE)
     assert np.nanmean(r.get_fdata()) == pytest.approx(accuracy["mean_r"][0], abs=1e-5)
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+
+
+def test_validate_refuses_to_overwrite_and_counts_what_was_compared(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Earlier results stay unless --overwrite is given; images left out are not counted."""
+    out = folder / "out"
+    command = (
+        "--predicted", folder / "predicted", "--measured", folder / "group",
+        "--leave-out", NAMES[0], "--permutations", 9, "-o", out, "-q",
+    )  # fmt: skip
+    run(*command)
+    assert "validated 11 images" in capsys.readouterr().err
+    record = (out / "validation.json").read_bytes()
+    with pytest.raises(OutputError, match=r"it holds validation.json. Use --overwrite"):
+        run(*command)
+    assert (out / "validation.json").read_bytes() == record
+    run(*command, "--overwrite")
 
 
 def test_validate_folders_and_repeats_agree_with_the_table(folder: Path) -> None:

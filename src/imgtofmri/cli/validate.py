@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import read_controls
+from imgtofmri.cli.analysis import claim_output, read_controls
 from imgtofmri.cli.validation import (
     COSTLY_PERMUTATIONS,
     MATCHED_PERMUTATIONS,
@@ -148,6 +148,7 @@ def validate(
     backbone: options.BackboneName = None,
     weights: options.Weights = None,
     encoder: options.EncoderId = "bold5000-resnet18",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     quiet: options.Quiet = False,
 ) -> int:
     """Test whether predicted patterns resemble the patterns measured for the same images.
@@ -192,10 +193,14 @@ def validate(
             own | {"--names": names},
             controls,
         )
+        claim_output(output, RECORD, overwrite)
     participants, regions = named_paths("--participant", participant), named_paths("--roi", roi)
     given_names = read_names(names) if names else None
     if rsa:
-        _rsa(rsa, stimuli, output, permutations, seed, control, settings, encoder, quiet)
+        more = {"seed": seed, "control": control, "encoder": encoder, "overwrite": overwrite}
+        if permutations is not None:
+            more["permutations"] = permutations
+        _rsa(rsa, stimuli, output, {**settings, **more, "quiet": quiet})
         if not patterns:
             return 0
     found = load_twinset(twinset, not quiet) if twinset else None
@@ -247,22 +252,14 @@ def validate(
     }
     prediction = run_settings(loaded, settings, False, "validation") if loaded else None
     write_record(output / RECORD, study, prediction, described, recorded)
-    typer.echo(f"validated {study.predicted.n_images} images: {output}", err=True)
+    typer.echo(f"validated {len(matched.names)} images: {output}", err=True)
     return 0
 
 
 def _rsa(
-    measured: list[str],
-    stimuli: list[str] | None,
-    output: Path,
-    permutations: int | None,
-    seed: int,
-    control: list[str] | None,
-    settings: RunSettings,
-    encoder: str,
-    quiet: bool,
+    measured: list[str], stimuli: list[str] | None, output: Path, settings: dict[str, Any]
 ) -> None:
-    """Compare geometry, as the command of that name does by default."""
+    """Compare geometry as the command of that name does, which predicts with amplitude."""
     from imgtofmri.cli.rsa import rsa
 
     if not stimuli:
@@ -271,16 +268,5 @@ def _rsa(
             "conditions of the measured matrices."
         )
         raise OptionError(message)
-    shared: dict[str, Any] = {k: v for k, v in settings.items() if k != "average"}
-    number: dict[str, Any] = {} if permutations is None else {"permutations": permutations}
-    rsa(
-        stimuli,
-        output / "rsa",
-        measured,
-        seed=seed,
-        control=control,
-        encoder=encoder,
-        quiet=quiet,
-        **number,
-        **shared,
-    )
+    del settings["average"]
+    rsa(stimuli, output / "rsa", measured, **settings)
