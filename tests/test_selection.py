@@ -159,21 +159,31 @@ def test_select_stimuli_checks_tell_signal_from_selection_noise() -> None:
 
 @pytest.mark.slow
 def test_select_stimuli_null_p_is_uniform_over_1000_data_sets() -> None:
-    """Where subjects share nothing, each held-out p is uniform, in the whole pool and in halves."""
+    """Where nothing is shared, held-out p is uniform in the pool and its halves, controls' too."""
     names = ("other subject", "other subject, half 1", "other subject, half 2")
-    p_values = np.empty((1000, 3))
+    p_values = np.empty((1000, 3, 3))
     for data_set in range(1000):
         rng = np.random.default_rng(data_set)
         maps = make_maps(rng, 40, shared=0.0)
         goal = Goal("over", "PPA", "LOC")
+        properties = pd.DataFrame({"luminance": rng.normal(size=40)})
         checks = select_stimuli(
-            maps, (goal,), 5, reference=False, n_random=99, seed=data_set
+            maps,
+            (goal,),
+            5,
+            properties,
+            reference=False,
+            n_random=99,
+            seed=data_set,
+            controls={"untrained": make_maps(rng, 40, shared=0.0)},
+            control_properties=["luminance"],
         ).checks
-        first = checks.query("tested_on == 'CSI1'").set_index("check")
-        p_values[data_set] = first.loc[list(names), "p"]
-    jittered = p_values - np.random.default_rng(1).random((1000, 3)) / 100
-    for column in range(3):
-        assert kstest(jittered[:, column], "uniform").pvalue > 0.01
+        first = checks[checks["selected_on"] == "CSI2 and CSI3"].set_index(["model", "check"])
+        for column, model in enumerate(("encoder", "untrained", "luminance")):
+            p_values[data_set, :, column] = first.loc[[(model, name) for name in names], "p"]
+    jittered = p_values - np.random.default_rng(1).random((1000, 3, 3)) / 100
+    for column in jittered.reshape(1000, 9).T:
+        assert kstest(column, "uniform").pvalue > 0.01
 
 
 def test_select_stimuli_same_seed_same_answer(rng: np.random.Generator) -> None:

@@ -64,10 +64,13 @@ def test_permutation_pearson_equals_written_out_loop(
 
 
 def test_permutation_pearson_true_null_gives_uniform_p(rng: np.random.Generator) -> None:
-    """In 1,000 voxels with unrelated predictions p is uniform."""
-    predicted, measured = rng.standard_normal((30, 1000)), rng.standard_normal((30, 1000))
-    p = permutation_pearson(predicted, measured, 199).p
-    assert kstest(p - 0.5 / 200, "uniform").pvalue > 0.01
+    """In 1,000 voxels with unrelated predictions p is uniform, and in 1,000 regions of three."""
+    predicted, measured = rng.standard_normal((30, 3000)), rng.standard_normal((30, 3000))
+    regions = np.repeat(np.eye(1000, dtype=bool), 3, axis=1)
+    test = permutation_pearson(predicted, measured, 199, regions=regions)
+    assert test.regions is not None
+    assert kstest(test.p[::3] - 0.5 / 200, "uniform").pvalue > 0.01
+    assert kstest(test.regions.p - 0.5 / 200, "uniform").pvalue > 0.01
 
 
 def test_permutation_pearson_voxels_subset_keeps_its_p(rng: np.random.Generator) -> None:
