@@ -166,6 +166,15 @@ def test_rsa_models_match_themselves(run: Run, folders: tuple[Path, Path], tmp_p
     pd.testing.assert_series_equal(again["mean"], table["mean"])
 
 
+@pytest.mark.network
+def test_rsa_of_two_images_is_refused(run: Run, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Two images have one distance, which says nothing about a geometry."""
+    pair = sorted(folders[0].iterdir())[:2]
+    with pytest.raises(DataError, match="rsa: a geometry needs at least 3 images; got dark0.png, d"):
+        run("rsa", *pair, "-o", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_find_conditions_table_equals_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
     """A table with the same conditions gives the same images and conditions as folders."""
     sources, conditions, _ = find_conditions([str(folder) for folder in folders])

@@ -130,6 +130,12 @@ def rsa(
     recorded = run_settings(loaded, settings, False, "rsa")
     described = controls.load(loaded, settings["rois"])
     pool = predict_pool(loaded, sources, unusable, settings, not quiet)
+    if len(pool.prediction) < 3:
+        message = (
+            "rsa: a geometry needs at least 3 images; got "
+            f"{', '.join(pool.prediction.names)}. Give all images that were shown."
+        )
+        raise DataError(message)
     models = {ENCODER: model_rdms(pool.prediction, method=dissimilarity)}
     models |= control_rdms(controls, loaded, pool, settings, dissimilarity, not quiet)
     write_models(models, pool, output)
