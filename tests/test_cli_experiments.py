@@ -170,7 +170,7 @@ def test_rsa_models_match_themselves(run: Run, folders: tuple[Path, Path], tmp_p
 def test_rsa_of_two_images_is_refused(run: Run, folders: tuple[Path, Path], tmp_path: Path) -> None:
     """Two images have one distance, which says nothing about a geometry."""
     pair = sorted(folders[0].iterdir())[:2]
-    with pytest.raises(DataError, match="rsa: a geometry needs at least 3 images; got dark0.png, d"):
+    with pytest.raises(DataError, match="a geometry needs at least 3 images; got dark0.png, d"):
         run("rsa", *pair, "-o", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
