@@ -203,12 +203,15 @@ def test_plot_checks_controls_stand_beside(maps: Maps, rng: np.random.Generator)
     """Each row of every model is one mark, and a legend tells the models apart."""
     properties = pd.DataFrame({"stimulus": NAMES, "luminance": rng.random(24)})
     selection = select_stimuli(
-        maps, (Goal("high", "PPA"),), 4, properties, n_random=20, controls={"untrained": maps},
+        maps, (Goal("high", "PPA"), Goal("low", "PPA")), 4, properties, n_random=20,
+        controls={"untrained": maps},
         control_properties=["luminance"],
     )  # fmt: skip
     figure = plot_checks(selection)
+    assert len(figure.axes) == 2
     marks = [line for line in figure.axes[0].lines if line.get_marker() in ("o", "s", "^", "D")]
     drawn = sorted(float(line.get_ydata()[0]) for line in marks)
-    np.testing.assert_allclose(drawn, np.sort(selection.checks["effect"]))
+    shown = selection.checks.query("set == 'PPA-high'")
+    np.testing.assert_allclose(drawn, np.sort(shown["effect"]))
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["encoder", "untrained", "luminance"]

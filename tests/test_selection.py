@@ -24,6 +24,7 @@ from imgtofmri.selection import (
     select_stimuli,
 )
 from imgtofmri.selection.solver import choose_by_pairs, choose_by_scores
+from imgtofmri.stats import permutations
 
 NO_PROPERTIES = np.zeros((12, 0))
 
@@ -375,6 +376,14 @@ def test_select_stimuli_property_rows_equal_direct_computation(rng: np.random.Ge
     expected = (luminance[members].mean() - luminance.mean()) / luminance.std()
     in_sample = rows.query("check == 'in-sample'").set_index("set")["effect"]
     assert in_sample["PPA-high"] == pytest.approx(expected)
+    others = [maps.names.index(name) for name in result.sets["PPA-low"]]
+    apart = luminance[members].mean() - luminance[others].mean()
+    row = rows.set_index("set").loc["PPA-high - PPA-low"]
+    assert row["effect"] == pytest.approx(apart / luminance.std())
+    both = luminance[members + others]
+    (orders,) = permutations(12, 200, seed=0)
+    null = [abs(both[order[:6]].mean() - both[order[6:]].mean()) for order in orders]
+    assert row["p"] == (sum(value >= apart - 1e-12 for value in null) + 1) / 201
     held_out = rows.query("check == 'other subject'")
     assert (held_out["tested_on"] == "images").all()
     # Sets that luminance drives are far from random sets on either side, so p is two-sided.

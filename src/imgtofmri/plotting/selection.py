@@ -84,7 +84,8 @@ def plot_checks(selection: StimulusSelection) -> Figure:
     from matplotlib.lines import Line2D
 
     checks = selection.checks
-    goals = list(dict.fromkeys(checks["set"]))
+    # Without the differences between sets, which are only of the images' properties.
+    goals = list(dict.fromkeys(checks.loc[checks["model"] == "encoder", "set"]))
     models = list(dict.fromkeys(checks["model"]))
     with journal_style():
         n_columns = min(4 if len(models) == 1 else 2, len(goals))

@@ -111,6 +111,8 @@ def select_stimuli(
     control_properties : sequence of str
         Columns of ``properties`` that are measured on the sets in the same way: how far a set's
         mean lies from the pool's in standard deviations, p two-sided among the same random sets.
+        For each two goals a row ``ONE - OTHER`` has the difference between the chosen sets, in the
+        same unit, with p two-sided by exchanging images between the two sets.
 
     Returns
     -------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from imgtofmri.selection.goals import Goal, RoiResponses, standardised
 from imgtofmri.selection.solver import choose_by_pairs, choose_by_scores, random_sets
+from imgtofmri.stats import permutation_p, permutations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,6 +127,12 @@ def check_sets(
 
     whole = (everything, everything)
     judge(chosen, whole, range(n_subjects), ("in-sample", "all", "all"), None)
+    for one, other in itertools.combinations([goal.name for goal in request.goals], 2):
+        for name, values in judges.properties.items():
+            effect, p = _property_difference(
+                values, chosen[one], chosen[other], request.n_random, request.seed
+            )
+            rows.append((name, f"{one} - {other}", "in-sample", "all", "images", effect, p))
     plans = (
         ("other subject", everything, everything),
         ("other subject, half 1", first, second),
@@ -146,6 +154,27 @@ def check_sets(
             judge(sets, (pool, measured_against), [held_out], labels, pool[draws])
     columns = ["model", "set", "check", "selected_on", "tested_on", "effect", "p"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _property_difference(
+    values: NDArray[np.float64],
+    one: NDArray[np.intp],
+    other: NDArray[np.intp],
+    n_permutations: int,
+    seed: int | None,
+) -> tuple[float, float]:
+    """Return how far apart two sets' mean properties are, and two-sided p by exchanged images."""
+    if np.ptp(values) == 0:
+        return float("nan"), float("nan")
+    both = values[np.concatenate([one, other])]
+    # Adding up to 0, the signs take one set's mean from the other's.
+    signs = np.concatenate([np.full(len(one), 1 / len(one)), np.full(len(other), -1 / len(other))])
+    difference = float(signs @ both)
+    null = np.concatenate(
+        [both[orders] @ signs for orders in permutations(len(both), n_permutations, seed)]
+    )
+    p = permutation_p(np.array([difference]), null[:, None], "two-sided")
+    return difference / float(values.std()), float(p[0])
 
 
 def _property_effect(
