@@ -80,6 +80,9 @@ def _fit_lines(said: Mapping[str, Any]) -> Iterator[str]:
         folds = ", ".join(map(str, data["folds"]))
         rows = f"{data['n_rows']} rows of {data['n_stimuli']} stimuli"
         yield f"data        {subject}: {rows}, folds of {folds}"
+    for subject, how in said.get("estimates", {}).items():
+        beside = f"{len(how['confounds'])} confounds, drifts below {how['high_pass_hz']:g} Hz"
+        yield f"estimates   {subject}: {how['estimator']}, {how['hrf']}; beside {beside}"
     settings = said.get("settings", {})
     if "alphas" in settings:
         alphas = settings["alphas"]

@@ -25,6 +25,7 @@ from imgtofmri.study.settings import (
     SubjectSettings,
     TransformSettings,
 )
+from imgtofmri.timeseries import ESTIMATORS, HRFS
 
 _TEXTS = ("id", "title", "licence", "citation", "limits")
 _TABLES = (
@@ -37,6 +38,8 @@ _TABLES = (
     "subject",
     "subjects",
 )
+MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+"""fMRIPrep's estimates of head motion, which are regressed out if a study does not say."""
 _BACKBONE_KEYS = tuple(name for name in BackboneSettings.__slots__ if name != "label")
 
 
@@ -390,6 +393,12 @@ def _transform(table: Table) -> TransformSettings:
 
 def _derivatives(table: Table) -> DerivativesSettings:
     table.only(DerivativesSettings.__slots__)
+    high_pass_hz = table.number("high_pass_hz", 0.01)
+    if not 0 <= high_pass_hz < 1:
+        table.fail(
+            "high_pass_hz", f"must be a frequency in Hz, 0 for none; got {high_pass_hz}. Use 0.01."
+        )
+    no_confounds = table.values.get("confounds") == []
     return DerivativesSettings(
         folder=table.file("folder", folder=True),
         raw=table.file("raw", folder=True),
@@ -397,8 +406,10 @@ def _derivatives(table: Table) -> DerivativesSettings:
         task=table.text("task"),
         space=table.text("space", "T1w"),
         stimulus_column=table.text("stimulus_column", "stim_file"),
-        hrf=table.text("hrf", "glover"),
-        confounds=table.items("confounds", str, "column names", ()),
+        hrf=table.choice("hrf", HRFS, "glover"),
+        confounds=() if no_confounds else table.items("confounds", str, "column names", MOTION),
+        estimator=table.choice("estimator", ESTIMATORS, "lsa"),
+        high_pass_hz=float(high_pass_hz),
     )
 
 

@@ -282,6 +282,8 @@ def _responses(
             stimulus_column=said.stimulus_column,
             hrf=said.hrf,
             confounds=said.confounds,
+            estimator=said.estimator,
+            high_pass_hz=said.high_pass_hz,
         )
         rows = StimulusRows(tuple(names))
         return rows, _columns(values, everywhere, places, settings.line)
