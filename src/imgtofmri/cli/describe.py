@@ -61,7 +61,11 @@ def card_lines(bundle: Bundle) -> Iterator[str]:
     if rows:
         yield from rows
         yield ""
-        yield from _fit_lines(card.get("fit", {}))
+        try:
+            yield from list(_fit_lines(card.get("fit", {})))
+        except (AttributeError, LookupError, TypeError, ValueError):
+            # Made by other software, which may keep other things under this key.
+            yield "fit         not in the form that imgtofmri writes; --json shows it"
         return
     width = max(len(roi) for roi in bundle.rois)
     names = [subject.name for subject in bundle.subjects]
