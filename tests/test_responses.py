@@ -76,7 +76,7 @@ def test_read_array_every_format_gives_the_same(tmp_path: Path, name: str, key: 
 def test_read_array_unknown_key_lists_what_there_is(tmp_path: Path, name: str) -> None:
     """Among several arrays one must be named; the message lists them."""
     files = write_all(tmp_path)
-    with pytest.raises(DataError, match=rf"S1: .*{name}: key must be one of .*y.*; got None"):
+    with pytest.raises(DataError, match=rf"S1: .*{name} must hold one array.*it holds .*y"):
         read_array(files[name], None, "S1")
     with pytest.raises(DataError, match=r"got 'z'|cannot be read"):
         read_array(files[name], "z")
@@ -309,3 +309,13 @@ subjects:
     np.testing.assert_allclose(model.extras["cv_r"][:2], 1.0, atol=1e-3)
     assert (model.extras["cv_r"][2:] < 0.9).all()
     np.testing.assert_allclose(model.weights[:, 0], [1, 0, 0, 0], atol=0.01)
+
+
+def test_read_array_of_a_zarr_with_missing_chunks_warns(tmp_path: Path) -> None:
+    """Zarr reads chunks that are not there as zeros; a copy that broke off must not pass so."""
+    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=(8, 6), chunks=(4, 3), dtype="f4")
+    array[:] = np.arange(1, 49, dtype=np.float32).reshape(8, 6)
+    assert read_array(tmp_path / "a.zarr").sum() == 24 * 49
+    next(path for path in tmp_path.rglob("c/*/*") if path.is_file()).unlink()
+    with pytest.warns(UserWarning, match=r"1 of 4 chunks of .*a.zarr are not there and count as 0"):
+        assert read_array(tmp_path / "a.zarr").sum() < 24 * 49

@@ -160,6 +160,14 @@ def test_read_study_yaml_equals_toml(folder: Path) -> None:
         ('id = "mine"', "", 1, "lacks id: expected a text in quotes"),
         ('id = "mine"', "id = 5", 2, "id must be a text in quotes; got 5"),
         ("[stimuli]", "[stimulus]", 10, "stimulus means nothing here"),
+        ("{ from = 1, to = 100, count = 3 }", "[1, nan]", 18, "must be above 0; got nan"),
+        ("{ from = 1, to = 100, count = 3 }", "[true, 1]", 18, "must be a list of numbers"),
+        ("to = 100,", "to = inf,", 18, "fit.alphas.to must be a number above 0; got inf"),
+        ('layers = ["layer3", "avgpool"]', 'layers = ["a", "a"]', 15, "must be different ones"),
+        ('id = "mine"', 'id = "../mine"', 2, "id must not contain a slash or be dots alone"),
+        ('name = "B"', 'name = ".."', 38, "subjects[2].name must not contain a slash or be dots"),
+        ("[stimuli]", '[template]\nspace = "a/b"\n[stimuli]', 11, "must be a name of letters and"),
+        ("[stimuli]", '[template]\nspace = "MNI305"\n[stimuli]', 10, "template lacks grid"),
     ],
 )
 def test_read_study_mistake_names_line_and_remedy(
@@ -284,3 +292,43 @@ def _toml(value: Any) -> str:
     import json
 
     return json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('hrf = "fir"', "derivatives.hrf must be one of glover, glover + derivative"),
+        ('estimator = "lsx"', "'lsx'. Did you mean lss?"),
+        ("high_pass_hz = -1", "must be a frequency in Hz, 0 for none; got -1"),
+        ("confounds = [1]", "must be a list of column names; got [1]"),
+        ('subjekt = "01"', "'subjekt'. Did you mean subject?"),
+    ],
+)
+def test_read_study_derivatives_have_defaults_and_name_mistakes(
+    folder: Path, line: str, said: str
+) -> None:
+    """Head motion is regressed out unless the study says otherwise; mistakes have their line."""
+    text = STUDY.replace('responses = "{name}_{index}.npy"\n', "").replace(
+        "[subject.rois]",
+        '[subject.derivatives]\nfolder = "."\nraw = "."\nsubject = "01"\ntask = "x"\n#\n'
+        "[subject.rois]",
+    )
+    said_of = read_study(write(folder, text)).subjects[0].derivatives
+    assert said_of is not None
+    assert said_of.confounds == ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+    assert (said_of.estimator, said_of.hrf, said_of.high_pass_hz) == ("lsa", "glover", 0.01)
+    none = read_study(write(folder, text.replace("#\n[subj", "confounds = []\n[subj")))
+    assert none.subjects[0].derivatives is not None
+    assert none.subjects[0].derivatives.confounds == ()
+    with pytest.raises(OptionError) as caught:
+        read_study(write(folder, text.replace("#\n[subj", f"{line}\n[subj")))
+    assert f"line {text.split(chr(10)).index('[subject.rois]')}: " in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_read_study_empty_rois_are_asked_for(folder: Path) -> None:
+    """A table of ROIs without any is as good as none."""
+    start, _, _ = STUDY.partition("[subject.rois]")
+    text = start + '[subject.rois]\n[[subjects]]\nname = "A"\n'
+    with pytest.raises(OptionError, match=r"subjects\[1\] lacks rois: expected a table of ROI"):
+        read_study(write(folder, text))

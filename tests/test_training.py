@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +32,7 @@ from imgtofmri.spaces import MNI152_2MM, affine_map
 from imgtofmri.study import TransformSettings, read_study
 from imgtofmri.training import fetch_downloads, fit_study
 from imgtofmri.training.downloads import unpack_archive
-from imgtofmri.training.subjects import map_to_template
+from imgtofmri.training.subjects import map_to_template, template_grid
 
 N_FEATURES = 12
 SHAPE = (12, 14, 10)
@@ -655,3 +658,55 @@ def test_studies_of_the_package_are_valid() -> None:
     study = read_study(found[0])
     assert [roi.name for roi in study.subjects[0].rois] == ["EarlyVis", "OPA", "LOC", "RSC", "PPA"]
     assert study.fit.alphas == pytest.approx(np.logspace(1, 5, 10))
+
+
+@pytest.mark.parametrize(
+    ("space", "other", "shape", "voxel_mm", "origin"),
+    [
+        ("MNI152NLin6Asym", "MNI152NLin2009cAsym", (97, 115, 97), 2.0, (-96, -132, -78)),
+        ("MNI152NLin6Asym", "MNI152NLin2009cAsym", (193, 229, 193), 1.0, (-96, -132, -78)),
+        ("MNI152NLin2009cAsym", "MNI152NLin6Asym", (91, 109, 91), -2.0, (90, -126, -72)),
+        ("MNI152NLin2009cAsym", "MNI152NLin6Asym", (61, 73, 61), 3.0, (-90, -126, -72)),
+    ],
+)
+def test_template_grid_of_another_space_is_warned_of(
+    planted: Planted,
+    space: str,
+    other: str,
+    shape: tuple[int, int, int],
+    voxel_mm: float,
+    origin: tuple[int, int, int],
+) -> None:
+    """A grid with the size and place of the other usual template is probably mislabelled."""
+    affine = np.diag([voxel_mm, abs(voxel_mm), abs(voxel_mm), 1.0])
+    affine[:3, 3] = origin
+    data = np.broadcast_to(np.zeros(1, np.uint8), shape)
+    nib.save(nib.Nifti1Image(data, affine), planted.folder / "grid.nii.gz")
+    names = {'grid = "LOC_left.nii.gz"': 'grid = "grid.nii.gz"'}
+    right = read_study(planted.write(**names, MNI152NLin2009cAsym=other))
+    assert template_grid(right).shape == shape
+    wrong = read_study(planted.write(**names, MNI152NLin2009cAsym=space))
+    with pytest.warns(UserWarning, match=rf"and place of {other}, but template.space says {space}"):
+        template_grid(wrong)
+
+
+def test_fit_command_that_is_interrupted_leaves_nothing(planted: Planted, tmp_path: Path) -> None:
+    """Control-C in the middle of a fit ends it with 130, one line, and no file."""
+    study = planted.write(
+        "banded = true\nband_candidates = 100000",
+        **{'layers = ["pool"]': 'layers = ["a", "b"]\nlayer_widths = [6, 6]'},
+    )
+    program = "import sys; from imgtofmri.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "fit", str(study), "-o", str(tmp_path / "b.st")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            next(line for line in process.stderr if line.startswith("Fitting"))
+            process.send_signal(signal.SIGINT)
+            rest = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert rest.strip().splitlines()[-1] == "imgtofmri: interrupted; what was written is whole"
+    assert "Traceback" not in rest
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +26,9 @@ _OPAQUE = re.compile(
     r'''"""[\s\S]*?"""|'{3}[\s\S]*?'{3}|(?P<open>"""[\s\S]*|'{3}[\s\S]*)'''
     r"""|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*"""
 )
+
+
+_BAD_IN_LABELS = re.compile(r"[/\\\x00-\x1f\x7f]|^\.+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,13 @@ class Table:
             self.fail(name, "must not be empty. Fill it in, or leave the key out.")
         return value
 
+    def label(self, name: str, default: Any = ...) -> Any:
+        """Return a string that may become part of a file's name."""
+        value = self.text(name, default)
+        if name in self.values and _BAD_IN_LABELS.search(value):
+            self.fail(name, f"must not contain a slash or be dots alone; got {value!r}. Rename it.")
+        return value
+
     def choice(self, name: str, valid: Iterable[str], default: Any = ...) -> str:
         """Return one of several words."""
         options = list(valid)
@@ -97,7 +108,8 @@ class Table:
         """Return a number, above a limit if one is given."""
         what = "a number" if above is None else f"a number above {above:g}"
         value = self.get(name, (int, float), what, default)
-        if name in self.values and above is not None and not value > above:
+        fits = value is None or (abs(value) < math.inf and (above is None or value > above))
+        if name in self.values and not fits:
             self.fail(name, f"must be {what}; got {value!r}. Correct it.")
         return value
 
@@ -118,7 +130,9 @@ class Table:
         values = self.get(name, list, f"a list of {what}", default)
         if values is None or name not in self.values:
             return values
-        if not values or not all(isinstance(item, kind) for item in values):
+        if not values or not all(
+            isinstance(item, kind) and not _is_misplaced_bool(item, kind) for item in values
+        ):
             self.fail(name, f"must be a list of {what}; got {values!r}. Correct it.")
         return tuple(values)
 
@@ -138,7 +152,7 @@ class Table:
         found = (self.path.parent / Path(value).expanduser()).resolve()
         kind = "a folder" if folder else "a file"
         if not (found.is_dir() if folder else found.exists()):
-            self.fail(name, f"must be {kind} that exists; there is none at {found}.")
+            self.fail(name, f"must be {kind} that exists; there is none at {found}. Correct it.")
         return found
 
     def table(self, name: str) -> Table | None:
