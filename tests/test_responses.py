@@ -178,6 +178,21 @@ def test_read_image_rows_equals_indexing(
         read_image_rows(save(tmp_path / "3d.nii.gz", values[..., 0]), voxels, read_grid(path))
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_read_image_rows_of_a_truncated_file_says_so(
+    tmp_path: Path, rng: np.random.Generator, suffix: str
+) -> None:
+    """An image whose header is there and whose values are not is named, compressed or not."""
+    path = save(tmp_path / f"b{suffix}", rng.normal(size=(9, 9, 9, 6)))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"S1: the values of .* cannot be read .*truncated or dam"):
+        read_image_rows(path, np.arange(3), read_grid(path), "S1")
+    mask = save(tmp_path / f"m{suffix}", rng.normal(size=(99, 9, 9)))
+    mask.write_bytes(mask.read_bytes()[: mask.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"S1: the values of .* cannot be read .*truncated or dam"):
+        read_mask(mask, where="S1")
+
+
 def test_read_table_rows_and_folds(tmp_path: Path) -> None:
     """TSV and CSV give stimuli and folds in order; mistakes name the line."""
     (tmp_path / "t.tsv").write_text("image\tset\nb.jpg\ttrain\na.jpg\ttest\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,8 @@ def test_read_study_yaml_equals_toml(folder: Path) -> None:
         ('id = "mine"', "", 1, "lacks id: expected a text in quotes"),
         ('id = "mine"', "id = 5", 2, "id must be a text in quotes; got 5"),
         ("[stimuli]", "[stimulus]", 10, "stimulus means nothing here"),
+        ('"{name}_{index}.npy"', '"v1.nii.gz"', 24, "mask says which voxels the columns of an arr"),
+        ('"affine", file', '"itk", files = ["v1.nii.gz"], file', 22, "and file are both given"),
         ("{ from = 1, to = 100, count = 3 }", "[1, nan]", 18, "must be above 0; got nan"),
         ("{ from = 1, to = 100, count = 3 }", "[true, 1]", 18, "must be a list of numbers"),
         ("to = 100,", "to = inf,", 18, "fit.alphas.to must be a number above 0; got inf"),
@@ -308,7 +311,7 @@ def test_read_study_derivatives_have_defaults_and_name_mistakes(
     folder: Path, line: str, said: str
 ) -> None:
     """Head motion is regressed out unless the study says otherwise; mistakes have their line."""
-    text = STUDY.replace('responses = "{name}_{index}.npy"\n', "").replace(
+    text = re.sub(r"(responses|mask) = .*\n", "", STUDY).replace(
         "[subject.rois]",
         '[subject.derivatives]\nfolder = "."\nraw = "."\nsubject = "01"\ntask = "x"\n#\n'
         "[subject.rois]",

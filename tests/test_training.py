@@ -710,3 +710,37 @@ def test_fit_command_that_is_interrupted_leaves_nothing(planted: Planted, tmp_pa
     assert rest.strip().splitlines()[-1] == "imgtofmri: interrupted; what was written is whole"
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 2 3", r"expected 4 x 4 numbers; got \(3,\)"),
+        ("0 0 0 0\n" * 4, "can be inverted and whose last row is 0 0 0 1"),
+        ("nan 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1", "can be inverted and whose last row is 0 0 0 1"),
+        ("1 0 0 0\n0 1 0 0\n0 0 1 0\n1 0 0 1", "can be inverted and whose last row is 0 0 0 1"),
+        ("1 0 0 900\n0 1 0 0\n0 0 1 0\n0 0 0 1", "no template voxel falls inside"),
+    ],
+)
+def test_fit_study_affine_that_is_none_is_refused(planted: Planted, text: str, said: str) -> None:
+    """A matrix that is not an affine, or leads past the template, is named before the fit."""
+    (planted.folder / "affine.txt").write_text(text)
+    affine = {'kind = "same"': 'kind = "affine", file = "affine.txt"'}
+    with pytest.raises(DataError, match=said):
+        fit_study(planted.write(**affine), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ('"fnirt", anatomical = "LOC_left.nii.gz"', "must hold FNIRT's coefficients; it cannot be"),
+        ('"itk"', "expected an ITK displacement field; it cannot be read"),
+    ],
+)
+def test_fit_study_warp_that_is_none_is_refused(planted: Planted, kind: str, said: str) -> None:
+    """A file that is not a warp is named, whatever the library behind it says."""
+    whole = (planted.folder / "LOC_left.nii.gz").read_bytes()
+    (planted.folder / "warp.nii.gz").write_bytes(whole[: len(whole) // 2])
+    warp = {'kind = "same"': f'kind = {kind}, file = "warp.nii.gz"'}
+    with pytest.raises(DataError, match=said):
+        fit_study(planted.write(**warp), progress=False)

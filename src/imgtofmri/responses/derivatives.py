@@ -170,7 +170,7 @@ def _trials(path: Path, stimulus_column: str) -> Any:
     """Return the events that name a stimulus, in order of their onsets."""
     import pandas as pd
 
-    table = pd.read_csv(path, sep="\t", na_values="n/a", dtype={stimulus_column: str})
+    table = _read_tsv(path, dtype={stimulus_column: str})
     for column in ("onset", "duration", stimulus_column):
         if column not in table:
             raise DataError(choice_message(str(path), "the column", column, table.columns))
@@ -208,11 +208,9 @@ def _nuisance(
 
 def _confounds(path: Path, patterns: Sequence[str], n_volumes: int) -> tuple[list[str], FloatArray]:
     """Return the names and values of the confounds that patterns match."""
-    import pandas as pd
-
     if not patterns:
         return [], np.empty((n_volumes, 0))
-    table = pd.read_csv(path, sep="\t", na_values="n/a")
+    table = _read_tsv(path)
     names: dict[str, None] = {}
     for pattern in patterns:
         matched = [str(name) for name in table.columns if fnmatchcase(str(name), pattern)]
@@ -228,15 +226,33 @@ def _confounds(path: Path, patterns: Sequence[str], n_volumes: int) -> tuple[lis
     return list(names), table[list(names)].fillna(0.0).to_numpy(dtype=float)
 
 
+def _read_tsv(path: Path, **options: Any) -> Any:
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, sep="\t", na_values="n/a", **options)
+    except (OSError, ValueError) as error:  # pandas' own errors are among these
+        message = f"{path}: the table cannot be read ({error}). Give a TSV file as BIDS has it."
+        raise DataError(message) from error
+
+
 def _timing(bold: Path) -> tuple[float, float]:
     """Return the repetition time and the time that the first volume stands for, in seconds."""
     import nibabel as nib
 
     sidecar = bold.with_name(bold.name.removesuffix(".nii.gz") + ".json")
-    said: dict[str, Any] = json.loads(sidecar.read_text()) if sidecar.exists() else {}
     header: Any = nib.load(bold)
-    tr_s = float(said.get("RepetitionTime", header.header.get_zooms()[3]))
+    try:
+        said: dict[str, Any] = json.loads(sidecar.read_text()) if sidecar.exists() else {}
+        tr_s = float(said.get("RepetitionTime", header.header.get_zooms()[3]))
+        start_s = float(said.get("StartTime", 0.0))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        message = (
+            f"{sidecar}: expected JSON with RepetitionTime and StartTime in seconds ({error}). "
+            "Correct it, or copy it from fMRIPrep's results."
+        )
+        raise DataError(message) from error
     if not tr_s > 0:
         message = f"{bold.name}: the repetition time must be above 0; got {tr_s}. Correct its JSON."
         raise DataError(message)
-    return tr_s, float(said.get("StartTime", 0.0))
+    return tr_s, start_s

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +67,8 @@ def read_mask(
         If the file is not a 3-D image, or the mask is empty.
     """
     image = _load(path, where)
-    values = np.asarray(image.dataobj)
+    with _whole(path, where):
+        values = np.asarray(image.dataobj)
     if values.ndim == 4 and values.shape[3] == 1:
         values = values[..., 0]
     if values.ndim != 3:
@@ -122,14 +126,29 @@ def read_image_rows(
             f"{image.shape[:3]} or another affine. Resample one of them to the other."
         )
         raise DataError(message)
-    if path.name.endswith(".gz"):
-        # Seeking in a compressed file starts again from its beginning each time.
-        whole = np.asarray(image.dataobj, dtype=np.float32).reshape(-1, image.shape[3])
-        return np.ascontiguousarray(whole[voxels].T)
-    rows = np.empty((image.shape[3], len(voxels)), dtype=np.float32)
-    for volume, row in enumerate(rows):
-        row[:] = np.asarray(image.dataobj[..., volume]).reshape(-1)[voxels]
+    with _whole(path, where):
+        if path.name.endswith(".gz"):
+            # Seeking in a compressed file starts again from its beginning each time.
+            whole = np.asarray(image.dataobj, dtype=np.float32).reshape(-1, image.shape[3])
+            return np.ascontiguousarray(whole[voxels].T)
+        rows = np.empty((image.shape[3], len(voxels)), dtype=np.float32)
+        for volume, row in enumerate(rows):
+            row[:] = np.asarray(image.dataobj[..., volume]).reshape(-1)[voxels]
     return rows
+
+
+@contextmanager
+def _whole(path: Path, where: str) -> Iterator[None]:
+    """Turn what a truncated or damaged file raises when its values are read into one message."""
+    try:
+        yield
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        said = " ".join(str(error).split())
+        message = (
+            f"{where}: the values of {path} cannot be read ({said}). The file is truncated or "
+            "damaged; copy it from its source."
+        )
+        raise DataError(message) from error
 
 
 def _load(path: Path, where: str) -> Any:

@@ -141,6 +141,7 @@ class Table:
 
         ``cache:NAME`` is a download of the study, which may be still to come.
         """
+        self.get(name, str, "the path of a folder" if folder else "the path of a file", default)
         value = self.text(name, default)
         if name not in self.values:
             return value

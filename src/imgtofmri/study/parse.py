@@ -42,6 +42,7 @@ _TABLES = (
 )
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 """fMRIPrep's estimates of head motion, which are regressed out if a study does not say."""
+IMAGES = (".nii", ".nii.gz")
 _BACKBONE_KEYS = tuple(name for name in BackboneSettings.__slots__ if name != "label")
 
 
@@ -352,6 +353,10 @@ def _check_responses(table: Table, settings: SubjectSettings) -> None:
             table.fail("rois", problem)
     if not whole and not settings.rois:
         table.fail(None, "lacks responses. Add them to the subject or to its ROIs.")
+    image = settings.responses is not None and settings.responses.file.name.endswith(IMAGES)
+    if settings.mask is not None and (settings.responses is None or image):
+        problem = "says which voxels the columns of an array of responses are; there is none here."
+        table.fail("mask", f"{problem} Leave it out.")
 
 
 def _roi(rois: Table, name: str, geometry: str | None) -> RoiSettings:
@@ -389,6 +394,8 @@ def _transform(table: Table) -> TransformSettings:
         )
     )
     files: tuple[Path, ...] = ()
+    if "file" in table.values and "files" in table.values:
+        table.fail("files", "and file are both given. Leave one of them out.")
     if kind == "itk" and "files" in table.values:
         names = table.items("files", str, "file names")
         values = {str(number): name for number, name in enumerate(names)}

@@ -229,7 +229,14 @@ def map_to_template(
         assert settings.anatomical is not None
         cropped = np.eye(4) if settings.cropped is None else _read_matrix(settings.cropped)
         anatomical = read_grid(settings.anatomical, where)
-        found = spaces.fnirt_map(native, anatomical, settings.files[0], cropped, template)
+        try:
+            found = spaces.fnirt_map(native, anatomical, settings.files[0], cropped, template)
+        except Exception as error:  # fslpy raises many kinds for a file that is another thing
+            message = (
+                f"{where}: {settings.files[0]} must hold FNIRT's coefficients; it cannot be read "
+                f"as these ({error}). Give what fnirt wrote with --cout."
+            )
+            raise DataError(message) from error
     else:
         found = _itk_map(warps.read_itk(settings.files), native, template)
     if not len(found.template):
@@ -261,6 +268,13 @@ def _read_matrix(path: Any) -> npt.NDArray[np.float64]:
         raise DataError(message) from error
     if matrix.shape != (4, 4):
         message = f"{path}: expected 4 x 4 numbers; got {matrix.shape}. Give a whole affine matrix."
+        raise DataError(message)
+    usual = np.isfinite(matrix).all() and matrix[3].tolist() == [0, 0, 0, 1]
+    if not usual or not abs(np.linalg.det(matrix)) > 1e-9:
+        message = (
+            f"{path}: expected an affine that can be inverted and whose last row is 0 0 0 1; got "
+            f"{matrix.tolist()}. Give the matrix from native to template millimetres."
+        )
         raise DataError(message)
     return matrix
 
