@@ -233,6 +233,17 @@ def test_describe_shows_a_fit(fitted: FittedStudy, capsys: pytest.CaptureFixture
     assert "  study.toml" in said
 
 
+def test_describe_writes_a_table_of_voxels(fitted: FittedStudy, tmp_path: Path) -> None:
+    """The table has a row for each voxel and what the fit found out about it."""
+    target = tmp_path / "out" / "voxels.tsv"
+    assert main(["describe", str(fitted.encoder), "--voxels", str(target)]) == 0
+    header, *rows = target.read_text().splitlines()
+    names = ["subject", "roi", "hemi", "i", "j", "k", "x_mm", "y_mm", "z_mm"]
+    assert header.split("\t")[:9] == names
+    assert {"cv_r", "alpha", "noise_ceiling", "residual_variance"} <= set(header.split("\t"))
+    assert len(rows) == sum(map(len, VOXELS.values()))
+
+
 def test_simulate_and_validate_take_a_fitted_encoder(fitted: FittedStudy, tmp_path: Path) -> None:
     """A simulated run lies on the study's grid; measured maps are compared there."""
     events = ["onset\tduration\ttrial_type\tstim_file"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +19,12 @@ def describe(
         str, typer.Argument(metavar="[ID|FILE]", help="A published encoder's id, or a bundle.")
     ] = "bold5000-resnet18",
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole card as JSON.")] = False,
+    voxels: Annotated[
+        Path | None,
+        typer.Option(
+            "--voxels", metavar="FILE", help="Write a table of each voxel and its accuracy (TSV)."
+        ),
+    ] = None,
 ) -> None:
     """Show an encoder's card: what it predicts, for whom, from which network, how to cite it.
 
@@ -26,12 +33,21 @@ def describe(
     imgtofmri describe
 
     imgtofmri describe my-encoder.safetensors --json
+
+    imgtofmri describe my-encoder.safetensors --voxels voxels.tsv
     """
     import json
 
+    from imgtofmri.assets import atomic_path
     from imgtofmri.encoder import load_encoder
 
     bundle = load_encoder(encoder).bundle
+    if voxels is not None:
+        from imgtofmri.voxelwise import voxel_table
+
+        with atomic_path(voxels) as temporary:
+            voxel_table(bundle).to_csv(temporary, sep="\t", index=False, na_rep="n/a")
+        typer.echo(f"written {voxels}", err=True)
     if as_json:
         typer.echo(json.dumps(bundle.card, indent=1, ensure_ascii=False))
     else:
