@@ -86,8 +86,8 @@ def voxel_table(bundle: Bundle) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns subject, roi, hemi ("L", "R", or "B" where they are not told apart), i, j, k (indices
-        into the subject's native grid), x_mm, y_mm, z_mm (its scanner or anatomical millimetres),
+        Columns subject, roi, hemi ("L", "R", or "B" where they are not told apart), i, j, k
+        (indices into the subject's native grid), x_mm, y_mm, z_mm (the native space's millimetres)
         and the measures, such as cv_r, noise_ceiling and alpha; NaN where a model lacks one.
     """
     import pandas as pd

@@ -38,15 +38,14 @@ def describe(
     """
     import json
 
-    from imgtofmri.assets import atomic_path
     from imgtofmri.encoder import load_encoder
 
     bundle = load_encoder(encoder).bundle
     if voxels is not None:
+        from imgtofmri.plotting.style import save_table
         from imgtofmri.voxelwise import voxel_table
 
-        with atomic_path(voxels) as temporary:
-            voxel_table(bundle).to_csv(temporary, sep="\t", index=False, na_rep="n/a")
+        save_table(voxel_table(bundle), voxels)
         typer.echo(f"written {voxels}", err=True)
     if as_json:
         typer.echo(json.dumps(bundle.card, indent=1, ensure_ascii=False))
