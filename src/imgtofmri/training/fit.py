@@ -357,12 +357,12 @@ def _fit(
         job.responses,
         alphas=settings.alphas,
         folds=job.folds,
+        progress=lambda _, n_steps: advance(1 / n_steps),
         share=share if settings.alpha == "shared" else None,
         nested=settings.nested,
         bands=bands,
         band_scales=scales,
         max_bytes=int(settings.max_memory_gb * 1e9),
-        progress=lambda _, n_steps: advance(1 / n_steps),
     )
 
 
