@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from imgtofmri import __version__
+from imgtofmri import __version__, responses
 from imgtofmri.assets import sha256_of
 from imgtofmri.bundle import RoiModel, SubjectModel
-from imgtofmri.responses import find_runs
 from imgtofmri.study import Study, SubjectSettings
 from imgtofmri.training.stimuli import StudyFeatures
 
@@ -150,7 +149,7 @@ def _digests(study: Study) -> dict[str, str]:
             files += [source.file for source in (roi.responses,) if source is not None]
         if subject.derivatives is not None:
             said = subject.derivatives
-            runs = find_runs(said.folder, said.raw, said.subject, said.task, said.space)
+            runs = responses.find_runs(said.folder, said.raw, said.subject, said.task, said.space)
             files += [path for run in runs for path in (run.bold, run.events, run.confounds)]
     found = dict.fromkeys(path for path in files if path is not None and path.is_file())
     home = study.path.parent.resolve()
