@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import struct
@@ -295,6 +296,14 @@ def _pickle(good: bytes) -> bytes:
     return pickle.dumps(Loud())
 
 
+def _npz(good: bytes) -> bytes:
+    hostile = np.empty(1, dtype=object)
+    hostile[0] = Loud()
+    buffer = io.BytesIO()
+    np.savez(buffer, weights=hostile)
+    return buffer.getvalue()
+
+
 def _foreign(good: bytes) -> bytes:
     return save({"weight": np.zeros(3, np.float32)})
 
@@ -307,6 +316,7 @@ def _foreign(good: bytes) -> bytes:
         (_damage, "does not match the checksum"),
         (_make_newer, "expected bundle format 1, got 9. Upgrade imgtofmri"),
         (_pickle, "damaged, truncated or of another kind"),
+        (_npz, "damaged, truncated or of another kind"),
         (_foreign, "does not say that it is one"),
     ],
 )

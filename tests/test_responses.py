@@ -104,6 +104,22 @@ def test_read_array_nested_objects_are_indexed(tmp_path: Path) -> None:
         read_array(tmp_path / "n.npy", "0")
 
 
+def test_read_array_npz_with_a_pickle_in_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member of an archive that is a pickle is not read, whatever it would call."""
+    monkeypatch.chdir(tmp_path)
+
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, tuple[Path]]:
+            return Path.touch, (Path("executed"),)
+
+    np.savez(tmp_path / "evil.npz", x=np.array([Hostile()], dtype=object))
+    with pytest.raises(DataError, match=r"evil.npz cannot be read as .npz \(Object arrays cannot"):
+        read_array(tmp_path / "evil.npz")
+    assert not (tmp_path / "executed").exists()
+
+
 def test_read_array_pickle_that_names_code_is_refused(tmp_path: Path) -> None:
     """A .npy file whose pickle would call something is refused, and nothing is called."""
 

@@ -744,3 +744,24 @@ def test_fit_study_warp_that_is_none_is_refused(planted: Planted, kind: str, sai
     warp = {'kind = "same"': f'kind = {kind}, file = "warp.nii.gz"'}
     with pytest.raises(DataError, match=said):
         fit_study(planted.write(**warp), progress=False)
+
+
+def test_fit_study_subjects_may_have_tables_of_their_own(planted: Planted) -> None:
+    """Who saw the stimuli in another order has the same models, given another table."""
+    expected = fit_study(planted.write(), progress=False)
+    order = np.random.default_rng(9).permutation(len(planted.shown))
+    names = [f"image{planted.shown[row]:04d}" for row in order]
+    (planted.folder / "other.tsv").write_text("\n".join(["stimulus", *names]))
+    for roi in planted.voxels:
+        np.save(planted.folder / f"X_{roi}.npy", planted.responses["S2", roi][order])
+    own = {
+        '\n[[subjects]]\nname = "S2"\n': '\n[[subjects]]\nname = "X"\ntable = "other.tsv"\n',
+    }
+    # Folds follow the order of stimuli, so only what is fitted on all rows is the same.
+    found = fit_study(planted.write(**own), progress=False)
+    for roi in planted.voxels:
+        one, two = expected.subjects[1].rois[roi], found.subjects[1].rois[roi]
+        np.testing.assert_allclose(two.weights, one.weights, atol=1e-3)
+        np.testing.assert_allclose(two.extras["noise_ceiling"], one.extras["noise_ceiling"], 1e-3)
+        one, two = expected.subjects[0].rois[roi], found.subjects[0].rois[roi]
+        np.testing.assert_allclose(two.weights, one.weights, atol=1e-5)
