@@ -188,6 +188,15 @@ def test_read_image_rows_equals_indexing(
     voxels = np.array([59, 0, 17])
     rows = read_image_rows(path, voxels, read_grid(path))
     np.testing.assert_array_equal(rows, values.reshape(-1, 6)[voxels].T)
+    scaled = nib.Nifti1Image((100 * values).astype(np.int16), AFFINE)
+    scaled.header.set_slope_inter(0.01, -3.0)
+    nib.save(scaled, tmp_path / f"s{suffix}")
+    expected = np.asarray(nib.Nifti1Image.from_filename(tmp_path / f"s{suffix}").dataobj)
+    np.testing.assert_allclose(
+        read_image_rows(tmp_path / f"s{suffix}", voxels, read_grid(path)),
+        expected.reshape(-1, 6)[voxels].T,
+        rtol=1e-6,
+    )
     with pytest.raises(DataError, match=r"must lie on the grid of the masks, \(9, 9, 9\)"):
         read_image_rows(path, voxels, Grid((9, 9, 9), AFFINE))
     with pytest.raises(DataError, match=r"responses in an image are 4-D"):

@@ -127,22 +127,42 @@ def read_image_rows(
         )
         raise DataError(message)
     with _whole(path, where):
-        if path.name.endswith(".gz"):
-            # Seeking in a compressed file starts again from its beginning each time.
-            whole = np.asarray(image.dataobj, dtype=np.float32).reshape(-1, image.shape[3])
-            return np.ascontiguousarray(whole[voxels].T)
         rows = np.empty((image.shape[3], len(voxels)), dtype=np.float32)
-        for volume, row in enumerate(rows):
-            row[:] = np.asarray(image.dataobj[..., volume]).reshape(-1)[voxels]
+        for row, volume in zip(rows, _volumes(image, path), strict=True):
+            row[:] = volume.reshape(-1)[voxels]
     return rows
+
+
+def _volumes(image: Any, path: Path) -> Iterator[npt.NDArray[Any]]:
+    """Yield a 4-D image's volumes; a compressed file is read once, from its beginning to its end.
+
+    Slices of a compressed image through nibabel would start from its beginning each time.
+    """
+    from isal import igzip
+    from nibabel.arrayproxy import ArrayProxy
+    from nibabel.volumeutils import apply_read_scaling, array_from_file
+
+    proxy, n_volumes = image.dataobj, image.shape[3]
+    if not (path.name.endswith(".gz") and isinstance(proxy, ArrayProxy)):
+        for number in range(n_volumes):
+            yield np.asarray(proxy[..., number])
+        return
+    shape = image.shape[:3]
+    n_bytes = int(np.prod(shape)) * proxy.dtype.itemsize
+    with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
+        for number in range(n_volumes):
+            raw = array_from_file(shape, proxy.dtype, file, proxy.offset + number * n_bytes)
+            yield np.asarray(apply_read_scaling(raw, proxy.slope, proxy.inter))
 
 
 @contextmanager
 def _whole(path: Path, where: str) -> Iterator[None]:
     """Turn what a truncated or damaged file raises when its values are read into one message."""
+    from isal import isal_zlib
+
     try:
         yield
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, isal_zlib.error) as error:
         said = " ".join(str(error).split())
         message = (
             f"{where}: the values of {path} cannot be read ({said}). The file is truncated or "
