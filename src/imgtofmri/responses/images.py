@@ -158,11 +158,11 @@ def _volumes(image: Any, path: Path) -> Iterator[npt.NDArray[Any]]:
 @contextmanager
 def _whole(path: Path, where: str) -> Iterator[None]:
     """Turn what a truncated or damaged file raises when its values are read into one message."""
-    from isal import isal_zlib
+    from isal.igzip_lib import IsalError
 
     try:
         yield
-    except (OSError, EOFError, ValueError, zlib.error, isal_zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, IsalError) as error:
         said = " ".join(str(error).split())
         message = (
             f"{where}: the values of {path} cannot be read ({said}). The file is truncated or "
