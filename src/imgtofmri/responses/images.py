@@ -160,9 +160,10 @@ def _whole(path: Path, where: str) -> Iterator[None]:
     """Turn what a truncated or damaged file raises when its values are read into one message."""
     from isal.igzip_lib import IsalError
 
+    kinds: Any = (OSError, EOFError, ValueError, zlib.error, IsalError)
     try:
         yield
-    except (OSError, EOFError, ValueError, zlib.error, IsalError) as error:
+    except kinds as error:
         said = " ".join(str(error).split())
         message = (
             f"{where}: the values of {path} cannot be read ({said}). The file is truncated or "
