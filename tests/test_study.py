@@ -161,6 +161,8 @@ def test_read_study_yaml_equals_toml(folder: Path) -> None:
         ('id = "mine"', "", 1, "lacks id: expected a text in quotes"),
         ('id = "mine"', "id = 5", 2, "id must be a text in quotes; got 5"),
         ("[stimuli]", "[stimulus]", 10, "stimulus means nothing here"),
+        ('"stimuli.tsv"', '"a\\u0000b"', 11, "stimuli.table must be a path; got"),
+        ('"stimuli.tsv"', '"~nobody-here/a.tsv"', 11, "there is no home folder for '~nobody-her"),
         ('"{name}_{index}.npy"', '"v1.nii.gz"', 24, "mask says which voxels the columns of an arr"),
         ('"affine", file', '"itk", files = ["v1.nii.gz"], file', 22, "and file are both given"),
         ("{ from = 1, to = 100, count = 3 }", "[1, nan]", 18, "must be above 0; got nan"),
@@ -194,6 +196,9 @@ def test_read_study_yaml_mistakes_name_their_lines(folder: Path) -> None:
     twice = text.replace("  alpha: per_voxel", "  alpha: shared\n  alpha: per_voxel")
     with pytest.raises(OptionError, match=rf"line {line + 1}: fit.alpha stands twice, first in"):
         read_study(write(folder, twice, ".yaml"))
+    number = text.replace("alpha: per_voxel", "1: per_voxel")
+    with pytest.raises(OptionError, match=rf"line {line}: a key must be a text; got '1'."):
+        read_study(write(folder, number, ".yaml"))
     with pytest.raises(OptionError, match=r"not valid YAML"):
         read_study(write(folder, "a: [1", ".yaml"))
     with pytest.raises(OptionError, match=r"a table of keys and values; got list"):

@@ -15,6 +15,7 @@ import pytest
 from nilearn.glm.first_level import FirstLevelModel, make_first_level_design_matrix
 from nilearn.image import resample_img
 
+from imgtofmri.cli.describe import card_lines
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.responses import Run, estimate_responses, find_runs
 from imgtofmri.spaces import Grid
@@ -243,6 +244,8 @@ estimator = "lss"
     assert np.count_nonzero(found) > 20
     said = bundle.card["fit"]
     assert said["estimates"]["01"]["estimator"] == "lss"
+    described = "\n".join(card_lines(bundle))
+    assert "estimates   01: lss, glover; beside 6 confounds, drifts below 0.01 Hz" in described
     assert said["estimates"]["01"]["confounds"] == MOTION
     assert bundle.card["units"] == "percent of the voxel's mean in the run"
     assert any(name.endswith("run-2_events.tsv") for name in said["files"])

@@ -145,12 +145,17 @@ class Table:
         value = self.text(name, default)
         if name not in self.values:
             return value
+        if "\0" in value:
+            self.fail(name, f"must be a path; got {value!r}. Correct it.")
         if value.startswith(CACHE_PREFIX):
             found = cached_file(value.removeprefix(CACHE_PREFIX))
             if found is None:
                 self.fail(name, f"must stay inside the cache; got {value!r}. Drop the '..'.")
             return found
-        found = (self.path.parent / Path(value).expanduser()).resolve()
+        try:
+            found = (self.path.parent / Path(value).expanduser()).resolve()
+        except RuntimeError:  # ~ of a user who is not known here
+            self.fail(name, f"must be a path; there is no home folder for {value!r}. Write it out.")
         kind = "a folder" if folder else "a file"
         if not (found.is_dir() if folder else found.exists()):
             self.fail(name, f"must be {kind} that exists; there is none at {found}. Correct it.")
@@ -212,6 +217,8 @@ def read_document(path: Path) -> Table:
 
 def cached_file(name: str) -> Path | None:
     """Return where a study's download lies in the cache; None if the name leads out of it."""
+    if "\0" in name:
+        return None
     folder = (cache_dir() / "studies").resolve()
     found = (folder / name).resolve()
     return found if found.is_relative_to(folder) and found != folder else None
@@ -310,6 +317,9 @@ def _read_yaml(path: Path, text: str) -> tuple[dict[str, Any], dict[Key, int]]:
     return values, lines
 
 
+_YAML_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
+
+
 def _yaml_lines(path: Path, node: Any, key: Key, lines: dict[Key, int]) -> None:
     if node is None or node.id == "scalar":
         return
@@ -318,8 +328,11 @@ def _yaml_lines(path: Path, node: Any, key: Key, lines: dict[Key, int]) -> None:
     else:
         children = [(name.value, name, value) for name, value in node.value]
     for part, mark, value in children:
-        child = (*key, part)
         line = mark.start_mark.line + 1
+        if node.id == "mapping" and mark.tag not in _YAML_KEYS:
+            message = f"{path}, line {line}: a key must be a text; got {part!r}. Put it in quotes."
+            raise OptionError(message)
+        child = (*key, part)
         if child in lines:
             message = (
                 f"{path}, line {line}: {dotted(child)} stands twice, first in line {lines[child]}. "
