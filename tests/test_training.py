@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import typer
+import zarr
 from PIL import Image
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
@@ -765,3 +766,23 @@ def test_fit_study_subjects_may_have_tables_of_their_own(planted: Planted) -> No
         np.testing.assert_allclose(two.extras["noise_ceiling"], one.extras["noise_ceiling"], 1e-3)
         one, two = expected.subjects[0].rois[roi], found.subjects[0].rois[roi]
         np.testing.assert_allclose(two.weights, one.weights, atol=1e-5)
+
+
+def test_fit_study_takes_zarr_and_records_its_digest(planted: Planted) -> None:
+    """A folder of chunks is data like a file: fitted alike, its digest follows its content."""
+    expected = fit_study(planted.write(), progress=False)
+    zarrs = {'"{name}_LOC.npy"': '"{name}_LOC.zarr"'}
+    digests = []
+    for scale in (1.0, 2.0):
+        for name in planted.names:
+            values = scale * planted.responses[name, "LOC"]
+            target = str(planted.folder / f"{name}_LOC.zarr")
+            zarr.create_array(target, data=values, overwrite=True)
+        found = fit_study(planted.write(**zarrs), progress=False)
+        digests.append(found.card["fit"]["files"]["S1_LOC.zarr"])
+        np.testing.assert_allclose(
+            found.subjects[0].rois["LOC"].weights,
+            scale * expected.subjects[0].rois["LOC"].weights,
+            atol=1e-4,
+        )
+    assert len(set(digests)) == 2

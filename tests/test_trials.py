@@ -250,3 +250,14 @@ estimator = "lss"
     assert bundle.card["units"] == "percent of the voxel's mean in the run"
     assert any(name.endswith("run-2_events.tsv") for name in said["files"])
     assert any(name.endswith("_xfm.h5") for name in said["files"])
+
+
+def test_estimate_responses_of_a_rapid_design_warns_unless_separate(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Presentations 3 s apart are better estimated separately, and whoever does not is told."""
+    run = write_run(tmp_path, rng, np.arange(5.0, 200.0, 3.0))
+    with pytest.warns(UserWarning, match=r"after 3.0 s; estimates of all .* Consider .*lss"):
+        estimate_responses([run], np.arange(N_VOXELS), Grid(SHAPE, AFFINE))
+    names, _ = estimate_responses([run], np.arange(3), Grid(SHAPE, AFFINE), estimator="lss")
+    assert len(names) == 65

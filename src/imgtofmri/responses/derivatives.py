@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -18,6 +19,9 @@ from imgtofmri.spaces import Grid
 from imgtofmri.timeseries import ESTIMATORS, HRFS, estimator_weights, trial_regressors
 
 FloatArray = npt.NDArray[np.float64]
+
+# Presentations nearer to each other than this are better estimated separately (Mumford et al.).
+_RAPID_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,7 @@ def estimate_responses(
             raise OptionError(choice_message("estimate_responses", name, value, valid))
     names: list[str] = []
     parts = []
+    gaps_s: list[float] = []
     for run in runs:
         table = _trials(run.events, stimulus_column)
         if not len(table):
@@ -156,6 +161,7 @@ def estimate_responses(
         betas = weights @ series
         percent = np.divide(100.0 * betas, mean, out=np.zeros_like(betas), where=mean != 0)
         names += [str(name) for name in table[stimulus_column]]
+        gaps_s += np.diff(table["onset"]).tolist()
         parts.append(percent.astype(np.float32))
     if not names:
         message = (
@@ -163,6 +169,14 @@ def estimate_responses(
             f"the column {stimulus_column}. Name the column with stimulus_column."
         )
         raise DataError(message)
+    gap_s = float(np.median(gaps_s)) if gaps_s else np.inf
+    if estimator == "lsa" and gap_s < _RAPID_S:
+        message = (
+            f"estimate_responses: presentations of {runs[0].bold.name} and the like follow each "
+            f"other after {gap_s:.1f} s; estimates of all in one model are then noisy. "
+            'Consider estimator = "lss".'
+        )
+        warnings.warn(message, stacklevel=2)
     return names, np.concatenate(parts)
 
 

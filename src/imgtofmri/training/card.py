@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -151,9 +152,18 @@ def _digests(study: Study) -> dict[str, str]:
             said = subject.derivatives
             runs = responses.find_runs(said.folder, said.raw, said.subject, said.task, said.space)
             files += [path for run in runs for path in (run.bold, run.events, run.confounds)]
-    found = dict.fromkeys(path for path in files if path is not None and path.is_file())
+    found = dict.fromkeys(path for path in files if path is not None and path.exists())
     home = study.path.parent.resolve()
-    return {_relative(path.resolve(), home): sha256_of(path) for path in found}
+    return {_relative(path.resolve(), home): _digest(path) for path in found}
+
+
+def _digest(path: Path) -> str:
+    """Return a file's SHA-256; for a folder (zarr), that of its files' names and SHA-256."""
+    if path.is_file():
+        return sha256_of(path)
+    inside = sorted(file for file in path.rglob("*") if file.is_file())
+    lines = [f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n" for file in inside]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _relative(path: Path, home: Path) -> str:
