@@ -442,6 +442,10 @@ def test_fit_command_writes_a_bundle_and_a_table(
     assert lines[:-1] == accuracy_lines(read_bundle(target))
     with pytest.raises(OutputError, match=r"exists already. Give another -o, or --overwrite"):
         fit_command(planted.study, output=target, quiet=True)
+    # Where it cannot be written, that is said before the data are loaded.
+    broken = planted.write(**{'"features.npy"': '"LOC_left.nii.gz"'})
+    with pytest.raises(OutputError, match=r"cannot write .*Choose a folder"):
+        fit_command(broken, output=target / "inside" / "b.safetensors", quiet=True)
 
 
 def test_fit_command_is_a_typer_command_with_help(planted: Planted) -> None:
