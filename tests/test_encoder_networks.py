@@ -334,3 +334,37 @@ name = "tiny.onnx"
     pixels = rng.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
     alone = load_backbone("efficientnet-lite0", weights=folder / "student.safetensors")(pixels)
     np.testing.assert_allclose(encoder.backbone()(pixels)[:, :512], alone, rtol=1e-5, atol=1e-5)
+
+
+TWO_ARCHITECTURES = """
+[backbones.early]
+name = "resnet18"
+layers = ["layer1"]
+weights = "weights.safetensors"
+[backbones.late]
+name = "resnet18"
+layers = ["avgpool"]
+weights = "weights.safetensors"
+"""
+
+
+def test_untrained_weights_replace_every_network_of_several(folder: Path) -> None:
+    """Each network gets its untrained twin: features are those of the layers loaded by hand."""
+    encoder = fit(folder, TWO_ARCHITECTURES, '["early"]', '["late"]')
+    pixels = np.random.default_rng(3).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    found = encoder.backbone(weights="untrained:2")(pixels)
+    by_hand = [
+        load_backbone("resnet18", weights="untrained:2", layers=[layer])(pixels)
+        for layer in ("layer1", "avgpool")
+    ]
+    np.testing.assert_array_equal(found, np.concatenate(by_hand, axis=1))
+    assert np.abs(found - encoder.backbone()(pixels)).max() > 0.1
+
+
+def test_untrained_weights_of_an_onnx_file_are_refused(folder: Path) -> None:
+    """A file holds its own weights: there is no architecture to draw others for."""
+    encoder = fit(folder, TWO_NETWORKS, '["early"]', '["late"]')
+    with pytest.raises(OptionError, match=r"uses tiny@.*an ONNX file, which holds its own weights"):
+        encoder.backbone(weights="untrained")
+    with pytest.raises(OptionError, match=r"'untrained' or 'untrained:SEED'.*got 'untrained:x'"):
+        encoder.backbone(weights="untrained:x")

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from imgtofmri.assets import sha256_of
 from imgtofmri.backbones import BACKBONES, Backbone, BackboneSpec, Preprocessing, load_backbone
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
+from imgtofmri.backbones.untrained import untrained_seed
 from imgtofmri.exceptions import OptionError, ShapeError, WeightsUnavailableError
 
 ONNX = ".onnx"
@@ -167,7 +168,8 @@ def load_networks(
         A network or ONNX file, or a network that is loaded already, to use instead of the card's;
         for encoders of one network.
     weights : str or Path, optional
-        A weights file, for encoders that use one network known by name.
+        A weights file, for encoders that use one network known by name; or ``"untrained"`` or
+        ``"untrained:SEED"``, random weights for every network.
     folder : Path, optional
         Where the bundle lies. ONNX files, and weights that are not the published ones, are looked
         for there by the names that the card records, and have to have the recorded digests.
@@ -182,7 +184,8 @@ def load_networks(
     Raises
     ------
     OptionError
-        If ``backbone`` or ``weights`` cannot be told which network it is for.
+        If ``backbone`` or ``weights`` cannot be told which network it is for, or a network's
+        weights cannot be drawn at random.
     WeightsUnavailableError
         If a network's file is nowhere to be found.
     ShapeError
@@ -216,6 +219,22 @@ def _check_overrides(
     weights: str | Path | None,
     encoder: str,
 ) -> None:
+    random = untrained_seed(None if isinstance(weights, Path) else weights) is not None
+    if random and backbone is None:
+        for network in networks:
+            if network.is_file or network.emulated:
+                reason = (
+                    "an ONNX file, which holds its own weights"
+                    if network.is_file
+                    else "a network with a distilled head, which was fitted on trained weights"
+                )
+                message = (
+                    "predict: untrained weights need networks whose weights can be drawn at "
+                    f"random; the encoder {encoder} uses {network.features_id}, {reason}. Leave "
+                    "the control out."
+                )
+                raise OptionError(message)
+        return
     if len(networks) == 1:
         return
     named = {network.backbone for network in networks if not network.is_file}

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _MAX_DECODE_THREADS = 8
 
+# Pixels from which on decoding takes longer than the network and gets all processors.
+_LARGE = 1_000_000
+
 # How much of a whole movie's end may be missing.
 _TOLERANCE_S = Fraction(1)
 
@@ -85,11 +88,10 @@ def read_pictures(path: Path, tally: Tally, needed: Set[int] | None = None) -> I
         If it is not a movie, has no pictures, or ends well before its header says.
     """
     given: int | None = None
-    several = min(_MAX_DECODE_THREADS, n_processors())
-    for n_threads, wanted in ((several, needed), (1, None)):
+    for threaded, wanted in ((True, needed), (False, None)):
         tally.good, tally.broken = 0, 0
         with open_movie(path, _WHERE) as container:
-            stream = video_stream(container, path, _WHERE, n_threads)
+            stream = video_stream(container, path, _WHERE, threaded)
             try:
                 for timed in timed_pictures(container, stream, tally, wanted):
                     if given is None or timed.time > given:
@@ -254,7 +256,7 @@ def open_movie(path: Path, where: str) -> InputContainer:
 
 
 def video_stream(
-    container: InputContainer, path: Path, where: str, n_threads: int = 1
+    container: InputContainer, path: Path, where: str, threaded: bool = False
 ) -> VideoStream:
     """Return the stream of pictures, ready to decode."""
     from av.stream import Disposition
@@ -269,8 +271,11 @@ def video_stream(
     movies = [stream for stream in movies if stream.codec_context is not None]
     best = container.streams.best("video")
     stream = next((s for s in movies if best is not None and s.index == best.index), movies[0])
+    context = stream.codec_context
     stream.thread_type = "AUTO"
-    stream.codec_context.thread_count = n_threads
+    # Small pictures cost threads a third more time, while the network needs the processors.
+    few = max(1, n_processors() // 2) if context.width * context.height < _LARGE else n_processors()
+    context.thread_count = min(few, _MAX_DECODE_THREADS) if threaded else 1
     return stream
 
 
