@@ -238,7 +238,7 @@ def test_contrast_and_validate_take_the_grid(study: FullSize, tmp_path: Path) ->
         values[values != 0] += rng.normal(0, 0.3, np.count_nonzero(values)).astype(np.float32)
         nib.save(nib.Nifti1Image(values, study.affine), path)
     stimuli = [item for picture in pictures for item in ("--stimuli", picture)]
-    arguments = ["--measured", measured, "-o", tmp_path / "v", "--n-permutations", 100]
+    arguments = ["--measured", measured, "-o", tmp_path / "v", "--permutations", 100]
     study.run("validate", *stimuli, *arguments)
     table = (tmp_path / "v" / "matched_patterns.tsv").read_text().splitlines()
     row = dict(zip(table[0].split("\t"), table[1].split("\t"), strict=True))
