@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import hashlib
 import json
 import struct
 from pathlib import Path
@@ -10,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from imgtofmri.bundle import Bundle, read_bundle, write_bundle
-from imgtofmri.exceptions import BundleError
+from imgtofmri.cli.describe import card_lines
+from imgtofmri.encoder import Encoder
+from imgtofmri.exceptions import BundleError, ImgToFmriError
 
 
 @pytest.fixture
@@ -181,3 +186,151 @@ def test_a_card_whose_features_do_not_fit_is_refused(
     card = {**small_bundle.card, "features": {**small_bundle.card["features"], **changes}}
     with pytest.raises(BundleError, match=said):
         write_bundle(dataclasses.replace(small_bundle, card=card), tmp_path / "b.safetensors")
+
+
+def test_any_byte_that_changes_is_noticed(file: Path) -> None:
+    """Flipped, cut or added bytes are refused, or do not matter at all."""
+    rng = np.random.default_rng(11)
+    good = file.read_bytes()
+    expected = read_bundle(file)
+    n_refused = 0
+    for number in range(200):
+        data = bytearray(good)
+        place = int(rng.integers(len(good)))
+        if number % 3 == 0:
+            data[place] ^= 1 << int(rng.integers(8))
+        elif number % 3 == 1:
+            del data[place:]
+        else:
+            data[place:place] = rng.bytes(int(rng.integers(1, 9)))
+        file.write_bytes(data)
+        try:
+            got = read_bundle(file)
+        except BundleError:
+            n_refused += 1
+        else:
+            assert got.card == expected.card
+            for one, two in zip(got.subjects, expected.subjects, strict=True):
+                np.testing.assert_array_equal(one.rois["LOC"].weights, two.rois["LOC"].weights)
+    assert n_refused > 190
+
+
+ODD_VALUES: list[Any] = [None, True, -1, 1e9, 2**70, float("nan"), float("inf"), "x", "../../x", ""]
+ODD_VALUES += [[], {}, [1], [None], {"a": 1}, [1, 2, 3], [[1, 2], [3, 4]], "\ud800"]
+
+
+def _places(value: Any, key: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the key of everything in nested tables and lists."""
+    items: list[Any] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    return [key, *(place for part, item in items for place in _places(item, (*key, part)))]
+
+
+def _reseal(path: Path, card: Any, arrays: dict[str, Any]) -> None:
+    """Write a file with a checksum that is right, as other software might."""
+    text = json.dumps(card, ensure_ascii=False, sort_keys=True)
+    digest = hashlib.sha256(text.encode(errors="replace"))
+    for name in sorted(arrays):
+        array = arrays[name] = np.ascontiguousarray(arrays[name])
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    label = {"version": 1, "sha256": digest.hexdigest(), "card": card}
+    save_file(arrays, path, {"imgtofmri-bundle": json.dumps(label)})
+
+
+def test_a_foreign_bundle_with_odd_content_is_refused_or_usable(file: Path) -> None:
+    """Whatever stands in a file whose checksum is right, it is refused as a whole or predicts."""
+    rng = np.random.default_rng(5)
+    label = json.loads(_metadata(file))
+    arrays = load_file(file)
+    places = _places(label["card"])[1:]
+    names = sorted(arrays)
+    outcomes = {"refused": 0, "used": 0}
+    for _ in range(400):
+        card, changed = copy.deepcopy(label["card"]), dict(arrays)
+        if rng.random() < 0.6:
+            *above, last = places[rng.integers(len(places))]
+            target = card
+            for part in above:
+                target = target[part]
+            target[last] = ODD_VALUES[rng.integers(len(ODD_VALUES))]
+        else:
+            name = names[rng.integers(len(names))]
+            kind = ["f2", "f8", "i1", "i8", "?", "u4"][rng.integers(6)]
+            odd = [arrays[name].astype(kind), arrays[name][..., None], arrays[name][:-1]]
+            changed[name] = odd[rng.integers(3)]
+        _reseal(file, card, changed)
+        try:
+            bundle = read_bundle(file)
+            list(card_lines(bundle))
+            Encoder(bundle).predict_features(np.zeros((1, bundle.n_features), np.float32))
+            outcomes["used"] += 1
+        except ImgToFmriError:
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 30
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            ("subjects", 0, "name", "../../S1"),
+            "expected the name of a subject to be a text",
+        ),
+        (("template", "space", "../MNI"), "to name its space in letters and digits"),
+        (("template", "shape", [9, 9.5, 9]), "a grid's shape is of whole numbers"),
+        (("template", "affine", [[0] * 4] * 4), "the affine of the template to be invertible"),
+        (("citation", 3), "citation to be a text or a list of texts; got 3"),
+        (("features", "weights", {"name": "../w.pth"}), "weights to be a file's name, without"),
+        (("features", "preprocessing", {"size": 0}), "preprocessing to be a size, and a mean"),
+        (("features", "layer_widths", ["6"]), "expected a width for each of"),
+    ],
+)
+def test_a_foreign_card_is_refused_by_what_is_wrong(
+    file: Path, change: tuple[Any, ...], said: str
+) -> None:
+    """Names that lead out of a folder, and values of another kind, are named."""
+    card = json.loads(_metadata(file))["card"]
+    arrays = load_file(file)
+    *above, last, value = change
+    target = card
+    for part in above:
+        target = target[part]
+    target[last] = value
+    if last == "name":
+        arrays = {name.replace("S1/", f"{value}/", 1): array for name, array in arrays.items()}
+    _reseal(file, card, arrays)
+    with pytest.raises(BundleError, match=said):
+        read_bundle(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("S1/LOC/voxels", np.float32), "S1, ROI LOC: expected voxels to hold integers"),
+        (("S1/LOC/weights", np.int32), "S1, ROI LOC: expected weights of floating-point numbers"),
+        (("S2/to_template/weight", np.int32), "S2, to_template: expected weight to hold floating"),
+        (
+            ("S2/PPA/hemi", None),
+            r"S2, ROI PPA: expected hemi to have one axis; got shape",
+        ),
+    ],
+)
+def test_foreign_arrays_of_another_kind_are_refused(
+    file: Path, change: tuple[str, Any], said: str
+) -> None:
+    """Types and axes of arrays are those of the specification."""
+    name, kind = change
+    arrays = load_file(file)
+    arrays[name] = arrays[name][:, None] if kind is None else arrays[name].astype(kind)
+    _reseal(file, json.loads(_metadata(file))["card"], arrays)
+    with pytest.raises(BundleError, match=said):
+        read_bundle(file)
+
+
+def _metadata(path: Path) -> str:
+    with safe_open(path, framework="numpy") as file:
+        return str(file.metadata()["imgtofmri-bundle"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import struct
@@ -233,6 +234,17 @@ def test_describe_shows_a_fit(fitted: FittedStudy, capsys: pytest.CaptureFixture
     assert "  study.toml" in said
 
 
+def test_describe_writes_a_table_of_voxels(fitted: FittedStudy, tmp_path: Path) -> None:
+    """The table has a row for each voxel and what the fit found out about it."""
+    target = tmp_path / "out" / "voxels.tsv"
+    assert main(["describe", str(fitted.encoder), "--voxels", str(target)]) == 0
+    header, *rows = target.read_text().splitlines()
+    names = ["subject", "roi", "hemi", "i", "j", "k", "x_mm", "y_mm", "z_mm"]
+    assert header.split("\t")[:9] == names
+    assert {"cv_r", "alpha", "noise_ceiling", "residual_variance"} <= set(header.split("\t"))
+    assert len(rows) == sum(map(len, VOXELS.values()))
+
+
 def test_simulate_and_validate_take_a_fitted_encoder(fitted: FittedStudy, tmp_path: Path) -> None:
     """A simulated run lies on the study's grid; measured maps are compared there."""
     events = ["onset\tduration\ttrial_type\tstim_file"]
@@ -284,6 +296,14 @@ def _pickle(good: bytes) -> bytes:
     return pickle.dumps(Loud())
 
 
+def _npz(good: bytes) -> bytes:
+    hostile = np.empty(1, dtype=object)
+    hostile[0] = Loud()
+    buffer = io.BytesIO()
+    np.savez(buffer, weights=hostile)
+    return buffer.getvalue()
+
+
 def _foreign(good: bytes) -> bytes:
     return save({"weight": np.zeros(3, np.float32)})
 
@@ -296,6 +316,7 @@ def _foreign(good: bytes) -> bytes:
         (_damage, "does not match the checksum"),
         (_make_newer, "expected bundle format 1, got 9. Upgrade imgtofmri"),
         (_pickle, "damaged, truncated or of another kind"),
+        (_npz, "damaged, truncated or of another kind"),
         (_foreign, "does not say that it is one"),
     ],
 )

@@ -76,7 +76,7 @@ def test_read_array_every_format_gives_the_same(tmp_path: Path, name: str, key: 
 def test_read_array_unknown_key_lists_what_there_is(tmp_path: Path, name: str) -> None:
     """Among several arrays one must be named; the message lists them."""
     files = write_all(tmp_path)
-    with pytest.raises(DataError, match=rf"S1: .*{name}: key must be one of .*y.*; got None"):
+    with pytest.raises(DataError, match=rf"S1: .*{name} must hold one array.*it holds .*y"):
         read_array(files[name], None, "S1")
     with pytest.raises(DataError, match=r"got 'z'|cannot be read"):
         read_array(files[name], "z")
@@ -102,6 +102,22 @@ def test_read_array_nested_objects_are_indexed(tmp_path: Path) -> None:
         read_array(tmp_path / "n.npy", "0/5")
     with pytest.raises(DataError, match=r"item '0' .* must be one array of numbers"):
         read_array(tmp_path / "n.npy", "0")
+
+
+def test_read_array_npz_with_a_pickle_in_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member of an archive that is a pickle is not read, whatever it would call."""
+    monkeypatch.chdir(tmp_path)
+
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, tuple[Path]]:
+            return Path.touch, (Path("executed"),)
+
+    np.savez(tmp_path / "evil.npz", x=np.array([Hostile()], dtype=object))
+    with pytest.raises(DataError, match=r"evil.npz cannot be read as .npz \(Object arrays cannot"):
+        read_array(tmp_path / "evil.npz")
+    assert not (tmp_path / "executed").exists()
 
 
 def test_read_array_pickle_that_names_code_is_refused(tmp_path: Path) -> None:
@@ -172,10 +188,34 @@ def test_read_image_rows_equals_indexing(
     voxels = np.array([59, 0, 17])
     rows = read_image_rows(path, voxels, read_grid(path))
     np.testing.assert_array_equal(rows, values.reshape(-1, 6)[voxels].T)
+    scaled = nib.Nifti1Image((100 * values).astype(np.int16), AFFINE)
+    scaled.header.set_slope_inter(0.01, -3.0)
+    nib.save(scaled, tmp_path / f"s{suffix}")
+    expected = np.asarray(nib.Nifti1Image.from_filename(tmp_path / f"s{suffix}").dataobj)
+    np.testing.assert_allclose(
+        read_image_rows(tmp_path / f"s{suffix}", voxels, read_grid(path)),
+        expected.reshape(-1, 6)[voxels].T,
+        rtol=1e-6,
+    )
     with pytest.raises(DataError, match=r"must lie on the grid of the masks, \(9, 9, 9\)"):
         read_image_rows(path, voxels, Grid((9, 9, 9), AFFINE))
     with pytest.raises(DataError, match=r"responses in an image are 4-D"):
         read_image_rows(save(tmp_path / "3d.nii.gz", values[..., 0]), voxels, read_grid(path))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_read_image_rows_of_a_truncated_file_says_so(
+    tmp_path: Path, rng: np.random.Generator, suffix: str
+) -> None:
+    """An image whose header is there and whose values are not is named, compressed or not."""
+    path = save(tmp_path / f"b{suffix}", rng.normal(size=(9, 9, 9, 6)))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"S1: the values of .* cannot be read .*truncated or dam"):
+        read_image_rows(path, np.arange(3), read_grid(path), "S1")
+    mask = save(tmp_path / f"m{suffix}", rng.normal(size=(99, 9, 9)))
+    mask.write_bytes(mask.read_bytes()[: mask.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"S1: the values of .* cannot be read .*truncated or dam"):
+        read_mask(mask, where="S1")
 
 
 def test_read_table_rows_and_folds(tmp_path: Path) -> None:
@@ -309,3 +349,13 @@ subjects:
     np.testing.assert_allclose(model.extras["cv_r"][:2], 1.0, atol=1e-3)
     assert (model.extras["cv_r"][2:] < 0.9).all()
     np.testing.assert_allclose(model.weights[:, 0], [1, 0, 0, 0], atol=0.01)
+
+
+def test_read_array_of_a_zarr_with_missing_chunks_warns(tmp_path: Path) -> None:
+    """Zarr reads chunks that are not there as zeros; a copy that broke off must not pass so."""
+    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=(8, 6), chunks=(4, 3), dtype="f4")
+    array[:] = np.arange(1, 49, dtype=np.float32).reshape(8, 6)
+    assert read_array(tmp_path / "a.zarr").sum() == 24 * 49
+    next(path for path in tmp_path.rglob("c/*/*") if path.is_file()).unlink()
+    with pytest.warns(UserWarning, match=r"1 of 4 chunks of .*a.zarr are not there and count as 0"):
+        assert read_array(tmp_path / "a.zarr").sum() < 24 * 49

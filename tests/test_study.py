@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,18 @@ def test_read_study_yaml_equals_toml(folder: Path) -> None:
         ('id = "mine"', "", 1, "lacks id: expected a text in quotes"),
         ('id = "mine"', "id = 5", 2, "id must be a text in quotes; got 5"),
         ("[stimuli]", "[stimulus]", 10, "stimulus means nothing here"),
+        ('"stimuli.tsv"', '"a\\u0000b"', 11, "stimuli.table must be a path; got"),
+        ('"stimuli.tsv"', '"~nobody-here/a.tsv"', 11, "there is no home folder for '~nobody-her"),
+        ('"{name}_{index}.npy"', '"v1.nii.gz"', 24, "mask says which voxels the columns of an arr"),
+        ('"affine", file', '"itk", files = ["v1.nii.gz"], file', 22, "and file are both given"),
+        ("{ from = 1, to = 100, count = 3 }", "[1, nan]", 18, "must be above 0; got nan"),
+        ("{ from = 1, to = 100, count = 3 }", "[true, 1]", 18, "must be a list of numbers"),
+        ("to = 100,", "to = inf,", 18, "fit.alphas.to must be a number above 0; got inf"),
+        ('layers = ["layer3", "avgpool"]', 'layers = ["a", "a"]', 15, "must be different ones"),
+        ('id = "mine"', 'id = "../mine"', 2, "id must not contain a slash or be dots alone"),
+        ('name = "B"', 'name = ".."', 38, "subjects[2].name must not contain a slash or be dots"),
+        ("[stimuli]", '[template]\nspace = "a/b"\n[stimuli]', 11, "must be a name of letters and"),
+        ("[stimuli]", '[template]\nspace = "MNI305"\n[stimuli]', 10, "template lacks grid"),
     ],
 )
 def test_read_study_mistake_names_line_and_remedy(
@@ -183,6 +196,9 @@ def test_read_study_yaml_mistakes_name_their_lines(folder: Path) -> None:
     twice = text.replace("  alpha: per_voxel", "  alpha: shared\n  alpha: per_voxel")
     with pytest.raises(OptionError, match=rf"line {line + 1}: fit.alpha stands twice, first in"):
         read_study(write(folder, twice, ".yaml"))
+    number = text.replace("alpha: per_voxel", "1: per_voxel")
+    with pytest.raises(OptionError, match=rf"line {line}: a key must be a text; got '1'."):
+        read_study(write(folder, number, ".yaml"))
     with pytest.raises(OptionError, match=r"not valid YAML"):
         read_study(write(folder, "a: [1", ".yaml"))
     with pytest.raises(OptionError, match=r"a table of keys and values; got list"):
@@ -284,3 +300,43 @@ def _toml(value: Any) -> str:
     import json
 
     return json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('hrf = "fir"', "derivatives.hrf must be one of glover, glover + derivative"),
+        ('estimator = "lsx"', "'lsx'. Did you mean lss?"),
+        ("high_pass_hz = -1", "must be a frequency in Hz, 0 for none; got -1"),
+        ("confounds = [1]", "must be a list of column names; got [1]"),
+        ('subjekt = "01"', "'subjekt'. Did you mean subject?"),
+    ],
+)
+def test_read_study_derivatives_have_defaults_and_name_mistakes(
+    folder: Path, line: str, said: str
+) -> None:
+    """Head motion is regressed out unless the study says otherwise; mistakes have their line."""
+    text = re.sub(r"(responses|mask) = .*\n", "", STUDY).replace(
+        "[subject.rois]",
+        '[subject.derivatives]\nfolder = "."\nraw = "."\nsubject = "01"\ntask = "x"\n#\n'
+        "[subject.rois]",
+    )
+    said_of = read_study(write(folder, text)).subjects[0].derivatives
+    assert said_of is not None
+    assert said_of.confounds == ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+    assert (said_of.estimator, said_of.hrf, said_of.high_pass_hz) == ("lsa", "glover", 0.01)
+    none = read_study(write(folder, text.replace("#\n[subj", "confounds = []\n[subj")))
+    assert none.subjects[0].derivatives is not None
+    assert none.subjects[0].derivatives.confounds == ()
+    with pytest.raises(OptionError) as caught:
+        read_study(write(folder, text.replace("#\n[subj", f"{line}\n[subj")))
+    assert f"line {text.split(chr(10)).index('[subject.rois]')}: " in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_read_study_empty_rois_are_asked_for(folder: Path) -> None:
+    """A table of ROIs without any is as good as none."""
+    start, _, _ = STUDY.partition("[subject.rois]")
+    text = start + '[subject.rois]\n[[subjects]]\nname = "A"\n'
+    with pytest.raises(OptionError, match=r"subjects\[1\] lacks rois: expected a table of ROI"):
+        read_study(write(folder, text))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import typer
+import zarr
 from PIL import Image
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
@@ -29,7 +33,7 @@ from imgtofmri.spaces import MNI152_2MM, affine_map
 from imgtofmri.study import TransformSettings, read_study
 from imgtofmri.training import fetch_downloads, fit_study
 from imgtofmri.training.downloads import unpack_archive
-from imgtofmri.training.subjects import map_to_template
+from imgtofmri.training.subjects import map_to_template, template_grid
 
 N_FEATURES = 12
 SHAPE = (12, 14, 10)
@@ -438,6 +442,10 @@ def test_fit_command_writes_a_bundle_and_a_table(
     assert lines[:-1] == accuracy_lines(read_bundle(target))
     with pytest.raises(OutputError, match=r"exists already. Give another -o, or --overwrite"):
         fit_command(planted.study, output=target, quiet=True)
+    # Where it cannot be written, that is said before the data are loaded.
+    broken = planted.write(**{'"features.npy"': '"LOC_left.nii.gz"'})
+    with pytest.raises(OutputError, match=r"cannot write .*Choose a folder"):
+        fit_command(broken, output=target / "inside" / "b.safetensors", quiet=True)
 
 
 def test_fit_command_is_a_typer_command_with_help(planted: Planted) -> None:
@@ -655,3 +663,130 @@ def test_studies_of_the_package_are_valid() -> None:
     study = read_study(found[0])
     assert [roi.name for roi in study.subjects[0].rois] == ["EarlyVis", "OPA", "LOC", "RSC", "PPA"]
     assert study.fit.alphas == pytest.approx(np.logspace(1, 5, 10))
+
+
+@pytest.mark.parametrize(
+    ("space", "other", "shape", "voxel_mm", "origin"),
+    [
+        ("MNI152NLin6Asym", "MNI152NLin2009cAsym", (97, 115, 97), 2.0, (-96, -132, -78)),
+        ("MNI152NLin6Asym", "MNI152NLin2009cAsym", (193, 229, 193), 1.0, (-96, -132, -78)),
+        ("MNI152NLin2009cAsym", "MNI152NLin6Asym", (91, 109, 91), -2.0, (90, -126, -72)),
+        ("MNI152NLin2009cAsym", "MNI152NLin6Asym", (61, 73, 61), 3.0, (-90, -126, -72)),
+    ],
+)
+def test_template_grid_of_another_space_is_warned_of(
+    planted: Planted,
+    space: str,
+    other: str,
+    shape: tuple[int, int, int],
+    voxel_mm: float,
+    origin: tuple[int, int, int],
+) -> None:
+    """A grid with the size and place of the other usual template is probably mislabelled."""
+    affine = np.diag([voxel_mm, abs(voxel_mm), abs(voxel_mm), 1.0])
+    affine[:3, 3] = origin
+    data = np.broadcast_to(np.zeros(1, np.uint8), shape)
+    nib.save(nib.Nifti1Image(data, affine), planted.folder / "grid.nii.gz")
+    names = {'grid = "LOC_left.nii.gz"': 'grid = "grid.nii.gz"'}
+    right = read_study(planted.write(**names, MNI152NLin2009cAsym=other))
+    assert template_grid(right).shape == shape
+    wrong = read_study(planted.write(**names, MNI152NLin2009cAsym=space))
+    with pytest.warns(UserWarning, match=rf"and place of {other}, but template.space says {space}"):
+        template_grid(wrong)
+
+
+def test_fit_command_that_is_interrupted_leaves_nothing(planted: Planted, tmp_path: Path) -> None:
+    """Control-C in the middle of a fit ends it with 130, one line, and no file."""
+    study = planted.write(
+        "banded = true\nband_candidates = 100000",
+        **{'layers = ["pool"]': 'layers = ["a", "b"]\nlayer_widths = [6, 6]'},
+    )
+    program = "import sys; from imgtofmri.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "fit", str(study), "-o", str(tmp_path / "b.st")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            next(line for line in process.stderr if line.startswith("Fitting"))
+            process.send_signal(signal.SIGINT)
+            rest = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert rest.strip().splitlines()[-1] == "imgtofmri: interrupted; what was written is whole"
+    assert "Traceback" not in rest
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 2 3", r"expected 4 x 4 numbers; got \(3,\)"),
+        ("0 0 0 0\n" * 4, "can be inverted and whose last row is 0 0 0 1"),
+        ("nan 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1", "can be inverted and whose last row is 0 0 0 1"),
+        ("1 0 0 0\n0 1 0 0\n0 0 1 0\n1 0 0 1", "can be inverted and whose last row is 0 0 0 1"),
+        ("1 0 0 900\n0 1 0 0\n0 0 1 0\n0 0 0 1", "no template voxel falls inside"),
+    ],
+)
+def test_fit_study_affine_that_is_none_is_refused(planted: Planted, text: str, said: str) -> None:
+    """A matrix that is not an affine, or leads past the template, is named before the fit."""
+    (planted.folder / "affine.txt").write_text(text)
+    affine = {'kind = "same"': 'kind = "affine", file = "affine.txt"'}
+    with pytest.raises(DataError, match=said):
+        fit_study(planted.write(**affine), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ('"fnirt", anatomical = "LOC_left.nii.gz"', "must hold FNIRT's coefficients; it cannot be"),
+        ('"itk"', "expected an ITK displacement field; it cannot be read"),
+    ],
+)
+def test_fit_study_warp_that_is_none_is_refused(planted: Planted, kind: str, said: str) -> None:
+    """A file that is not a warp is named, whatever the library behind it says."""
+    whole = (planted.folder / "LOC_left.nii.gz").read_bytes()
+    (planted.folder / "warp.nii.gz").write_bytes(whole[: len(whole) // 2])
+    warp = {'kind = "same"': f'kind = {kind}, file = "warp.nii.gz"'}
+    with pytest.raises(DataError, match=said):
+        fit_study(planted.write(**warp), progress=False)
+
+
+def test_fit_study_subjects_may_have_tables_of_their_own(planted: Planted) -> None:
+    """Who saw the stimuli in another order has the same models, given another table."""
+    expected = fit_study(planted.write(), progress=False)
+    order = np.random.default_rng(9).permutation(len(planted.shown))
+    names = [f"image{planted.shown[row]:04d}" for row in order]
+    (planted.folder / "other.tsv").write_text("\n".join(["stimulus", *names]))
+    for roi in planted.voxels:
+        np.save(planted.folder / f"X_{roi}.npy", planted.responses["S2", roi][order])
+    own = {
+        '\n[[subjects]]\nname = "S2"\n': '\n[[subjects]]\nname = "X"\ntable = "other.tsv"\n',
+    }
+    # Folds follow the order of stimuli, so only what is fitted on all rows is the same.
+    found = fit_study(planted.write(**own), progress=False)
+    for roi in planted.voxels:
+        one, two = expected.subjects[1].rois[roi], found.subjects[1].rois[roi]
+        np.testing.assert_allclose(two.weights, one.weights, atol=1e-3)
+        np.testing.assert_allclose(two.extras["noise_ceiling"], one.extras["noise_ceiling"], 1e-3)
+        one, two = expected.subjects[0].rois[roi], found.subjects[0].rois[roi]
+        np.testing.assert_allclose(two.weights, one.weights, atol=1e-5)
+
+
+def test_fit_study_takes_zarr_and_records_its_digest(planted: Planted) -> None:
+    """A folder of chunks is data like a file: fitted alike, its digest follows its content."""
+    expected = fit_study(planted.write(), progress=False)
+    zarrs = {'"{name}_LOC.npy"': '"{name}_LOC.zarr"'}
+    digests = []
+    for scale in (1.0, 2.0):
+        for name in planted.names:
+            values = scale * planted.responses[name, "LOC"]
+            target = str(planted.folder / f"{name}_LOC.zarr")
+            zarr.create_array(target, data=values, overwrite=True)
+        found = fit_study(planted.write(**zarrs), progress=False)
+        digests.append(found.card["fit"]["files"]["S1_LOC.zarr"])
+        np.testing.assert_allclose(
+            found.subjects[0].rois["LOC"].weights,
+            scale * expected.subjects[0].rois["LOC"].weights,
+            atol=1e-4,
+        )
+    assert len(set(digests)) == 2

@@ -12,7 +12,7 @@ from imgtofmri.bundle import Bundle, RoiModel, SubjectModel
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.spaces import Grid, affine_map
-from imgtofmri.voxelwise import prediction_interval, restrict_voxels
+from imgtofmri.voxelwise import prediction_interval, restrict_voxels, voxel_table
 
 
 def make_bundle(rng: np.random.Generator, n_subjects: int, **changes: Any) -> Bundle:
@@ -125,3 +125,18 @@ def test_prediction_interval_refuses_what_has_no_units(rng: np.random.Generator)
         known.clear()
     with pytest.raises(OptionError, match=r"records nothing of its voxels, .* leave the option"):
         prediction_interval(spatial, mean)
+
+
+def test_voxel_table_says_place_and_measures(rng: np.random.Generator) -> None:
+    """A row for each voxel, in the models' order; places lead back to the voxels."""
+    bundle = make_bundle(rng, 2)
+    table = voxel_table(bundle)
+    assert len(table) == 80
+    mine = table[table["subject"] == "S1"]
+    model = bundle.subjects[1].rois["LOC"]
+    indices = mine[["i", "j", "k"]].to_numpy()
+    assert np.ravel_multi_index(tuple(indices.T), (6, 6, 6)).tolist() == model.voxels.tolist()
+    np.testing.assert_array_equal(mine[["x_mm", "y_mm", "z_mm"]], indices * 2.0)
+    assert "".join(mine["hemi"]) == "L" * 20 + "R" * 20
+    for name, values in model.extras.items():
+        np.testing.assert_array_equal(mine[name], values)

@@ -77,6 +77,27 @@ def atomic_path(target: Path) -> Iterator[Path]:
     OutputError
         If the folder cannot be made or written to.
     """
+    temporary = _new_part(target)
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(target: Path) -> None:
+    """Refuse a file that could not be written, before long work is done for it.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be made or written to.
+    """
+    _new_part(target).unlink()
+
+
+def _new_part(target: Path) -> Path:
+    """Make an empty file beside the target, and its folder when missing."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.parent / f".{secrets.token_hex(8)}.part"
@@ -84,11 +105,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise _cannot_write(target, error) from error
-    try:
-        yield temporary
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return temporary
 
 
 def write_whole(target: Path, data: bytes) -> None:

@@ -253,7 +253,7 @@ class _Machine:
         """Stop at something that a pickle of arrays has no need of."""
         message = (
             f"{self.what}: expected a pickle of arrays and plain values; it uses {thing}, which is "
-            "not allowed, and nothing of it was executed. Use a file from the weights' own source."
+            "not allowed, and nothing of it was executed. Use a file from its own source."
         )
         raise WeightsError(message)
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.bundle import Bundle, RoiModel, SubjectModel
+from imgtofmri.bundle import HEMIS, Bundle, RoiModel, SubjectModel
 from imgtofmri.exceptions import DataError, OptionError, choice_message
 from imgtofmri.prediction import Prediction
+from imgtofmri.spaces import transform
 from imgtofmri.spatial import SpatialModel
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -70,6 +74,38 @@ def restrict_voxels(
         raise DataError(message)
     card = bundle.card | {"restricted": f"{what} >= {minimum:g}: {n_after} of {n_before} voxels"}
     return replace(bundle, card=card, subjects=tuple(subjects))
+
+
+def voxel_table(bundle: Bundle) -> pd.DataFrame:
+    """Return a row for each voxel of each model, with what the bundle knows about it.
+
+    Parameters
+    ----------
+    bundle : Bundle
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns subject, roi, hemi ("L", "R", or "B" where they are not told apart), i, j, k
+        (indices into the subject's native grid), x_mm, y_mm, z_mm (the native space's millimetres)
+        and the measures, such as cv_r, noise_ceiling and alpha; NaN where a model lacks one.
+    """
+    import pandas as pd
+
+    parts = []
+    for subject in bundle.subjects:
+        for roi, model in subject.rois.items():
+            indices = np.stack(np.unravel_index(model.voxels, subject.native.shape), axis=1)
+            places = transform(subject.native.affine, indices.astype(float))
+            columns: dict[str, Any] = {
+                "subject": subject.name,
+                "roi": roi,
+                "hemi": np.array(HEMIS)[model.hemi],
+                **dict(zip("ijk", indices.T, strict=True)),
+                **dict(zip(("x_mm", "y_mm", "z_mm"), places.T, strict=True)),
+            }
+            parts.append(pd.DataFrame(columns | dict(model.extras)))
+    return pd.concat(parts, ignore_index=True)
 
 
 def prediction_interval(

@@ -192,16 +192,25 @@ def _affine_of(matrix: FloatArray, translation: FloatArray, centre: FloatArray) 
 
 def _read_field(path: Path) -> DisplacementField:
     import nibabel as nib
+    from nibabel.filebasedimages import ImageFileError
 
-    image: Any = nib.load(path)
-    shape = image.shape
+    try:
+        image: Any = nib.load(path)
+        shape = image.shape
+        values = np.asarray(image.dataobj, dtype=np.float32)
+    except (ImageFileError, OSError, EOFError, ValueError) as error:
+        message = (
+            f"{path}: expected an ITK displacement field; it cannot be read ({error}). It is "
+            "damaged, truncated or of another kind; copy it from its source."
+        )
+        raise DataError(message) from error
     if len(shape) != 5 or shape[3:] != (1, 3):
         message = (
             f"{path}: an ITK displacement field has shape (X, Y, Z, 1, 3); got {shape}. "
             "Give the warp that ANTs wrote (…1Warp.nii.gz)."
         )
         raise DataError(message)
-    vectors = np.asarray(image.dataobj, dtype=np.float32)[..., 0, :]
+    vectors = values[..., 0, :]
     return DisplacementField(_to_ras(vectors), np.asarray(image.affine, dtype=float))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +19,12 @@ def describe(
         str, typer.Argument(metavar="[ID|FILE]", help="A published encoder's id, or a bundle.")
     ] = "bold5000-resnet18",
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole card as JSON.")] = False,
+    voxels: Annotated[
+        Path | None,
+        typer.Option(
+            "--voxels", metavar="FILE", help="Write a table of each voxel and its accuracy (TSV)."
+        ),
+    ] = None,
 ) -> None:
     """Show an encoder's card: what it predicts, for whom, from which network, how to cite it.
 
@@ -26,12 +33,20 @@ def describe(
     imgtofmri describe
 
     imgtofmri describe my-encoder.safetensors --json
+
+    imgtofmri describe my-encoder.safetensors --voxels voxels.tsv
     """
     import json
 
     from imgtofmri.encoder import load_encoder
 
     bundle = load_encoder(encoder).bundle
+    if voxels is not None:
+        from imgtofmri.plotting.style import save_table
+        from imgtofmri.voxelwise import voxel_table
+
+        save_table(voxel_table(bundle), voxels)
+        typer.echo(f"written {voxels}", err=True)
     if as_json:
         typer.echo(json.dumps(bundle.card, indent=1, ensure_ascii=False))
     else:
@@ -61,7 +76,11 @@ def card_lines(bundle: Bundle) -> Iterator[str]:
     if rows:
         yield from rows
         yield ""
-        yield from _fit_lines(card.get("fit", {}))
+        try:
+            yield from list(_fit_lines(card.get("fit", {})))
+        except (AttributeError, LookupError, TypeError, ValueError):
+            # Made by other software, which may keep other things under this key.
+            yield "fit         not in the form that imgtofmri writes; --json shows it"
         return
     width = max(len(roi) for roi in bundle.rois)
     names = [subject.name for subject in bundle.subjects]
@@ -80,6 +99,9 @@ def _fit_lines(said: Mapping[str, Any]) -> Iterator[str]:
         folds = ", ".join(map(str, data["folds"]))
         rows = f"{data['n_rows']} rows of {data['n_stimuli']} stimuli"
         yield f"data        {subject}: {rows}, folds of {folds}"
+    for subject, how in said.get("estimates", {}).items():
+        beside = f"{len(how['confounds'])} confounds, drifts below {how['high_pass_hz']:g} Hz"
+        yield f"estimates   {subject}: {how['estimator']}, {how['hrf']}; beside {beside}"
     settings = said.get("settings", {})
     if "alphas" in settings:
         alphas = settings["alphas"]

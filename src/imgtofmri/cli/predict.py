@@ -66,12 +66,13 @@ def predict(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Predict the group-level response to each image or movie in MNI152NLin6Asym space, as NIfTI.
+    """Predict the group-level response to each image or movie in template space, as NIfTI.
 
-    Each image gives OUTPUT/NAME.nii.gz, on the 2 mm grid of MNI152; predictions.json beside them
-    records what made them. Each movie gives a 4-D NAME.nii.gz with one volume for each frame,
-    NAME_timeseries.tsv with the mean of each ROI, and NAME.json with the onsets. Inputs that cannot
-    be used are named, and the rest is predicted.
+    Each image gives OUTPUT/NAME.nii.gz on the encoder's grid, which is that of MNI152NLin6Asym at
+    2 mm for the published one; predictions.json beside them records what made them. Each movie
+    gives a 4-D NAME.nii.gz with one volume for each frame, NAME_timeseries.tsv with the mean of
+    each ROI, and NAME.json with the onsets. Inputs that cannot be used are named, and the rest is
+    predicted.
 
     Encoders that `fit` made know the accuracy of their voxels: --min-accuracy leaves poor ones out,
     and --interval, with --average mean, writes NAME_lower.nii.gz and NAME_upper.nii.gz, between

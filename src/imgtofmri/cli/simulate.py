@@ -122,7 +122,7 @@ def simulate(
     ] = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Simulate the BOLD runs of an experiment, as a BIDS dataset in MNI152NLin6Asym space.
+    """Simulate the BOLD runs of an experiment, as a BIDS dataset in the encoder's space.
 
     An events table is BIDS's: tab-separated, with the columns onset, duration (seconds) and
     stim_file, and amplitude or modulation if responses shall be scaled. Each table is a run.

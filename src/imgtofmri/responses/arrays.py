@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -191,9 +192,17 @@ def _read_zarr(path: Path, key: str | None, where: str) -> npt.NDArray[Any]:
         message = f"{where}: reading {path} needs zarr. Install it with pip install zarr."
         raise MissingDependencyError(message) from error
     store = zarr.open(str(path), mode="r")
-    if isinstance(store, zarr.Array):
-        return np.asarray(store[...])
-    chosen: Any = store[_pick(list(store.array_keys()) if key is None else [key], key, path, where)]
+    chosen: Any = store
+    if not isinstance(store, zarr.Array):
+        names = list(store.array_keys()) if key is None else [key]
+        chosen = store[_pick(names, key, path, where)]
+    n_missing = chosen.nchunks - chosen.nchunks_initialized
+    if n_missing:
+        message = (
+            f"{where}: {n_missing} of {chosen.nchunks} chunks of {path} are not there and count as "
+            f"{chosen.fill_value}. That is so where all values are the same; else copy it again."
+        )
+        warnings.warn(message, stacklevel=2)
     return np.asarray(chosen[...])
 
 
@@ -202,7 +211,13 @@ def _pick(names: Iterable[str], key: str | None, path: Path, where: str) -> str:
     known = list(names)
     if key is None and len(known) == 1:
         return known[0]
-    if key is None or key not in known:
+    if key is None:
+        message = (
+            f"{where}: {path} must hold one array, or a key must say which; it holds "
+            f"{', '.join(known) or 'none'}. Give it as {{ file, key }}."
+        )
+        raise DataError(message)
+    if key not in known:
         message = choice_message(f"{where}: {path}", "key", key, known or ["(no arrays)"])
         raise DataError(message)
     return key

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +67,8 @@ def read_mask(
         If the file is not a 3-D image, or the mask is empty.
     """
     image = _load(path, where)
-    values = np.asarray(image.dataobj)
+    with _whole(path, where):
+        values = np.asarray(image.dataobj)
     if values.ndim == 4 and values.shape[3] == 1:
         values = values[..., 0]
     if values.ndim != 3:
@@ -122,14 +126,50 @@ def read_image_rows(
             f"{image.shape[:3]} or another affine. Resample one of them to the other."
         )
         raise DataError(message)
-    if path.name.endswith(".gz"):
-        # Seeking in a compressed file starts again from its beginning each time.
-        whole = np.asarray(image.dataobj, dtype=np.float32).reshape(-1, image.shape[3])
-        return np.ascontiguousarray(whole[voxels].T)
-    rows = np.empty((image.shape[3], len(voxels)), dtype=np.float32)
-    for volume, row in enumerate(rows):
-        row[:] = np.asarray(image.dataobj[..., volume]).reshape(-1)[voxels]
+    with _whole(path, where):
+        rows = np.empty((image.shape[3], len(voxels)), dtype=np.float32)
+        for row, volume in zip(rows, _volumes(image, path), strict=True):
+            row[:] = volume.reshape(-1)[voxels]
     return rows
+
+
+def _volumes(image: Any, path: Path) -> Iterator[npt.NDArray[Any]]:
+    """Yield a 4-D image's volumes; a compressed file is read once, from its beginning to its end.
+
+    Slices of a compressed image through nibabel would start from its beginning each time.
+    """
+    from isal import igzip
+    from nibabel.arrayproxy import ArrayProxy
+    from nibabel.volumeutils import apply_read_scaling, array_from_file
+
+    proxy, n_volumes = image.dataobj, image.shape[3]
+    if not (path.name.endswith(".gz") and isinstance(proxy, ArrayProxy)):
+        for number in range(n_volumes):
+            yield np.asarray(proxy[..., number])
+        return
+    shape = image.shape[:3]
+    n_bytes = int(np.prod(shape)) * proxy.dtype.itemsize
+    with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
+        for number in range(n_volumes):
+            raw = array_from_file(shape, proxy.dtype, file, proxy.offset + number * n_bytes)
+            yield np.asarray(apply_read_scaling(raw, proxy.slope, proxy.inter))
+
+
+@contextmanager
+def _whole(path: Path, where: str) -> Iterator[None]:
+    """Turn what a truncated or damaged file raises when its values are read into one message."""
+    from isal.igzip_lib import IsalError
+
+    kinds: Any = (OSError, EOFError, ValueError, zlib.error, IsalError)
+    try:
+        yield
+    except kinds as error:
+        said = " ".join(str(error).split())
+        message = (
+            f"{where}: the values of {path} cannot be read ({said}). The file is truncated or "
+            "damaged; copy it from its source."
+        )
+        raise DataError(message) from error
 
 
 def _load(path: Path, where: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +26,9 @@ _OPAQUE = re.compile(
     r'''"""[\s\S]*?"""|'{3}[\s\S]*?'{3}|(?P<open>"""[\s\S]*|'{3}[\s\S]*)'''
     r"""|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*"""
 )
+
+
+_BAD_IN_LABELS = re.compile(r"[/\\\x00-\x1f\x7f]|^\.+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,13 @@ class Table:
             self.fail(name, "must not be empty. Fill it in, or leave the key out.")
         return value
 
+    def label(self, name: str, default: Any = ...) -> Any:
+        """Return a string that may become part of a file's name."""
+        value = self.text(name, default)
+        if name in self.values and _BAD_IN_LABELS.search(value):
+            self.fail(name, f"must not contain a slash or be dots alone; got {value!r}. Rename it.")
+        return value
+
     def choice(self, name: str, valid: Iterable[str], default: Any = ...) -> str:
         """Return one of several words."""
         options = list(valid)
@@ -97,7 +108,8 @@ class Table:
         """Return a number, above a limit if one is given."""
         what = "a number" if above is None else f"a number above {above:g}"
         value = self.get(name, (int, float), what, default)
-        if name in self.values and above is not None and not value > above:
+        fits = value is None or (abs(value) < math.inf and (above is None or value > above))
+        if name in self.values and not fits:
             self.fail(name, f"must be {what}; got {value!r}. Correct it.")
         return value
 
@@ -118,7 +130,9 @@ class Table:
         values = self.get(name, list, f"a list of {what}", default)
         if values is None or name not in self.values:
             return values
-        if not values or not all(isinstance(item, kind) for item in values):
+        if not values or not all(
+            isinstance(item, kind) and not _is_misplaced_bool(item, kind) for item in values
+        ):
             self.fail(name, f"must be a list of {what}; got {values!r}. Correct it.")
         return tuple(values)
 
@@ -127,18 +141,24 @@ class Table:
 
         ``cache:NAME`` is a download of the study, which may be still to come.
         """
+        self.get(name, str, "the path of a folder" if folder else "the path of a file", default)
         value = self.text(name, default)
         if name not in self.values:
             return value
+        if "\0" in value:
+            self.fail(name, f"must be a path; got {value!r}. Correct it.")
         if value.startswith(CACHE_PREFIX):
             found = cached_file(value.removeprefix(CACHE_PREFIX))
             if found is None:
                 self.fail(name, f"must stay inside the cache; got {value!r}. Drop the '..'.")
             return found
-        found = (self.path.parent / Path(value).expanduser()).resolve()
+        try:
+            found = (self.path.parent / Path(value).expanduser()).resolve()
+        except RuntimeError:  # ~ of a user who is not known here
+            self.fail(name, f"must be a path; there is no home folder for {value!r}. Write it out.")
         kind = "a folder" if folder else "a file"
         if not (found.is_dir() if folder else found.exists()):
-            self.fail(name, f"must be {kind} that exists; there is none at {found}.")
+            self.fail(name, f"must be {kind} that exists; there is none at {found}. Correct it.")
         return found
 
     def table(self, name: str) -> Table | None:
@@ -197,6 +217,8 @@ def read_document(path: Path) -> Table:
 
 def cached_file(name: str) -> Path | None:
     """Return where a study's download lies in the cache; None if the name leads out of it."""
+    if "\0" in name:
+        return None
     folder = (cache_dir() / "studies").resolve()
     found = (folder / name).resolve()
     return found if found.is_relative_to(folder) and found != folder else None
@@ -295,6 +317,9 @@ def _read_yaml(path: Path, text: str) -> tuple[dict[str, Any], dict[Key, int]]:
     return values, lines
 
 
+_YAML_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
+
+
 def _yaml_lines(path: Path, node: Any, key: Key, lines: dict[Key, int]) -> None:
     if node is None or node.id == "scalar":
         return
@@ -303,8 +328,11 @@ def _yaml_lines(path: Path, node: Any, key: Key, lines: dict[Key, int]) -> None:
     else:
         children = [(name.value, name, value) for name, value in node.value]
     for part, mark, value in children:
-        child = (*key, part)
         line = mark.start_mark.line + 1
+        if node.id == "mapping" and mark.tag not in _YAML_KEYS:
+            message = f"{path}, line {line}: a key must be a text; got {part!r}. Put it in quotes."
+            raise OptionError(message)
+        child = (*key, part)
         if child in lines:
             message = (
                 f"{path}, line {line}: {dotted(child)} stands twice, first in line {lines[child]}. "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from imgtofmri.study.settings import (
     SubjectSettings,
     TransformSettings,
 )
+from imgtofmri.timeseries import ESTIMATORS, HRFS
 
 _TEXTS = ("id", "title", "licence", "citation", "limits")
 _TABLES = (
@@ -37,6 +40,9 @@ _TABLES = (
     "subject",
     "subjects",
 )
+MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+"""fMRIPrep's estimates of head motion, which are regressed out if a study does not say."""
+IMAGES = (".nii", ".nii.gz")
 _BACKBONE_KEYS = tuple(name for name in BackboneSettings.__slots__ if name != "label")
 
 
@@ -69,19 +75,19 @@ def read_study(path: Path | str) -> Study:
     backbones = _backbones(root)
     stimuli = _stimuli(_section(root, "stimuli", StimuliSettings.__slots__))
     tables = _subject_tables(root)
-    names = [table.text("name") for table in tables]
+    names = [table.label("name") for table in tables]
     for number, name in enumerate(names):
         if name in names[:number]:
             tables[number].fail("name", f"must be of one subject only; {name!r} stands twice.")
     subjects = tuple(_subject(table) for table in tables)
     study = Study(
         path=Path(path),
-        id=root.text("id"),
+        id=root.label("id"),
         title=root.text("title"),
         licence=root.text("licence"),
         citation=root.items("citation", str, "texts", ()),
         limits=root.text("limits", ""),
-        space=template.text("space", "MNI152NLin6Asym"),
+        space=_space(template),
         template=template.file("grid", None),
         downloads=_downloads(root),
         stimuli=stimuli,
@@ -91,6 +97,15 @@ def read_study(path: Path | str) -> Study:
     )
     _check_together(root, tables, study)
     return study
+
+
+def _space(template: Table) -> str:
+    """Return the template's name, which becomes part of BIDS file names."""
+    space: str = template.text("space", "MNI152NLin6Asym")
+    if not re.fullmatch(r"[A-Za-z0-9+]+", space):
+        problem = "must be a name of letters and digits, such as MNI152NLin2009cAsym"
+        template.fail("space", f"{problem}; got {space!r}. Leave the resolution out of it.")
+    return space
 
 
 def _section(root: Table, name: str, keys: tuple[str, ...] | Any) -> Table:
@@ -172,7 +187,11 @@ def _backbone(table: Table, label: str = "") -> BackboneSettings:
             if len(preprocessing.items(key, (int, float), "3 numbers")) != 3:
                 preprocessing.fail(key, "must be 3 numbers, for red, green and blue.")
     layers = table.items("layers", str, "layer names", None)
+    if layers is not None and len(set(layers)) < len(layers):
+        table.fail("layers", f"must be different ones; got {list(layers)}. Name each once.")
     widths = table.items("layer_widths", int, "whole numbers", None)
+    if widths is not None and min(widths) < 1:
+        table.fail("layer_widths", f"must be above 0; got {list(widths)}. Correct it.")
     if widths is not None and (layers is None or len(widths) != len(layers)):
         table.fail("layer_widths", "must have one number for each of layers. Correct it.")
     return BackboneSettings(
@@ -226,8 +245,9 @@ def _alphas(table: Table) -> tuple[float, ...]:
     alphas = table.items("alphas", (int, float), "numbers, or {from, to, count}", None)
     if alphas is None:
         return tuple(np.geomspace(10.0, 1e5, 10).tolist())
-    if min(alphas) <= 0:
-        table.fail("alphas", f"must be above 0; got {min(alphas)}. Correct it.")
+    wrong = [alpha for alpha in alphas if not 0 < alpha < math.inf]
+    if wrong:
+        table.fail("alphas", f"must be above 0; got {wrong[0]}. Correct it.")
     return tuple(float(alpha) for alpha in alphas)
 
 
@@ -291,12 +311,10 @@ def _overlay(below: Any, above: Any) -> Any:
 def _subject(table: Table) -> SubjectSettings:
     keys = ("name", "table", "responses", "mask", "derivatives", "rois", "transform", "geometry")
     table.only(keys)
-    name = table.text("name")
-    if "/" in name:
-        table.fail("name", f"must not contain a slash; got {name!r}. Rename the subject.")
+    name = table.label("name")
     geometry = table.text("geometry", None)
     rois = table.table("rois")
-    if rois is None and geometry is None:
+    if geometry is None and (rois is None or not rois.values):
         table.fail(None, "lacks rois: expected a table of ROI masks. Add it, or geometry.")
     transform = table.table("transform")
     if geometry is None and transform is None:
@@ -335,11 +353,14 @@ def _check_responses(table: Table, settings: SubjectSettings) -> None:
             table.fail("rois", problem)
     if not whole and not settings.rois:
         table.fail(None, "lacks responses. Add them to the subject or to its ROIs.")
+    image = settings.responses is not None and settings.responses.file.name.endswith(IMAGES)
+    if settings.mask is not None and (settings.responses is None or image):
+        problem = "says which voxels the columns of an array of responses are; there is none here."
+        table.fail("mask", f"{problem} Leave it out.")
 
 
 def _roi(rois: Table, name: str, geometry: str | None) -> RoiSettings:
-    if "/" in name:
-        rois.fail(name, "must not contain a slash. Rename the ROI.")
+    Table(rois.path, {name: name}, rois.key, rois.lines).label(name)
     if isinstance(rois.values[name], str):
         return RoiSettings(name, {"B": rois.file(name)}, None, None, None)
     table = rois.table(name)
@@ -373,6 +394,8 @@ def _transform(table: Table) -> TransformSettings:
         )
     )
     files: tuple[Path, ...] = ()
+    if "file" in table.values and "files" in table.values:
+        table.fail("files", "and file are both given. Leave one of them out.")
     if kind == "itk" and "files" in table.values:
         names = table.items("files", str, "file names")
         values = {str(number): name for number, name in enumerate(names)}
@@ -390,6 +413,12 @@ def _transform(table: Table) -> TransformSettings:
 
 def _derivatives(table: Table) -> DerivativesSettings:
     table.only(DerivativesSettings.__slots__)
+    high_pass_hz = table.number("high_pass_hz", 0.01)
+    if not 0 <= high_pass_hz < 1:
+        table.fail(
+            "high_pass_hz", f"must be a frequency in Hz, 0 for none; got {high_pass_hz}. Use 0.01."
+        )
+    no_confounds = table.values.get("confounds") == []
     return DerivativesSettings(
         folder=table.file("folder", folder=True),
         raw=table.file("raw", folder=True),
@@ -397,13 +426,21 @@ def _derivatives(table: Table) -> DerivativesSettings:
         task=table.text("task"),
         space=table.text("space", "T1w"),
         stimulus_column=table.text("stimulus_column", "stim_file"),
-        hrf=table.text("hrf", "glover"),
-        confounds=table.items("confounds", str, "column names", ()),
+        hrf=table.choice("hrf", HRFS, "glover"),
+        confounds=() if no_confounds else table.items("confounds", str, "column names", MOTION),
+        estimator=table.choice("estimator", ESTIMATORS, "lsa"),
+        high_pass_hz=float(high_pass_hz),
     )
 
 
 def _check_together(root: Table, tables: list[Table], study: Study) -> None:
     """Refuse what each section allows and the whole does not."""
+    if study.template is None and study.space != "MNI152NLin6Asym":
+        template = root.table("template")
+        assert template is not None
+        template.fail(
+            None, f"lacks grid: expected an image on the grid of {study.space}. Add grid."
+        )
     stimuli = root.table("stimuli") or Table(root.path, {}, ("stimuli",), root.lines)
     settings = study.stimuli
     for subject in study.subjects:

@@ -227,7 +227,11 @@ class DerivativesSettings:
     hrf : str
         Any of nilearn's models.
     confounds : tuple of str
-        Columns of fMRIPrep's confounds that are regressed out.
+        Columns of fMRIPrep's confounds that are regressed out, or shell patterns.
+    estimator : {"lsa", "lss"}
+        All presentations in one model, or a model for each.
+    high_pass_hz : float
+        Drifts slower than this are regressed out; 0 for none.
     """
 
     folder: Path
@@ -238,6 +242,8 @@ class DerivativesSettings:
     stimulus_column: str
     hrf: str
     confounds: tuple[str, ...]
+    estimator: str
+    high_pass_hz: float
 
 
 @dataclass(frozen=True, slots=True)

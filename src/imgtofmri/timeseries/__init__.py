@@ -5,6 +5,7 @@ Arrays in, arrays out; time runs along the first axis: ``(n_time, n_voxels)``.
 - Haemodynamics: `hrf`, `convolve`
 - Sampling: `volume_times`, `sample_to_volumes`, `trim`
 - Drift and confounds: `remove_mean`, `cosine_basis`, `remove_drift`, `regress_out`
+- Responses to single presentations: `trial_regressors`, `estimator_weights`
 - Similarity over time: `similarity_matrix`, `row_agreement`
 """
 
@@ -20,14 +21,18 @@ from imgtofmri.timeseries.sampling import (
     volume_times,
 )
 from imgtofmri.timeseries.similarity import row_agreement, similarity_matrix
+from imgtofmri.timeseries.trials import ESTIMATORS, HRFS, estimator_weights, trial_regressors
 
 __all__ = [
+    "ESTIMATORS",
+    "HRFS",
     "HRF_NAMES",
     "RESAMPLINGS",
     "HrfLike",
     "Resampling",
     "convolve",
     "cosine_basis",
+    "estimator_weights",
     "hrf",
     "regress_out",
     "remove_drift",
@@ -35,6 +40,7 @@ __all__ = [
     "row_agreement",
     "sample_to_volumes",
     "similarity_matrix",
+    "trial_regressors",
     "trim",
     "volume_times",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from imgtofmri import __version__
+from imgtofmri import __version__, responses
 from imgtofmri.assets import sha256_of
 from imgtofmri.bundle import RoiModel, SubjectModel
 from imgtofmri.study import Study, SubjectSettings
@@ -48,11 +50,12 @@ def make_card(
         "features": features.card,
         "template": {"space": study.space},
         "model": _model_text(study),
-        "units": "z-scores over rows" if study.fit.zscore else "units of the measured responses",
+        "units": _units_text(study),
         "accuracy": _accuracy_text(study, subjects),
         "fit": {
             "settings": _settings(study),
             "data": splits,
+            **_estimates(study),
             "files": _digests(study),
             "versions": _versions(),
             "models": {
@@ -70,6 +73,29 @@ def _model_text(study: Study) -> str:
     penalty = "subject and ROI" if study.fit.alpha == "shared" else "voxel"
     kind = "banded ridge regression" if study.fit.banded else "ridge regression"
     return f"{kind}, one penalty for each {penalty}"
+
+
+def _units_text(study: Study) -> str:
+    if study.fit.zscore:
+        return "z-scores over rows"
+    if all(subject.derivatives is not None for subject in study.subjects):
+        return "percent of the voxel's mean in the run"
+    return "units of the measured responses"
+
+
+def _estimates(study: Study) -> dict[str, Any]:
+    """Return how responses were estimated from runs, for each subject of whom they were."""
+    kept = ("task", "space", "estimator", "hrf", "high_pass_hz", "confounds", "stimulus_column")
+    found = {
+        subject.name: {
+            key: list(value) if isinstance(value, tuple) else value
+            for key in kept
+            for value in (getattr(subject.derivatives, key),)
+        }
+        for subject in study.subjects
+        if subject.derivatives is not None
+    }
+    return {"estimates": found} if found else {}
 
 
 def _accuracy_text(study: Study, subjects: Sequence[SubjectModel]) -> str:
@@ -122,18 +148,35 @@ def _digests(study: Study) -> dict[str, str]:
         for roi in subject.rois:
             files += list(roi.masks.values())
             files += [source.file for source in (roi.responses,) if source is not None]
-    found = dict.fromkeys(path for path in files if path is not None and path.is_file())
+        if subject.derivatives is not None:
+            said = subject.derivatives
+            runs = responses.find_runs(said.folder, said.raw, said.subject, said.task, said.space)
+            files += [path for run in runs for path in (run.bold, run.events, run.confounds)]
+    found = dict.fromkeys(path for path in files if path is not None and path.exists())
     home = study.path.parent.resolve()
-    return {
-        path.resolve().relative_to(home).as_posix()
-        if path.resolve().is_relative_to(home)
-        else path.name: sha256_of(path)
-        for path in found
-    }
+    return {_relative(path.resolve(), home): _digest(path) for path in found}
 
 
-def _transform_files(subject: SubjectSettings) -> tuple[Path, ...]:
-    return () if subject.transform is None else subject.transform.files
+def _digest(path: Path) -> str:
+    """Return a file's SHA-256; for a folder (zarr), that of its files' names and SHA-256."""
+    if path.is_file():
+        return sha256_of(path)
+    inside = sorted(file for file in path.rglob("*") if file.is_file())
+    lines = [f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n" for file in inside]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _relative(path: Path, home: Path) -> str:
+    """Return a path as the study might say it, so that files of one name stay apart."""
+    try:
+        return Path(os.path.relpath(path, home)).as_posix()
+    except ValueError:  # on another drive
+        return path.as_posix()
+
+
+def _transform_files(subject: SubjectSettings) -> tuple[Path | None, ...]:
+    said = subject.transform
+    return () if said is None else (*said.files, said.anatomical, said.cropped)
 
 
 def _versions() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,19 @@ from imgtofmri.regression import (
     merge_duplicates,
     sample_band_scales,
 )
-from imgtofmri.responses import StimulusRows, read_grid
-from imgtofmri.spaces import MNI152_2MM, Grid
+from imgtofmri.responses import StimulusRows
+from imgtofmri.spaces import Grid
 from imgtofmri.stats import average_repeats, noise_ceiling_r, repeat_variances
 from imgtofmri.study import FitSettings, Study, read_study
 from imgtofmri.training.card import make_card
 from imgtofmri.training.stimuli import StudyFeatures, study_features
-from imgtofmri.training.subjects import Geometry, RoiData, SubjectData, load_subject
+from imgtofmri.training.subjects import (
+    Geometry,
+    RoiData,
+    SubjectData,
+    load_subject,
+    template_grid,
+)
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IndexArray = npt.NDArray[np.intp]
@@ -94,7 +100,7 @@ def load_subjects(
     study: Study, geometry: Geometry = read_geometry, progress: bool = True
 ) -> tuple[Grid, list[SubjectData]]:
     """Return the template grid and each subject's data; see `fit_study`."""
-    template = MNI152_2MM if study.template is None else read_grid(study.template)
+    template = template_grid(study)
     with track("Loading", len(study.subjects), "subjects", enabled=progress) as advance:
         subjects = []
         for settings in study.subjects:
@@ -192,16 +198,15 @@ def fit_rois(
     models: dict[str, dict[str, RoiModel]] = {subject.name: {} for subject in subjects}
     splits: dict[str, Any] = {}
     jobs = _jobs(subjects)
-    with track("Fitting", len(jobs), "sets of models", enabled=progress) as advance:
+    with track("Fitting", 100.0, "percent", enabled=progress) as advance:
         for rows, layers, parts in jobs:
             columns, first, width = _feature_columns(features, layers)
             job = _prepare(settings, rows, features, columns, data, parts)
             bands = _bands(features, layers) if settings.banded else None
-            fit = _fit(settings, job, bands)
+            fit = _fit(settings, job, bands, lambda share: advance(100.0 * share / len(jobs)))
             for part, model in _models(fit, job, columns - first, width, first):
                 models[part[0]][part[1]] = model
                 splits[part[0]] = job.summary
-            advance(1)
     return models, splits
 
 
@@ -339,7 +344,9 @@ def _folds(rows: StimulusRows, groups: IndexArray, settings: FitSettings, where:
         raise DataError(message) from error
 
 
-def _fit(settings: FitSettings, job: _Job, bands: IndexArray | None) -> RidgeFit:
+def _fit(
+    settings: FitSettings, job: _Job, bands: IndexArray | None, advance: Callable[[float], None]
+) -> RidgeFit:
     share = [part for part, kept in zip(job.parts, job.kept, strict=True) for _ in kept]
     scales = None
     if bands is not None:
@@ -350,6 +357,7 @@ def _fit(settings: FitSettings, job: _Job, bands: IndexArray | None) -> RidgeFit
         job.responses,
         alphas=settings.alphas,
         folds=job.folds,
+        progress=lambda _, n_steps: advance(1 / n_steps),
         share=share if settings.alpha == "shared" else None,
         nested=settings.nested,
         bands=bands,

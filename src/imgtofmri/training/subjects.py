@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -125,7 +126,9 @@ def load_subject(
         assert settings.transform is not None
         to_template = map_to_template(settings.transform, native, template, settings.line)
     rows, responses = _responses(study, settings, native, places)
+    lines = {roi.name: roi.responses.line for roi in settings.rois if roi.responses is not None}
     for name, values in responses.items():
+        line = lines.get(name, settings.line)
         expected = (len(rows.names), len(places[name][0]))
         if values.shape != expected:
             hint = (
@@ -137,7 +140,7 @@ def load_subject(
                 )
             )
             message = (
-                f"{settings.line}: responses of {name} must have shape (n_rows, n_voxels) = "
+                f"{line}: responses of {name} must have shape (n_rows, n_voxels) = "
                 f"{expected}; got {values.shape}. {hint}"
             )
             raise DataError(message)
@@ -146,6 +149,52 @@ def load_subject(
         for name, (voxels, hemi) in places.items()
     }
     return SubjectData(settings.name, rows, native, to_template, rois)
+
+
+def template_grid(study: Study) -> Grid:
+    """Return the template's grid, and warn where it is the one of another space.
+
+    Parameters
+    ----------
+    study : Study
+        Names the space, and an image on its grid if it is not the default one.
+
+    Returns
+    -------
+    Grid
+        By default the 2 mm grid of MNI152NLin6Asym.
+
+    Raises
+    ------
+    DataError
+        If the grid is not an image.
+    """
+    if study.template is None:
+        return spaces.MNI152_2MM
+    where = f"{study.path}: template.grid"
+    grid = read_grid(study.template, where)
+    for space, (low_mm, size_mm) in _BOXES.items():
+        corners = spaces.transform(
+            grid.affine, np.array([[-0.5] * 3, np.subtract(grid.shape, 0.5)], dtype=float)
+        )
+        # Grids of some resolutions end up to a voxel beyond the box.
+        margin = float(grid.voxel_mm.max())
+        fits = np.abs(corners.min(axis=0) - low_mm).max() <= margin
+        fits &= bool(np.abs(np.ptp(corners, axis=0) - size_mm).max() <= margin)
+        if fits and study.space in _BOXES and study.space != space:
+            message = (
+                f"{where} has the size and place of {space}, but template.space says "
+                f"{study.space}; these differ by millimetres. Look which one it is."
+            )
+            warnings.warn(message, stacklevel=2)
+    return grid
+
+
+# The lower corner and the size of the two usual templates, in millimetres, voxels' edges included.
+_BOXES = {
+    "MNI152NLin6Asym": ((-91.0, -127.0, -73.0), (182.0, 218.0, 182.0)),
+    "MNI152NLin2009cAsym": ((-96.5, -132.5, -78.5), (193.0, 229.0, 193.0)),
+}
 
 
 def map_to_template(
@@ -180,7 +229,14 @@ def map_to_template(
         assert settings.anatomical is not None
         cropped = np.eye(4) if settings.cropped is None else _read_matrix(settings.cropped)
         anatomical = read_grid(settings.anatomical, where)
-        found = spaces.fnirt_map(native, anatomical, settings.files[0], cropped, template)
+        try:
+            found = spaces.fnirt_map(native, anatomical, settings.files[0], cropped, template)
+        except Exception as error:  # fslpy raises many kinds for a file that is another thing
+            message = (
+                f"{where}: {settings.files[0]} must hold FNIRT's coefficients; it cannot be read "
+                f"as these ({error}). Give what fnirt wrote with --cout."
+            )
+            raise DataError(message) from error
     else:
         found = _itk_map(warps.read_itk(settings.files), native, template)
     if not len(found.template):
@@ -212,6 +268,13 @@ def _read_matrix(path: Any) -> npt.NDArray[np.float64]:
         raise DataError(message) from error
     if matrix.shape != (4, 4):
         message = f"{path}: expected 4 x 4 numbers; got {matrix.shape}. Give a whole affine matrix."
+        raise DataError(message)
+    usual = np.isfinite(matrix).all() and matrix[3].tolist() == [0, 0, 0, 1]
+    if not usual or not abs(np.linalg.det(matrix)) > 1e-9:
+        message = (
+            f"{path}: expected an affine that can be inverted and whose last row is 0 0 0 1; got "
+            f"{matrix.tolist()}. Give the matrix from native to template millimetres."
+        )
         raise DataError(message)
     return matrix
 
@@ -282,6 +345,8 @@ def _responses(
             stimulus_column=said.stimulus_column,
             hrf=said.hrf,
             confounds=said.confounds,
+            estimator=said.estimator,
+            high_pass_hz=said.high_pass_hz,
         )
         rows = StimulusRows(tuple(names))
         return rows, _columns(values, everywhere, places, settings.line)

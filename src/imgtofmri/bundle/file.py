@@ -1,0 +1,192 @@
+"""The encoder's file format: one safetensors file, arrays plus a JSON card, no code.
+
+``docs/reference/bundle.md`` specifies it byte by byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgtofmri.assets import atomic_path
+from imgtofmri.bundle.checks import check_bundle
+from imgtofmri.bundle.models import Bundle, Card, RoiModel, SubjectModel
+from imgtofmri.exceptions import BundleError
+from imgtofmri.spaces import Grid, VoxelMap
+
+FORMAT = "imgtofmri-bundle"
+FORMAT_VERSION = 1
+MODEL_ARRAYS = ("voxels", "hemi", "weights", "intercept")
+MAP_ARRAYS = ("template", "native", "weight")
+
+
+def write_bundle(bundle: Bundle, path: Path | str) -> None:
+    """Write a bundle, whole or not at all.
+
+    Raises
+    ------
+    BundleError
+        If the parts do not fit each other.
+    OutputError
+        If the file cannot be written there.
+    """
+    from safetensors.numpy import save_file
+
+    check_bundle(bundle, str(path))
+    arrays = dict(_arrays(bundle))
+    card = {
+        **bundle.card,
+        "template": {**bundle.card["template"], **_grid_to_json(bundle.template)},
+        "subjects": [
+            {
+                "name": subject.name,
+                "native": _grid_to_json(subject.native),
+                "rois": {
+                    roi: {"first_feature": m.first_feature} for roi, m in subject.rois.items()
+                },
+            }
+            for subject in bundle.subjects
+        ],
+    }
+    # One entry only: safetensors writes several in random order, and a bundle's bytes shall depend
+    # on its content alone.
+    label = {"version": FORMAT_VERSION, "sha256": _digest(card, arrays), "card": card}
+    metadata = {FORMAT: json.dumps(label, ensure_ascii=False)}
+    with atomic_path(Path(path)) as temporary:
+        save_file(arrays, temporary, metadata)
+
+
+def read_bundle(path: Path | str) -> Bundle:
+    """Read and verify a bundle.
+
+    Raises
+    ------
+    BundleError
+        If the file is missing, damaged, not a bundle, or of a newer format.
+    """
+    label, arrays = _read_file(Path(path))
+    version = label.get("version")
+    if version != FORMAT_VERSION:
+        message = (
+            f"{path}: expected bundle format {FORMAT_VERSION}, got {version!r}. "
+            "Upgrade imgtofmri to read a newer bundle."
+        )
+        raise BundleError(message)
+    if label.get("sha256") != _digest(label.get("card"), arrays):
+        message = (
+            f"{path}: the content does not match the checksum that the file carries; it was "
+            "damaged or edited. Write or fetch the bundle again."
+        )
+        raise BundleError(message)
+    try:
+        bundle = _assemble(label["card"], arrays)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        message = (
+            f"{path}: the bundle is incomplete ({type(error).__name__}: {error}). "
+            "Write or fetch it again."
+        )
+        raise BundleError(message) from error
+    check_bundle(bundle, str(path))
+    return bundle
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """Return what the file says of itself, and its arrays."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "nothing"
+        message = (
+            f"{path}: expected a bundle file, found {kind} there. Give the path of a .safetensors "
+            "file, or the id of a published encoder."
+        )
+        raise BundleError(message)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            label = json.loads((file.metadata() or {}).get(FORMAT, "null"))
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        message = (
+            f"{path}: expected a safetensors file that can be read; {error}. It is damaged, "
+            "truncated or of another kind; write or fetch it again."
+        )
+        raise BundleError(message) from error
+    if not isinstance(label, dict):
+        message = (
+            f"{path}: expected an imgtofmri bundle; this safetensors file does not say that it is "
+            "one. Give a file that `imgtofmri fit` or `imgtofmri fetch` wrote."
+        )
+        raise BundleError(message)
+    return label, arrays
+
+
+def _arrays(bundle: Bundle) -> Iterable[tuple[str, npt.NDArray[Any]]]:
+    for subject in bundle.subjects:
+        for name in MAP_ARRAYS:
+            array = getattr(subject.to_template, name)
+            yield f"{subject.name}/to_template/{name}", np.ascontiguousarray(array)
+        for roi, model in subject.rois.items():
+            for name in MODEL_ARRAYS:
+                yield f"{subject.name}/{roi}/{name}", np.ascontiguousarray(getattr(model, name))
+            for name, extra in model.extras.items():
+                yield f"{subject.name}/{roi}/extras/{name}", np.ascontiguousarray(extra)
+
+
+def _assemble(card: Card, arrays: Mapping[str, npt.NDArray[Any]]) -> Bundle:
+    subjects = []
+    for entry in card["subjects"]:
+        name = entry["name"]
+        rois = {}
+        for roi, settings in entry["rois"].items():
+            prefix = f"{name}/{roi}/"
+            extras_prefix = f"{prefix}extras/"
+            voxels, hemi, weights, intercept = (arrays[prefix + key] for key in MODEL_ARRAYS)
+            rois[roi] = RoiModel(
+                voxels,
+                hemi,
+                weights,
+                intercept,
+                first_feature=_whole(settings["first_feature"], "first_feature"),
+                extras={
+                    key.removeprefix(extras_prefix): array
+                    for key, array in arrays.items()
+                    if key.startswith(extras_prefix)
+                },
+            )
+        voxel_map = VoxelMap(*(arrays[f"{name}/to_template/{key}"] for key in MAP_ARRAYS))
+        subjects.append(SubjectModel(name, _grid_from_json(entry["native"]), voxel_map, rois))
+    return Bundle(card, _grid_from_json(card["template"]), tuple(subjects))
+
+
+def _grid_to_json(grid: Grid) -> Card:
+    return {"shape": list(grid.shape), "affine": grid.affine.tolist()}
+
+
+def _grid_from_json(entry: Mapping[str, Any]) -> Grid:
+    x, y, z = (_whole(size, "a grid's shape") for size in entry["shape"])
+    return Grid((x, y, z), np.array(entry["affine"], dtype=float).reshape(4, 4))
+
+
+def _whole(value: Any, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        message = f"{what} is of whole numbers; got {value!r:.200}"
+        raise TypeError(message)
+    return value
+
+
+def _digest(card: Card | None, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Return the SHA-256 of the card and of every array with its name, in order of the names."""
+    text = json.dumps(card, ensure_ascii=False, sort_keys=True)
+    # A lone surrogate has no UTF-8; as "?" it fails the comparison instead of raising here.
+    digest = hashlib.sha256(text.encode(errors="replace"))
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
