@@ -87,6 +87,8 @@ def _fit_lines(said: Mapping[str, Any]) -> Iterator[str]:
         seed = settings.get("seed")
         yield f"seed        {'none, stimuli in their order' if seed is None else seed}"
     versions = said.get("versions", {})
+    if "torch" in versions:
+        yield f"device      {said.get('device', 'cpu')}"
     if versions:
         yield f"versions    {', '.join(f'{name} {text}' for name, text in versions.items())}"
     for number, (name, digest) in enumerate(said.get("files", {}).items()):
