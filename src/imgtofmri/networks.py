@@ -14,6 +14,7 @@ import numpy.typing as npt
 from imgtofmri.assets import sha256_of
 from imgtofmri.backbones import BACKBONES, Backbone, BackboneSpec, Preprocessing, load_backbone
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
+from imgtofmri.backbones.torch_named import COLLECTIONS
 from imgtofmri.exceptions import OptionError, ShapeError, WeightsUnavailableError
 
 ONNX = ".onnx"
@@ -253,7 +254,8 @@ def _load(
         chosen = str(_beside(network, folder, encoder, "backbone"))
     from_file = chosen.lower().endswith(ONNX)
     # Other weights than the published ones give other features under the same name.
-    ours = backbone is None and weights is None and chosen in BACKBONES
+    known = chosen in BACKBONES or chosen.startswith(COLLECTIONS)
+    ours = backbone is None and weights is None and known
     if ours and not network.weights.get("verified", True):
         weights = _untrained(network) or _beside(network, folder, encoder, "weights")
     recipe = network.preprocessing if from_file else None
