@@ -211,6 +211,51 @@ def load_networks(
     return JoinedBackbone(parts, n_features, str(features["id"]))
 
 
+def load_untrained(features: Mapping[str, Any], seed: int = 0, encoder: str = "") -> Backbone:
+    """Load the networks of a card with random weights: the same layers, nothing learned.
+
+    Parameters
+    ----------
+    features : mapping
+        The card's ``features``.
+    seed : int
+        Of the weights.
+    encoder : str
+        The encoder's id, for messages.
+
+    Returns
+    -------
+    Backbone
+        Of the encoder's whole width.
+
+    Raises
+    ------
+    OptionError
+        If a network is not known by name, or its features are estimated through a head.
+    """
+    parts = []
+    for network in card_networks(features):
+        name = network.backbone
+        collected = name.startswith(COLLECTIONS)
+        if network.is_file or network.emulated or not (collected or name in BACKBONES):
+            message = (
+                f"untrained: the networks of the encoder {encoder} must be known by name, so that "
+                f"their weights can be drawn anew; got {name}. Leave this control out."
+            )
+            raise OptionError(message)
+        recipe = network.preprocessing if collected else None
+        loaded = load_backbone(
+            name,
+            weights=f"untrained:{seed}",
+            layers=list(network.layers),
+            preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
+        )
+        parts.append(JoinedPart(loaded, network.columns(network.layers)))
+    if len(parts) == 1:
+        return parts[0].backbone
+    return JoinedBackbone(parts, int(features["n_features"]), str(features["id"]))
+
+
 def _check_overrides(
     networks: Sequence[CardNetwork],
     backbone: str | Path | Backbone | None,

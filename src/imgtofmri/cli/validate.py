@@ -241,7 +241,7 @@ def _rsa(
     rois: list[str] | None,
     sigma_mm: float,
     mask: str,
-    weights: Path | None,
+    weights: str | None,
     encoder: str,
     quiet: bool,
 ) -> None:
@@ -350,7 +350,7 @@ class _Controls:
     quiet: bool
 
     def prepare(self, name: str) -> _Contender:
-        from imgtofmri.backbones import load_backbone
+        from imgtofmri.networks import load_untrained
         from imgtofmri.stimuli import find_sources
         from imgtofmri.validation import luminance_features, untrained_patterns
 
@@ -359,7 +359,8 @@ class _Controls:
             names, features = luminance_features(sources)
             return _Contender(name, images=names, features=features)
         assert self.encoder is not None
-        network = load_backbone(self.encoder.card["features"]["backbone"], weights="untrained")
+        card = self.encoder.card
+        network = load_untrained(card["features"], encoder=str(card["id"]))
         patterns = untrained_patterns(
             self.encoder, sources, network, progress=not self.quiet, **self.settings
         )

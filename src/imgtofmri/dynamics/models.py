@@ -10,7 +10,6 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.backbones import load_backbone
 from imgtofmri.dynamics.baselines import (
     check_changes,
     luminance,
@@ -19,6 +18,7 @@ from imgtofmri.dynamics.baselines import (
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import OptionError, StimulusError, choice_message
 from imgtofmri.features import stream_features
+from imgtofmri.networks import load_untrained
 from imgtofmri.pipeline import RunSettings
 from imgtofmri.prediction import Prediction
 from imgtofmri.progress import track
@@ -114,7 +114,8 @@ def movie_models(
     network = pipeline.network
     untrained = None
     if "untrained" in baselines:
-        untrained = load_backbone(network.spec.id, weights=f"untrained:{untrained_seed}")
+        card = encoder.card
+        untrained = load_untrained(card["features"], untrained_seed, str(card["id"]))
     size = network.spec.preprocessing.size
     frames = read_movie(movie, rate_hz=rate_hz, size=size, center_crop=pipeline.center_crop)
     lights: list[NDArray[np.float32]] = []
