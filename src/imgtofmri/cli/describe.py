@@ -45,6 +45,8 @@ def card_lines(bundle: Bundle) -> Iterator[str]:
     yield f"{card['id']}: {card['title']}"
     yield ""
     yield f"network     {features['id']} ({features['n_features']} features)"
+    if weights := features.get("weights"):
+        yield f"weights     {weights['name']}"
     yield f"space       {bundle.space}, grid {' x '.join(map(str, bundle.template.shape))}"
     for network in features.get("networks", ()):
         yield f"  {network['label']:<10}{network['id']} ({network['n_features']} features)"
