@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -79,24 +79,46 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def small_bundle(rng: np.random.Generator) -> Bundle:
+def small_bundle(rng: np.random.Generator, make_bundle: Callable[..., Bundle]) -> Bundle:
     """Return an encoder of two subjects, two overlapping ROIs and six features on a small grid."""
-    template = Grid((12, 10, 9), np.diag([2.0, 2, 2, 1]))
-    native = Grid((8, 8, 8), np.diag([2.5, 2.5, 2.5, 1]))
-    to_template = affine_map(native, template, np.eye(4))
+    return make_bundle(rng, n_features=6, shape=(12, 10, 9), native=(8, 8, 8), firsts=(150, 170))
+
+
+@pytest.fixture(scope="session")
+def make_bundle() -> Callable[..., Bundle]:
+    """Return what makes small encoders."""
+    return _make_bundle
+
+
+def _make_bundle(
+    rng: np.random.Generator,
+    *,
+    n_features: int = 512,
+    shape: tuple[int, int, int] = (14, 12, 10),
+    native: tuple[int, int, int] = (9, 9, 9),
+    firsts: tuple[int, int] = (200, 300),
+    n_voxels: int = 30,
+) -> Bundle:
+    """Return an encoder of two subjects and two ROIs on a small grid, with random weights.
+
+    ``firsts`` are the first voxels of LOC and PPA, which have ``n_voxels`` each.
+    """
+    template = Grid(shape, np.diag([2.0, 2, 2, 1]))
+    own = Grid(native, np.diag([2.5, 2.5, 2.5, 1]))
+    to_template = affine_map(own, template, np.eye(4))
+    half = n_voxels // 2
     subjects = []
     for name in ("S1", "S2"):
         rois = {}
-        for roi, first in (("LOC", 150), ("PPA", 170)):
-            voxels = np.arange(first, first + 30)
+        for roi, first in zip(("LOC", "PPA"), firsts, strict=True):
             rois[roi] = RoiModel(
-                voxels=voxels.astype(np.int32),
-                hemi=np.repeat(np.array([0, 1], np.uint8), 15),
-                weights=rng.normal(size=(6, 30)).astype(np.float32),
-                intercept=rng.normal(size=30).astype(np.float32),
+                voxels=np.arange(first, first + n_voxels).astype(np.int32),
+                hemi=np.repeat(np.array([0, 1], np.uint8), half),
+                weights=rng.normal(size=(n_features, n_voxels)).astype(np.float32),
+                intercept=rng.normal(size=n_voxels).astype(np.float32),
             )
-        native_voxels = np.concatenate([model.voxels for model in rois.values()])
-        subjects.append(SubjectModel(name, native, to_template.restrict(native_voxels), rois))
+        every = np.concatenate([model.voxels for model in rois.values()])
+        subjects.append(SubjectModel(name, own, to_template.restrict(every), rois))
     card: dict[str, Any] = {
         "id": "small",
         "title": "Two small ROIs",
@@ -106,7 +128,7 @@ def small_bundle(rng: np.random.Generator) -> Bundle:
             "id": "resnet18/avgpool",
             "backbone": "resnet18",
             "layers": ["avgpool"],
-            "n_features": 6,
+            "n_features": n_features,
         },
         "template": {"space": "MNI152NLin6Asym"},
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,18 @@ import pandas as pd
 import pytest
 import typer
 from PIL import Image
+from scipy.stats import spearmanr
 
 from imgtofmri import reference
-from imgtofmri.bundle import Bundle, write_bundle
+from imgtofmri.bundle import Bundle, read_bundle, write_bundle
 from imgtofmri.cli.contrast import contrast, find_conditions, read_conditions, slug
 from imgtofmri.cli.rsa import load_measured, rsa
 from imgtofmri.cli.select import select
 from imgtofmri.cli.validate import validate
+from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import DataError, OptionError, OutputError
+from imgtofmri.rsa import calculate_rdm
+from imgtofmri.stimuli import luminance, luminance_features
 
 Run = Callable[..., int]
 
@@ -147,7 +152,7 @@ def test_rsa_models_match_themselves(run: Run, folders: tuple[Path, Path], tmp_p
     np.savez(tmp_path / "m.npz", rdms=vector + noise, conditions=stems)
     measured = f"PPA={tmp_path / 'm.npz'}"
     assert run("rsa", *folders, "-o", out, "-m", measured, "--permutations", 99) == 0
-    table = pd.read_csv(out / "rsa.tsv", sep="\t").set_index("model")
+    table = pd.read_csv(out / "rsa.tsv", sep="\t").set_index("roi")
     assert table["mean"].idxmax() == "PPA"
     assert table.loc["PPA", "mean"] > 0.99
     assert table.loc["PPA", "p_max"] == pytest.approx(0.01)
@@ -157,8 +162,17 @@ def test_rsa_models_match_themselves(run: Run, folders: tuple[Path, Path], tmp_p
     assert code == 0
     stimuli = [word for folder in folders for word in ("--stimuli", folder)]
     assert run("validate", *stimuli, "--rsa", measured, "-o", tmp_path / "validation") == 0
-    again = pd.read_csv(tmp_path / "validation" / "rsa" / "rsa.tsv", sep="\t").set_index("model")
+    again = pd.read_csv(tmp_path / "validation" / "rsa" / "rsa.tsv", sep="\t").set_index("roi")
     pd.testing.assert_series_equal(again["mean"], table["mean"])
+
+
+@pytest.mark.network
+def test_rsa_of_two_images_is_refused(run: Run, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Two images have one distance, which says nothing about a geometry."""
+    pair = sorted(folders[0].iterdir())[:2]
+    with pytest.raises(DataError, match="a geometry needs at least 3 images; got dark0.png, d"):
+        run("rsa", *pair, "-o", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_find_conditions_table_equals_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -227,3 +241,173 @@ def test_experiments_bad_input_names_the_item(
     np.save(tmp_path / "m.npy", np.ones((1, 3)))
     with pytest.raises(error, match=re.escape(message)):
         call(tmp_path)
+
+
+@pytest.fixture
+def untrained_run(published_bundle: Bundle, tmp_path: Path) -> Run:
+    """Return a function that runs a command on an encoder whose own network is untrained."""
+    features = published_bundle.card["features"]
+    weights = {"name": "untrained (seed 0)", "verified": False}
+    card = {**published_bundle.card, "features": {**features, "weights": weights}}
+    encoder = tmp_path / "untrained.safetensors"
+    write_bundle(replace(published_bundle, card=card), encoder)
+    app = typer.Typer()
+    for command in (contrast, select, rsa, validate):
+        app.command()(command)
+
+    def call(*arguments: object) -> int:
+        common = ["--encoder", str(encoder), "--quiet"]
+        return int(app([*map(str, arguments), *common], standalone_mode=False) or 0)
+
+    return call
+
+
+def _split(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return each model's rows of a table."""
+    return {
+        str(model): rows.drop(columns="model").reset_index(drop=True)
+        for model, rows in table.groupby("model", sort=False)
+    }
+
+
+@pytest.mark.network
+def test_contrast_control_of_an_untrained_encoder_is_the_encoder(
+    untrained_run: Run, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Its rows and maps are the encoder's own; another seed's are not; luminance stands beside."""
+    out = tmp_path / "out"
+    controls = ("--control", "untrained", "--control", "untrained:1", "--control", "luminance")
+    untrained_run("contrast", *folders, "-o", out, "--permutations", 19, *controls)
+    stem = "dark-minus-bright"
+    for kind in ("rois", "conditions"):
+        tables = _split(pd.read_csv(out / f"{stem}_{kind}.tsv", sep="\t"))
+        assert list(tables) == ["encoder", "untrained", "untrained:1"]
+        pd.testing.assert_frame_equal(tables["untrained"], tables["encoder"])
+        assert not tables["untrained:1"].equals(tables["encoder"])
+    for name in ("difference", "t", "fdr1p", "maxt1p", "conjunction"):
+        volumes = [
+            nib.load(out / f"{stem}{model}_{name}.nii.gz").get_fdata()
+            for model in ("", "_untrained", "_untrained-1")
+        ]
+        np.testing.assert_array_equal(volumes[1], volumes[0])
+        assert name == "conjunction" or not np.array_equal(volumes[2], volumes[0])
+    images = pd.read_csv(out / f"{stem}_luminance.tsv", sep="\t").set_index("property")
+    means = [
+        np.mean([luminance(np.asarray(Image.open(path))).mean() for path in folder.iterdir()])
+        for folder in folders
+    ]
+    # The network's frame is resized in 8 bits, which moves a mean a little.
+    assert images.loc["luminance", "difference"] == pytest.approx(means[0] - means[1], abs=0.01)
+    record = json.loads((out / "contrast.json").read_text("utf-8"))
+    assert record["controls"]["untrained:1"]["weights"] == "untrained (seed 1)"
+    assert set(record["controls"]) == {"untrained", "untrained:1", "luminance"}
+    assert (out / f"{stem}_controls.png").exists()
+
+
+@pytest.mark.network
+def test_rsa_control_of_an_untrained_encoder_is_the_encoder(
+    untrained_run: Run, folders: tuple[Path, Path], tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Rows are the encoder's own and differ from it by 0; luminance is one model, by hand."""
+    out = tmp_path / "out"
+    frames = [luminance_features([path])[1][0] for folder in folders
+              for path in sorted(folder.iterdir())]  # fmt: skip
+    stems = [path.stem for folder in folders for path in sorted(folder.iterdir())]
+    np.savez(tmp_path / "m.npz", rdms=rng.random((4, 28)), conditions=stems)
+    controls = ("--control", "untrained", "--control", "luminance")
+    common = ("-m", tmp_path / "m.npz", "--permutations", 99, *controls)
+    assert untrained_run("rsa", *folders, "-o", out, *common) == 0
+    tables = _split(pd.read_csv(out / "rsa.tsv", sep="\t"))
+    assert list(tables) == ["encoder", "untrained", "luminance"]
+    pd.testing.assert_frame_equal(tables["untrained"], tables["encoder"])
+    assert tables["luminance"]["roi"].isna().tolist() == [True]
+    with np.load(tmp_path / "m.npz") as archive:
+        subjects = archive["rdms"]
+    own = calculate_rdm(np.array(frames))
+    expected = np.mean([spearmanr(own, subject).statistic for subject in subjects])
+    assert tables["luminance"]["mean"][0] == pytest.approx(expected, abs=1e-5)
+    pairs = pd.read_csv(out / "pairs.tsv", sep="\t")
+    against = pairs[pairs["model_b"] == "untrained"]
+    assert (against["roi_a"] == against["roi_b"]).all()
+    np.testing.assert_allclose(against["difference"], 0.0, atol=1e-12)
+    assert (pairs["model_b"] == "luminance").sum() == len(reference.ROIS)
+    assert len(pd.read_csv(out / "subjects.tsv", sep="\t")) == 4 * (2 * len(reference.ROIS) + 1)
+    with np.load(out / "models.npz") as archive:
+        assert archive["names"].tolist()[-2:] == ["PPA untrained", "luminance"]
+        np.testing.assert_allclose(archive["dissimilarities"][-1], own)
+    stimuli = [word for folder in folders for word in ("--stimuli", folder)]
+    again = tmp_path / "again"
+    assert untrained_run("validate", *stimuli, "--rsa", tmp_path / "m.npz", "--permutations", 99,
+                         *controls, "-o", again) == 0  # fmt: skip
+    assert (again / "rsa" / "rsa.tsv").read_bytes() == (out / "rsa.tsv").read_bytes()
+
+
+@pytest.mark.network
+def test_select_control_of_an_untrained_encoder_is_the_encoder(
+    untrained_run: Run, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Its rows of the checks are the encoder's own; luminance and contrast have theirs."""
+    out = tmp_path / "out"
+    code = untrained_run(
+        "select", *folders, "-o", out, "-g", "high PPA", "-n", 1, "--no-reference",
+        "--control", "untrained", "--control", "luminance",
+    )  # fmt: skip
+    assert code == 0
+    tables = _split(pd.read_csv(out / "checks.tsv", sep="\t"))
+    assert list(tables) == ["encoder", "untrained", "luminance", "contrast"]
+    pd.testing.assert_frame_equal(tables["untrained"], tables["encoder"])
+    record = json.loads((out / "selection.json").read_text("utf-8"))
+    assert set(record["controls"]) == {"untrained", "luminance"}
+
+
+@pytest.mark.network
+def test_validate_control_of_an_untrained_encoder_is_the_encoder(
+    untrained_run: Run, folders: tuple[Path, Path], tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Both tables repeat the encoder's rows, and --permutations counts for every test."""
+    names = [path.name for folder in folders for path in sorted(folder.iterdir())]
+    encoder = Encoder(read_bundle(tmp_path / "untrained.safetensors"))
+    predicted = encoder.predict([str(folder) for folder in folders], progress=False)
+    assert list(predicted.names) == names
+    np.savez(
+        tmp_path / "m.npz",
+        patterns=predicted.group + rng.normal(size=predicted.group.shape),
+        names=names,
+        mask=predicted.mask,
+        affine=predicted.affine,
+    )
+    out = tmp_path / "out"
+    stimuli = [word for folder in folders for word in ("--stimuli", folder)]
+    code = untrained_run(
+        "validate", *stimuli, "--measured", tmp_path / "m.npz", "--accuracy", "--permutations", 30,
+        "--control", "untrained", "--control", "luminance", "-o", out,
+    )  # fmt: skip
+    assert code == 0
+    for kind in ("matched_patterns", "accuracy"):
+        table = pd.read_csv(out / f"{kind}.tsv", sep="\t")
+        tables = _split(table)
+        assert list(tables) == ["encoder", "untrained", "luminance"]
+        pd.testing.assert_frame_equal(tables["untrained"], tables["encoder"])
+        counts = table["p"].dropna() * 31
+        np.testing.assert_allclose(counts, counts.round(), atol=1e-4)
+    assert tables["luminance"]["p"].isna().all()
+    record = json.loads((out / "validation.json").read_text("utf-8"))
+    assert record["analysis"]["n_permutations"] == 30
+    assert record["controls"]["untrained"]["weights"] == "untrained (seed 0)"
+    assert record["prediction"]["weights"] == "untrained (seed 0)"
+
+
+@pytest.mark.parametrize("command", ["contrast", "select", "rsa", "validate"])
+def test_controls_unknown_are_refused_before_anything_is_read(command: str, tmp_path: Path) -> None:
+    """A control that is none is named with those there are, and nothing is written."""
+    app = typer.Typer()
+    for one in (contrast, select, rsa, validate):
+        app.command()(one)
+    inputs = ["--stimuli", "a", "--measured", "b"] if command == "validate" else ["a", "b"]
+    goal = ["-g", "high PPA"] if command == "select" else []
+    common = [command, *inputs, *goal, "-o", str(tmp_path / "out")]
+    with pytest.raises(OptionError, match=rf"{command}: --control must be one of untrained, .*'no"):
+        app([*common, "--control", "noise"], standalone_mode=False)
+    with pytest.raises(OptionError, match="'untrained:SEED', with a whole number; got 'untrained:"):
+        app([*common, "--control", "untrained:one"], standalone_mode=False)
+    assert not (tmp_path / "out").exists()

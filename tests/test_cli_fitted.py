@@ -247,7 +247,7 @@ def test_simulate_and_validate_take_a_fitted_encoder(fitted: FittedStudy, tmp_pa
     measured = tmp_path / "measured"
     assert main(["predict", *pictures, "-o", str(measured), *fitted.options()]) == 0
     (measured / "predictions.json").unlink()
-    command = ["validate", "--measured", str(measured), "--n-permutations", "200"]
+    command = ["validate", "--measured", str(measured), "--permutations", "200"]
     for picture in pictures:
         command += ["--stimuli", picture]
     assert main([*command, "-o", str(tmp_path / "v"), *fitted.options()]) == 0

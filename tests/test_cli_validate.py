@@ -17,7 +17,7 @@ from imgtofmri.bundle import Bundle
 from imgtofmri.cli.validate import validate
 from imgtofmri.datasets.twinset import Twinset
 from imgtofmri.encoder import Encoder
-from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.exceptions import DataError, OptionError, OutputError, ShapeError
 from imgtofmri.prediction import Prediction
 from imgtofmri.validation import matched_patterns, read_patterns, read_study, twinset_study
 
@@ -60,7 +60,7 @@ def test_validate_writes_table_figures_correlations_and_record(folder: Path) -> 
     code = run(
         "--predicted", folder / "predicted", "--measured", folder / "measured.tsv",
         "--roi", f"front={folder / 'front.nii.gz'}", "--leave-out", "image03.jpg",
-        "--n-permutations", 200, "--accuracy", "-o", out, "-q",
+        "--permutations", 200, "--accuracy", "-o", out, "-q",
     )  # fmt: skip
     assert code == 0
     table = pd.read_csv(out / "matched_patterns.tsv", sep="\t")
@@ -101,13 +101,31 @@ def test_validate_writes_table_figures_correlations_and_record(folder: Path) -> 
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
 
 
+def test_validate_refuses_to_overwrite_and_counts_what_was_compared(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Earlier results stay unless --overwrite is given; images left out are not counted."""
+    out = folder / "out"
+    command = (
+        "--predicted", folder / "predicted", "--measured", folder / "group",
+        "--leave-out", NAMES[0], "--permutations", 9, "-o", out, "-q",
+    )  # fmt: skip
+    run(*command)
+    assert "validated 11 images" in capsys.readouterr().err
+    record = (out / "validation.json").read_bytes()
+    with pytest.raises(OutputError, match=r"it holds validation.json. Use --overwrite"):
+        run(*command)
+    assert (out / "validation.json").read_bytes() == record
+    run(*command, "--overwrite")
+
+
 def test_validate_folders_and_repeats_agree_with_the_table(folder: Path) -> None:
     """Participants by name=folder and repeats give the same participants and a noise ceiling."""
     out = folder / "out"
     run(
         "--predicted", folder / "predicted", "--participant", f"s1={folder / 's1'}",
         "--participant", f"s2={folder / 's2'}", "--repeat", folder / "s1",
-        "--repeat", folder / "s2", "--n-permutations", 50, "-o", out, "-q",
+        "--repeat", folder / "s2", "--permutations", 50, "-o", out, "-q",
     )  # fmt: skip
     table = pd.read_csv(out / "matched_patterns.tsv", sep="\t")
     assert table["level"].tolist() == ["group", "participant", "participant"]
@@ -260,7 +278,7 @@ def test_validate_real_encoder_finds_its_own_noisy_predictions_and_controls_do_w
         arguments = [part for photo in photos for part in ("--stimuli", str(photo))]
         run(
             *arguments, "--measured", tmp_path / "m.npz", "--control", "untrained",
-            "--control", "luminance", "--weights", weights, "--n-permutations", 500,
+            "--control", "luminance", "--weights", weights, "--permutations", 500,
             "--accuracy", "-o", tmp_path / "out", "-q",
         )  # fmt: skip
     table = pd.read_csv(tmp_path / "out" / "matched_patterns.tsv", sep="\t")

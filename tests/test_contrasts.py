@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import false_discovery_control, kstest, nct, ttest_ind
 from scipy.stats import t as student_t
@@ -16,6 +17,7 @@ from imgtofmri.bundle import Bundle
 from imgtofmri.contrasts import (
     Contrast,
     compute_contrast,
+    contrast_properties,
     contrast_weights,
     parse_contrast,
     permute_welch_t,
@@ -389,3 +391,59 @@ def test_contrast_bad_input_names_the_item(call: Any, error: type[Exception], me
     """Each refusal says what was expected and which item is at fault."""
     with pytest.raises(error, match=re.escape(message)):
         call()
+
+
+def make_properties(rng: np.random.Generator) -> pd.DataFrame:
+    """Return luminance, contrast and a constant of 24 images; the first half is brighter."""
+    luminance = rng.random(24) + np.repeat([0.5, 0.0], 12)
+    columns = {"luminance": luminance, "contrast": rng.random(24), "same": np.ones(24)}
+    names = [f"image{number:02d}" for number in range(24)]
+    return pd.DataFrame({"stimulus": names, **columns})
+
+
+def test_contrast_properties_equal_scipy_and_a_written_loop(rng: np.random.Generator) -> None:
+    """Difference, t and p are scipy's, p_max counts exchanges, and d is in pooled deviations."""
+    properties = make_properties(rng)
+    table = contrast_properties(properties, TWO, "house - face", 99, seed=5).set_index("property")
+    values = properties[["luminance", "contrast"]].to_numpy()
+    theirs = ttest_ind(values[:12], values[12:], equal_var=False)
+    ours = table.loc[["luminance", "contrast"]]
+    np.testing.assert_allclose(ours["difference"], values[:12].mean(0) - values[12:].mean(0))
+    np.testing.assert_allclose(ours["t"], theirs.statistic)
+    np.testing.assert_allclose(ours["p"], theirs.pvalue)
+    interval = theirs.confidence_interval()
+    np.testing.assert_allclose(ours[["ci_low", "ci_high"]].T, [interval.low, interval.high])
+    pooled = np.sqrt((values[:12].var(0, ddof=1) + values[12:].var(0, ddof=1)) / 2)
+    np.testing.assert_allclose(ours["d"], ours["difference"] / pooled)
+    (orders,) = permutations(24, 99, seed=5)
+    largest = []
+    for order in orders:
+        house = np.array(TWO)[order] == "house"
+        t = ttest_ind(values[house], values[~house], equal_var=False).statistic
+        largest.append(np.abs(t).max())
+    counts = [np.sum(np.array(largest) >= abs(t) - 1e-9) for t in theirs.statistic]
+    np.testing.assert_allclose(ours["p_max"], (np.array(counts) + 1) / 100)
+    assert table.loc["same", ["t", "p", "d", "p_max"]].isna().all()
+    assert (table["contrast"] == "house - face").all()
+
+
+def test_contrast_properties_leave_out_conditions_without_weight(rng: np.random.Generator) -> None:
+    """Images of other conditions change nothing."""
+    properties = make_properties(rng)
+    more = pd.concat([properties, properties.iloc[:4] * 1]).assign(stimulus=None)
+    more.iloc[24:, 1:] = 99.0
+    both = contrast_properties(more, [*TWO, *["tool"] * 4], {"house": 1.0, "face": -1.0}, 20)
+    alone = contrast_properties(properties, TWO, {"house": 1.0, "face": -1.0}, 20)
+    pd.testing.assert_frame_equal(both, alone)
+
+
+def test_contrast_properties_name_the_image_without_a_value(rng: np.random.Generator) -> None:
+    """A missing value, a short list of conditions and a single image are refused."""
+    properties = make_properties(rng)
+    with pytest.raises(ShapeError, match="label each of the 24 stimuli; got 3"):
+        contrast_properties(properties, TWO[:3], "house - face")
+    with pytest.raises(DataError, match="condition 'one' has 1"):
+        contrast_properties(properties, [*TWO[:23], "one"], "house - one")
+    properties.loc[7, "luminance"] = np.nan
+    with pytest.raises(DataError, match="image 'image07' has nan for luminance"):
+        contrast_properties(properties, TWO, "house - face")

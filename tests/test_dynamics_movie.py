@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,7 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from imgtofmri.backbones import load_backbone
-from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, write_bundle
+from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli.dynamics import dynamics
 from imgtofmri.datasets.measured import MeasuredMovie, save_measured
 from imgtofmri.datasets.partly_cloudy import PARTLY_CLOUDY_EVENT_STARTS
@@ -45,7 +46,6 @@ from imgtofmri.exceptions import (
 from imgtofmri.plotting.dynamics_files import write_dynamics
 from imgtofmri.plotting.movies import plot_agreement, plot_boundary_averages, plot_similarity
 from imgtofmri.plotting.style import save_figure, significance_mark
-from imgtofmri.spaces import Grid, affine_map
 from imgtofmri.stimuli import read_movie
 
 pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
@@ -77,39 +77,9 @@ def make_movie(
 
 
 @pytest.fixture(scope="module")
-def bundle() -> Bundle:
+def bundle(make_bundle: Callable[..., Bundle]) -> Bundle:
     """Return an encoder of ResNet-18's features with two ROIs on a small grid."""
-    rng = np.random.default_rng(5)
-    template = Grid((14, 12, 10), np.diag([2.0, 2, 2, 1]))
-    native = Grid((9, 9, 9), np.diag([2.5, 2.5, 2.5, 1]))
-    to_template = affine_map(native, template, np.eye(4))
-    subjects = []
-    for name in ("S1", "S2"):
-        rois = {}
-        for roi, first in (("LOC", 200), ("PPA", 300)):
-            voxels = np.arange(first, first + 40)
-            rois[roi] = RoiModel(
-                voxels=voxels.astype(np.int32),
-                hemi=np.repeat(np.array([0, 1], np.uint8), 20),
-                weights=rng.normal(size=(512, 40)).astype(np.float32),
-                intercept=rng.normal(size=40).astype(np.float32),
-            )
-        every = np.concatenate([model.voxels for model in rois.values()])
-        subjects.append(SubjectModel(name, native, to_template.restrict(every), rois))
-    card = {
-        "id": "small",
-        "title": "Two small ROIs",
-        "licence": "CC0",
-        "citation": "none",
-        "features": {
-            "id": "resnet18/avgpool",
-            "backbone": "resnet18",
-            "layers": ["avgpool"],
-            "n_features": 512,
-        },
-        "template": {"space": "MNI152NLin6Asym"},
-    }
-    return Bundle(card, template, tuple(subjects))
+    return make_bundle(np.random.default_rng(5), n_voxels=40)
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,9 @@ from imgtofmri.bundle import Bundle, read_bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.exceptions import OptionError, ShapeError, WeightsUnavailableError
-from imgtofmri.networks import card_networks, load_untrained, needed_layers
+from imgtofmri.networks import card_networks, needed_layers
 from imgtofmri.study import read_study
 from imgtofmri.training import fit_study
-from imgtofmri.validation import untrained_patterns
 
 pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
 
@@ -132,28 +131,6 @@ def test_two_layers_of_one_network_each_roi_uses_its_own(folder: Path) -> None:
         np.testing.assert_allclose(got.group, by_hand.group, atol=1e-4)
     assert encoder.backbone(rois=["V1"]).spec.layers == ("layer1",)
     assert encoder.backbone(rois=["LOC", "V1"]).spec.layers == ("layer1", "layer3", "avgpool")
-
-
-def test_load_untrained_has_the_card_s_layers_with_random_weights(folder: Path) -> None:
-    """The control of an encoder of several layers has them all, and is what the seed draws."""
-    encoder = fit(folder, ONE_NETWORK, '["layer1"]', '["layer3", "avgpool"]')
-    pixels = np.random.default_rng(2).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
-    control = load_untrained(encoder.card["features"], 5)
-    layers = ["layer1", "layer3", "avgpool"]
-    want = load_backbone("resnet18", weights="untrained:5", layers=layers)
-    np.testing.assert_array_equal(control(pixels), want(pixels))
-    assert control.spec.features_id == encoder.card["features"]["id"]
-    images = sorted((folder / "pictures").iterdir())[:2]
-    pattern = untrained_patterns(encoder, images, control, progress=False, average="mean")
-    named = encoder.predict(images, weights="untrained:5", average="mean", progress=False)
-    np.testing.assert_allclose(pattern.values, named.group, rtol=1e-3, atol=1e-3)
-
-
-def test_load_untrained_of_a_file_is_refused(folder: Path) -> None:
-    """An ONNX file holds its own weights, so nothing can be drawn in their place."""
-    encoder = fit(folder, TWO_NETWORKS, '["early"]', '["late"]')
-    with pytest.raises(OptionError, match=r"encoder several must be known by name.*got tiny"):
-        load_untrained(encoder.card["features"], encoder="several")
 
 
 def test_layers_that_no_roi_needs_are_not_computed(folder: Path) -> None:
@@ -357,3 +334,37 @@ name = "tiny.onnx"
     pixels = rng.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
     alone = load_backbone("efficientnet-lite0", weights=folder / "student.safetensors")(pixels)
     np.testing.assert_allclose(encoder.backbone()(pixels)[:, :512], alone, rtol=1e-5, atol=1e-5)
+
+
+TWO_ARCHITECTURES = """
+[backbones.early]
+name = "resnet18"
+layers = ["layer1"]
+weights = "weights.safetensors"
+[backbones.late]
+name = "resnet18"
+layers = ["avgpool"]
+weights = "weights.safetensors"
+"""
+
+
+def test_untrained_weights_replace_every_network_of_several(folder: Path) -> None:
+    """Each network gets its untrained twin: features are those of the layers loaded by hand."""
+    encoder = fit(folder, TWO_ARCHITECTURES, '["early"]', '["late"]')
+    pixels = np.random.default_rng(3).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    found = encoder.backbone(weights="untrained:2")(pixels)
+    by_hand = [
+        load_backbone("resnet18", weights="untrained:2", layers=[layer])(pixels)
+        for layer in ("layer1", "avgpool")
+    ]
+    np.testing.assert_array_equal(found, np.concatenate(by_hand, axis=1))
+    assert np.abs(found - encoder.backbone()(pixels)).max() > 0.1
+
+
+def test_untrained_weights_of_an_onnx_file_are_refused(folder: Path) -> None:
+    """A file holds its own weights: there is no architecture to draw others for."""
+    encoder = fit(folder, TWO_NETWORKS, '["early"]', '["late"]')
+    with pytest.raises(OptionError, match=r"uses tiny@.*an ONNX file, which holds its own weights"):
+        encoder.backbone(weights="untrained")
+    with pytest.raises(OptionError, match=r"'untrained' or 'untrained:SEED'.*got 'untrained:x'"):
+        encoder.backbone(weights="untrained:x")

@@ -30,6 +30,7 @@ class Spec:
 
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     n_features: int = 6
+    parallel_calls: int = 1
 
 
 @dataclass
@@ -149,6 +150,38 @@ def test_stream_features_decoding_goes_on_while_the_network_works(
         picture.__class__ = Picture
     batches = list(stream_features(read_images(pictures, size=8), Waiting(), 4))
     assert [len(batch.names) for batch in batches] == [4, 4]
+
+
+@pytest.mark.parametrize("parallel_calls", [1, 2, 3])
+def test_stream_features_runs_as_many_calls_as_the_backbone_takes(
+    rng: np.random.Generator, parallel_calls: int
+) -> None:
+    """Calls overlap up to the number that the backbone allows; batches stay in order."""
+    together = threading.Barrier(parallel_calls, timeout=30)
+    lock = threading.Lock()
+    running, most = 0, 0
+
+    @dataclass
+    class Counting(ChannelStatistics):
+        """A backbone that waits until as many calls run as are allowed, and counts them."""
+
+        def __call__(self, pixels: npt.NDArray[np.uint8], /) -> npt.NDArray[np.float32]:
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+            together.wait()
+            features = super().__call__(pixels)
+            with lock:
+                running -= 1
+            return features
+
+    frames = make_frames(rng, 12)
+    batches = list(stream_features(frames, Counting(Spec(parallel_calls=parallel_calls)), 2))
+    assert most == parallel_calls
+    assert [name for batch in batches for name in batch.names] == [frame.name for frame in frames]
+    expected = ChannelStatistics()(np.stack([frame.pixels for frame in frames]))
+    np.testing.assert_allclose(joined(batches), expected, rtol=1e-6)
 
 
 def test_stream_features_wrong_frame_size_names_frame_and_remedy(rng: np.random.Generator) -> None:

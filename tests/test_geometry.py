@@ -11,8 +11,9 @@ import pytest
 from scipy.stats import false_discovery_control, kstest, spearmanr
 
 from imgtofmri.exceptions import DataError, OptionError
-from imgtofmri.geometry import compare_geometry, match_conditions, model_rdms
-from imgtofmri.rsa import COMPARISONS, RDMs, calculate_rdm
+from imgtofmri.geometry import compare_geometry, control_pairs, match_conditions, model_rdms
+from imgtofmri.rsa import COMPARISONS, RDMs, calculate_rdm, to_square
+from imgtofmri.stats import permutations, sign_flips
 
 CONDITIONS = tuple(f"image{number:02d}.jpg" for number in range(12))
 
@@ -94,14 +95,81 @@ def test_compare_geometry_table_equals_scipy(rng: np.random.Generator) -> None:
 def test_compare_geometry_one_subject_leaves_out_what_needs_more(rng: np.random.Generator) -> None:
     """With one subject conditions can be permuted; subjects cannot, nor has it a ceiling."""
     patterns = rng.normal(size=(12, 30))
-    result = compare_geometry(
-        make_models(rng, patterns), make_measured(rng, patterns, 1), n_permutations=99
-    )
+    models, measured = make_models(rng, patterns), make_measured(rng, patterns, 1)
+    result = compare_geometry(models, measured, n_permutations=99)
     assert result.ceiling is None
-    assert result.table.loc[0, "p"] < 0.05
     assert (
         result.table[["ci_low", "p_subjects", "ceiling_lower", "p_ceiling"]].isna().all(axis=None)
     )
+    assert result.table["p"].notna().all()
+
+
+def test_compare_geometry_p_is_a_count_of_relabellings(rng: np.random.Generator) -> None:
+    """P is (count + 1) / (n + 1) of the relabellings that reach the data, written out."""
+    patterns = rng.normal(size=(12, 30))
+    models, measured = make_models(rng, patterns), make_measured(rng, patterns, 1)
+    result = compare_geometry(models, measured, n_permutations=99)
+    (orders,) = permutations(12, 99, seed=0)
+    subject = measured.dissimilarities[0]
+    upper = np.triu_indices(12, 1)
+    for vector, p in zip(models.dissimilarities, result.table["p"], strict=True):
+        observed = spearmanr(vector, subject).statistic
+        count = 0
+        for order in orders:
+            relabelled = to_square(vector)[np.ix_(order, order)][upper]
+            count += spearmanr(relabelled, subject).statistic >= observed - 1e-12
+        assert p == (count + 1) / 100
+    # A subject who is the model: no relabelling is as good, but for one that changes nothing.
+    own = RDMs(models.dissimilarities[:1], CONDITIONS, ("same",))
+    assert compare_geometry(own, own, n_permutations=99).table["p"].tolist() == [0.01]
+
+
+def test_control_pairs_equal_written_out_sign_flips(rng: np.random.Generator) -> None:
+    """Differences are the subjects' own, p counts flipped signs, whichever control is compared."""
+    patterns = rng.normal(size=(12, 30))
+    models, measured = make_models(rng, patterns), make_measured(rng, patterns)
+    result = compare_geometry(models, measured, n_permutations=199)
+    swapped = RDMs(models.dissimilarities[::-1], CONDITIONS, ("true", "other"))
+    control = compare_geometry(swapped, measured, n_permutations=199)
+    pairs = control_pairs(result, control)
+    assert pairs[["model_a", "model_b"]].to_numpy().tolist() == [["true"] * 2, ["other"] * 2]
+    signs = sign_flips(6, 199, seed=0)
+    similarity = np.array(
+        [
+            [spearmanr(model, subject).statistic for subject in measured.dissimilarities]
+            for model in models.dissimilarities
+        ]
+    )
+    expected = (similarity[0] - similarity[1], similarity[1] - similarity[0])
+    for row, differences in zip(pairs.to_dict("records"), expected, strict=True):
+        assert row["difference"] == pytest.approx(differences.mean())
+        count = sum(abs((s * differences).mean()) >= abs(differences.mean()) - 1e-12 for s in signs)
+        assert row["p"] == (count + 1) / 200
+    np.testing.assert_allclose(pairs["p_fdr"], false_discovery_control(pairs["p"]))
+    single = compare_geometry(
+        RDMs(models.dissimilarities[1:], CONDITIONS, ("luminance",)), measured, n_permutations=199
+    )
+    against = control_pairs(result, single)
+    assert against["model_b"].tolist() == ["luminance"] * 2
+    assert against["difference"][0] == pytest.approx(pairs["difference"][0])
+    same = against[["difference", "ci_low", "ci_high"]].iloc[1]
+    np.testing.assert_allclose(same.tolist(), 0.0, atol=1e-12)
+    assert against["p"][1] == 1.0
+
+
+def test_control_pairs_need_the_same_subjects_and_models(rng: np.random.Generator) -> None:
+    """Other subjects, or a model without a control, are refused; one subject gives no p."""
+    patterns = rng.normal(size=(12, 30))
+    models = make_models(rng, patterns)
+    result = compare_geometry(models, make_measured(rng, patterns), n_permutations=9)
+    alone = compare_geometry(models, make_measured(rng, patterns, 1), n_permutations=9)
+    with pytest.raises(DataError, match="same measured subjects.*got other subjects"):
+        control_pairs(result, alone)
+    renamed = RDMs(models.dissimilarities, CONDITIONS, ("true", "third"))
+    control = compare_geometry(renamed, make_measured(rng, patterns), n_permutations=9)
+    with pytest.raises(DataError, match="got none for other"):
+        control_pairs(result, control)
+    assert control_pairs(alone, alone)[["ci_low", "p", "p_fdr"]].isna().all(axis=None)
 
 
 def test_compare_geometry_same_seed_same_answer(rng: np.random.Generator) -> None:

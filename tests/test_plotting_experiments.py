@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from imgtofmri.contrasts import Contrast, compute_contrast
+from imgtofmri.contrasts import Contrast, compute_contrast, contrast_properties
 from imgtofmri.exceptions import OptionError
 from imgtofmri.geometry import GeometryComparison, compare_geometry
-from imgtofmri.plotting.contrasts import THRESHOLDS, plot_contrast
+from imgtofmri.plotting.contrasts import THRESHOLDS, plot_contrast, plot_controls
 from imgtofmri.plotting.rsa import plot_comparison, plot_mds, plot_rdms
 from imgtofmri.plotting.selection import plot_checks, plot_contact_sheet
 from imgtofmri.rsa import RDMs, calculate_rdm, embed_rdm
@@ -152,3 +153,65 @@ def test_plot_checks_shows_every_effect(selection: StimulusSelection) -> None:
     drawn = sorted(float(line.get_ydata()[0]) for line in marks)
     np.testing.assert_allclose(drawn, np.sort(selection.checks["effect"]))
     assert sum(line.get_marker() == "D" for line in marks) == 2
+
+
+def test_plot_comparison_controls_stand_beside_their_models(
+    comparison: tuple[RDMs, GeometryComparison], rng: np.random.Generator
+) -> None:
+    """A control of each ROI is a grey bar beside the ROI's, one for all stands at the end."""
+    models, result = comparison
+    measured = RDMs(rng.random((4, 66)), models.conditions, tuple("abcd"))
+    beside = compare_geometry(models, measured, n_permutations=19)
+    single = RDMs(models.dissimilarities[:1], models.conditions, ("luminance",))
+    alone = compare_geometry(single, measured, n_permutations=19)
+    figure = plot_comparison(result, {"untrained": beside, "luminance": alone})
+    axes = figure.axes[0]
+    bars = [bar for bar in axes.patches if bar.get_height() in
+            {*result.table["mean"], *beside.table["mean"], *alone.table["mean"]}]  # fmt: skip
+    expected = [*result.table["mean"], *beside.table["mean"], *alone.table["mean"]]
+    np.testing.assert_allclose([bar.get_height() for bar in bars], expected)
+    places = np.array([bar.get_x() + bar.get_width() / 2 for bar in bars])
+    np.testing.assert_array_equal(np.round(places), [0, 1, 0, 1, 2])
+    assert (places[2:4] > places[:2]).all()
+    labels = [text.get_text() for text in axes.get_xticklabels()]
+    assert labels == ["PPA", "LOC", "luminance"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["untrained"]
+
+
+def test_plot_controls_bars_are_t(maps: Maps, rng: np.random.Generator) -> None:
+    """Each model's t in each ROI, and each property's, is a bar."""
+    conditions = ["house"] * 12 + ["face"] * 12
+    results = [compute_contrast(maps, conditions, "house - face", 19, seed) for seed in (0, 1)]
+    table = pd.concat(
+        result.roi_table.assign(model=name)
+        for name, result in zip(("encoder", "untrained"), results, strict=True)
+    )
+    table.loc[table["model"] == "untrained", "t"] *= -0.5
+    images = pd.DataFrame({"luminance": rng.random(24), "contrast": np.ones(24)})
+    contrasted = contrast_properties(images, conditions, "house - face", 19)
+    figure = plot_controls(table, contrasted)
+    shown = table.query("subject == 'group' and hemi == 'both'").set_index(["model", "roi"])["t"]
+    heights = [bar.get_height() for bar in figure.axes[0].patches]
+    order = [(model, roi) for model in ("encoder", "untrained") for roi in ("PPA", "LOC")]
+    np.testing.assert_allclose(heights, shown.loc[order])
+    drawn = [bar.get_height() for bar in figure.axes[1].patches]
+    np.testing.assert_allclose(drawn, [contrasted["t"][0], 0.0])
+    assert len(plot_controls(table).axes) == 1
+
+
+def test_plot_checks_controls_stand_beside(maps: Maps, rng: np.random.Generator) -> None:
+    """Each row of every model is one mark, and a legend tells the models apart."""
+    properties = pd.DataFrame({"stimulus": NAMES, "luminance": rng.random(24)})
+    selection = select_stimuli(
+        maps, (Goal("high", "PPA"), Goal("low", "PPA")), 4, properties, n_random=20,
+        controls={"untrained": maps},
+        control_properties=["luminance"],
+    )  # fmt: skip
+    figure = plot_checks(selection)
+    assert len(figure.axes) == 2
+    marks = [line for line in figure.axes[0].lines if line.get_marker() in ("o", "s", "^", "D")]
+    drawn = sorted(float(line.get_ydata()[0]) for line in marks)
+    shown = selection.checks.query("set == 'PPA-high'")
+    np.testing.assert_allclose(drawn, np.sort(shown["effect"]))
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["encoder", "untrained", "luminance"]

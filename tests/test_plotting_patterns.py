@@ -39,6 +39,8 @@ def test_plot_matched_patterns_shows_every_test(result: MatchedPatterns, tmp_pat
     """Each level has a panel with a violin, a point and a mark for each of its tests."""
     control = result.table.assign(model="luminance", statistic=0.01)
     figure = plot_matched_patterns(result, [control], corrected="p_max")
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["encoder", "luminance"]
     panels = {panel.get_title(loc="left"): panel for panel in figure.get_axes()}
     assert list(panels) == ["Group", "ROIs", "Categories", "Participants"]
     levels = dict(zip(panels, ("group", "roi", "category", "participant"), strict=True))

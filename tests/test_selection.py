@@ -24,6 +24,7 @@ from imgtofmri.selection import (
     select_stimuli,
 )
 from imgtofmri.selection.solver import choose_by_pairs, choose_by_scores
+from imgtofmri.stats import permutations
 
 NO_PROPERTIES = np.zeros((12, 0))
 
@@ -159,21 +160,31 @@ def test_select_stimuli_checks_tell_signal_from_selection_noise() -> None:
 
 @pytest.mark.slow
 def test_select_stimuli_null_p_is_uniform_over_1000_data_sets() -> None:
-    """Where subjects share nothing, each held-out p is uniform, in the whole pool and in halves."""
+    """Where nothing is shared, held-out p is uniform in the pool and its halves, controls' too."""
     names = ("other subject", "other subject, half 1", "other subject, half 2")
-    p_values = np.empty((1000, 3))
+    p_values = np.empty((1000, 3, 3))
     for data_set in range(1000):
         rng = np.random.default_rng(data_set)
         maps = make_maps(rng, 40, shared=0.0)
         goal = Goal("over", "PPA", "LOC")
+        properties = pd.DataFrame({"luminance": rng.normal(size=40)})
         checks = select_stimuli(
-            maps, (goal,), 5, reference=False, n_random=99, seed=data_set
+            maps,
+            (goal,),
+            5,
+            properties,
+            reference=False,
+            n_random=99,
+            seed=data_set,
+            controls={"untrained": make_maps(rng, 40, shared=0.0)},
+            control_properties=["luminance"],
         ).checks
-        first = checks.query("tested_on == 'CSI1'").set_index("check")
-        p_values[data_set] = first.loc[list(names), "p"]
-    jittered = p_values - np.random.default_rng(1).random((1000, 3)) / 100
-    for column in range(3):
-        assert kstest(jittered[:, column], "uniform").pvalue > 0.01
+        first = checks[checks["selected_on"] == "CSI2 and CSI3"].set_index(["model", "check"])
+        for column, model in enumerate(("encoder", "untrained", "luminance")):
+            p_values[data_set, :, column] = first.loc[[(model, name) for name in names], "p"]
+    jittered = p_values - np.random.default_rng(1).random((1000, 3, 3)) / 100
+    for column in jittered.reshape(1000, 9).T:
+        assert kstest(column, "uniform").pvalue > 0.01
 
 
 def test_select_stimuli_same_seed_same_answer(rng: np.random.Generator) -> None:
@@ -322,3 +333,71 @@ def test_selection_bad_input_names_the_item(
     """Each refusal says what was expected and which item is at fault."""
     with pytest.raises(error, match=re.escape(message)):
         call()
+
+
+def test_select_stimuli_controls_change_nothing_and_equal_the_encoder_when_the_same(
+    rng: np.random.Generator,
+) -> None:
+    """The same predictions as a control give the encoder's rows; other rows stay what they were."""
+    maps, goals = make_maps(rng), (Goal("high", "PPA"), Goal("alike", "LOC", "PPA"))
+    other = replace(maps, subjects=rng.normal(size=maps.subjects.shape))
+    plain = select_stimuli(maps, goals, 5, n_random=50).checks
+    found = select_stimuli(
+        maps, goals, 5, n_random=50, controls={"same": maps, "untrained": other}
+    ).checks
+    rows = {
+        name: found[found["model"] == name].drop(columns="model").reset_index(drop=True)
+        for name in ("encoder", "same", "untrained")
+    }
+    pd.testing.assert_frame_equal(rows["encoder"], plain.drop(columns="model"))
+    pd.testing.assert_frame_equal(rows["same"], rows["encoder"])
+    assert rows["untrained"]["effect"].abs().max() < rows["encoder"]["effect"].max()
+    held_out = rows["untrained"].query("check == 'other subject'")
+    assert held_out["p"].median() > 0.05
+
+
+def test_select_stimuli_property_rows_equal_direct_computation(rng: np.random.Generator) -> None:
+    """The in-sample row is the set's distance from the pool in its deviations, by hand."""
+    maps = make_maps(rng)
+    luminance = maps.subjects[:, :, :8].mean(axis=(0, 2)) + 0.2 * rng.normal(size=60)
+    properties = pd.DataFrame(
+        {"stimulus": maps.names, "luminance": luminance, "contrast": np.ones(60)}
+    )
+    result = select_stimuli(
+        maps,
+        (Goal("high", "PPA"), Goal("low", "PPA")),
+        6,
+        properties,
+        n_random=200,
+        control_properties=("luminance", "contrast"),
+    )
+    rows = result.checks[result.checks["model"] == "luminance"]
+    members = [maps.names.index(name) for name in result.sets["PPA-high"]]
+    expected = (luminance[members].mean() - luminance.mean()) / luminance.std()
+    in_sample = rows.query("check == 'in-sample'").set_index("set")["effect"]
+    assert in_sample["PPA-high"] == pytest.approx(expected)
+    others = [maps.names.index(name) for name in result.sets["PPA-low"]]
+    apart = luminance[members].mean() - luminance[others].mean()
+    row = rows.set_index("set").loc["PPA-high - PPA-low"]
+    assert row["effect"] == pytest.approx(apart / luminance.std())
+    both = luminance[members + others]
+    (orders,) = permutations(12, 200, seed=0)
+    null = [abs(both[order[:6]].mean() - both[order[6:]].mean()) for order in orders]
+    assert row["p"] == (sum(value >= apart - 1e-12 for value in null) + 1) / 201
+    held_out = rows.query("check == 'other subject'")
+    assert (held_out["tested_on"] == "images").all()
+    # Sets that luminance drives are far from random sets on either side, so p is two-sided.
+    assert (held_out["p"] < 0.05).all()
+    assert (
+        np.sign(held_out["effect"]) == held_out["set"].map({"PPA-high": 1, "PPA-low": -1})
+    ).all()
+    constant = result.checks[result.checks["model"] == "contrast"]
+    assert constant[["effect", "p"]].isna().all(axis=None)
+
+
+def test_select_stimuli_control_of_other_stimuli_is_refused(rng: np.random.Generator) -> None:
+    """A control must predict the pool, in its order, for its subjects."""
+    maps = make_maps(rng)
+    turned = replace(maps, names=maps.names[::-1])
+    with pytest.raises(ShapeError, match="control untrained must predict the same stimuli"):
+        select_stimuli(maps, (Goal("high", "PPA"),), 5, controls={"untrained": turned})

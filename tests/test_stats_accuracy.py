@@ -64,10 +64,13 @@ def test_permutation_pearson_equals_written_out_loop(
 
 
 def test_permutation_pearson_true_null_gives_uniform_p(rng: np.random.Generator) -> None:
-    """In 1,000 voxels with unrelated predictions p is uniform."""
-    predicted, measured = rng.standard_normal((30, 1000)), rng.standard_normal((30, 1000))
-    p = permutation_pearson(predicted, measured, 199).p
-    assert kstest(p - 0.5 / 200, "uniform").pvalue > 0.01
+    """In 1,000 voxels with unrelated predictions p is uniform, and in 1,000 regions of three."""
+    predicted, measured = rng.standard_normal((30, 3000)), rng.standard_normal((30, 3000))
+    regions = np.repeat(np.eye(1000, dtype=bool), 3, axis=1)
+    test = permutation_pearson(predicted, measured, 199, regions=regions)
+    assert test.regions is not None
+    assert kstest(test.p[::3] - 0.5 / 200, "uniform").pvalue > 0.01
+    assert kstest(test.regions.p - 0.5 / 200, "uniform").pvalue > 0.01
 
 
 def test_permutation_pearson_voxels_subset_keeps_its_p(rng: np.random.Generator) -> None:
@@ -94,3 +97,27 @@ def test_accuracy_errors_name_what_is_wrong(rng: np.random.Generator) -> None:
         permutation_pearson(good[:1], good[:1])
     with pytest.raises(ShapeError, match=r"\(groups\).* each of the 4 images; got 1"):
         permutation_pearson(good, good, 10, groups=["a"])
+
+
+def test_permutation_pearson_regions_equal_a_written_loop(rng: np.random.Generator) -> None:
+    """A region's p counts permutations of its mean r over voxels that vary, written out."""
+    x = rng.standard_normal((12, 6))
+    y = 0.6 * x + rng.standard_normal((12, 6))
+    y[:, 2] = 3.0
+    regions = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1], [0, 0, 1, 0, 0, 0]], bool)
+    test = permutation_pearson(x, y, 99, seed=3, regions=regions)
+    assert test.regions is not None
+    (orders,) = permutations(12, 99, seed=3)
+    for region, voxels in enumerate(([0, 1], [3, 4, 5])):
+
+        def mean_r(rows: np.ndarray, voxels: list[int] = voxels) -> float:
+            return float(np.mean([np.corrcoef(rows[:, v], y[:, v])[0, 1] for v in voxels]))
+
+        observed = mean_r(x)
+        count = sum(mean_r(x[order]) >= observed - 1e-12 for order in orders)
+        assert test.regions.r[region] == pytest.approx(observed)
+        assert test.regions.p[region] == (count + 1) / 100
+    assert np.isnan([test.regions.r[2], test.regions.p[2]]).all()
+    np.testing.assert_array_equal(test.p, permutation_pearson(x, y, 99, seed=3).p)
+    with pytest.raises(ShapeError, match=r"regions must have shape \(n_regions, 6\)"):
+        permutation_pearson(x, y, 9, regions=regions[:, :3])

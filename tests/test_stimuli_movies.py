@@ -22,7 +22,8 @@ from PIL import Image
 from imgtofmri.exceptions import OptionError, StimulusError
 from imgtofmri.stimuli import Source, StimulusWarning, prepare_image, probe_movie, read_movie
 from imgtofmri.stimuli.ahead import run_ahead
-from imgtofmri.stimuli.movies import pick_nearest
+from imgtofmri.stimuli.decoding import Tally, prepare_picture, read_pictures
+from imgtofmri.stimuli.sampling import needed_pictures, pick_nearest
 
 WIDTH, HEIGHT = 128, 64
 N_BITS = 8
@@ -174,6 +175,85 @@ def test_read_movie_variable_rate_uses_times_not_counts(tmp_path: Path) -> None:
     onsets = [0, 500, 1000, 1500, 2000, 2500, 3000]
     expected = [int(np.argmin(np.abs(np.array(times_ms) - onset))) for onset in onsets]
     assert numbers(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "options"),
+    [
+        ("mp4", "libx264", {"bf": "3", "b_strategy": "0"}),
+        ("mkv", "libx264", {"bf": "8", "b_strategy": "2", "g": "40", "flags": "-cgop"}),
+        ("mp4", "libx265", {"x265-params": "log-level=none:bframes=4"}),
+        ("mp4", "mpeg4", {"bf": "2"}),
+        ("mkv", "mpeg2video", {"bf": "2"}),
+    ],
+)
+def test_needed_pictures_are_the_same_pictures_as_without_passing_over(
+    tmp_path: Path, suffix: str, codec: str, options: dict[str, str], rng: np.random.Generator
+) -> None:
+    """Passing over pictures that nobody needs decodes fewer and changes none that is taken."""
+    texture = rng.integers(0, 256, (HEIGHT, 4 * WIDTH, 3), dtype=np.uint8)
+    pictures = [np.ascontiguousarray(texture[:, 3 * i : 3 * i + WIDTH]) for i in range(120)]
+    path = write_movie(tmp_path / f"a.{suffix}", pictures, codec=codec, options=options)
+    for rate_hz in (Fraction(1, 2), Fraction(2), Fraction(73, 10), Fraction(25)):
+        needed = needed_pictures(path, rate_hz)
+        assert needed is not None
+        all_, some = Tally(), Tally()
+        every = {timed.time: timed for timed in read_pictures(path, all_)}
+        given = {timed.time: timed for timed in read_pictures(path, some, needed)}
+        times = np.array(sorted(every))
+        tick_s = every[0].tick_s
+        end = times[-1] + every[times[-1]].duration
+        onsets = [k / (rate_hz * tick_s) for k in range(1000) if k / (rate_hz * tick_s) < end]
+        for onset in onsets:
+            time = min(times, key=lambda time, onset=onset: (abs(time - onset), time))
+            whole = every[time].picture.to_ndarray(format="rgb24")
+            np.testing.assert_array_equal(given[time].picture.to_ndarray(format="rgb24"), whole)
+            assert min(given, key=lambda at, onset=onset: (abs(at - onset), at)) == time
+        assert all_.good == 120
+        assert max(given) == max(every)
+        assert some.good < 120 if rate_hz <= 2 else some.good <= 120
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mpg", "mpeg2video"), ("a.avi", "mjpeg"), ("a.ts", "libx264")]
+)
+def test_needed_pictures_without_a_whole_clock_or_such_a_decoder_are_all(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    """Where the container does not tell the whole time line, every picture is decoded."""
+    pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    path = write_movie(tmp_path / name, map(striped, range(30)), codec=codec, pix_fmt=pix_fmt)
+    assert needed_pictures(path, Fraction(2)) is None
+
+
+def test_read_movie_damage_is_the_same_with_pictures_passed_over(tmp_path: Path) -> None:
+    """Where a picture that is needed is damaged, the nearest of all pictures stands for it."""
+    path = write_movie(
+        tmp_path / "a.mp4", map(striped, range(100)), options={"bf": "3", "b_strategy": "0"}
+    )
+    with av.open(str(path)) as container:
+        wanted = [
+            (packet.pos, packet.size)
+            for packet in container.demux(video=0)
+            if packet.pts is not None and round(packet.pts * packet.time_base * 25) == 50
+        ]
+    (place, size) = wanted[0]
+    data = bytearray(path.read_bytes())
+    data[place + 4 : place + size] = bytes(size - 4)
+    path.write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StimulusWarning)
+        taken = numbers(path)
+    decoded = {
+        round(timed.time * timed.tick_s * 25): number_of(prepare_picture(timed, 64, False))
+        for timed in read_pictures(path, Tally())
+    }
+    assert 50 not in decoded
+    expected = [
+        decoded[min(decoded, key=lambda number, onset=onset: (abs(number - onset), number))]
+        for onset in (0, 12.5, 25, 37.5, 50, 62.5, 75, 87.5)
+    ]
+    assert taken == expected
 
 
 def test_pick_nearest_random_times_equals_brute_force(rng: np.random.Generator) -> None:

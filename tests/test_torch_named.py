@@ -221,6 +221,7 @@ folder = "pictures"
 {backbone}
 [fit]
 folds = 3
+alphas = [1.0]
 [[subjects]]
 name = "S1"
 transform = {{ kind = "same" }}
@@ -264,6 +265,13 @@ def test_fit_and_predict_with_a_torch_name(
     command = ["predict", str(tmp_path / "pictures"), "--encoder", str(bundle), "-o", str(out)]
     assert main([*command, "--quiet"]) == 0
     assert len(list(out.glob("*.nii.gz"))) == 15
+    control = [*command[:-1], str(tmp_path / "control"), "--quiet", "--weights", "untrained:9"]
+    assert main(control) == 0
+    one, other = (
+        np.asarray(nib.load(tmp_path / name / "00.png.nii.gz").dataobj)
+        for name in ("out", "control")
+    )
+    assert np.abs(one - other).max() > 1e-3
     if from_file:
         (tmp_path / "vit.pth").rename(tmp_path / "elsewhere.pth")
         again = [*command[:-1], str(tmp_path / "again"), "--quiet"]

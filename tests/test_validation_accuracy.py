@@ -9,6 +9,7 @@ from imgtofmri.exceptions import DataError, ShapeError
 from imgtofmri.stats import (
     bootstrap_pearson,
     ceiling_normalised,
+    fdr,
     noise_ceiling,
     pearson_r,
     permutation_pearson,
@@ -82,6 +83,17 @@ def test_encoding_accuracy_table_summarises_each_roi(rng: np.random.Generator) -
     assert table.loc["strong", "n_significant"] == 20
     assert table.loc["none", "n_significant"] <= 1
     assert table.loc["strong", "lower"] > 0.5
+    assert table.loc["strong", "p"] == 1 / 500
+    assert table.loc["none", "p"] > 0.05
+    y = np.mean([part.values for part in repeats], axis=0)
+    inside = np.array([np.ones(50, bool), *ROIS.values()])
+    test = permutation_pearson(predicted.values, y, 499, regions=inside).regions
+    assert test is not None
+    np.testing.assert_array_equal(table["p"], test.p)
+    np.testing.assert_allclose(table["p_fdr"], [test.p[0], *fdr(test.p[1:])])
+    assert {roi: region.sum() for roi, region in result.regions.items()} == {
+        "all": 50, "strong": 20, "none": 20,
+    }  # fmt: skip
     assert table.loc["none", "lower"] < 0 < table.loc["none", "upper"]
 
 

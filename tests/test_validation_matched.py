@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from PIL import Image
 from scipy.stats import kstest
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
@@ -18,11 +15,9 @@ from imgtofmri.validation import (
     Patterns,
     control_accuracy,
     feature_control,
-    luminance_features,
     matched_patterns,
 )
 from imgtofmri.validation.controls import leave_one_out_map
-from imgtofmri.validation.predictors import luminance
 
 NAMES = tuple(f"image{number:02d}.jpg" for number in range(24))
 CATEGORIES = {name: ("face", "house", "tool")[at // 8] for at, name in enumerate(NAMES)}
@@ -305,20 +300,3 @@ def test_feature_control_errors_name_what_is_wrong(rng: np.random.Generator) -> 
         feature_control(NAMES, np.full((24, 2), 0.3), group)
     with pytest.raises(OptionError, match=r"penalty must be above 0; got 0"):
         feature_control(NAMES, rng.random((24, 2)), group, penalty=0)
-
-
-def test_luminance_features_are_block_means_of_linear_light(tmp_path: Path) -> None:
-    """White is 1, black 0, mid-grey its linear light; red, green and blue have Rec. 709 weights."""
-    pixels = np.zeros((224, 224, 3), np.uint8)
-    pixels[:112, :112] = 255
-    pixels[:112, 112:, 0] = 255
-    pixels[112:, :112] = 188
-    path = tmp_path / "quarters.png"
-    Image.fromarray(pixels).save(path)
-    names, features = luminance_features([path], size=2)
-    assert names == ("quarters.png",)
-    grey = ((188 / 255 + 0.055) / 1.055) ** 2.4
-    np.testing.assert_allclose(features, [[1, 0.2126, grey, 0]], atol=1e-12)
-    assert luminance(np.array([10, 10, 10], np.uint8)) == pytest.approx(10 / 255 / 12.92)
-    with pytest.raises(OptionError, match=r"size must divide 224; got 10"):
-        luminance_features([path], size=10)

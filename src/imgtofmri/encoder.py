@@ -119,7 +119,7 @@ class Encoder:
             A backbone's name or file, or one that is loaded already; None is the one that the
             models were fitted on.
         weights : str or Path, optional
-            A file of weights to use instead of the published ones, or ``"untrained"``.
+            A file of weights to use instead of the published ones, or ``"untrained[:SEED]"``.
         rois : sequence of str, optional
             Compute these ROIs' layers, and leave other layers' features 0. All by default.
 

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_PAIR_COLUMNS = ["model_a", "model_b", "difference", "ci_low", "ci_high", "p"]
+
+
 class ResponseMaps(Protocol):
     """What model matrices need of predicted responses; `imgtofmri.prediction.Prediction` has it."""
 
@@ -75,6 +78,8 @@ class GeometryComparison:
     method : str
     n_permutations, n_bootstraps : int
     seed : int or None
+    confidence : float
+        Of the intervals.
     """
 
     similarity: NDArray[np.float64]
@@ -87,6 +92,7 @@ class GeometryComparison:
     n_permutations: int
     n_bootstraps: int
     seed: int | None
+    confidence: float
 
 
 def model_rdms(
@@ -251,7 +257,61 @@ def compare_geometry(
         n_permutations=n_permutations,
         n_bootstraps=n_bootstraps,
         seed=seed,
+        confidence=confidence,
     )
+
+
+def control_pairs(result: GeometryComparison, control: GeometryComparison) -> pd.DataFrame:
+    """Compare each model with its control, subject by subject.
+
+    Parameters
+    ----------
+    result : GeometryComparison
+        Of the models.
+    control : GeometryComparison
+        Of the controls with the same measured subjects: one of each model's name, or a single one
+        that all models are compared with.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each model, with the columns of ``result.pairs``: the difference is the model's
+        mean similarity minus its control's; p flips the signs of subjects' differences, two-sided,
+        and ``p_fdr`` is adjusted over these rows. What needs several subjects is NaN with one.
+
+    Raises
+    ------
+    DataError
+        If the subjects differ, or a model has no control.
+    """
+    import pandas as pd
+
+    single = len(control.models) == 1
+    absent = [] if single else [name for name in result.models if name not in control.models]
+    if result.subjects != control.subjects or absent:
+        got = f"none for {absent[0]}" if absent else "other subjects"
+        message = (
+            "control_pairs: controls must be compared with the same measured subjects, one for "
+            f"each model or one for all; got {got}. Compare both with the same matrices."
+        )
+        raise DataError(message)
+    partners = [control.models[0] if single else name for name in result.models]
+    rows = [control.models.index(partner) for partner in partners]
+    # Models and controls as one stack, so that both see the same resampled subjects.
+    stack = np.concatenate([result.similarity, control.similarity[rows]])
+    tests = _SubjectTests(
+        stack, result.n_permutations, result.n_bootstraps, result.confidence, result.seed
+    )
+    identity = np.eye(len(stack))
+    found = []
+    for first, (model, partner) in enumerate(zip(result.models, partners, strict=True)):
+        second = first + len(result.models)
+        differences = stack[first] - stack[second]
+        low, high = tests.interval(identity[first] - identity[second])
+        p = tests.p(differences, two_sided=True)
+        found.append((model, partner, differences.mean(), low, high, p))
+    table = pd.DataFrame(found, columns=_PAIR_COLUMNS)
+    return table.assign(p_fdr=fdr(table["p"]))
 
 
 class _SubjectTests:
@@ -337,8 +397,7 @@ def _pairs(models: Sequence[str], subjects: _SubjectTests) -> pd.DataFrame:
             low, high = subjects.interval(weights)
             p = subjects.p(differences, two_sided=True)
             rows.append((models[first], models[second], differences.mean(), low, high, p))
-    columns = ["model_a", "model_b", "difference", "ci_low", "ci_high", "p"]
-    table = pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=_PAIR_COLUMNS)
     return table.assign(p_fdr=fdr(table["p"]) if rows else table["p"])
 
 

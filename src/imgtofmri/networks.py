@@ -15,6 +15,7 @@ from imgtofmri.assets import sha256_of
 from imgtofmri.backbones import BACKBONES, Backbone, BackboneSpec, Preprocessing, load_backbone
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.backbones.torch_named import COLLECTIONS
+from imgtofmri.backbones.untrained import untrained_seed
 from imgtofmri.exceptions import OptionError, ShapeError, WeightsUnavailableError
 
 ONNX = ".onnx"
@@ -168,7 +169,8 @@ def load_networks(
         A network or ONNX file, or a network that is loaded already, to use instead of the card's;
         for encoders of one network.
     weights : str or Path, optional
-        A weights file, for encoders that use one network known by name.
+        A weights file, for encoders that use one network known by name; or ``"untrained"`` or
+        ``"untrained:SEED"``, random weights for every network.
     folder : Path, optional
         Where the bundle lies. ONNX files, and weights that are not the published ones, are looked
         for there by the names that the card records, and have to have the recorded digests.
@@ -183,7 +185,8 @@ def load_networks(
     Raises
     ------
     OptionError
-        If ``backbone`` or ``weights`` cannot be told which network it is for.
+        If ``backbone`` or ``weights`` cannot be told which network it is for, or a network's
+        weights cannot be drawn at random.
     WeightsUnavailableError
         If a network's file is nowhere to be found.
     ShapeError
@@ -211,57 +214,28 @@ def load_networks(
     return JoinedBackbone(parts, n_features, str(features["id"]))
 
 
-def load_untrained(features: Mapping[str, Any], seed: int = 0, encoder: str = "") -> Backbone:
-    """Load the networks of a card with random weights: the same layers, nothing learned.
-
-    Parameters
-    ----------
-    features : mapping
-        The card's ``features``.
-    seed : int
-        Of the weights.
-    encoder : str
-        The encoder's id, for messages.
-
-    Returns
-    -------
-    Backbone
-        Of the encoder's whole width.
-
-    Raises
-    ------
-    OptionError
-        If a network is not known by name, or its features are estimated through a head.
-    """
-    parts = []
-    for network in card_networks(features):
-        name = network.backbone
-        collected = name.startswith(COLLECTIONS)
-        if network.is_file or network.emulated or not (collected or name in BACKBONES):
-            message = (
-                f"untrained: the networks of the encoder {encoder} must be known by name, so that "
-                f"their weights can be drawn anew; got {name}. Leave this control out."
-            )
-            raise OptionError(message)
-        recipe = network.preprocessing if collected else None
-        loaded = load_backbone(
-            name,
-            weights=f"untrained:{seed}",
-            layers=list(network.layers),
-            preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
-        )
-        parts.append(JoinedPart(loaded, network.columns(network.layers)))
-    if len(parts) == 1:
-        return parts[0].backbone
-    return JoinedBackbone(parts, int(features["n_features"]), str(features["id"]))
-
-
 def _check_overrides(
     networks: Sequence[CardNetwork],
     backbone: str | Path | Backbone | None,
     weights: str | Path | None,
     encoder: str,
 ) -> None:
+    random = untrained_seed(None if isinstance(weights, Path) else weights) is not None
+    if random and backbone is None:
+        for network in networks:
+            if network.is_file or network.emulated:
+                reason = (
+                    "an ONNX file, which holds its own weights"
+                    if network.is_file
+                    else "a network with a distilled head, which was fitted on trained weights"
+                )
+                message = (
+                    "predict: untrained weights need networks whose weights can be drawn at "
+                    f"random; the encoder {encoder} uses {network.features_id}, {reason}. Leave "
+                    "the control out."
+                )
+                raise OptionError(message)
+        return
     if len(networks) == 1:
         return
     named = {network.backbone for network in networks if not network.is_file}
@@ -301,9 +275,11 @@ def _load(
     # Other weights than the published ones give other features under the same name.
     known = chosen in BACKBONES or chosen.startswith(COLLECTIONS)
     ours = backbone is None and weights is None and known
+    drawn = untrained_seed(None if isinstance(weights, Path) else weights) is not None
     if ours and not network.weights.get("verified", True):
         weights = _untrained(network) or _beside(network, folder, encoder, "weights")
-    recipe = network.preprocessing if from_file else None
+    collected = chosen.startswith(COLLECTIONS)
+    recipe = network.preprocessing if from_file or collected else None
     loaded = load_backbone(
         chosen,
         weights=weights,
@@ -311,7 +287,9 @@ def _load(
         layers=None if network.emulated or _emulates(backbone, network) else list(layers),
         preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
     )
-    _check_spec(loaded.spec, network, layers, encoder)
+    # What such a network gives is named by a digest of its weights, which random ones change.
+    if not (collected and drawn and loaded.spec.id == network.backbone):
+        _check_spec(loaded.spec, network, layers, encoder)
     return loaded
 
 

@@ -81,6 +81,9 @@ class BackboneSpec:
         One line for sidecars, empty when there is nothing to say.
     layer_widths : tuple of int
         The number of features of each layer; empty where features are not layers side by side.
+    parallel_calls : int
+        How many calls may run at the same time, from threads of one process. Above 1, the next
+        batch begins while the last images of one are at work, so that no processor waits.
     """
 
     id: str
@@ -94,6 +97,7 @@ class BackboneSpec:
     weights_verified: bool = False
     note: str = ""
     layer_widths: tuple[int, ...] = ()
+    parallel_calls: int = 1
 
 
 @runtime_checkable

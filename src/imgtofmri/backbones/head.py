@@ -129,6 +129,7 @@ class DistilledBackbone:
             weights_sha256=spec.weights_sha256,
             weights_verified=spec.weights_verified,
             note=note,
+            parallel_calls=spec.parallel_calls,
         )
 
     @property

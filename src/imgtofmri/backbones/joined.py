@@ -76,6 +76,7 @@ class JoinedBackbone:
             weights_sha256="+".join(spec.weights_sha256 for spec in specs),
             weights_verified=all(spec.weights_verified for spec in specs),
             note="; ".join(f"{spec.id}: {spec.note}" for spec in specs if spec.note),
+            parallel_calls=min(spec.parallel_calls for spec in specs),
         )
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -15,14 +14,18 @@ from numpy.typing import NDArray
 
 from imgtofmri.assets import sha256_of
 from imgtofmri.backbones.base import BackboneSpec, Preprocessing, check_pixels
+from imgtofmri.backbones.crew import Crew, parts
 from imgtofmri.backbones.networks import Network, fold_preprocessing
 from imgtofmri.backbones.onnx_graph import declare_outputs, read_nodes, tensors_of_image
 from imgtofmri.backbones.pooling import Layer, Pool, parse_layer
 from imgtofmri.backbones.weights import LoadedWeights
 from imgtofmri.exceptions import OptionError, WeightsError, choice_message
 
-# Larger batches gain nothing on a CPU and cost memory (see benchmarks).
-BATCH_SIZE = 16
+# Images that one thread takes through a network together: more gain nothing on a CPU, cost memory,
+# and leave threads idle for longer at the end.
+PART_SIZE = 4
+
+_PARALLEL_CALLS = 2
 
 
 class NetworkBackbone:
@@ -65,7 +68,7 @@ class NetworkBackbone:
             onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value))
             for value in inputs.values()
         ]
-        options = session_options(n_threads)
+        options = session_options()
         options.add_external_initializers(list(inputs), self._values)
         graph = (resources.files(__package__) / "graphs" / f"{network.id}.onnx").read_bytes()
         # The graph itself gives the mean and the deviation; the rest is pooled from whole maps.
@@ -94,7 +97,9 @@ class NetworkBackbone:
             note=weights.note
             or ("" if weights.verified else "the weights are not the published ones"),
             layer_widths=widths,
+            parallel_calls=_PARALLEL_CALLS,
         )
+        self._crew = Crew(n_threads)
 
     @property
     def spec(self) -> BackboneSpec:
@@ -105,12 +110,15 @@ class NetworkBackbone:
         """Compute features; see `Backbone`."""
         pixels = check_pixels(pixels, self._spec)
         features = np.empty((len(pixels), self._spec.n_features), np.float32)
-        for part in batches(len(pixels), BATCH_SIZE):
+
+        def run(part: slice) -> None:
             fetches = list(dict.fromkeys(self._fetches))
             outputs = self._session.run(fetches, {"pixels": pixels[part]}, self._run_options)
             of_name = dict(zip(fetches, outputs, strict=True))
             pooled = self._pool([of_name[name] for name in self._fetches])
             np.concatenate(pooled, axis=1, out=features[part])
+
+        self._crew.each(run, parts(len(pixels), PART_SIZE))
         return features
 
 
@@ -148,7 +156,7 @@ class OnnxFileBackbone:
         n_threads: int | None = None,
     ) -> None:
         model = _read(path)
-        session = _open(model, path, n_threads)
+        session = _open(model, path)
         outputs = [output.name for output in session.get_outputs()]
         tensors = _image_tensors(model, session)
         chosen = [parse_layer(layer, tensors) for layer in layers or outputs]
@@ -163,7 +171,7 @@ class OnnxFileBackbone:
             raise OptionError(_no_tensor(path, unknown[0], tensors, outputs))
         inner = dict.fromkeys(layer.name for layer in chosen if layer.name not in outputs)
         if inner:
-            session = _open(model + declare_outputs(inner), path, n_threads)
+            session = _open(model + declare_outputs(inner), path)
         self._session = session
         self._input, size, self._one_at_a_time = _image_input(session, path)
         recipe = preprocessing or Preprocessing(size=size or Preprocessing().size)
@@ -189,7 +197,9 @@ class OnnxFileBackbone:
             weights_name=path.name,
             weights_sha256=digest,
             layer_widths=widths,
+            parallel_calls=_PARALLEL_CALLS,
         )
+        self._crew = Crew(n_threads)
 
     @property
     def spec(self) -> BackboneSpec:
@@ -199,10 +209,12 @@ class OnnxFileBackbone:
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute features; see `Backbone`."""
         pixels = check_pixels(pixels, self._spec)
-        step = 1 if self._one_at_a_time else BATCH_SIZE
         features = np.empty((len(pixels), self._spec.n_features), np.float32)
-        for part in batches(len(pixels), step):
+
+        def run(part: slice) -> None:
             np.concatenate(self._pooled(pixels[part]), axis=1, out=features[part])
+
+        self._crew.each(run, parts(len(pixels), 1 if self._one_at_a_time else PART_SIZE))
         return features
 
     def _pooled(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
@@ -258,11 +270,11 @@ def list_tensors(path: Path, preprocessing: Preprocessing | None = None) -> list
         If the file is not a usable ONNX model of images.
     """
     model = _read(path)
-    session = _open(model, path, None)
+    session = _open(model, path)
     outputs = [output.name for output in session.get_outputs()]
     name, fixed, one_at_a_time = _image_input(session, path)
     ops = _image_tensors(model, session)
-    session = _open(model + declare_outputs(n for n in ops if n not in outputs), path, None)
+    session = _open(model + declare_outputs(n for n in ops if n not in outputs), path)
     floats = {item.name for item in session.get_outputs() if item.type == "tensor(float)"}
     # Two images where the graph takes them: what has two rows then has a row for each image.
     n_images = 1 if one_at_a_time else 2
@@ -276,37 +288,22 @@ def list_tensors(path: Path, preprocessing: Preprocessing | None = None) -> list
     ]
 
 
-def batches(n_items: int, size: int) -> Iterable[slice]:
-    """Return slices of at most ``size`` that cover ``n_items`` in order."""
-    return (slice(start, min(start + size, n_items)) for start in range(0, n_items, size))
-
-
-def session_options(n_threads: int | None) -> Any:
-    """Return ONNX Runtime's options for a machine that does other work at the same time."""
+def session_options() -> Any:
+    """Return ONNX Runtime's options for sessions that several threads run at the same time."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # A given number, unlike the default of 0, leaves the threads free to run on any core.
-    options.intra_op_num_threads = n_threads or available_cpus()
-    # Threads that spin between batches would take the cores from decoding and writing.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3
     return options
 
 
-def available_cpus() -> int:
-    """Return how many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _open(model: bytes, path: Path, n_threads: int | None) -> Any:
+def _open(model: bytes, path: Path) -> Any:
     import onnxruntime
 
     try:
         return onnxruntime.InferenceSession(
-            model, session_options(n_threads), providers=["CPUExecutionProvider"]
+            model, session_options(), providers=["CPUExecutionProvider"]
         )
     # ONNX Runtime's errors share no base class but this one.
     except Exception as error:

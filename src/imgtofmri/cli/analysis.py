@@ -1,4 +1,4 @@
-"""What the commands that analyse predictions share: predict a pool, refuse to overwrite, record."""
+"""What the commands that analyse predictions share: pools, controls, refusals, records."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from imgtofmri import __version__
-from imgtofmri.exceptions import DataError, OutputError
+from imgtofmri.exceptions import DataError, OptionError, OutputError, choice_message
 
 if TYPE_CHECKING:
     from imgtofmri.encoder import Encoder
     from imgtofmri.pipeline import RunSettings
     from imgtofmri.prediction import Prediction
     from imgtofmri.stimuli import Failure, Source
+
+ENCODER = "encoder"
+"""What tables call the model itself, beside its controls."""
+
+LUMINANCE = "luminance"
+CONTROLS = ("untrained", "untrained:SEED", LUMINANCE)
+"""What ``--control`` takes; tables call a control what the user called it."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,105 @@ def predict_pool(
         sha256=tuple(digests[name] for name in prediction.names),
         failures=tuple(failures),
     )
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The controls that were asked for, each once; see `read_controls`.
+
+    Parameters
+    ----------
+    names : tuple of str
+        As ``--control`` named them.
+    """
+
+    names: tuple[str, ...]
+
+    @property
+    def luminance(self) -> bool:
+        """Whether luminance is one of them."""
+        return LUMINANCE in self.names
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """Those that are networks with random weights."""
+        return tuple(name for name in self.names if name != LUMINANCE)
+
+    def load(self, encoder: Encoder, rois: Sequence[str] | None) -> dict[str, dict[str, str]]:
+        """Load the untrained networks before anything is computed; say what they are.
+
+        Each network of the encoder is replaced by one of the same architecture.
+
+        Returns
+        -------
+        dict of str to dict
+            For the record: the features, name and digest of each control's weights.
+
+        Raises
+        ------
+        OptionError
+            If a network of the encoder has no architecture whose weights can be drawn.
+        """
+        specs = {name: encoder.backbone(None, name, rois).spec for name in self.untrained}
+        found = {
+            name: {
+                "features": spec.features_id,
+                "weights": spec.weights_name,
+                "sha256": spec.weights_sha256,
+            }
+            for name, spec in specs.items()
+        }
+        if self.luminance:
+            found[LUMINANCE] = {"features": "relative luminance in linear light"}
+        return found
+
+    def predict(
+        self, encoder: Encoder, images: Sequence[Any], settings: RunSettings, progress: bool
+    ) -> dict[str, Prediction]:
+        """Predict the same images from untrained networks, all else being the same.
+
+        Parameters
+        ----------
+        encoder : Encoder
+            Whose regression maps features to voxels.
+        images : sequence of Source
+            Images that can be read.
+        settings : RunSettings
+            The encoder's own.
+        progress : bool
+
+        Returns
+        -------
+        dict of str to Prediction
+        """
+        from imgtofmri.pipeline import collect
+        from imgtofmri.progress import track
+
+        found = {}
+        for name in self.untrained:
+            own: RunSettings = {**settings, "backbone": None, "weights": name}
+            what = f"Predicting {name}"
+            with track(what, len(images), "images", enabled=progress) as advance:
+                found[name] = collect(encoder.stream(images, **own), advance)
+        return found
+
+
+def read_controls(names: Sequence[str] | None, command: str) -> Controls:
+    """Check what ``--control`` was given, before anything is loaded.
+
+    Raises
+    ------
+    OptionError
+        If one is no control.
+    """
+    from imgtofmri.backbones.untrained import untrained_seed
+
+    for name in names or ():
+        known = name.partition(":")[0]
+        if name != LUMINANCE and known != "untrained":
+            raise OptionError(choice_message(command, "--control", name, CONTROLS))
+        untrained_seed(name)
+    return Controls(tuple(dict.fromkeys(names or ())))
 
 
 def claim_output(folder: Path, record: str, overwrite: bool) -> None:

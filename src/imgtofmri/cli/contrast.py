@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import claim_output, predict_pool, write_record
+from imgtofmri.cli.analysis import (
+    ENCODER,
+    claim_output,
+    predict_pool,
+    read_controls,
+    write_record,
+)
 from imgtofmri.exceptions import DataError, OptionError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from imgtofmri.contrasts import Contrast
     from imgtofmri.stimuli import Failure, Source
 
@@ -49,6 +57,7 @@ def contrast(
         ),
     ] = "p_fdr",
     seed: Annotated[int, typer.Option("--seed", help="Of the exchanges.")] = 0,
+    control: options.Control = None,
     rois: options.Rois = None,
     sigma_mm: options.SigmaMm = 1.0,
     mask: options.Mask = "overlap",
@@ -63,24 +72,29 @@ def contrast(
 
     Images are the random factor. Each contrast gives maps (difference, t, 1 - p corrected, and
     where all subjects agree), tables for ROIs and a figure; contrast.json records what made them.
+    --control says whether an untrained network, or the images' luminance, would show it, too.
 
     **Examples**
 
     imgtofmri contrast house/ face/ -o out/
 
     imgtofmri contrast stimuli.tsv -o out/ -c "scene > face + object" -c "face - object"
+
+    imgtofmri contrast house/ face/ -o out/ --control untrained --control luminance
     """
-    from imgtofmri.contrasts import compute_contrast, contrast_weights
+    from imgtofmri.contrasts import compute_contrast, contrast_properties, contrast_weights
     from imgtofmri.encoder import load_encoder
     from imgtofmri.outputs import run_settings
     from imgtofmri.pipeline import RunSettings
     from imgtofmri.plotting.contrasts import THRESHOLDS
+    from imgtofmri.selection import image_properties
 
     if threshold not in THRESHOLDS:
         message = (
             f"contrast: --threshold must be one of {', '.join(THRESHOLDS)}; got {threshold!r}."
         )
         raise OptionError(message)
+    controls = read_controls(control, "contrast")
     claim_output(output, RECORD, overwrite)
     sources, conditions, unusable = find_conditions(inputs)
     kinds = list(dict.fromkeys(conditions))
@@ -98,19 +112,34 @@ def contrast(
         "weights": weights,
     }
     recorded = run_settings(loaded, settings, False, "contrast")
+    described = controls.load(loaded, settings["rois"])
     pool = predict_pool(loaded, sources, unusable, settings, not quiet)
     of_name = dict(zip((source.name for source in sources), conditions, strict=True))
     labels = [of_name[name] for name in pool.prediction.names]
+    models = {ENCODER: pool.prediction}
+    models |= controls.predict(loaded, pool.sources, settings, not quiet)
+    properties = None
+    if controls.luminance:
+        crop = loaded.center_crop(center_crop)
+        paths = [source.path for source in pool.sources]
+        properties = image_properties(paths, crop).drop(columns="size")
     for text in wanted:
-        result = compute_contrast(pool.prediction, labels, text, permutations, seed, alpha)
-        write_contrast(result, output, threshold)
-        _report(result)
+        results = {
+            model: compute_contrast(prediction, labels, text, permutations, seed, alpha)
+            for model, prediction in models.items()
+        }
+        images = None
+        if properties is not None:
+            images = contrast_properties(properties, labels, text, permutations, seed)
+        write_contrast(results, images, output, threshold)
+        _report(results, images)
     details = {
         "contrasts": list(wanted),
         "conditions": {kind: labels.count(kind) for kind in kinds},
         "n_permutations": permutations,
         "alpha": alpha,
         "seed": seed,
+        "controls": described,
     }
     write_record(output / RECORD, pool, recorded, details)
     typer.echo(f"{len(wanted)} contrasts of {len(labels)} images: {output}", err=True)
@@ -192,28 +221,58 @@ def read_conditions(path: Path) -> tuple[list[Path], list[str]]:
     return paths, table["condition"].tolist()
 
 
-def write_contrast(result: Contrast, folder: Path, threshold: str) -> None:
-    """Write one contrast's maps, tables and figure."""
+def write_contrast(
+    results: dict[str, Contrast], images: pd.DataFrame | None, folder: Path, threshold: str
+) -> None:
+    """Write one contrast's maps, tables and figures, and those of its controls.
+
+    Parameters
+    ----------
+    results : dict of str to Contrast
+        The encoder's, and each untrained control's, whose files have its name in theirs.
+    images : pandas.DataFrame or None
+        The contrast of the images' luminance.
+    folder : Path
+    threshold : str
+        Which voxels the figures show.
+    """
     import numpy as np
+    import pandas as pd
 
     from imgtofmri.outputs import VolumeWriter
-    from imgtofmri.plotting.contrasts import plot_contrast
+    from imgtofmri.plotting.contrasts import plot_contrast, plot_controls
     from imgtofmri.plotting.style import save_figure, save_table
 
-    label = slug(result.name)
-    writer = VolumeWriter(result.mask, result.affine)
-    maps = {
-        "difference": result.test.difference,
-        "t": result.test.t,
-        "fdr1p": 1.0 - result.p_fdr,
-        "maxt1p": 1.0 - result.p_max,
-        "conjunction": result.conjunction.astype(np.float64),
-    }
-    for name, values in maps.items():
-        writer.write(folder / f"{label}_{name}.nii.gz", np.nan_to_num(values))
-    save_table(result.roi_table, folder / f"{label}_rois.tsv")
-    save_table(result.condition_table, folder / f"{label}_conditions.tsv")
-    save_figure(plot_contrast(result, threshold, result.alpha), folder / label)
+    label = slug(results[ENCODER].name)
+    for model, result in results.items():
+        own = label if model == ENCODER else f"{label}_{slug(model)}"
+        writer = VolumeWriter(result.mask, result.affine)
+        maps = {
+            "difference": result.test.difference,
+            "t": result.test.t,
+            "fdr1p": 1.0 - result.p_fdr,
+            "maxt1p": 1.0 - result.p_max,
+            "conjunction": result.conjunction.astype(np.float64),
+        }
+        for name, values in maps.items():
+            writer.write(folder / f"{own}_{name}.nii.gz", np.nan_to_num(values))
+        title = "" if model == ENCODER else f"control {model}: "
+        save_figure(plot_contrast(result, threshold, result.alpha, title), folder / own)
+    rois = pd.concat(_of_model(model, result.roi_table) for model, result in results.items())
+    means = pd.concat(_of_model(model, one.condition_table) for model, one in results.items())
+    save_table(rois, folder / f"{label}_rois.tsv")
+    save_table(means, folder / f"{label}_conditions.tsv")
+    if images is not None:
+        save_table(images, folder / f"{label}_luminance.tsv")
+    if images is not None or len(results) > 1:
+        save_figure(plot_controls(rois, images), folder / f"{label}_controls")
+
+
+def _of_model(model: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Say in a first column whose rows these are."""
+    named = table.copy()
+    named.insert(0, "model", model)
+    return named
 
 
 def slug(text: str) -> str:
@@ -239,13 +298,24 @@ def _default_contrast(kinds: list[str]) -> list[str]:
     return [f"{kinds[0]} - {kinds[1]}"]
 
 
-def _report(result: Contrast) -> None:
-    """Print one line for each ROI."""
-    rows = result.roi_table.query("subject == 'group' and hemi == 'both'")
+def _report(results: dict[str, Contrast], images: pd.DataFrame | None) -> None:
+    """Print one line for each ROI, for the encoder and then for each control."""
+    result = results[ENCODER]
     typer.echo(f"{result.name}  (images: {result.counts})")
-    for row in rows.to_dict("records"):
-        typer.echo(
-            f"  {row['roi']:<10} difference {row['difference']:+.4f}  t({row['dof']:.0f}) = "
-            f"{row['t']:+.2f}  p_max = {row['p_max']:.4f}  {row['n_agree']} of "
-            f"{len(result.subject_names)} subjects agree"
-        )
+    for model, one in results.items():
+        if model != ENCODER:
+            typer.echo(f"  control {model}")
+        rows = one.roi_table.query("subject == 'group' and hemi == 'both'")
+        for row in rows.to_dict("records"):
+            typer.echo(
+                f"  {row['roi']:<10} difference {row['difference']:+.4f}  t({row['dof']:.0f}) = "
+                f"{row['t']:+.2f}  p_max = {row['p_max']:.4f}  {row['n_agree']} of "
+                f"{len(one.subject_names)} subjects agree"
+            )
+    if images is not None:
+        typer.echo("  control luminance")
+        for row in images.to_dict("records"):
+            typer.echo(
+                f"  {row['property']:<10} difference {row['difference']:+.4f}  t({row['dof']:.0f})"
+                f" = {row['t']:+.2f}  p_max = {row['p_max']:.4f}  d = {row['d']:+.2f}"
+            )

@@ -56,4 +56,13 @@ EncoderId = Annotated[
         "--encoder", metavar="ID|FILE", help="The encoder: a published one's id, or a bundle file."
     ),
 ]
+Control = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--control",
+        metavar="untrained[:SEED]|luminance",
+        help="Also the same with an untrained network of the same architecture, or with the "
+        "images' luminance; repeatable.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Report no progress.")]

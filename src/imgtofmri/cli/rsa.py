@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import claim_output, predict_pool, write_record
+from imgtofmri.cli.analysis import (
+    ENCODER,
+    LUMINANCE,
+    claim_output,
+    predict_pool,
+    read_controls,
+    write_record,
+)
 from imgtofmri.exceptions import DataError, OptionError, choice_message
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from imgtofmri.cli.analysis import Pool
+    from imgtofmri.cli.analysis import Controls, Pool
+    from imgtofmri.encoder import Encoder
     from imgtofmri.geometry import GeometryComparison
+    from imgtofmri.pipeline import RunSettings
     from imgtofmri.rsa import RDMs
 
 RECORD = "rsa.json"
@@ -66,6 +75,7 @@ def rsa(
         int, typer.Option("--bootstraps", min=1, help="Resamplings of subjects.")
     ] = 1000,
     seed: Annotated[int, typer.Option("--seed", help="Of both.")] = 0,
+    control: options.Control = None,
     rois: options.Rois = None,
     sigma_mm: options.SigmaMm = 1.0,
     mask: options.Mask = "overlap",
@@ -80,17 +90,19 @@ def rsa(
 
     Each ROI's prediction is a model of each set of measured matrices, judged beside the noise
     ceiling of the measured subjects. Without --measured the models are written and drawn.
+    --control puts an untrained network's models, or the images' luminance, beside them.
 
     **Examples**
 
     imgtofmri rsa photos/ -o out/ --measured subjects.npz
 
     imgtofmri rsa photos/ -o out/ -m PPA=ppa.h5 -m LOC=loc.h5 --comparison kendall
+
+    imgtofmri rsa photos/ -o out/ -m subjects.npz --control untrained --control luminance
     """
     from imgtofmri.encoder import load_encoder
     from imgtofmri.geometry import compare_geometry, match_conditions, model_rdms
     from imgtofmri.outputs import run_settings
-    from imgtofmri.pipeline import RunSettings
     from imgtofmri.plotting.style import save_table
     from imgtofmri.rsa import COMPARISONS, DISSIMILARITIES
     from imgtofmri.stimuli import find_sources
@@ -101,6 +113,7 @@ def rsa(
     ):
         if value not in valid:
             raise OptionError(choice_message("rsa", option, value, valid))
+    controls = read_controls(control, "rsa")
     claim_output(output, RECORD, overwrite)
     stacks = load_measured(measured or [], descriptor, key)
     sources, unusable = find_sources(inputs)
@@ -115,20 +128,33 @@ def rsa(
         "weights": weights,
     }
     recorded = run_settings(loaded, settings, False, "rsa")
+    described = controls.load(loaded, settings["rois"])
     pool = predict_pool(loaded, sources, unusable, settings, not quiet)
-    models = model_rdms(pool.prediction, method=dissimilarity)
+    if len(pool.prediction) < 3:
+        message = (
+            "rsa: a geometry needs at least 3 images; got "
+            f"{', '.join(pool.prediction.names)}. Give all images that were shown."
+        )
+        raise DataError(message)
+    models = {ENCODER: model_rdms(pool.prediction, method=dissimilarity)}
+    models |= control_rdms(controls, loaded, pool, settings, dissimilarity, not quiet)
     write_models(models, pool, output)
-    results = {}
+    results: dict[str, dict[str, GeometryComparison]] = {}
     for name, stack in stacks.items():
         renamed = _named_in_order(stack, pool, name) if in_order else stack
-        pair = match_conditions(models, renamed)
-        results[name] = compare_geometry(*pair, comparison, permutations, bootstraps, seed=seed)
+        # Each control is a family of its own: asking for one changes no p of the encoder's.
+        results[name] = {
+            model: compare_geometry(
+                *match_conditions(rdms, renamed), comparison, permutations, bootstraps, seed=seed
+            )
+            for model, rdms in models.items()
+        }
         _report(name, results[name])
     if results:
         for kind, table in tables(results).items():
             save_table(table, output / f"{kind}.tsv")
-    for name, result in results.items():
-        _draw(result, output / f"comparison_{name}")
+    for name, compared in results.items():
+        _draw(compared, output / f"comparison_{name}")
     details = {
         "measured": list(measured or []),
         "dissimilarity": dissimilarity,
@@ -136,9 +162,11 @@ def rsa(
         "n_permutations": permutations,
         "n_bootstraps": bootstraps,
         "seed": seed,
+        "controls": described,
     }
     write_record(output / RECORD, pool, recorded, details)
-    typer.echo(f"{len(models.names)} models of {len(models.conditions)} images: {output}", err=True)
+    own = models[ENCODER]
+    typer.echo(f"{len(own.names)} models of {len(own.conditions)} images: {output}", err=True)
     return pool.report()
 
 
@@ -169,49 +197,124 @@ def load_measured(
     return stacks
 
 
-def write_models(models: RDMs, pool: Pool, folder: Path) -> None:
-    """Write the model matrices as .npz and as figures."""
+def control_rdms(
+    controls: Controls,
+    encoder: Encoder,
+    pool: Pool,
+    settings: RunSettings,
+    dissimilarity: str,
+    progress: bool,
+) -> dict[str, RDMs]:
+    """Make the controls' model matrices: one for each ROI, but for luminance only one.
+
+    Luminance is a pattern over a 16 x 16 grid, treated as a pattern over voxels is.
+    """
+    from imgtofmri.geometry import model_rdms
+    from imgtofmri.rsa import RDMs, calculate_rdm
+    from imgtofmri.stimuli import luminance_features
+
+    predictions = controls.predict(encoder, pool.sources, settings, progress)
+    found = {
+        name: model_rdms(prediction, method=dissimilarity)
+        for name, prediction in predictions.items()
+    }
+    if controls.luminance:
+        crop = encoder.center_crop(settings["center_crop"])
+        names, features = luminance_features(pool.sources, center_crop=crop)
+        vector = calculate_rdm(features, dissimilarity, conditions=names)
+        found[LUMINANCE] = RDMs(vector[None], names, (LUMINANCE,), dissimilarity)
+    return {name: found[name] for name in controls.names}
+
+
+def write_models(models: dict[str, RDMs], pool: Pool, folder: Path) -> None:
+    """Write the model matrices as .npz and as figures; the pictures are placed by the encoder's."""
     import numpy as np
 
     from imgtofmri.assets import atomic_path
     from imgtofmri.plotting.rsa import plot_mds, plot_rdms
     from imgtofmri.plotting.style import save_figure
+    from imgtofmri.rsa import RDMs
     from imgtofmri.stimuli import Frame, read_images
 
+    own = models[ENCODER]
+    labels = {
+        name: rdms.names
+        if name in (ENCODER, LUMINANCE)
+        else tuple(f"{roi} {name}" for roi in rdms.names)
+        for name, rdms in models.items()
+    }
+    everything = RDMs(
+        np.concatenate([rdms.dissimilarities for rdms in models.values()]),
+        own.conditions,
+        tuple(label for name in models for label in labels[name]),
+        own.measure,
+    )
     with atomic_path(folder / "models.npz") as temporary, temporary.open("wb") as file:
         np.savez(
             file,
-            dissimilarities=models.dissimilarities,
-            conditions=np.array(models.conditions),
-            names=np.array(models.names),
+            dissimilarities=everything.dissimilarities,
+            conditions=np.array(everything.conditions),
+            names=np.array(everything.names),
         )
-    save_figure(plot_rdms(models), folder / "models")
+    save_figure(plot_rdms(everything), folder / "models")
     pictures = {}
     if len(pool.sources) <= MAX_THUMBNAILS:
         frames = read_images(list(pool.sources), size=64)
         pictures = {frame.name: frame.pixels for frame in frames if isinstance(frame, Frame)}
-    save_figure(plot_mds(models, pictures), folder / "mds", ("png",))
+    save_figure(plot_mds(own, pictures), folder / "mds", ("png",))
 
 
-def tables(results: dict[str, GeometryComparison]) -> dict[str, pd.DataFrame]:
-    """Join the comparisons with all measured sets into tidy tables: rsa, pairs, subjects."""
+def tables(results: dict[str, dict[str, GeometryComparison]]) -> dict[str, pd.DataFrame]:
+    """Join the comparisons with all measured sets into tidy tables: rsa, pairs, subjects.
+
+    Parameters
+    ----------
+    results : dict of str to dict of str to GeometryComparison
+        For each measured set, the encoder's and each control's.
+    """
     import pandas as pd
 
-    models, pairs, subjects = [], [], []
-    for name, result in results.items():
-        models.append(result.table.assign(measured=name))
-        pairs.append(result.pairs.assign(measured=name))
-        wide = pd.DataFrame(result.similarity, columns=list(result.subjects))
-        wide.insert(0, "model", list(result.models))
-        tidy = wide.melt("model", var_name="subject", value_name="similarity")
-        subjects.append(tidy.assign(measured=name))
-    joined = {"rsa": models, "pairs": pairs, "subjects": subjects}
-    return {
-        kind: pd.concat(parts, ignore_index=True)[
-            ["measured", *(column for column in parts[0].columns if column != "measured")]
-        ]
-        for kind, parts in joined.items()
-    }
+    from imgtofmri.geometry import control_pairs
+
+    joined: dict[str, list[pd.DataFrame]] = {"rsa": [], "pairs": [], "subjects": []}
+    for name, compared in results.items():
+        own = compared[ENCODER]
+        joined["pairs"].append(_of_pairs(own.pairs, name, ENCODER))
+        for model, result in compared.items():
+            if model != ENCODER:
+                joined["pairs"].append(_of_pairs(control_pairs(own, result), name, model))
+            wide = pd.DataFrame(result.similarity, columns=list(result.subjects))
+            wide.insert(0, "model", list(result.models))
+            tidy = wide.melt("model", var_name="subject", value_name="similarity")
+            for kind, table in (("rsa", result.table), ("subjects", tidy)):
+                of_roi = table.rename(columns={"model": "roi"})
+                of_roi["roi"] = _rois(of_roi["roi"])
+                of_roi.insert(0, "model", model)
+                of_roi.insert(0, "measured", name)
+                joined[kind].append(of_roi)
+    return {kind: _stacked(parts) for kind, parts in joined.items()}
+
+
+def _of_pairs(pairs: pd.DataFrame, measured: str, control: str) -> pd.DataFrame:
+    """Say of which measured set and of which models the two ROIs of each pair are."""
+    table = pairs.rename(columns={"model_a": "roi_a", "model_b": "roi_b"})
+    table["roi_b"] = _rois(table["roi_b"])
+    table.insert(1, "model_b", control)
+    table.insert(0, "model_a", ENCODER)
+    table.insert(0, "measured", measured)
+    return table
+
+
+def _rois(names: pd.Series[str]) -> pd.Series[str]:
+    """Leave the ROI empty where the model, luminance, is of none."""
+    return names.where(names != LUMINANCE)
+
+
+def _stacked(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [record for part in parts for record in part.to_dict("records")]
+    return pd.DataFrame(rows, columns=parts[0].columns)
 
 
 def _named_in_order(stack: RDMs, pool: Pool, name: str) -> RDMs:
@@ -229,17 +332,26 @@ def _named_in_order(stack: RDMs, pool: Pool, name: str) -> RDMs:
     return RDMs(stack.dissimilarities, names, stack.names, stack.measure)
 
 
-def _draw(result: GeometryComparison, stem: Path) -> None:
+def _draw(compared: dict[str, GeometryComparison], stem: Path) -> None:
     from imgtofmri.plotting.rsa import plot_comparison
     from imgtofmri.plotting.style import save_figure
 
-    save_figure(plot_comparison(result), stem)
+    controls = {name: result for name, result in compared.items() if name != ENCODER}
+    save_figure(plot_comparison(compared[ENCODER], controls), stem)
 
 
-def _report(name: str, result: GeometryComparison) -> None:
-    """Print one line for each model."""
+def _report(name: str, compared: dict[str, GeometryComparison]) -> None:
+    """Print one line for each model, its controls beside it."""
+    result = compared[ENCODER]
     ceiling = result.ceiling
     bounds = f"; ceiling {ceiling.lower:.3f} to {ceiling.upper:.3f}" if ceiling else ""
     typer.echo(f"{name}: {len(result.subjects)} measured, {result.method}{bounds}")
     for row in result.table.to_dict("records"):
         typer.echo(f"  {row['model']:<10} {row['mean']:+.3f}  p_max = {row['p_max']:.4f}")
+    for model, control in compared.items():
+        if model != ENCODER:
+            means = zip(control.models, control.table["mean"], strict=True)
+            values = ", ".join(
+                f"{mean:+.3f}" if roi == model else f"{roi} {mean:+.3f}" for roi, mean in means
+            )
+            typer.echo(f"  control {model}: {values}")

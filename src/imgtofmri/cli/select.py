@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import claim_output, predict_pool, write_record
+from imgtofmri.cli.analysis import ENCODER, claim_output, predict_pool, read_controls, write_record
 
 if TYPE_CHECKING:
     from imgtofmri.cli.analysis import Pool
@@ -49,6 +49,7 @@ def select(
     gap_s: Annotated[float, typer.Option("--gap-s", help="Blank between events.")] = 4.0,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Times each is shown.")] = 1,
     seed: Annotated[int, typer.Option("--seed", help="Of halves, random sets and order.")] = 0,
+    control: options.Control = None,
     rois: options.Rois = None,
     sigma_mm: options.SigmaMm = 1.0,
     mask: options.Mask = "overlap",
@@ -62,13 +63,16 @@ def select(
     """Choose the images of a pool that drive, suppress or pull apart regions, by prediction.
 
     Writes the sets, a contact sheet, events.tsv for `simulate` (files relative to the pool's
-    folder), how well sets are matched, and checks on subjects that took no part in the choice.
+    folder), how well sets are matched, and checks on subjects that took no part in the choice;
+    with --control also what an untrained network, or luminance and contrast, make of the same sets.
 
     **Examples**
 
     imgtofmri select photos/ -o out/ -g "high PPA" -g "low PPA" -n 20 --match luminance
 
     imgtofmri select photos/ -o out/ -g "PPA over LOC" -g "LOC over PPA" -g "alike LOC apart PPA"
+
+    imgtofmri select photos/ -o out/ -g "high PPA" --control untrained --control luminance
     """
     from imgtofmri.encoder import load_encoder
     from imgtofmri.exceptions import OptionError, choice_message
@@ -77,6 +81,7 @@ def select(
     from imgtofmri.selection import PROPERTIES, image_properties, parse_goal, select_stimuli
     from imgtofmri.stimuli import find_sources
 
+    controls = read_controls(control, "select")
     claim_output(output, RECORD, overwrite)
     for name in match or ():
         if name not in PROPERTIES:
@@ -94,6 +99,7 @@ def select(
         "weights": weights,
     }
     recorded = run_settings(loaded, settings, False, "selection")
+    described = controls.load(loaded, settings["rois"])
     pool = predict_pool(loaded, sources, unusable, settings, not quiet)
     properties = image_properties(
         [source.path for source in pool.sources], loaded.center_crop(center_crop)
@@ -107,6 +113,8 @@ def select(
         tolerance,
         reference,
         seed=seed,
+        controls=controls.predict(loaded, pool.sources, settings, not quiet),
+        control_properties=("luminance", "contrast") if controls.luminance else (),
     )
     write_selection(result, pool, output, (duration_s, gap_s, repeats), seed)
     details = {
@@ -117,6 +125,7 @@ def select(
         "n_pool": result.n_pool,
         "stimulus_folder": str(_common_folder(pool)),
         "seed": seed,
+        "controls": described,
     }
     write_record(output / RECORD, pool, recorded, details)
     _report(result)
@@ -164,12 +173,16 @@ def _common_folder(pool: Pool) -> Path:
 
 
 def _report(result: StimulusSelection) -> None:
-    """Print for each set what subjects held out say."""
+    """Print for each set what subjects held out say, and what controls say of the same sets."""
     held_out = result.checks.query("check == 'other subject'")
-    in_sample = result.checks.query("check == 'in-sample'").set_index("set")["effect"]
-    for name, rows in held_out.groupby("set", sort=False):
+    of_all = result.checks.query("check == 'in-sample'")
+    in_sample = dict(
+        zip(zip(of_all["set"], of_all["model"], strict=True), of_all["effect"], strict=True)
+    )
+    for (name, model), rows in held_out.groupby(["set", "model"], sort=False):
         effects = ", ".join(f"{effect:+.2f}" for effect in rows["effect"])
+        label = name if model == ENCODER else f"  control {model}"
         typer.echo(
-            f"{name:<24} in-sample {in_sample[name]:+.2f}; subjects held out {effects} "
+            f"{label:<24} in-sample {in_sample[name, model]:+.2f}; subjects held out {effects} "
             f"(largest p {rows['p'].max():.4f})"
         )

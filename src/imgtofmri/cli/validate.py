@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.cli.analysis import claim_output, read_controls
+from imgtofmri.cli.validation import (
+    COSTLY_PERMUTATIONS,
+    MATCHED_PERMUTATIONS,
+    NAMED,
+    accuracy_of_all,
+    check_sources,
+    contenders,
+    load_twinset,
+    match_all,
+    named_paths,
+    read_names,
+    write_record,
+)
+from imgtofmri.exceptions import OptionError
 
 if TYPE_CHECKING:
-    from imgtofmri.encoder import Encoder
+    from imgtofmri.pipeline import RunSettings
     from imgtofmri.prediction import Prediction
-    from imgtofmri.validation import Patterns, Study
 
-NAMED = "NAME=PATH"
+RECORD = "validation.json"
 
 
 def validate(
@@ -88,15 +100,7 @@ def validate(
             "OUTPUT/rsa, as `imgtofmri rsa` does; repeatable.",
         ),
     ] = None,
-    control: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--control",
-            metavar="untrained|luminance",
-            help="The same analysis without what the network learned, or with luminance alone; "
-            "needs --stimuli or --twinset; repeatable.",
-        ),
-    ] = None,
+    control: options.Control = None,
     exchange: Annotated[
         str,
         typer.Option(
@@ -126,16 +130,25 @@ def validate(
     resample: Annotated[
         bool, typer.Option("--resample", help="Resample what lies on another grid.")
     ] = False,
-    n_permutations: Annotated[
-        int, typer.Option("--n-permutations", help="Permutations of the matched-pattern tests.")
-    ] = 10_000,
+    permutations: Annotated[
+        int | None,
+        typer.Option(
+            "--permutations",
+            min=1,
+            help="Permutations of every test. By default 10,000 of matched patterns, and 1,000 in "
+            "voxels, of --control luminance and of --rsa.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of permutations and resamples.")] = 0,
     rois: options.Rois = None,
     sigma_mm: options.SigmaMm = 1.0,
     mask: options.Mask = "overlap",
     average: options.Average = "zscore",
+    center_crop: options.CenterCrop = None,
+    backbone: options.BackboneName = None,
     weights: options.Weights = None,
     encoder: options.EncoderId = "bold5000-resnet18",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     quiet: options.Quiet = False,
 ) -> int:
     """Test whether predicted patterns resemble the patterns measured for the same images.
@@ -143,7 +156,7 @@ def validate(
     Matched patterns: the mean correlation of an image's predicted with its own measured pattern,
     minus that with other images' patterns; p by permuting images, in the group, each ROI, each
     category and each participant. OUTPUT receives matched_patterns.tsv with figures, the
-    correlations, with --accuracy maps and a table of each voxel's and ROI's accuracy, and
+    correlations, with --accuracy maps, tables and a figure of each voxel's and ROI's accuracy, and
     validation.json, which records what was compared and how.
 
     **Examples**
@@ -157,47 +170,53 @@ def validate(
     imgtofmri validate --stimuli photos/ --rsa subjects.npz -o validation/
     """
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.validation import CONTROLS, read_study, twinset_study
+    from imgtofmri.outputs import run_settings
+    from imgtofmri.plotting.validation_files import write_accuracy, write_matched
+    from imgtofmri.validation import read_study, twinset_study
 
-    if rsa:
-        _rsa(rsa, stimuli, output, seed, rois, sigma_mm, mask, weights, encoder, quiet)
-        if not (measured or participant or repeat):
-            return 0
-    controls = tuple(dict.fromkeys(control or ()))
-    for name in controls:
-        if name not in CONTROLS:
-            raise OptionError(choice_message("validate", "--control", name, CONTROLS))
-    _check_sources(stimuli, predicted, twinset, controls, measured, participant, repeat)
-    own = {"--brain-mask": brain_mask, "--roi": roi, "--categories": categories, "--names": names}
-    for option, value in own.items():
-        if twinset and value:
-            message = (
-                f"validate: --twinset brings its own images, categories and ROIs; got {option}, "
-                "too. Leave it out."
-            )
-            raise OptionError(message)
-    participants, regions = _named("--participant", participant), _named("--roi", roi)
-    given_names = _lines(names) if names else None
-    settings: dict[str, Any] = {
+    controls = read_controls(control, "validate")
+    settings: RunSettings = {
         "rois": rois or None,
         "sigma_mm": sigma_mm,
         "mask": mask,
         "average": average,
+        "center_crop": center_crop,
+        "backbone": backbone,
+        "weights": weights,
     }
-    loaded, images = None, list[Any](stimuli or [])
+    patterns = bool(measured or participant or repeat or twinset)
+    if patterns or not rsa:
+        own = {"--brain-mask": brain_mask, "--roi": roi, "--categories": categories}
+        check_sources(
+            {"--stimuli": stimuli, "--predicted": predicted, "--twinset": twinset},
+            (measured, participant, repeat),
+            own | {"--names": names},
+            controls,
+        )
+        claim_output(output, RECORD, overwrite)
+    participants, regions = named_paths("--participant", participant), named_paths("--roi", roi)
+    given_names = read_names(names) if names else None
+    if rsa:
+        more = {"seed": seed, "control": control, "encoder": encoder, "overwrite": overwrite}
+        if permutations is not None:
+            more["permutations"] = permutations
+        _rsa(rsa, stimuli, output, {**settings, **more, "quiet": quiet})
+        if not patterns:
+            return 0
+    found = load_twinset(twinset, not quiet) if twinset else None
+    images: list[Any] = list(found.stimuli) if found else list(stimuli or [])
+    loaded, described = None, {}
     source: Path | Prediction
     if predicted is not None:
         source = predicted
     else:
-        found = _twinset(twinset, quiet) if twinset else None
-        if found is not None:
-            images = list(found.stimuli)
         loaded = load_encoder(encoder, progress=not quiet)
-        source = loaded.predict(images, weights=weights, progress=not quiet, **settings)
-        if found is not None:
-            study = twinset_study(found, source, resample, progress=not quiet)
-            study = replace(study, leave_out=(*study.leave_out, *(leave_out or ())))
-    if not twinset:
+        described = controls.load(loaded, settings["rois"])
+        source = loaded.predict(images, progress=not quiet, **settings)
+    if found is not None and not isinstance(source, Path):
+        study = twinset_study(found, source, resample, progress=not quiet)
+        study = replace(study, leave_out=(*study.leave_out, *(leave_out or ())))
+    else:
         study = read_study(
             source,
             measured,
@@ -217,35 +236,30 @@ def validate(
         "missing": missing,
         "unmatched": unmatched,
     }
-    wanted = _Controls(study, loaded, images, settings, quiet)
-    contenders = [wanted.prepare(name) for name in controls]
-    _matched(study, contenders, output, n_permutations, analysis)
+    others = []
+    if loaded is not None:
+        others = contenders(controls, loaded, images, settings, study, not quiet)
+    matched, tables = match_all(study, others, permutations, analysis)
+    write_matched(matched, tables, study, output)
     if accuracy or repeat:
-        _accuracy(study, contenders, output, ceiling, analysis)
+        scored, tables = accuracy_of_all(study, others, permutations, ceiling, analysis)
+        write_accuracy(scored, tables, output)
     recorded = analysis | {
-        "n_permutations": n_permutations,
-        "controls": controls,
+        "n_permutations": permutations or MATCHED_PERMUTATIONS,
+        "n_permutations_voxels_and_luminance": permutations or COSTLY_PERMUTATIONS,
         "noise_ceiling": ceiling if repeat else None,
         "resample": resample,
     }
-    _record(output, study, encoder if loaded else None, settings, recorded)
-    typer.echo(f"validated {study.predicted.n_images} images: {output}", err=True)
+    prediction = run_settings(loaded, settings, False, "validation") if loaded else None
+    write_record(output / RECORD, study, prediction, described, recorded)
+    typer.echo(f"validated {len(matched.names)} images: {output}", err=True)
     return 0
 
 
 def _rsa(
-    measured: list[str],
-    stimuli: list[str] | None,
-    output: Path,
-    seed: int,
-    rois: list[str] | None,
-    sigma_mm: float,
-    mask: str,
-    weights: str | None,
-    encoder: str,
-    quiet: bool,
+    measured: list[str], stimuli: list[str] | None, output: Path, settings: dict[str, Any]
 ) -> None:
-    """Compare geometry, as the command of that name does by default."""
+    """Compare geometry as the command of that name does, which predicts with amplitude."""
     from imgtofmri.cli.rsa import rsa
 
     if not stimuli:
@@ -254,231 +268,5 @@ def _rsa(
             "conditions of the measured matrices."
         )
         raise OptionError(message)
-    rsa(
-        stimuli,
-        output / "rsa",
-        measured,
-        seed=seed,
-        rois=rois,
-        sigma_mm=sigma_mm,
-        mask=mask,
-        weights=weights,
-        encoder=encoder,
-        quiet=quiet,
-    )
-
-
-def _check_sources(
-    stimuli: object,
-    predicted: object,
-    twinset: object,
-    controls: Sequence[str],
-    measured: object,
-    participant: object,
-    repeat: object,
-) -> None:
-    if sum(bool(one) for one in (stimuli, predicted, twinset)) != 1:
-        message = (
-            "validate: expected one of --stimuli, --predicted and --twinset; got "
-            f"{sum(bool(one) for one in (stimuli, predicted, twinset))}. Say once what to predict."
-        )
-        raise OptionError(message)
-    if bool(twinset) == bool(measured or participant or repeat):
-        got = "both" if twinset else "none"
-        message = (
-            "validate: expected measured patterns (--measured, --participant or --repeat) or "
-            f"--twinset; got {got}. Give one of them."
-        )
-        raise OptionError(message)
-    if controls and predicted:
-        message = (
-            f"validate: --control {controls[0]} needs the images; got --predicted. "
-            "Give --stimuli, so that the images can be put through the control."
-        )
-        raise OptionError(message)
-
-
-def _named(option: str, entries: list[str] | None) -> dict[str, Path]:
-    named: dict[str, Path] = {}
-    for entry in entries or ():
-        name, sign, path = entry.partition("=")
-        if not (name and sign and path) or name in named:
-            message = (
-                f"validate: {option} must be {NAMED}, each name once; got {entry!r}. "
-                f"Write {option} sub-01=betas/sub-01."
-            )
-            raise OptionError(message)
-        named[name] = Path(path)
-    return named
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"validate: --names must be a text file in UTF-8; got {path}: {error}. Check it."
-        raise OptionError(message) from error
-    return [line.strip() for line in lines if line.strip()]
-
-
-def _twinset(source: str, quiet: bool) -> Any:
-    from imgtofmri.datasets.twinset import fetch_twinset, load_analysis_archive
-
-    if source == "fetch":
-        return fetch_twinset(progress=not quiet)
-    return load_analysis_archive(Path(source), progress=not quiet)
-
-
-@dataclass(frozen=True)
-class _Contender:
-    """What a control predicts: patterns, or features that have no map to voxels yet."""
-
-    name: str
-    patterns: Patterns | None = None
-    images: tuple[str, ...] = ()
-    features: Any = None
-
-
-@dataclass(frozen=True)
-class _Controls:
-    """What controls are made from."""
-
-    study: Study
-    encoder: Encoder | None
-    images: list[Any]
-    settings: dict[str, Any]
-    quiet: bool
-
-    def prepare(self, name: str) -> _Contender:
-        from imgtofmri.networks import load_untrained
-        from imgtofmri.stimuli import find_sources
-        from imgtofmri.validation import luminance_features, untrained_patterns
-
-        sources, _ = find_sources(self.images)
-        if name == "luminance":
-            names, features = luminance_features(sources)
-            return _Contender(name, images=names, features=features)
-        assert self.encoder is not None
-        card = self.encoder.card
-        network = load_untrained(card["features"], encoder=str(card["id"]))
-        patterns = untrained_patterns(
-            self.encoder, sources, network, progress=not self.quiet, **self.settings
-        )
-        own = self.study.predicted.mask
-        if own is not None and patterns.mask is not None:
-            patterns = patterns.within(own[patterns.mask])
-        return _Contender(name, patterns)
-
-
-def _matched(
-    study: Study,
-    controls: list[_Contender],
-    output: Path,
-    n_permutations: int,
-    analysis: dict[str, Any],
-) -> None:
-    import numpy as np
-    import pandas as pd
-
-    from imgtofmri.assets import atomic_path
-    from imgtofmri.plotting.patterns import plot_correlations, plot_matched_patterns
-    from imgtofmri.plotting.style import save_figure, save_table
-    from imgtofmri.validation import feature_control, matched_patterns
-    from imgtofmri.validation.patterns import bare_name
-
-    data = (study.group, study.participants, study.rois, study.categories, study.leave_out)
-    result = matched_patterns(study.predicted, *data, n_permutations=n_permutations, **analysis)
-    tables = []
-    for control in controls:
-        named = analysis | {"model": control.name}
-        if control.patterns is not None:
-            other = matched_patterns(
-                control.patterns, *data, n_permutations=n_permutations, **named
-            )
-            tables.append(other.table)
-        else:
-            tables.append(feature_control(control.images, control.features, *data, **named))
-    save_table(pd.concat([result.table, *tables]), output / "matched_patterns.tsv")
-    save_figure(plot_matched_patterns(result, tables), output / "matched_patterns")
-    labels = None
-    if study.categories is not None:
-        known = {bare_name(name): label for name, label in study.categories.items()}
-        labels = [known[bare_name(name)] for name in result.names]
-    save_figure(plot_correlations(result, labels), output / "correlations")
-    with atomic_path(output / "correlations.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, correlations=result.correlations, names=np.array(result.names))
-
-
-def _accuracy(
-    study: Study,
-    controls: list[_Contender],
-    output: Path,
-    ceiling: Any,
-    analysis: dict[str, Any],
-) -> None:
-    import nibabel as nib
-    import pandas as pd
-
-    from imgtofmri.assets import atomic_path
-    from imgtofmri.plotting.style import save_table
-    from imgtofmri.validation import control_accuracy, encoding_accuracy
-
-    chosen = {key: value for key, value in analysis.items() if key != "exchange"}
-    data = (study.group, study.repeats, study.rois, study.leave_out)
-    settings = chosen | {"ceiling_method": ceiling}
-    result = encoding_accuracy(study.predicted, *data, **settings)
-    tables = [result.table]
-    del chosen["seed"]
-    for control in controls:
-        if control.patterns is not None:
-            other = encoding_accuracy(control.patterns, *data, model=control.name, **settings)
-            tables.append(other.table)
-        else:
-            tables.append(
-                control_accuracy(
-                    control.images,
-                    control.features,
-                    study.group,
-                    study.rois,
-                    study.leave_out,
-                    model=control.name,
-                    **chosen,
-                )
-            )
-    save_table(pd.concat(tables), output / "accuracy.tsv")
-    if result.mask is None:
-        return
-    for name in result.maps:
-        with atomic_path(output / f"accuracy_{name}.nii.gz") as temporary:
-            # nibabel tells the format by the name's ending.
-            named = temporary.with_name(f"{temporary.name}.nii.gz")
-            nib.save(result.to_img(name), named)
-            named.replace(temporary)
-
-
-def _record(
-    output: Path,
-    study: Study,
-    encoder: str | None,
-    settings: dict[str, Any],
-    analysis: dict[str, Any],
-) -> None:
-    import json
-
-    from imgtofmri import __version__
-    from imgtofmri.assets import atomic_path
-
-    record = {
-        "software": {"name": "imgtofmri", "version": __version__},
-        "encoder": encoder,
-        "prediction": settings if encoder else None,
-        "analysis": analysis,
-        "images": list(study.predicted.names),
-        "left_out": list(study.leave_out),
-        "participants": list(study.participants),
-        "rois": list(study.rois),
-        "n_repeats": len(study.repeats),
-        "n_voxels": study.predicted.n_voxels,
-    }
-    with atomic_path(output / "validation.json") as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    del settings["average"]
+    rsa(stimuli, output / "rsa", measured, **settings)

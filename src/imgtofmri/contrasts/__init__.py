@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from imgtofmri.contrasts.analysis import Contrast, ResponseMaps, compute_contrast
 from imgtofmri.contrasts.expression import contrast_weights, parse_contrast
+from imgtofmri.contrasts.properties import contrast_properties
 from imgtofmri.contrasts.welch import WelchTest, permute_welch_t, welch_test
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "ResponseMaps",
     "WelchTest",
     "compute_contrast",
+    "contrast_properties",
     "contrast_weights",
     "parse_contrast",
     "permute_welch_t",

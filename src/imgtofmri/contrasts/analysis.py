@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.contrasts.expression import contrast_weights
+from imgtofmri.contrasts.design import contrast_design, written_contrast
 from imgtofmri.contrasts.welch import WelchTest, permute_welch_t, welch_test
-from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
+from imgtofmri.exceptions import DataError, OptionError, choice_message
 from imgtofmri.stats import NullSummary, fdr, permutations
 
 if TYPE_CHECKING:
@@ -200,7 +200,13 @@ def compute_contrast(
     if not 0 < alpha < 1:
         message = f"contrast: alpha must lie between 0 and 1; got {alpha}. Use 0.05."
         raise OptionError(message)
-    labels, weights, names = _design(maps, conditions, contrast)
+    if maps.average != "mean":
+        message = (
+            "contrast: predictions must keep their amplitude, average='mean'; got "
+            f"average={maps.average!r}. Predict again with average='mean'."
+        )
+        raise OptionError(message)
+    labels, weights, names = contrast_design(len(maps.names), conditions, contrast)
     chosen = np.flatnonzero(weights[labels])
     labels = labels[chosen]
     group = np.asarray(maps.group, dtype=np.float64)[chosen]
@@ -221,7 +227,7 @@ def compute_contrast(
             for null, start, stop in zip(nulls, bounds[:-1], bounds[1:], strict=True):
                 null.update(t[:, start:stop])
 
-    name = contrast if isinstance(contrast, str) else _written(dict(contrast))
+    name = contrast if isinstance(contrast, str) else written_contrast(contrast)
     used = [(int(index), names[index]) for index in np.flatnonzero(weights)]
     subject_t = np.stack([result.t for result in subject_tests])
     subject_p = np.stack([result.p for result in subject_tests])
@@ -248,37 +254,6 @@ def compute_contrast(
         seed=seed,
         alpha=alpha,
     )
-
-
-def _design(
-    maps: ResponseMaps, conditions: Sequence[str], contrast: str | Mapping[str, float]
-) -> tuple[NDArray[np.intp], NDArray[np.float64], list[str]]:
-    """Return each stimulus's condition code, each condition's weight, and the conditions."""
-    if maps.average != "mean":
-        message = (
-            "contrast: predictions must keep their amplitude, average='mean'; got "
-            f"average={maps.average!r}. Predict again with average='mean'."
-        )
-        raise OptionError(message)
-    if len(conditions) != len(maps.names):
-        message = (
-            f"contrast: conditions must label each of the {len(maps.names)} stimuli; got "
-            f"{len(conditions)}. Give one condition for each."
-        )
-        raise ShapeError(message)
-    names = list(dict.fromkeys(conditions))
-    weights = contrast_weights(contrast, names)
-    code = {name: index for index, name in enumerate(names)}
-    labels = np.array([code[condition] for condition in conditions], dtype=np.intp)
-    for index in np.flatnonzero(weights):
-        count = int(np.sum(labels == index))
-        if count < 2:
-            message = (
-                "contrast: each condition needs at least 2 images, as images are the random "
-                f"factor; condition {names[index]!r} has {count}. Add images."
-            )
-            raise DataError(message)
-    return labels, weights, names
 
 
 def _check_responses(responses: NDArray[np.float64], names: Sequence[str]) -> None:
@@ -388,11 +363,3 @@ def _condition_table(
             }
             parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)
-
-
-def _written(weights: Mapping[str, float]) -> str:
-    """Write weights as `parse_contrast` reads them."""
-    terms = [
-        f"{'-' if value < 0 else '+'} {abs(value):g}*{name}" for name, value in weights.items()
-    ]
-    return " ".join(terms).removeprefix("+ ")

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.dynamics.resampling import bootstrap_similarity, check_measured
+from imgtofmri.dynamics.measured import check_measured
+from imgtofmri.dynamics.resampling import bootstrap_similarity
 from imgtofmri.events import BoundaryAverage, average_around_boundaries, bootstrap_counts
 from imgtofmri.events import bootstrap_p as p_of_samples
 from imgtofmri.exceptions import OptionError, ShapeError
@@ -170,7 +171,7 @@ def compare_dynamics(
     OptionError
         If an option is out of range.
     """
-    data = check_measured(measured)
+    data = check_measured(measured, "compare_dynamics").astype(np.float32, copy=False)
     if not models:
         message = "compare_dynamics: models must name one model or more; got none. Give one."
         raise OptionError(message)

@@ -18,7 +18,6 @@ from imgtofmri.dynamics.baselines import (
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import OptionError, StimulusError, choice_message
 from imgtofmri.features import stream_features
-from imgtofmri.networks import load_untrained
 from imgtofmri.pipeline import RunSettings
 from imgtofmri.prediction import Prediction
 from imgtofmri.progress import track
@@ -114,8 +113,7 @@ def movie_models(
     network = pipeline.network
     untrained = None
     if "untrained" in baselines:
-        card = encoder.card
-        untrained = load_untrained(card["features"], untrained_seed, str(card["id"]))
+        untrained = encoder.backbone(weights=f"untrained:{untrained_seed}", rois=pipeline.rois)
     size = network.spec.preprocessing.size
     frames = read_movie(movie, rate_hz=rate_hz, size=size, center_crop=pipeline.center_crop)
     lights: list[NDArray[np.float32]] = []

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
+from imgtofmri.dynamics.measured import check_measured
+from imgtofmri.exceptions import DataError, OptionError, choice_message
 from imgtofmri.timeseries import similarity_matrix
 
-__all__ = ["bootstrap_similarity", "check_measured"]
+__all__ = ["bootstrap_similarity"]
 
 Array = NDArray[np.float64]
 
@@ -55,7 +56,7 @@ def bootstrap_similarity(
     if grouping not in GROUPINGS:
         message = choice_message("bootstrap_similarity", "grouping", grouping, GROUPINGS)
         raise OptionError(message)
-    data = check_measured(measured)
+    data = check_measured(measured, "bootstrap_similarity").astype(np.float32, copy=False)
     weights = np.asarray(counts, dtype=np.float32)
     weights = weights / weights.sum(axis=1, keepdims=True)
     n_subjects, n_timepoints, n_voxels = data.shape
@@ -75,38 +76,6 @@ def bootstrap_similarity(
         else:
             means = (part @ flat).reshape(-1, n_timepoints, n_voxels)
             yield _correlate(means)
-
-
-def check_measured(measured: ArrayLike) -> NDArray[np.float32]:
-    """Return measured data as float32, or say what is wrong with them.
-
-    Parameters
-    ----------
-    measured : array of shape (n_subjects, n_timepoints, n_voxels)
-
-    Raises
-    ------
-    ShapeError
-        If there are not three axes, or one is empty.
-    DataError
-        If a value is not finite.
-    """
-    data = np.asarray(measured, dtype=np.float32)
-    if data.ndim != 3 or 0 in data.shape:
-        message = (
-            "compare_dynamics: measured must have shape (n_subjects, n_timepoints, n_voxels); got "
-            f"{data.shape}. Stack one array of each subject."
-        )
-        raise ShapeError(message)
-    bad = ~np.isfinite(data).all(axis=(1, 2))
-    if bad.any():
-        message = (
-            "compare_dynamics: measured must be finite; got values that are NaN or infinite in "
-            f"subjects {np.flatnonzero(bad).tolist()} (counted from 0). Leave out those subjects "
-            "or voxels, or mend the data."
-        )
-        raise DataError(message)
-    return data
 
 
 def _correlate(rows: NDArray[np.float32]) -> Array:

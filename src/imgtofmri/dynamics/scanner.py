@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from imgtofmri.dynamics.measured import check_measured
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.timeseries import (
     HrfLike,
@@ -157,21 +158,7 @@ def filter_measured(measured: ArrayLike, settings: ScanSettings) -> FloatArray:
         If fewer than 3 volumes are left, or values are not finite.
     """
     values = np.asarray(measured)
-    values = values[None] if values.ndim == 2 else values
-    if values.ndim != 3:
-        message = (
-            "filter_measured: measured must have shape (n_subjects, n_timepoints, n_voxels); got "
-            f"{values.shape}. Stack one array of each subject."
-        )
-        raise ShapeError(message)
-    bad = ~np.isfinite(values).all(axis=(1, 2))
-    if bad.any():
-        message = (
-            "filter_measured: measured must be finite; got values that are NaN or infinite in "
-            f"subjects {np.flatnonzero(bad).tolist()} (counted from 0). Leave out those subjects "
-            "or voxels, or mend the data."
-        )
-        raise DataError(message)
+    values = check_measured(values[None] if values.ndim == 2 else values, "filter_measured")
     runs = [_filter(run, settings, "filter_measured", "the run") for run in values]
     stacked: FloatArray = np.stack(runs)
     return stacked

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -40,6 +42,11 @@ class FrameSpec(Protocol):
     @property
     def n_features(self) -> int:
         """How many features come out for each image."""
+        ...
+
+    @property
+    def parallel_calls(self) -> int:
+        """How many calls may run at the same time."""
         ...
 
 
@@ -124,6 +131,21 @@ def stream_features(
 def _stream(
     frames: Iterable[Frame | Failure], backbone: FrameBackbone, batch_size: int
 ) -> Generator[FeatureBatch]:
+    """Yield batches in order, with as many at work as the backbone takes."""
+    n_calls = backbone.spec.parallel_calls
+    at_work: deque[Future[FeatureBatch]] = deque()
+    with ThreadPoolExecutor(n_calls, "imgtofmri-batch") as workers:
+        for good, failures in _grouped(frames, batch_size):
+            at_work.append(workers.submit(_run_batch, good, failures, backbone))
+            if len(at_work) == n_calls:
+                yield at_work.popleft().result()
+        while at_work:
+            yield at_work.popleft().result()
+
+
+def _grouped(
+    frames: Iterable[Frame | Failure], batch_size: int
+) -> Iterator[tuple[list[Frame], list[Failure]]]:
     good: list[Frame] = []
     failures: list[Failure] = []
     for item in frames:
@@ -132,10 +154,10 @@ def _stream(
         else:
             good.append(item)
         if max(len(good), len(failures)) == batch_size:
-            yield _run_batch(good, failures, backbone)
+            yield good, failures
             good, failures = [], []
     if good or failures:
-        yield _run_batch(good, failures, backbone)
+        yield good, failures
 
 
 def _run_batch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgtofmri.contrasts import Contrast
 from imgtofmri.exceptions import OptionError, choice_message
@@ -17,10 +18,11 @@ from imgtofmri.plotting.style import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_contrast"]
+__all__ = ["plot_contrast", "plot_controls"]
 
 WIDTH_IN, HEIGHT_IN = 7.2, 4.6
 
@@ -28,7 +30,9 @@ WIDTH_IN, HEIGHT_IN = 7.2, 4.6
 THRESHOLDS = ("p_max", "p_fdr", "conjunction", "none")
 
 
-def plot_contrast(result: Contrast, threshold: str = "p_fdr", alpha: float = 0.05) -> Figure:
+def plot_contrast(
+    result: Contrast, threshold: str = "p_fdr", alpha: float = 0.05, title: str = ""
+) -> Figure:
     """Draw a contrast's t map on a glass brain, above its ROI means and differences.
 
     Parameters
@@ -38,6 +42,8 @@ def plot_contrast(result: Contrast, threshold: str = "p_fdr", alpha: float = 0.0
         Which voxels are drawn: those below ``alpha`` after that correction, or where all subjects
         agree.
     alpha : float
+    title : str
+        Comes before the contrast's name.
 
     Returns
     -------
@@ -57,7 +63,7 @@ def plot_contrast(result: Contrast, threshold: str = "p_fdr", alpha: float = 0.0
     with journal_style():
         figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
         figure.set_layout_engine("none")
-        _draw_brain(figure, result, threshold, alpha)
+        _draw_brain(figure, result, threshold, alpha, title)
         means = figure.add_axes((0.09, 0.14, 0.39, 0.33))
         differences = figure.add_axes((0.59, 0.14, 0.39, 0.33))
         _draw_means(means, result)
@@ -68,7 +74,74 @@ def plot_contrast(result: Contrast, threshold: str = "p_fdr", alpha: float = 0.0
     return figure
 
 
-def _draw_brain(figure: Figure, result: Contrast, threshold: str, alpha: float) -> None:
+def plot_controls(rois: pd.DataFrame, images: pd.DataFrame | None = None) -> Figure:
+    """Draw a contrast's t in each ROI beside that of its controls.
+
+    t, because a difference has the units of its network's features.
+
+    Parameters
+    ----------
+    rois : pandas.DataFrame
+        ROI tables of the encoder and its controls, with a first column ``model``.
+    images : pandas.DataFrame, optional
+        From `imgtofmri.contrasts.contrast_properties`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Left: the group's t in each ROI, a bar for each model. Right: t of the images' properties.
+        Marks are of ``p_max``, within each model.
+    """
+    from matplotlib.figure import Figure
+
+    table = rois[(rois["hemi"] == "both") & (rois["subject"] == "group")]
+    names = list(dict.fromkeys(table["roi"]))
+    models = list(dict.fromkeys(table["model"]))
+    n_images = 0 if images is None else len(images)
+    with journal_style():
+        width = min(WIDTH_IN, 1.4 + 0.7 * (len(names) + n_images))
+        figure = Figure(figsize=(width, 2.6))
+        ratios = [len(names) + 0.5, n_images + 0.5][: 1 + (images is not None)]
+        panels = figure.subplots(1, len(ratios), width_ratios=ratios, sharey=True, squeeze=False)[0]
+        step = 0.8 / len(models)
+        for number, model in enumerate(models):
+            rows = table[table["model"] == model].set_index("roi").loc[names]
+            places = np.arange(len(names)) + (number - (len(models) - 1) / 2) * step
+            grey = str(min(0.8, 0.4 + 0.15 * number))
+            colour = colour_of(0) if number == 0 else grey
+            panels[0].bar(places, rows["t"], 0.92 * step, color=colour, label=model)
+            _mark_bars(panels[0], places, rows)
+        _finish(panels[0], names, "t over images")
+        panels[0].margins(y=0.15)
+        if images is not None:
+            at = np.arange(float(n_images))
+            panels[1].bar(at, images["t"].fillna(0.0), 0.6, color="0.6")
+            _mark_bars(panels[1], at, images)
+            _finish(panels[1], images["property"].tolist(), "")
+            panels[1].set_title("images")
+            panels[1].set_xlim(-0.75, n_images - 0.25)
+        panels[0].set_title(str(table["contrast"].iloc[0]))
+        figure.legend(loc="outside upper right", ncols=len(models))
+        figure.supxlabel(f"{MARKS_LINE}, exchanged images", x=0.01, ha="left", fontsize=5.5)
+    return figure
+
+
+def _mark_bars(axes: Axes, places: NDArray[Any], rows: pd.DataFrame) -> None:
+    """Write marks beyond the ends of bars of t."""
+    for place, t, p in zip(places, rows["t"], rows["p_max"], strict=True):
+        up = not t < 0
+        axes.annotate(
+            significance_mark(p),
+            (place, 0.0 if np.isnan(t) else t),
+            xytext=(0, 1 if up else -2),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if up else "top",
+            fontsize=6,
+        )
+
+
+def _draw_brain(figure: Figure, result: Contrast, threshold: str, alpha: float, title: str) -> None:
     """Draw the t map where the threshold lets it through."""
     import nibabel as nib
     from nilearn import plotting
@@ -100,7 +173,7 @@ def _draw_brain(figure: Figure, result: Contrast, threshold: str, alpha: float) 
     else:
         plotting.plot_glass_brain(None, **where)
     counts = ", ".join(f"{name} n = {count}" for name, count in result.counts.items())
-    figure.text(0.04, 0.95, f"{result.name}   ({counts})", fontsize=8)
+    figure.text(0.04, 0.95, f"{title}{result.name}   ({counts})", fontsize=8)
     figure.text(0.96, 0.95, f"t, {rule}: {shown.sum():,} voxels", fontsize=6.5, ha="right")
 
 

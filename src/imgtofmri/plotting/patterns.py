@@ -77,6 +77,8 @@ def plot_matched_patterns(
         label_panels(panels)
         if controls:
             handles, labels = panels[0].get_legend_handles_labels()
+            # matplotlib puts error bars last; the encoder comes first.
+            handles, labels = [handles[-1], *handles[:-1]], [labels[-1], *labels[:-1]]
             figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
         which = {"p_fdr": "FDR-corrected", "p_max": "corrected by maximum statistic", "p": ""}
         caption = f"{MARKS_LINE} {which[corrected]}"

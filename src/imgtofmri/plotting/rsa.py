@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from imgtofmri.plotting.style import (
 from imgtofmri.rsa import RDMs, embed_rdm, to_square
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["plot_comparison", "plot_mds", "plot_rdms"]
@@ -71,51 +73,109 @@ def plot_rdms(rdms: RDMs, ranked: bool = True) -> Figure:
     return figure
 
 
-def plot_comparison(result: GeometryComparison) -> Figure:
+def plot_comparison(
+    result: GeometryComparison, controls: Mapping[str, GeometryComparison] | None = None
+) -> Figure:
     """Draw each model's similarity to the measured subjects beside the noise ceiling.
 
     Parameters
     ----------
     result : GeometryComparison
+    controls : mapping of str to GeometryComparison, optional
+        Of the same measured subjects. A control of a model's name stands beside the model; others
+        stand at the end.
 
     Returns
     -------
     matplotlib.figure.Figure
         Bars: mean over subjects, with the bootstrap's interval; open circles: subjects; grey band:
-        noise ceiling, lower to upper; marks: ``p_max``, conditions permuted.
+        noise ceiling, lower to upper; marks: ``p_max``, conditions permuted. Controls are grey.
     """
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
-    table = result.table
-    places = np.arange(len(table))
+    bars = _bars(result, controls or {})
+    n_places = int(max(bar.place for bar in bars)) + 1
+    labels = list(result.models) + [bar.label for bar in bars if bar.place >= len(result.models)]
     with journal_style():
-        figure = Figure(figsize=(max(2.4, 0.55 * len(table) + 1.3), 2.6))
+        width = 0.5 * len(bars) + 0.1 * n_places + 1.3
+        figure = Figure(figsize=(min(WIDTH_IN, max(2.4, width)), 2.6))
         axes = figure.subplots()
         if result.ceiling is not None:
-            axes.axhspan(result.ceiling.lower, result.ceiling.upper, color="0.85", lw=0)
-        axes.bar(places, table["mean"], 0.66, color=[colour_of(k) for k in range(len(table))])
-        if result.ceiling is not None:
-            error = [table["mean"] - table["ci_low"], table["ci_high"] - table["mean"]]
-            axes.errorbar(places, table["mean"], yerr=error, fmt="none", color="black", lw=0.8)
-            spread = np.linspace(-0.2, 0.2, len(result.subjects))
-            for place, row in zip(places, result.similarity, strict=True):
-                axes.plot(place + spread, row, "o", mfc="none", mec="0.25", ms=2.2, mew=0.5)
-        top = np.maximum(result.similarity.max(axis=1), table["ci_high"].fillna(-1.0).to_numpy())
-        for place, height, p in zip(places, np.maximum(top, 0.0), table["p_max"], strict=True):
-            axes.annotate(
-                significance_mark(p),
-                (place, height),
-                xytext=(0, 2),
-                textcoords="offset points",
-                ha="center",
-            )
+            axes.axhspan(result.ceiling.lower, result.ceiling.upper, color="0.9", lw=0)
+        for bar in bars:
+            _draw_bar(axes, bar, result.ceiling is not None)
         axes.axhline(0.0, color="0.3", lw=0.6)
         axes.margins(y=0.12)
-        axes.set_xticks(places, table["model"], rotation=0 if len(table) < 7 else 45)
+        crowded = n_places >= 9
+        axes.set_xticks(range(n_places), labels, rotation=45 if crowded else 0)
         axes.tick_params(axis="x", length=0)
         axes.set_ylabel(f"similarity to measured ({_STATISTICS[result.method]})")
+        beside = [name for name, control in (controls or {}).items() if len(control.models) > 1]
+        if beside:
+            handles = [Patch(facecolor=_GREYS[k % 3], label=name) for k, name in enumerate(beside)]
+            figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
         figure.supxlabel(MARKS_LINE, fontsize=5)
     return figure
+
+
+_GREYS = ("0.45", "0.62", "0.75")
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """One model or control in the figure: where it stands, and its row of the table."""
+
+    place: float
+    width: float
+    colour: str
+    label: str
+    row: Mapping[Any, Any]
+    similarity: NDArray[np.float64]
+
+
+def _bars(result: GeometryComparison, controls: Mapping[str, GeometryComparison]) -> list[_Bar]:
+    """Put each model's bar and its controls' side by side, and what belongs to no model after."""
+    beside = [name for name, control in controls.items() if len(control.models) > 1]
+    width = 0.7 / (1 + len(beside))
+    rows = result.table.to_dict("records")
+    found = [
+        _Bar(k - (len(beside)) * width / 2, width, colour_of(k), str(row["model"]), row, values)
+        for k, (row, values) in enumerate(zip(rows, result.similarity, strict=True))
+    ]
+    after = len(rows)
+    for name, control in controls.items():
+        records = zip(control.table.to_dict("records"), control.similarity, strict=True)
+        for row, values in records:
+            if name in beside:
+                number = beside.index(name)
+                place = result.models.index(row["model"]) + (number + 1 - len(beside) / 2) * width
+                found.append(_Bar(place, width, _GREYS[number % 3], name, row, values))
+            else:
+                found.append(_Bar(float(after), width, _GREYS[0], name, row, values))
+                after += 1
+    return found
+
+
+def _draw_bar(axes: Axes, bar: _Bar, several: bool) -> None:
+    """Draw one bar with its interval and subjects (where there are several), and its mark."""
+    mean = bar.row["mean"]
+    axes.bar(bar.place, mean, 0.94 * bar.width, color=bar.colour)
+    top = float(bar.similarity.max())
+    if several:
+        error = [[mean - bar.row["ci_low"]], [bar.row["ci_high"] - mean]]
+        axes.errorbar(bar.place, mean, yerr=error, fmt="none", color="black", lw=0.8)
+        spread = np.linspace(-0.3, 0.3, bar.similarity.size) * bar.width
+        axes.plot(bar.place + spread, bar.similarity, "o", mfc="none", mec="0.25", ms=2.2, mew=0.5)
+        top = max(top, bar.row["ci_high"])
+    axes.annotate(
+        significance_mark(bar.row["p_max"]),
+        (bar.place, max(top, 0.0)),
+        xytext=(0, 2),
+        textcoords="offset points",
+        ha="center",
+        fontsize=7,
+    )
 
 
 def plot_mds(

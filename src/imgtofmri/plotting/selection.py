@@ -12,6 +12,8 @@ from imgtofmri.plotting.style import colour_of, journal_style
 from imgtofmri.selection import StimulusSelection
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["plot_checks", "plot_contact_sheet"]
@@ -76,48 +78,71 @@ def plot_checks(selection: StimulusSelection) -> Figure:
     matplotlib.figure.Figure
         One panel for each goal: the biased in-sample effect as a diamond, the effect on each
         held-out subject as circles, filled where p < .05; "half 1" and "half 2" are chosen from
-        one half of the pool and measured against the other.
+        one half of the pool and measured against the other. Controls stand beside, in grey.
     """
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     checks = selection.checks
-    goals = list(dict.fromkeys(checks["set"]))
-    kinds = list(dict.fromkeys(checks["check"]))
+    # Without the differences between sets, which are only of the images' properties.
+    goals = list(dict.fromkeys(checks.loc[checks["model"] == "encoder", "set"]))
+    models = list(dict.fromkeys(checks["model"]))
+    with journal_style():
+        n_columns = min(4 if len(models) == 1 else 2, len(goals))
+        n_rows = -(-len(goals) // n_columns)
+        width = min(WIDTH_IN, (2.0 + 0.4 * len(models)) * n_columns)
+        figure = Figure(figsize=(width, 2.1 * n_rows + 0.2 * (len(models) > 1)))
+        panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+        for number, (panel, goal) in enumerate(zip(panels, goals, strict=False)):
+            _draw_goal(panel, checks[checks["set"] == goal], models, colour_of(number))
+            panel.set_title(goal)
+        for panel in panels[len(goals) :]:
+            panel.set_axis_off()
+        panels[0].set_ylabel("effect (SD of the pool; alike: Δr)")
+        if len(models) > 1:
+            handles = [
+                Line2D([], [], ls="none", marker=_MARKERS[at % 4], color=_shade(at, "0.0"), ms=4)
+                for at in range(len(models))
+            ]
+            figure.legend(handles, models, loc="outside upper right", ncols=len(models))
+    return figure
+
+
+_MARKERS = ("o", "s", "^", "v")
+
+
+def _shade(number: int, colour: str) -> str:
+    """Return the colour of a model: the goal's for the encoder, greys for controls."""
+    return colour if number == 0 else str(0.3 + 0.15 * ((number - 1) % 3))
+
+
+def _draw_goal(panel: Axes, rows: pd.DataFrame, models: list[str], colour: str) -> None:
+    """Draw one goal's effects: a column for each check, and in it one for each model."""
+    kinds = list(dict.fromkeys(rows["check"]))
+    step = 0.8 / len(models)
+    for place, kind in enumerate(kinds):
+        for number, model in enumerate(models):
+            part = rows[(rows["check"] == kind) & (rows["model"] == model)]
+            middle = place + (number - (len(models) - 1) / 2) * step
+            spread = np.linspace(-0.19, 0.19, len(part)) * step if len(part) > 1 else np.zeros(1)
+            shade = _shade(number, colour)
+            for shift, effect, p in zip(spread, part["effect"], part["p"], strict=True):
+                panel.plot(
+                    middle + shift,
+                    effect,
+                    "D" if kind == "in-sample" else _MARKERS[number % 4],
+                    mec=shade,
+                    mfc=shade if p < 0.05 else "white",
+                    ms=4 if number == 0 else 3,
+                    mew=0.8,
+                )
+    panel.axhline(0.0, color="0.5", lw=0.6, zorder=0)
     labels = [
         kind.replace("other subject, half ", "half\n").replace("-", "\n").replace(" ", "\n")
         for kind in kinds
     ]
-    with journal_style():
-        n_columns = min(4, len(goals))
-        n_rows = -(-len(goals) // n_columns)
-        width = min(WIDTH_IN, 2.4 * n_columns)
-        figure = Figure(figsize=(width, 2.1 * n_rows))
-        panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-        for number, (panel, goal) in enumerate(zip(panels, goals, strict=False)):
-            rows = checks[checks["set"] == goal]
-            for place, kind in enumerate(kinds):
-                part = rows[rows["check"] == kind]
-                spread = np.linspace(-0.15, 0.15, len(part)) if len(part) > 1 else np.zeros(1)
-                for shift, effect, p in zip(spread, part["effect"], part["p"], strict=True):
-                    panel.plot(
-                        place + shift,
-                        effect,
-                        "D" if np.isnan(p) else "o",
-                        mec=colour_of(number),
-                        mfc=colour_of(number) if p < 0.05 else "white",
-                        ms=4,
-                        mew=0.8,
-                    )
-            panel.axhline(0.0, color="0.5", lw=0.6, zorder=0)
-            panel.set_title(goal)
-            panel.set_xticks(range(len(kinds)), labels, fontsize=5)
-            panel.tick_params(axis="x", length=0)
-            panel.set_xlim(-0.5, len(kinds) - 0.5)
-            low = float(rows["effect"].min())
-            panel.set_ylim(
-                min(0.0, 1.15 * low), 1.15 * max(float(rows["effect"].max()), 0.0) + 1e-9
-            )
-        for panel in panels[len(goals) :]:
-            panel.set_axis_off()
-        panels[0].set_ylabel("effect (SD of the pool; alike: Δr)")
-    return figure
+    panel.set_xticks(range(len(kinds)), labels, fontsize=5)
+    panel.tick_params(axis="x", length=0)
+    panel.set_xlim(-0.5, len(kinds) - 0.5)
+    low, high = float(rows["effect"].min()), float(rows["effect"].max())
+    panel.set_ylim(min(0.0, 1.15 * low), 1.15 * max(high, 0.0) + 1e-9)

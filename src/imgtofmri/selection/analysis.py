@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
-from imgtofmri.selection.checks import Request, check_sets, choose_sets
+from imgtofmri.selection.checks import Judges, Request, check_sets, choose_sets
 from imgtofmri.selection.goals import Goal, ResponseMaps, RoiResponses, roi_responses, standardised
 from imgtofmri.selection.properties import PROPERTIES
 
@@ -30,8 +30,8 @@ class StimulusSelection:
         set, rank (from 1), stimulus, one column ``z_ROI`` for each ROI (mean response, z-scored
         over the pool and averaged over subjects), and the properties if given.
     checks : pandas.DataFrame
-        One row for each set, check and subject tested: set, check, selected_on, tested_on, effect,
-        p. See `select_stimuli`.
+        One row for each model, set, check and subject tested: model ("encoder", or a control),
+        set, check, selected_on, tested_on, effect, p. See `select_stimuli`.
     matching : pandas.DataFrame
         set, property, mean, difference (from the pool's mean, in the pool's standard deviations),
         matched (whether this property was asked for). Empty without properties.
@@ -57,6 +57,8 @@ def select_stimuli(
     reference: bool = True,
     n_random: int = 1000,
     seed: int | None = 0,
+    controls: Mapping[str, ResponseMaps] | None = None,
+    control_properties: Sequence[str] = (),
 ) -> StimulusSelection:
     """Choose disjoint sets of stimuli, one for each goal, and check them honestly.
 
@@ -102,6 +104,15 @@ def select_stimuli(
         Random sets behind each p.
     seed : int or None
         Of the halves, the reference, the random sets and the searches.
+    controls : mapping of str to ResponseMaps, optional
+        Other predictions for the same stimuli and subjects, such as an untrained network's. They
+        take no part in the choice; the same sets are measured on them, against the same random
+        sets.
+    control_properties : sequence of str
+        Columns of ``properties`` that are measured on the sets in the same way: how far a set's
+        mean lies from the pool's in standard deviations, p two-sided among the same random sets.
+        For each two goals a row ``ONE - OTHER`` has the difference between the chosen sets, in the
+        same unit, with p two-sided by exchanging images between the two sets.
 
     Returns
     -------
@@ -125,6 +136,13 @@ def select_stimuli(
     names = responses.names
     _check_request(responses, goals, n_per_set, tolerance, reference, n_random)
     values = _matched_values(properties, match, len(names))
+    judges = Judges(
+        {name: _same_stimuli(responses, other, name) for name, other in (controls or {}).items()},
+        {
+            name: _matched_values(properties, [name], len(names))[:, 0]
+            for name in control_properties
+        },
+    )
     request = Request(tuple(goals), n_per_set, values, float(tolerance), reference, n_random, seed)
     everything = np.arange(len(names))
     everybody = range(len(responses.subject_names))
@@ -132,7 +150,7 @@ def select_stimuli(
     return StimulusSelection(
         sets={name: tuple(names[index] for index in members) for name, members in chosen.items()},
         table=_table(responses, chosen, properties),
-        checks=check_sets(responses, request, chosen),
+        checks=check_sets(responses, request, chosen, judges),
         matching=_matching(chosen, properties, match),
         n_pool=len(names),
         seed=seed,
@@ -252,6 +270,23 @@ def _check_request(
             "give a larger pool."
         )
         raise DataError(message)
+
+
+def _same_stimuli(responses: RoiResponses, maps: ResponseMaps, name: str) -> RoiResponses:
+    """Gather a control's responses, refusing those of other stimuli or subjects."""
+    control = roi_responses(maps)
+    for what, own, other in (
+        ("stimuli", responses.names, control.names),
+        ("subjects", responses.subject_names, control.subject_names),
+        ("ROIs", tuple(responses.patterns), tuple(control.patterns)),
+    ):
+        if own != other:
+            message = (
+                f"select: the control {name} must predict the same {what}, in the same order; got "
+                f"{len(other)} where the pool has {len(own)}, or others. Predict the pool with it."
+            )
+            raise ShapeError(message)
+    return control
 
 
 def _matched_values(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,16 @@ from numpy.typing import NDArray
 
 from imgtofmri.selection.goals import Goal, RoiResponses, standardised
 from imgtofmri.selection.solver import choose_by_pairs, choose_by_scores, random_sets
+from imgtofmri.stats import permutation_p, permutations
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: The name of the set to compare with.
 REFERENCE = "reference"
+
+#: What the table of checks calls the predictions that sets are chosen by.
+MODEL = "encoder"
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,27 @@ def choose_sets(
     return ordered
 
 
+@dataclass(frozen=True)
+class Judges:
+    """What else says how well sets do, though it took no part in the choice.
+
+    Parameters
+    ----------
+    responses : mapping of str to RoiResponses
+        Other predictions of the same stimuli for the same subjects, such as an untrained network's.
+    properties : mapping of str to array of shape (n_stimuli,)
+        What is measured on the images themselves, such as luminance.
+    """
+
+    responses: Mapping[str, RoiResponses]
+    properties: Mapping[str, NDArray[np.float64]]
+
+
 def check_sets(
-    responses: RoiResponses, request: Request, chosen: dict[str, NDArray[np.intp]]
+    responses: RoiResponses,
+    request: Request,
+    chosen: dict[str, NDArray[np.intp]],
+    judges: Judges,
 ) -> pd.DataFrame:
     """Make the table of checks; the reference set is none of a goal's and has no row."""
     import pandas as pd
@@ -81,12 +105,34 @@ def check_sets(
     streams = np.random.SeedSequence(request.seed).spawn(1 + 3 * n_subjects)
     shuffled = np.random.default_rng(streams[0]).permutation(n_stimuli)
     first, second = np.sort(shuffled[: n_stimuli // 2]), np.sort(shuffled[n_stimuli // 2 :])
-    rows = []
-    for goal in request.goals:
-        effect, _ = _effect(
-            responses, goal, range(n_subjects), chosen[goal.name], everything, everything, None
-        )
-        rows.append((goal.name, "in-sample", "all", "all", effect, np.nan))
+    models = {MODEL: responses, **judges.responses}
+    rows: list[tuple[object, ...]] = []
+
+    def judge(
+        sets: dict[str, NDArray[np.intp]],
+        pools: tuple[NDArray[np.intp], NDArray[np.intp]],
+        subjects: Sequence[int],
+        labels: tuple[str, str, str],
+        draws: NDArray[np.intp] | None,
+    ) -> None:
+        check, selected_on, tested_on = labels
+        for goal in request.goals:
+            members = sets[goal.name]
+            for model, own in models.items():
+                effect, p = _effect(own, goal, subjects, members, *pools, draws)
+                rows.append((model, goal.name, check, selected_on, tested_on, effect, p))
+            for name, values in judges.properties.items():
+                effect, p = _property_effect(values, members, *pools, draws)
+                rows.append((name, goal.name, check, selected_on, "images", effect, p))
+
+    whole = (everything, everything)
+    judge(chosen, whole, range(n_subjects), ("in-sample", "all", "all"), None)
+    for one, other in itertools.combinations([goal.name for goal in request.goals], 2):
+        for name, values in judges.properties.items():
+            effect, p = _property_difference(
+                values, chosen[one], chosen[other], request.n_random, request.seed
+            )
+            rows.append((name, f"{one} - {other}", "in-sample", "all", "images", effect, p))
     plans = (
         ("other subject", everything, everything),
         ("other subject, half 1", first, second),
@@ -102,21 +148,54 @@ def check_sets(
             draws = random_sets(
                 len(pool), request.n_per_set, request.n_random, stream.generate_state(4).tolist()
             )
-            for goal in request.goals:
-                effect, p = _effect(
-                    responses,
-                    goal,
-                    [held_out],
-                    sets[goal.name],
-                    pool,
-                    measured_against,
-                    pool[draws],
-                )
-                tested_on = responses.subject_names[held_out]
-                selected_on = " and ".join(responses.subject_names[other] for other in others)
-                rows.append((goal.name, check, selected_on, tested_on, effect, p))
-    columns = ["set", "check", "selected_on", "tested_on", "effect", "p"]
+            tested_on = responses.subject_names[held_out]
+            selected_on = " and ".join(responses.subject_names[other] for other in others)
+            labels = (check, selected_on, tested_on)
+            judge(sets, (pool, measured_against), [held_out], labels, pool[draws])
+    columns = ["model", "set", "check", "selected_on", "tested_on", "effect", "p"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _property_difference(
+    values: NDArray[np.float64],
+    one: NDArray[np.intp],
+    other: NDArray[np.intp],
+    n_permutations: int,
+    seed: int | None,
+) -> tuple[float, float]:
+    """Return how far apart two sets' mean properties are, and two-sided p by exchanged images."""
+    if np.ptp(values) == 0:
+        return float("nan"), float("nan")
+    both = values[np.concatenate([one, other])]
+    # Adding up to 0, the signs take one set's mean from the other's.
+    signs = np.concatenate([np.full(len(one), 1 / len(one)), np.full(len(other), -1 / len(other))])
+    difference = float(signs @ both)
+    null = np.concatenate(
+        [both[orders] @ signs for orders in permutations(len(both), n_permutations, seed)]
+    )
+    p = permutation_p(np.array([difference]), null[:, None], "two-sided")
+    return difference / float(values.std()), float(p[0])
+
+
+def _property_effect(
+    values: NDArray[np.float64],
+    members: NDArray[np.intp],
+    pool: NDArray[np.intp],
+    measured_against: NDArray[np.intp],
+    draws: NDArray[np.intp] | None,
+) -> tuple[float, float]:
+    """Return how far a set's mean property is from a pool's, and two-sided p among random sets."""
+    base = values[measured_against]
+    if np.ptp(base) == 0:
+        return float("nan"), float("nan")
+    effect = float((values[members].mean() - base.mean()) / base.std())
+    if draws is None:
+        return effect, float("nan")
+    centre = values[pool].mean()
+    observed = abs(values[members].mean() - centre)
+    null = np.abs(values[draws].mean(axis=1) - centre)
+    reached = np.count_nonzero(null >= observed - 1e-12 * max(1.0, observed))
+    return effect, float((reached + 1) / (len(null) + 1))
 
 
 def _effect(

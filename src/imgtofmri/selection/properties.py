@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imgtofmri.stimuli import prepare_image
+from imgtofmri.stimuli import luminance, prepare_image
 from imgtofmri.stimuli.images import decode, read_bytes
 
 if TYPE_CHECKING:
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 #: What sets of stimuli can be matched on.
 PROPERTIES = ("luminance", "contrast", "size")
-
-#: Weights of red, green and blue in luminance (ITU-R BT.709).
-LUMINANCE_WEIGHTS = (0.2126, 0.7152, 0.0722)
 
 
 def image_properties(paths: Iterable[str | Path], center_crop: bool = False) -> pd.DataFrame:
@@ -34,10 +31,10 @@ def image_properties(paths: Iterable[str | Path], center_crop: bool = False) -> 
     Returns
     -------
     properties : pandas.DataFrame
-        One row for each path, in order: stimulus (the path as given), luminance (mean of
-        0.2126 R + 0.7152 G + 0.0722 B of the 224 x 224 frame, 0 to 1), contrast (its standard
-        deviation over pixels, "RMS contrast"), size (decimal logarithm of the file's number of
-        pixels).
+        One row for each path, in order: stimulus (the path as given), luminance (mean over the
+        224 x 224 frame of relative luminance in linear light, 0 to 1; see
+        `imgtofmri.stimuli.luminance`), contrast (its standard deviation over pixels, "RMS
+        contrast"), size (decimal logarithm of the file's number of pixels).
 
     Raises
     ------
@@ -50,6 +47,6 @@ def image_properties(paths: Iterable[str | Path], center_crop: bool = False) -> 
     for path in paths:
         picture = decode(read_bytes(Path(path)), str(path))
         size = float(np.log10(picture.width * picture.height))
-        luminance = prepare_image(picture, center_crop=center_crop) @ LUMINANCE_WEIGHTS / 255.0
-        rows.append((str(path), float(luminance.mean()), float(luminance.std()), size))
+        light = luminance(prepare_image(picture, center_crop=center_crop))
+        rows.append((str(path), float(light.mean()), float(light.std()), size))
     return pd.DataFrame(rows, columns=["stimulus", *PROPERTIES])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from imgtofmri.exceptions import ShapeError
 from imgtofmri.stats.bootstrap import centred
 from imgtofmri.stats.checks import Array, check_names, paired
 from imgtofmri.stats.multiple import fdr
@@ -104,6 +105,9 @@ class VoxelTest:
         P value corrected over the voxels by the maximum statistic.
     null_mean, null_sd : array
         Moments of the voxel's null distribution.
+    regions : VoxelTest or None
+        The same for the mean r over each region's voxels that vary, arrays of shape (n_regions,);
+        NaN where none varies.
     """
 
     r: Array
@@ -112,6 +116,7 @@ class VoxelTest:
     p_max: Array
     null_mean: Array
     null_sd: Array
+    regions: VoxelTest | None = None
 
 
 def permutation_pearson(
@@ -120,6 +125,7 @@ def permutation_pearson(
     n_permutations: int = 1000,
     seed: int | None = 0,
     groups: Sequence[Any] | NDArray[Any] | None = None,
+    regions: NDArray[np.bool_] | None = None,
 ) -> VoxelTest:
     """Test each voxel's correlation by permuting which prediction belongs to which image.
 
@@ -137,6 +143,8 @@ def permutation_pearson(
         The same seed gives the same result.
     groups : sequence of length n_images, optional
         Labels; images are exchanged only within a label.
+    regions : bool array of shape (n_regions, n_voxels), optional
+        Also test the mean r over each region's voxels, under the same permutations.
 
     Returns
     -------
@@ -151,9 +159,19 @@ def permutation_pearson(
     first, second = paired("permutation_pearson", predicted, measured)
     n_images, n_voxels = first.shape
     check_names("permutation_pearson (groups)", None if groups is None else list(groups), n_images)
+    if regions is not None and (regions.ndim != 2 or regions.shape[1] != n_voxels):
+        message = (
+            f"permutation_pearson: regions must have shape (n_regions, {n_voxels}); got "
+            f"{regions.shape}. Give one mask over the voxels for each region."
+        )
+        raise ShapeError(message)
     unit_first, unit_second = _unit_columns(first), _unit_columns(second)
     r = np.clip(np.einsum("ij,ij->j", unit_first, unit_second), -1.0, 1.0)
     summary = NullSummary(r)
+    varies = ~np.isnan(r)
+    averaging = np.zeros((n_voxels, 0)) if regions is None else _averaging(regions & varies)
+    means = np.where(averaging.any(axis=0), np.where(varies, r, 0.0) @ averaging, np.nan)
+    summary_of_regions = NullSummary(means)
     blocks = [
         # Copied, so that a block's rows lie together.
         (
@@ -175,11 +193,24 @@ def permutation_pearson(
                 np.take(rows, order, axis=0, out=gathered, mode="clip")
                 null[draw, part] = np.einsum("ij,ij->j", gathered, columns)
         summary.update(null)
+        summary_of_regions.update(np.where(varies, null, 0.0) @ averaging)
+    of_regions = None if regions is None else _test(means, summary_of_regions)
+    return _test(r, summary, of_regions)
+
+
+def _averaging(regions: NDArray[np.bool_]) -> Array:
+    """Return the matrix that takes voxels' values to regions' means; an empty region's is 0."""
+    sizes = regions.sum(axis=1, keepdims=True)
+    return np.asarray((regions / np.maximum(sizes, 1)).T)
+
+
+def _test(r: Array, null: NullSummary, regions: VoxelTest | None = None) -> VoxelTest:
     return VoxelTest(
         r=r,
-        p=summary.p,
-        p_fdr=fdr(summary.p),
-        p_max=summary.p_max,
-        null_mean=summary.mean,
-        null_sd=summary.sd,
+        p=null.p,
+        p_fdr=fdr(null.p),
+        p_max=null.p_max,
+        null_mean=null.mean,
+        null_sd=null.sd,
+        regions=regions,
     )

@@ -17,6 +17,7 @@ from imgtofmri.stimuli.discovery import (
 from imgtofmri.stimuli.images import ImageInput, read_images
 from imgtofmri.stimuli.inputs import expand_images
 from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Pixels, Source
+from imgtofmri.stimuli.luminance import luminance, luminance_features
 from imgtofmri.stimuli.movies import MovieInfo, StimulusWarning, check_rate, probe_movie, read_movie
 from imgtofmri.stimuli.pixels import MAX_PIXELS, prepare_image
 
@@ -35,6 +36,8 @@ __all__ = [
     "check_rate",
     "expand_images",
     "find_sources",
+    "luminance",
+    "luminance_features",
     "prepare_image",
     "probe_movie",
     "read_images",

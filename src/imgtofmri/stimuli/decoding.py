@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from imgtofmri.exceptions import StimulusError
-from imgtofmri.stimuli.images import n_processors
+from imgtofmri.processors import n_processors
+from imgtofmri.stimuli.clock import Clock, clock_tick_s, declared_s
 from imgtofmri.stimuli.items import Pixels, refuse
 from imgtofmri.stimuli.pixels import prepare_image
 
@@ -24,17 +26,13 @@ if TYPE_CHECKING:
 
 _MAX_DECODE_THREADS = 8
 
-# Sound that begins this much before the pictures is the codec's run-in, not a late picture.
-_RUN_IN_S = Fraction(1, 10)
+# Pixels from which on decoding takes longer than the network and gets all processors.
+_LARGE = 1_000_000
 
-# A step back in time beyond this, or a gap beyond that, is where two recordings were joined.
-_JOINT_S = Fraction(1)
-_GAP_S = Fraction(60)
+# How much of a whole movie's end may be missing.
+_TOLERANCE_S = Fraction(1)
 
 _WHERE = "read_movie"
-
-# Containers whose header says how long the whole is, so that a missing end can be noticed.
-_HEADED_FORMATS = ("mov", "matroska", "avi", "asf", "flv")
 
 # libav's numbers of colour matrices that swscale knows; all others count as BT.601, as it does.
 _KNOWN_MATRICES = frozenset({1, 4, 5, 6, 7, 9})
@@ -64,21 +62,25 @@ class Timed:
 
 
 class _DamagedError(Exception):
-    """A picture could not be decoded while several threads were at work."""
+    """A picture could not be decoded while threads or pictures passed over may be the cause."""
 
 
-def read_pictures(path: Path, tally: Tally) -> Iterator[Timed]:
+def read_pictures(path: Path, tally: Tally, needed: Set[int] | None = None) -> Iterator[Timed]:
     """Decode a movie's pictures in order of appearance, each once.
 
     Several threads decode until something is found damaged. Threads lose whole neighbours of a
-    damaged picture, more of them the more threads there are, so the movie is then begun again with
-    one thread: what is given does not depend on the machine.
+    damaged picture, more of them the more threads there are, and what is passed over may have to
+    stand for it; the movie is then begun again with one thread that passes over nothing: what is
+    given does not depend on the machine.
 
     Parameters
     ----------
     path : Path
     tally : Tally
         Counts as it goes.
+    needed : set of int, optional
+        Time stamps of the pictures that must be given, as `needed_pictures` finds them. Others that
+        no picture is predicted from are passed over. Default: all.
 
     Raises
     ------
@@ -86,12 +88,12 @@ def read_pictures(path: Path, tally: Tally) -> Iterator[Timed]:
         If it is not a movie, has no pictures, or ends well before its header says.
     """
     given: int | None = None
-    for n_threads in (min(_MAX_DECODE_THREADS, n_processors()), 1):
+    for threaded, wanted in ((True, needed), (False, None)):
         tally.good, tally.broken = 0, 0
         with open_movie(path, _WHERE) as container:
-            stream = video_stream(container, path, _WHERE, n_threads)
+            stream = video_stream(container, path, _WHERE, threaded)
             try:
-                for timed in timed_pictures(container, stream, tally):
+                for timed in timed_pictures(container, stream, tally, wanted):
                     if given is None or timed.time > given:
                         given = timed.time
                         yield timed
@@ -102,54 +104,12 @@ def read_pictures(path: Path, tally: Tally) -> Iterator[Timed]:
         raise no_pictures(path, _WHERE)
 
 
-class _Clock:
-    """Puts pictures on the time line that begins when playing does, in ticks.
-
-    Parameters
-    ----------
-    tick_s : Fraction
-        Seconds in a tick.
-    origin : int or None
-        When playing begins; None where the first picture tells.
-    usual : int
-        Time between pictures where nothing else is known.
-    declared_s : Fraction or None
-        How long the movie is, by its header.
-    """
-
-    def __init__(
-        self, tick_s: Fraction, origin: int | None, usual: int, declared_s: Fraction | None
-    ) -> None:
-        self.usual = self.longest = usual
-        self._origin = origin
-        self._last = -1
-        self._joint, self._gap = round(_JOINT_S / tick_s), round(_GAP_S / tick_s)
-        self._latest = None if declared_s is None else round(declared_s / tick_s) + self._joint
-
-    def place(self, pts: int | None) -> int | None:
-        """Return when a picture appears, or None if its clock is damaged.
-
-        Times rise strictly. The neighbours stand for a picture that cannot be placed.
-        """
-        last, following = self._last, self._last + self.usual
-        if pts is None:
-            pts = following + (self._origin or 0) if last >= 0 else self._origin or 0
-        if self._origin is None or (last < 0 and pts < self._origin):
-            self._origin = pts  # The header did not know the beginning.
-        time = pts - self._origin
-        if self._latest is not None and time > self._latest:
-            return None  # The header says that there is no such time.
-        if time <= last and last - time < self._joint:
-            return None  # The clock stumbles.
-        if time <= last or (last >= 0 and self._latest is None and time - last > self._gap):
-            self._origin += time - following  # Two recordings were joined here.
-            time = following
-        self.longest = max(self.longest, time - last)
-        self._last = time
-        return time
-
-
-def timed_pictures(container: InputContainer, stream: VideoStream, tally: Tally) -> Iterator[Timed]:
+def timed_pictures(
+    container: InputContainer,
+    stream: VideoStream,
+    tally: Tally,
+    needed: Set[int] | None = None,
+) -> Iterator[Timed]:
     """Decode the pictures in order of appearance, on the time line that begins when playing does.
 
     Raises
@@ -157,80 +117,73 @@ def timed_pictures(container: InputContainer, stream: VideoStream, tally: Tally)
     StimulusError
         When the file ends well before its header says.
     """
-    tick_s = stream.time_base or Fraction(1, 90_000)
+    tick_s = clock_tick_s(stream)
     aspect = stream.sample_aspect_ratio or Fraction(1)
-    rate = stream.average_rate or stream.guessed_rate or 25
-    declared_s = _declared_s(container)
-    clock = _Clock(
-        tick_s, _origin(container, stream, tick_s), max(1, round(1 / (rate * tick_s))), declared_s
-    )
+    clock = Clock.of(container, stream)
     ends: dict[int, int] = {}
-    for picture in _decoded(container, stream, tally, ends):
+    for picture in _decoded(container, stream, tally, ends, needed):
         time = clock.place(picture.pts)
         if time is not None:
             tally.good += 1
             yield Timed(time, picture.duration or clock.usual, tick_s, picture, aspect)
     units_s = {other.index: other.time_base or Fraction(0) for other in container.streams}
     reached_s = max((end * units_s[index] for index, end in ends.items()), default=Fraction(0))
-    if declared_s is not None and declared_s - reached_s > max(
-        3 * clock.longest * tick_s, _JOINT_S, declared_s / 50
+    whole_s = declared_s(container)
+    if whole_s is not None and whole_s - reached_s > max(
+        3 * clock.longest * tick_s, _TOLERANCE_S, whole_s / 50
     ):
         name = Path(container.name.removeprefix("file:"))
-        got = f"'{name}', which ends at {float(reached_s):.1f} s of {float(declared_s):.1f} s"
+        got = f"'{name}', which ends at {float(reached_s):.1f} s of {float(whole_s):.1f} s"
         raise refuse(_WHERE, "a whole movie", got, "It was cut short: copy it again.")
 
 
 def _decoded(
-    container: InputContainer, stream: VideoStream, tally: Tally, ends: dict[int, int]
+    container: InputContainer,
+    stream: VideoStream,
+    tally: Tally,
+    ends: dict[int, int],
+    needed: Set[int] | None,
 ) -> Iterator[VideoFrame]:
     """Decode what can be decoded, count what cannot, and note how far each stream reaches."""
     import av
 
     # All streams' packets, since the sound tells how far a file reaches; only pictures are decoded.
     packets = container.demux()
+    due = deque(sorted(needed or ()))
     while True:
         try:
             packet = next(packets, None)
             if packet is None:
-                return
+                break
             if packet.pts is not None:
                 index, end = packet.stream_index, packet.pts + (packet.duration or 0)
                 ends[index] = max(ends.get(index, end), end)
-            pictures = stream.decode(packet) if packet.stream is stream else []
+            if packet.stream is not stream:
+                continue
+            if needed is not None:
+                passed_over = packet.pts is not None and packet.pts not in needed
+                stream.codec_context.skip_frame = "NONREF" if passed_over else "DEFAULT"
+            pictures = stream.decode(packet)
         except av.FFmpegError as error:
-            if stream.codec_context.thread_count > 1:
+            if stream.codec_context.thread_count > 1 or needed is not None:
                 raise _DamagedError from error
             # This packet is damaged and the next one may be whole; or, where the file could not
             # be read on, there is no next one.
             tally.broken += 1
             continue
         for picture in pictures:
+            if due and picture.pts is not None and picture.pts > due[0]:
+                raise _DamagedError  # What was due has not come.
             if picture.is_corrupt:
+                if needed is not None:
+                    raise _DamagedError
                 tally.broken += 1
             else:
+                if due and picture.pts == due[0]:
+                    due.popleft()
                 yield picture
-
-
-def _origin(container: InputContainer, stream: VideoStream, tick_s: Fraction) -> int | None:
-    """Return when playing begins, on the pictures' clock; None if the header does not say."""
-
-    def start_s(of: Any) -> Fraction | None:
-        known = of.start_time is not None and of.time_base is not None
-        return Fraction(of.start_time) * of.time_base if known else None
-
-    pictures_s = start_s(stream)
-    if pictures_s is None:
-        return None
-    sounds = [start_s(audio) for audio in container.streams.audio]
-    first_s = min([pictures_s, *(sound for sound in sounds if sound is not None)])
-    return round((pictures_s if pictures_s - first_s < _RUN_IN_S else first_s) / tick_s)
-
-
-def _declared_s(container: InputContainer) -> Fraction | None:
-    """Return the length of the whole, if the header is one that knows it."""
-    if not container.duration or not container.format.name.startswith(_HEADED_FORMATS):
-        return None
-    return Fraction(container.duration, 1_000_000)
+    if due:
+        raise _DamagedError
 
 
 def prepare_picture(timed: Timed, size: int, center_crop: bool) -> Pixels:
@@ -303,7 +256,7 @@ def open_movie(path: Path, where: str) -> InputContainer:
 
 
 def video_stream(
-    container: InputContainer, path: Path, where: str, n_threads: int = 1
+    container: InputContainer, path: Path, where: str, threaded: bool = False
 ) -> VideoStream:
     """Return the stream of pictures, ready to decode."""
     from av.stream import Disposition
@@ -318,8 +271,11 @@ def video_stream(
     movies = [stream for stream in movies if stream.codec_context is not None]
     best = container.streams.best("video")
     stream = next((s for s in movies if best is not None and s.index == best.index), movies[0])
+    context = stream.codec_context
     stream.thread_type = "AUTO"
-    stream.codec_context.thread_count = n_threads
+    # Small pictures cost threads a third more time, while the network needs the processors.
+    few = max(1, n_processors() // 2) if context.width * context.height < _LARGE else n_processors()
+    context.thread_count = min(few, _MAX_DECODE_THREADS) if threaded else 1
     return stream
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import stat
 import struct
 from collections import deque
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgtofmri.exceptions import OptionError, StimulusError
+from imgtofmri.processors import n_processors
 from imgtofmri.stimuli.discovery import suffix_kind
 from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Source, one_line, refuse
 from imgtofmri.stimuli.pixels import check_dimensions, prepare_image, to_rgb
@@ -223,13 +223,6 @@ def decode(data: bytes, name: str) -> Image.Image:
     if suffix_kind(name) == "movie":
         remedy = "It is named like a movie: read_movie takes those."
     raise refuse(_WHERE, expected, got, remedy)
-
-
-def n_processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _name_of(item: object, index: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -26,6 +26,7 @@ from imgtofmri.stimuli.decoding import (
     video_stream,
 )
 from imgtofmri.stimuli.items import FRAME_SIZE, Frame, Pixels, Source, one_line
+from imgtofmri.stimuli.sampling import needed_pictures, pick_nearest
 
 T = TypeVar("T")
 
@@ -188,44 +189,6 @@ def check_rate(rate_hz: float) -> None:
         raise OptionError(message)
 
 
-def pick_nearest(timed: Iterable[tuple[int, int, T]], period: Fraction) -> Iterator[tuple[int, T]]:
-    """Pick the item nearest in time to each multiple of a period before the end.
-
-    Parameters
-    ----------
-    timed : iterable of (time, duration, item)
-        Rising times in whole units of any length. The end is the last one's time and duration.
-    period : Fraction
-        In the same units.
-
-    Yields
-    ------
-    k, item
-        ``k`` from 0; the same item again where items are sparser than the period. Of two items
-        equally near, the earlier.
-
-    Examples
-    --------
-    >>> quarters = [(n, 1, f"frame {n}") for n in range(5)]
-    >>> list(pick_nearest(quarters, period=Fraction(2)))
-    [(0, 'frame 0'), (1, 'frame 2'), (2, 'frame 4')]
-    """
-    # k * step / parts <= time, in whole numbers: exact, and several times cheaper than fractions.
-    step, parts = period.numerator, period.denominator
-    k = 0
-    before: tuple[int, int, T] | None = None
-    for now in timed:
-        if before is not None:
-            while 2 * k * step <= (before[0] + now[0]) * parts:
-                yield k, before[2]
-                k += 1
-        before = now
-    if before is not None:
-        while k * step < (before[0] + before[1]) * parts:
-            yield k, before[2]
-            k += 1
-
-
 def _warned(
     source: Source, rate_hz: float, size: int, center_crop: bool, ahead: int
 ) -> Iterator[Frame]:
@@ -246,7 +209,7 @@ def _sampled(
     """Decode, pick and prepare: the work of the thread."""
     path, rate = source.path, Fraction(rate_hz).limit_denominator(1_000_000)
     digest = _sha256(path)
-    pictures = read_pictures(path, tally)
+    pictures = read_pictures(path, tally, needed_pictures(path, rate))
     first = next(pictures)
     timed = ((each.time, each.duration, each) for each in chain([first], pictures))
     last: Timed | None = None

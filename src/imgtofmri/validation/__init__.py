@@ -6,13 +6,11 @@ from imgtofmri.validation.accuracy import EncodingAccuracy, encoding_accuracy
 from imgtofmri.validation.controls import control_accuracy, feature_control
 from imgtofmri.validation.matched import MatchedPatterns, matched_patterns
 from imgtofmri.validation.patterns import Patterns, mean_patterns, pair
-from imgtofmri.validation.predictors import CONTROLS, luminance_features, untrained_patterns
 from imgtofmri.validation.reading import Grid, read_grid, read_patterns, read_region
 from imgtofmri.validation.study import Study, read_study, twinset_study
 from imgtofmri.validation.tables import read_categories, read_table
 
 __all__ = [
-    "CONTROLS",
     "EncodingAccuracy",
     "Grid",
     "MatchedPatterns",
@@ -21,7 +19,6 @@ __all__ = [
     "control_accuracy",
     "encoding_accuracy",
     "feature_control",
-    "luminance_features",
     "matched_patterns",
     "mean_patterns",
     "pair",
@@ -32,5 +29,4 @@ __all__ = [
     "read_study",
     "read_table",
     "twinset_study",
-    "untrained_patterns",
 ]

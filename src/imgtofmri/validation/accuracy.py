@@ -13,6 +13,7 @@ from imgtofmri.exceptions import DataError, ShapeError
 from imgtofmri.stats import (
     bootstrap_pearson,
     ceiling_normalised,
+    fdr,
     noise_ceiling,
     permutation_pearson,
     r_squared,
@@ -37,9 +38,12 @@ class EncodingAccuracy:
         signal), r_max (noise ceiling of r) and r_normalised (r / r_max). NaN in voxels without
         data.
     table : pandas.DataFrame
-        One row for each ROI and one for all voxels, with columns model, roi, n_voxels (with an r),
+        One row for all voxels and one for each ROI, with columns model, roi, n_voxels (with an r),
         n_significant (p_fdr <= 0.05), mean_r, lower, upper (bootstrap interval of mean_r over
-        images), mean_r2, and with repeats mean_r_max and median_r_normalised.
+        images), p (of mean_r, by permutation), p_fdr (adjusted over the ROIs; the row of
+        all voxels stands alone), mean_r2, and with repeats mean_r_max and median_r_normalised.
+    regions : mapping of str to array of shape (n_voxels,), bool
+        The voxels of each row of the table.
     names : tuple of str
         The images.
     ceiling_method : str or None
@@ -52,6 +56,7 @@ class EncodingAccuracy:
 
     maps: Mapping[str, NDArray[np.float64]]
     table: pd.DataFrame
+    regions: Mapping[str, NDArray[np.bool_]]
     names: tuple[str, ...]
     ceiling_method: CeilingMethod | None
     mask: NDArray[np.bool_] | None
@@ -141,7 +146,8 @@ def encoding_accuracy(
 
     x = own.values[:, usable].astype(np.float64)
     y = other.values[:, usable].astype(np.float64)
-    test = permutation_pearson(x, y, n_permutations, seed)
+    inside = np.array([region[usable] for region in regions.values()])
+    test = permutation_pearson(x, y, n_permutations, seed, regions=inside)
     lower, upper = bootstrap_pearson(x, y, n_bootstraps, level, seed)
     found = {
         "r": test.r,
@@ -160,7 +166,6 @@ def encoding_accuracy(
             "r_max": ceiling.r_max(),
             "r_normalised": ceiling_normalised(test.r, ceiling),
         }
-    inside = np.array([region[usable] for region in regions.values()])
     varying = ~np.isnan(test.r)
     for name, region in zip(regions, inside, strict=True):
         if not (region & varying).any():
@@ -170,10 +175,11 @@ def encoding_accuracy(
             )
             raise DataError(message)
     bounds = bootstrap_pearson(x, y, n_bootstraps, level, seed, regions=inside)
-    table = _table(tuple(regions), inside, found, bounds, model)
+    assert test.regions is not None
+    table = _table(tuple(regions), inside, found, bounds, test.regions.p, model)
     maps = {name: _spread(values, usable) for name, values in found.items()}
     method = ceiling_method if again else None
-    return EncodingAccuracy(maps, table, own.names, method, own.mask, own.affine)
+    return EncodingAccuracy(maps, table, regions, own.names, method, own.mask, own.affine)
 
 
 def _regions(
@@ -200,10 +206,13 @@ def _table(
     inside: NDArray[np.bool_],
     found: Mapping[str, NDArray[np.float64]],
     bounds: tuple[NDArray[np.float64], NDArray[np.float64]],
+    p: NDArray[np.float64],
     model: str,
 ) -> pd.DataFrame:
     import pandas as pd
 
+    # All voxels together are no member of the ROIs' family.
+    p_fdr = np.concatenate([p[:1], fdr(p[1:])])
     rows = []
     for at, (name, region) in enumerate(zip(names, inside, strict=True)):
         taken = region & ~np.isnan(found["r"])
@@ -215,6 +224,8 @@ def _table(
             "mean_r": float(found["r"][taken].mean()),
             "lower": float(bounds[0][at]),
             "upper": float(bounds[1][at]),
+            "p": float(p[at]),
+            "p_fdr": float(p_fdr[at]),
             "mean_r2": float(found["r2"][taken].mean()),
         }
         if "r_max" in found:

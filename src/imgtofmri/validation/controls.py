@@ -64,7 +64,7 @@ def feature_control(
     names : sequence of str
         The images' names.
     features : array of shape (n_images, n_features)
-        Such as from :func:`luminance_features`.
+        Such as from `imgtofmri.stimuli.luminance_features`.
     measured, participants, rois, categories, leave_out, exchange, seed, missing, unmatched, model
         As for :func:`matched_patterns`.
     penalty : float

@@ -1,0 +1,102 @@
+"""The time line of a movie: when each picture appears after playing begins."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+# Sound that begins this much before the pictures is the codec's run-in, not a late picture.
+_RUN_IN_S = Fraction(1, 10)
+
+# A step back in time beyond this, or a gap beyond that, is where two recordings were joined.
+_JOINT_S = Fraction(1)
+_GAP_S = Fraction(60)
+
+# Containers whose header says how long the whole is, so that a missing end can be noticed.
+_HEADED_FORMATS = ("mov", "matroska", "avi", "asf", "flv")
+
+
+class Clock:
+    """Puts pictures on the time line that begins when playing does, in ticks.
+
+    Parameters
+    ----------
+    tick_s : Fraction
+        Seconds in a tick.
+    origin : int or None
+        When playing begins; None where the first picture tells.
+    usual : int
+        Time between pictures where nothing else is known.
+    declared_s : Fraction or None
+        How long the movie is, by its header.
+    """
+
+    def __init__(
+        self, tick_s: Fraction, origin: int | None, usual: int, declared_s: Fraction | None
+    ) -> None:
+        self.usual = self.longest = usual
+        self._origin = origin
+        self._last = -1
+        self._joint, self._gap = round(_JOINT_S / tick_s), round(_GAP_S / tick_s)
+        self._latest = None if declared_s is None else round(declared_s / tick_s) + self._joint
+
+    def place(self, pts: int | None) -> int | None:
+        """Return when a picture appears, or None if its clock is damaged.
+
+        Times rise strictly. The neighbours stand for a picture that cannot be placed.
+        """
+        last, following = self._last, self._last + self.usual
+        if pts is None:
+            pts = following + (self._origin or 0) if last >= 0 else self._origin or 0
+        if self._origin is None or (last < 0 and pts < self._origin):
+            self._origin = pts  # The header did not know the beginning.
+        time = pts - self._origin
+        if self._latest is not None and time > self._latest:
+            return None  # The header says that there is no such time.
+        if time <= last and last - time < self._joint:
+            return None  # The clock stumbles.
+        if time <= last or (last >= 0 and self._latest is None and time - last > self._gap):
+            self._origin += time - following  # Two recordings were joined here.
+            time = following
+        self.longest = max(self.longest, time - last)
+        self._last = time
+        return time
+
+    @classmethod
+    def of(cls, container: InputContainer, stream: VideoStream) -> Clock:
+        """Return the clock of a stream, as its header sets it."""
+        tick_s = clock_tick_s(stream)
+        rate = stream.average_rate or stream.guessed_rate or 25
+        usual = max(1, round(1 / (rate * tick_s)))
+        return cls(tick_s, _origin(container, stream, tick_s), usual, declared_s(container))
+
+
+def clock_tick_s(stream: VideoStream) -> Fraction:
+    """Return the seconds in a tick of a stream's clock."""
+    return stream.time_base or Fraction(1, 90_000)
+
+
+def _origin(container: InputContainer, stream: VideoStream, tick_s: Fraction) -> int | None:
+    """Return when playing begins, on the pictures' clock; None if the header does not say."""
+
+    def start_s(of: Any) -> Fraction | None:
+        known = of.start_time is not None and of.time_base is not None
+        return Fraction(of.start_time) * of.time_base if known else None
+
+    pictures_s = start_s(stream)
+    if pictures_s is None:
+        return None
+    sounds = [start_s(audio) for audio in container.streams.audio]
+    first_s = min([pictures_s, *(sound for sound in sounds if sound is not None)])
+    return round((pictures_s if pictures_s - first_s < _RUN_IN_S else first_s) / tick_s)
+
+
+def declared_s(container: InputContainer) -> Fraction | None:
+    """Return the length of the whole, if the header is one that knows it."""
+    if not container.duration or not container.format.name.startswith(_HEADED_FORMATS):
+        return None
+    return Fraction(container.duration, 1_000_000)

@@ -1,0 +1,109 @@
+"""Which pictures of a movie a steady rate takes, told before they are decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+from imgtofmri.stimuli.clock import Clock, clock_tick_s, declared_s
+from imgtofmri.stimuli.decoding import open_movie, video_stream
+
+T = TypeVar("T")
+
+# Decoders that know which pictures no other is predicted from, and pass over them when told to.
+_PASSING_OVER = frozenset({"h264", "hevc", "mpeg2video", "mpeg4"})
+
+
+def pick_nearest(timed: Iterable[tuple[int, int, T]], period: Fraction) -> Iterator[tuple[int, T]]:
+    """Pick the item nearest in time to each multiple of a period before the end.
+
+    Parameters
+    ----------
+    timed : iterable of (time, duration, item)
+        Rising times in whole units of any length. The end is the last one's time and duration.
+    period : Fraction
+        In the same units.
+
+    Yields
+    ------
+    k, item
+        ``k`` from 0; the same item again where items are sparser than the period. Of two items
+        equally near, the earlier.
+
+    Examples
+    --------
+    >>> quarters = [(n, 1, f"frame {n}") for n in range(5)]
+    >>> list(pick_nearest(quarters, period=Fraction(2)))
+    [(0, 'frame 0'), (1, 'frame 2'), (2, 'frame 4')]
+    """
+    # k * step / parts <= time, in whole numbers: exact, and several times cheaper than fractions.
+    step, parts = period.numerator, period.denominator
+    k = 0
+    before: tuple[int, int, T] | None = None
+    for now in timed:
+        if before is not None:
+            while 2 * k * step <= (before[0] + now[0]) * parts:
+                yield k, before[2]
+                k += 1
+        before = now
+    if before is not None:
+        while k * step < (before[0] + before[1]) * parts:
+            yield k, before[2]
+            k += 1
+
+
+def needed_pictures(path: Path, rate_hz: Fraction) -> frozenset[int] | None:
+    """Return the time stamps of the pictures that a steady rate takes.
+
+    A decoder that knows them passes over up to half of the pictures, those that no other picture
+    is predicted from. The packets tell, without decoding.
+
+    Parameters
+    ----------
+    path : Path
+        A movie.
+    rate_hz : Fraction
+        Frames a second that are taken.
+
+    Returns
+    -------
+    frozenset of int or None
+        On the stream's clock, the first and the last picture among them. None where all pictures
+        must be decoded to know: the packets' clock is not whole and steady, or the decoder passes
+        over nothing.
+    """
+    import av
+
+    with open_movie(path, "read_movie") as container:
+        stream = video_stream(container, path, "read_movie")
+        if stream.codec_context.name not in _PASSING_OVER or declared_s(container) is None:
+            return None
+        lasting: dict[int, int] = {}
+        try:
+            for packet in container.demux(stream):
+                if packet.size == 0:  # The end.
+                    continue
+                if packet.pts is None or packet.pts in lasting or packet.is_discard:
+                    return None
+                lasting[packet.pts] = packet.duration or 0
+        except av.FFmpegError:
+            return None
+        stamps = sorted(lasting)
+        clock = Clock.of(container, stream)
+        times = [clock.place(stamp) for stamp in stamps]
+        timed = [
+            (time, lasting[stamp] or clock.usual, stamp)
+            for time, stamp in zip(times, stamps, strict=True)
+            if time is not None
+        ]
+        # A clock that was put right has to be put right from all pictures.
+        steady = len(timed) == len(stamps) and all(
+            after[0] - before[0] == after[2] - before[2] for before, after in pairwise(timed)
+        )
+        if not timed or not steady:
+            return None
+        period = 1 / (rate_hz * clock_tick_s(stream))
+        return frozenset([stamps[0], stamps[-1], *(s for _, s in pick_nearest(timed, period))])

@@ -1,0 +1,69 @@
+"""The figure of encoding accuracy shows the numbers of its table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from imgtofmri.plotting.accuracy import plot_accuracy
+from imgtofmri.plotting.style import significance_mark
+from imgtofmri.plotting.validation_files import accuracy_by_voxel, write_accuracy
+from imgtofmri.validation import EncodingAccuracy, Patterns, encoding_accuracy
+
+NAMES = tuple(f"image{at:02d}" for at in range(30))
+ROIS = {"front": np.arange(40) < 15, "back": np.arange(40) >= 25}
+
+
+@pytest.fixture(params=[0, 3])
+def result(request: pytest.FixtureRequest, rng: np.random.Generator) -> EncodingAccuracy:
+    """Return the accuracy of predictions in two ROIs, without and with repeats."""
+    true = rng.standard_normal((30, 40))
+    true[:, 25:] = 0
+    predicted = Patterns(NAMES, true + 0.5 * rng.standard_normal(true.shape))
+    again = [Patterns(NAMES, true + rng.standard_normal(true.shape)) for _ in range(3)]
+    measured = again[0] if request.param == 0 else None
+    repeats = again[: request.param]
+    return encoding_accuracy(
+        predicted, measured, repeats, ROIS, n_permutations=199, n_bootstraps=50
+    )
+
+
+def test_plot_accuracy_shows_every_row(result: EncodingAccuracy, tmp_path: Path) -> None:
+    """Points are mean r with their interval, circles the controls', violins hold the voxels."""
+    control = pd.DataFrame({"model": "luminance", "roi": ["all", "back"], "mean_r": [0.1, -0.1]})
+    figure = plot_accuracy(result, [control])
+    axes = figure.axes[0]
+    (points,) = (line for line in axes.lines if line.get_markersize() == 3.5)
+    np.testing.assert_allclose(points.get_ydata(), result.table["mean_r"])
+    (circles,) = (line for line in axes.lines if line.get_markersize() == 3.2)
+    np.testing.assert_allclose(circles.get_ydata(), [0.1, np.nan, -0.1])
+    labels = [text.get_text().split("\n")[:2] for text in axes.get_xticklabels()]
+    assert labels == [["all", "40 voxels"], ["front", "15 voxels"], ["back", "15 voxels"]]
+    marks = ["".join(text.get_text().split()) for text in axes.texts]
+    expected = [significance_mark(p) for p in result.table["p_fdr"]]
+    assert [mark for mark in marks if mark] == [mark for mark in expected if mark]
+    violins = [c for c in axes.collections if "FillBetween" in type(c).__name__]
+    n_halves = 2 if result.ceiling_method else 1
+    assert len(violins) == 3 * n_halves
+    if n_halves == 2:
+        edges = [(v.get_paths()[0].vertices[:, 0].min(), v.get_paths()[0].vertices[:, 0].max())
+                 for v in violins]  # fmt: skip
+        assert all(high <= at // 2 + 1e-9 for at, (_, high) in enumerate(edges) if at % 2 == 0)
+        assert all(low >= at // 2 - 1e-9 for at, (low, _) in enumerate(edges) if at % 2 == 1)
+
+
+def test_write_accuracy_tables_hold_what_is_drawn(result: EncodingAccuracy, tmp_path: Path) -> None:
+    """The figure comes with its voxels, whose means are the table's."""
+    write_accuracy(result, [], tmp_path)
+    names = {"accuracy.tsv", "accuracy_voxels.tsv", "accuracy.png", "accuracy.svg"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    voxels = pd.read_csv(tmp_path / "accuracy_voxels.tsv", sep="\t")
+    means = voxels.groupby("roi", sort=False)["r"].mean()
+    np.testing.assert_allclose(means, result.table["mean_r"], atol=1e-5)
+    assert ("r_max" in voxels) == (result.ceiling_method is not None)
+    back = accuracy_by_voxel(result).query("roi == 'back'")
+    np.testing.assert_array_equal(back["voxel"], np.arange(25, 40))
+    assert (tmp_path / "accuracy.png").stat().st_size > 5000

@@ -1,0 +1,45 @@
+"""The luminance of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgtofmri.exceptions import OptionError, StimulusError
+from imgtofmri.stimuli import luminance, luminance_features
+
+
+def test_luminance_features_are_block_means_of_linear_light(tmp_path: Path) -> None:
+    """White is 1, black 0, mid-grey its linear light; red, green and blue have Rec. 709 weights."""
+    pixels = np.zeros((224, 224, 3), np.uint8)
+    pixels[:112, :112] = 255
+    pixels[:112, 112:, 0] = 255
+    pixels[112:, :112] = 188
+    path = tmp_path / "quarters.png"
+    Image.fromarray(pixels).save(path)
+    names, features = luminance_features([path], size=2)
+    assert names == ("quarters.png",)
+    grey = ((188 / 255 + 0.055) / 1.055) ** 2.4
+    np.testing.assert_allclose(features, [[1, 0.2126, grey, 0]], atol=1e-12)
+    assert luminance(np.array([10, 10, 10], np.uint8)) == pytest.approx(10 / 255 / 12.92)
+    with pytest.raises(OptionError, match=r"size must divide 224; got 10"):
+        luminance_features([path], size=10)
+
+
+def test_luminance_features_see_what_the_network_sees() -> None:
+    """A central crop leaves out the sides, which the whole squeezed image keeps."""
+    pixels = np.zeros((224, 448, 3), np.uint8)
+    pixels[:, :112] = 255
+    whole = luminance_features([pixels], size=4)[1].reshape(4, 4)
+    np.testing.assert_allclose(whole[:, 0], 1.0, atol=0.05)
+    assert not luminance_features([pixels], size=4, center_crop=True)[1].any()
+
+
+def test_luminance_features_bad_file_is_named(tmp_path: Path) -> None:
+    """A file that is no image is refused by name."""
+    (tmp_path / "notes.jpg").write_text("not a picture")
+    with pytest.raises(StimulusError, match="notes.jpg"):
+        luminance_features([tmp_path / "notes.jpg"])
