@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo-output
+# Which PyTorch `make test-torch` installs, e.g. TORCH===2.13.0; the newest that fits by default.
+TORCH ?=
 
-.PHONY: help test test-all demo lint format bench clean
+.PHONY: help test test-all test-torch demo lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -24,6 +26,13 @@ test: $(VENV)/.installed ## run the tests (all but the slow ones)
 
 test-all: $(VENV)/.installed ## run every test
 	$(BIN)/python -m pytest -n 2
+
+$(VENV)/.installed-torch: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[torch]" "torch$(TORCH)"
+	touch $@
+
+test-torch: $(VENV)/.installed-torch ## install PyTorch and run the tests that need it; none may skip
+	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest -n 2 -m torch tests
 
 demo: $(VENV)/.installed ## predict the sample photographs and film, and write a page that shows them
 	$(BIN)/imgtofmri demo --output $(OUT)

@@ -4,7 +4,8 @@
 for each person and ROI, on generated data in float32. Both choose penalties, fit all images again
 and must agree. scikit-learn runs on every ``--every``-th ROI and its time is scaled to all by the
 number of ROIs, as it would take minutes on all; ``--every 1`` runs all of it. Processor seconds
-are printed beside the clock's, as a busy machine disturbs them less.
+are printed beside the clock's, as a busy machine disturbs them less. Where PyTorch is installed the
+same fit runs on it, too, on a CUDA device if there is one.
 
     python benchmarks/training.py [--every 5] [--threads 2] [--himalaya]
 """
@@ -12,13 +13,14 @@ are printed beside the clock's, as a busy machine disturbs them less.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import resource
 import time
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from imgtofmri.regression import fit_ridge, grouped_folds, plan_memory
+from imgtofmri.regression import fit_ridge, grouped_folds, open_engine, plan_memory
 
 N_IMAGES, N_FEATURES = 4916, 512
 VOXELS = [470, 471] * 7 + [472]
@@ -62,6 +64,8 @@ def main() -> None:
             )
             times[name] = clocks() - start
             print(f"imgtofmri, {name:<10}{seconds(times[name])}   peak {peak_gb():.2f} GB")
+        if importlib.util.find_spec("torch"):
+            compare_with_torch(features, responses, folds, rois, times, options.threads)
         from sklearn.linear_model import Ridge
         from sklearn.model_selection import GridSearchCV
 
@@ -84,6 +88,38 @@ def main() -> None:
             print(f"ratio, {name}: {clock:.1f} by the clock, {processor:.1f} by processor time")
         if options.himalaya:
             compare_with_himalaya(features, responses, folds)
+
+
+def compare_with_torch(
+    features: np.ndarray,
+    responses: np.ndarray,
+    folds: np.ndarray,
+    rois: np.ndarray,
+    times: dict[str, np.ndarray],
+    n_threads: int | None,
+) -> None:
+    """Time the same fits on PyTorch's tensors; the first run, which warms it up, does not count."""
+    import torch
+
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
+    device = open_engine("torch").device
+    for name, nested in (("warm-up", False), ("one level", False), ("nested", True)):
+        start = clocks()
+        fit_ridge(
+            features,
+            responses,
+            alphas=ALPHAS,
+            folds=folds,
+            share=rois,
+            nested=nested,
+            engine="torch",
+        )
+        took = clocks() - start
+        if name in times:
+            clock, processor = times[name] / took
+            print(f"torch on {device}, {name:<10}{seconds(took)}; ", end="")
+            print(f"NumPy takes {clock:.2f} times as long ({processor:.2f} by processor time)")
 
 
 def compare_with_himalaya(features: np.ndarray, responses: np.ndarray, folds: np.ndarray) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,21 @@ import pytest
 from imgtofmri import assets, reference
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel
 from imgtofmri.spaces import Grid, affine_map
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Count a skipped test as a failure where ``IMGTOFMRI_NO_SKIPS`` is set."""
+    report = yield
+    if report.skipped and os.environ.get("IMGTOFMRI_NO_SKIPS"):
+        report.outcome = "failed"
+    return report
+
+
+@pytest.fixture
+def torch() -> Any:
+    """Return PyTorch, or skip with the reason."""
+    return pytest.importorskip("torch", reason="needs the extra [torch]: PyTorch is not installed")
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from PIL import Image
 from imgtofmri import assets, reference
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
+from imgtofmri.encoder import load_encoder
 
 pytestmark = [
     pytest.mark.network,
@@ -81,6 +82,42 @@ def test_predict_writes_a_volume_for_each_image(
         "overlap",
         "zscore",
     )
+
+
+def test_predict_untrained_is_what_the_seed_and_the_crop_give(
+    photos: Path, tmp_path: Path, encoder_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Random weights need no file; the record says so, and maps are those of the Python API."""
+    encoder = load_encoder(encoder_file)
+    for name, extra in (("plain", ["untrained"]), ("crop", ["untrained:3", "--center-crop"])):
+        out = tmp_path / name
+        command = [
+            "predict",
+            str(photos),
+            "-o",
+            str(out),
+            "--encoder",
+            str(encoder_file),
+            "--quiet",
+        ]
+        assert main([*command, "--quiet", "--weights", *extra]) == 0
+        settings = _record(out)["settings"]
+        assert isinstance(settings, dict)
+        seed = 3 if name == "crop" else 0
+        assert settings["weights"] == f"untrained (seed {seed})"
+        assert settings["note"] == f"the weights are random (seed {seed}): nothing was learned"
+        assert settings["center_crop"] is (name == "crop")
+        want = encoder.predict(
+            [photos / "a.png"],
+            weights=f"untrained:{seed}",
+            center_crop=name == "crop",
+            progress=False,
+        )
+        got = np.asarray(nib.load(out / "a.png.nii.gz").dataobj)[want.mask]
+        np.testing.assert_allclose(got, want.group[0], atol=1e-3)
+    wrong = ["predict", str(photos), "-o", str(tmp_path / "x"), "--encoder", str(encoder_file)]
+    assert main([*wrong, "--weights", "untrained:x"]) == 2
+    assert "weights must be 'untrained' or 'untrained:SEED'" in capsys.readouterr().err
 
 
 def test_predict_subjects_writes_their_maps(

@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
-from click.testing import Result
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from imgtofmri.backbones import load_backbone
 from imgtofmri.bundle import Bundle, write_bundle

@@ -87,7 +87,7 @@ def test_distill_refuses_what_it_cannot_use(
     assert main(["distill", str(photos), "-o", str(encoder_file), *resnet, *given]) == 2
     assert "Use --overwrite to replace it" in capsys.readouterr().err
     assert main(["distill", str(photos), "-o", head, "--student", "resnet19", *given]) == 2
-    assert "backbone must be one of" in capsys.readouterr().err
+    assert "--student must be one of resnet18, efficientnet-lite0" in capsys.readouterr().err
     assert main(["distill", str(photos / "03.png"), "-o", head, *resnet, *given]) == 1
     assert "expected 10 or more images" in capsys.readouterr().err
     assert not Path(head).exists()

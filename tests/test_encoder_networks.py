@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import av
 import nibabel as nib
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from imgtofmri.backbones import Preprocessing, load_backbone
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.bundle import Bundle, read_bundle, write_bundle
 from imgtofmri.cli import main
+from imgtofmri.dynamics.models import movie_models
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.exceptions import OptionError, ShapeError, WeightsUnavailableError
 from imgtofmri.networks import card_networks, needed_layers
@@ -249,7 +251,7 @@ def test_networks_of_different_sizes_are_refused(folder: Path) -> None:
     for size in (32, 64):
         network = load_backbone(save_network(folder / f"net{size}.onnx", 1, size))
         parts.append(JoinedPart(network, np.arange(5)))
-    with pytest.raises(OptionError, match=r"of one size; got net32 32, net64 64. Export"):
+    with pytest.raises(OptionError, match=r"of one size; got net32 32, net64 64. Give them"):
         JoinedBackbone(parts, 10, "both")
 
 
@@ -334,6 +336,29 @@ name = "tiny.onnx"
     pixels = rng.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
     alone = load_backbone("efficientnet-lite0", weights=folder / "student.safetensors")(pixels)
     np.testing.assert_allclose(encoder.backbone()(pixels)[:, :512], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_movie_models_untrained_baseline_has_the_encoder_s_layers(folder: Path) -> None:
+    """Of an encoder of three layers, the control is the same three with random weights."""
+    encoder = fit(folder, ONE_NETWORK, '["layer1"]', '["layer3", "avgpool"]')
+    rng = np.random.default_rng(5)
+    with av.open(str(folder / "film.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=2)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "bgr0"
+        for _ in range(4):
+            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    models = movie_models(
+        encoder,
+        folder / "film.mkv",
+        baselines=["untrained"],
+        untrained_seed=5,
+        progress=False,
+    )
+    found = models.baselines["untrained"]
+    assert found.shape == (4, 64 + 256 + 512)
+    assert all(np.ptp(found[:, part]) > 0 for part in (slice(64), slice(64, 320), slice(320, 832)))
 
 
 TWO_ARCHITECTURES = """

@@ -139,6 +139,25 @@ def test_read_study_yaml_equals_toml(folder: Path) -> None:
         ('alpha = "per_voxel"', "folds = 2", 19, "must be at least 3 with nested = true"),
         ('alpha = "per_voxel"', "folds = 2.5", 19, "must be a whole number, at least 2; got 2.5"),
         ('alpha = "per_voxel"', "nested = 1", 19, "must be true or false; got 1"),
+        (
+            'alpha = "per_voxel"',
+            'engine = "torhc"',
+            19,
+            "one of numpy, torch; got 'torhc'. Did you",
+        ),
+        ('alpha = "per_voxel"', 'device = "cuda"', 19, "fit.device must be left out with the eng"),
+        (
+            'alpha = "per_voxel"',
+            'engine = "torch"\ndevice = "GPU 0"',
+            20,
+            'fit.device must be "cpu", "cuda" or "cuda:NUMBER"; got \'GPU 0\'. Correct it.',
+        ),
+        (
+            'alpha = "per_voxel"',
+            'engine = "torch"\ndevice = "mps"',
+            20,
+            "fit.device must have double precision",
+        ),
         ('alpha = "per_voxel"', "folds = true", 19, "must be a whole number, at least 2; got True"),
         (
             'table = "stimuli.tsv"',

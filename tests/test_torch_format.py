@@ -48,6 +48,28 @@ def test_read_torch_file_of_torch_gives_its_tensors(name: str) -> None:
         np.testing.assert_array_equal(got[key], value)
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("zipped", [True, False])
+def test_read_torch_equals_what_pytorch_saved(torch: Any, zipped: bool, tmp_path: Path) -> None:
+    """A module's state, of several types, with views, is read as PyTorch itself reads it."""
+    torch.manual_seed(2)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    state = net.state_dict()
+    shared = torch.arange(24).reshape(4, 6)
+    state["view"], state["other"] = shared.T[1:4], shared[2]
+    state["half"], state["flags"] = torch.randn(5).half(), torch.tensor([True, False])
+    state["parameter"] = torch.nn.Parameter(torch.randn(2, 2).double())
+    path = tmp_path / "state.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    want = torch.load(path, weights_only=True)
+    got = read_torch(path)
+    assert list(got) == list(want)
+    for name, tensor in want.items():
+        expected = tensor.detach().numpy()
+        assert got[name].dtype == expected.dtype
+        np.testing.assert_array_equal(got[name], expected)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_read_torch_truncated_anywhere_is_one_clear_error(name: str, tmp_path: Path) -> None:
     """Cut at any length, a checkpoint gives an error that names the file."""

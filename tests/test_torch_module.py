@@ -27,9 +27,8 @@ def pixels(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 @pytest.fixture
-def module() -> Any:
+def module(torch: Any) -> Any:
     """Return a small network with normalisation, in-place rectification, tokens and dropout."""
-    torch = pytest.importorskip("torch")
     nn = torch.nn
     torch.manual_seed(4)
     net = nn.Sequential()
@@ -43,12 +42,11 @@ def module() -> Any:
     return net.eval()
 
 
+@pytest.mark.torch
 def test_torch_backbone_layers_equal_the_module_cut_there(
-    module: Any, pixels: NDArray[np.uint8]
+    torch: Any, module: Any, pixels: NDArray[np.uint8]
 ) -> None:
     """Each layer's features are those of the modules up to it, called one after the other."""
-    import torch
-
     from imgtofmri.backbones.torch_module import TorchBackbone
 
     layers = ["norm", "relu/max", "norm/sd", "tokens/tokens", "relu/flatten:9", "out"]
@@ -74,10 +72,9 @@ def test_torch_backbone_layers_equal_the_module_cut_there(
     assert not any(child._forward_hooks for child in module.modules())
 
 
-def test_torch_backbone_digest_is_of_weights_and_architecture(module: Any) -> None:
+@pytest.mark.torch
+def test_torch_backbone_digest_is_of_weights_and_architecture(torch: Any, module: Any) -> None:
     """The same weights give the same identity; a changed weight or module gives another."""
-    import torch
-
     from imgtofmri.backbones.torch_module import TorchBackbone
 
     first = TorchBackbone(module, ["relu"], RECIPE, id="mine").spec
@@ -91,11 +88,11 @@ def test_torch_backbone_digest_is_of_weights_and_architecture(module: Any) -> No
     assert len({spec.weights_sha256 for spec in (first, second, third)}) == 3
 
 
+@pytest.mark.torch
 def test_torch_backbone_agrees_with_the_same_network_on_onnx_runtime(
-    rng: np.random.Generator,
+    torch: Any, rng: np.random.Generator
 ) -> None:
     """ResNet-18's first stage, written with PyTorch, gives what the package's graph gives."""
-    torch = pytest.importorskip("torch")
     nn = torch.nn
 
     from imgtofmri.backbones.torch_module import TorchBackbone
@@ -128,10 +125,11 @@ def test_torch_backbone_agrees_with_the_same_network_on_onnx_runtime(
     np.testing.assert_allclose(theirs(squares), ours(squares), rtol=2e-3, atol=2e-4)
 
 
-def test_torch_backbone_what_cannot_be_is_refused(module: Any, pixels: NDArray[np.uint8]) -> None:
+@pytest.mark.torch
+def test_torch_backbone_what_cannot_be_is_refused(
+    torch: Any, module: Any, pixels: NDArray[np.uint8]
+) -> None:
     """Unknown and unnamed layers, several calls, no tensor, training mode, wrong pixels."""
-    import torch
-
     from imgtofmri.backbones.torch_module import TorchBackbone
 
     def load(*layers: str, net: Any = module) -> TorchBackbone:
@@ -175,10 +173,11 @@ def test_load_backbone_torch_name_without_layers_asks_for_them() -> None:
         load_backbone("timm:resnet50")
 
 
-def test_fill_takes_a_state_dict_or_says_that_it_does_not_fit(module: Any, tmp_path: Path) -> None:
+@pytest.mark.torch
+def test_fill_takes_a_state_dict_or_says_that_it_does_not_fit(
+    torch: Any, module: Any, tmp_path: Path
+) -> None:
     """Weights from a file replace the module's; another network's are refused."""
-    import torch
-
     from imgtofmri.backbones.torch_named import _fill
     from imgtofmri.exceptions import WeightsError
 

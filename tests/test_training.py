@@ -448,6 +448,45 @@ def test_fit_command_writes_a_bundle_and_a_table(
         fit_command(broken, output=target / "inside" / "b.safetensors", quiet=True)
 
 
+@pytest.mark.torch
+def test_fit_study_engine_torch_is_on_the_card(
+    torch: Any, planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A study fitted on PyTorch has the same penalties and weights, and the card says where."""
+    target = tmp_path / "encoder.safetensors"
+    fit_command(planted.write('engine = "torch"\ndevice = "cpu"'), output=target, quiet=True)
+    bundle, plain = read_bundle(target), fit_study(planted.write(), progress=False)
+    said = bundle.card["fit"]
+    assert (said["settings"]["engine"], said["device"]) == ("torch", "cpu")
+    assert said["versions"]["torch"] == torch.__version__
+    assert "device      cpu" in list(card_lines(bundle))
+    for subject, other in zip(plain.subjects, bundle.subjects, strict=True):
+        for roi, model in subject.rois.items():
+            fitted = other.rois[roi]
+            np.testing.assert_array_equal(fitted.extras["alpha"], model.extras["alpha"])
+            np.testing.assert_allclose(fitted.weights, model.weights, atol=1e-4)
+    again = tmp_path / "again.safetensors"
+    fit_command(planted.study, output=again, engine="torch", device="cpu", quiet=True)
+    assert read_bundle(again).card["fit"]["settings"]["engine"] == "torch"
+    np.testing.assert_array_equal(
+        read_bundle(again).subjects[0].rois["LOC"].weights, bundle.subjects[0].rois["LOC"].weights
+    )
+
+
+def test_fit_command_engine_overrides_the_study(
+    planted: Planted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Options win over the study's engine and device, and are checked like them."""
+    study = planted.write('engine = "torch"\ndevice = "cuda"')
+    fit_command(study, engine="numpy", check=True)
+    with pytest.raises(OptionError, match=r"fit: device must be left out with the engine numpy"):
+        fit_command(study, engine="numpy", device="cuda", check=True)
+    with pytest.raises(OptionError, match=r"fit: engine must be one of numpy, torch; got 'jax'"):
+        fit_command(study, engine="jax", check=True)
+    with pytest.raises(OptionError, match=r"fit: device must be left out .*got 'cpu'"):
+        fit_command(planted.write(), device="cpu", check=True)
+
+
 def test_fit_command_is_a_typer_command_with_help(planted: Planted) -> None:
     """Options arrive where they belong, and help shows the examples."""
     app = typer.Typer(rich_markup_mode="markdown")

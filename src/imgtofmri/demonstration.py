@@ -44,7 +44,7 @@ class Demonstration:
 def make_demonstration(
     folder: Path,
     backbone: str | None = None,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     say: Callable[[str], None] = lambda _: None,
     progress: bool = True,
 ) -> Demonstration:

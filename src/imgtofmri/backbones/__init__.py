@@ -18,6 +18,7 @@ from imgtofmri.backbones.head import (
     write_head,
 )
 from imgtofmri.backbones.networks import NETWORKS
+from imgtofmri.backbones.torch_named import COLLECTIONS, load_torch_name
 from imgtofmri.backbones.untrained import untrained_seed, untrained_weights
 from imgtofmri.backbones.weights import (
     UnverifiedWeightsWarning,
@@ -121,9 +122,7 @@ def load_backbone(
         _refuse_option("head", head, "heads are for the package's own networks")
         return OnnxFileBackbone(Path(name), layers, preprocessing, n_threads)
 
-    if name.startswith(("timm:", "torchvision:")):
-        from imgtofmri.backbones.torch_named import load_torch_name
-
+    if name.startswith(COLLECTIONS):
         _refuse_option("head", head, "heads are for the package's own networks")
         return load_torch_name(name, layers, preprocessing, weights)
 

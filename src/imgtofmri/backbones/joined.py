@@ -55,7 +55,8 @@ class JoinedBackbone:
             got = ", ".join(f"{name} {size}" for name, size in sizes.items())
             message = (
                 "JoinedBackbone: networks of one encoder must take pictures of one size; got "
-                f"{got}. Export the networks for the same size, or fit an encoder for each."
+                f"{got}. Give them one preprocessing size in the study, or files made for it, or "
+                "fit an encoder for each."
             )
             raise OptionError(message)
         self._parts = tuple(parts)

@@ -37,8 +37,8 @@ class Layer:
     name : str
         The tensor's or module's name.
     pooling : {"avg", "max", "sd", "tokens", "flatten"}
-        Mean, maximum or standard deviation over height and width; mean over tokens; or all values
-        through a random projection.
+        Mean, maximum or standard deviation over height and width; mean over all axes but the last,
+        where channels come last; or all values through a random projection.
     width, seed : int
         Of the projection; 0 for the other poolings.
     """
@@ -141,8 +141,8 @@ class Pool:
     def _pool(self, layer: Layer, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if layer.pooling == "flatten" and values.ndim >= 2:
             return self._project(layer, values.reshape(len(values), -1))
-        if layer.pooling == "tokens" and values.ndim == 3:
-            return np.asarray(values.mean(axis=1))
+        if layer.pooling == "tokens" and values.ndim in (3, 4):
+            return np.asarray(values.mean(axis=tuple(range(1, values.ndim - 1))))
         if layer.pooling == "avg" and values.ndim == 2:
             return values
         if layer.pooling in ("avg", "max", "sd") and values.ndim == 4:
@@ -152,13 +152,13 @@ class Pool:
             return np.asarray(over_space(axis=(2, 3)))
         needed = {
             "avg": "(n, channels) or (n, channels, height, width)",
-            "tokens": "(n, tokens, channels)",
+            "tokens": "(n, tokens, channels) or (n, height, width, channels)",
             "flatten": "(n, ...)",
         }.get(layer.pooling, "(n, channels, height, width)")
         message = (
             f"load_backbone: layer {layer} must have shape {needed}; got {values.ndim} dimensions, "
-            f"{values.shape}. Name another layer, or use {layer.name}/tokens for the mean over the "
-            f"second axis of three, or {layer.name}/flatten for all values."
+            f"{values.shape}. Name another layer, or use {layer.name}/tokens where channels come "
+            f"last, for the mean over the axes between, or {layer.name}/flatten for all values."
         )
         raise OptionError(message)
 

@@ -38,12 +38,19 @@ class TorchBackbone:
         A name for cards and sidecars.
     device : str, optional
         Where images go; the module must be there already. Default: where its weights are.
+    weights_name, weights_sha256 : str, optional
+        Where the weights come from, for cards. Default: the module's class, and the digest of
+        its values, which ``spec.features_id`` bears in any case.
+    weights_verified : bool
+        Whether they are known to be published ones.
+    note : str, optional
+        A line for sidecars.
 
     Raises
     ------
     OptionError
         If a layer is no module, is in training mode, runs more or less than once for an image, or
-        gives something other than one tensor.
+        gives something other than one tensor; or if the module does not take images.
     MissingDependencyError
         If PyTorch is not installed.
 
@@ -63,6 +70,10 @@ class TorchBackbone:
         *,
         id: str,
         device: str | None = None,
+        weights_name: str = "",
+        weights_sha256: str = "",
+        weights_verified: bool = False,
+        note: str = "",
     ) -> None:
         modules = {name: child for name, child in module.named_modules() if name}
         chosen = [parse_layer(layer, modules) for layer in layers]
@@ -83,7 +94,7 @@ class TorchBackbone:
         self._dtype = None if first is None else first.dtype
         self._scale = np.float32(255.0) * np.asarray(recipe.std, np.float32)
         self._mean = np.float32(255.0) * np.asarray(recipe.mean, np.float32)
-        probe = self._features(np.zeros((1, recipe.size, recipe.size, 3), np.uint8))
+        probe = self._probe(recipe.size)
         widths = tuple(values.shape[1] for values in probe)
         names = tuple(map(str, chosen))
         digest = _digest(module)
@@ -93,8 +104,10 @@ class TorchBackbone:
             n_features=sum(widths),
             preprocessing=recipe,
             features_id=f"{id}@{digest[:12]}/{'+'.join(names)}",
-            weights_name=type(module).__name__,
-            weights_sha256=digest,
+            weights_name=weights_name or type(module).__name__,
+            weights_sha256=weights_sha256 or digest,
+            weights_verified=weights_verified,
+            note=note,
             layer_widths=widths,
         )
 
@@ -111,6 +124,21 @@ class TorchBackbone:
             part = slice(start, start + BATCH_SIZE)
             np.concatenate(self._features(pixels[part]), axis=1, out=features[part])
         return features
+
+    def _probe(self, size: int) -> list[NDArray[np.float32]]:
+        """Return the features of one image, or say why there are none."""
+        try:
+            return self._features(np.zeros((1, size, size, 3), np.uint8))
+        except OptionError:
+            raise
+        except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            reason = str(error).partition("\n")[0].rstrip(".")
+            message = (
+                f"{self._id}: the module must take images of shape (n, 3, {size}, {size}); it "
+                f"fails on one ({reason}). Give preprocessing= of the size that it needs, or "
+                "another module."
+            )
+            raise OptionError(message) from error
 
     def _features(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         torch = import_torch(self._id)
@@ -146,6 +174,45 @@ class TorchBackbone:
             raise OptionError(message)
         found: NDArray[np.float32] = values[0].float().cpu().numpy()
         return found
+
+
+def module_shapes(module: torch.nn.Module, size: int) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return the modules inside that can be layers, with the shapes that they give.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        In evaluation mode.
+    size : int
+        Side of the images, in pixels.
+
+    Returns
+    -------
+    dict of str to (shape without the images' axis, name of the class)
+        Modules that run once and give one tensor with a row for each image, as they run.
+    """
+    torch = import_torch("module_shapes")
+    found: dict[str, list[Any]] = {}
+    names = {child: name for name, child in module.named_modules() if name}
+
+    def note(child: Any, inputs: Any, output: Any) -> None:
+        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else None
+        found.setdefault(names[child], []).append(shape)
+
+    hooks = [child.register_forward_hook(note) for child in names]
+    first = next(module.parameters(), torch.zeros(0))
+    try:
+        with torch.inference_mode():
+            module(torch.zeros((2, 3, size, size), dtype=first.dtype, device=first.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    kinds = {name: type(child).__name__ for child, name in names.items()}
+    return {
+        name: (shapes[0][1:], kinds[name])
+        for name, shapes in found.items()
+        if len(shapes) == 1 and shapes[0] is not None and len(shapes[0]) > 1 and shapes[0][0] == 2
+    }
 
 
 def import_torch(where: str) -> Any:

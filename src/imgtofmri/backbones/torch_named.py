@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import inspect
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imgtofmri.assets import is_offline, sha256_of
 from imgtofmri.backbones.base import Preprocessing
-from imgtofmri.backbones.torch_module import TorchBackbone, import_torch
+from imgtofmri.backbones.torch_module import TorchBackbone, import_torch, module_shapes
 from imgtofmri.backbones.untrained import untrained_seed
 from imgtofmri.backbones.weights import read_tensors
-from imgtofmri.exceptions import MissingDependencyError, OptionError, WeightsError
+from imgtofmri.exceptions import (
+    MissingDependencyError,
+    OptionError,
+    WeightsError,
+    WeightsUnavailableError,
+)
+
+COLLECTIONS = ("timm:", "torchvision:")
+"""How the names of their networks begin."""
 
 
 def load_torch_name(
@@ -39,34 +52,99 @@ def load_torch_name(
     MissingDependencyError
         If the package is not installed, or cannot be imported.
     OptionError
-        If no layers are named, or the package has no such network.
+        If no layers are named, or the package has no such network of images.
+    WeightsUnavailableError
+        If the package cannot fetch the weights.
     WeightsError
         If the weights file does not fit the network.
     """
-    collection, _, model = name.partition(":")
     seed = untrained_seed(weights)
     if not layers:
         message = (
             f"load_backbone: {name} needs layers; got none. Name modules of the network with "
-            "layers=, such as layer3."
+            f"layers=, such as layer3; `imgtofmri backbones show {name}` lists them."
         )
         raise OptionError(message)
+    made = _make(name, pretrained=weights is None, seed=seed or 0)
+    weights_name, digest, note = made.weights_name, "", ""
+    if seed is not None:
+        weights_name = f"untrained (seed {seed})"
+        note = f"the weights are random (seed {seed}): nothing was learned"
+    elif weights is not None:
+        path = Path(weights)
+        _fill(import_torch(name), made.module, path, name)
+        weights_name, digest = path.name, sha256_of(path)
+    return TorchBackbone(
+        made.module.eval(),
+        layers,
+        _recipe(made, name, preprocessing),
+        id=name,
+        weights_name=weights_name,
+        weights_sha256=digest,
+        weights_verified=weights is None,
+        note=note,
+    )
+
+
+def list_torch_layers(name: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return a network's modules that can be layers; see `module_shapes`. Nothing is fetched.
+
+    Raises
+    ------
+    MissingDependencyError, OptionError
+        As `load_torch_name` does.
+    """
+    made = _make(name, pretrained=False, seed=0)
+    return module_shapes(made.module.eval(), _recipe(made, name, None).size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A network as its package makes it; ``recipe`` is None where the package gives none."""
+
+    module: Any
+    recipe: Preprocessing | None
+    weights_name: str
+
+
+def _make(name: str, pretrained: bool, seed: int) -> _Made:
+    """Make a network by name, random weights drawn with the seed."""
+    collection, _, model = name.partition(":")
     torch = import_torch(f"load_backbone: {name}")
     package = _import(collection, name)
     create = _timm if collection == "timm" else _torchvision
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed or 0)
+    with torch.random.fork_rng(devices=[]), _no_pickled_code():
+        torch.manual_seed(seed)
         try:
-            module, recipe = create(package, model, weights is None)
-        except (RuntimeError, ValueError, KeyError) as error:
+            return create(package, model, pretrained)
+        except OSError as error:
+            reason = str(error).partition("\n")[0].rstrip(".")
+            message = (
+                f"load_backbone: the weights of {name} could not be had ({reason}). Fetch them "
+                "where there is a network, or give a state dict with weights= (--weights)."
+            )
+            raise WeightsUnavailableError(message) from error
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             message = (
                 f"load_backbone: {name} must be a network of {collection}; it refuses: {error}. "
                 f"Look its name up in {collection}'s list of models."
             )
             raise OptionError(message) from error
-    if weights is not None and seed is None:
-        _fill(torch, module, Path(weights), name)
-    return TorchBackbone(module.eval(), layers, preprocessing or recipe, id=name)
+
+
+@contextmanager
+def _no_pickled_code() -> Iterator[None]:
+    """Have PyTorch read nothing but tensors, whatever a package asks for."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _import(collection: str, name: str) -> Any:
@@ -80,21 +158,51 @@ def _import(collection: str, name: str) -> Any:
         raise MissingDependencyError(message) from error
 
 
-def _timm(timm: Any, model: str, pretrained: bool) -> tuple[Any, Preprocessing]:
+def _timm(timm: Any, model: str, pretrained: bool) -> _Made:
+    if pretrained and is_offline() and not os.environ.get("HF_HUB_OFFLINE"):
+        message = "IMGTOFMRI_OFFLINE is set; with HF_HUB_OFFLINE=1, too, timm uses its own cache"
+        raise OSError(message)
     module = timm.create_model(model, pretrained=pretrained)
     said = timm.data.resolve_model_data_config(module)
-    return module, _recipe(said["input_size"][-1], said["mean"], said["std"])
+    recipe = {"size": said["input_size"][-1], "mean": said["mean"], "std": said["std"]}
+    config = module.pretrained_cfg
+    weights_name = f"{config.get('architecture', model)}.{config.get('tag', '')}".rstrip(".")
+    return _Made(module, Preprocessing.from_dict(recipe), weights_name)
 
 
-def _torchvision(torchvision: Any, model: str, pretrained: bool) -> tuple[Any, Preprocessing]:
+def _torchvision(torchvision: Any, model: str, pretrained: bool) -> _Made:
     weights = torchvision.models.get_model_weights(model).DEFAULT
-    module = torchvision.models.get_model(model, weights=weights if pretrained else None)
+    if pretrained and is_offline():
+        folder = Path(import_torch("torchvision").hub.get_dir()) / "checkpoints"
+        kept = folder / Path(weights.url).name
+        if not kept.is_file():
+            message = f"IMGTOFMRI_OFFLINE is set and {kept} is not there"
+            raise OSError(message)
+    options = {"weights": weights if pretrained else None}
+    builder = torchvision.models.get_model_builder(model)
+    # Networks built on another fetch that one's weights unless told not to.
+    if "weights_backbone" in inspect.signature(builder).parameters:
+        options["weights_backbone"] = None
+    module = torchvision.models.get_model(model, **options)
     said = weights.transforms()
-    return module, _recipe(said.crop_size[0], said.mean, said.std)
+    recipe = None
+    if all(hasattr(said, part) for part in ("crop_size", "mean", "std")):
+        recipe = Preprocessing.from_dict(
+            {"size": said.crop_size[0], "mean": said.mean, "std": said.std}
+        )
+    return _Made(module, recipe, str(weights))
 
 
-def _recipe(size: int, mean: Sequence[float], std: Sequence[float]) -> Preprocessing:
-    return Preprocessing.from_dict({"size": size, "mean": mean, "std": std})
+def _recipe(made: _Made, name: str, preprocessing: Preprocessing | None) -> Preprocessing:
+    recipe = preprocessing or made.recipe
+    if recipe is None:
+        message = (
+            f"load_backbone: {name} must be a network that classifies images, or preprocessing be "
+            "given; its package says no size, mean and deviation. Give preprocessing=, with size, "
+            "mean and std."
+        )
+        raise OptionError(message)
+    return recipe
 
 
 def _fill(torch: Any, module: Any, path: Path, name: str) -> None:

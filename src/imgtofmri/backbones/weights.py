@@ -102,7 +102,7 @@ def find_network(name: str) -> Network:
     """
     if name not in NETWORKS:
         message = choice_message("load_backbone", "backbone", name, NETWORKS)
-        message += " Or give the path of an ONNX file."
+        message += " Or give the path of an ONNX file, or timm:NAME or torchvision:NAME."
         raise OptionError(message)
     return NETWORKS[name]
 

@@ -33,19 +33,26 @@ def list_backbones() -> None:
 
 def show_backbone(
     name: Annotated[
-        str, typer.Argument(metavar="NAME|FILE", help="A network's name, or an ONNX file.")
+        str,
+        typer.Argument(
+            metavar="NAME|FILE",
+            help="A network's name, an ONNX file, or timm:NAME or torchvision:NAME.",
+        ),
     ],
 ) -> None:
     """Show the layers of a network: names, shapes and the operations that make them.
 
     The first axis, n, is that of images. Of four axes, the last two are averaged over, unless a
-    layer is written LAYER/max, LAYER/sd or LAYER/flatten; of three, write LAYER/tokens.
+    layer is written LAYER/max, LAYER/sd or LAYER/flatten; of three, or of four with the channels
+    last, write LAYER/tokens.
 
     **Examples**
 
     imgtofmri backbones show resnet18
 
     imgtofmri backbones show model.onnx
+
+    imgtofmri backbones show timm:vit_small_patch16_224
     """
     typer.echo("\n".join(layer_lines(name)))
 
@@ -56,7 +63,7 @@ def layer_lines(name: str) -> list[str]:
     Parameters
     ----------
     name : str
-        A network's name, or the path of an ONNX file.
+        A network's name, the path of an ONNX file, or ``"timm:NAME"`` or ``"torchvision:NAME"``.
 
     Returns
     -------
@@ -66,12 +73,15 @@ def layer_lines(name: str) -> list[str]:
     ------
     OptionError
         If there is no such network.
+    MissingDependencyError
+        If it needs a package that is not installed.
     WeightsError
         If the file is not a usable ONNX model of images.
     """
     from pathlib import Path
 
     from imgtofmri.backbones.runtime import list_tensors
+    from imgtofmri.backbones.torch_named import COLLECTIONS, list_torch_layers
     from imgtofmri.backbones.weights import find_network
 
     rows = [("layer", "shape", "made by")]
@@ -79,6 +89,9 @@ def layer_lines(name: str) -> list[str]:
         for tensor in list_tensors(Path(name)):
             shape = " x ".join(["n", *map(str, tensor.shape)])
             rows.append((tensor.name, shape, tensor.op + (", output" if tensor.is_output else "")))
+    elif name.startswith(COLLECTIONS):
+        for layer, (sizes, kind) in list_torch_layers(name).items():
+            rows.append((layer, " x ".join(["n", *map(str, sizes)]), kind))
     else:
         for layer, width in find_network(name).layers.items():
             made = "deviation over space" if layer.endswith("/sd") else "mean over space"

@@ -60,6 +60,8 @@ def card_lines(bundle: Bundle) -> Iterator[str]:
     yield f"{card['id']}: {card['title']}"
     yield ""
     yield f"network     {features['id']} ({features['n_features']} features)"
+    if weights := features.get("weights"):
+        yield f"weights     {weights['name']}"
     yield f"space       {bundle.space}, grid {' x '.join(map(str, bundle.template.shape))}"
     for network in features.get("networks", ()):
         yield f"  {network['label']:<10}{network['id']} ({network['n_features']} features)"
@@ -109,6 +111,8 @@ def _fit_lines(said: Mapping[str, Any]) -> Iterator[str]:
         seed = settings.get("seed")
         yield f"seed        {'none, stimuli in their order' if seed is None else seed}"
     versions = said.get("versions", {})
+    if "torch" in versions:
+        yield f"device      {said.get('device', 'cpu')}"
     if versions:
         yield f"versions    {', '.join(f'{name} {text}' for name, text in versions.items())}"
     for number, (name, digest) in enumerate(said.get("files", {}).items()):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.exceptions import OptionError
+from imgtofmri.exceptions import OptionError, choice_message
 
 
 def distill(
@@ -62,18 +62,21 @@ def distill(
     """
     from imgtofmri.backbones import load_backbone, write_head
     from imgtofmri.backbones.networks import NETWORKS
-    from imgtofmri.backbones.weights import find_network
     from imgtofmri.emulation import emulate_encoder
     from imgtofmri.encoder import load_encoder
     from imgtofmri.stimuli import find_sources
 
+    if student not in NETWORKS:
+        message = choice_message("distill", "--student", student, NETWORKS)
+        message += " Heads are for the package's own networks."
+        raise OptionError(message)
     if output.suffix != ".safetensors":
         message = f"distill: --output must end in .safetensors, as a head's file; got {output}."
         raise OptionError(message)
     if output.exists() and not overwrite:
         message = f"{output}: expected no file there; there is one. Use --overwrite to replace it."
         raise OptionError(message)
-    names = layers or list(NETWORKS[find_network(student).id].layers)
+    names = layers or list(NETWORKS[student].layers)
     sources, failures = find_sources(inputs)
     images = [source for source in sources if source.kind == "image"]
     loaded = load_encoder(encoder, progress=not quiet)

@@ -12,6 +12,7 @@ from imgtofmri.cli.options import Quiet
 
 if TYPE_CHECKING:
     from imgtofmri.bundle import Bundle
+    from imgtofmri.study import Study
 
 
 def fit(
@@ -37,6 +38,19 @@ def fit(
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Keep features on disk for the next fit.")
     ] = True,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENGINE", help="numpy, or torch where it is installed. Default: the study's."
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICE",
+            help="Of the engine torch: cpu, cuda, cuda:1. Default: the study's, or the best.",
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Fit an encoder to stimuli and measured responses, and report how well it does.
@@ -51,11 +65,13 @@ def fit(
     imgtofmri fit study.toml -o my-encoder.safetensors
 
     imgtofmri fit bold5000.toml --fetch
+
+    imgtofmri fit study.toml --engine torch --device cuda
     """
     from imgtofmri.exceptions import OutputError
     from imgtofmri.study import read_study
 
-    described = read_study(study)
+    described = _with_engine(read_study(study), engine, device)
     target = output or Path(f"{described.id}.safetensors")
     if target.exists() and not (overwrite or check):
         message = f"fit: {target} exists already. Give another -o, or --overwrite to replace it."
@@ -84,6 +100,24 @@ def fit(
     for line in accuracy_lines(bundle):
         typer.echo(line)
     typer.echo(f"written {target}")
+
+
+def _with_engine(study: Study, engine: str | None, device: str | None) -> Study:
+    """Return the study with another engine, or another device of its engine."""
+    from dataclasses import replace
+
+    from imgtofmri.exceptions import OptionError
+    from imgtofmri.regression import engine_problem
+
+    said = study.fit
+    # Another engine than the study's does not know the study's device.
+    kept = said.device if engine in (None, said.engine) else None
+    chosen = replace(said, engine=engine or said.engine, device=device or kept)
+    problem = engine_problem(chosen.engine, chosen.device)
+    if problem:
+        message = f"fit: {problem}"
+        raise OptionError(message)
+    return replace(study, fit=chosen)
 
 
 def accuracy_lines(bundle: Bundle) -> list[str]:

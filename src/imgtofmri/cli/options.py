@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,8 +43,12 @@ BackboneName = Annotated[
     ),
 ]
 Weights = Annotated[
-    Path | None,
-    typer.Option("--weights", metavar="FILE", help="The network's weights, from a file of yours."),
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE|untrained[:SEED]",
+        help="The network's weights, from a file of yours; or random ones, as a control.",
+    ),
 ]
 EncoderId = Annotated[
     str,

@@ -10,7 +10,6 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.backbones import load_backbone
 from imgtofmri.dynamics.baselines import (
     check_changes,
     luminance,
@@ -114,7 +113,7 @@ def movie_models(
     network = pipeline.network
     untrained = None
     if "untrained" in baselines:
-        untrained = load_backbone(network.spec.id, weights=f"untrained:{untrained_seed}")
+        untrained = encoder.backbone(weights=f"untrained:{untrained_seed}", rois=pipeline.rois)
     size = network.spec.preprocessing.size
     frames = read_movie(movie, rate_hz=rate_hz, size=size, center_crop=pipeline.center_crop)
     lights: list[NDArray[np.float32]] = []

@@ -2,7 +2,7 @@
 
 Cross-validation fits the same features again and again on overlapping sets of rows. Gram matrices
 add up over rows, so those of each fold are computed once and every training set's is a sum; its
-eigenvectors serve all penalties and all voxels.
+eigenvectors serve all penalties and all voxels. Arrays are those of the design's engine.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.regression.engine import NUMPY, Array, Engine
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -25,9 +26,9 @@ _RANK_TOLERANCE = 1e-13
 class Axes:
     """Principal axes of one training set, on which ridge shrinks each coordinate by itself."""
 
-    values: FloatArray
-    vectors: FloatArray
-    mean: FloatArray
+    values: Array
+    vectors: Array
+    mean: Array
     n_rows: int
 
 
@@ -37,27 +38,30 @@ class Design:
 
     Attributes
     ----------
+    engine : Engine
+        What the arrays belong to.
     blocks : tuple of arrays of shape (n_rows of the fold, n_axes)
         Features of each fold, centred on the mean over all rows; float32 if asked for, while
         everything else is float64.
-    rows : tuple of arrays of int
+    rows : tuple of NumPy arrays of int
         Which rows of the input each block holds.
     grams : array of shape (n_folds, n_axes, n_axes)
         ``block.T @ block`` of each fold.
     sums : array of shape (n_folds, n_axes)
         Column sums of each block.
-    feature_mean : array of shape (n_features,)
+    feature_mean : NumPy array of shape (n_features,)
         What was subtracted.
     basis : array of shape (n_features, n_axes) or None
         Turns weights on the axes into weights on the features; None where they are the same.
     """
 
-    blocks: tuple[npt.NDArray[np.floating[Any]], ...]
+    engine: Engine
+    blocks: tuple[Array, ...]
     rows: tuple[npt.NDArray[np.intp], ...]
-    grams: FloatArray
-    sums: FloatArray
+    grams: Array
+    sums: Array
     feature_mean: FloatArray
-    basis: FloatArray | None
+    basis: Array | None
     _axes: dict[frozenset[int], Axes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -77,22 +81,24 @@ class Design:
     def axes(self, left_out: frozenset[int], keep: bool = True) -> Axes:
         """Return the principal axes of all folds but those left out, kept for the next call."""
         if left_out not in self._axes:
+            xp = self.engine.xp
             train = self.train_folds(left_out)
             n_rows = sum(len(self.blocks[fold]) for fold in train)
             total = self.sums[train].sum(axis=0)
-            gram = self.grams[train].sum(axis=0) - np.outer(total, total) / n_rows
-            values, vectors = np.linalg.eigh(gram)
-            axes = Axes(np.maximum(values, 0.0), vectors, total / n_rows, n_rows)
+            gram = self.grams[train].sum(axis=0) - xp.outer(total, total) / n_rows
+            values, vectors = xp.linalg.eigh(gram)
+            axes = Axes(xp.clip(values, 0.0, None), vectors, total / n_rows, n_rows)
             if not keep:
                 return axes
             self._axes[left_out] = axes
         return self._axes[left_out]
 
-    def block_gram(self, fold: int, origin: FloatArray) -> FloatArray:
+    def block_gram(self, fold: int, origin: Array) -> Array:
         """Return the Gram matrix of a fold's features taken relative to ``origin``."""
-        cross = np.outer(self.sums[fold], origin)
+        xp = self.engine.xp
+        cross = xp.outer(self.sums[fold], origin)
         n_rows = len(self.blocks[fold])
-        return np.asarray(self.grams[fold] - cross - cross.T + n_rows * np.outer(origin, origin))
+        return self.grams[fold] - cross - cross.T + n_rows * xp.outer(origin, origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +203,8 @@ def prepare_design(
     features: npt.NDArray[Any],
     folds: npt.NDArray[np.intp],
     scales: FloatArray | None = None,
-    dtype: npt.DTypeLike = np.float64,
+    dtype: str = "float64",
+    engine: Engine = NUMPY,
 ) -> Design:
     """Centre features, split them into folds and form the Gram matrices.
 
@@ -213,8 +220,10 @@ def prepare_design(
         Fold of each row, numbered from 0.
     scales : array of shape (n_features,), optional
         Multiplies each feature, as banded ridge does.
-    dtype : dtype
+    dtype : {"float32", "float64"}
         Precision of the blocks, and with it of products with responses.
+    engine : Engine
+        What to work with.
 
     Returns
     -------
@@ -256,23 +265,34 @@ def prepare_design(
     centred -= mean
     if scales is not None:
         centred *= scales
-    basis = None
-    if centred.shape[0] <= centred.shape[1]:
-        centred, basis = _rotate_into_span(centred)
+    xp = engine.xp
+    whole, basis = engine.put(centred), None
+    del centred
+    if whole.shape[0] <= whole.shape[1]:
+        whole, basis = _rotate_into_span(xp, whole)
     if scales is not None:
-        basis = np.diag(scales) if basis is None else scales[:, None] * basis
-    blocks: tuple[npt.NDArray[np.floating[Any]], ...] = tuple(centred[index] for index in rows)
-    grams = np.stack([block.T @ block for block in blocks])
-    sums = np.stack([block.sum(axis=0) for block in blocks])
-    blocks = tuple(block.astype(dtype, copy=False) for block in blocks)
-    return Design(blocks, rows, grams, sums, mean, basis)
+        factors = engine.put(scales)
+        basis = xp.diag(factors) if basis is None else factors[:, None] * basis
+    blocks = [whole[index] for index in rows]
+    grams = xp.stack([block.T @ block for block in blocks])
+    sums = xp.stack([block.sum(axis=0) for block in blocks])
+    kind = getattr(xp, dtype)
+    return Design(
+        engine,
+        tuple(xp.asarray(block, dtype=kind) for block in blocks),
+        rows,
+        grams,
+        sums,
+        mean,
+        basis,
+    )
 
 
-def _rotate_into_span(centred: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _rotate_into_span(xp: Any, centred: Array) -> tuple[Array, Array]:
     """Return coordinates (n_rows, rank) and basis (n_features, rank) whose product is the input."""
-    values, vectors = np.linalg.eigh(centred @ centred.T)
-    kept = values > max(values[-1], 1.0e-300) * _RANK_TOLERANCE * len(values)
-    singular = np.sqrt(values[kept])
+    values, vectors = xp.linalg.eigh(centred @ centred.T)
+    kept = values > max(float(values[-1]), 1.0e-300) * _RANK_TOLERANCE * len(values)
+    singular = xp.sqrt(values[kept])
     vectors = vectors[:, kept]
     basis = centred.T @ (vectors / singular)
     return vectors * singular, basis

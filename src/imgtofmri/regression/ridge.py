@@ -20,6 +20,7 @@ from imgtofmri.regression.design import (
     plan_memory,
     prepare_design,
 )
+from imgtofmri.regression.engine import open_engine
 from imgtofmri.regression.folds import Labels
 from imgtofmri.regression.scores import (
     Batch,
@@ -29,10 +30,12 @@ from imgtofmri.regression.scores import (
     rotate_held_out,
     rotate_train,
     score_penalties,
+    shrink_axes,
     sum_batch,
 )
 
 Float32Array = npt.NDArray[np.float32]
+RealArray = npt.NDArray[np.floating[Any]]
 IndexArray = npt.NDArray[np.intp]
 Progress = Callable[[int, int], None]
 
@@ -90,6 +93,8 @@ def fit_ridge(
     band_scales: npt.ArrayLike | None = None,
     max_bytes: int = 1_500_000_000,
     progress: Progress | None = None,
+    engine: str = "numpy",
+    device: str | None = None,
 ) -> RidgeFit:
     """Fit responses to features by ridge regression, penalties chosen by cross-validation.
 
@@ -122,6 +127,11 @@ def fit_ridge(
         Memory to stay below, beyond the arguments; voxels are worked on in batches that fit.
     progress : callable, optional
         Called with the steps done and the steps in all.
+    engine : {"numpy", "torch"}
+        What does the arithmetic. PyTorch needs the extra ``[torch]``.
+    device : str, optional
+        For PyTorch: ``"cpu"``, ``"cuda"``, ``"cuda:1"``. Default: the first CUDA device, or the CPU
+        where there is none. ``max_bytes`` is then the device's memory.
 
     Returns
     -------
@@ -133,7 +143,10 @@ def fit_ridge(
     ShapeError
         If the arrays do not belong together.
     OptionError
-        If penalties or band scales are not valid, or memory does not suffice.
+        If penalties or band scales are not valid, memory does not suffice, or there is no such
+        engine or device.
+    MissingDependencyError
+        If PyTorch is asked for and not installed.
     DataError
         If there are too few rows, or responses that are not finite or do not vary.
 
@@ -160,6 +173,7 @@ def fit_ridge(
     >>> fit.weights.shape, bool((fit.cv_r > 0.99).all())
     ((4, 3), True)
     """
+    chosen_engine = open_engine(engine, device)
     measured = np.asarray(responses)
     n_features = int(np.shape(features)[-1])
     penalties = check_penalties(alphas)
@@ -175,7 +189,7 @@ def fit_ridge(
     n_voxels = measured.shape[1]
     # As in scikit-learn, single precision throughout where both sides have no more.
     both_single = np.result_type(np.asarray(features), measured) == np.float32
-    dtype = np.float32 if both_single else np.float64
+    dtype = "float32" if both_single else "float64"
     unit, units = units_of(share, n_voxels)
     plan = plan_memory(
         len(measured),
@@ -194,7 +208,7 @@ def fit_ridge(
     n_steps = 2 * len(scalings) * len(batches)
     best = _Best(1 + n_folds * nested, len(penalties), len(units))
     for number, scaling in enumerate(scalings):
-        design = prepare_design(features, folds, scaling, dtype)
+        design = prepare_design(features, folds, scaling, dtype, chosen_engine)
         for done, (batch, voxels) in enumerate(work.sums(design), start=1):
             best.add(work.scores(design, batch, voxels))
             if progress is not None:
@@ -204,7 +218,7 @@ def fit_ridge(
     result = _Result.empty(n_features, n_voxels)
     for number, scaling in enumerate(scalings):
         if len(scalings) > 1:
-            design = prepare_design(features, folds, scaling, dtype)
+            design = prepare_design(features, folds, scaling, dtype, chosen_engine)
         for done, (batch, voxels) in enumerate(work.sums(design), start=1):
             work.refit(design, batch, voxels, number, best, result)
             if progress is not None:
@@ -365,13 +379,20 @@ class _Work:
                 continue
             axes = design.axes(frozenset(), self.plan.keep_axes)
             rotated = rotate_train(design, part, axes, frozenset())
-            kind = rotated.train.dtype
-            shrunk = rotated.train / np.add.outer(axes.values.astype(kind), alpha.astype(kind))
-            weights = axes.vectors.astype(kind) @ shrunk
-            if design.basis is not None:
-                weights = design.basis @ weights
+            weights = _weights(design, axes, rotated, alpha)
             result.weights[:, as_slice(mine)] = weights
-            result.intercept[mine] = part.mean + rotated.mean - design.feature_mean @ weights
+            mean = design.engine.host(part.mean + rotated.mean)
+            result.intercept[mine] = mean - design.feature_mean @ weights
+
+
+def _weights(design: Design, axes: Axes, rotated: Rotated, alpha: FloatArray) -> RealArray:
+    """Return the weights on the features, of shape (n_features, n_voxels)."""
+    engine, xp = design.engine, design.engine.xp
+    shrunk = shrink_axes(engine, axes, rotated, alpha)
+    weights = xp.asarray(axes.vectors, dtype=shrunk.dtype) @ shrunk
+    if design.basis is not None:
+        weights = design.basis @ xp.asarray(weights, dtype=design.basis.dtype)
+    return engine.host(weights)
 
 
 class _Best:

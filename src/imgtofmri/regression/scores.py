@@ -1,4 +1,8 @@
-"""Scores of many penalties on held-out folds, from sums over rows alone."""
+"""Scores of many penalties on held-out folds, from sums over rows alone.
+
+Arrays are those of the design's engine; indices, penalties and what is returned to be compared are
+NumPy's.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.regression.design import Axes, Design, FloatArray
+from imgtofmri.regression.engine import Array, Engine
 
-RealArray = npt.NDArray[np.floating[Any]]
+Mask = npt.NDArray[np.bool_]
 
 # Voxels whose products stay in the processor's cache while penalties are gone through.
 _CHUNK = 512
@@ -36,13 +41,13 @@ class Batch:
         What was subtracted: the mean over all rows, but for rounding.
     """
 
-    crosses: RealArray
-    total: RealArray
-    sums: FloatArray
-    squares: FloatArray
-    mean: FloatArray
+    crosses: Array
+    total: Array
+    sums: Array
+    squares: Array
+    mean: Array
 
-    def take(self, columns: npt.NDArray[np.bool_]) -> Batch:
+    def take(self, columns: Mask) -> Batch:
         """Return the batch of some of the voxels."""
         if columns.all():
             return self
@@ -57,21 +62,23 @@ class Batch:
 
 def sum_batch(design: Design, responses: npt.NDArray[Any], columns: npt.NDArray[np.intp]) -> Batch:
     """Form the sums of one batch of voxels, a fold's rows at a time."""
+    engine, xp = design.engine, design.engine.xp
     dtype = design.blocks[0].dtype
+    precision = "float32" if dtype == xp.float32 else "float64"
     n_rows = sum(len(rows) for rows in design.rows)
-    mean = np.zeros(len(columns))
+    mean = engine.zeros((len(columns),))
     for rows in design.rows:
-        part = _select(responses, rows, columns)
-        mean += _column_sums(part.astype(dtype, copy=False)) / n_rows
-    crosses = np.empty((design.n_folds, design.n_axes, len(columns)), dtype=dtype)
-    sums = np.empty((design.n_folds, len(columns)))
-    squares = np.empty_like(sums)
+        part = engine.put(_select(responses, rows, columns), precision)
+        mean += _column_sums(xp, part) / n_rows
+    crosses = engine.zeros((design.n_folds, design.n_axes, len(columns)), dtype)
+    sums = engine.zeros((design.n_folds, len(columns)))
+    squares = xp.zeros_like(sums)
+    shift = xp.asarray(mean, dtype=dtype)
     for fold, (block, rows) in enumerate(zip(design.blocks, design.rows, strict=True)):
-        part = _select(responses, rows, columns)
-        centred = np.subtract(part, mean.astype(dtype), dtype=dtype)
-        np.matmul(block.T, centred, out=crosses[fold])
-        sums[fold] = _column_sums(centred)
-        squares[fold] = np.einsum("ij,ij->j", centred, centred)
+        centred = engine.put(_select(responses, rows, columns), precision) - shift
+        xp.matmul(block.T, centred, out=crosses[fold])
+        sums[fold] = _column_sums(xp, centred)
+        squares[fold] = engine.dot(centred, centred, axis=0)
     return Batch(crosses, crosses.sum(axis=0), sums, squares, mean)
 
 
@@ -85,10 +92,9 @@ def _select(
     return responses[np.ix_(rows, columns)]
 
 
-def _column_sums(values: RealArray) -> RealArray:
-    """Sum over rows by a matrix product, several times faster than ``sum(axis=0)``."""
-    sums: RealArray = np.ones(len(values), values.dtype) @ values
-    return sums
+def _column_sums(xp: Any, values: Array) -> Array:
+    """Sum over rows by a matrix product, several times faster than NumPy's ``sum(axis=0)``."""
+    return xp.ones_like(values[:, 0]) @ values
 
 
 def as_slice(index: npt.NDArray[np.intp]) -> slice | npt.NDArray[np.intp]:
@@ -111,11 +117,11 @@ class Rotated:
         The training set's mean response.
     """
 
-    train: RealArray
-    held_out: RealArray | None
-    mean: FloatArray
+    train: Array
+    held_out: Array | None
+    mean: Array
 
-    def take(self, columns: npt.NDArray[np.bool_]) -> Rotated:
+    def take(self, columns: Mask) -> Rotated:
         """Return the cross-products of some of the voxels."""
         if columns.all():
             return self
@@ -125,38 +131,41 @@ class Rotated:
 
 def rotate_train(design: Design, batch: Batch, axes: Axes, left_out: frozenset[int]) -> Rotated:
     """Return the cross-products of all folds but those left out, on the training set's axes."""
+    xp = design.engine.xp
     train = design.train_folds(left_out)
     mean = batch.sums[train].sum(axis=0) / axes.n_rows
     crosses = batch.total
     for fold in left_out:
         # The first subtraction makes the copy that the others may change.
-        crosses = np.subtract(
+        crosses = xp.subtract(
             crosses, batch.crosses[fold], out=None if crosses is batch.total else crosses
         )
     if not left_out:
-        crosses = crosses.copy()
-    _subtract_outer(crosses, axes.mean * axes.n_rows, mean)
-    return Rotated(axes.vectors.T.astype(crosses.dtype) @ crosses, None, mean)
+        crosses = xp.asarray(crosses, copy=True)
+    _subtract_outer(xp, crosses, axes.mean * axes.n_rows, mean)
+    return Rotated(xp.asarray(axes.vectors.T, dtype=crosses.dtype) @ crosses, None, mean)
 
 
 def rotate_held_out(
     design: Design, batch: Batch, axes: Axes, rotated: Rotated, fold: int
 ) -> Rotated:
     """Add the cross-products of a held-out fold on the training set's axes."""
+    xp = design.engine.xp
     offset = design.sums[fold] - len(design.blocks[fold]) * axes.mean
-    crosses = batch.crosses[fold].copy()
-    _subtract_outer(crosses, offset, rotated.mean)
-    _subtract_outer(crosses, axes.mean, batch.sums[fold])
-    held_out = axes.vectors.T.astype(crosses.dtype) @ crosses
+    crosses = xp.asarray(batch.crosses[fold], copy=True)
+    _subtract_outer(xp, crosses, offset, rotated.mean)
+    _subtract_outer(xp, crosses, axes.mean, batch.sums[fold])
+    held_out = xp.asarray(axes.vectors.T, dtype=crosses.dtype) @ crosses
     return Rotated(rotated.train, held_out, rotated.mean)
 
 
-def _subtract_outer(matrix: RealArray, rows: FloatArray, columns: FloatArray) -> None:
+def _subtract_outer(xp: Any, matrix: Array, rows: Array, columns: Array) -> None:
     """Subtract an outer product in place, a few rows at a time while they are in the cache."""
-    left, right = rows.astype(matrix.dtype), columns.astype(matrix.dtype)
+    left = xp.asarray(rows, dtype=matrix.dtype)
+    right = xp.asarray(columns, dtype=matrix.dtype)
     for start in range(0, len(matrix), 32):
         part = slice(start, start + 32)
-        matrix[part] -= np.multiply.outer(left[part], right)
+        matrix[part] -= xp.outer(left[part], right)
 
 
 def score_penalties(
@@ -186,66 +195,69 @@ def score_penalties(
     array of shape (n_alphas, n_units)
         A voxel that does not vary within the fold counts 0, as in scikit-learn's ``r2_score``.
     """
-    assert rotated.held_out is not None
+    xp = design.engine.xp
     n_rows = len(design.blocks[fold])
     gram = axes.vectors.T @ design.block_gram(fold, axes.mean) @ axes.vectors
     squares = batch.squares[fold] + rotated.mean * (n_rows * rotated.mean - 2.0 * batch.sums[fold])
-    inverse = _inverse_variation(batch, fold, n_rows)
-    shrink = 1.0 / (axes.values + alphas[:, None])
+    inverse = _inverse_variation(xp, batch, fold, n_rows)
+    shrink = 1.0 / (axes.values + design.engine.put(alphas)[:, None])
     if starts is None:
-        return _score_voxels(rotated, gram, squares, inverse, shrink)
-    return _score_units(rotated, gram, squares, inverse, shrink, starts)
+        scores = _score_voxels(design.engine, rotated, gram, squares, inverse, shrink)
+    else:
+        scores = _score_units(design.engine, rotated, gram, squares, inverse, shrink, starts)
+    return design.engine.host(scores)
 
 
 def _score_units(
+    engine: Engine,
     rotated: Rotated,
-    gram: FloatArray,
-    squares: FloatArray,
-    inverse: FloatArray,
-    shrink: FloatArray,
+    gram: Array,
+    squares: Array,
+    inverse: Array,
+    shrink: Array,
     starts: npt.NDArray[np.intp],
-) -> FloatArray:
+) -> Array:
     """Sum R2 over the voxels of each unit; a penalty costs no pass over voxels."""
     assert rotated.held_out is not None
+    xp = engine.xp
     train, held_out = rotated.train, rotated.held_out
-    weight = inverse.astype(train.dtype)
-    scores = np.empty((len(shrink), len(starts)))
-    for unit, (start, stop) in enumerate(zip(starts, [*starts[1:], len(squares)], strict=True)):
+    weight = xp.asarray(inverse, dtype=train.dtype)
+    scores = []
+    for start, stop in zip(starts, [*starts[1:], len(squares)], strict=True):
         part = slice(start, stop)
-        weighted = train[:, part] * np.sqrt(weight[part])
-        linear = np.einsum("kv,kv->k", train[:, part] * weight[part], held_out[:, part])
+        weighted = train[:, part] * xp.sqrt(weight[part])
+        linear = engine.dot(train[:, part] * weight[part], held_out[:, part], axis=1)
         quadratic = gram * (weighted @ weighted.T)
-        error = squares[part] @ inverse[part] - 2.0 * shrink @ linear
+        error = squares[part] @ inverse[part]
+        error = error - 2.0 * shrink @ xp.asarray(linear, dtype=shrink.dtype)
         error = error + ((shrink @ quadratic) * shrink).sum(axis=1)
-        scores[:, unit] = np.count_nonzero(inverse[part]) - error
-    return scores
+        scores.append(xp.count_nonzero(inverse[part]) - error)
+    return xp.stack(scores, 1)
 
 
 def _score_voxels(
-    rotated: Rotated,
-    gram: FloatArray,
-    squares: FloatArray,
-    inverse: FloatArray,
-    shrink: FloatArray,
-) -> FloatArray:
+    engine: Engine, rotated: Rotated, gram: Array, squares: Array, inverse: Array, shrink: Array
+) -> Array:
     """Return R2 of each voxel under each penalty."""
     assert rotated.held_out is not None
+    xp = engine.xp
     train, held_out = rotated.train, rotated.held_out
-    gram, factors = gram.astype(train.dtype), shrink.astype(train.dtype)
-    error = np.empty((len(shrink), len(squares)))
+    gram, factors = xp.asarray(gram, dtype=train.dtype), xp.asarray(shrink, dtype=train.dtype)
+    error = engine.zeros((len(shrink), len(squares)))
     for start in range(0, len(squares), _CHUNK):
         part = slice(start, start + _CHUNK)
         chunk = train[:, part]
-        error[:, part] = squares[part] - 2.0 * shrink @ (chunk * held_out[:, part])
+        linear = xp.asarray(chunk * held_out[:, part], dtype=shrink.dtype)
+        error[:, part] = squares[part] - 2.0 * shrink @ linear
         for row, factor in zip(error, factors, strict=True):
             weights = factor[:, None] * chunk
-            row[part] += np.einsum("kv,kv->v", weights, gram @ weights)
-    return np.asarray(np.where(inverse > 0, 1.0 - error * inverse, 0.0))
+            row[part] += engine.dot(weights, gram @ weights, axis=0)
+    return xp.where(inverse > 0, 1.0 - error * inverse, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How well one held-out fold was predicted: arrays of shape (n_voxels,)."""
+    """How well one held-out fold was predicted: NumPy arrays of shape (n_voxels,)."""
 
     r: FloatArray
     r2: FloatArray
@@ -262,34 +274,46 @@ def measure_accuracy(
     correlate below 0.
     """
     assert rotated.held_out is not None
+    engine, xp = design.engine, design.engine.xp
     n_rows = len(design.blocks[fold])
     mean = design.sums[fold] / n_rows
     response_mean = batch.sums[fold] / n_rows
-    dtype = rotated.train.dtype
-    weights = rotated.train / np.add.outer(axes.values.astype(dtype), alpha.astype(dtype))
+    weights = shrink_axes(engine, axes, rotated, alpha)
+    dtype = weights.dtype
     gram = axes.vectors.T @ design.block_gram(fold, mean) @ axes.vectors
     # The held-out products are about the training set's means; the correlation wants the fold's.
-    from_train = (n_rows * axes.vectors.T @ (mean - axes.mean)).astype(dtype) @ weights
-    covariance = np.einsum("kv,kv->v", weights, rotated.held_out)
+    turned = n_rows * axes.vectors.T @ (mean - axes.mean)
+    from_train = xp.asarray(turned, dtype=dtype) @ weights
+    covariance = engine.dot(weights, rotated.held_out, axis=0)
     covariance = covariance - from_train * (response_mean - rotated.mean)
-    predicted = np.einsum("kv,kv->v", weights, gram.astype(dtype) @ weights)
-    predicted = np.maximum(predicted, 0.0).astype(np.float64)
-    inverse = _inverse_variation(batch, fold, n_rows)
-    variation = np.divide(1.0, inverse, out=np.zeros_like(inverse), where=inverse > 0)
+    predicted = engine.dot(weights, xp.asarray(gram, dtype=dtype) @ weights, axis=0)
+    predicted = xp.asarray(xp.clip(predicted, 0.0, None), dtype=xp.float64)
+    inverse = _inverse_variation(xp, batch, fold, n_rows)
+    variation = _divide(xp, 1.0, inverse, inverse > 0)
     shift = response_mean - rotated.mean - from_train / n_rows
-    error = np.maximum(variation - 2.0 * covariance + predicted + n_rows * shift**2, 0.0)
-    scale = np.sqrt(predicted * variation)
+    error = xp.clip(variation - 2.0 * covariance + predicted + n_rows * shift**2, 0.0, None)
+    scale = xp.sqrt(predicted * variation)
     return Accuracy(
-        r=np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0),
-        r2=np.where(inverse > 0, 1.0 - error * inverse, 0.0),
-        squared_error=error,
+        r=engine.host(_divide(xp, covariance, scale, scale > 0)),
+        r2=engine.host(xp.where(inverse > 0, 1.0 - error * inverse, 0.0)),
+        squared_error=engine.host(error),
     )
 
 
-def _inverse_variation(batch: Batch, fold: int, n_rows: int) -> FloatArray:
+def shrink_axes(engine: Engine, axes: Axes, rotated: Rotated, alpha: FloatArray) -> Array:
+    """Return weights on a training set's axes, one penalty for each voxel."""
+    xp, dtype = engine.xp, rotated.train.dtype
+    penalties = xp.asarray(engine.put(alpha), dtype=dtype)
+    return rotated.train / (xp.asarray(axes.values, dtype=dtype)[:, None] + penalties)
+
+
+def _inverse_variation(xp: Any, batch: Batch, fold: int, n_rows: int) -> Array:
     """Return 1 / (sum of squares about the fold's own mean), 0 where the fold does not vary."""
     squares = batch.squares[fold]
     variation = squares - batch.sums[fold] ** 2 / n_rows
-    varies = variation > _CONSTANT * squares
-    inverse: FloatArray = np.divide(1.0, variation, out=np.zeros_like(variation), where=varies)
-    return inverse
+    return _divide(xp, 1.0, variation, variation > _CONSTANT * squares)
+
+
+def _divide(xp: Any, numerator: Any, denominator: Array, where: Array) -> Array:
+    """Divide where asked for; 0 elsewhere."""
+    return xp.where(where, numerator / xp.where(where, denominator, 1.0), 0.0)

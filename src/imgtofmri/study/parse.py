@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from imgtofmri.regression import ENGINES, engine_problem
 from imgtofmri.study.document import Table, cached_file, read_document
 from imgtofmri.study.settings import (
     ALPHA_MODES,
@@ -229,7 +230,12 @@ def _fit(table: Table) -> FitSettings:
         banded=table.flag("banded", False),
         band_candidates=table.whole("band_candidates", 20, least=1),
         max_memory_gb=float(table.number("max_memory_gb", 1.5, above=0.0)),
+        engine=table.choice("engine", ENGINES, "numpy"),
+        device=table.text("device", None),
     )
+    problem = engine_problem(settings.engine, settings.device)
+    if problem:
+        table.fail("device", problem.removeprefix("device "))
     if settings.nested and settings.folds < 3:
         table.fail("folds", "must be at least 3 with nested = true. Use 5, for example.")
     return settings

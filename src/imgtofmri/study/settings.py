@@ -144,6 +144,10 @@ class FitSettings:
         How many combinations of scales to try.
     max_memory_gb : float
         Memory of the fit, beyond features and responses.
+    engine : {"numpy", "torch"}
+        What does the arithmetic.
+    device : str or None
+        Of the engine torch, such as ``"cuda"``; None for a CUDA device where there is one.
     """
 
     alphas: tuple[float, ...]
@@ -157,6 +161,8 @@ class FitSettings:
     banded: bool
     band_candidates: int
     max_memory_gb: float
+    engine: str
+    device: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import numpy as np
 from imgtofmri import __version__, responses
 from imgtofmri.assets import sha256_of
 from imgtofmri.bundle import RoiModel, SubjectModel
+from imgtofmri.regression import open_engine
 from imgtofmri.study import Study, SubjectSettings
 from imgtofmri.training.stimuli import StudyFeatures
 
@@ -42,6 +43,7 @@ def make_card(
     dict
         Plain data, ready for JSON.
     """
+    engine = open_engine(study.fit.engine, study.fit.device)
     card: dict[str, Any] = {
         "id": study.id,
         "title": study.title,
@@ -57,7 +59,8 @@ def make_card(
             "data": splits,
             **_estimates(study),
             "files": _digests(study),
-            "versions": _versions(),
+            "device": engine.device,
+            "versions": _versions() | engine.versions(),
             "models": {
                 subject.name: {roi: _summary(model) for roi, model in subject.rois.items()}
                 for subject in subjects

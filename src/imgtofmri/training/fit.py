@@ -22,6 +22,7 @@ from imgtofmri.regression import (
     grouped_folds,
     invalid_voxels,
     merge_duplicates,
+    open_engine,
     sample_band_scales,
 )
 from imgtofmri.responses import StimulusRows
@@ -84,12 +85,15 @@ def fit_study(
     Raises
     ------
     OptionError
-        If the study is not valid.
+        If the study is not valid, or its device is not there.
+    MissingDependencyError
+        If its engine is not installed.
     DataError
         If data cannot be fitted; the message names subject, ROI and voxels, and what to do.
     """
     if not isinstance(study, Study):
         study = read_study(study)
+    open_engine(study.fit.engine, study.fit.device)
     template, subjects = load_subjects(study, geometry, progress)
     names = stimulus_names(subjects)
     features = study_features(study, names, progress, backbone=backbone, cache=cache)
@@ -363,6 +367,8 @@ def _fit(
         bands=bands,
         band_scales=scales,
         max_bytes=int(settings.max_memory_gb * 1e9),
+        engine=settings.engine,
+        device=settings.device,
     )
 
 

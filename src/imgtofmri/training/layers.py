@@ -12,6 +12,7 @@ import numpy as np
 from imgtofmri.backbones import Backbone
 from imgtofmri.exceptions import OptionError
 from imgtofmri.progress import track
+from imgtofmri.regression import open_engine
 from imgtofmri.study import Study, read_study
 from imgtofmri.training.fit import fit_rois, load_subjects, read_geometry, stimulus_names
 from imgtofmri.training.stimuli import StudyFeatures, study_features
@@ -68,6 +69,7 @@ def layer_search(
 
     if not isinstance(study, Study):
         study = read_study(study)
+    open_engine(study.fit.engine, study.fit.device)
     chosen = backbone.spec.layers if backbone is not None else layers or study.backbone.layers or ()
     if len(chosen) < 2 or len(set(chosen)) < len(chosen):
         message = (
