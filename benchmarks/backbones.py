@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 
 from imgtofmri.backbones import Backbone, UnverifiedWeightsWarning, load_backbone
 from imgtofmri.backbones.networks import NETWORKS, Network
-from imgtofmri.backbones.runtime import available_cpus
+from imgtofmri.processors import n_processors
 
 N_IMAGES = 32
 N_ROUNDS = 5
@@ -74,11 +74,11 @@ def main() -> None:
             return load_backbone(network.id, weights=weights, layers=layers, n_threads=n_threads)
 
         start = time.perf_counter()
-        backbone, single = load(available_cpus()), load(1)
+        backbone, single = load(n_processors()), load(1)
         print(f"{network.id}: loaded in {(time.perf_counter() - start) / 2:.2f} s")
         cases: dict[str, Callable[[], object]] = {
-            f"{available_cpus()} threads, batches of {size}": partial(run, backbone, pixels, size)
-            for size in (1, 4, 8, 16)
+            f"{n_processors()} threads, batches of {size}": partial(run, backbone, pixels, size)
+            for size in (1, 4, 8, 32)
         }
         cases["1 thread, batches of 16"] = partial(run, single, pixels, 16)
         cases["normalisation in NumPy alone"] = partial(normalise, backbone, pixels)
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def run(backbone: Backbone, pixels: NDArray[np.uint8], size: int) -> None:
-    """Compute features in batches of a size that the backbone does not split."""
+    """Compute features in batches, which the backbone shares out to its threads."""
     for start in range(0, len(pixels), size):
         backbone(pixels[start : start + size])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from imgtofmri.processors import n_processors
@@ -22,17 +22,18 @@ class Crew:
     """
 
     def __init__(self, n_threads: int | None = None) -> None:
-        self._threads = ThreadPoolExecutor(n_threads or n_processors(), "imgtofmri-network")
+        self._n_threads = n_threads or n_processors()
+        self._threads = ThreadPoolExecutor(self._n_threads, "imgtofmri-network")
 
-    def each(self, work: Callable[[slice], None], todo: Sequence[slice]) -> None:
-        """Do the work for each part; the first error is raised."""
-        if len(todo) == 1:
-            work(todo[0])
+    def share(self, work: Callable[[slice], None], n_items: int, at_most: int) -> None:
+        """Do the work for all items, in parts of no more than ``at_most``, small ones if few.
+
+        The first error is raised.
+        """
+        size = min(at_most, -(-n_items // self._n_threads)) or 1
+        parts = [slice(start, min(start + size, n_items)) for start in range(0, n_items, size)]
+        if len(parts) == 1:
+            work(parts[0])
             return
-        for _ in self._threads.map(work, todo):
+        for _ in self._threads.map(work, parts):
             pass
-
-
-def parts(n_items: int, size: int) -> list[slice]:
-    """Return slices of at most ``size`` that cover ``n_items`` in order."""
-    return [slice(start, min(start + size, n_items)) for start in range(0, n_items, size)]

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from imgtofmri.assets import sha256_of
 from imgtofmri.backbones.base import BackboneSpec, Preprocessing, check_pixels
-from imgtofmri.backbones.crew import Crew, parts
+from imgtofmri.backbones.crew import Crew
 from imgtofmri.backbones.networks import Network, fold_preprocessing
 from imgtofmri.backbones.onnx_graph import declare_outputs, read_nodes, tensors_of_image
 from imgtofmri.backbones.pooling import Layer, Pool, parse_layer
 from imgtofmri.backbones.weights import LoadedWeights
 from imgtofmri.exceptions import OptionError, WeightsError, choice_message
 
-# Images that one thread takes through a network together: more gain nothing on a CPU, cost memory,
-# and leave threads idle for longer at the end.
+# Images that one thread takes through a network together, at most: more gain nothing on a CPU, cost
+# memory, and leave threads idle for longer at the end.
 PART_SIZE = 4
 
 _PARALLEL_CALLS = 2
@@ -118,7 +118,7 @@ class NetworkBackbone:
             pooled = self._pool([of_name[name] for name in self._fetches])
             np.concatenate(pooled, axis=1, out=features[part])
 
-        self._crew.each(run, parts(len(pixels), PART_SIZE))
+        self._crew.share(run, len(pixels), PART_SIZE)
         return features
 
 
@@ -214,7 +214,7 @@ class OnnxFileBackbone:
         def run(part: slice) -> None:
             np.concatenate(self._pooled(pixels[part]), axis=1, out=features[part])
 
-        self._crew.each(run, parts(len(pixels), 1 if self._one_at_a_time else PART_SIZE))
+        self._crew.share(run, len(pixels), 1 if self._one_at_a_time else PART_SIZE)
         return features
 
     def _pooled(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:

@@ -192,7 +192,8 @@ def plan_memory(
         message = (
             f"plan_memory: the fit needs at least {needed / 1e6:,.1f} MB for {n_rows} stimuli x "
             f"{n_features} features x {n_voxels} voxels; the limit is {max_bytes / 1e6:,.1f} MB. "
-            "Raise max_bytes, or fit fewer features or voxels at a time."
+            "Raise max_bytes (fit.max_memory_gb in a study), or fit fewer features or voxels at a "
+            "time."
         )
         raise OptionError(message)
     per_voxel += rotations * keep_rotations

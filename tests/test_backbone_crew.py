@@ -1,0 +1,42 @@
+"""Threads that share a network's work."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from imgtofmri.backbones.crew import Crew
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("n_items", [0, 1, 2, 5, 8, 33])
+@pytest.mark.parametrize("at_most", [1, 4])
+def test_crew_share_does_each_item_once_in_parts_of_bounded_size(
+    n_threads: int, n_items: int, at_most: int
+) -> None:
+    """Whatever the numbers, the parts cover all items once, and few items go to all threads."""
+    done: list[slice] = []
+    Crew(n_threads).share(done.append, n_items, at_most)
+    assert sorted(i for part in done for i in range(n_items)[part]) == list(range(n_items))
+    assert all(part.stop - part.start <= at_most for part in done)
+    assert len(done) >= min(n_threads, n_items)
+
+
+def test_crew_share_works_at_the_same_time() -> None:
+    """As many parts are at work together as there are threads."""
+    together = threading.Barrier(3, timeout=30)
+    Crew(3).share(lambda part: together.wait() and None, 3, 4)
+    assert not together.broken
+
+
+def test_crew_share_raises_what_a_part_raises() -> None:
+    """An error of one part comes out of the whole."""
+
+    def work(part: slice) -> None:
+        if part.start == 4:
+            message = "part 4"
+            raise ValueError(message)
+
+    with pytest.raises(ValueError, match="part 4"):
+        Crew(2).share(work, 8, 2)
