@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from imgtofmri.assets import is_offline
+from imgtofmri.assets import OFFLINE_VARIABLE, is_offline
 from imgtofmri.backbones import (
     BACKBONES,
     Backbone,
@@ -32,7 +32,7 @@ from imgtofmri.backbones.networks import (
     fold_weights,
     sums_of,
 )
-from imgtofmri.backbones.weights import published_facts
+from imgtofmri.backbones.weights import SOURCES, Download, published_facts
 from imgtofmri.exceptions import (
     OptionError,
     ShapeError,
@@ -312,11 +312,32 @@ def test_load_backbone_offline_names_the_three_remedies(own_cache: Path) -> None
     with pytest.raises(WeightsUnavailableError) as caught:
         load_backbone("resnet18")
     text = str(caught.value)
-    assert "--weights FILE" in text
+    assert "--weights" in text
     assert "imgtofmri fetch" in text
     assert str(own_cache / "weights") in text
     assert "--backbone efficientnet-lite0" in text
-    assert "network is forbidden" in text
+    assert "IMGTOFMRI_OFFLINE forbids the network" in text
+
+
+def test_load_backbone_unreachable_says_what_came_of_each_source(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each source has a few words of its own, and the remedies are said once."""
+    monkeypatch.delenv(OFFLINE_VARIABLE)
+    monkeypatch.setitem(
+        SOURCES,
+        "resnet18",
+        tuple(
+            Download(f"http://127.0.0.1:1/{name}", f"weights/{name}", None)
+            for name in ("a.safetensors", "b.pth")
+        ),
+    )
+    with pytest.raises(WeightsUnavailableError) as caught:
+        load_backbone("resnet18", progress=False)
+    text = str(caught.value)
+    assert text.count("127.0.0.1: [Errno") == 2
+    assert text.count("--weights") == text.count(str(own_cache)) == 1
+    assert len(text) < 500
 
 
 def change(state: Tensors, **changes: Any) -> Tensors:

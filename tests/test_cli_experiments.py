@@ -24,7 +24,7 @@ from imgtofmri.cli.rsa import load_measured, rsa
 from imgtofmri.cli.select import select
 from imgtofmri.cli.validate import validate
 from imgtofmri.encoder import Encoder
-from imgtofmri.exceptions import DataError, OptionError, OutputError
+from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.rsa import calculate_rdm
 from imgtofmri.stimuli import luminance, luminance_features
 
@@ -109,7 +109,7 @@ def test_contrast_refuses_to_overwrite(
     """Earlier results stay unless --overwrite is given."""
     out = tmp_path / "out"
     assert run("contrast", *folders, "-o", out, "--permutations", 5) == 0
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OptionError, match="--overwrite"):
         run("contrast", *folders, "-o", out, "--permutations", 5)
     assert run("contrast", *folders, "-o", out, "--permutations", 5, "--overwrite") == 0
 

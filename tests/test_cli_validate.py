@@ -17,7 +17,7 @@ from imgtofmri.bundle import Bundle
 from imgtofmri.cli.validate import validate
 from imgtofmri.datasets.twinset import Twinset
 from imgtofmri.encoder import Encoder
-from imgtofmri.exceptions import DataError, OptionError, OutputError, ShapeError
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.prediction import Prediction
 from imgtofmri.validation import matched_patterns, read_patterns, read_study, twinset_study
 
@@ -113,7 +113,7 @@ def test_validate_refuses_to_overwrite_and_counts_what_was_compared(
     run(*command)
     assert "validated 11 images" in capsys.readouterr().err
     record = (out / "validation.json").read_bytes()
-    with pytest.raises(OutputError, match=r"it holds validation.json. Use --overwrite"):
+    with pytest.raises(OptionError, match=r"it holds validation.json. Use --overwrite"):
         run(*command)
     assert (out / "validation.json").read_bytes() == record
     run(*command, "--overwrite")

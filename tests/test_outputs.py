@@ -122,7 +122,7 @@ def test_record_resumed_with_other_settings_says_which(tmp_path: Path) -> None:
 def test_record_damaged_says_so(tmp_path: Path) -> None:
     """A record that cannot be read is not taken for an empty one."""
     (tmp_path / RECORD_NAME).write_text("{")
-    with pytest.raises(OutputError, match="it cannot be read"):
+    with pytest.raises(OutputError, match="damaged or of another kind"):
         _record(tmp_path, resume=True)
 
 

@@ -7,6 +7,7 @@ goes on where it stopped, as long as the server says that the file is still the 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import json
@@ -36,6 +37,7 @@ TIMEOUT_S = 30.0
 #: How often a transfer that breaks off is taken up again within one call, and after what pause.
 RESUMPTIONS = 5
 RESUME_PAUSE_S = 1.0
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def cache_dir() -> Path:
@@ -75,12 +77,20 @@ def atomic_path(target: Path) -> Iterator[Path]:
     Raises
     ------
     OutputError
-        If the folder cannot be made or written to.
+        If the folder cannot be made or written to, the disk is full, or a folder is in the way.
     """
     temporary = _new_part(target)
     try:
         yield temporary
-        temporary.replace(target)
+        try:
+            temporary.replace(target)
+        except OSError as error:
+            raise _cannot_write(target, error) from error
+    except OSError as error:
+        # What else the block raises, such as a file of its own that is missing, is not about this.
+        if error.errno in _NO_ROOM:
+            raise _cannot_write(target, error) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -134,17 +144,24 @@ def write_whole(target: Path, data: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        reason = error.strerror or error
-        message = f"cannot write {target}: {reason}. Make room or choose another folder."
-        raise OutputError(message) from error
+        raise _cannot_write(target, error) from error
 
 
 def _cannot_write(target: Path, error: OSError) -> OutputError:
-    message = (
-        f"cannot write {target}: {error.strerror}. Choose a folder that exists or can be made, "
-        "and that you may write to."
-    )
-    return OutputError(message)
+    """Say why, and what is in the way, in words that tell what to do."""
+    # Those of os.path, unlike those of Path, take a folder that is closed to us for an answer.
+    file = next((part for part in target.parents if os.path.isfile(part)), None)  # noqa: PTH113
+    reason = error.strerror or str(error)
+    remedy = "Choose a folder that exists or can be made, and that you may write to."
+    if file is not None:
+        reason, remedy = f"{file} is a file", "Choose a folder to write to."
+    elif os.path.isdir(target):  # noqa: PTH112
+        reason, remedy = "a folder of that name is there", "Move it away, or choose another folder."
+    elif error.errno in _NO_ROOM:
+        remedy = "Make room or choose another folder."
+    elif error.errno == errno.ENAMETOOLONG:
+        remedy = "Choose a folder with a shorter path."
+    return OutputError(f"cannot write {target}: {reason}. {remedy}")
 
 
 def fetch_url(
@@ -196,7 +213,7 @@ def fetch_url(
             f"Unset it to download from {' or '.join(urls)}. {by_hand}"
         )
         raise AssetError(message)
-    failures = []
+    failures: list[str] = []
     for url in urls:
         try:
             with _part_of(target) as part:
@@ -222,7 +239,9 @@ def fetch_url(
         came = part.stat().st_size
         by_hand = f"The {came} bytes that came are kept; call again to go on. {by_hand}"
     message = f"{what}: could not be downloaded. Tried {'; '.join(failures)}. {by_hand}"
-    raise AssetError(message)
+    refusal = AssetError(message)
+    refusal.last_failure = failures[-1].partition(": ")[2]
+    raise refusal
 
 
 def fetch_wheel(project: str, version: str, *, sha256: str, progress: bool = True) -> Path:

@@ -6,6 +6,7 @@ import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,13 @@ from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.exceptions import WeightsUnavailableError
 from imgtofmri.outputs import NiftiLayout, RunRecord, predict_images, run_settings
 from imgtofmri.pipeline import RunSettings
-from imgtofmri.plotting.brains import plot_response
+from imgtofmri.plotting.brains import plot_response, robust_maximum
 from imgtofmri.progress import track
 from imgtofmri.reference import extract_samples, reference_wheel
 from imgtofmri.stimuli import Frame, find_sources, read_movie
+
+if TYPE_CHECKING:
+    import nibabel as nib
 
 DEFAULT_BACKBONE, OFFLINE_BACKBONE = "resnet18", "efficientnet-lite0"
 MOVIE_RATE_HZ = 2.0
@@ -81,14 +85,18 @@ def make_demonstration(
     summary = predict_images(encoder, sources, record, NiftiLayout(), settings, progress=progress)
     record.finish("complete")
     names = summary.done
+    titles = _titles(names, frames, samples[-1].name)
     pictures = {source.name: source.path for source in sources}
+    vmax = max(robust_maximum(_volume(folder, name)) for name in names)
     with track("Drawing", len(names), "figures", enabled=progress) as advance:
-        for name in names:
-            _draw(folder, name, pictures[name], note)
+        for name, title in titles.items():
+            path = folder / "figures" / f"{name}.png"
+            image = _volume(folder, name)
+            plot_response(path, _pixels(pictures[name]), image, title, note, vmax=vmax)
             advance(1)
     page = folder / "index.html"
     with atomic_path(page) as temporary:
-        temporary.write_text(_page(encoder, names, note), encoding="utf-8")
+        temporary.write_text(_page(encoder, titles, len(frames), note), encoding="utf-8")
     return Demonstration(page, len(names))
 
 
@@ -125,11 +133,16 @@ def _save_frame(frame: Frame, folder: Path) -> Path:
     return path
 
 
-def _draw(folder: Path, name: str, picture: Path, note: str) -> None:
+def _titles(names: Sequence[str], frames: Sequence[Path], movie: str) -> dict[str, str]:
+    """Return what people read for each stimulus; frames of the film are told by their time."""
+    shown = {path.name: f"{movie} at {i / MOVIE_RATE_HZ:.1f} s" for i, path in enumerate(frames)}
+    return {name: shown.get(name, name) for name in names}
+
+
+def _volume(folder: Path, name: str) -> nib.Nifti1Image:
     import nibabel as nib
 
-    image = nib.Nifti1Image.from_filename(folder / NiftiLayout().volume(name))
-    plot_response(folder / "figures" / f"{name}.png", _pixels(picture), image, name, note)
+    return nib.Nifti1Image.from_filename(folder / NiftiLayout().volume(name))
 
 
 def _pixels(path: Path) -> npt.NDArray[np.uint8]:
@@ -140,14 +153,10 @@ def _pixels(path: Path) -> npt.NDArray[np.uint8]:
         return np.asarray(picture.convert("RGB"))
 
 
-def _page(encoder: Encoder, names: Sequence[str], note: str) -> str:
-    figures = "\n".join(
-        f'<figure><img src="figures/{html.escape(name)}.png" '
-        f'alt="{html.escape(name)} and its predicted response on a glass brain">'
-        f'<figcaption>{html.escape(name)} · <a href="{html.escape(NiftiLayout().volume(name))}">'
-        "NIfTI volume</a></figcaption></figure>"
-        for name in names
-    )
+def _page(encoder: Encoder, titles: dict[str, str], n_frames: int, note: str) -> str:
+    figures = [_figure(name, title) for name, title in titles.items()]
+    photographs = "\n".join(figures[: len(figures) - n_frames])
+    film = "\n".join(figures[len(figures) - n_frames :])
     citations = "".join(f"<li>{html.escape(text)}</li>" for text in encoder.card["citation"])
     return f"""<!doctype html>
 <html lang="en">
@@ -155,19 +164,39 @@ def _page(encoder: Encoder, names: Sequence[str], note: str) -> str:
 <meta name="viewport" content="width=device-width">
 <title>imgtofmri: predicted responses</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto; }}
-figure {{ margin: 2rem 0; }}
-img {{ width: 100%; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto;
+  padding: 0 1rem; color: #222; }}
+h2 {{ margin-top: 3rem; }}
+figure {{ margin: 1.5rem 0; }}
+img {{ width: 100%; height: auto; }}
 figcaption, .note {{ color: #555; font-size: 14px; }}
 </style>
 <h1>Predicted responses of visual cortex</h1>
-<p>The group-level response of {len(encoder.subjects)} people's {", ".join(encoder.rois)} to each
-picture, predicted, not measured; in standard deviations over the voxels of the group mask, in
-{encoder.bundle.space} space. Red is above the mean of the mask, blue below it.</p>
-<p class="note">{html.escape(note)}.
+<p>Each picture beside the fMRI response to it that the encoding model
+{html.escape(encoder.card["id"])} predicts for a group of {len(encoder.subjects)} people, in the
+regions {", ".join(encoder.rois[:-1])} and {encoder.rois[-1]}. These are predictions, not
+measurements.</p>
+<p>Brains are seen from the left, from behind, from the right and from above, in
+{encoder.bundle.space} space. Colours are standard deviations over the voxels of the group mask, on
+one scale for all figures: red is above the mask's mean, blue below it. They tell where a response
+is high, not how high.</p>
+<p class="note">{html.escape(note[:1].upper() + note[1:])}.
 Settings and digests: <a href="predictions.json">predictions.json</a>.</p>
-{figures}
+<h2>Photographs</h2>
+{photographs}
+<h2>A film, {MOVIE_RATE_HZ:g} frames a second</h2>
+{film}
 <h2>Please cite</h2>
 <ul>{citations}</ul>
 </html>
 """
+
+
+def _figure(name: str, title: str) -> str:
+    picture, volume = html.escape(f"figures/{name}.png"), html.escape(NiftiLayout().volume(name))
+    return (
+        f'<figure><img src="{picture}" width="1200" height="348" loading="lazy" '
+        f'alt="{html.escape(title)} and its predicted response on a glass brain">'
+        f'<figcaption>{html.escape(title)} · <a href="{volume}">NIfTI volume</a></figcaption>'
+        "</figure>"
+    )

@@ -56,7 +56,15 @@ class WeightsUnavailableError(ImgToFmriError, OSError):
 
 
 class AssetError(ImgToFmriError, OSError):
-    """A download failed or did not verify."""
+    """A download failed or did not verify.
+
+    Attributes
+    ----------
+    last_failure : str
+        What came of the last address that was tried, in short; empty where none was.
+    """
+
+    last_failure = ""
 
 
 class OutputError(ImgToFmriError, OSError):

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 MaskName = Literal["overlap", "support"]
 MASKS: tuple[MaskName, ...] = ("overlap", "support")
 
+MAX_SIGMA_MM = 6.0
+"""From here on a smoothing would need more memory than most computers have: 6 GB at 6 mm."""
+
 BLOCK = 32
 """How many stimuli are predicted together: enough to be fast, few enough for memory."""
 
@@ -237,7 +240,7 @@ def build_spatial_model(
     rois : sequence of str
         In the order in which overlapping models are merged.
     sigma_mm : float
-        Standard deviation of the smoothing in millimetres.
+        Standard deviation of the smoothing in millimetres, at most `MAX_SIGMA_MM`.
     mask : {"overlap", "support"}
         "overlap" (img2fmri 1.0): where any subject's ROI mask, smoothed by 1 mm whatever
         ``sigma_mm``, exceeds 0.15 of its maximum. "support" (img2fmri 0.2): wherever any subject's
@@ -246,10 +249,18 @@ def build_spatial_model(
     Raises
     ------
     OptionError
-        If ``sigma_mm`` is not positive, ``mask`` is neither, or the ROIs do not reach the template.
+        If ``sigma_mm`` is not positive or too large, ``mask`` is neither, or the ROIs do not reach
+        the template.
     """
     if mask not in MASKS:
         raise OptionError(choice_message("predict", "mask", mask, MASKS))
+    if not 0 < sigma_mm <= MAX_SIGMA_MM:
+        message = (
+            "predict: sigma_mm must be a positive number of millimetres, at most "
+            f"{MAX_SIGMA_MM:g}; got {sigma_mm}. It is a standard deviation, FWHM / 2.355; the "
+            "published model uses 1.0."
+        )
+        raise OptionError(message)
     subjects = [subject for subject in bundle.subjects if any(roi in subject.rois for roi in rois)]
     full = [_subject_operator(subject, bundle, rois, sigma_mm) for subject in subjects]
     roi_masks = _roi_masks(bundle, subjects, rois)

@@ -11,11 +11,20 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.assets import atomic_path, cache_dir, fetch_url, fetch_wheel, is_offline, sha256_of
+from imgtofmri.assets import (
+    OFFLINE_VARIABLE,
+    atomic_path,
+    cache_dir,
+    fetch_url,
+    fetch_wheel,
+    is_offline,
+    sha256_of,
+)
 from imgtofmri.backbones.networks import NETWORKS, Network, disagreements, fold_weights
 from imgtofmri.backbones.torch_format import ZIP_MAGIC, read_torch
 from imgtofmri.exceptions import (
@@ -150,7 +159,7 @@ def load_published(network: Network, *, progress: bool = True) -> LoadedWeights:
         try:
             path = _fetch(source, f"{network.id} weights", progress)
         except AssetError as error:
-            failures.append(str(error))
+            failures.append(_why(source, error))
         else:
             return _load_verified(network, path)
     raise WeightsUnavailableError(_unavailable(network, failures))
@@ -263,21 +272,22 @@ def _fetch(source: Download | Wheel, what: str, progress: bool) -> Path:
 
 def _unavailable(network: Network, failures: list[str]) -> str:
     folder = cache_dir() / "weights"
-    names = " or ".join(Path(source.cached_as).name for source in SOURCES[network.id])
-    remedies = [
-        "name a file with --weights FILE (weights= in Python)",
-        f"run `imgtofmri fetch` on a machine with access and copy {names} from its cache "
-        f"to {folder}",
-    ]
-    if network.id != "efficientnet-lite0":
-        remedies.append(
-            "use --backbone efficientnet-lite0, which needs a package index only and estimates "
-            "the same features"
-        )
-    numbered = "; ".join(f"({number}) {remedy}" for number, remedy in enumerate(remedies, 1))
-    state = "the network is forbidden" if is_offline() else "no source could be reached"
+    why = f"could not be downloaded ({'; '.join(failures)})"
+    if is_offline():
+        why = f"{OFFLINE_VARIABLE} forbids the network"
+    fetch = "imgtofmri fetch"
+    other = ", or use --backbone efficientnet-lite0, which estimates its features"
+    if network.id == "efficientnet-lite0":
+        fetch, other = "imgtofmri fetch efficientnet-lite0", ""
     return (
-        f"{network.id}: expected its weights in the cache ({folder}) or from one of "
-        f"{len(SOURCES[network.id])} sources; {state}. Either {numbered}. Tried: "
-        + " | ".join(failures)
+        f"{network.id}: expected its weights in {folder}; they are not there, and {why}. Name a "
+        f"file with --weights, run `{fetch}` elsewhere and copy the weights folder of its cache"
+        f"{other}."
     )
+
+
+def _why(source: Download | Wheel, error: AssetError) -> str:
+    """Say in short why a source gave nothing: who was asked, and what came of it."""
+    if isinstance(source, Download) and error.last_failure:
+        return f"{urlsplit(source.url).hostname}: {error.last_failure}"
+    return str(error)

@@ -54,6 +54,34 @@ class Pool:
         return 1 if self.failures else 0
 
 
+def find_images(inputs: Sequence[str | Path]) -> tuple[list[Source], list[Failure]]:
+    """Find image files, before anything is loaded; movies among them are failures.
+
+    Raises
+    ------
+    DataError
+        If there is no image at all, saying why.
+    OptionError
+        As `imgtofmri.stimuli.find_sources` does.
+    """
+    from imgtofmri.stimuli import Failure, find_sources
+    from imgtofmri.stimuli.items import refuse
+
+    found, failures = find_sources(inputs)
+    sources = [source for source in found if source.kind == "image"]
+    for source in found:
+        if source.kind != "image":
+            got = f"'{source.path}', a movie"
+            remedy = "Leave it out: `predict`, `simulate` and `dynamics` take movies."
+            error = refuse("find_images", "an image file", got, remedy)
+            failures.append(Failure(source.name, error))
+    if not sources:
+        more = f" And {len(failures) - 1} more could not be used." if len(failures) > 1 else ""
+        message = f"{failures[0].error}{more}"
+        raise DataError(message)
+    return sources, failures
+
+
 def predict_pool(
     encoder: Encoder,
     sources: Sequence[Source],
@@ -79,9 +107,8 @@ def predict_pool(
         digests.update(zip(batch.names, batch.sha256, strict=True))
 
     parts = []
-    images = [source for source in sources if source.kind == "image"]
-    with track("Predicting", len(images), "images", enabled=progress) as advance:
-        for part in encoder.stream(images, failures.append, keep, **settings):
+    with track("Predicting", len(sources), "images", enabled=progress) as advance:
+        for part in encoder.stream(sources, failures.append, keep, **settings):
             parts.append(part)
             advance(len(part))
     if not parts:
@@ -89,7 +116,7 @@ def predict_pool(
         message = f"expected at least one image that can be predicted; got none{named}"
         raise DataError(message)
     prediction = concatenate(parts)
-    of_name = {source.name: source for source in images}
+    of_name = {source.name: source for source in sources}
     return Pool(
         prediction=prediction,
         sources=tuple(of_name[name] for name in prediction.names),
@@ -202,8 +229,10 @@ def claim_output(folder: Path, record: str, overwrite: bool) -> None:
 
     Raises
     ------
+    OptionError
+        If the folder holds that run's record and ``overwrite`` is false.
     OutputError
-        If the folder holds that run's record and ``overwrite`` is false, or is a file.
+        If it is a file.
     """
     if folder.exists() and not folder.is_dir():
         message = f"{folder}: expected a folder to write to; it is a file. Choose another name."
@@ -213,7 +242,7 @@ def claim_output(folder: Path, record: str, overwrite: bool) -> None:
             f"{folder}: expected a folder without earlier results; it holds {record}. Use "
             "--overwrite, or another folder."
         )
-        raise OutputError(message)
+        raise OptionError(message)
 
 
 def write_record(

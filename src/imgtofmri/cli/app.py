@@ -47,6 +47,8 @@ def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*arguments: object, **options: object) -> None:
         warnings.showwarning = _show_warning
+        # What Pillow minds in files that it can read names no file, and changes no pixel.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         try:
             code = command(*arguments, **options) or DONE
         except KeyboardInterrupt:
@@ -55,6 +57,10 @@ def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
         except ImgToFmriError as error:
             _say(str(error))
             code = USAGE if isinstance(error, OptionError) else FAILED
+        except MemoryError as error:
+            reason = f" ({error})" if str(error) else ""
+            _say(f"expected memory for what was asked; there is too little{reason}. Ask for less.")
+            code = FAILED
         except BrokenPipeError:
             # The reader of our output (head, less) has left; Python would complain at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,6 +12,7 @@ from imgtofmri.cli import options
 from imgtofmri.cli.analysis import (
     ENCODER,
     claim_output,
+    find_images,
     predict_pool,
     read_controls,
     write_record,
@@ -32,16 +33,17 @@ def contrast(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="FOLDER...|TABLE",
+            metavar="FOLDER|TABLE",
             help="One folder for each condition, or a TSV or CSV with stim_file and condition.",
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")],
+    output: options.Output,
     contrasts: Annotated[
         list[str] | None,
         typer.Option(
             "--contrast",
             "-c",
+            metavar="CONTRAST",
             help="Such as 'house - face' or 'house > face + tool'; repeat for several. "
             "By default the first of two conditions minus the second.",
         ),
@@ -56,7 +58,7 @@ def contrast(
             "--threshold", metavar="p_fdr|p_max|conjunction|none", help="Voxels in the figure."
         ),
     ] = "p_fdr",
-    seed: Annotated[int, typer.Option("--seed", help="Of the exchanges.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the exchanges.")] = 0,
     control: options.Control = None,
     rois: options.Rois = None,
     sigma_mm: options.SigmaMm = 1.0,
@@ -65,7 +67,7 @@ def contrast(
     backbone: options.BackboneName = None,
     weights: options.Weights = None,
     encoder: options.EncoderId = "bold5000-resnet18",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> int:
     """Contrast predicted responses between kinds of images, as a localiser scan does.
@@ -85,7 +87,6 @@ def contrast(
     from imgtofmri.contrasts import compute_contrast, contrast_properties, contrast_weights
     from imgtofmri.encoder import load_encoder
     from imgtofmri.outputs import run_settings
-    from imgtofmri.pipeline import RunSettings
     from imgtofmri.plotting.contrasts import THRESHOLDS
     from imgtofmri.selection import image_properties
 
@@ -102,15 +103,7 @@ def contrast(
     for text in wanted:
         contrast_weights(text, kinds)
     loaded = load_encoder(encoder, progress=not quiet)
-    settings: RunSettings = {
-        "rois": rois or None,
-        "sigma_mm": sigma_mm,
-        "mask": mask,
-        "average": "mean",
-        "center_crop": center_crop,
-        "backbone": backbone,
-        "weights": weights,
-    }
+    settings = options.run_settings(rois, sigma_mm, mask, center_crop, backbone, weights)
     recorded = run_settings(loaded, settings, False, "contrast")
     described = controls.load(loaded, settings["rois"])
     pool = predict_pool(loaded, sources, unusable, settings, not quiet)
@@ -154,10 +147,11 @@ def find_conditions(inputs: list[str]) -> tuple[list[Source], list[str], list[Fa
     OptionError
         If there are fewer than two folders, or two have one name.
     DataError
-        If the table cannot be read or lacks a column or a value.
+        If a folder has no images, or the table cannot be read or lacks a column or a value.
     """
     from imgtofmri.stimuli import find_sources
 
+    missing: list[Failure] = []
     if len(inputs) == 1 and Path(inputs[0]).suffix.lower() in TABLE_SUFFIXES:
         paths, conditions = read_conditions(Path(inputs[0]))
     elif len(inputs) > 1:
@@ -170,12 +164,10 @@ def find_conditions(inputs: list[str]) -> tuple[list[Source], list[str], list[Fa
                     "one, or give a table with columns stim_file and condition."
                 )
                 raise OptionError(message)
-            found, _ = find_sources([entry])
-            paths += [source.path for source in found if source.kind == "image"]
-            conditions += [name] * (len(paths) - len(conditions))
-            if name not in conditions:
-                message = f"contrast: condition {name!r} has no images in {entry}. Add some."
-                raise DataError(message)
+            found, unusable = find_images([entry])
+            paths += [source.path for source in found]
+            conditions += [name] * len(found)
+            missing += unusable
     else:
         message = (
             "contrast: expected two folders or more, or one .tsv or .csv table; got "
@@ -184,7 +176,8 @@ def find_conditions(inputs: list[str]) -> tuple[list[Source], list[str], list[Fa
         raise OptionError(message)
     sources, failures = find_sources(paths)
     of_path = dict(zip(map(str, paths), conditions, strict=True))
-    return sources, [of_path[str(source.path)] for source in sources], failures
+    labels = [of_path[str(source.path)] for source in sources]
+    return sources, labels, [*missing, *failures]
 
 
 def read_conditions(path: Path) -> tuple[list[Path], list[str]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgtofmri.cli import options
 from imgtofmri.cli.fit import accuracy_lines
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def describe(
             "--voxels", metavar="FILE", help="Write a table of each voxel and its accuracy (TSV)."
         ),
     ] = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Show an encoder's card: what it predicts, for whom, from which network, how to cite it.
 
@@ -40,7 +42,7 @@ def describe(
 
     from imgtofmri.encoder import load_encoder
 
-    bundle = load_encoder(encoder).bundle
+    bundle = load_encoder(encoder, progress=not quiet).bundle
     if voxels is not None:
         from imgtofmri.plotting.style import save_table
         from imgtofmri.voxelwise import voxel_table

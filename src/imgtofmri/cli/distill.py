@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from imgtofmri.cli import options
+from imgtofmri.cli.analysis import find_images
 from imgtofmri.exceptions import OptionError, choice_message
 
 
 def distill(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE...", help="Unlabelled images: files, folders or globs."),
+        typer.Argument(metavar="IMAGE", help="Unlabelled images: files, folders or globs."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The head's file (.safetensors).")],
     student: Annotated[
@@ -44,8 +45,10 @@ def distill(
     rank: Annotated[
         int | None, typer.Option("--rank", help="Components to keep, for a smaller file.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the split and of the views.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of the split and of the views.")
+    ] = 0,
+    overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> int:
     """Teach a network to stand in for an encoder's own, on images without responses.
@@ -64,7 +67,6 @@ def distill(
     from imgtofmri.backbones.networks import NETWORKS
     from imgtofmri.emulation import emulate_encoder
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.stimuli import find_sources
 
     if student not in NETWORKS:
         message = choice_message("distill", "--student", student, NETWORKS)
@@ -77,8 +79,7 @@ def distill(
         message = f"{output}: expected no file there; there is one. Use --overwrite to replace it."
         raise OptionError(message)
     names = layers or list(NETWORKS[student].layers)
-    sources, failures = find_sources(inputs)
-    images = [source for source in sources if source.kind == "image"]
+    images, failures = find_images(inputs)
     loaded = load_encoder(encoder, progress=not quiet)
     learner = load_backbone(student, weights=student_weights, layers=names, progress=not quiet)
     head, unusable = emulate_encoder(

@@ -28,12 +28,13 @@ def dynamics(
         list[str],
         typer.Option(
             "--measured",
+            "-m",
             metavar="partly-cloudy|FILE",
             help="Measured responses: a public data set, one .npz of save_measured, or 4-D NIfTI "
             "files in template space, one for each subject (repeat).",
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")],
+    output: options.Output,
     confounds: Annotated[
         list[Path] | None,
         typer.Option("--confounds", metavar="TSV", help="One for each NIfTI file, in its order."),
@@ -68,7 +69,7 @@ def dynamics(
             help="A model of yours: features of the same frames, (n_frames, n_features).",
         ),
     ] = None,
-    rate_hz: Annotated[float, typer.Option("--rate-hz", help="Frames taken in a second.")] = 2.0,
+    rate_hz: options.RateHz = 2.0,
     rois: options.Rois = None,
     sigma_mm: options.SigmaMm = 1.0,
     mask: options.Mask = "overlap",
@@ -85,7 +86,10 @@ def dynamics(
         typer.Option("--resample", metavar="interp|nearest|original", help="Frames to volumes."),
     ] = "interp",
     slice_time_ref: Annotated[
-        float, typer.Option("--slice-time-ref", help="Part of a TR at which a volume is sampled.")
+        float,
+        typer.Option(
+            "--slice-time-ref", help="Where in its TR a volume samples: 0 start, 0.5 middle."
+        ),
     ] = 0.0,
     movie_start_s: Annotated[
         float, typer.Option("--movie-start-s", help="When the movie starts in the run, in seconds.")
@@ -118,8 +122,8 @@ def dynamics(
     n_resamples: Annotated[
         int, typer.Option("--n-resamples", help="Samples of boundaries for each of those.")
     ] = 10,
-    seed: Annotated[int, typer.Option("--seed", help="Of all random draws.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all random draws.")] = 0,
+    overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Compare a movie's predicted dynamics with measured ones, region by region.

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from imgtofmri.cli import options
 from imgtofmri.exceptions import ImgToFmriError
 
 
@@ -17,6 +18,7 @@ def fetch(
             help="encoder, resnet18, efficientnet-lite0; the first two by default.",
         ),
     ] = None,
+    quiet: options.Quiet = False,
 ) -> int:
     """Download the encoder and the network's weights into the cache, verified.
 
@@ -43,10 +45,10 @@ def fetch(
     for item in wanted:
         try:
             if item == "encoder":
-                reference_bundle()
+                reference_bundle(progress=not quiet)
                 path = bundle_path()
             else:
-                path = fetch_weights(item)
+                path = fetch_weights(item, progress=not quiet)
         except ImgToFmriError as error:
             n_failed += 1
             typer.echo(f"imgtofmri: {error}", err=True)

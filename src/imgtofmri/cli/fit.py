@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgtofmri.cli.options import Quiet
+from imgtofmri.cli import options
 
 if TYPE_CHECKING:
     from imgtofmri.bundle import Bundle
@@ -32,9 +32,7 @@ def fit(
     check: Annotated[
         bool, typer.Option("--check", help="Only check the study file; load and fit nothing.")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing file.")
-    ] = False,
+    overwrite: options.Overwrite = False,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Keep features on disk for the next fit.")
     ] = True,
@@ -51,7 +49,7 @@ def fit(
             help="Of the engine torch: cpu, cuda, cuda:1. Default: the study's, or the best.",
         ),
     ] = None,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Fit an encoder to stimuli and measured responses, and report how well it does.
 

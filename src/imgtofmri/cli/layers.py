@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from imgtofmri.cli.options import Quiet
+from imgtofmri.cli import options
+from imgtofmri.cli.analysis import claim_output
+
+TABLE = "layers.tsv"
 
 
 def layers(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study file: .toml or .yaml.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write the results.")
-    ],
+    output: options.Output,
     names: Annotated[
         list[str] | None,
         typer.Option(
@@ -27,7 +28,8 @@ def layers(
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Keep features on disk for the next run.")
     ] = True,
-    quiet: Quiet = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Score layers of a study's network on each ROI by cross-validation.
 
@@ -43,6 +45,7 @@ def layers(
     from imgtofmri.plotting.style import save_figure, save_table
     from imgtofmri.training import layer_search
 
+    claim_output(output, TABLE, overwrite)
     table = layer_search(
         study,
         names,
@@ -50,7 +53,7 @@ def layers(
         progress=not quiet,
         cache=features_folder() if cache else None,
     )
-    save_table(table, output / "layers.tsv")
+    save_table(table, output / TABLE)
     save_figure(plot_layers(table), output / "layers")
     means = table.pivot_table(index="layer", columns="roi", values="median_r", sort=False)
     for roi in means.columns:

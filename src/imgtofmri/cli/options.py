@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from imgtofmri.pipeline import RunSettings
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")]
 Rois = Annotated[
     list[str] | None,
     typer.Option("--rois", metavar="ROI", help="An ROI; repeat for several. All by default."),
@@ -65,4 +70,32 @@ Control = Annotated[
         "images' luminance; repeatable.",
     ),
 ]
+RateHz = Annotated[
+    float, typer.Option("--rate-hz", help="Frames a second that are taken of a movie.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Report no progress.")]
+
+
+def run_settings(
+    rois: list[str] | None,
+    sigma_mm: float,
+    mask: str,
+    center_crop: bool | None,
+    backbone: str | None,
+    weights: str | None,
+    average: str = "mean",
+) -> RunSettings:
+    """Return these options as keyword arguments of `Encoder.predict`.
+
+    Amplitude is kept unless something else is said: it is what analyses of predictions are about.
+    """
+    return {
+        "rois": rois or None,
+        "sigma_mm": sigma_mm,
+        "mask": mask,
+        "average": average,
+        "center_crop": center_crop,
+        "backbone": backbone,
+        "weights": weights,
+    }

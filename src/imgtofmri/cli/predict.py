@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 def predict(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Image files, movies, folders or globs, mixed."),
+        typer.Argument(metavar="INPUT", help="Image files, movies, folders or globs, mixed."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")],
+    output: options.Output,
     rois: options.Rois = None,
     sigma_mm: options.SigmaMm = 1.0,
     mask: options.Mask = "overlap",
     average: options.Average = "zscore",
     center_crop: options.CenterCrop = None,
+    backbone: options.BackboneName = None,
+    weights: options.Weights = None,
+    encoder: options.EncoderId = "bold5000-resnet18",
     subjects: Annotated[
         bool, typer.Option("--subjects", help="Write each subject's map, too.")
     ] = False,
@@ -51,19 +54,14 @@ def predict(
             "--share-of-ceiling", help="--min-accuracy is of r divided by the noise ceiling."
         ),
     ] = False,
-    backbone: options.BackboneName = None,
-    weights: options.Weights = None,
-    encoder: options.EncoderId = "bold5000-resnet18",
     output_format: Annotated[
         str, typer.Option("--format", metavar="nifti|bids", help="How to lay out the files.")
     ] = "nifti",
-    rate_hz: Annotated[
-        float, typer.Option("--rate-hz", help="Frames a second to take of a movie.")
-    ] = 2.0,
+    rate_hz: options.RateHz = 2.0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Do what an earlier run left, verify what it made.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> int:
     """Predict the group-level response to each image or movie in template space, as NIfTI.
@@ -99,7 +97,6 @@ def predict(
         predict_movies,
         run_settings,
     )
-    from imgtofmri.pipeline import RunSettings
     from imgtofmri.stimuli import check_rate, find_sources
 
     if output_format not in FORMATS:
@@ -120,15 +117,7 @@ def predict(
     if min_accuracy is not None:
         loaded = loaded.restricted(min_accuracy, share_of_ceiling)
     layout = _layout(output_format, loaded.bundle.space, interval)
-    settings: RunSettings = {
-        "rois": rois or None,
-        "sigma_mm": sigma_mm,
-        "mask": mask,
-        "average": average,
-        "center_crop": center_crop,
-        "backbone": backbone,
-        "weights": weights,
-    }
+    settings = options.run_settings(rois, sigma_mm, mask, center_crop, backbone, weights, average)
     recorded = run_settings(
         loaded, settings, subjects, output_format, rate_hz if movies else None, interval
     )

@@ -12,6 +12,7 @@ from imgtofmri.cli.analysis import (
     ENCODER,
     LUMINANCE,
     claim_output,
+    find_images,
     predict_pool,
     read_controls,
     write_record,
@@ -36,9 +37,9 @@ MAX_THUMBNAILS = 120
 def rsa(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="The images that were shown: files, folders."),
+        typer.Argument(metavar="INPUT", help="The images that were shown: files, folders."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")],
+    output: options.Output,
     measured: Annotated[
         list[str] | None,
         typer.Option(
@@ -74,7 +75,7 @@ def rsa(
     bootstraps: Annotated[
         int, typer.Option("--bootstraps", min=1, help="Resamplings of subjects.")
     ] = 1000,
-    seed: Annotated[int, typer.Option("--seed", help="Of both.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of both.")] = 0,
     control: options.Control = None,
     rois: options.Rois = None,
     sigma_mm: options.SigmaMm = 1.0,
@@ -83,7 +84,7 @@ def rsa(
     backbone: options.BackboneName = None,
     weights: options.Weights = None,
     encoder: options.EncoderId = "bold5000-resnet18",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> int:
     """Compare the geometry of predicted patterns with measured ones, ROI by ROI.
@@ -105,7 +106,6 @@ def rsa(
     from imgtofmri.outputs import run_settings
     from imgtofmri.plotting.style import save_table
     from imgtofmri.rsa import COMPARISONS, DISSIMILARITIES
-    from imgtofmri.stimuli import find_sources
 
     for option, value, valid in (
         ("--dissimilarity", dissimilarity, DISSIMILARITIES),
@@ -116,17 +116,9 @@ def rsa(
     controls = read_controls(control, "rsa")
     claim_output(output, RECORD, overwrite)
     stacks = load_measured(measured or [], descriptor, key)
-    sources, unusable = find_sources(inputs)
+    sources, unusable = find_images(inputs)
     loaded = load_encoder(encoder, progress=not quiet)
-    settings: RunSettings = {
-        "rois": rois or None,
-        "sigma_mm": sigma_mm,
-        "mask": mask,
-        "average": "mean",
-        "center_crop": center_crop,
-        "backbone": backbone,
-        "weights": weights,
-    }
+    settings = options.run_settings(rois, sigma_mm, mask, center_crop, backbone, weights)
     recorded = run_settings(loaded, settings, False, "rsa")
     described = controls.load(loaded, settings["rois"])
     pool = predict_pool(loaded, sources, unusable, settings, not quiet)

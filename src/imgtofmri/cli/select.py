@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import ENCODER, claim_output, predict_pool, read_controls, write_record
+from imgtofmri.cli.analysis import (
+    ENCODER,
+    claim_output,
+    find_images,
+    predict_pool,
+    read_controls,
+    write_record,
+)
 
 if TYPE_CHECKING:
     from imgtofmri.cli.analysis import Pool
@@ -21,14 +28,15 @@ RECORD = "selection.json"
 def select(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="The pool: image files, folders or globs, mixed."),
+        typer.Argument(metavar="INPUT", help="The pool: image files, folders or globs, mixed."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")],
+    output: options.Output,
     goals: Annotated[
         list[str],
         typer.Option(
             "--goal",
             "-g",
+            metavar="GOAL",
             help="'high ROI', 'low ROI', 'ROI over ROI', 'alike ROI apart ROI'; one set for each.",
         ),
     ],
@@ -48,7 +56,9 @@ def select(
     duration_s: Annotated[float, typer.Option("--duration-s", help="Of each event.")] = 2.0,
     gap_s: Annotated[float, typer.Option("--gap-s", help="Blank between events.")] = 4.0,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Times each is shown.")] = 1,
-    seed: Annotated[int, typer.Option("--seed", help="Of halves, random sets and order.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of halves, random sets and order.")
+    ] = 0,
     control: options.Control = None,
     rois: options.Rois = None,
     sigma_mm: options.SigmaMm = 1.0,
@@ -57,7 +67,7 @@ def select(
     backbone: options.BackboneName = None,
     weights: options.Weights = None,
     encoder: options.EncoderId = "bold5000-resnet18",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> int:
     """Choose the images of a pool that drive, suppress or pull apart regions, by prediction.
@@ -77,27 +87,17 @@ def select(
     from imgtofmri.encoder import load_encoder
     from imgtofmri.exceptions import OptionError, choice_message
     from imgtofmri.outputs import run_settings
-    from imgtofmri.pipeline import RunSettings
     from imgtofmri.selection import PROPERTIES, image_properties, parse_goal, select_stimuli
-    from imgtofmri.stimuli import find_sources
 
     controls = read_controls(control, "select")
     claim_output(output, RECORD, overwrite)
     for name in match or ():
         if name not in PROPERTIES:
             raise OptionError(choice_message("select", "--match", name, PROPERTIES))
-    sources, unusable = find_sources(inputs)
+    sources, unusable = find_images(inputs)
     loaded = load_encoder(encoder, progress=not quiet)
     parsed = [parse_goal(goal, rois or loaded.rois) for goal in goals]
-    settings: RunSettings = {
-        "rois": rois or None,
-        "sigma_mm": sigma_mm,
-        "mask": mask,
-        "average": "mean",
-        "center_crop": center_crop,
-        "backbone": backbone,
-        "weights": weights,
-    }
+    settings = options.run_settings(rois, sigma_mm, mask, center_crop, backbone, weights)
     recorded = run_settings(loaded, settings, False, "selection")
     described = controls.load(loaded, settings["rois"])
     pool = predict_pool(loaded, sources, unusable, settings, not quiet)

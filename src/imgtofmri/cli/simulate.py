@@ -27,7 +27,7 @@ KERNEL_STEP_S = 0.05
 def simulate(
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT...", help="Events tables (one a run), or one movie."),
+        typer.Argument(metavar="INPUT", help="Events tables (one a run), or one movie."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new dataset.")],
     tr_s: Annotated[float, typer.Option("--tr-s", help="Repetition time, in seconds.")],
@@ -57,7 +57,9 @@ def simulate(
     ] = "glover",
     slice_time_ref: Annotated[
         float,
-        typer.Option("--slice-time-ref", help="When volumes sample: 0 start, 0.5 middle."),
+        typer.Option(
+            "--slice-time-ref", help="Where in its TR a volume samples: 0 start, 0.5 middle."
+        ),
     ] = 0.0,
     tsnr: Annotated[
         float | None,
@@ -107,9 +109,7 @@ def simulate(
     copy_stimuli: Annotated[
         bool, typer.Option(help="Copy the stimuli into the dataset, as BIDS wants it.")
     ] = True,
-    rate_hz: Annotated[
-        float, typer.Option("--rate-hz", help="Frames a second that are taken of a movie.")
-    ] = 2.0,
+    rate_hz: options.RateHz = 2.0,
     rois: options.Rois = None,
     sigma_mm: options.SigmaMm = 1.0,
     mask: options.Mask = "overlap",
@@ -117,9 +117,7 @@ def simulate(
     backbone: options.BackboneName = None,
     weights: options.Weights = None,
     encoder: options.EncoderId = "bold5000-resnet18",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what an earlier simulation wrote there.")
-    ] = False,
+    overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> int:
     """Simulate the BOLD runs of an experiment, as a BIDS dataset in the encoder's space.
@@ -139,7 +137,6 @@ def simulate(
     from imgtofmri.encoder import load_encoder
     from imgtofmri.outputs import run_settings
     from imgtofmri.outputs.simulated import brain_mask, check_storage, check_target, write_dataset
-    from imgtofmri.pipeline import RunSettings
     from imgtofmri.simulation import (
         Noise,
         Scan,
@@ -174,15 +171,7 @@ def simulate(
     check_target(output, overwrite=overwrite)
     experiment = _read_experiment(inputs, stimuli, scan, n_volumes)
     loaded = load_encoder(encoder, progress=not quiet)
-    settings: RunSettings = {
-        "rois": rois or None,
-        "sigma_mm": sigma_mm,
-        "mask": mask,
-        "average": "mean",
-        "center_crop": center_crop,
-        "backbone": backbone,
-        "weights": weights,
-    }
+    settings = options.run_settings(rois, sigma_mm, mask, center_crop, backbone, weights)
     pipeline = loaded.pipeline(**settings)
     source = run_settings(loaded, settings, subjects=True, output_format="bids")
     shares = subject_weights(pipeline.spatial.subject_names, chosen, seed=seed)

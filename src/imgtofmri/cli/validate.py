@@ -26,14 +26,13 @@ from imgtofmri.cli.validation import (
 from imgtofmri.exceptions import OptionError
 
 if TYPE_CHECKING:
-    from imgtofmri.pipeline import RunSettings
     from imgtofmri.prediction import Prediction
 
 RECORD = "validation.json"
 
 
 def validate(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")],
+    output: options.Output,
     stimuli: Annotated[
         list[str] | None,
         typer.Option("--stimuli", help="Images to predict: files, folders or globs; repeatable."),
@@ -50,6 +49,7 @@ def validate(
         Path | None,
         typer.Option(
             "--measured",
+            "-m",
             help="The group's measured patterns, as for --predicted; a table may have the columns "
             "participant and category, too.",
         ),
@@ -139,7 +139,9 @@ def validate(
             "voxels, of --control luminance and of --rsa.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of permutations and resamples.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of permutations and resamples.")
+    ] = 0,
     rois: options.Rois = None,
     sigma_mm: options.SigmaMm = 1.0,
     mask: options.Mask = "overlap",
@@ -148,7 +150,7 @@ def validate(
     backbone: options.BackboneName = None,
     weights: options.Weights = None,
     encoder: options.EncoderId = "bold5000-resnet18",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> int:
     """Test whether predicted patterns resemble the patterns measured for the same images.
@@ -175,15 +177,7 @@ def validate(
     from imgtofmri.validation import read_study, twinset_study
 
     controls = read_controls(control, "validate")
-    settings: RunSettings = {
-        "rois": rois or None,
-        "sigma_mm": sigma_mm,
-        "mask": mask,
-        "average": average,
-        "center_crop": center_crop,
-        "backbone": backbone,
-        "weights": weights,
-    }
+    settings = options.run_settings(rois, sigma_mm, mask, center_crop, backbone, weights, average)
     patterns = bool(measured or participant or repeat or twinset)
     if patterns or not rsa:
         own = {"--brain-mask": brain_mask, "--roi": roi, "--categories": categories}

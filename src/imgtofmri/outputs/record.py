@@ -65,11 +65,17 @@ class RunRecord:
         Raises
         ------
         OptionError
-            If the folder holds an earlier run and neither is asked for, or that run's settings
-            differ from these.
+            If both are asked for; if the folder holds an earlier run and neither is asked for; or
+            if that run's settings or version differ from these.
         OutputError
             If an earlier record cannot be read, or none can be written.
         """
+        if resume and overwrite:
+            message = (
+                f"{folder}: expected --resume, which keeps what is there, or --overwrite, which "
+                "replaces it; got both. Leave one out."
+            )
+            raise OptionError(message)
         record = cls(folder, settings)
         path = folder / RECORD_NAME
         if path.exists() and not overwrite:
@@ -88,11 +94,15 @@ class RunRecord:
         try:
             earlier = json.loads(path.read_text(encoding="utf-8"))
             inputs = {entry["name"]: entry for entry in earlier["inputs"]}
-            settings = earlier["settings"]
+            for entry in inputs.values():
+                _check_entry(entry)
+            settings = dict(earlier["settings"])
+            version = earlier["GeneratedBy"][0]["Version"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             message = (
-                f"{path}: expected the record of an earlier run; it cannot be read ({error}). "
-                "Use --overwrite to do all again, or another folder."
+                f"{path}: expected the record of an earlier run; it is damaged or of another kind "
+                f"({type(error).__name__}: {error}). Use --overwrite to do all again, or another "
+                "folder."
             )
             raise OutputError(message) from error
         # What was asked for must be the same; JSON turns tuples into lists, so compare as JSON.
@@ -102,6 +112,9 @@ class RunRecord:
             for key in sorted({*wanted, *settings})
             if settings.get(key) != wanted.get(key)
         ]
+        if version != __version__:
+            # One record names one version for all its results.
+            different.append(f"the version of imgtofmri was {version} and is now {__version__}")
         if different:
             message = (
                 f"{self.folder}: expected the settings of the run to resume, but "
@@ -170,6 +183,18 @@ class RunRecord:
             text = json.dumps(content, indent=1, ensure_ascii=False)
             temporary.write_text(text + "\n", encoding="utf-8")
         self._saved = time.monotonic()
+
+
+def _check_entry(entry: Mapping[str, Any]) -> None:
+    """Raise a KeyError, TypeError or ValueError unless this is a record's entry of one input."""
+    digest, outputs = entry["sha256"], entry["outputs"]
+    texts = [output[key] for output in outputs for key in ("file", "sha256")]
+    if not all(isinstance(text, str) for text in [entry["name"], *texts]):
+        message = f"the entry of {entry['name']!r} is not text"
+        raise TypeError(message)
+    if not outputs or not isinstance(digest, str | None):
+        message = f"the entry of {entry['name']!r} lacks outputs or a digest"
+        raise ValueError(message)
 
 
 def _now() -> str:

@@ -25,6 +25,7 @@ def plot_response(
     title: str,
     note: str = "",
     label: str = "predicted response (z over voxels)",
+    vmax: float | None = None,
 ) -> None:
     """Draw a picture and its predicted response, and write a PNG.
 
@@ -37,6 +38,8 @@ def plot_response(
         3-D map in MNI space.
     title, note, label : str
         Above the picture, small below it, and beside the colour bar.
+    vmax : float, optional
+        Where the colours end, for figures that shall be compared; by default `robust_maximum`.
     """
     from matplotlib.figure import Figure
     from nilearn import plotting
@@ -60,15 +63,15 @@ def plot_response(
         symmetric_cbar=True,
         cmap="RdBu_r",
         threshold=1e-6,  # only what is in the mask is drawn
-        vmax=_robust_maximum(image),
+        vmax=robust_maximum(image) if vmax is None else vmax,
     )
     figure.text(0.985, 0.5, label, fontsize=7, rotation=270, va="center", ha="center")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", facecolor="white")
 
 
-def _robust_maximum(image: Any) -> float:
-    """Return a colour limit that a single voxel cannot set."""
+def robust_maximum(image: Any) -> float:
+    """Return a colour limit that a single voxel cannot set: the 99th percentile of absolutes."""
     values = np.abs(np.asarray(image.dataobj))
     inside = values[values > 0]
     return float(np.percentile(inside, 99)) if inside.size else 1.0

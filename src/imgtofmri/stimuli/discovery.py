@@ -29,6 +29,10 @@ MOVIE_SUFFIXES = (
 
 _WHERE = "find_sources"
 
+# File systems take 255 bytes for a name; outputs add up to 74 of their own (BIDS), and more where
+# an encoder's space or subjects have long names.
+_MAX_NAME_BYTES = 160
+
 
 def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failure]]:
     """Find the image and movie files that some inputs name.
@@ -48,6 +52,7 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failu
     sources : list of Source
         With unique names: the whole file name; where several files share it, those files' names
         begin with as many of their folders as tell them apart (``cats__01.jpg``, ``dogs__01.jpg``).
+        A name above 160 bytes keeps its end, after a digest of where the file is.
     failures : list of Failure
         Inputs that exist not, or are not usable as they stand; files are not opened here.
 
@@ -142,9 +147,18 @@ def unique_names(paths: list[Path]) -> list[str]:
     # cats__01.jpg) is told apart by a digest of where it is.
     for members in _groups(names):
         for i in members:
-            digest = hashlib.sha256("/".join(absolute[i]).encode("utf-8", "surrogateescape"))
-            names[i] = f"{digest.hexdigest()[:8]}__{names[i]}"
+            names[i] = f"{_place(absolute[i])}__{names[i]}"
+    # Files that outputs are named after must not have names that no file system takes.
+    for i, name in enumerate(names):
+        if len(name.encode()) > _MAX_NAME_BYTES:
+            end = name.encode()[-(_MAX_NAME_BYTES - 10) :].decode(errors="ignore")
+            names[i] = f"{_place(absolute[i])}__{end}"
     return names
+
+
+def _place(parts: tuple[str, ...]) -> str:
+    """Return eight digits that stand for where a file is."""
+    return hashlib.sha256("/".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def _groups(names: list[str]) -> list[list[int]]:
@@ -167,7 +181,10 @@ def _as_inputs(inputs: Iterable[str | Path]) -> list[str | Path]:
 def _expand(entry: str) -> Iterator[Path | Failure]:
     """Yield the files that one input stands for, and what cannot be used."""
     path = Path(entry)
-    if os.path.isdir(entry):  # noqa: PTH112  (Path.is_dir raises on folders that are closed to us)
+    if not entry.strip():
+        remedy = "Leave it out, or look whether a variable of your script is unset."
+        yield Failure("''", refuse(_WHERE, "an image or movie file", "an empty name", remedy))
+    elif os.path.isdir(entry):  # noqa: PTH112  (Path.is_dir raises on folders that are closed to us)
         yield from _expand_folder(path)
     elif os.path.lexists(path):
         # A name that exists is never a pattern, whatever brackets it holds.

@@ -101,10 +101,11 @@ def _read_ahead(
 
 def _read_one(item: object, index: int, size: int, center_crop: bool) -> Frame | Failure:
     """Read one input; whatever is wrong with it becomes a failure."""
-    name = _name_of(item, index)
+    name = shown = _name_of(item, index)
     try:
         if isinstance(item, Source | Path | str):
             path = item.path if isinstance(item, Source) else Path(item)
+            shown = str(path)
             data = read_bytes(path)
             pixels = prepare_image(decode(data, str(path)), size, center_crop)
             return Frame(name, pixels, hashlib.sha256(data).hexdigest(), source=path)
@@ -113,10 +114,10 @@ def _read_one(item: object, index: int, size: int, center_crop: bool) -> Frame |
         expected = "a path, a PIL image or a uint8 array"
         raise refuse(_WHERE, expected, f"{name}, a {type(item).__name__}", "Convert it.")
     except StimulusError as error:
-        return Failure(name, _about(error, name))
+        return Failure(name, _about(error, shown))
     # Damaged files make decoders raise nearly anything; one of them must not end the run.
     except Exception as error:
-        return Failure(name, _undecodable(name, error))
+        return Failure(name, _undecodable(shown, error))
 
 
 def open_image(path: Path) -> Image.Image:
@@ -235,7 +236,8 @@ def _name_of(item: object, index: int) -> str:
 
 def _about(error: StimulusError, name: str) -> StimulusError:
     """Make sure that the message names the input: `prepare_image` cannot know it."""
-    return error if name in str(error) else StimulusError(f"{name}: {error}")
+    shown = one_line(name)
+    return error if shown in str(error) else StimulusError(f"{shown}: {error}")
 
 
 def _as_images(images: Iterable[ImageInput] | ImageInput) -> Iterable[ImageInput]:
