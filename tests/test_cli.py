@@ -8,16 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
 
-from imgtofmri import assets, reference
+from imgtofmri import __version__, assets, reference
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
+from imgtofmri.cli.app import app
 from imgtofmri.encoder import load_encoder
 
 pytestmark = [
@@ -214,6 +217,8 @@ def test_predict_never_replaces_unasked(
     [
         (["--rois", "PAP"], "rois must be one of EarlyVis, OPA, LOC, RSC, PPA; got 'PAP'"),
         (["--sigma-mm", "0"], "sigma_mm must be a positive number"),
+        (["--sigma-mm", "nan"], "sigma_mm must be a positive number"),
+        (["--sigma-mm", "1e9"], "at most 6; got 1000000000.0. It is a standard deviation"),
         (["--mask", "all"], "mask must be one of overlap, support"),
         (["--average", "median"], "average must be one of zscore, mean"),
         (["--format", "gifti"], "--format must be one of nifti, bids"),
@@ -340,3 +345,150 @@ def test_missing_arguments_are_bad_usage(capsys: pytest.CaptureFixture[str]) -> 
     """Exit code 2, and the way to the help."""
     assert main(["predict"]) == 2
     assert "--help" in capsys.readouterr().err
+
+
+def test_predict_name_too_long_for_a_file_is_shortened(
+    tmp_path: Path, options: list[str], rng: np.random.Generator
+) -> None:
+    """A name that fits a file, but not with what outputs add to it, ends nobody's run."""
+    for name in ("x" * 250 + ".png", "é" * 120 + ".png", "short.png"):
+        Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(tmp_path / name)
+    for layout in ("nifti", "bids"):
+        out = tmp_path / layout
+        arguments = ["predict", f"{tmp_path}/*.png", "-o", str(out), "--format", layout]
+        assert main([*arguments, "--subjects", *options]) == 0
+        assert len(list(out.rglob("*.nii.gz"))) == 3 * 4
+
+
+def test_predict_resume_and_overwrite_contradict_each_other(
+    photos: Path, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One keeps, the other replaces: asking for both replaces nothing."""
+    out = tmp_path / "out"
+    assert main(["predict", str(photos), "-o", str(out), *options]) == 0
+    before = _record(out)["written"]
+    both = ["--resume", "--overwrite"]
+    assert main(["predict", str(photos), "-o", str(out), *options, *both]) == 2
+    assert "expected --resume, which keeps" in capsys.readouterr().err
+    assert _record(out)["written"] == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda record: None,
+        lambda record: record | {"settings": None},
+        lambda record: record | {"GeneratedBy": []},
+        lambda record: record | {"inputs": [{"name": "a.jpg"}]},
+        lambda record: record | {"inputs": [{**record["inputs"][0], "outputs": "x"}]},
+        lambda record: record | {"inputs": [{**record["inputs"][0], "outputs": []}]},
+        lambda record: record | {"inputs": [{**record["inputs"][0], "outputs": [{"file": "y"}]}]},
+        lambda record: record | {"inputs": [{**record["inputs"][0], "name": 5}]},
+    ],
+)
+def test_predict_resume_of_a_damaged_record_is_one_line(
+    photos: Path,
+    tmp_path: Path,
+    options: list[str],
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[dict[str, Any]], object],
+) -> None:
+    """Valid JSON that is not a record is refused, and the remedies are named."""
+    out = tmp_path / "out"
+    arguments = ["predict", str(photos / "a.jpg"), "-o", str(out), *options]
+    assert main(arguments) == 0
+    path = out / "predictions.json"
+    path.write_text(json.dumps(damage(_record(out))))
+    assert main([*arguments, "--resume"]) == 1
+    said = capsys.readouterr().err
+    assert f"{path}: expected the record of an earlier run; it is damaged" in said
+    assert "Use --overwrite" in said
+    assert main([*arguments, "--overwrite"]) == 0
+
+
+def test_predict_resume_of_another_version_is_refused(
+    photos: Path, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A record names one version; results of two do not belong into it."""
+    out = tmp_path / "out"
+    arguments = ["predict", str(photos / "a.jpg"), "-o", str(out), *options]
+    assert main(arguments) == 0
+    record = _record(out) | {"GeneratedBy": [{"Name": "imgtofmri", "Version": "0.0.9"}]}
+    (out / "predictions.json").write_text(json.dumps(record))
+    assert main([*arguments, "--resume"]) == 2
+    assert "the version of imgtofmri was 0.0.9 and is now" in capsys.readouterr().err
+
+
+def test_predict_into_what_is_no_folder_says_which_it_is(
+    photos: Path, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file as the output, and a folder where the record belongs, are one line each."""
+    (tmp_path / "file").touch()
+    (tmp_path / "out" / "predictions.json").mkdir(parents=True)
+    for output, said in (("file", "file is a file"), ("out", "a folder of that name is there")):
+        arguments = ["predict", str(photos), "-o", str(tmp_path / output), "--overwrite"]
+        assert main([*arguments, *options]) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_predict_broken_exif_is_no_note(
+    tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What Pillow minds in a file that it reads is kept from the user, who can do nothing."""
+    picture = tmp_path / "broken.jpg"
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01"
+    Image.new("RGB", (8, 8)).save(picture, exif=exif)
+    assert main(["predict", str(picture), "-o", str(tmp_path / "out"), *options]) == 0
+    assert "EXIF" not in capsys.readouterr().err
+
+
+def test_python_m_is_the_command() -> None:
+    """``python -m imgtofmri`` is there for machines whose scripts are not on the path."""
+    command = [sys.executable, "-m", "imgtofmri", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == f"imgtofmri {__version__}\n"
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["select", "rsa", "distill", "contrast"])
+def test_missing_images_are_said_before_anything_is_loaded(
+    command: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A misspelt folder is named, not the weights that could not be had either."""
+    monkeypatch.setenv(assets.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(assets.OFFLINE_VARIABLE, "1")
+    (tmp_path / "film.mp4").touch()
+    out = tmp_path / "out.safetensors"
+    more = {"select": ["-g", "high PPA"], "contrast": [str(tmp_path)]}.get(command, [])
+    missing = tmp_path / "nothere"
+    assert main([command, str(missing), *more, "-o", str(out)]) == 1
+    assert f"'{missing}', which does not exist" in capsys.readouterr().err
+    assert main([command, str(tmp_path / "film.mp4"), *more, "-o", str(out)]) == 1
+    assert "film.mp4', a movie. Leave it out" in capsys.readouterr().err
+
+
+SHARED = ("rois", "sigma_mm", "mask", "average", "center_crop", "backbone", "weights", "encoder")
+
+
+def test_shared_options_are_the_same_in_every_command() -> None:
+    """Same name, same default, same help, same order, last in the list."""
+    from typer.main import get_command
+
+    found: dict[str, set[tuple[object, ...]]] = {}
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        if name in ("backbones", "demo", "distill"):
+            continue
+        parameters = {parameter.name: parameter for parameter in command.params}
+        order = [key for key in parameters if key in SHARED]
+        assert order == [key for key in SHARED if key in order], name
+        for key in {*SHARED, "quiet", "overwrite", "rate_hz", "control"} & {*parameters}:
+            parameter = parameters[key]
+            if hasattr(parameter, "help") and (name, key) != ("describe", "encoder"):
+                found.setdefault(key, set()).add(
+                    (parameter.help, str(parameter.default), tuple(parameter.opts))
+                )
+        assert "quiet" in parameters, name
+    assert {key: len(kinds) for key, kinds in found.items()} == dict.fromkeys(found, 1)

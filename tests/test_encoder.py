@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -296,7 +298,10 @@ def test_load_encoder_reads_a_bundle_and_names_what_exists(
     path = tmp_path / "small.safetensors"
     write_bundle(small_bundle, path)
     assert load_encoder(path).subjects == ("S1", "S2")
-    with pytest.raises(OptionError, match="id must be one of bold5000-resnet18; got 'bold'"):
+    with pytest.raises(
+        OptionError,
+        match="id must be one of bold5000-resnet18, the path of a bundle .*; got 'bold'",
+    ):
         load_encoder("bold")
     with pytest.raises(BundleError, match="found nothing there"):
         load_encoder(tmp_path / "missing.safetensors")
@@ -314,3 +319,25 @@ def test_no_images_is_an_error(encoder: Encoder) -> None:
     """An empty list is not an empty prediction."""
     with pytest.raises(ImgToFmriError, match="got none"):
         encoder.predict([], progress=False)
+
+
+def test_encoder_that_predicted_can_be_copied_and_pickled(
+    small_bundle: Bundle, rng: np.random.Generator
+) -> None:
+    """Workers of joblib get encoders by pickle; copies predict the same, bit for bit."""
+    encoder = Encoder(small_bundle)
+    encoder._backbones["of a process"] = lambda pixels: pixels  # type: ignore[assignment]
+    features = rng.normal(size=(3, 6)).astype(np.float32)
+    expected = encoder.predict_features(features)
+    for again in (copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))):
+        own = again(encoder).predict_features(features)
+        np.testing.assert_array_equal(own.group, expected.group)
+        np.testing.assert_array_equal(again(expected).subjects, expected.subjects)
+
+
+def test_prediction_shows_itself_in_one_line(small_bundle: Bundle) -> None:
+    """A notebook shows sizes and names, no arrays."""
+    shown = repr(Encoder(small_bundle).predict_features(np.ones((2, 6), np.float32)))
+    assert shown.startswith("Prediction(2 stimuli x ")
+    assert "subjects=('S1', 'S2')" in shown
+    assert "\n" not in shown

@@ -61,7 +61,8 @@ def load_encoder(bundle: str | Path = reference.BUNDLE_ID, progress: bool = True
         return Encoder(reference.reference_bundle(progress))
     path = Path(bundle)
     if not path.suffix and not path.exists():
-        raise OptionError(choice_message("load_encoder", "id", bundle, [reference.BUNDLE_ID]))
+        known = [reference.BUNDLE_ID, "the path of a bundle (.safetensors)"]
+        raise OptionError(choice_message("load_encoder", "id", bundle, known))
     return Encoder(read_bundle(path), path.parent)
 
 
@@ -84,6 +85,9 @@ class Encoder:
 
     def __repr__(self) -> str:
         return f"Encoder({self.card['id']!r}, rois={self.rois}, subjects={self.subjects})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.bundle, self.folder)  # Networks are loaded again, not pickled.
 
     @property
     def card(self) -> Card:
@@ -438,8 +442,7 @@ class Encoder:
             If the features have another shape, or are not finite.
         """
         features = check_features(self.bundle, features, "predict_features")
-        if names is None:
-            names = [f"stimulus-{number:04d}" for number in range(len(features))]
+        names = [f"stimulus-{n:04d}" for n in range(len(features))] if names is None else names
         if len(names) != len(features) or (onsets_s is not None and len(onsets_s) != len(features)):
             message = (
                 f"predict_features: expected a name and an onset for each of the {len(features)} "
@@ -487,10 +490,7 @@ class Encoder:
         return cast("npt.NDArray[np.float32]", used @ model.weights + model.intercept)
 
     def spatial_model(
-        self,
-        rois: Sequence[str] | str | None = None,
-        sigma_mm: float = 1.0,
-        mask: str = "overlap",
+        self, rois: Sequence[str] | str | None = None, sigma_mm: float = 1.0, mask: str = "overlap"
     ) -> SpatialModel:
         """Return the group mask and each subject's matrix, worked out once for each choice."""
         chosen = check_rois(self.bundle, rois)

@@ -60,6 +60,13 @@ class Prediction:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __repr__(self) -> str:
+        size = f"{len(self)} stimuli x {self.group.shape[1]} voxels"
+        return (
+            f"Prediction({size}, rois={self.rois}, subjects={self.subject_names}, "
+            f"average={self.average!r}, space={self.space!r})"
+        )
+
     @property
     def rois(self) -> tuple[str, ...]:
         """Names of the ROIs."""

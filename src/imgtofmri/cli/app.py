@@ -57,6 +57,11 @@ def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
         except ImgToFmriError as error:
             _say(str(error))
             code = USAGE if isinstance(error, OptionError) else FAILED
+        except (PermissionError, NotADirectoryError) as error:
+            # Not ours: of files and folders that only the operating system knows to be closed.
+            expected = "expected a file or folder that may be read and written"
+            _say(f"{error.filename}: {expected}; got: {error.strerror}. Check its permissions.")
+            code = FAILED
         except MemoryError as error:
             reason = f" ({error})" if str(error) else ""
             _say(f"expected memory for what was asked; there is too little{reason}. Ask for less.")

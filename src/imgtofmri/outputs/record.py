@@ -98,7 +98,7 @@ class RunRecord:
                 _check_entry(entry)
             settings = dict(earlier["settings"])
             version = earlier["GeneratedBy"][0]["Version"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
             message = (
                 f"{path}: expected the record of an earlier run; it is damaged or of another kind "
                 f"({type(error).__name__}: {error}). Use --overwrite to do all again, or another "

@@ -70,7 +70,11 @@ def plot_contrast(
         _draw_differences(differences, result)
         for letter, left, height in (("a", 0.01, 0.95), ("b", 0.01, 0.50), ("c", 0.52, 0.50)):
             figure.text(left, height, letter, fontweight="bold", fontsize=9)
-        figure.text(0.09, 0.03, f"Images are the random factor. {MARKS_LINE}", fontsize=5.5)
+        told = (
+            "Images are the random factor. b: means and standard errors; c: differences with 95 % "
+            f"intervals, circles are subjects; {MARKS_LINE}"
+        )
+        figure.text(0.01, 0.03, told, fontsize=5.5)
     return figure
 
 

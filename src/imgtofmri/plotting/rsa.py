@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,8 @@ def plot_comparison(
     labels = list(result.models) + [bar.label for bar in bars if bar.place >= len(result.models)]
     with journal_style():
         width = 0.5 * len(bars) + 0.1 * n_places + 1.3
-        figure = Figure(figsize=(min(WIDTH_IN, max(2.4, width)), 2.6))
+        width = min(WIDTH_IN, max(2.4, width))
+        figure = Figure(figsize=(width, 2.6))
         axes = figure.subplots()
         if result.ceiling is not None:
             axes.axhspan(result.ceiling.lower, result.ceiling.upper, color="0.9", lw=0)
@@ -115,7 +117,10 @@ def plot_comparison(
         if beside:
             handles = [Patch(facecolor=_GREYS[k % 3], label=name) for k, name in enumerate(beside)]
             figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
-        figure.supxlabel(MARKS_LINE, fontsize=5)
+        told = "permuted conditions, corrected by the maximum"
+        if result.ceiling is not None:
+            told += "; circles: measured subjects; grey band: noise ceiling"
+        figure.supxlabel(textwrap.fill(f"{MARKS_LINE}; {told}", int(24 * width)), fontsize=5)
     return figure
 
 

@@ -145,4 +145,6 @@ def _draw_goal(panel: Axes, rows: pd.DataFrame, models: list[str], colour: str) 
     panel.tick_params(axis="x", length=0)
     panel.set_xlim(-0.5, len(kinds) - 0.5)
     low, high = float(rows["effect"].min()), float(rows["effect"].max())
-    panel.set_ylim(min(0.0, 1.15 * low), 1.15 * max(high, 0.0) + 1e-9)
+    low, high = min(low, 0.0), max(high, 0.0)
+    room = 0.1 * (high - low) + 1e-9  # for the markers at the edges, which else are cut
+    panel.set_ylim(low - room, high + room)

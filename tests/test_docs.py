@@ -1,0 +1,86 @@
+"""The Python of README and docs: it imports what there is, and what can run here runs."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgtofmri.encoder import Encoder
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))]
+
+RUNNABLE = [
+    ("README.md", 0),
+    ("docs/how-to/contrast-images.md", 0),
+    ("docs/how-to/predict-images.md", 0),
+    ("docs/how-to/select-stimuli.md", 0),
+    ("docs/reference/stimuli.md", 0),
+    ("docs/reference/stimuli.md", 1),
+]
+"""Blocks that need no measured data and no trained network."""
+
+
+def _blocks(page: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def _imports(block: str) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("imgtofmri"):
+            yield from ((str(node.module), alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page)])
+def test_python_of_a_page_is_valid_and_imports_what_there_is(page: str) -> None:
+    """Each block parses, and each name that it imports from the package exists."""
+    for block in _blocks(page):
+        for module, name in _imports(block):
+            assert hasattr(importlib.import_module(module), name), f"{page}: {module}.{name}"
+
+
+@pytest.fixture
+def desk(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go to a folder with the files that the pages speak of, and predict by an untrained net."""
+    for folder, count in (("photos", 120), ("house", 4), ("face", 4), ("more", 1)):
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            pixels = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+            suffix = "png" if folder == "more" else "jpg"
+            Image.fromarray(pixels).save(tmp_path / folder / f"{number}.{suffix}")
+    for name, colour in (("house", "red"), ("face", "blue")):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / f"{name}.jpg")
+    with av.open(tmp_path / "film.mp4", "w") as film:
+        stream = film.add_stream("mpeg4", rate=4)
+        stream.width = stream.height = 32
+        for level in range(8):
+            grey = np.full((32, 32, 3), level * 20, np.uint8)
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        film.mux(stream.encode())
+    monkeypatch.chdir(tmp_path)
+    # The blocks as they stand need ResNet-18's weights; which weights changes none of their steps.
+    for method in (Encoder.predict, Encoder.stream):
+        untrained = functools.partialmethod(method, weights="untrained:0")
+        monkeypatch.setattr(Encoder, method.__name__, untrained)
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("desk", "published_wheel")
+@pytest.mark.parametrize(("page", "number"), RUNNABLE)
+def test_python_of_a_page_runs(page: str, number: int) -> None:
+    """What a reader copies runs to its end without a warning."""
+    block = _blocks(page)[number]
+    names: dict[str, object] = {}
+    exec(compile(block, f"{page}[{number}]", "exec"), names)
+    if "prediction" in names:
+        assert len(names["prediction"]) in (2, 120)  # type: ignore[arg-type]
