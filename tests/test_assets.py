@@ -165,3 +165,30 @@ def test_write_whole_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot write .*name too long"):
         assets.write_whole(tmp_path / ("x" * 300), CONTENT)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_atomic_path_on_a_full_disk_keeps_what_was_there(tmp_path: Path) -> None:
+    """The disk's refusal is one error that says what to do; other errors of the block stay."""
+    target = tmp_path / "x"
+    target.write_text("before")
+    with (
+        pytest.raises(OutputError, match=r"cannot write .*No space left .* Make room"),
+        assets.atomic_path(target),
+        Path("/dev/full").open("w", encoding="utf-8") as full,
+    ):
+        full.write("x")
+    with pytest.raises(FileNotFoundError, match="nothere"), assets.atomic_path(target):
+        (tmp_path / "nothere").read_text()
+    assert target.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_atomic_path_onto_a_folder_says_what_is_in_the_way(tmp_path: Path) -> None:
+    """A folder of the file's name is one error, and nothing is left behind."""
+    (tmp_path / "x").mkdir()
+    with (
+        pytest.raises(OutputError, match="a folder of that name is there. Move it away"),
+        assets.atomic_path(tmp_path / "x") as temporary,
+    ):
+        temporary.write_text("x")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

@@ -15,12 +15,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 from imgtofmri import __version__, assets, reference
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
-from imgtofmri.cli.app import app
+from imgtofmri.cli.app import _ends_well, app
 from imgtofmri.encoder import load_encoder
 
 pytestmark = [
@@ -492,3 +493,26 @@ def test_shared_options_are_the_same_in_every_command() -> None:
                 )
         assert "quiet" in parameters, name
     assert {key: len(kinds) for key, kinds in found.items()} == dict.fromkeys(found, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied", "closed/x"), "closed/x: expected a file"),
+        (MemoryError("30 GiB"), "there is too little (30 GiB). Ask for less"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(
+    error: Exception, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Closed folders and too little memory are no faults of the program: no traceback."""
+
+    def command() -> int:
+        raise error
+
+    with pytest.raises(typer.Exit) as caught:
+        _ends_well(command)()
+    assert caught.value.exit_code == 1
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1

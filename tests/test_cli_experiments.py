@@ -19,6 +19,7 @@ from scipy.stats import spearmanr
 
 from imgtofmri import reference
 from imgtofmri.bundle import Bundle, read_bundle, write_bundle
+from imgtofmri.cli import main
 from imgtofmri.cli.contrast import contrast, find_conditions, read_conditions, slug
 from imgtofmri.cli.rsa import load_measured, rsa
 from imgtofmri.cli.select import select
@@ -411,3 +412,31 @@ def test_controls_unknown_are_refused_before_anything_is_read(command: str, tmp_
     with pytest.raises(OptionError, match="'untrained:SEED', with a whole number; got 'untrained:"):
         app([*common, "--control", "untrained:one"], standalone_mode=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_select_too_small_a_pool_is_refused_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The number of images tells it: no network is needed, not even an encoder."""
+    for number in range(5):
+        (tmp_path / f"{number}.jpg").touch()
+    arguments = ["select", str(tmp_path), "-g", "high PPA", "-n", "2", "-o", str(tmp_path / "out")]
+    assert main([*arguments, "--encoder", str(tmp_path / "none.safetensors")]) == 1
+    assert "at least 8 images; got 5" in capsys.readouterr().err
+
+
+def test_contrast_of_folders_names_what_is_no_image(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """A film and a broken link in a condition's folder are failures, not silence."""
+    for folder in ("house", "face"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jpg").touch()
+    (tmp_path / "face" / "film.mp4").touch()
+    (tmp_path / "face" / "gone.jpg").symlink_to("nowhere")
+    sources, labels, failures = find_conditions([str(tmp_path / n) for n in ("house", "face")])
+    assert [source.name for source in sources] == ["house__a.jpg", "face__a.jpg"]
+    assert labels == ["house", "face"]
+    said = " ".join(str(failure.error) for failure in failures)
+    assert "gone.jpg', a link" in said
+    assert "film.mp4', a movie" in said

@@ -14,6 +14,7 @@ import typer
 
 from imgtofmri import reference
 from imgtofmri.bundle import Bundle
+from imgtofmri.cli import main
 from imgtofmri.cli.validate import validate
 from imgtofmri.datasets.twinset import Twinset
 from imgtofmri.encoder import Encoder
@@ -292,3 +293,15 @@ def test_validate_real_encoder_finds_its_own_noisy_predictions_and_controls_do_w
     assert mean_r["encoder"] > mean_r[["untrained", "luminance"]].max() + 0.2
     rois = table[(table["level"] == "roi") & (table["model"] == "encoder")]["name"].tolist()
     assert rois == ["EarlyVis", "OPA", "LOC", "RSC", "PPA"]
+
+
+def test_validate_missing_measurements_are_said_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misspelt path is named, not an encoder or a network that is not there either."""
+    missing = tmp_path / "betas"
+    arguments = ["validate", "--stimuli", str(tmp_path), "-o", str(tmp_path / "out")]
+    arguments += ["--encoder", str(tmp_path / "none.safetensors")]
+    for option in (["--measured", str(missing)], ["--participant", f"one={missing}"]):
+        assert main([*arguments, *option]) == 1
+        assert f"at {missing}; there is none" in capsys.readouterr().err

@@ -157,7 +157,7 @@ def test_open_engine_torch_without_torch_says_what_to_install(rng: np.random.Gen
     if importlib.util.find_spec("torch"):
         pytest.skip("PyTorch is installed")
     features, responses = make_data(rng, 30, 4, 3, "float64")
-    with pytest.raises(MissingDependencyError, match=r"`pip install imgtofmri\[torch\]`"):
+    with pytest.raises(MissingDependencyError, match=r"`pip install 'imgtofmri\[torch\]'`"):
         fit_ridge(
             features,
             responses,

@@ -197,3 +197,22 @@ def test_unique_names_file_that_is_called_like_a_made_name() -> None:
     names = unique_names(paths)
     assert len(set(names)) == 3
     assert names[1] == "dogs__1.jpg"
+
+
+def test_unique_names_long_names_keep_their_end_and_stay_apart(tmp_path: Path) -> None:
+    """Names that outputs could not be added to are cut in front, also within a character."""
+    stem = "é" * 110
+    paths = [tmp_path / folder / f"{stem}{end}.jpg" for folder in "ab" for end in ("1", "2")]
+    names = unique_names([*paths, tmp_path / "short.jpg"])
+    assert len(set(names)) == 5
+    assert all(len(name.encode()) <= 160 for name in names)
+    assert [name[-5:] for name in names] == ["1.jpg", "2.jpg", "1.jpg", "2.jpg", "t.jpg"]
+    assert unique_names(paths[:1]) == unique_names(paths[:2])[:1]
+
+
+def test_find_sources_empty_name_is_a_failure_not_the_current_folder(tmp_path: Path) -> None:
+    """What an unset variable of a script gives is told, and the rest is found."""
+    (file,) = touch(tmp_path, "a.jpg")
+    sources, (failure,) = find_sources(["", file])
+    assert [source.name for source in sources] == ["a.jpg"]
+    assert "got an empty name. Leave it out" in str(failure.error)

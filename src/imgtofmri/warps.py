@@ -139,7 +139,7 @@ def _read_composite(path: Path) -> list[Transform]:
     try:
         import h5py
     except ImportError as error:
-        message = f"{path}: reading it needs h5py. Install imgtofmri[train]."
+        message = f"{path}: reading it needs h5py. Install it with pip install 'imgtofmri[train]'."
         raise MissingDependencyError(message) from error
     try:
         with h5py.File(path, "r") as file:
@@ -223,7 +223,10 @@ def _read_affine(path: Path) -> Affine:
     try:
         from nitransforms.io.itk import ITKLinearTransform
     except ImportError as error:
-        message = f"{path}: reading it needs nitransforms. Install imgtofmri[train]."
+        message = (
+            f"{path}: reading it needs nitransforms. Install it with "
+            "pip install 'imgtofmri[train]'."
+        )
         raise MissingDependencyError(message) from error
     try:
         return Affine(np.asarray(ITKLinearTransform.from_filename(path).to_ras(), dtype=float))

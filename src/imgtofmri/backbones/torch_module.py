@@ -228,7 +228,7 @@ def import_torch(where: str) -> Any:
     except ImportError as error:
         message = (
             f"{where}: expected PyTorch; it is not installed. Install it with "
-            "`pip install imgtofmri[torch]`."
+            "`pip install 'imgtofmri[torch]'`."
         )
         raise MissingDependencyError(message) from error
     return torch

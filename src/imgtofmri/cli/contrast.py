@@ -51,7 +51,9 @@ def contrast(
     permutations: Annotated[
         int, typer.Option("--permutations", min=1, help="Exchanges of images for max-t.")
     ] = 1000,
-    alpha: Annotated[float, typer.Option("--alpha", help="Level of marks and conjunction.")] = 0.05,
+    alpha: Annotated[
+        float, typer.Option("--alpha", min=0.0, max=1.0, help="Level of marks and conjunction.")
+    ] = 0.05,
     threshold: Annotated[
         str,
         typer.Option(

@@ -88,6 +88,7 @@ def select(
     from imgtofmri.exceptions import OptionError, choice_message
     from imgtofmri.outputs import run_settings
     from imgtofmri.selection import PROPERTIES, image_properties, parse_goal, select_stimuli
+    from imgtofmri.selection.analysis import check_pool_size
 
     controls = read_controls(control, "select")
     claim_output(output, RECORD, overwrite)
@@ -95,6 +96,7 @@ def select(
         if name not in PROPERTIES:
             raise OptionError(choice_message("select", "--match", name, PROPERTIES))
     sources, unusable = find_images(inputs)
+    check_pool_size(len(sources), len(goals) + reference, n_per_set)
     loaded = load_encoder(encoder, progress=not quiet)
     parsed = [parse_goal(goal, rois or loaded.rois) for goal in goals]
     settings = options.run_settings(rois, sigma_mm, mask, center_crop, backbone, weights)

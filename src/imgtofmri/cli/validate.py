@@ -15,6 +15,7 @@ from imgtofmri.cli.validation import (
     MATCHED_PERMUTATIONS,
     NAMED,
     accuracy_of_all,
+    check_exist,
     check_sources,
     contenders,
     load_twinset,
@@ -190,6 +191,8 @@ def validate(
         claim_output(output, RECORD, overwrite)
     participants, regions = named_paths("--participant", participant), named_paths("--roi", roi)
     given_names = read_names(names) if names else None
+    given = [predicted, measured, brain_mask, categories, *(repeat or ())]
+    check_exist([*given, *participants.values(), *regions.values()])
     if rsa:
         more = {"seed": seed, "control": control, "encoder": encoder, "overwrite": overwrite}
         if permutations is not None:

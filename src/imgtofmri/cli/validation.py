@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgtofmri.exceptions import OptionError
+from imgtofmri.exceptions import DataError, OptionError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +24,20 @@ NAMED = "NAME=PATH"
 #: Permutations of each test, unless the user says how many. Voxels and fitted controls cost more.
 MATCHED_PERMUTATIONS = 10_000
 COSTLY_PERMUTATIONS = 1_000
+
+
+def check_exist(paths: Sequence[Path | None]) -> None:
+    """Refuse files that are not there, before a network is loaded and images are predicted.
+
+    Raises
+    ------
+    DataError
+        Naming the first.
+    """
+    for path in paths:
+        if path is not None and not path.exists():
+            message = f"validate: expected a file or folder at {path}; there is none. Check it."
+            raise DataError(message)
 
 
 def check_sources(

@@ -135,7 +135,7 @@ def open_engine(engine: str = "numpy", device: str | None = None) -> Engine:
     except ImportError as error:
         message = (
             "open_engine: the engine torch needs PyTorch; it is not installed. Install it with "
-            "`pip install imgtofmri[torch]`, or use the engine numpy."
+            "`pip install 'imgtofmri[torch]'`, or use the engine numpy."
         )
         raise MissingDependencyError(message) from error
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")

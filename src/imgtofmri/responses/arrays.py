@@ -175,7 +175,9 @@ def _read_hdf5(path: Path, key: str | None, where: str) -> npt.NDArray[Any]:
     try:
         import h5py
     except ImportError as error:
-        message = f"{where}: reading {path} needs h5py. Install imgtofmri[train]."
+        message = (
+            f"{where}: reading {path} needs h5py. Install it with pip install 'imgtofmri[train]'."
+        )
         raise MissingDependencyError(message) from error
     names: list[str] = []
     with h5py.File(path, "r") as file:

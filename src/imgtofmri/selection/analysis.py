@@ -226,6 +226,32 @@ def events_table(
     )
 
 
+def check_pool_size(n_pool: int, n_sets: int, n_per_set: int) -> None:
+    """Refuse a pool that is too small to be halved, which can be told before it is predicted.
+
+    Parameters
+    ----------
+    n_pool : int
+        Images in it.
+    n_sets : int
+        Sets that are wanted, the reference being one.
+    n_per_set : int
+
+    Raises
+    ------
+    DataError
+        If half of the pool does not hold the sets.
+    """
+    needed = 2 * n_sets * n_per_set
+    if n_pool < needed:
+        message = (
+            f"select: {n_sets} sets of {n_per_set} must fit into half of the pool, which is held "
+            f"out in turn: at least {needed} images; got {n_pool}. Ask for fewer or give a larger "
+            "pool."
+        )
+        raise DataError(message)
+
+
 def _check_request(
     responses: RoiResponses,
     goals: Sequence[Goal],
@@ -261,15 +287,7 @@ def _check_request(
             f"{len(responses.subject_names)}. Use an encoder of several subjects."
         )
         raise DataError(message)
-    n_sets = len(goals) + reference
-    needed = 2 * n_sets * n_per_set
-    if len(responses.names) < needed:
-        message = (
-            f"select: {n_sets} sets of {n_per_set} must fit into half of the pool, which is held "
-            f"out in turn: at least {needed} images; got {len(responses.names)}. Ask for fewer or "
-            "give a larger pool."
-        )
-        raise DataError(message)
+    check_pool_size(len(responses.names), len(goals) + reference, n_per_set)
 
 
 def _same_stimuli(responses: RoiResponses, maps: ResponseMaps, name: str) -> RoiResponses:

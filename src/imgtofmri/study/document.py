@@ -300,7 +300,7 @@ def _read_yaml(path: Path, text: str) -> tuple[dict[str, Any], dict[Key, int]]:
     except ImportError as error:
         message = (
             f"{path}: reading YAML needs PyYAML, which is not installed. "
-            "Install imgtofmri[train], or write the study as TOML."
+            "Install it with pip install 'imgtofmri[train]', or write the study as TOML."
         )
         raise MissingDependencyError(message) from error
     lines: dict[Key, int] = {}
