@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import threading
 
 import pytest
@@ -40,3 +42,22 @@ def test_crew_share_raises_what_a_part_raises() -> None:
 
     with pytest.raises(ValueError, match="part 4"):
         Crew(2).share(work, 8, 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork processes")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_crew_share_works_in_a_forked_process() -> None:
+    """A process that was forked after the threads had worked has threads of its own."""
+    crew = Crew(2)
+    crew.share(lambda part: None, 4, 1)
+    with multiprocessing.get_context("fork").Pool(1, _CREW.append, [crew]) as pool:
+        assert pool.map_async(_share_in_child, [4]).get(timeout=30) == [4]
+
+
+_CREW: list[Crew] = []
+
+
+def _share_in_child(n_items: int) -> int:
+    done: list[slice] = []
+    _CREW[0].share(done.append, n_items, 1)
+    return len(done)

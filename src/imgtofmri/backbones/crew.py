@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,7 +24,11 @@ class Crew:
 
     def __init__(self, n_threads: int | None = None) -> None:
         self._n_threads = n_threads or n_processors()
+        self._hire()
+
+    def _hire(self) -> None:
         self._threads = ThreadPoolExecutor(self._n_threads, "imgtofmri-network")
+        self._process = os.getpid()
 
     def share(self, work: Callable[[slice], None], n_items: int, at_most: int) -> None:
         """Do the work for all items, in parts of no more than ``at_most``, small ones if few.
@@ -35,5 +40,7 @@ class Crew:
         if len(parts) == 1:
             work(parts[0])
             return
+        if self._process != os.getpid():
+            self._hire()  # A forked process has none of its parent's threads.
         for _ in self._threads.map(work, parts):
             pass
