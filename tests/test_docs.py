@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import inspect
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,9 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from typer.main import get_command
 
+from imgtofmri.cli.app import app
 from imgtofmri.encoder import Encoder
 
 ROOT = Path(__file__).parents[1]
@@ -84,3 +88,34 @@ def test_python_of_a_page_runs(page: str, number: int) -> None:
     exec(compile(block, f"{page}[{number}]", "exec"), names)
     if "prediction" in names:
         assert len(names["prediction"]) in (2, 120)  # type: ignore[arg-type]
+
+
+def _commands(page: str) -> list[list[str]]:
+    """Return the command lines of a page, each as a list of words without the program's name."""
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(r"^imgtofmri ([a-z].*)$", text, flags=re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def _examples() -> list[list[str]]:
+    """Return the command lines of every command's help."""
+    found = []
+    for command in app.registered_commands:
+        text = inspect.cleandoc(command.callback.__doc__ or "")
+        shown = text.partition("**Example")[2].split("\n\n")[1:]
+        assert shown, f"{command.callback} has no example in its help"
+        found += [shlex.split(example)[1:] for example in shown if example.startswith("imgtofmri ")]
+    return found
+
+
+@pytest.mark.parametrize(
+    "words",
+    [*_examples(), *(words for page in PAGES for words in _commands(page))],
+    ids=" ".join,
+)
+def test_command_line_of_a_page_or_of_help_is_understood(words: list[str]) -> None:
+    """Each command exists and takes the options that are shown; nothing is run."""
+    command = get_command(app)
+    while isinstance(getattr(command, "commands", None), dict):
+        command, words = command.commands[words[0]], words[1:]  # type: ignore[attr-defined]
+    command.make_context(str(command.name), list(words))

@@ -66,14 +66,14 @@ def fit(
 
     imgtofmri fit study.toml --engine torch --device cuda
     """
-    from imgtofmri.exceptions import OutputError
+    from imgtofmri.exceptions import OptionError
     from imgtofmri.study import read_study
 
     described = _with_engine(read_study(study), engine, device)
     target = output or Path(f"{described.id}.safetensors")
     if target.exists() and not (overwrite or check):
         message = f"fit: {target} exists already. Give another -o, or --overwrite to replace it."
-        raise OutputError(message)
+        raise OptionError(message)
     if check:
         names = ", ".join(subject.name for subject in described.subjects)
         typer.echo(f"{study}: a valid study of {len(described.subjects)} subjects ({names})")

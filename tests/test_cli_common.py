@@ -1,0 +1,89 @@
+"""What all commands have in common: options, early refusals, one line for each error."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from imgtofmri import __version__, assets
+from imgtofmri.cli import main
+from imgtofmri.cli.app import _ends_well, app
+
+
+def test_python_m_is_the_command() -> None:
+    """``python -m imgtofmri`` is there for machines whose scripts are not on the path."""
+    command = [sys.executable, "-m", "imgtofmri", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == f"imgtofmri {__version__}\n"
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["select", "rsa", "distill", "contrast"])
+def test_missing_images_are_said_before_anything_is_loaded(
+    command: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A misspelt folder is named, not the weights that could not be had either."""
+    monkeypatch.setenv(assets.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(assets.OFFLINE_VARIABLE, "1")
+    (tmp_path / "film.mp4").touch()
+    out = tmp_path / "out.safetensors"
+    more = {"select": ["-g", "high PPA"], "contrast": [str(tmp_path)]}.get(command, [])
+    missing = tmp_path / "nothere"
+    assert main([command, str(missing), *more, "-o", str(out)]) == 1
+    assert f"'{missing}', which does not exist" in capsys.readouterr().err
+    assert main([command, str(tmp_path / "film.mp4"), *more, "-o", str(out)]) == 1
+    assert "film.mp4', a movie. Leave it out" in capsys.readouterr().err
+
+
+SHARED = ("rois", "sigma_mm", "mask", "average", "center_crop", "backbone", "weights", "encoder")
+
+
+def test_shared_options_are_the_same_in_every_command() -> None:
+    """Same name, same default, same help, same order, last in the list."""
+    from typer.main import get_command
+
+    found: dict[str, set[tuple[object, ...]]] = {}
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        if name in ("backbones", "demo", "distill"):
+            continue
+        parameters = {parameter.name: parameter for parameter in command.params}
+        order = [key for key in parameters if key in SHARED]
+        assert order == [key for key in SHARED if key in order], name
+        for key in {*SHARED, "quiet", "overwrite", "rate_hz", "control"} & {*parameters}:
+            parameter = parameters[key]
+            if hasattr(parameter, "help") and (name, key) != ("describe", "encoder"):
+                found.setdefault(key, set()).add(
+                    (parameter.help, str(parameter.default), tuple(parameter.opts))
+                )
+        assert "quiet" in parameters, name
+    assert {key: len(kinds) for key, kinds in found.items()} == dict.fromkeys(found, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied", "closed/x"), "closed/x: expected a file"),
+        (MemoryError("30 GiB"), "there is too little (30 GiB). Ask for less"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(
+    error: Exception, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Closed folders and too little memory are no faults of the program: no traceback."""
+
+    def command() -> int:
+        raise error
+
+    with pytest.raises(typer.Exit) as caught:
+        _ends_well(command)()
+    assert caught.value.exit_code == 1
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
