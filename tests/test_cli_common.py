@@ -87,3 +87,14 @@ def test_what_the_machine_refuses_is_one_line(
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_predict_into_an_earlier_run_is_refused_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the encoder nor the network is needed to see that results are there."""
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "predictions.json").touch()
+    arguments = ["predict", str(tmp_path / "a.jpg"), "-o", str(tmp_path)]
+    assert main([*arguments, "--encoder", str(tmp_path / "none.safetensors")]) == 2
+    assert "it holds predictions.json. Use --resume" in capsys.readouterr().err

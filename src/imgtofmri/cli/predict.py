@@ -92,6 +92,7 @@ def predict(
     from imgtofmri.outputs import (
         FORMATS,
         RunRecord,
+        check_folder,
         check_targets,
         predict_images,
         predict_movies,
@@ -108,6 +109,7 @@ def predict(
         )
         raise OptionError(message)
     check_rate(rate_hz)
+    check_folder(output, resume, overwrite)
     sources, unusable = find_sources(inputs)
     if not sources:
         return _report([], [], unusable, output)

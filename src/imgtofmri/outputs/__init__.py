@@ -5,7 +5,7 @@ from __future__ import annotations
 from imgtofmri.outputs.images import RunSummary, check_targets, predict_images, run_settings
 from imgtofmri.outputs.layouts import FORMATS, BidsLayout, FormatName, Layout, NiftiLayout
 from imgtofmri.outputs.movies import RoiMeans, predict_movies
-from imgtofmri.outputs.record import RECORD_NAME, RunRecord
+from imgtofmri.outputs.record import RECORD_NAME, RunRecord, check_folder
 from imgtofmri.outputs.series import SeriesWriter
 from imgtofmri.outputs.volumes import VolumeWriter
 
@@ -21,6 +21,7 @@ __all__ = [
     "RunSummary",
     "SeriesWriter",
     "VolumeWriter",
+    "check_folder",
     "check_targets",
     "predict_images",
     "predict_movies",

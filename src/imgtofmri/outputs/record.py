@@ -70,22 +70,10 @@ class RunRecord:
         OutputError
             If an earlier record cannot be read, or none can be written.
         """
-        if resume and overwrite:
-            message = (
-                f"{folder}: expected --resume, which keeps what is there, or --overwrite, which "
-                "replaces it; got both. Leave one out."
-            )
-            raise OptionError(message)
+        check_folder(folder, resume, overwrite)
         record = cls(folder, settings)
         path = folder / RECORD_NAME
         if path.exists() and not overwrite:
-            if not resume:
-                message = (
-                    f"{folder}: expected a folder without earlier predictions; it holds "
-                    f"{RECORD_NAME}. Use --resume to do what is missing, --overwrite to do all "
-                    "again, or another folder."
-                )
-                raise OptionError(message)
             record._take_over(path)
         record.save("running")
         return record
@@ -183,6 +171,28 @@ class RunRecord:
             text = json.dumps(content, indent=1, ensure_ascii=False)
             temporary.write_text(text + "\n", encoding="utf-8")
         self._saved = time.monotonic()
+
+
+def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that holds an earlier run, unless it is said what to do with that.
+
+    Raises
+    ------
+    OptionError
+        If it does and neither is asked for, or if both are.
+    """
+    if resume and overwrite:
+        message = (
+            f"{folder}: expected --resume, which keeps what is there, or --overwrite, which "
+            "replaces it; got both. Leave one out."
+        )
+        raise OptionError(message)
+    if (folder / RECORD_NAME).exists() and not (resume or overwrite):
+        message = (
+            f"{folder}: expected a folder without earlier predictions; it holds {RECORD_NAME}. Use "
+            "--resume to do what is missing, --overwrite to do all again, or another folder."
+        )
+        raise OptionError(message)
 
 
 def _check_entry(entry: Mapping[str, Any]) -> None:
