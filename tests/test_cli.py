@@ -8,9 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -357,65 +355,6 @@ def test_predict_name_too_long_for_a_file_is_shortened(
         arguments = ["predict", f"{tmp_path}/*.png", "-o", str(out), "--format", layout]
         assert main([*arguments, "--subjects", *options]) == 0
         assert len(list(out.rglob("*.nii.gz"))) == 3 * 4
-
-
-def test_predict_resume_and_overwrite_contradict_each_other(
-    photos: Path, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """One keeps, the other replaces: asking for both replaces nothing."""
-    out = tmp_path / "out"
-    assert main(["predict", str(photos), "-o", str(out), *options]) == 0
-    before = _record(out)["written"]
-    both = ["--resume", "--overwrite"]
-    assert main(["predict", str(photos), "-o", str(out), *options, *both]) == 2
-    assert "expected --resume, which keeps" in capsys.readouterr().err
-    assert _record(out)["written"] == before
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda record: None,
-        lambda record: record | {"settings": None},
-        lambda record: record | {"GeneratedBy": []},
-        lambda record: record | {"inputs": [{"name": "a.jpg"}]},
-        lambda record: record | {"inputs": [{**record["inputs"][0], "outputs": "x"}]},
-        lambda record: record | {"inputs": [{**record["inputs"][0], "outputs": []}]},
-        lambda record: record | {"inputs": [{**record["inputs"][0], "outputs": [{"file": "y"}]}]},
-        lambda record: record | {"inputs": [{**record["inputs"][0], "name": 5}]},
-    ],
-)
-def test_predict_resume_of_a_damaged_record_is_one_line(
-    photos: Path,
-    tmp_path: Path,
-    options: list[str],
-    capsys: pytest.CaptureFixture[str],
-    damage: Callable[[dict[str, Any]], object],
-) -> None:
-    """Valid JSON that is not a record is refused, and the remedies are named."""
-    out = tmp_path / "out"
-    arguments = ["predict", str(photos / "a.jpg"), "-o", str(out), *options]
-    assert main(arguments) == 0
-    path = out / "predictions.json"
-    path.write_text(json.dumps(damage(_record(out))))
-    assert main([*arguments, "--resume"]) == 1
-    said = capsys.readouterr().err
-    assert f"{path}: expected the record of an earlier run; it is damaged" in said
-    assert "Use --overwrite" in said
-    assert main([*arguments, "--overwrite"]) == 0
-
-
-def test_predict_resume_of_another_version_is_refused(
-    photos: Path, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A record names one version; results of two do not belong into it."""
-    out = tmp_path / "out"
-    arguments = ["predict", str(photos / "a.jpg"), "-o", str(out), *options]
-    assert main(arguments) == 0
-    record = _record(out) | {"GeneratedBy": [{"Name": "imgtofmri", "Version": "0.0.9"}]}
-    (out / "predictions.json").write_text(json.dumps(record))
-    assert main([*arguments, "--resume"]) == 2
-    assert "the version of imgtofmri was 0.0.9 and is now" in capsys.readouterr().err
 
 
 def test_predict_into_what_is_no_folder_says_which_it_is(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -119,11 +121,52 @@ def test_record_resumed_with_other_settings_says_which(tmp_path: Path) -> None:
         _record(tmp_path, resume=True, sigma_mm=2.0)
 
 
-def test_record_damaged_says_so(tmp_path: Path) -> None:
-    """A record that cannot be read is not taken for an empty one."""
-    (tmp_path / RECORD_NAME).write_text("{")
-    with pytest.raises(OutputError, match="damaged or of another kind"):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda record: None,
+        lambda record: record | {"settings": None},
+        lambda record: record | {"GeneratedBy": []},
+        lambda record: record | {"inputs": [{"name": "a.jpg"}]},
+        lambda record: record | {"inputs": [{**record["inputs"][0], "outputs": "x"}]},
+        lambda record: record | {"inputs": [{**record["inputs"][0], "outputs": []}]},
+        lambda record: record | {"inputs": [{**record["inputs"][0], "outputs": [{"file": "y"}]}]},
+        lambda record: record | {"inputs": [{**record["inputs"][0], "name": 5}]},
+        lambda record: record | {"inputs": [{**record["inputs"][0], "sha256": 5}]},
+    ],
+)
+def test_record_damaged_says_so(tmp_path: Path, damage: Callable[[dict[str, Any]], object]) -> None:
+    """Valid JSON that is no record is refused like what is no JSON, and the remedies are named."""
+    record = _record(tmp_path)
+    record.add("a.jpg", "input digest", {"a.nii.gz": "digest"})
+    record.finish("complete")
+    path = tmp_path / RECORD_NAME
+    assert _record(tmp_path, resume=True).knows("a.jpg")
+    whole = path.read_text("utf-8")
+    for content in (json.dumps(damage(json.loads(whole))), whole[:-20], ""):
+        path.write_text(content, "utf-8")
+        with pytest.raises(OutputError, match="damaged or of another kind .* Use --overwrite"):
+            _record(tmp_path, resume=True)
+
+
+def test_record_of_another_version_is_not_resumed(tmp_path: Path) -> None:
+    """A record names one version; results of two do not belong into it."""
+    _record(tmp_path).finish("interrupted")
+    path = tmp_path / RECORD_NAME
+    content = json.loads(path.read_text("utf-8"))
+    content["GeneratedBy"][0]["Version"] = "0.0.9"
+    path.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(OptionError, match=r"the version of imgtofmri was 0\.0\.9 and is now"):
         _record(tmp_path, resume=True)
+
+
+def test_record_resume_and_overwrite_contradict_each_other(tmp_path: Path) -> None:
+    """One keeps, the other replaces: asking for both does neither."""
+    _record(tmp_path).finish("complete")
+    before = (tmp_path / RECORD_NAME).read_bytes()
+    with pytest.raises(OptionError, match=r"expected --resume, which keeps .* got both"):
+        RunRecord.start(tmp_path, {}, resume=True, overwrite=True)
+    assert (tmp_path / RECORD_NAME).read_bytes() == before
 
 
 def test_record_lists_failures_until_they_are_mended(tmp_path: Path) -> None:
