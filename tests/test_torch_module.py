@@ -162,7 +162,7 @@ def test_load_backbone_torch_name_without_its_package_says_what_to_install(
     """Where the collection or PyTorch is missing, the error names the command to install it."""
     if importlib.util.find_spec(collection) and importlib.util.find_spec("torch"):
         pytest.skip(f"{collection} is installed")
-    needed = r"imgtofmri\[torch\]" if importlib.util.find_spec("torch") is None else collection
+    needed = r"'imgtofmri\[torch\]'" if importlib.util.find_spec("torch") is None else collection
     with pytest.raises(MissingDependencyError, match=f"Install it with `pip install {needed}`"):
         load_backbone(f"{collection}:resnet50", layers=["layer3"])
 
