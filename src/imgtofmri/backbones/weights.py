@@ -281,7 +281,7 @@ def _unavailable(network: Network, failures: list[str]) -> str:
         fetch, other = "imgtofmri fetch efficientnet-lite0", ""
     return (
         f"{network.id}: expected its weights in {folder}; they are not there, and {why}. Name a "
-        f"file with --weights, run `{fetch}` elsewhere and copy the weights folder of its cache"
+        f"file with --weights, run `{fetch}` elsewhere and copy its weights folder there"
         f"{other}."
     )
 
