@@ -585,3 +585,10 @@ def test_read_kernel_bad_table_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=r"haemodynamic response .*hrf\.txt: two columns"):
         read_kernel(path, 0.1)
+
+
+@pytest.mark.parametrize("tr_s", [0.01, 2000.0])
+def test_scan_tr_that_no_scanner_has_is_refused(tr_s: float) -> None:
+    """Milliseconds for seconds are noticed."""
+    with pytest.raises(OptionError, match=r"tr_s must be from 0.05 to 30 seconds; got .*Give sec"):
+        Scan(tr_s)

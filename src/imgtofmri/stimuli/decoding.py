@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
+from bisect import insort
 from collections import deque
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,10 @@ _TOLERANCE_S = Fraction(1)
 _TOLERANCE_SHARE = Fraction(1, 10)
 
 _WHERE = "read_movie"
+
+# Containers that store when pictures are decoded alone, and over how many a codec reorders them.
+_UNTIMED_FORMATS = ("avi", "asf")
+_MOST_REORDERED = 16
 
 # libav's numbers of colour matrices that swscale knows; all others count as BT.601, as it does.
 _KNOWN_MATRICES = frozenset({1, 4, 5, 6, 7, 9})
@@ -126,8 +132,10 @@ def timed_pictures(
     aspect = stream.sample_aspect_ratio or Fraction(1)
     clock = Clock.of(container, stream)
     ends: dict[int, int] = {}
-    for picture in _decoded(container, stream, tally, ends, needed, strict):
-        time = clock.place(picture.pts)
+    pictures = _decoded(container, stream, tally, ends, needed, strict)
+    untimed = container.format.name.startswith(_UNTIMED_FORMATS)
+    for pts, picture in _stamped(pictures, _MOST_REORDERED if untimed else 0):
+        time = clock.place(pts)
         if time is not None:
             tally.good += 1
             yield Timed(time, picture.duration or clock.usual, tick_s, picture, aspect)
@@ -140,6 +148,24 @@ def timed_pictures(
         name = Path(container.name.removeprefix("file:"))
         got = f"'{name}', which ends at {float(reached_s):.1f} s of {float(whole_s):.1f} s"
         raise refuse(_WHERE, "a whole movie", got, "It was cut short: copy it again.")
+
+
+def _stamped(
+    pictures: Iterator[VideoFrame], n_reordered: int
+) -> Iterator[tuple[int | None, VideoFrame]]:
+    """Give each picture its time stamp: its own, or the least of so many that follow.
+
+    Pictures come in the order in which they appear, so their stamps must rise.
+    """
+    waiting: deque[VideoFrame] = deque()
+    stamps: list[int] = []
+    for picture in chain(pictures, repeat(None, n_reordered)):
+        if picture is not None:
+            waiting.append(picture)
+            if picture.pts is not None:
+                insort(stamps, picture.pts)
+        if waiting and (picture is None or len(waiting) > n_reordered):
+            yield (stamps.pop(0) if stamps else None), waiting.popleft()
 
 
 def _decoded(
