@@ -22,6 +22,7 @@ from PIL import Image
 from imgtofmri.exceptions import OptionError, StimulusError
 from imgtofmri.stimuli import Source, StimulusWarning, prepare_image, probe_movie, read_movie
 from imgtofmri.stimuli.ahead import run_ahead
+from imgtofmri.stimuli.clock import Clock
 from imgtofmri.stimuli.decoding import Tally, prepare_picture, read_pictures
 from imgtofmri.stimuli.sampling import needed_pictures, pick_nearest
 
@@ -276,6 +277,17 @@ def test_read_movie_reordered_pictures_without_times_are_all_given(
     times_s = [float(each.time * each.tick_s) for each in given]
     np.testing.assert_allclose(np.diff(times_s), 1 / 25, atol=1e-3)
     assert numbers(path) == [0, 12, 25, 37, 50]
+
+
+def test_clock_a_long_picture_is_no_joint_and_a_gap_is() -> None:
+    """Where no header tells, half a minute without a picture is kept, and over a minute closed."""
+    clock = Clock(Fraction(1, 1000), 0, 40, None)
+    assert [clock.place(pts) for pts in (0, 30_000, 100_000, 100_040)] == [
+        0,
+        30_000,
+        30_040,
+        30_080,
+    ]
 
 
 def test_read_movie_title_that_is_not_utf8_is_read(tmp_path: Path) -> None:
