@@ -390,7 +390,7 @@ def test_dynamics_command_takes_saved_responses(
         (["--boundaries", "optimal"], OptionError, "'optimal' needs n_events"),
         (["--n-brains", "0"], OptionError, "--n-brains must be 1 or more; got 0"),
         (["--n-resamples", "0"], OptionError, "--n-resamples must be 1 or more; got 0"),
-        (["--exclusion", "-1"], OptionError, "--exclusion must be 0 or more; got -1"),
+        (["--exclusion", "-2"], OptionError, "--exclusion must be -1 or more; got -2"),
         (["--seed", "-1"], OptionError, "--seed must be 0 or more; got -1"),
         (["--band", "2"], OptionError, "--band must be 3 or more; got 2"),
         (["--slice-time-ref", "2"], OptionError, "fraction of the TR from 0 to 1; got 2.0"),

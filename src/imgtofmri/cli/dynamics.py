@@ -110,7 +110,10 @@ def dynamics(
         str, typer.Option("--window", metavar="FIRST:LAST", help="Volumes around a boundary.")
     ] = "-5:10",
     exclusion: Annotated[
-        int, typer.Option("--exclusion", help="Skip volumes so near to another boundary.")
+        int,
+        typer.Option(
+            "--exclusion", help="Skip volumes so near to another boundary; -1 skips none."
+        ),
     ] = 2,
     n_brains: Annotated[
         int, typer.Option("--n-brains", help="Bootstrap samples of subjects.")
@@ -169,7 +172,7 @@ def dynamics(
     for option, value, least in (
         ("--n-brains", n_brains, 1),
         ("--n-resamples", n_resamples, 1),
-        ("--exclusion", exclusion, 0),
+        ("--exclusion", exclusion, -1),
         ("--seed", seed, 0),
         ("--band", band, 3),
     ):
