@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -258,7 +259,8 @@ def test_simulate_missing_or_broken_stimuli_are_all_named(
     assert "b.png" in broken
     for name in ("a.png", "b.png"):
         (folder / name).unlink()
-    assert "2 missing: a.png, b.png" in refused(*arguments)
+    message = refused(*arguments)
+    assert re.search(r"2 missing: 'a.png' \(.*tsv, line 2\), 'b.png' \(.*tsv, line 3\)", message)
     assert not (tmp_path / "sim").exists()
 
 
@@ -272,9 +274,19 @@ def test_simulate_wrong_inputs_are_refused(
         run(table, "-o", tmp_path / "sim", *common)
     with pytest.raises(OptionError, match="or one movie alone; got the movie"):
         run(film, table, "-o", tmp_path / "sim", *common)
-    with pytest.raises(DataError, match=r"events file none\.tsv: .* No such file"):
+    with pytest.raises(DataError, match=r"events file .*none\.tsv: .* No such file"):
         run(tmp_path / "none.tsv", "--stimuli", folder, "-o", tmp_path / "sim", *common)
     with pytest.raises(StimulusError, match=r"none\.mp4"):
         run(tmp_path / "none.mp4", "-o", tmp_path / "sim", *common)
+    long = tmp_path / "long.tsv"
+    rows = table.read_text(encoding="utf-8").splitlines()
+    cells = dict(zip(rows[0].split("\t"), rows[1].split("\t"), strict=True)) | {"onset": "99999"}
+    long.write_text("\n".join([*rows, "", "\t".join(cells.values())]) + "\n", encoding="utf-8")
+    arguments = (long, "--stimuli", folder, "-o", tmp_path / "sim", *common)
+    with pytest.raises(OptionError, match=r"long\.tsv: a run must have at most 32767 volumes"):
+        run(*arguments)
+    with pytest.raises(OptionError, match=rf"long\.tsv: .* 99999 s \(line {len(rows) + 2}\)"):
+        run(*arguments, "--n-volumes", 60)
+    assert not (tmp_path / "sim").exists()
     with pytest.raises(OutputError, match="it holds files"):
         run(table, "--stimuli", folder, "-o", folder, *common)

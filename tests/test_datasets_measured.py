@@ -226,6 +226,8 @@ def test_load_measured_bad_options_are_named(
         load_measured(runs, masks, FINE, tr_s=2000.0, progress=False)
     with pytest.raises(ShapeError, match="one for each of 3 images; got 1"):
         load_measured(runs, masks, FINE, subject_names=["a"], progress=False)
+    with pytest.raises(OptionError, match="one file for each subject; got .* 2 times"):
+        load_measured([runs[0], runs[1], runs[0]], masks, FINE, progress=False)
     far = FINE.copy()
     far[:3, 3] += 500
     with pytest.raises(DataError, match="ROI LOC must cover at least one voxel"):
@@ -262,6 +264,53 @@ def test_read_measured_bad_files_are_named(tmp_path: Path) -> None:
     np.savez(bad, data=np.zeros(3))
     with pytest.raises(DataError, match="got none of the name affine, mask, subject_names, tr_s"):
         read_measured(bad)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"data": np.full((1, 5, 2), "a")}, DataError, "got data as <U1"),
+        ({"data": np.zeros((1, 5, 2), complex)}, DataError, "got data as complex128"),
+        ({"tr_s": np.array([2.0, 2.0])}, DataError, r"got tr_s as float64 of shape \(2,\)"),
+        ({"affine": np.eye(3)}, DataError, r"got affine as float64 of shape \(3, 3\)"),
+        ({"tr_s": np.float64(0)}, OptionError, "tr_s must be between 0.05 and 30 seconds; got 0"),
+        ({"tr_s": np.float64(np.nan)}, OptionError, "tr_s must be between .* got nan"),
+    ],
+)
+def test_read_measured_wrong_arrays_are_named(
+    tmp_path: Path, changes: dict[str, object], error: type[Exception], words: str
+) -> None:
+    """An array of another kind or shape, and a TR that no scanner has, are refused."""
+    arrays: dict[str, object] = {
+        "data": np.zeros((1, 5, 2), np.float32),
+        "subject_names": np.array(["a"]),
+        "tr_s": np.float64(2),
+        "mask": np.ones((2, 1, 1), bool),
+        "affine": np.eye(4),
+    }
+    np.savez(tmp_path / "film.npz", **{**arrays, **changes})
+    with pytest.raises(error, match=words):
+        read_measured(tmp_path / "film.npz")
+
+
+def test_read_measured_damaged_archives_are_refused(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """A file that is empty, cut short or damaged in the middle is refused, and one that is gone."""
+    path = tmp_path / "film.npz"
+    data = rng.normal(size=(2, 50, 8)).astype(np.float32)
+    mask = np.ones((8, 1, 1), bool)
+    whole = save_measured(MeasuredMovie(data, ("a", "b"), 2.0, mask, np.eye(4), {}), path)
+    content = whole.read_bytes()
+    middle = len(content) // 3
+    damaged = content[:middle] + bytes(30) + content[middle + 30 :]
+    for bad in (b"", content[: len(content) // 2], damaged):
+        path.write_bytes(bad)
+        with pytest.raises(DataError, match=r"film.npz must be an .npz file .* cannot be read"):
+            read_measured(path)
+    path.unlink()
+    with pytest.raises(DataError, match="No such file"):
+        read_measured(path)
 
 
 @pytest.fixture

@@ -215,6 +215,26 @@ def test_boundary_effects_differences_are_of_the_same_draws(
     samples = effects.average.samples
     assert samples.shape == (3, 40, 7)
     np.testing.assert_allclose(samples[2], samples[0] - samples[1], atol=1e-12)
+    mean = effects.average.mean
+    np.testing.assert_allclose(mean[2], mean[0] - mean[1], atol=1e-12)
+
+
+def test_region_limits_are_percentiles_of_the_samples(
+    models: dict[str, Any], brains: NDArray[np.float32]
+) -> None:
+    """Limits of 90 % leave a twentieth of the samples on either side."""
+    region = compare_dynamics(models, brains, n_brains=40)
+    low, high = region.limits(0.9)
+    np.testing.assert_allclose(low, np.percentile(region.brains, 5, axis=1))
+    np.testing.assert_allclose(high, np.percentile(region.brains, 95, axis=1))
+
+
+def test_compare_dynamics_one_subject_is_refused(
+    models: dict[str, Any], brains: NDArray[np.float32]
+) -> None:
+    """One subject drawn anew is that subject: nothing would vary."""
+    with pytest.raises(DataError, match="of 2 subjects or more; got 1"):
+        compare_dynamics(models, brains[:1])
 
 
 def test_tables_hold_what_was_computed(models: dict[str, Any], brains: NDArray[np.float32]) -> None:

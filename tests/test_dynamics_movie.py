@@ -385,6 +385,17 @@ def test_dynamics_command_takes_saved_responses(
         (["--skip-volumes", "18"], DataError, "at least 3 time points"),
         (["--rois", "FFA"], OptionError, "FFA"),
         (["--rate-hz", "0"], OptionError, "rate_hz"),
+        (["--boundaries=--7"], OptionError, "which is none of these"),
+        (["--boundaries", "hmm:1"], OptionError, "n_events must be between 2"),
+        (["--boundaries", "optimal"], OptionError, "'optimal' needs n_events"),
+        (["--n-brains", "0"], OptionError, "--n-brains must be 1 or more; got 0"),
+        (["--n-resamples", "0"], OptionError, "--n-resamples must be 1 or more; got 0"),
+        (["--exclusion", "-2"], OptionError, "--exclusion must be -1 or more; got -2"),
+        (["--seed", "-1"], OptionError, "--seed must be 0 or more; got -1"),
+        (["--band", "2"], OptionError, "--band must be 3 or more; got 2"),
+        (["--slice-time-ref", "2"], OptionError, "fraction of the TR from 0 to 1; got 2.0"),
+        (["--tr-s", "2"], OptionError, "--confounds and --tr-s go with NIfTI files"),
+        (["--confounds", "a.tsv"], OptionError, "--confounds and --tr-s go with NIfTI files"),
     ],
 )
 def test_dynamics_command_bad_options_write_nothing(
@@ -396,8 +407,10 @@ def test_dynamics_command_bad_options_write_nothing(
     options: list[str],
     error: type[Exception],
     words: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each bad option ends in one error that names it, with nothing written."""
+    """Each bad option ends in one error that names it, before the movie, with nothing written."""
+    monkeypatch.setattr("imgtofmri.dynamics.models.stream_features", _unreachable)
     saved = save_measured(measured, tmp_path / "film.npz")
     result = run(
         film, "-o", tmp_path / "out", "--measured", saved, "--encoder", encoder_file,
@@ -407,6 +420,46 @@ def test_dynamics_command_bad_options_write_nothing(
     assert isinstance(result.exception, error), result.output
     assert words in str(result.exception)
     assert not (tmp_path / "out").exists()
+
+
+def _unreachable(*_: object) -> None:
+    pytest.fail("the movie was predicted before the options were checked")
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", "archive", "twice"])
+def test_dynamics_command_bad_features_write_nothing(
+    tmp_path: Path, film: Path, content: bytes | str
+) -> None:
+    """A file that is empty, no array or an archive, and a name given twice, are refused."""
+    file = tmp_path / "mine.npy"
+    options = ["--features", f"mine={file}"]
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content == "archive":
+        with file.open("wb") as stream:
+            np.savez(stream, a=np.zeros(3))
+    else:
+        np.save(file, np.zeros((20, 3)))
+        options *= 2
+    result = run(film, "--measured", "gone.npz", "-o", tmp_path / "out", *options)
+    words = "got mine twice" if content == "twice" else "mine.npy must be an .npy file of numbers"
+    assert words in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_dynamics_command_one_subject_is_refused(
+    tmp_path: Path,
+    film: Path,
+    measured: MeasuredMovie,
+    encoder_file: Path,
+) -> None:
+    """Drawing one subject anew gives that subject: no limits, and p values that mean nothing."""
+    one = replace(measured, data=measured.data[:1], subject_names=measured.subject_names[:1])
+    saved = save_measured(one, tmp_path / "film.npz")
+    words = refused(
+        film, "--measured", saved, "--encoder", encoder_file, "-o", tmp_path / "out", "--quiet"
+    )
+    assert "2 subjects or more are needed; got 1" in words
 
 
 def test_dynamics_command_bad_files_write_nothing(

@@ -383,7 +383,7 @@ def test_noise_bad_option_is_refused(options: dict[str, float], match: str) -> N
 
 @pytest.mark.parametrize(
     ("onset_s", "match"),
-    [(80.0, "1 begin after it and 0 end before it, such as one at 80 s"), (-9.0, "at -9 s")],
+    [(80.0, "1 begin after it and 0 end before it, first one at 80 s"), (-9.0, "at -9 s")],
 )
 def test_simulate_bold_events_outside_the_run_are_refused(onset_s: float, match: str) -> None:
     """An event that the run does not hold is an error, not a silent zero."""
@@ -495,7 +495,11 @@ def test_read_events_keeps_the_table_and_reads_its_numbers(tmp_path: Path) -> No
         (("onset|duration|stim_file|amplitude", "0|1|a|n/a"), "amplitude must be a number; got 'n"),
         (("onset|duration|stim_file", "0|1|n/a"), "some row must name a stimulus"),
         (("onset|duration|stim_file|x", "0|1||2"), "line 2: stim_file must name a file or be n/a"),
-        (("onset|duration|stim_file|onset", "0|1|a|2"), "'onset' occurs twice"),
+        (("onset|duration|stim_file", "", "0|1|a", " ", "2|x|b"), "line 5: duration must be .*'x'"),
+        (("onset|duration|stim_file", "1_0|1|a"), "line 2: onset must be a number; got '1_0'"),
+        (("onset|duration|stim_file", "1e9|1|a"), "line 2: onset must be .* at most 1,000,000;"),
+        (("onset|duration|stim_file|", "0|1|a|"), "each column must have a name .*; got 1 without"),
+        (("onset|duration|stim_file|onset", "0|1|a|2"), "'onset' occurs 2 times"),
         (("onset|duration|stim_file|amplitude|modulation", "0|1|a|1|1"), "got both amplitude and"),
     ],
 )
@@ -503,8 +507,19 @@ def test_read_events_bad_table_names_the_line(
     tmp_path: Path, lines: tuple[str, ...], match: str
 ) -> None:
     """Each fault of a table is refused with the file and the line."""
-    with pytest.raises(DataError, match=f"events file events.tsv.*{match}"):
+    with pytest.raises(DataError, match=f"events file .*events.tsv.*{match}"):
         read_events(write_events(tmp_path, *lines))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_read_events_any_line_end_parts_lines_and_nothing_else(tmp_path: Path, end: str) -> None:
+    """Files of any system are read alike; a rarer line separator within a cell is part of it."""
+    path = tmp_path / "events.tsv"
+    lines = ["onset\tduration\tstim_file\tnote", "0\t1\ta.jpg\tone\u2028two", "2\t1\tb.jpg\tn/a"]
+    path.write_bytes(end.join(lines).encode())
+    table = read_events(path)
+    assert table.rows[0] == ("0", "1", "a.jpg", "one\u2028two")
+    assert table.lines == (2, 3)
 
 
 @pytest.mark.parametrize("content", [None, b"onset\tduration\tstim_file\n0\t1\t\xff\xfe\n"])
@@ -524,7 +539,24 @@ def test_find_stimuli_names_all_that_are_missing(tmp_path: Path) -> None:
     path = write_events(
         tmp_path, "onset|duration|stim_file", "0|1|a.jpg", "2|1|b.jpg", "4|1|c.jpg", "6|1|a.jpg"
     )
-    with pytest.raises(StimulusError, match=r"all 3 files .*; 2 missing: a\.jpg, c\.jpg\. Check"):
+    with pytest.raises(
+        StimulusError, match=r"all 3 .* 2 missing: 'a.jpg' \(.*tsv, line 2\), 'c.jpg' \(.*line 4"
+    ):
+        find_stimuli([read_events(path)], tmp_path)
+
+
+def test_find_stimuli_without_a_folder_is_refused(tmp_path: Path) -> None:
+    """A folder that is not there is named, not each file that is not in it."""
+    path = write_events(tmp_path, "onset|duration|stim_file", "0|1|a.jpg")
+    with pytest.raises(StimulusError, match=r"a folder is needed; got .*nowhere, which is none"):
+        find_stimuli([read_events(path)], tmp_path / "nowhere")
+
+
+def test_find_stimuli_many_missing_names_ten(tmp_path: Path) -> None:
+    """A long list is cut, and its length told; a name that no file can have is missing."""
+    rows = [f"{k}|1|a{k}\0.jpg" for k in range(12)]
+    path = write_events(tmp_path, "onset|duration|stim_file", *rows)
+    with pytest.raises(StimulusError, match=r"12 missing: .*line 11\) and 2 more\. Check"):
         find_stimuli([read_events(path)], tmp_path)
 
 
@@ -551,5 +583,12 @@ def test_read_kernel_bad_table_is_refused(tmp_path: Path, text: str) -> None:
     """Two columns, seconds that rise from 0, numbers only."""
     path = tmp_path / "hrf.txt"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=r"haemodynamic response hrf\.txt: two columns of numbers"):
+    with pytest.raises(DataError, match=r"haemodynamic response .*hrf\.txt: two columns"):
         read_kernel(path, 0.1)
+
+
+@pytest.mark.parametrize("tr_s", [0.01, 2000.0])
+def test_scan_tr_that_no_scanner_has_is_refused(tr_s: float) -> None:
+    """Milliseconds for seconds are noticed."""
+    with pytest.raises(OptionError, match=r"tr_s must be from 0.05 to 30 seconds; got .*Give sec"):
+        Scan(tr_s)

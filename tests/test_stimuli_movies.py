@@ -22,6 +22,7 @@ from PIL import Image
 from imgtofmri.exceptions import OptionError, StimulusError
 from imgtofmri.stimuli import Source, StimulusWarning, prepare_image, probe_movie, read_movie
 from imgtofmri.stimuli.ahead import run_ahead
+from imgtofmri.stimuli.clock import Clock
 from imgtofmri.stimuli.decoding import Tally, prepare_picture, read_pictures
 from imgtofmri.stimuli.sampling import needed_pictures, pick_nearest
 
@@ -55,9 +56,12 @@ def write_movie(
     prepare: Callable[[av.VideoFrame], av.VideoFrame] | None = None,
     container_options: dict[str, str] | None = None,
     pixel_aspect: Fraction | None = None,
+    title: str | None = None,
 ) -> Path:
     """Write a movie; with ``times_ms`` each picture has its own time."""
     with av.open(str(path), "w", options=container_options or {}) as container:
+        if title is not None:
+            container.metadata["title"] = title
         stream = container.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
         if pixel_aspect is not None:
@@ -224,6 +228,83 @@ def test_needed_pictures_without_a_whole_clock_or_such_a_decoder_are_all(
     pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     path = write_movie(tmp_path / name, map(striped, range(30)), codec=codec, pix_fmt=pix_fmt)
     assert needed_pictures(path, Fraction(2)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("a.avi", {"bf": "3"}), ("a.wmv", {"bf": "3"}), ("a.mp4", {"bf": "0"})]
+)
+def test_needed_pictures_in_the_order_of_decoding_are_all(
+    tmp_path: Path, name: str, options: dict[str, str]
+) -> None:
+    """AVI and ASF do not store when a picture appears; without B pictures none is passed over."""
+    path = write_movie(tmp_path / name, map(striped, range(30)), options=options)
+    assert needed_pictures(path, Fraction(2)) is None
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_read_pictures_of_a_damaged_movie_do_not_depend_on_threads(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, codec: str
+) -> None:
+    """Wherever bytes are wrong, eight threads give the pictures that one gives."""
+    texture = rng.integers(0, 256, (HEIGHT, 4 * WIDTH, 3), dtype=np.uint8)
+    pictures = [np.ascontiguousarray(texture[:, 3 * i : 3 * i + WIDTH]) for i in range(60)]
+    options = {"bf": "0", "g": "20"}
+    whole = write_movie(tmp_path / "a.mkv", pictures, codec=codec, options=options).read_bytes()
+    path = tmp_path / "b.mkv"
+    for _ in range(12):
+        data = bytearray(whole)
+        for place in rng.integers(len(data) // 10, len(data) * 9 // 10, 3):
+            data[place] = rng.integers(256)
+        path.write_bytes(data)
+        given = []
+        for n in (1, 16):
+            monkeypatch.setattr("imgtofmri.stimuli.decoding.n_processors", lambda n=n: n)
+            pairs = ((each.time, each.picture) for each in read_pictures(path, Tally()))
+            given.append([(time, picture.to_ndarray().tobytes()) for time, picture in pairs])
+        assert given[0] == given[1]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+@pytest.mark.parametrize("name", ["a.avi", "a.wmv"])
+def test_read_movie_reordered_pictures_without_times_are_all_given(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    """AVI and ASF number pictures as they are decoded: each still appears once, at its time."""
+    options = {"bf": "3" if codec == "libx264" else "2"}
+    path = write_movie(tmp_path / name, map(striped, range(60)), codec=codec, options=options)
+    given = list(read_pictures(path, Tally()))
+    assert [number_of(prepare_picture(each, 64, False)) for each in given] == list(range(60))
+    times_s = [float(each.time * each.tick_s) for each in given]
+    np.testing.assert_allclose(np.diff(times_s), 1 / 25, atol=1e-3)
+    assert numbers(path) == [0, 12, 25, 37, 50]
+
+
+def test_clock_a_long_picture_is_no_joint_and_a_gap_is() -> None:
+    """Where no header tells, half a minute without a picture is kept, and over a minute closed."""
+    clock = Clock(Fraction(1, 1000), 0, 40, None)
+    assert [clock.place(pts) for pts in (0, 30_000, 100_000, 100_040)] == [
+        0,
+        30_000,
+        30_040,
+        30_080,
+    ]
+
+
+def test_read_movie_title_that_is_not_utf8_is_read(tmp_path: Path) -> None:
+    """A title in another encoding, as old files have it, says nothing against the pictures."""
+    path = write_movie(tmp_path / "a.avi", map(striped, range(25)), title="Caf#")
+    path.write_bytes(path.read_bytes().replace(b"Caf#", b"Caf\xe9"))
+    assert b"Caf\xe9" in path.read_bytes()
+    assert numbers(path) == [0, 12]
+
+
+def test_read_movie_short_clip_without_its_end_is_refused(tmp_path: Path) -> None:
+    """A clip of two seconds that lost a third is not whole, though less than a second is gone."""
+    options = {"movflags": "faststart"}
+    path = write_movie(tmp_path / "a.mp4", map(striped, range(50)), container_options=options)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(StimulusError, match=r"a whole movie; got .* ends at .* of 2\.0 s"):
+        numbers(path)
 
 
 def test_read_movie_damage_is_the_same_with_pictures_passed_over(tmp_path: Path) -> None:

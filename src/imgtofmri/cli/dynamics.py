@@ -114,7 +114,10 @@ def dynamics(
         str, typer.Option("--window", metavar="FIRST:LAST", help="Volumes around a boundary.")
     ] = "-5:10",
     exclusion: Annotated[
-        int, typer.Option("--exclusion", help="Skip volumes so near to another boundary.")
+        int,
+        typer.Option(
+            "--exclusion", help="Skip volumes so near to another boundary; -1 skips none."
+        ),
     ] = 2,
     n_brains: Annotated[
         int, typer.Option("--n-brains", help="Bootstrap samples of subjects.")
@@ -145,6 +148,7 @@ def dynamics(
         ScanSettings,
         analyse_movie,
         filter_measured,
+        find_boundaries,
         movie_models,
     )
     from imgtofmri.encoder import load_encoder
@@ -169,6 +173,16 @@ def dynamics(
         raise OptionError(choice_message("dynamics", "--hrf", hrf, HRF_NAMES))
     if resample not in RESAMPLINGS:
         raise OptionError(choice_message("dynamics", "--resample", resample, RESAMPLINGS))
+    for option, value, least in (
+        ("--n-brains", n_brains, 1),
+        ("--n-resamples", n_resamples, 1),
+        ("--exclusion", exclusion, -1),
+        ("--seed", seed, 0),
+        ("--band", band, 3),
+    ):
+        if value is not None and value < least:
+            message = f"dynamics: {option} must be {least} or more; got {value}. Leave it out."
+            raise OptionError(message)
     starts, n_events = _parse_boundaries(boundaries or (PARTLY_CLOUDY if public else None))
     extra = _read_features(features or [])
     lags = _parse_window(window)
@@ -188,9 +202,17 @@ def dynamics(
         n_volumes=n_volumes,
         skip_volumes=_skip(skip_volumes, public),
     )
-    n_kept = filter_measured(brains.data, settings).shape[1]
-    if starts is not None and not isinstance(starts, str):
-        boundary_windows(n_kept, starts, window=lags, exclusion=exclusion)
+    if brains.n_subjects < 2:
+        message = (
+            "dynamics: measured responses of 2 subjects or more are needed; got "
+            f"{brains.n_subjects}. Limits and p values come from drawing subjects anew."
+        )
+        raise DataError(message)
+    volumes = filter_measured(brains.data, settings)
+    if isinstance(starts, str):
+        starts = find_boundaries(volumes.mean(axis=0), starts, n_events=n_events).tolist()
+    if starts is not None:
+        boundary_windows(volumes.shape[1], starts, window=lags, exclusion=exclusion)
     # The movie takes longest: all that can be refused without it has been.
     models = movie_models(
         loaded,
@@ -213,7 +235,6 @@ def dynamics(
         settings=settings,
         extra=extra,
         boundaries=starts,
-        n_events=n_events,
         band=band,
         window=lags,
         exclusion=exclusion,
@@ -271,7 +292,7 @@ def _parse_boundaries(text: str | None) -> tuple[Sequence[int] | str | None, int
             raise OptionError(message)
         return method, int(number) if number else None
     path = Path(text)
-    is_list = all(part.strip().lstrip("-").isdecimal() for part in text.split(","))
+    is_list = all(_is_whole(part.strip()) for part in text.split(","))
     if not is_list and not path.is_file():
         message = (
             "dynamics: --boundaries must be volumes separated by commas, a file of them, "
@@ -281,14 +302,19 @@ def _parse_boundaries(text: str | None) -> tuple[Sequence[int] | str | None, int
         raise OptionError(message)
     content = text if is_list else path.read_text(encoding="utf-8", errors="replace")
     parts = content.replace(",", " ").split()
-    if not all(part.lstrip("-").isdecimal() for part in parts):
+    if not all(map(_is_whole, parts)):
         message = (
             f"dynamics: {text} must hold volumes, whole numbers separated by commas or lines; got "
-            f"{next(part for part in parts if not part.lstrip('-').isdecimal())!r}. "
+            f"{next(part for part in parts if not _is_whole(part))!r}. "
             "Divide times in seconds by the TR and round them."
         )
         raise OptionError(message)
     return [int(part) for part in parts], None
+
+
+def _is_whole(text: str) -> bool:
+    """Return whether a text is a whole number."""
+    return text.removeprefix("-").isdecimal()
 
 
 def _parse_window(text: str) -> tuple[int, int]:
@@ -319,9 +345,16 @@ def _read_features(given: Sequence[str]) -> dict[str, NDArray[np.float32]]:
                 "Give for example --features gist=gist.npy."
             )
             raise OptionError(message)
+        if name in found:
+            message = (
+                f"dynamics: --features must have names of their own; got {name} twice. Rename one."
+            )
+            raise OptionError(message)
         try:
-            found[name] = np.load(file, allow_pickle=False).astype(np.float32)
-        except (OSError, ValueError) as error:
+            with Path(file).open("rb") as stream:
+                values = np.lib.format.read_array(stream, allow_pickle=False)
+            found[name] = values.astype(np.float32)
+        except (OSError, ValueError, EOFError) as error:
             message = (
                 f"dynamics: --features {name}: {file} must be an .npy file of numbers; got one "
                 f"that cannot be read ({error}). Write it with numpy.save."
@@ -347,6 +380,12 @@ def _load_measured(
     from imgtofmri.datasets.runs import load_measured
 
     if len(given) == 1 and given[0].endswith(".npz"):
+        if confounds or tr_s is not None:
+            message = (
+                f"dynamics: --confounds and --tr-s go with NIfTI files; got them with {given[0]}, "
+                "which is cleaned and has a TR. Leave them out."
+            )
+            raise OptionError(message)
         return read_measured(given[0])
     masks: dict[str, NDArray[np.bool_]] = {}
     for (roi, _), voxels in spatial.roi_masks.items():

@@ -225,6 +225,7 @@ def _read_experiment(
     inputs: Sequence[Path], stimuli: Path | None, scan: Scan, n_volumes: int | None
 ) -> _Experiment:
     """Read and check the tables, or say which movie it is, before anything is loaded."""
+    from imgtofmri.outputs.simulated import check_length
     from imgtofmri.simulation import check_run, find_stimuli, read_events, run_of_table
     from imgtofmri.stimuli import probe_movie, suffix_kind
 
@@ -248,8 +249,10 @@ def _read_experiment(
     files = find_stimuli(tables, stimuli)
     index = {name: row for row, name in enumerate(files)}
     runs = tuple(run_of_table(table, index, scan.tr_s, n_volumes) for table in tables)
-    for run in runs:
-        check_run(run.events, scan, run.n_volumes)
+    for table, run in zip(tables, runs, strict=True):
+        name = f"events file {table.path}"
+        check_length(run, name)
+        check_run(run.events, scan, run.n_volumes, name=name, lines=table.shown_lines)
     return _Experiment(files, runs)
 
 

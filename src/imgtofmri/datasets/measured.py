@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.assets import atomic_path
-from imgtofmri.exceptions import DataError, ShapeError
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
 
 __all__ = ["MeasuredMovie", "read_measured", "save_measured"]
 
@@ -63,6 +65,12 @@ class MeasuredMovie:
                     "with the mask."
                 )
                 raise ShapeError(message)
+        if not 0.05 <= self.tr_s <= 30:
+            message = (
+                "MeasuredMovie: tr_s must be between 0.05 and 30 seconds; got "
+                f"{self.tr_s:g}. Give the repetition time in seconds."
+            )
+            raise OptionError(message)
         bad = ~np.isfinite(self.data).all(axis=(1, 2))
         if bad.any():
             names = [self.subject_names[i] for i in np.flatnonzero(bad)]
@@ -131,9 +139,13 @@ def read_measured(path: str | Path) -> MeasuredMovie:
         If the file cannot be read, or lacks an array.
     """
     try:
+        if not zipfile.is_zipfile(path):
+            Path(path).open("rb").close()  # Says if it is missing or may not be read.
+            reason = "it is not an .npz file, or was cut short"
+            raise ValueError(reason)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         message = (
             f"read_measured: {path} must be an .npz file of arrays; got one that cannot be read "
             f"({error}). Write it with save_measured."
@@ -144,6 +156,19 @@ def read_measured(path: str | Path) -> MeasuredMovie:
         message = (
             f"read_measured: {path} must hold data, subject_names, tr_s, mask and affine; got none "
             f"of the name {', '.join(sorted(missing))}. Write it with save_measured."
+        )
+        raise DataError(message)
+    wrong = [
+        name
+        for name, shape in (("data", None), ("tr_s", ()), ("affine", (4, 4)), ("mask", None))
+        if arrays[name].dtype.kind not in "fiub" or shape not in (None, arrays[name].shape)
+    ]
+    if wrong:
+        found = arrays[wrong[0]]
+        message = (
+            f"read_measured: {path} must hold data and mask as arrays of numbers, tr_s as one and "
+            f"affine as 4 x 4; got {wrong[0]} as {found.dtype} of shape {found.shape}. Write it "
+            "with save_measured."
         )
         raise DataError(message)
     return MeasuredMovie(

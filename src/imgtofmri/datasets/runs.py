@@ -85,6 +85,13 @@ def load_measured(
     if not paths:
         message = f"{where}: images must name one file or more; got none. Give one per subject."
         raise OptionError(message)
+    twice = [path for path in dict.fromkeys(paths) if paths.count(path) > 1]
+    if twice:
+        message = (
+            f"{where}: images must be one file for each subject; got {twice[0]} "
+            f"{paths.count(twice[0])} times. Name each subject's file once."
+        )
+        raise OptionError(message)
     tables = None if confounds is None else [Path(path) for path in confounds]
     if tables is not None and len(tables) != len(paths):
         message = (

@@ -21,7 +21,7 @@ from imgtofmri.dynamics.measured import check_measured
 from imgtofmri.dynamics.resampling import bootstrap_similarity
 from imgtofmri.events import BoundaryAverage, average_around_boundaries, bootstrap_counts
 from imgtofmri.events import bootstrap_p as p_of_samples
-from imgtofmri.exceptions import OptionError, ShapeError
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.timeseries import row_agreement, similarity_matrix
 
 __all__ = [
@@ -167,11 +167,18 @@ def compare_dynamics(
     ShapeError
         If models and measurement differ in length.
     DataError
-        If values are not finite, there are fewer than 4 volumes, or a pattern is constant.
+        If values are not finite, there are fewer than 4 volumes or 2 subjects, or a pattern is
+        constant.
     OptionError
         If an option is out of range.
     """
     data = check_measured(measured, "compare_dynamics").astype(np.float32, copy=False)
+    if len(data) < 2:
+        message = (
+            f"compare_dynamics: measured must be of 2 subjects or more; got {len(data)}. Limits "
+            "and p values come from drawing subjects anew, which one subject does not allow."
+        )
+        raise DataError(message)
     if not models:
         message = "compare_dynamics: models must name one model or more; got none. Give one."
         raise OptionError(message)

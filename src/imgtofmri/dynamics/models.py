@@ -116,7 +116,7 @@ def movie_models(
         untrained = encoder.backbone(weights=f"untrained:{untrained_seed}", rois=pipeline.rois)
     size = network.spec.preprocessing.size
     frames = read_movie(movie, rate_hz=rate_hz, size=size, center_crop=pipeline.center_crop)
-    lights: list[NDArray[np.float32]] = []
+    lights = _Rows()
     waiting: list[NDArray[np.uint8]] = []
     random: list[NDArray[np.float32]] = []
     features: list[NDArray[np.float32]] = []
@@ -157,9 +157,9 @@ def movie_models(
     found: dict[str, NDArray[np.float32]] = {}
     for name in dict.fromkeys(baselines):
         if name == "luminance":
-            found[name] = np.stack(lights).reshape(len(lights), -1)
+            found[name] = lights.stacked().reshape(len(lights), -1)
         elif name == "motion":
-            found[name] = motion_energy(np.stack(lights)).reshape(len(lights), -1)
+            found[name] = motion_energy(lights.stacked()).reshape(len(lights), -1)
         else:
             found[name] = np.concatenate(random)
         check_changes(name, found[name])
@@ -172,6 +172,30 @@ def movie_models(
         "movie": Path(movie).name,
     }
     return MovieModels(prediction, found, made_with)
+
+
+class _Rows:
+    """Arrays of one shape in one block that grows, so that no second copy is ever made of them."""
+
+    def __init__(self) -> None:
+        self._block = np.empty((0,), np.float32)
+        self._n_rows = 0
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    def append(self, row: NDArray[np.float32]) -> None:
+        """Add an array."""
+        if self._n_rows == len(self._block):
+            # The system moves a large block without a copy; an eighth at most is taken too much.
+            grown = (self._n_rows + max(256, self._n_rows // 8), *row.shape)
+            self._block.resize(grown, refcheck=False)
+        self._block[self._n_rows] = row
+        self._n_rows += 1
+
+    def stacked(self) -> NDArray[np.float32]:
+        """Return all arrays, shape (n_rows, ...), as a view."""
+        return self._block[: self._n_rows]
 
 
 def _tap(frames: Iterable[Frame], look: Callable[[Frame], None]) -> Iterator[Frame | Failure]:

@@ -67,6 +67,12 @@ class ScanSettings:
                 f"{self.movie_start_s}. Cut the volumes before the run if the movie came first."
             )
             raise OptionError(message)
+        if not 0 <= self.slice_time_ref <= 1:
+            message = (
+                "ScanSettings: slice_time_ref must be a fraction of the TR from 0 to 1; got "
+                f"{self.slice_time_ref}. Use 0 for the start of a volume, 0.5 for its middle."
+            )
+            raise OptionError(message)
         if self.skip_volumes < 0 or (self.n_volumes is not None and self.n_volumes < 1):
             message = (
                 "ScanSettings: skip_volumes must be 0 or more and n_volumes 1 or more; got "

@@ -8,7 +8,7 @@ is one product of a sparse design ``(n_volumes, n_stimuli)`` and the responses
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Float32Array: TypeAlias = NDArray[np.float32]
 
+# Repetition times that scanners have, in seconds.
+_TR_S = (0.05, 30.0)
+
 # Values in a block of volumes: 16 MB in float32.
 _BLOCK_VALUES = 4_000_000
 
@@ -37,7 +40,7 @@ class Scan:
     Parameters
     ----------
     tr_s : float
-        Repetition time, in seconds.
+        Repetition time, in seconds, from 0.05 to 30.
     hrf : str, array or callable
         A haemodynamic response, as `imgtofmri.timeseries.hrf` takes it; it is scaled to sum 1, so
         that a stimulus held on settles at its response.
@@ -70,6 +73,12 @@ class Scan:
     def __post_init__(self) -> None:
         for name in ("tr_s", "hrf_step_s", "baseline"):
             check_positive("simulate", name, getattr(self, name))
+        if not _TR_S[0] <= self.tr_s <= _TR_S[1]:
+            message = (
+                f"simulate: tr_s must be from {_TR_S[0]:g} to {_TR_S[1]:g} seconds; got "
+                f"{self.tr_s:g}. Give seconds, not milliseconds."
+            )
+            raise OptionError(message)
         if not 0.0 <= self.slice_time_ref < 1.0:
             message = (
                 "simulate: slice_time_ref must be a fraction of the TR from 0 to below 1; "
@@ -247,8 +256,22 @@ def percent_per_unit_for(
     return peak_percent / strong
 
 
-def check_run(events: Events, scan: Scan, n_volumes: int) -> None:
+def check_run(
+    events: Events,
+    scan: Scan,
+    n_volumes: int,
+    *,
+    name: str = "events",
+    lines: Sequence[int] | None = None,
+) -> None:
     """Refuse a run that cannot be simulated, before anything is computed for it.
+
+    Parameters
+    ----------
+    events, scan, n_volumes
+        As in `stimulus_design`.
+    name, lines
+        As in `check_within_run`.
 
     Raises
     ------
@@ -257,7 +280,7 @@ def check_run(events: Events, scan: Scan, n_volumes: int) -> None:
         the drift that is asked for.
     """
     volume_times(n_volumes, scan.tr_s)
-    check_within_run(events, n_volumes * scan.tr_s)
+    check_within_run(events, n_volumes * scan.tr_s, name=name, lines=lines)
     if scan.noise is not None and scan.noise.drift_share > 0:
         drift_basis(scan.noise, scan.tr_s, n_volumes)
 

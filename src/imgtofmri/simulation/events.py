@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -135,7 +136,9 @@ def movie_events(onsets_s: ArrayLike, *, end_s: float | None = None) -> Events:
     return Events(onsets, durations, np.arange(len(onsets)))
 
 
-def check_within_run(events: Events, run_s: float, *, name: str = "events") -> None:
+def check_within_run(
+    events: Events, run_s: float, *, name: str = "events", lines: Sequence[int] | None = None
+) -> None:
     """Refuse events that a run does not hold, even in part.
 
     Parameters
@@ -146,6 +149,8 @@ def check_within_run(events: Events, run_s: float, *, name: str = "events") -> N
         Length of the run, in seconds.
     name : str
         What to call them in the message.
+    lines : sequence of int, optional
+        Where each event stands in its file, for the message.
 
     Raises
     ------
@@ -156,10 +161,11 @@ def check_within_run(events: Events, run_s: float, *, name: str = "events") -> N
     late = np.flatnonzero(events.onsets_s >= run_s)
     early = np.flatnonzero((ends_s <= 0) & (events.onsets_s < 0))
     if late.size or early.size:
-        worst = float(events.onsets_s[late].max() if late.size else events.onsets_s[early].min())
+        first = int(min([*late, *early]))
+        place = "" if lines is None else f" (line {lines[first]})"
         message = (
             f"{name}: every event must lie within the run, 0 to {run_s:g} s; {late.size} begin "
-            f"after it and {early.size} end before it, such as one at {worst:g} s. "
-            "Ask for more volumes or correct the onsets."
+            f"after it and {early.size} end before it, first one at {events.onsets_s[first]:g} s"
+            f"{place}. Ask for more volumes or correct the onsets."
         )
         raise OptionError(message)

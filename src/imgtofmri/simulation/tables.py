@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,11 @@ REQUIRED_COLUMNS = ("onset", "duration", "stim_file")
 AMPLITUDE_COLUMNS = ("amplitude", "modulation")
 MISSING = "n/a"
 
+# A day has 86,400 s; what is beyond this is a mistake of unit or a slip.
+_MAX_NUMBER = 1_000_000.0
+# How many stimuli a message names.
+_N_NAMED = 10
+
 
 @dataclass(frozen=True)
 class EventsTable:
@@ -32,11 +36,14 @@ class EventsTable:
         Column names, in the file's order.
     rows : tuple of tuple of str
         Cells, as they stand in the file.
+    lines : tuple of int
+        The line of each row, counted from 1; empty lines count.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    lines: tuple[int, ...]
 
     @property
     def amplitude_column(self) -> str | None:
@@ -48,6 +55,19 @@ class EventsTable:
         """The stimuli, each once, in the order of their first event."""
         column = self.columns.index("stim_file")
         return tuple(dict.fromkeys(row[column] for row in self.rows if row[column] != MISSING))
+
+    @property
+    def shown_lines(self) -> tuple[int, ...]:
+        """The line of each row that shows a stimulus, in the order of its `events`."""
+        column = self.columns.index("stim_file")
+        pairs = zip(self.lines, self.rows, strict=True)
+        return tuple(line for line, row in pairs if row[column] != MISSING)
+
+    def place_of(self, stim_file: str) -> str:
+        """Say where a stimulus is first named, for messages."""
+        column = self.columns.index("stim_file")
+        first = next(k for k, row in enumerate(self.rows) if row[column] == stim_file)
+        return f"{self.path}, line {self.lines[first]}"
 
     def events(self, index: Mapping[str, int]) -> Events:
         """Return the events of the rows that show a stimulus.
@@ -89,9 +109,10 @@ def read_events(path: str | Path) -> EventsTable:
         If the file cannot be read as such a table: the message names the line.
     """
     path = Path(path)
-    where = f"events file {path.name}"
-    lines = _read_lines(path, where)
-    columns, rows = tuple(lines[0]), [tuple(line) for line in lines[1:]]
+    where = f"events file {path}"
+    numbered = _read_lines(path, where)
+    columns, rows = numbered[0][1], [cells for _, cells in numbered[1:]]
+    lines = [line for line, _ in numbered[1:]]
     missing = [name for name in REQUIRED_COLUMNS if name not in columns]
     if missing:
         message = (
@@ -99,9 +120,18 @@ def read_events(path: str | Path) -> EventsTable:
             f"not among {', '.join(columns)}. Separate columns by tabs and name them in line 1."
         )
         raise DataError(message)
-    for name in set(columns):
+    for name in dict.fromkeys(columns):
+        if not name:
+            message = (
+                f"{where}: each column must have a name in line 1; got "
+                f"{columns.count(name)} without. Name it, or remove the tab that makes it."
+            )
+            raise DataError(message)
         if columns.count(name) > 1:
-            message = f"{where}: a column may occur once; {name!r} occurs twice. Drop one of them."
+            message = (
+                f"{where}: a column may occur once; {name!r} occurs {columns.count(name)} times. "
+                "Keep one of them."
+            )
             raise DataError(message)
     if all(name in columns for name in AMPLITUDE_COLUMNS):
         message = (
@@ -109,14 +139,14 @@ def read_events(path: str | Path) -> EventsTable:
             "Drop one of them."
         )
         raise DataError(message)
-    for number, row in enumerate(rows, start=2):
+    for line, row in zip(lines, rows, strict=True):
         if len(row) != len(columns):
             message = (
-                f"{where}, line {number}: {len(columns)} cells are needed; got {len(row)}. "
+                f"{where}, line {line}: {len(columns)} cells are needed; got {len(row)}. "
                 "Write n/a where a value is missing."
             )
             raise DataError(message)
-    table = EventsTable(path, columns, tuple(rows))
+    table = EventsTable(path, columns, tuple(rows), tuple(lines))
     _check_numbers(table, where)
     if not table.stim_files:
         message = (
@@ -148,20 +178,26 @@ def find_stimuli(tables: Sequence[EventsTable], folder: str | Path) -> dict[str,
         If files are missing (all are named), or a name leads out of the folder.
     """
     folder = Path(folder)
-    names = dict.fromkeys(name for table in tables for name in table.stim_files)
-    outside = [name for name in names if _leads_outside(name)]
+    if not folder.is_dir():
+        message = f"stimuli: a folder is needed; got {folder}, which is none. Check the path."
+        raise StimulusError(message)
+    places: dict[str, str] = {}
+    for table in tables:
+        for name in table.stim_files:
+            places.setdefault(name, table.place_of(name))
+    outside = [name for name in places if _leads_outside(name)]
     if outside:
         message = (
-            f"stimuli: each stim_file must lie below {folder}; got {', '.join(outside)}. "
+            f"stimuli: each stim_file must lie below {folder}; got {_some(outside, places)}. "
             "Write paths relative to the stimulus folder, without '..'."
         )
         raise StimulusError(message)
-    found = {name: folder / name for name in names}
-    missing = [name for name, path in found.items() if not path.is_file()]
+    found = {name: folder / name for name in places}
+    missing = [name for name, path in found.items() if not _is_file(path)]
     if missing:
         message = (
-            f"stimuli: all {len(names)} files that the events name must be in {folder}; "
-            f"{len(missing)} missing: {', '.join(missing)}. Check the folder or the names."
+            f"stimuli: all {len(places)} files that the events name must be in {folder}; "
+            f"{len(missing)} missing: {_some(missing, places)}. Check the folder or the names."
         )
         raise StimulusError(message)
     return found
@@ -188,7 +224,7 @@ def read_kernel(path: str | Path, step_s: float) -> NDArray[np.float64]:
         If the file does not hold such a table.
     """
     path = Path(path)
-    where = f"haemodynamic response {path.name}"
+    where = f"haemodynamic response {path}"
     lines = [line for line in _read_text(path, where).splitlines() if line.strip()]
     lines = [line for line in lines if not line.lstrip().startswith("#")]
     try:
@@ -207,11 +243,13 @@ def read_kernel(path: str | Path, step_s: float) -> NDArray[np.float64]:
     return np.interp(times_s, table[:, 0], table[:, 1])
 
 
-def _read_lines(path: Path, where: str) -> list[list[str]]:
-    """Return the cells of every line that is not empty."""
-    text = _read_text(path, where)
-    reader = csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    lines = [[cell.strip() for cell in line] for line in reader if any(map(str.strip, line))]
+def _read_lines(path: Path, where: str) -> list[tuple[int, tuple[str, ...]]]:
+    """Return the number and the cells of every line that is not empty."""
+    # Line ends alone part lines: splitlines() would take rarer signs within a cell for them.
+    text = _read_text(path, where).replace("\r\n", "\n").replace("\r", "\n")
+    numbered = enumerate((line.split("\t") for line in text.split("\n")), start=1)
+    stripped = ((number, tuple(cell.strip() for cell in cells)) for number, cells in numbered)
+    lines = [(number, cells) for number, cells in stripped if any(cells)]
     if len(lines) < 2:
         message = (
             f"{where}: a line of column names and a line for each event are needed; "
@@ -226,7 +264,7 @@ def _check_numbers(table: EventsTable, where: str) -> None:
     names = ["onset", "duration"]
     if table.amplitude_column is not None:
         names.append(table.amplitude_column)
-    for number, row in enumerate(table.rows, start=2):
+    for number, row in zip(table.lines, table.rows, strict=True):
         cells = dict(zip(table.columns, row, strict=True))
         if not cells["stim_file"]:
             message = (
@@ -237,19 +275,40 @@ def _check_numbers(table: EventsTable, where: str) -> None:
         if cells["stim_file"] == MISSING:
             continue
         for name in names:
-            try:
-                value = float(cells[name])
-            except ValueError:
-                value = math.nan
+            value = _number(cells[name])
             negative = name == "duration" and value < 0
-            if not math.isfinite(value) or negative:
+            if not abs(value) <= _MAX_NUMBER or negative:
                 message = (
                     f"{where}, line {number}: {name} must be a number"
-                    f"{' of seconds, 0 or more' if name == 'duration' else ''}; "
+                    f"{' of seconds, 0 or more' if name == 'duration' else ''}"
+                    f"{'' if math.isnan(value) or negative else f', at most {_MAX_NUMBER:,.0f}'}; "
                     f"got {cells[name]!r}. Correct it, or write n/a as its stim_file if nothing "
                     "is shown."
                 )
                 raise DataError(message)
+
+
+def _number(cell: str) -> float:
+    """Return the number in a cell, NaN if there is none."""
+    try:
+        # Python would read 1_0 as 10.
+        return math.nan if "_" in cell else float(cell)
+    except ValueError:
+        return math.nan
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether a path is a file; one that no file can have is none."""
+    try:
+        return path.is_file()
+    except ValueError:
+        return False
+
+
+def _some(names: Sequence[str], places: Mapping[str, str]) -> str:
+    """Name stimuli and where they stand, the first ten of them."""
+    named = ", ".join(f"{name!r} ({places[name]})" for name in names[:_N_NAMED])
+    return f"{named} and {len(names) - _N_NAMED} more" if len(names) > _N_NAMED else named
 
 
 def _leads_outside(name: str) -> bool:

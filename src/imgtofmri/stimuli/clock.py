@@ -82,6 +82,8 @@ def clock_tick_s(stream: VideoStream) -> Fraction:
 
 def _origin(container: InputContainer, stream: VideoStream, tick_s: Fraction) -> int | None:
     """Return when playing begins, on the pictures' clock; None if the header does not say."""
+    if container.format.name == "avi":
+        return None  # It begins with decoding, which is ahead of the first picture.
 
     def start_s(of: Any) -> Fraction | None:
         known = of.start_time is not None and of.time_base is not None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
+from bisect import insort
 from collections import deque
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +31,15 @@ _MAX_DECODE_THREADS = 8
 # Pixels from which on decoding takes longer than the network and gets all processors.
 _LARGE = 1_000_000
 
-# How much of a whole movie's end may be missing.
+# How much of a whole movie's end may be missing, and of a short one's.
 _TOLERANCE_S = Fraction(1)
+_TOLERANCE_SHARE = Fraction(1, 10)
 
 _WHERE = "read_movie"
+
+# Containers that store when pictures are decoded alone, and over how many a codec reorders them.
+_UNTIMED_FORMATS = ("avi", "asf")
+_MOST_REORDERED = 16
 
 # libav's numbers of colour matrices that swscale knows; all others count as BT.601, as it does.
 _KNOWN_MATRICES = frozenset({1, 4, 5, 6, 7, 9})
@@ -70,8 +77,9 @@ def read_pictures(path: Path, tally: Tally, needed: Set[int] | None = None) -> I
 
     Several threads decode until something is found damaged. Threads lose whole neighbours of a
     damaged picture, more of them the more threads there are, and what is passed over may have to
-    stand for it; the movie is then begun again with one thread that passes over nothing: what is
-    given does not depend on the machine.
+    stand for it; the movie is then begun again with one thread that passes over nothing. So what is
+    given does not depend on the machine, as far as the decoder tells of the damage. Damage in a
+    picture that is passed over goes unnoticed, and spoils nothing.
 
     Parameters
     ----------
@@ -93,7 +101,7 @@ def read_pictures(path: Path, tally: Tally, needed: Set[int] | None = None) -> I
         with open_movie(path, _WHERE) as container:
             stream = video_stream(container, path, _WHERE, threaded)
             try:
-                for timed in timed_pictures(container, stream, tally, wanted):
+                for timed in timed_pictures(container, stream, tally, wanted, strict=threaded):
                     if given is None or timed.time > given:
                         given = timed.time
                         yield timed
@@ -109,8 +117,11 @@ def timed_pictures(
     stream: VideoStream,
     tally: Tally,
     needed: Set[int] | None = None,
+    strict: bool = False,
 ) -> Iterator[Timed]:
     """Decode the pictures in order of appearance, on the time line that begins when playing does.
+
+    Damage is passed over, or, if ``strict``, ends the work with `_DamagedError`.
 
     Raises
     ------
@@ -121,8 +132,10 @@ def timed_pictures(
     aspect = stream.sample_aspect_ratio or Fraction(1)
     clock = Clock.of(container, stream)
     ends: dict[int, int] = {}
-    for picture in _decoded(container, stream, tally, ends, needed):
-        time = clock.place(picture.pts)
+    pictures = _decoded(container, stream, tally, ends, needed, strict)
+    untimed = container.format.name.startswith(_UNTIMED_FORMATS)
+    for pts, picture in _stamped(pictures, _MOST_REORDERED if untimed else 0):
+        time = clock.place(pts)
         if time is not None:
             tally.good += 1
             yield Timed(time, picture.duration or clock.usual, tick_s, picture, aspect)
@@ -130,11 +143,29 @@ def timed_pictures(
     reached_s = max((end * units_s[index] for index, end in ends.items()), default=Fraction(0))
     whole_s = declared_s(container)
     if whole_s is not None and whole_s - reached_s > max(
-        3 * clock.longest * tick_s, _TOLERANCE_S, whole_s / 50
+        3 * clock.longest * tick_s, min(_TOLERANCE_S, whole_s * _TOLERANCE_SHARE), whole_s / 50
     ):
         name = Path(container.name.removeprefix("file:"))
         got = f"'{name}', which ends at {float(reached_s):.1f} s of {float(whole_s):.1f} s"
         raise refuse(_WHERE, "a whole movie", got, "It was cut short: copy it again.")
+
+
+def _stamped(
+    pictures: Iterator[VideoFrame], n_reordered: int
+) -> Iterator[tuple[int | None, VideoFrame]]:
+    """Give each picture its time stamp: its own, or the least of so many that follow.
+
+    Pictures come in the order in which they appear, so their stamps must rise.
+    """
+    waiting: deque[VideoFrame] = deque()
+    stamps: list[int] = []
+    for picture in chain(pictures, repeat(None, n_reordered)):
+        if picture is not None:
+            waiting.append(picture)
+            if picture.pts is not None:
+                insort(stamps, picture.pts)
+        if waiting and (picture is None or len(waiting) > n_reordered):
+            yield (stamps.pop(0) if stamps else None), waiting.popleft()
 
 
 def _decoded(
@@ -143,6 +174,7 @@ def _decoded(
     tally: Tally,
     ends: dict[int, int],
     needed: Set[int] | None,
+    strict: bool,
 ) -> Iterator[VideoFrame]:
     """Decode what can be decoded, count what cannot, and note how far each stream reaches."""
     import av
@@ -165,7 +197,7 @@ def _decoded(
                 stream.codec_context.skip_frame = "NONREF" if passed_over else "DEFAULT"
             pictures = stream.decode(packet)
         except av.FFmpegError as error:
-            if stream.codec_context.thread_count > 1 or needed is not None:
+            if strict:
                 raise _DamagedError from error
             # This packet is damaged and the next one may be whole; or, where the file could not
             # be read on, there is no next one.
@@ -175,7 +207,7 @@ def _decoded(
             if due and picture.pts is not None and picture.pts > due[0]:
                 raise _DamagedError  # What was due has not come.
             if picture.is_corrupt:
-                if needed is not None:
+                if strict:
                     raise _DamagedError
                 tally.broken += 1
             else:
@@ -242,7 +274,10 @@ def open_movie(path: Path, where: str) -> InputContainer:
         got = f"'{path}', which cannot be read ({error.strerror})"
         raise refuse(where, expected, got, "Check its permissions and its disk.") from error
     try:
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+        # Titles in old files are not always UTF-8; nobody reads them here.
+        container = av.open(
+            f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace"
+        )
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         got = f"'{path}', which cannot be opened ({reason})"
@@ -276,6 +311,9 @@ def video_stream(
     # Small pictures cost threads a third more time, while the network needs the processors.
     few = max(1, n_processors() // 2) if context.width * context.height < _LARGE else n_processors()
     context.thread_count = min(few, _MAX_DECODE_THREADS) if threaded else 1
+    if threaded:
+        # Threads conceal damage in silence, and differently: have decoders tell, to begin anew.
+        context.options = {"err_detect": "explode"}
     return stream
 
 

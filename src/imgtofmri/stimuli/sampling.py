@@ -8,13 +8,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
-from imgtofmri.stimuli.clock import Clock, clock_tick_s, declared_s
+from imgtofmri.stimuli.clock import Clock, clock_tick_s
 from imgtofmri.stimuli.decoding import open_movie, video_stream
 
 T = TypeVar("T")
 
 # Decoders that know which pictures no other is predicted from, and pass over them when told to.
 _PASSING_OVER = frozenset({"h264", "hevc", "mpeg2video", "mpeg4"})
+
+# Containers that store when each picture appears. AVI and ASF store the order of decoding alone:
+# which time belongs to which picture then depends on all that are decoded.
+_TIMED_FORMATS = ("mov", "matroska", "flv")
 
 
 def pick_nearest(timed: Iterable[tuple[int, int, T]], period: Fraction) -> Iterator[tuple[int, T]]:
@@ -72,14 +76,15 @@ def needed_pictures(path: Path, rate_hz: Fraction) -> frozenset[int] | None:
     -------
     frozenset of int or None
         On the stream's clock, the first and the last picture among them. None where all pictures
-        must be decoded to know: the packets' clock is not whole and steady, or the decoder passes
-        over nothing.
+        must be decoded to know: the packets' clock is not whole and steady, pictures appear in the
+        order in which they are decoded, or the decoder passes over nothing.
     """
     import av
 
     with open_movie(path, "read_movie") as container:
         stream = video_stream(container, path, "read_movie")
-        if stream.codec_context.name not in _PASSING_OVER or declared_s(container) is None:
+        timed_format = container.format.name.startswith(_TIMED_FORMATS)
+        if stream.codec_context.name not in _PASSING_OVER or not timed_format:
             return None
         lasting: dict[int, int] = {}
         try:
@@ -92,6 +97,9 @@ def needed_pictures(path: Path, rate_hz: Fraction) -> frozenset[int] | None:
         except av.FFmpegError:
             return None
         stamps = sorted(lasting)
+        if stamps == list(lasting):
+            # Then hardly a picture can be passed over, and a clock may be that of decoding.
+            return None
         clock = Clock.of(container, stream)
         times = [clock.place(stamp) for stamp in stamps]
         timed = [

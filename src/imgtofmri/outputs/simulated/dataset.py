@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import OptionError, OutputError, ShapeError, choice_message
+from imgtofmri.outputs.series import MAX_VOLUMES
 from imgtofmri.outputs.simulated.nifti import DTYPES, DtypeName, write_mask, write_run
 from imgtofmri.outputs.simulated.sidecars import (
     MASK_SIDECAR,
@@ -101,7 +102,8 @@ def write_dataset(
     Raises
     ------
     OptionError
-        If a label is not letters and digits, or an event lies outside its run.
+        If a label is not letters and digits, an event lies outside its run, or a run is too long
+        for a file.
     ShapeError, DataError
         If responses do not fit the mask or the events, or are not finite.
     OutputError
@@ -120,6 +122,7 @@ def write_dataset(
         raise OptionError(message)
     responses = {name: _fitting(name, value, runs, mask) for name, value in subjects.items()}
     for run in runs:
+        check_length(run)
         check_run(run.events, scan, run.n_volumes)
     inside = mask if brain is None else mask | brain
     columns = [column for run in runs for column in run.columns]
@@ -177,6 +180,22 @@ def write_dataset(
         )
         raise OutputError(message) from error
     return target
+
+
+def check_length(run: Run, name: str = "run") -> None:
+    """Refuse a run of more volumes than a NIfTI-1 file holds.
+
+    Raises
+    ------
+    OptionError
+    """
+    if run.n_volumes > MAX_VOLUMES:
+        message = (
+            f"{name}: a run must have at most {MAX_VOLUMES} volumes, the most that a NIfTI-1 file "
+            f"holds; got {run.n_volumes}, with the last event ending at {run.events.end_s:g} s. "
+            "Check the onsets and durations, which are in seconds, or ask for fewer volumes."
+        )
+        raise OptionError(message)
 
 
 def check_storage(task: str, dtype: str) -> None:
