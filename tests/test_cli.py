@@ -266,7 +266,7 @@ def test_predict_without_weights_names_the_three_remedies(
     assert not out.exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_leaves_whole_files_and_resumes(
     tmp_path: Path, rng: np.random.Generator, options: list[str], how: signal.Signals
 ) -> None:
@@ -285,12 +285,13 @@ def test_an_interrupted_run_leaves_whole_files_and_resumes(
         time.sleep(0.01)
     os.kill(process.pid, how)
     code = process.wait(timeout=60)
-    assert code == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert code == (-signal.SIGKILL if how == signal.SIGKILL else 130)
     volumes = sorted(out.glob("[!.]*.nii.gz"))
     assert 20 <= len(volumes) < 400
     for volume in volumes:
         assert (np.asarray(nib.load(volume).dataobj) != 0).sum() == 9641
-    if how == signal.SIGINT:
+    if how != signal.SIGKILL:
+        assert not list(out.glob(".*"))
         assert _record(out)["state"] == "interrupted"
     assert main([*arguments, "--resume"]) == 0
     assert len(list(out.glob("[!.]*.nii.gz"))) == 400

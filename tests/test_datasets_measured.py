@@ -173,7 +173,7 @@ def test_load_measured_bad_files_are_named(
     runs: list[Path],
     masks: dict[str, NDArray[np.bool_]],
 ) -> None:
-    """Files that are missing, cut short, three-dimensional, of another grid or with NaN."""
+    """Files that are missing, cut short, damaged, flat, of another grid or with NaN."""
 
     def load(*paths: Path) -> MeasuredMovie:
         return load_measured(paths, masks, FINE, progress=False)
@@ -184,6 +184,12 @@ def test_load_measured_bad_files_are_named(
     cut.write_bytes(runs[0].read_bytes()[:-20000])
     with pytest.raises(DataError, match=r"cut.nii.gz must be a whole NIfTI file"):
         load(runs[0], cut)
+    whole = runs[0].read_bytes()
+    for name, place in (("middle", len(whole) // 2), ("checksum", len(whole) - 6)):
+        damaged = tmp_path / f"{name}.nii.gz"
+        damaged.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(DataError, match=rf"{name}.nii.gz must be a whole NIfTI file"):
+            load(runs[0], damaged)
     flat = tmp_path / "flat.nii.gz"
     nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.float32), AFFINE), flat)
     with pytest.raises(DataError, match=r"flat.nii.gz must be a 4-D image; got shape"):

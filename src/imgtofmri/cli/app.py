@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -29,7 +32,7 @@ from imgtofmri.cli.validate import validate
 from imgtofmri.exceptions import ImgToFmriError, OptionError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes: all done; some or all inputs failed; bad usage; stopped by the user."""
+"""Exit codes: all done; some or all inputs failed; bad usage; stopped by user or scheduler."""
 
 app = typer.Typer(
     name="imgtofmri",
@@ -126,10 +129,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done, 1 something failed (named on standard error), 2 bad usage, 130 interrupted.
     """
     try:
-        app(args=arguments)
+        with _termination_interrupts():
+            app(args=arguments)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else FAILED
     return DONE
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Have SIGTERM, with which clusters end a job, leave whole files behind as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Only the main thread may say what a signal does.
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(line: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from imgtofmri.timeseries import cosine_basis, regress_out
 __all__ = ["load_measured", "resample_mask"]
 
 BoolArray = NDArray[np.bool_]
+
+_CHUNK_BYTES = 1 << 20
 
 # Samples along each edge of a voxel when the part of it inside an ROI is measured.
 _SAMPLES_PER_EDGE = 4
@@ -255,10 +259,11 @@ def _read_run(path: Path, grid: Grid, n_timepoints: int, mask: BoolArray) -> NDA
         raise ShapeError(message)
     try:
         run: NDArray[np.float32] = np.asarray(image.dataobj, dtype=np.float32)[mask].T
-    except (OSError, EOFError, ValueError) as error:
+        _read_through(path)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         message = (
-            f"load_measured: {path} must be a whole NIfTI file; got one that ends early ({error}). "
-            "Fetch or copy it again."
+            f"load_measured: {path} must be a whole NIfTI file; got one that is cut short or "
+            f"damaged ({error}). Fetch or copy it again."
         )
         raise DataError(message) from error
     bad = ~np.isfinite(run)
@@ -271,6 +276,14 @@ def _read_run(path: Path, grid: Grid, n_timepoints: int, mask: BoolArray) -> NDA
         )
         raise DataError(message)
     return run
+
+
+def _read_through(path: Path) -> None:
+    """Read a compressed file to its end, where the checksum is, which nibabel does not reach."""
+    if path.suffix == ".gz":
+        with gzip.open(path) as stream:
+            while stream.read(_CHUNK_BYTES):
+                pass
 
 
 def _read_confounds(path: Path, n_timepoints: int) -> NDArray[np.float64]:
