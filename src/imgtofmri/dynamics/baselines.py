@@ -16,6 +16,9 @@ LUMINANCE_WEIGHTS = (0.2126, 0.7152, 0.0722)
 def luminance(pixels: ArrayLike) -> NDArray[np.float32]:
     """Return the luminance of each pixel, ``0.2126 R + 0.7152 G + 0.0722 B``.
 
+    Of the values as they are stored, as in the published work; `imgtofmri.stimuli.luminance` gives
+    that of linear light, as a photometer measures it.
+
     Parameters
     ----------
     pixels : array of shape (..., height, width, 3), uint8

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
 
 from imgtofmri.stimuli.clock import Clock, clock_tick_s
 from imgtofmri.stimuli.decoding import open_movie, video_stream
@@ -86,32 +88,34 @@ def needed_pictures(path: Path, rate_hz: Fraction) -> frozenset[int] | None:
         timed_format = container.format.name.startswith(_TIMED_FORMATS)
         if stream.codec_context.name not in _PASSING_OVER or not timed_format:
             return None
-        lasting: dict[int, int] = {}
+        # Compact arrays: a long film has hundreds of thousands of pictures.
+        stamps, durations = array("q"), array("q")
         try:
             for packet in container.demux(stream):
                 if packet.size == 0:  # The end.
                     continue
-                if packet.pts is None or packet.pts in lasting or packet.is_discard:
+                if packet.pts is None or packet.is_discard:
                     return None
-                lasting[packet.pts] = packet.duration or 0
+                stamps.append(packet.pts)
+                durations.append(packet.duration or 0)
         except av.FFmpegError:
             return None
-        stamps = sorted(lasting)
-        if stamps == list(lasting):
-            # Then hardly a picture can be passed over, and a clock may be that of decoding.
+        order = np.argsort(stamps, kind="stable")
+        steps = np.diff(np.asarray(stamps)[order])
+        # Where packets are in order, hardly a picture can be passed over, and the clock may be
+        # that of decoding. Where two have one stamp, it does not tell them apart.
+        if not len(stamps) or (order[1:] > order[:-1]).all() or not steps.all():
             return None
         clock = Clock.of(container, stream)
-        times = [clock.place(stamp) for stamp in stamps]
-        timed = [
-            (time, lasting[stamp] or clock.usual, stamp)
-            for time, stamp in zip(times, stamps, strict=True)
-            if time is not None
-        ]
+        first = stamps[order[0]]
+        shift = (clock.place(first) or 0) - first
         # A clock that was put right has to be put right from all pictures.
-        steady = len(timed) == len(stamps) and all(
-            after[0] - before[0] == after[2] - before[2] for before, after in pairwise(timed)
-        )
-        if not timed or not steady:
+        if any(clock.place(stamps[place]) != stamps[place] + shift for place in order[1:]):
             return None
+        timed = (
+            (stamps[place] + shift, durations[place] or clock.usual, stamps[place])
+            for place in order
+        )
         period = 1 / (rate_hz * clock_tick_s(stream))
-        return frozenset([stamps[0], stamps[-1], *(s for _, s in pick_nearest(timed, period))])
+        taken = (stamp for _, stamp in pick_nearest(timed, period))
+        return frozenset([first, stamps[order[-1]], *taken])
