@@ -67,6 +67,15 @@ def test_shared_options_are_the_same_in_every_command() -> None:
 
 
 @pytest.mark.parametrize(
+    "command", ["validate", "dynamics", "rsa", "contrast", "select", "distill"]
+)
+def test_a_seed_below_0_is_bad_usage(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is refused by name, before anything else is looked at."""
+    assert main([command, "--seed", "-1"]) == 2
+    assert "'--seed'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("error", "said"),
     [
         (PermissionError(13, "Permission denied", "closed/x"), "closed/x: expected a file"),

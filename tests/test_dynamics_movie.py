@@ -391,7 +391,6 @@ def test_dynamics_command_takes_saved_responses(
         (["--n-brains", "0"], OptionError, "--n-brains must be 1 or more; got 0"),
         (["--n-resamples", "0"], OptionError, "--n-resamples must be 1 or more; got 0"),
         (["--exclusion", "-2"], OptionError, "--exclusion must be -1 or more; got -2"),
-        (["--seed", "-1"], OptionError, "--seed must be 0 or more; got -1"),
         (["--band", "2"], OptionError, "--band must be 3 or more; got 2"),
         (["--slice-time-ref", "2"], OptionError, "fraction of the TR from 0 to 1; got 2.0"),
         (["--tr-s", "2"], OptionError, "--confounds and --tr-s go with NIfTI files"),

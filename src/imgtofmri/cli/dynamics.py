@@ -177,7 +177,6 @@ def dynamics(
         ("--n-brains", n_brains, 1),
         ("--n-resamples", n_resamples, 1),
         ("--exclusion", exclusion, -1),
-        ("--seed", seed, 0),
         ("--band", band, 3),
     ):
         if value is not None and value < least:
