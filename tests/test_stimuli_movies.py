@@ -213,6 +213,7 @@ def test_needed_pictures_are_the_same_pictures_as_without_passing_over(
             whole = every[time].picture.to_ndarray(format="rgb24")
             np.testing.assert_array_equal(given[time].picture.to_ndarray(format="rgb24"), whole)
             assert min(given, key=lambda at, onset=onset: (abs(at - onset), at)) == time
+        assert {every[0].picture.pts, every[times[-1]].picture.pts} <= needed
         assert all_.good == 120
         assert max(given) == max(every)
         assert some.good < 120 if rate_hz <= 2 else some.good <= 120
@@ -335,6 +336,31 @@ def test_read_movie_damage_is_the_same_with_pictures_passed_over(tmp_path: Path)
         for onset in (0, 12.5, 25, 37.5, 50, 62.5, 75, 87.5)
     ]
     assert taken == expected
+
+
+def test_read_movie_last_picture_damaged_is_told_though_others_were_passed_over(
+    tmp_path: Path,
+) -> None:
+    """A last picture that does not come is found missing when the film ends."""
+    path = write_movie(
+        tmp_path / "a.mp4", map(striped, range(50)), options={"bf": "3", "b_strategy": "0"}
+    )
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
+        last = max(packets, key=lambda packet: packet.pts)
+        place, size = last.pos, last.size
+    data = bytearray(path.read_bytes())
+    data[place + 4 : place + size] = bytes(size - 4)
+    path.write_bytes(data)
+    with pytest.warns(StimulusWarning, match="1 of 50 pictures"):
+        list(read_movie(path))
+
+
+def test_clock_gap_of_less_than_a_minute_is_kept_and_a_longer_one_closed() -> None:
+    """Without a declared length, a leap beyond a minute is where two recordings were joined."""
+    clock = Clock(Fraction(1, 1000), 0, 40, None)
+    assert [clock.place(time) for time in (0, 59_000, 59_040)] == [0, 59_000, 59_040]
+    assert clock.place(59_040 + 61_000) == 59_080
 
 
 def test_pick_nearest_random_times_equals_brute_force(rng: np.random.Generator) -> None:

@@ -101,15 +101,14 @@ def needed_pictures(path: Path, rate_hz: Fraction) -> frozenset[int] | None:
         except av.FFmpegError:
             return None
         order = np.argsort(stamps, kind="stable")
-        steps = np.diff(np.asarray(stamps)[order])
         # Where packets are in order, hardly a picture can be passed over, and the clock may be
-        # that of decoding. Where two have one stamp, it does not tell them apart.
-        if not len(stamps) or (order[1:] > order[:-1]).all() or not steps.all():
+        # that of decoding.
+        if (order[1:] > order[:-1]).all():
             return None
         clock = Clock.of(container, stream)
         first = stamps[order[0]]
         shift = (clock.place(first) or 0) - first
-        # A clock that was put right has to be put right from all pictures.
+        # A clock that was put right, or on which two pictures have one time, needs all pictures.
         if any(clock.place(stamps[place]) != stamps[place] + shift for place in order[1:]):
             return None
         timed = (
@@ -118,4 +117,4 @@ def needed_pictures(path: Path, rate_hz: Fraction) -> frozenset[int] | None:
         )
         period = 1 / (rate_hz * clock_tick_s(stream))
         taken = (stamp for _, stamp in pick_nearest(timed, period))
-        return frozenset([first, stamps[order[-1]], *taken])
+        return frozenset([*taken, stamps[order[-1]]])  # The last tells where the movie ends.
