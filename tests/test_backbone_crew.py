@@ -13,22 +13,29 @@ from imgtofmri.backbones.crew import Crew
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize("n_items", [0, 1, 2, 5, 8, 33])
-@pytest.mark.parametrize("at_most", [1, 4])
-def test_crew_share_does_each_item_once_in_parts_of_bounded_size(
-    n_threads: int, n_items: int, at_most: int
+@pytest.mark.parametrize("part_size", [1, 4])
+def test_crew_share_does_each_item_once_in_parts_of_one_size(
+    n_threads: int, n_items: int, part_size: int
 ) -> None:
-    """Whatever the numbers, the parts cover all items once, and few items go to all threads."""
+    """Whatever the numbers, the parts cover all items once, and none but the last is smaller."""
     done: list[slice] = []
-    Crew(n_threads).share(done.append, n_items, at_most)
+    Crew(n_threads).share(done.append, n_items, part_size)
     assert sorted(i for part in done for i in range(n_items)[part]) == list(range(n_items))
-    assert all(part.stop - part.start <= at_most for part in done)
-    assert len(done) >= min(n_threads, n_items)
+    assert all(part.stop - part.start <= part_size for part in done)
+    assert len(done) == -(-n_items // part_size)
+
+
+def test_crew_share_does_a_single_part_in_the_callers_thread() -> None:
+    """Calls of few images, made at the same time, do not wait for each other's threads."""
+    threads: list[threading.Thread] = []
+    Crew(2).share(lambda part: threads.append(threading.current_thread()), 4, 4)
+    assert threads == [threading.current_thread()]
 
 
 def test_crew_share_works_at_the_same_time() -> None:
     """As many parts are at work together as there are threads."""
     together = threading.Barrier(3, timeout=30)
-    Crew(3).share(lambda part: together.wait() and None, 3, 4)
+    Crew(3).share(lambda part: together.wait() and None, 12, 4)
     assert not together.broken
 
 

@@ -31,6 +31,7 @@ class Spec:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     n_features: int = 6
     parallel_calls: int = 1
+    images_per_call: int = 32
 
 
 @dataclass
@@ -63,28 +64,35 @@ def joined(batches: list[FeatureBatch]) -> npt.NDArray[np.float32]:
     return np.concatenate([batch.features for batch in batches])
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 7, 64])
+@pytest.mark.parametrize("images_per_call", [1, 2, 4, 32])
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 13, 64])
 def test_stream_features_equals_one_call_for_any_batch_size(
-    rng: np.random.Generator, batch_size: int
+    rng: np.random.Generator, batch_size: int, images_per_call: int
 ) -> None:
     """Batches change neither the features nor their order nor what goes with them."""
     frames = make_frames(rng, 13)
-    backbone = ChannelStatistics()
+    backbone = ChannelStatistics(Spec(images_per_call=images_per_call))
     batches = list(stream_features(frames, backbone, batch_size))
     expected = ChannelStatistics()(np.stack([frame.pixels for frame in frames]))
     np.testing.assert_allclose(joined(batches), expected, rtol=1e-6)
     assert [name for batch in batches for name in batch.names] == [frame.name for frame in frames]
     assert [d for batch in batches for d in batch.sha256] == [frame.sha256 for frame in frames]
     assert [t for batch in batches for t in batch.onsets_s] == [frame.onset_s for frame in frames]
-    assert max(backbone.batches) == min(batch_size, 13)
+    full, left = divmod(13, batch_size)
+    assert [len(batch.names) for batch in batches] == [batch_size] * full + [left] * (left > 0)
+    assert max(backbone.batches) == min(images_per_call, batch_size, 13)
     assert all(batch.failures == () for batch in batches)
 
 
-def test_stream_features_failures_go_with_their_batch(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("images_per_call", [1, 2, 32])
+def test_stream_features_failures_go_with_their_batch(
+    rng: np.random.Generator, images_per_call: int
+) -> None:
     """Failures take no place in a batch and are handed on in order, the last ones alone."""
     a, b, c = make_frames(rng, 3)
     items = [fail("x"), a, b, c, fail("y")]
-    first, second = stream_features(items, ChannelStatistics(), 2)
+    backbone = ChannelStatistics(Spec(images_per_call=images_per_call))
+    first, second = stream_features(items, backbone, 2)
     assert (first.names, [f.name for f in first.failures]) == (("f0", "f1"), ["x"])
     assert (second.names, [f.name for f in second.failures]) == (("f2",), ["y"])
 
@@ -101,7 +109,10 @@ def test_stream_features_nothing_in_nothing_out() -> None:
     assert list(stream_features([], ChannelStatistics())) == []
 
 
-def test_stream_features_runs_ahead_by_few_batches(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("images_per_call", "parallel_calls"), [(32, 1), (1, 2), (2, 3)])
+def test_stream_features_runs_ahead_by_few_batches(
+    rng: np.random.Generator, images_per_call: int, parallel_calls: int
+) -> None:
     """However many frames there are, few wait, so that memory does not grow with their number."""
     taken = 0
 
@@ -112,10 +123,15 @@ def test_stream_features_runs_ahead_by_few_batches(rng: np.random.Generator) -> 
             taken += 1
             yield frame
 
-    stream = stream_features(endless(), ChannelStatistics(), 4)
+    backbone = ChannelStatistics(
+        Spec(images_per_call=images_per_call, parallel_calls=parallel_calls)
+    )
+    stream = stream_features(endless(), backbone, 4)
     for done in range(1, 6):
         next(stream)
-        assert taken <= 4 * (done + AHEAD + 2)  # waiting, being put, being made
+        # Batches waiting and being put, and the parts at work, with one more.
+        parts = min(images_per_call, 4) * (parallel_calls + 1)
+        assert taken <= 4 * (done + AHEAD + 1) + parts
 
 
 def test_stream_features_decoding_goes_on_while_the_network_works(
@@ -152,11 +168,12 @@ def test_stream_features_decoding_goes_on_while_the_network_works(
     assert [len(batch.names) for batch in batches] == [4, 4]
 
 
+@pytest.mark.parametrize("batch_size", [2, 6])
 @pytest.mark.parametrize("parallel_calls", [1, 2, 3])
 def test_stream_features_runs_as_many_calls_as_the_backbone_takes(
-    rng: np.random.Generator, parallel_calls: int
+    rng: np.random.Generator, parallel_calls: int, batch_size: int
 ) -> None:
-    """Calls overlap up to the number that the backbone allows; batches stay in order."""
+    """Calls overlap, within a batch too, as many as the backbone allows; batches stay in order."""
     together = threading.Barrier(parallel_calls, timeout=30)
     lock = threading.Lock()
     running, most = 0, 0
@@ -177,7 +194,8 @@ def test_stream_features_runs_as_many_calls_as_the_backbone_takes(
             return features
 
     frames = make_frames(rng, 12)
-    batches = list(stream_features(frames, Counting(Spec(parallel_calls=parallel_calls)), 2))
+    spec = Spec(parallel_calls=parallel_calls, images_per_call=2)
+    batches = list(stream_features(frames, Counting(spec), batch_size))
     assert most == parallel_calls
     assert [name for batch in batches for name in batch.names] == [frame.name for frame in frames]
     expected = ChannelStatistics()(np.stack([frame.pixels for frame in frames]))

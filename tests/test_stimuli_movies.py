@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import os
@@ -475,6 +476,19 @@ TURNS = {
     "mirrored": ((-1, 0, 0, 1), lambda x: x[:, ::-1], 0),
     "upside-down": ((1, 0, 0, -1), lambda x: x[::-1], 0),
 }
+
+
+def test_read_movie_leaves_no_pictures_to_the_garbage_collector(tmp_path: Path) -> None:
+    """A frame's picture is freed when the frame is made: it may take megabytes."""
+    path = write_movie(tmp_path / "film.mp4", map(striped, range(50)))
+    gc.collect()
+    gc.disable()
+    try:
+        assert sum(1 for _ in read_movie(path, rate_hz=25.0)) == 50
+        left = [item for item in gc.get_objects() if isinstance(item, av.VideoFrame)]
+    finally:
+        gc.enable()
+    assert not left
 
 
 @pytest.mark.parametrize("turn", TURNS)

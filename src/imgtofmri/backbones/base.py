@@ -82,8 +82,10 @@ class BackboneSpec:
     layer_widths : tuple of int
         The number of features of each layer; empty where features are not layers side by side.
     parallel_calls : int
-        How many calls may run at the same time, from threads of one process. Above 1, the next
-        batch begins while the last images of one are at work, so that no processor waits.
+        How many calls may run at the same time, from threads of one process.
+    images_per_call : int
+        How many images a call takes best. Where calls run at the same time, a few: threads then
+        have enough to do from the first images on, and end together.
     """
 
     id: str
@@ -98,6 +100,7 @@ class BackboneSpec:
     note: str = ""
     layer_widths: tuple[int, ...] = ()
     parallel_calls: int = 1
+    images_per_call: int = 32
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""Threads that take the images of a batch through a network, each some of its own."""
+"""Threads that take the images of a call through a network, each some of its own."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class Crew:
     """
 
     def __init__(self, n_threads: int | None = None) -> None:
-        self._n_threads = n_threads or n_processors()
+        self.n_threads = n_threads or n_processors()
         self._hire()
 
     def _hire(self) -> None:
-        self._threads = ThreadPoolExecutor(self._n_threads, "imgtofmri-network")
+        self._threads = ThreadPoolExecutor(self.n_threads, "imgtofmri-network")
         self._process = os.getpid()
 
-    def share(self, work: Callable[[slice], None], n_items: int, at_most: int) -> None:
-        """Do the work for all items, in parts of no more than ``at_most``, small ones if few.
+    def share(self, work: Callable[[slice], None], n_items: int, part_size: int) -> None:
+        """Do the work for all items, in parts of ``part_size``; a single part in this thread.
 
         The first error is raised.
         """
-        size = min(at_most, -(-n_items // self._n_threads)) or 1
-        parts = [slice(start, min(start + size, n_items)) for start in range(0, n_items, size)]
+        starts = range(0, n_items, part_size)
+        parts = [slice(start, min(start + part_size, n_items)) for start in starts]
         if len(parts) == 1:
             work(parts[0])
             return

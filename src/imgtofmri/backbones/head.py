@@ -130,6 +130,7 @@ class DistilledBackbone:
             weights_verified=spec.weights_verified,
             note=note,
             parallel_calls=spec.parallel_calls,
+            images_per_call=spec.images_per_call,
         )
 
     @property

@@ -77,6 +77,7 @@ class JoinedBackbone:
             weights_verified=all(spec.weights_verified for spec in specs),
             note="; ".join(f"{spec.id}: {spec.note}" for spec in specs if spec.note),
             parallel_calls=min(spec.parallel_calls for spec in specs),
+            images_per_call=max(spec.images_per_call for spec in specs),
         )
 
     @property

@@ -25,8 +25,6 @@ from imgtofmri.exceptions import OptionError, WeightsError, choice_message
 # memory, and leave threads idle for longer at the end.
 PART_SIZE = 4
 
-_PARALLEL_CALLS = 2
-
 
 class NetworkBackbone:
     """One of the package's networks.
@@ -85,6 +83,7 @@ class NetworkBackbone:
         self._run_options.only_execute_path_to_fetches = True
         names = tuple(map(str, chosen))
         widths = tuple(layer.width or network.layers[layer.name] for layer in chosen)
+        self._crew = Crew(n_threads)
         self._spec = BackboneSpec(
             id=network.id,
             layers=names,
@@ -97,9 +96,9 @@ class NetworkBackbone:
             note=weights.note
             or ("" if weights.verified else "the weights are not the published ones"),
             layer_widths=widths,
-            parallel_calls=_PARALLEL_CALLS,
+            parallel_calls=self._crew.n_threads,
+            images_per_call=PART_SIZE,
         )
-        self._crew = Crew(n_threads)
 
     @property
     def spec(self) -> BackboneSpec:
@@ -118,7 +117,7 @@ class NetworkBackbone:
             pooled = self._pool([of_name[name] for name in self._fetches])
             np.concatenate(pooled, axis=1, out=features[part])
 
-        self._crew.share(run, len(pixels), PART_SIZE)
+        self._crew.share(run, len(pixels), self._spec.images_per_call)
         return features
 
 
@@ -173,7 +172,7 @@ class OnnxFileBackbone:
         if inner:
             session = _open(model + declare_outputs(inner), path)
         self._session = session
-        self._input, size, self._one_at_a_time = _image_input(session, path)
+        self._input, size, one_at_a_time = _image_input(session, path)
         recipe = preprocessing or Preprocessing(size=size or Preprocessing().size)
         if size not in (None, recipe.size):
             message = (
@@ -184,6 +183,7 @@ class OnnxFileBackbone:
         self._scale = np.float32(255.0) * np.asarray(recipe.std, np.float32)[:, None, None]
         self._mean = np.float32(255.0) * np.asarray(recipe.mean, np.float32)[:, None, None]
         self._pool = Pool(chosen)
+        self._crew = Crew(n_threads)
         digest = sha256_of(path)
         names = tuple(map(str, chosen))
         probe = self._pooled(np.zeros((1, recipe.size, recipe.size, 3), np.uint8))
@@ -197,9 +197,9 @@ class OnnxFileBackbone:
             weights_name=path.name,
             weights_sha256=digest,
             layer_widths=widths,
-            parallel_calls=_PARALLEL_CALLS,
+            parallel_calls=self._crew.n_threads,
+            images_per_call=1 if one_at_a_time else PART_SIZE,
         )
-        self._crew = Crew(n_threads)
 
     @property
     def spec(self) -> BackboneSpec:
@@ -214,7 +214,7 @@ class OnnxFileBackbone:
         def run(part: slice) -> None:
             np.concatenate(self._pooled(pixels[part]), axis=1, out=features[part])
 
-        self._crew.share(run, len(pixels), 1 if self._one_at_a_time else PART_SIZE)
+        self._crew.share(run, len(pixels), self._spec.images_per_call)
         return features
 
     def _pooled(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:

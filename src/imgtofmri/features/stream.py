@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -47,6 +48,11 @@ class FrameSpec(Protocol):
     @property
     def parallel_calls(self) -> int:
         """How many calls may run at the same time."""
+        ...
+
+    @property
+    def images_per_call(self) -> int:
+        """How many images a call takes best."""
         ...
 
 
@@ -131,36 +137,53 @@ def stream_features(
 def _stream(
     frames: Iterable[Frame | Failure], backbone: FrameBackbone, batch_size: int
 ) -> Generator[FeatureBatch]:
-    """Yield batches in order, with as many at work as the backbone takes."""
+    """Yield batches in order, each part of one at work as soon as its frames are there."""
     n_calls = backbone.spec.parallel_calls
-    at_work: deque[Future[FeatureBatch]] = deque()
+    at_work: deque[tuple[Future[FeatureBatch], bool]] = deque()
+    done: list[FeatureBatch] = []
+
+    def take() -> Iterator[FeatureBatch]:
+        part, ends = at_work.popleft()
+        done.append(part.result())
+        if ends:
+            yield _joined(done)
+            done.clear()
+
     with ThreadPoolExecutor(n_calls, "imgtofmri-batch") as workers:
-        for good, failures in _grouped(frames, batch_size):
-            at_work.append(workers.submit(_run_batch, good, failures, backbone))
-            if len(at_work) == n_calls:
-                yield at_work.popleft().result()
+        for good, failures, ends in _parts(frames, backbone.spec.images_per_call, batch_size):
+            at_work.append((workers.submit(_run_part, good, failures, backbone), ends))
+            # One part more than can be at work, so that no thread waits for the next.
+            if len(at_work) > n_calls:
+                yield from take()
         while at_work:
-            yield at_work.popleft().result()
+            yield from take()
 
 
-def _grouped(
-    frames: Iterable[Frame | Failure], batch_size: int
-) -> Iterator[tuple[list[Frame], list[Failure]]]:
+def _parts(
+    frames: Iterable[Frame | Failure], part_size: int, batch_size: int
+) -> Iterator[tuple[list[Frame], list[Failure], bool]]:
+    """Yield frames and failures in parts, each with whether it is the last of its batch."""
     good: list[Frame] = []
     failures: list[Failure] = []
+    n_good = n_failures = 0
     for item in frames:
         if isinstance(item, Failure):
             failures.append(item)
+            n_failures += 1
         else:
             good.append(item)
-        if max(len(good), len(failures)) == batch_size:
-            yield good, failures
+            n_good += 1
+        ends = max(n_good, n_failures) == batch_size
+        if ends or len(good) == part_size:
+            yield good, failures, ends
             good, failures = [], []
-    if good or failures:
-        yield good, failures
+        if ends:
+            n_good = n_failures = 0
+    if n_good or n_failures:
+        yield good, failures, True
 
 
-def _run_batch(
+def _run_part(
     frames: list[Frame], failures: list[Failure], backbone: FrameBackbone
 ) -> FeatureBatch:
     n_features = backbone.spec.n_features
@@ -175,6 +198,20 @@ def _run_batch(
         onsets_s=tuple(frame.onset_s for frame in frames),
         sources=tuple(frame.source for frame in frames),
         failures=tuple(failures),
+    )
+
+
+def _joined(parts: Sequence[FeatureBatch]) -> FeatureBatch:
+    """Put the parts of a batch one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return FeatureBatch(
+        names=tuple(chain.from_iterable(part.names for part in parts)),
+        features=np.concatenate([part.features for part in parts]),
+        sha256=tuple(chain.from_iterable(part.sha256 for part in parts)),
+        onsets_s=tuple(chain.from_iterable(part.onsets_s for part in parts)),
+        sources=tuple(chain.from_iterable(part.sources for part in parts)),
+        failures=tuple(chain.from_iterable(part.failures for part in parts)),
     )
 
 

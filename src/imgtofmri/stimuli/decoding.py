@@ -227,6 +227,7 @@ def prepare_picture(timed: Timed, size: int, center_crop: bool) -> Pixels:
         format="rgba" if alpha else "rgb24",
         src_colorspace=matrix if matrix in _KNOWN_MATRICES else _BT601,
         src_color_range=int(picture.color_range),
+        threads=1,  # A picture is too little to share.
     ).to_ndarray()
     if center_crop and aspect > 0 and aspect != 1:
         shown = (max(1, round(picture.width * aspect)), picture.height)
@@ -248,7 +249,10 @@ def orientation(picture: VideoFrame) -> tuple[bool, bool, bool]:
     flip_x, flip_y, transpose : bool
         First swap rows with columns if ``transpose``, then reverse columns and rows.
     """
-    matrix: Any = picture.side_data.get("DISPLAYMATRIX")
+    from av.sidedata.sidedata import SideDataContainer
+
+    # picture.side_data would make a cycle, and each picture wait for the garbage collector.
+    matrix: Any = SideDataContainer(picture).get("DISPLAYMATRIX")  # type: ignore[call-arg]
     if matrix is None:
         return False, False, False
     a, b, _, c, d = struct.unpack_from("=5i", matrix)

@@ -30,7 +30,7 @@ from imgtofmri.stimuli.sampling import needed_pictures, pick_nearest
 
 T = TypeVar("T")
 
-_AHEAD = 32
+_AHEAD = 16
 _MAX_RATE_HZ = 500.0
 
 
@@ -131,7 +131,7 @@ def read_movie(
         Frames a second that are taken, at most 500.
     size, center_crop
         As in `prepare_image`. A centre crop accounts for pixels that are not square.
-    ahead : int, default 32
+    ahead : int, default 16
         How many frames may be decoded and wait.
 
     Yields
