@@ -1,4 +1,4 @@
-"""Downloads are verified and writes are atomic."""
+"""Downloads are verified."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imgtofmri import assets
-from imgtofmri.exceptions import AssetError, OutputError
+from imgtofmri.exceptions import AssetError
 
 CONTENT = bytes(range(256)) * 40
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -115,80 +115,3 @@ def test_fetch_wheel_refuses_a_different_wheel_in_the_cache(cache: Path) -> None
     assert assets.fetch_wheel("six", "1.16.0", sha256=DIGEST) == wheel
     with pytest.raises(AssetError, match="expected SHA-256 0000"):
         assets.fetch_wheel("six", "1.16.0", sha256="0000")
-
-
-def test_atomic_path_keeps_the_old_file_when_the_block_fails(tmp_path: Path) -> None:
-    """A failure half way leaves what was there, and no temporary file."""
-    target = tmp_path / "result.txt"
-    target.write_text("old")
-    error = RuntimeError("half way")
-    with pytest.raises(RuntimeError, match="half way"), assets.atomic_path(target) as temporary:
-        temporary.write_text("ne")
-        raise error
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_atomic_path_gives_ordinary_permissions(tmp_path: Path) -> None:
-    """The file can be read by whom an ordinary new file could be read."""
-    ordinary = tmp_path / "ordinary"
-    ordinary.touch()
-    with assets.atomic_path(tmp_path / "atomic") as temporary:
-        temporary.write_text("x")
-    assert (tmp_path / "atomic").stat().st_mode == ordinary.stat().st_mode
-
-
-def test_atomic_path_in_a_file_says_what_to_choose(tmp_path: Path) -> None:
-    """A folder that cannot be made is one clear error."""
-    (tmp_path / "file").touch()
-    with (
-        pytest.raises(OutputError, match="cannot write .* Choose a folder"),
-        assets.atomic_path(tmp_path / "file" / "x"),
-    ):
-        pass
-
-
-def test_write_whole_makes_folders_and_replaces(tmp_path: Path) -> None:
-    """The content is there, whole, with ordinary permissions, and nothing else."""
-    target = tmp_path / "new" / "folder" / "x.bin"
-    for data in (CONTENT, CONTENT[:7]):
-        assets.write_whole(target, data)
-        assert target.read_bytes() == data
-    ordinary = tmp_path / "ordinary"
-    ordinary.touch()
-    assert target.stat().st_mode == ordinary.stat().st_mode
-    assert list(target.parent.iterdir()) == [target]
-
-
-def test_write_whole_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    """A name that cannot be is one error, and the temporary file is gone."""
-    with pytest.raises(OutputError, match="cannot write .*name too long"):
-        assets.write_whole(tmp_path / ("x" * 300), CONTENT)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_atomic_path_on_a_full_disk_keeps_what_was_there(tmp_path: Path) -> None:
-    """The disk's refusal is one error that says what to do; other errors of the block stay."""
-    target = tmp_path / "x"
-    target.write_text("before")
-    with (
-        pytest.raises(OutputError, match=r"cannot write .*No space left .* Make room"),
-        assets.atomic_path(target),
-        Path("/dev/full").open("w", encoding="utf-8") as full,
-    ):
-        full.write("x")
-    with pytest.raises(FileNotFoundError, match="nothere"), assets.atomic_path(target):
-        (tmp_path / "nothere").read_text()
-    assert target.read_text() == "before"
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_atomic_path_onto_a_folder_says_what_is_in_the_way(tmp_path: Path) -> None:
-    """A folder of the file's name is one error, and nothing is left behind."""
-    (tmp_path / "x").mkdir()
-    with (
-        pytest.raises(OutputError, match="a folder of that name is there. Move it away"),
-        assets.atomic_path(tmp_path / "x") as temporary,
-    ):
-        temporary.write_text("x")
-    assert [path.name for path in tmp_path.iterdir()] == ["x"]

@@ -1,4 +1,4 @@
-"""Get files from elsewhere, verified, into the cache; write files whole or not at all.
+"""Get files from elsewhere, verified, into the cache.
 
 Nothing is used before it is checked: a download goes to a temporary file beside its target, its
 size and SHA-256 are compared, and only then does it take its name. A download that was interrupted
@@ -7,13 +7,10 @@ goes on where it stopped, as long as the server says that the file is still the 
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import http.client
 import json
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import sys
@@ -27,7 +24,8 @@ from email.message import Message
 from pathlib import Path
 
 from imgtofmri import __version__
-from imgtofmri.exceptions import AssetError, OutputError
+from imgtofmri.exceptions import AssetError
+from imgtofmri.files import atomic_path, cannot_write, sha256_of
 from imgtofmri.progress import track
 
 CACHE_VARIABLE = "IMGTOFMRI_CACHE"
@@ -37,7 +35,6 @@ TIMEOUT_S = 30.0
 #: How often a transfer that breaks off is taken up again within one call, and after what pause.
 RESUMPTIONS = 5
 RESUME_PAUSE_S = 1.0
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def cache_dir() -> Path:
@@ -56,112 +53,6 @@ def cache_dir() -> Path:
 def is_offline() -> bool:
     """Return whether ``IMGTOFMRI_OFFLINE`` forbids touching the network."""
     return os.environ.get(OFFLINE_VARIABLE, "").strip().lower() not in ("", "0", "false", "no")
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 digest of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path that becomes ``target`` if the block succeeds and vanishes if not.
-
-    Parameters
-    ----------
-    target : Path
-        Where the file shall be. Its folder is made when missing; an existing file is replaced in
-        one step, so that a reader sees the old file or the new one and never half of one.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be made or written to, the disk is full, or a folder is in the way.
-    """
-    temporary = _new_part(target)
-    try:
-        yield temporary
-        try:
-            temporary.replace(target)
-        except OSError as error:
-            raise _cannot_write(target, error) from error
-    except OSError as error:
-        # What else the block raises, such as a file of its own that is missing, is not about this.
-        if error.errno in _NO_ROOM:
-            raise _cannot_write(target, error) from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def check_writable(target: Path) -> None:
-    """Refuse a file that could not be written, before long work is done for it.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be made or written to.
-    """
-    _new_part(target).unlink()
-
-
-def _new_part(target: Path) -> Path:
-    """Make an empty file beside the target, and its folder when missing."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.parent / f".{secrets.token_hex(8)}.part"
-        # With the mode of any new file, unlike those of tempfile, which are for their owner alone.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except OSError as error:
-        raise _cannot_write(target, error) from error
-    return temporary
-
-
-def write_whole(target: Path, data: bytes) -> None:
-    """Write a file whole or not at all, as `atomic_path` does, in as few steps as possible.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written; what was there stays.
-    """
-    temporary = f"{target.parent}/.{secrets.token_hex(8)}.part"
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-    try:
-        try:
-            handle = os.open(temporary, flags, 0o666)
-        except FileNotFoundError:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(temporary, flags, 0o666)
-        try:
-            with os.fdopen(handle, "wb", buffering=0) as file:
-                view = memoryview(data)
-                while view:
-                    view = view[file.write(view) :]
-            os.replace(temporary, target)  # noqa: PTH105  (the way of Path costs as much again)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise _cannot_write(target, error) from error
-
-
-def _cannot_write(target: Path, error: OSError) -> OutputError:
-    """Say why, and what is in the way, in words that tell what to do."""
-    # Those of os.path, unlike those of Path, take a folder that is closed to us for an answer.
-    file = next((part for part in target.parents if os.path.isfile(part)), None)  # noqa: PTH113
-    reason = error.strerror or str(error)
-    remedy = "Choose a folder that exists or can be made, and that you may write to."
-    if file is not None:
-        reason, remedy = f"{file} is a file", "Choose a folder to write to."
-    elif os.path.isdir(target):  # noqa: PTH112
-        reason, remedy = "a folder of that name is there", "Move it away, or choose another folder."
-    elif error.errno in _NO_ROOM:
-        remedy = "Make room or choose another folder."
-    elif error.errno == errno.ENAMETOOLONG:
-        remedy = "Choose a folder with a shorter path."
-    return OutputError(f"cannot write {target}: {reason}. {remedy}")
 
 
 def fetch_url(
@@ -326,7 +217,7 @@ def _part_of(target: Path) -> Iterator[Path]:
         part.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(part, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise _cannot_write(target, error) from error
+        raise cannot_write(target, error) from error
     try:
         if not _lock(handle, part):
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as own:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.assets import atomic_path
 from imgtofmri.backbones import load_backbone
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.exceptions import WeightsUnavailableError
+from imgtofmri.files import atomic_path
 from imgtofmri.outputs import NiftiLayout, RunRecord, predict_images, run_settings
 from imgtofmri.pipeline import RunSettings
 from imgtofmri.plotting.brains import plot_response, robust_maximum

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.assets import sha256_of
 from imgtofmri.backbones import BACKBONES, Backbone, BackboneSpec, Preprocessing, load_backbone
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.backbones.torch_named import COLLECTIONS
 from imgtofmri.backbones.untrained import untrained_seed
 from imgtofmri.exceptions import OptionError, ShapeError, WeightsUnavailableError
+from imgtofmri.files import sha256_of
 
 ONNX = ".onnx"
 HEAD = ".safetensors"

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.assets import atomic_path
 from imgtofmri.backbones.base import Backbone, BackboneSpec
 from imgtofmri.exceptions import ShapeError, WeightsError
+from imgtofmri.files import atomic_path
 
 # The only entry of the file's metadata: several would be written in no certain order.
 CARD_KEY = "imgtofmri-head-1"

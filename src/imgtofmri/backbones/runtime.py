@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.assets import sha256_of
 from imgtofmri.backbones.base import BackboneSpec, Preprocessing, check_pixels
 from imgtofmri.backbones.crew import Crew
 from imgtofmri.backbones.networks import Network, fold_preprocessing
@@ -20,6 +19,7 @@ from imgtofmri.backbones.onnx_graph import declare_outputs, read_nodes, tensors_
 from imgtofmri.backbones.pooling import Layer, Pool, parse_layer
 from imgtofmri.backbones.weights import LoadedWeights
 from imgtofmri.exceptions import OptionError, WeightsError, choice_message
+from imgtofmri.files import sha256_of
 
 # Images that one thread takes through a network together, at most: more gain nothing on a CPU, cost
 # memory, and leave threads idle for longer at the end.

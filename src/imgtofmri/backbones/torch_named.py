@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imgtofmri.assets import is_offline, sha256_of
+from imgtofmri.assets import is_offline
 from imgtofmri.backbones.base import Preprocessing
 from imgtofmri.backbones.torch_module import TorchBackbone, import_torch, module_shapes
 from imgtofmri.backbones.untrained import untrained_seed
@@ -22,6 +22,7 @@ from imgtofmri.exceptions import (
     WeightsError,
     WeightsUnavailableError,
 )
+from imgtofmri.files import sha256_of
 
 COLLECTIONS = ("timm:", "torchvision:")
 """How the names of their networks begin."""

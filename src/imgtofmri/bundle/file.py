@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.assets import atomic_path
 from imgtofmri.bundle.checks import check_bundle
 from imgtofmri.bundle.models import Bundle, Card, RoiModel, SubjectModel
 from imgtofmri.exceptions import BundleError
+from imgtofmri.files import atomic_path
 from imgtofmri.spaces import Grid, VoxelMap
 
 FORMAT = "imgtofmri-bundle"

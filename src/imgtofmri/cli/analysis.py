@@ -249,7 +249,7 @@ def write_record(
     path: Path, pool: Pool, settings: Mapping[str, Any], details: Mapping[str, Any]
 ) -> None:
     """Write the sidecar that says how results were made; last, so that it marks a whole run."""
-    from imgtofmri.assets import atomic_path
+    from imgtofmri.files import atomic_path
 
     inputs = zip(pool.prediction.names, pool.sources, pool.sha256, strict=True)
     record = {

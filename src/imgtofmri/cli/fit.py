@@ -79,10 +79,10 @@ def fit(
         typer.echo(f"{study}: a valid study of {len(described.subjects)} subjects ({names})")
         return
 
-    from imgtofmri.assets import check_writable
     from imgtofmri.bundle import write_bundle
     from imgtofmri.encoder import load_encoder
     from imgtofmri.features import features_folder
+    from imgtofmri.files import check_writable
     from imgtofmri.training import fetch_downloads, fit_study
 
     check_writable(target)

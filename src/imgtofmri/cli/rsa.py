@@ -222,7 +222,7 @@ def write_models(models: dict[str, RDMs], pool: Pool, folder: Path) -> None:
     """Write the model matrices as .npz and as figures; the pictures are placed by the encoder's."""
     import numpy as np
 
-    from imgtofmri.assets import atomic_path
+    from imgtofmri.files import atomic_path
     from imgtofmri.plotting.rsa import plot_mds, plot_rdms
     from imgtofmri.plotting.style import save_figure
     from imgtofmri.rsa import RDMs

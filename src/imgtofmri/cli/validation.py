@@ -253,7 +253,7 @@ def write_record(
     import json
 
     from imgtofmri import __version__
-    from imgtofmri.assets import atomic_path
+    from imgtofmri.files import atomic_path
 
     record = {
         "software": {"name": "imgtofmri", "version": __version__},

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.assets import atomic_path
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.files import atomic_path
 
 __all__ = ["MeasuredMovie", "read_measured", "save_measured"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.assets import sha256_of
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import OptionError
 from imgtofmri.features import FeatureBatch
+from imgtofmri.files import sha256_of
 from imgtofmri.outputs.layouts import Layout
 from imgtofmri.outputs.record import RECORD_NAME, RunRecord
 from imgtofmri.outputs.volumes import VolumeWriter

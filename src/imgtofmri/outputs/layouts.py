@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from imgtofmri import __version__
-from imgtofmri.assets import atomic_path
+from imgtofmri.files import atomic_path
 
 FormatName = Literal["nifti", "bids"]
 FORMATS: tuple[FormatName, ...] = ("nifti", "bids")

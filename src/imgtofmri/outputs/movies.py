@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri import __version__
-from imgtofmri.assets import atomic_path, sha256_of
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import OutputError, StimulusError
 from imgtofmri.features import FeatureBatch
+from imgtofmri.files import atomic_path, sha256_of
 from imgtofmri.outputs.images import RunSummary, run_maps, source_digest
 from imgtofmri.outputs.layouts import Layout
 from imgtofmri.outputs.record import RunRecord

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from imgtofmri import __version__
-from imgtofmri.assets import atomic_path, sha256_of
 from imgtofmri.exceptions import OptionError, OutputError
+from imgtofmri.files import atomic_path, sha256_of
 
 RECORD_NAME = "predictions.json"
 SAVE_INTERVAL_S = 2.0

@@ -28,7 +28,7 @@ MAX_VOLUMES = 32_767
 class SeriesWriter:
     """Writes maps of one mask as a 4-D .nii.gz file, one after the other.
 
-    Use it in a ``with`` block, on a path that `imgtofmri.assets.atomic_path` gives: a block that
+    Use it in a ``with`` block, on a path that `imgtofmri.files.atomic_path` gives: a block that
     fails leaves an unfinished file.
 
     The NIfTI header says how many volumes follow, and comes first. It is stored in the gzip stream

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.assets import atomic_path
+from imgtofmri.files import atomic_path
 
 if TYPE_CHECKING:
     import nibabel as nib

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from imgtofmri import __version__
-from imgtofmri.assets import atomic_path
 from imgtofmri.dynamics import (
     DynamicsAnalysis,
     agreement_table,
@@ -19,6 +18,7 @@ from imgtofmri.dynamics import (
     similarity_table,
     summary_table,
 )
+from imgtofmri.files import atomic_path
 from imgtofmri.plotting.movies import plot_agreement, plot_boundary_averages, plot_similarity
 from imgtofmri.plotting.style import FORMATS, save_figure, save_table
 

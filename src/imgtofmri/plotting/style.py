@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgtofmri.assets import atomic_path
 from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd

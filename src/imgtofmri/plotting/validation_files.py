@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imgtofmri.assets import atomic_path
+from imgtofmri.files import atomic_path
 from imgtofmri.plotting.accuracy import plot_accuracy
 from imgtofmri.plotting.patterns import plot_correlations, plot_matched_patterns
 from imgtofmri.plotting.style import save_figure, save_table

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from imgtofmri import __version__, responses
-from imgtofmri.assets import sha256_of
 from imgtofmri.bundle import RoiModel, SubjectModel
+from imgtofmri.files import sha256_of
 from imgtofmri.regression import open_engine
 from imgtofmri.study import Study, SubjectSettings
 from imgtofmri.training.stimuli import StudyFeatures
