@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from imgtofmri.dynamics import (
     bootstrap_similarity,
     boundary_effects,
     boundary_table,
+    check_movie_length,
     compare_dynamics,
     filter_measured,
     find_boundaries,
@@ -98,6 +100,26 @@ def test_to_volumes_movie_that_starts_later_is_shifted(rng: np.random.Generator)
     )
     np.testing.assert_allclose(np.diff(later[3:], axis=0), np.diff(now, axis=0), atol=1e-9)
     np.testing.assert_allclose(np.diff(later[:3], axis=0), 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("rate_hz", [0.7, 2.0, 12.0])
+@pytest.mark.parametrize("tr_s", [0.8, 2.0])
+@pytest.mark.parametrize(("start_s", "reference"), [(0.0, 0.0), (7.3, 0.5)])
+def test_check_movie_length_takes_runs_of_the_movies_volumes_alone(
+    rate_hz: float, tr_s: float, start_s: float, reference: float
+) -> None:
+    """A run that is a volume longer or shorter is refused, a cut one if the movie is too short."""
+    n_frames = round(61.7 * rate_hz)
+    settings = ScanSettings(tr_s, movie_start_s=start_s, slice_time_ref=reference)
+    last_s = start_s + (n_frames - 1) / rate_hz
+    n_movie = sum((k + reference) * tr_s <= last_s + 1e-9 for k in range(1000))
+    check_movie_length(n_frames, rate_hz, n_movie, settings)
+    for n_measured in (n_movie - 1, n_movie + 1):
+        with pytest.raises(ShapeError, match=f"the {n_measured} volumes .* got {n_movie}, "):
+            check_movie_length(n_frames, rate_hz, n_measured, settings)
+    check_movie_length(n_frames, rate_hz, n_movie + 9, replace(settings, n_volumes=n_movie))
+    with pytest.raises(ShapeError, match=f"the {n_movie + 1} volumes .* got {n_movie}, "):
+        check_movie_length(n_frames, rate_hz, 999, replace(settings, n_volumes=n_movie + 1))
 
 
 def test_filter_measured_takes_out_what_to_volumes_takes_out(rng: np.random.Generator) -> None:

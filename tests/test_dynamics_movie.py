@@ -382,6 +382,7 @@ def test_dynamics_command_takes_saved_responses(
         (["--features", "mine"], OptionError, "--features must be NAME=FILE.npy"),
         (["--features", "mine=gone.npy"], DataError, "gone.npy must be an .npy file"),
         (["--n-volumes", "21"], OptionError, "no more than the 20 volumes"),
+        (["--movie-start-s", "4"], ShapeError, "the 20 volumes that were measured; got 24"),
         (["--skip-volumes", "18"], DataError, "at least 3 time points"),
         (["--rois", "FFA"], OptionError, "FFA"),
         (["--rate-hz", "0"], OptionError, "rate_hz"),
@@ -392,6 +393,7 @@ def test_dynamics_command_takes_saved_responses(
         (["--n-resamples", "0"], OptionError, "--n-resamples must be 1 or more; got 0"),
         (["--exclusion", "-2"], OptionError, "--exclusion must be -1 or more; got -2"),
         (["--band", "2"], OptionError, "--band must be 3 or more; got 2"),
+        (["--resample", "original", "--slice-time-ref", "0.5"], OptionError, "Use resample="),
         (["--slice-time-ref", "2"], OptionError, "fraction of the TR from 0 to 1; got 2.0"),
         (["--tr-s", "2"], OptionError, "--confounds and --tr-s go with NIfTI files"),
         (["--confounds", "a.tsv"], OptionError, "--confounds and --tr-s go with NIfTI files"),
@@ -474,6 +476,12 @@ def test_dynamics_command_bad_files_write_nothing(
     given += ["--rate-hz", "1", "--baseline", "none", "-o", out, "--quiet"]
     save_measured(replace(measured, data=measured.data[:, :18]), saved)
     result = run(film, *given)
+    assert isinstance(result.exception, ShapeError)
+    assert "the 18 volumes that were measured; got 20, as it" in str(result.exception)
+    # Where only decoding tells how many frames there are, the movie is predicted first.
+    clip = film.with_suffix(".avi")
+    make_movie(clip)
+    result = run(clip, *given)
     assert isinstance(result.exception, ShapeError)
     assert "the 18 volumes that were measured; got 20 of predicted" in str(result.exception)
     save_measured(replace(measured, data=measured.data[:, :2]), saved)

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -21,7 +22,14 @@ import pytest
 from PIL import Image
 
 from imgtofmri.exceptions import OptionError, StimulusError
-from imgtofmri.stimuli import Source, StimulusWarning, prepare_image, probe_movie, read_movie
+from imgtofmri.stimuli import (
+    Source,
+    StimulusWarning,
+    count_frames,
+    prepare_image,
+    probe_movie,
+    read_movie,
+)
 from imgtofmri.stimuli.ahead import run_ahead
 from imgtofmri.stimuli.clock import Clock
 from imgtofmri.stimuli.decoding import Tally, prepare_picture, read_pictures
@@ -241,6 +249,39 @@ def test_needed_pictures_in_the_order_of_decoding_are_all(
     """AVI and ASF do not store when a picture appears; without B pictures none is passed over."""
     path = write_movie(tmp_path / name, map(striped, range(30)), options=options)
     assert needed_pictures(path, Fraction(2)) is None
+
+
+@pytest.mark.parametrize("rate_hz", [0.3, 2.0, 7.3, 50.0])
+@pytest.mark.parametrize(
+    ("name", "codec", "how"),
+    [
+        ("a.mp4", "libx264", {"options": {"bf": "3"}}),
+        ("a.mp4", "libx264", {"options": {"bf": "0"}, "sound_from_ms": 0}),
+        ("a.mov", "mpeg4", {}),
+        ("a.mkv", "ffv1", {"times_ms": [0, 100, 450, 560, 2400, 2440, 2480, 2990, 3030]}),
+        ("a.mkv", "libx264", {"times_ms": [500 + 40 * n for n in range(60)], "sound_from_ms": 0}),
+    ],
+)
+def test_count_frames_is_the_number_that_read_movie_gives(
+    tmp_path: Path, name: str, codec: str, how: dict[str, Any], rate_hz: float
+) -> None:
+    """The packets tell how many frames there will be, however pictures are spaced."""
+    pictures = map(striped, range(len(how.get("times_ms", range(60)))))
+    path = write_movie(tmp_path / name, pictures, codec=codec, **how)
+    assert count_frames(path, rate_hz) == sum(1 for _ in read_movie(path, rate_hz=rate_hz))
+
+
+def test_count_frames_is_unknown_where_only_decoding_tells(tmp_path: Path) -> None:
+    """Containers without the pictures' times, and a movie that was cut short, are not counted."""
+    for name, codec in (("a.avi", "libx264"), ("a.ts", "libx264")):
+        path = write_movie(tmp_path / name, map(striped, range(9)), codec=codec)
+        assert count_frames(path) is None
+    whole = write_movie(tmp_path / "whole.mkv", map(striped, range(250)), codec="mpeg4")
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert (count_frames(whole), count_frames(cut)) == (20, None)
+    with pytest.raises(OptionError, match="rate_hz must be above 0"):
+        count_frames(whole, 0.0)
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])

@@ -147,6 +147,7 @@ def dynamics(
         BASELINES,
         ScanSettings,
         analyse_movie,
+        check_movie_length,
         filter_measured,
         find_boundaries,
         movie_models,
@@ -155,7 +156,7 @@ def dynamics(
     from imgtofmri.events import boundary_windows
     from imgtofmri.exceptions import choice_message
     from imgtofmri.plotting.dynamics_files import RECORD_NAME, write_dynamics
-    from imgtofmri.stimuli import probe_movie
+    from imgtofmri.stimuli import check_rate, count_frames, probe_movie
     from imgtofmri.timeseries import HRF_NAMES, RESAMPLINGS
 
     if (output / RECORD_NAME).exists() and not overwrite:
@@ -173,6 +174,7 @@ def dynamics(
         raise OptionError(choice_message("dynamics", "--hrf", hrf, HRF_NAMES))
     if resample not in RESAMPLINGS:
         raise OptionError(choice_message("dynamics", "--resample", resample, RESAMPLINGS))
+    check_rate(rate_hz)
     for option, value, least in (
         ("--n-brains", n_brains, 1),
         ("--n-resamples", n_resamples, 1),
@@ -212,6 +214,9 @@ def dynamics(
         starts = find_boundaries(volumes.mean(axis=0), starts, n_events=n_events).tolist()
     if starts is not None:
         boundary_windows(volumes.shape[1], starts, window=lags, exclusion=exclusion)
+    n_frames = count_frames(movie, rate_hz)
+    if n_frames is not None:
+        check_movie_length(n_frames, rate_hz, brains.data.shape[1], settings)
     # The movie takes longest: all that can be refused without it has been.
     models = movie_models(
         loaded,

@@ -1,6 +1,7 @@
 """A movie's predicted and measured dynamics compared.
 
-- From frames to volumes: `ScanSettings`, `movie_models`, `to_volumes`, `filter_measured`
+- From frames to volumes: `ScanSettings`, `movie_models`, `to_volumes`, `filter_measured`,
+  `check_movie_length`
 - Baselines: `luminance`, `motion_energy`
 - All of it for a movie and its measurement: `analyse_movie`, `find_boundaries`
 - Comparison: `compare_dynamics`, `boundary_effects`, `bootstrap_similarity`
@@ -23,7 +24,12 @@ from imgtofmri.dynamics.comparison import (
 )
 from imgtofmri.dynamics.models import BASELINES, MovieModels, movie_models
 from imgtofmri.dynamics.resampling import bootstrap_similarity
-from imgtofmri.dynamics.scanner import ScanSettings, filter_measured, to_volumes
+from imgtofmri.dynamics.scanner import (
+    ScanSettings,
+    check_movie_length,
+    filter_measured,
+    to_volumes,
+)
 from imgtofmri.dynamics.tables import (
     agreement_table,
     boundary_table,
@@ -44,6 +50,7 @@ __all__ = [
     "bootstrap_similarity",
     "boundary_effects",
     "boundary_table",
+    "check_movie_length",
     "compare_dynamics",
     "filter_measured",
     "find_boundaries",

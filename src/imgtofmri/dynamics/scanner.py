@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from imgtofmri.timeseries import (
     trim,
 )
 
-__all__ = ["ScanSettings", "filter_measured", "to_volumes"]
+__all__ = ["ScanSettings", "check_movie_length", "filter_measured", "to_volumes"]
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -140,6 +140,42 @@ def to_volumes(responses: ArrayLike, onsets_s: ArrayLike, settings: ScanSettings
         slice_time_ref=settings.slice_time_ref,
     )
     return _filter(volumes, settings, "to_volumes", "the movie")
+
+
+def check_movie_length(
+    n_frames: int, rate_hz: float, n_measured: int, settings: ScanSettings
+) -> None:
+    """Refuse a movie that is not as long as the run, before its frames are predicted.
+
+    Parameters
+    ----------
+    n_frames : int
+        The movie's frames, as `imgtofmri.stimuli.count_frames` counts them.
+    rate_hz : float
+        Frames a second.
+    n_measured : int
+        Volumes that were measured, before trimming.
+    settings : ScanSettings
+        The run.
+
+    Raises
+    ------
+    ShapeError
+        If the run's volumes are not those of the movie.
+    DataError, OptionError
+        As `to_volumes`, of the settings.
+    """
+    whole = replace(settings, n_volumes=None, skip_volumes=0, cutoff_s=None)
+    n_movie = len(to_volumes(np.zeros((n_frames, 1)), np.arange(n_frames) / rate_hz, whole))
+    n_used = n_measured if settings.n_volumes is None else settings.n_volumes
+    if n_movie < n_used or (n_movie > n_used and settings.n_volumes is None):
+        message = (
+            f"dynamics: the movie must have the {n_used} volumes that were measured; got "
+            f"{n_movie}, as it begins at {settings.movie_start_s:g} s and takes "
+            f"{n_frames / rate_hz:.1f} s at a TR of {settings.tr_s:g} s. Check movie, start and "
+            "TR, or cut both to the same volumes (n_volumes)."
+        )
+        raise ShapeError(message)
 
 
 def filter_measured(measured: ArrayLike, settings: ScanSettings) -> FloatArray:

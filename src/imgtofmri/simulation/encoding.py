@@ -14,7 +14,7 @@ from imgtofmri.features import FeatureBatch, stream_features
 from imgtofmri.progress import track
 from imgtofmri.simulation.events import Events, movie_events
 from imgtofmri.simulation.responses import EncodedResponses
-from imgtofmri.stimuli import Failure, probe_movie, read_images, read_movie
+from imgtofmri.stimuli import Failure, count_frames, probe_movie, read_images, read_movie
 
 if TYPE_CHECKING:
     from imgtofmri.pipeline import Pipeline
@@ -93,7 +93,8 @@ def encode_movie(
     frames = read_movie(path, rate_hz=rate_hz, size=size, center_crop=pipeline.center_crop)
     features: list[NDArray[np.float32]] = []
     onsets_s: list[float] = []
-    with track(f"Computing features of {path.name}", unit="frames", enabled=progress) as advance:
+    what, n_frames = f"Computing features of {path.name}", count_frames(path, rate_hz)
+    with track(what, n_frames, "frames", enabled=progress) as advance:
         for batch in _movie_batches(stream_features(frames, pipeline.network)):
             features.append(batch.features)
             onsets_s.extend(onset for onset in batch.onsets_s if onset is not None)

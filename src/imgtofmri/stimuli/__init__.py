@@ -18,7 +18,14 @@ from imgtofmri.stimuli.images import ImageInput, read_images
 from imgtofmri.stimuli.inputs import expand_images
 from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Pixels, Source
 from imgtofmri.stimuli.luminance import luminance, luminance_features
-from imgtofmri.stimuli.movies import MovieInfo, StimulusWarning, check_rate, probe_movie, read_movie
+from imgtofmri.stimuli.movies import (
+    MovieInfo,
+    StimulusWarning,
+    check_rate,
+    count_frames,
+    probe_movie,
+    read_movie,
+)
 from imgtofmri.stimuli.pixels import MAX_PIXELS, prepare_image
 
 __all__ = [
@@ -34,6 +41,7 @@ __all__ = [
     "Source",
     "StimulusWarning",
     "check_rate",
+    "count_frames",
     "expand_images",
     "find_sources",
     "luminance",

@@ -26,7 +26,7 @@ from imgtofmri.stimuli.decoding import (
     video_stream,
 )
 from imgtofmri.stimuli.items import FRAME_SIZE, Frame, Pixels, Source, one_line
-from imgtofmri.stimuli.sampling import needed_pictures, pick_nearest
+from imgtofmri.stimuli.sampling import count_taken, needed_pictures, pick_nearest
 
 T = TypeVar("T")
 
@@ -173,6 +173,36 @@ def read_movie(
     return _warned(source, rate_hz, size, center_crop, ahead)
 
 
+def count_frames(path: str | Path, rate_hz: float = 2.0) -> int | None:
+    """Count the frames that `read_movie` takes, without decoding the movie.
+
+    Parameters
+    ----------
+    path : str or Path
+    rate_hz : float, default 2.0
+        Frames a second that are taken, at most 500.
+
+    Returns
+    -------
+    int or None
+        None where only decoding tells: the container does not store when pictures appear, their
+        clock is damaged, or they end before the header says.
+
+    Raises
+    ------
+    OptionError
+        If ``rate_hz`` is out of range.
+    StimulusError
+        If it is missing or not a movie.
+    """
+    check_rate(rate_hz)
+    return count_taken(Path(path), _exact(rate_hz))
+
+
+def _exact(rate_hz: float) -> Fraction:
+    return Fraction(rate_hz).limit_denominator(1_000_000)
+
+
 def check_rate(rate_hz: float) -> None:
     """Refuse a rate at which no frames can be taken.
 
@@ -207,7 +237,7 @@ def _sampled(
     source: Source, rate_hz: float, size: int, center_crop: bool, tally: Tally
 ) -> Generator[Frame, None, None]:
     """Decode, pick and prepare: the work of the thread."""
-    path, rate = source.path, Fraction(rate_hz).limit_denominator(1_000_000)
+    path, rate = source.path, _exact(rate_hz)
     digest = _sha256(path)
     pictures = read_pictures(path, tally, needed_pictures(path, rate))
     first = next(pictures)
