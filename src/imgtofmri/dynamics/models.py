@@ -22,7 +22,7 @@ from imgtofmri.pipeline import RunSettings
 from imgtofmri.prediction import Prediction
 from imgtofmri.progress import track
 from imgtofmri.stimuli.items import Failure, Frame
-from imgtofmri.stimuli.movies import count_frames, read_movie
+from imgtofmri.stimuli.movies import probe_movie, read_movie
 
 __all__ = ["BASELINES", "MovieModels", "movie_models"]
 
@@ -129,7 +129,7 @@ def movie_models(
         if untrained is not None:
             waiting.append(frame.pixels)
 
-    n_frames = count_frames(movie, rate_hz)
+    n_frames = probe_movie(movie).expected_frames(rate_hz)
     with track("Predicting the movie", n_frames, "frames", enabled=progress) as advance:
         for batch in stream_features(_tap(frames, look), network):
             features.append(batch.features)

@@ -27,7 +27,7 @@ from imgtofmri.pipeline import RunSettings
 from imgtofmri.prediction import Prediction
 from imgtofmri.progress import track
 from imgtofmri.spatial import one_blas_thread
-from imgtofmri.stimuli import Failure, MovieInfo, Source, count_frames, probe_movie
+from imgtofmri.stimuli import Failure, MovieInfo, Source, probe_movie
 
 HEMIS = ("L", "R", "both")
 GROUP = "group"
@@ -175,9 +175,7 @@ class _MovieRun:
     def write(self, progress: bool) -> None:
         """Predict the movie and write its files; all appear at the end or none."""
         name = self._source.name
-        n_frames = count_frames(self._source.path, self._rate_hz)
-        if n_frames is None and self._info.duration_s is not None:
-            n_frames = math.ceil(self._info.duration_s * self._rate_hz)
+        n_frames = self._info.expected_frames(self._rate_hz)
         with (
             track(f"Predicting {name}", n_frames, "frames", enabled=progress) as advance,
             ExitStack() as files,

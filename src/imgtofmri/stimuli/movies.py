@@ -66,6 +66,10 @@ class MovieInfo:
     rotation_deg: int
     codec: str
 
+    def expected_frames(self, rate_hz: float) -> int | None:
+        """Return about how many frames a rate takes, for progress; `count_frames` is exact."""
+        return None if self.duration_s is None else math.ceil(self.duration_s * rate_hz)
+
 
 def probe_movie(path: str | Path) -> MovieInfo:
     """Look at a movie without reading it through.
