@@ -138,6 +138,7 @@ class SpatialModel:
         """
         n_stimuli, n_voxels = len(features), int(self.mask.sum())
         subjects = np.empty((len(self.subjects), n_stimuli, n_voxels), dtype=np.float32)
+        group = np.empty((n_stimuli, n_voxels), dtype=np.float32)
         # The matrix product sums in an order that depends on how many rows it is given; blocks of
         # one size, the last one filled up, make a stimulus' numbers independent of the others.
         with one_blas_thread():
@@ -145,10 +146,11 @@ class SpatialModel:
                 rows = features[start : start + BLOCK]
                 block = np.zeros((BLOCK, features.shape[1]), dtype=np.float32)
                 block[: len(rows)] = rows
+                here = slice(start, start + len(rows))
                 for number, subject in enumerate(self.subjects):
-                    native = subject.native(block)[: len(rows)]
-                    subjects[number, start : start + len(rows)] = subject.apply(native)
-        return group_maps(subjects, average), subjects
+                    subjects[number, here] = subject.apply(subject.native(block)[: len(rows)])
+                group[here] = group_maps(subjects[:, here], average)
+        return group, subjects
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
