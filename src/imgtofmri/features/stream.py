@@ -100,8 +100,8 @@ def stream_features(
 ) -> Iterator[FeatureBatch]:
     """Compute features in batches, in order, in memory that does not grow with the input.
 
-    `read_images` and `read_movie` decode ahead in threads of their own, and the network has one,
-    too: decoding, the network and what the caller does with features go on at the same time.
+    `read_images` and `read_movie` decode ahead in threads of their own, and the network runs
+    in others: decoding, the network and what the caller does with features go on at the same time.
 
     Parameters
     ----------
