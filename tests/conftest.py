@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,15 @@ import pytest
 from imgtofmri import assets, reference
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel
 from imgtofmri.spaces import Grid, affine_map
+
+
+def pytest_sessionstart() -> None:
+    """Let commands that tests start take Ctrl-C, where the suite was told to ignore it.
+
+    A shell script's background commands ignore it, and whatever they start does, too.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
