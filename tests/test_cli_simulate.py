@@ -197,6 +197,26 @@ def test_simulate_noise_brain_and_drawn_subjects(
     )
 
 
+def test_simulate_smooth_noise(
+    tmp_path: Path, experiment: tuple[Path, Path], settings: list[str]
+) -> None:
+    """Neighbouring voxels' noise is alike where its smoothness is asked for, and said so."""
+    table, folder = experiment
+    options = ["--tr-s", 2, "--subjects", "group", "--drift-share", 0, "--tsnr", 40]
+    alike = {}
+    for name, fwhm_mm in (("rough", 0), ("smooth", 12)):
+        given = ["-o", tmp_path / name, "--noise-fwhm-mm", fwhm_mm, *options, *settings]
+        run(table, "--stimuli", folder, *given)
+        data = bold(tmp_path / name, "group").get_fdata()
+        inside = data.any(axis=-1)
+        both = inside[1:] & inside[:-1]
+        noise = data - data.mean(axis=-1, keepdims=True)
+        alike[name] = (noise[1:] * noise[:-1])[both].mean() / noise[inside].var()
+        (sidecar,) = (tmp_path / name).rglob("*desc-simulated_bold.json")
+        assert json.loads(sidecar.read_text())["Simulation"]["Noise"]["fwhm_mm"] == fwhm_mm
+    assert abs(alike["rough"]) < 0.1 < 0.6 < alike["smooth"]
+
+
 def test_simulate_kernel_file_is_used(
     tmp_path: Path, experiment: tuple[Path, Path], settings: list[str]
 ) -> None:
@@ -219,6 +239,8 @@ def test_simulate_kernel_file_is_used(
         (["--hrf", "glovr"], OptionError, "Did you mean glover"),
         (["--tsnr", -5], OptionError, "tsnr must be a positive number"),
         (["--tsnr", 50, "--n-volumes", 20], OptionError, "at least half of drift_cutoff_s"),
+        (["--tsnr", 50, "--noise-fwhm-mm", -6], OptionError, "fwhm_mm must be 0 or more"),
+        (["--noise-fwhm-mm", 6], OptionError, "--noise-fwhm-mm goes with --tsnr"),
         (["--voxels", "all"], OptionError, "--voxels must be one of brain, predicted"),
         (["--runs", 0], OptionError, "--runs must be 1 or more; got 0"),
         (["--subjects", "both"], OptionError, "'each', 'group' or a number"),

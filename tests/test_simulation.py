@@ -373,6 +373,7 @@ def test_simulate_bold_bad_option_is_refused(options: dict[str, object], match: 
         ({"ar1": 1.0}, "ar1 must lie between -1 and 1, both excluded; got 1.0"),
         ({"ar1_share": 0.7, "drift_share": 0.4}, "at most 1 together; got 0.7 and 0.4"),
         ({"drift_share": -0.1}, "must be 0 or more"),
+        ({"fwhm_mm": -6.0}, "fwhm_mm must be 0 or more millimetres; got -6.0"),
     ],
 )
 def test_noise_bad_option_is_refused(options: dict[str, float], match: str) -> None:

@@ -210,6 +210,23 @@ def test_write_dataset_brain_voxels_without_response_hold_baseline_and_noise(
     assert np.median(tsnr) == pytest.approx(30.0, rel=0.03)
 
 
+def test_write_dataset_smooth_noise_is_smooth_where_the_file_has_it(
+    tmp_path: Path, planned: dict[str, Any]
+) -> None:
+    """Neighbouring voxels of the written volumes correlate as a Gaussian of that width says."""
+    quiet = dict.fromkeys(planned["subjects"], np.zeros((4, planned["mask"].sum())))
+    noise = Noise(tsnr=30.0, drift_share=0.0, fwhm_mm=12.0)
+    planned |= {"scan": Scan(1.5, noise=noise), "subjects": quiet}
+    root = write_dataset(tmp_path / "sim", **planned, brain=np.ones(SHAPE, dtype=bool))
+    data = nib.load(bold_path(root)).get_fdata()
+    assert np.median(data.mean(axis=-1) / data.std(axis=-1)) == pytest.approx(30.0, rel=0.03)
+    noisy = (data - 100.0) * 0.3
+    sd_mm = 12.0 / 2.3548
+    for step in (1, 2):
+        r = (noisy[step:] * noisy[:-step]).mean()
+        assert r == pytest.approx(np.exp(-((4.0 * step) ** 2) / (4 * sd_mm**2)), abs=0.05)
+
+
 def test_write_dataset_same_seed_same_bytes_and_every_run_its_own_noise(
     tmp_path: Path, planned: dict[str, Any]
 ) -> None:

@@ -77,6 +77,12 @@ def simulate(
     drift_cutoff_s: Annotated[
         float, typer.Option("--drift-cutoff-s", help="Shortest period of the drift, in seconds.")
     ] = 128.0,
+    noise_fwhm_mm: Annotated[
+        float,
+        typer.Option(
+            "--noise-fwhm-mm", help="Smoothness of the noise in space; 0: voxels are independent."
+        ),
+    ] = 0.0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of noise and of drawn subjects.")] = 0,
     baseline: Annotated[
         float, typer.Option("--baseline", help="Value of a voxel at rest.")
@@ -156,8 +162,14 @@ def simulate(
     check_storage(task, dtype)
     kernel = hrf if hrf in HRF_NAMES or not Path(hrf).is_file() else read_kernel(hrf, KERNEL_STEP_S)
     noise = None
+    if noise_fwhm_mm and tsnr is None:
+        message = (
+            "simulate: --noise-fwhm-mm goes with --tsnr, which adds the noise; got it alone. "
+            "Give for example --tsnr 60."
+        )
+        raise OptionError(message)
     if tsnr is not None:
-        noise = Noise(tsnr, ar1, ar1_share, drift_share, drift_cutoff_s)
+        noise = Noise(tsnr, ar1, ar1_share, drift_share, drift_cutoff_s, noise_fwhm_mm)
     scan = Scan(
         tr_s,
         hrf=kernel,

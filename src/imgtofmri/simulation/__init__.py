@@ -3,8 +3,8 @@
 - What is shown: `Events`, `movie_events`, `read_events`, `find_stimuli`; `Run`, `run_of_table`,
   `run_of_movie`
 - Who sees it: `subject_weights`, `combine`; `encode_images`, `encode_movie`, `encoded_subjects`
-- What is measured: `simulate_bold`, `Scan`, `Noise`, `percent_per_unit_for`, `check_run`,
-  `stimulus_design`, `read_kernel`
+- What is measured: `simulate_bold`, `Scan`, `percent_per_unit_for`, `check_run`, `stimulus_design`,
+  `read_kernel`; `Noise`, `SmoothField`, `noise_field`
 
 `imgtofmri.outputs.simulated` writes runs as a BIDS dataset.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 from imgtofmri.simulation.bold import (
     Scan,
     check_run,
+    noise_field,
     percent_per_unit_for,
     simulate_blocks,
     simulate_bold,
@@ -30,6 +31,7 @@ from imgtofmri.simulation.responses import (
     subject_weights,
 )
 from imgtofmri.simulation.runs import Run, run_of_movie, run_of_table
+from imgtofmri.simulation.smoothness import SmoothField
 from imgtofmri.simulation.tables import EventsTable, find_stimuli, read_events, read_kernel
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Responses",
     "Run",
     "Scan",
+    "SmoothField",
     "check_run",
     "combine",
     "encode_images",
@@ -48,6 +51,7 @@ __all__ = [
     "encoded_subjects",
     "find_stimuli",
     "movie_events",
+    "noise_field",
     "percent_per_unit_for",
     "read_events",
     "read_kernel",

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.exceptions import DataError, OptionError
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.simulation.events import Events, check_within_run
 from imgtofmri.simulation.noise import Noise, check_positive, drift_basis, noise_blocks
 from imgtofmri.simulation.responses import Responses, check_responses
+from imgtofmri.simulation.smoothness import SmoothField
 from imgtofmri.timeseries import HrfLike, hrf, volume_times
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ def simulate_bold(
     percent_per_unit: float = 1.0,
     noise: Noise | None = None,
     seed: int = 0,
+    mask: ArrayLike | None = None,
+    affine: ArrayLike | None = None,
 ) -> Float32Array:
     """Simulate a run.
 
@@ -123,6 +126,10 @@ def simulate_bold(
         Length of the run.
     seed : int
         Seed of the noise, 0 or more; the same seed gives the same noise.
+    mask : array of shape (X, Y, Z), bool, optional
+        Where the voxels are, in C order; ``Prediction.mask``. Needed for noise with ``fwhm_mm``.
+    affine : array of shape (4, 4), optional
+        Voxel indices of the mask to millimetres; ``Prediction.affine``.
 
     Returns
     -------
@@ -134,7 +141,8 @@ def simulate_bold(
     OptionError
         If an option is not valid or an event lies outside the run.
     ShapeError, DataError
-        If the responses are not 2-D and finite, or lack a stimulus that the events show.
+        If the responses are not 2-D and finite, lack a stimulus that the events show, or do not
+        fit the mask.
 
     Notes
     -----
@@ -150,8 +158,25 @@ def simulate_bold(
     """
     scan = Scan(tr_s, hrf, hrf_step_s, slice_time_ref, baseline, percent_per_unit, noise)
     checked = check_responses(responses, events.n_stimuli)
-    blocks = simulate_blocks(checked, events, scan, n_volumes, seed=seed)
+    field = None
+    if mask is not None and affine is not None:
+        inside = np.asarray(mask, dtype=bool)
+        if inside.sum() != checked.n_voxels:
+            message = (
+                f"simulate: mask must hold the {checked.n_voxels} voxels of the responses; got "
+                f"{inside.sum()}. Give the mask that they were predicted with."
+            )
+            raise ShapeError(message)
+        field = noise_field(scan, inside, affine)
+    blocks = simulate_blocks(checked, events, scan, n_volumes, seed=seed, field=field)
     return np.concatenate(list(blocks))
+
+
+def noise_field(scan: Scan, mask: ArrayLike, affine: ArrayLike) -> SmoothField | None:
+    """Return what makes a scan's noise smooth in the voxels of a mask; None if it is not."""
+    if scan.noise is None or scan.noise.fwhm_mm == 0:
+        return None
+    return SmoothField(mask, affine, scan.noise.fwhm_mm)
 
 
 def simulate_blocks(
@@ -164,6 +189,7 @@ def simulate_blocks(
     key: tuple[int, ...] = (),
     n_voxels: int | None = None,
     columns: NDArray[np.intp] | None = None,
+    field: SmoothField | None = None,
 ) -> Iterator[Float32Array]:
     """Simulate a run a block of volumes at a time, in order.
 
@@ -181,6 +207,8 @@ def simulate_blocks(
         Number of voxels of the run, where more than those of ``responses`` have noise.
     columns : array of shape (n_responding,), int, optional
         Which of the ``n_voxels`` each column of the responses is.
+    field : SmoothField, optional
+        From `noise_field`, of all ``n_voxels``.
 
     Yields
     ------
@@ -190,7 +218,7 @@ def simulate_blocks(
     n_total = responses.n_voxels if n_voxels is None else n_voxels
     design = stimulus_design(events, responses.n_stimuli, scan, n_volumes)
     n_block = max(1, _BLOCK_VALUES // max(1, n_total))
-    quiet = _baseline_blocks(scan, n_volumes, n_total, n_block, seed, key)
+    quiet = _baseline_blocks(scan, n_volumes, n_total, n_block, seed, key, field)
     gain = scan.baseline * scan.percent_per_unit / 100.0
     for start in range(0, n_volumes, n_block):
         rows = slice(start, min(start + n_block, n_volumes))
@@ -340,7 +368,13 @@ def stimulus_design(
 
 
 def _baseline_blocks(
-    scan: Scan, n_volumes: int, n_voxels: int, n_block: int, seed: int, key: tuple[int, ...]
+    scan: Scan,
+    n_volumes: int,
+    n_voxels: int,
+    n_block: int,
+    seed: int,
+    key: tuple[int, ...],
+    field: SmoothField | None,
 ) -> Iterator[Float32Array]:
     """Yield what a run without a signal holds, a block of volumes at a time."""
     if scan.noise is not None:
@@ -353,6 +387,7 @@ def _baseline_blocks(
             n_block=n_block,
             seed=seed,
             key=key,
+            field=field,
         )
         return
     for start in range(0, n_volumes, n_block):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.exceptions import OptionError
+from imgtofmri.simulation.smoothness import SmoothField
 from imgtofmri.timeseries import cosine_basis
 
 Float32Array: TypeAlias = NDArray[np.float32]
@@ -20,7 +21,7 @@ Float32Array: TypeAlias = NDArray[np.float32]
 class Noise:
     """What a scanner and a body add to the signal: white noise, AR(1) noise and slow drift.
 
-    The three are independent, each normally distributed, and independent between voxels.
+    The three are independent and each normally distributed.
 
     Parameters
     ----------
@@ -33,6 +34,9 @@ class Noise:
     drift_cutoff_s : float
         Shortest period of the drift, in seconds: a sum of discrete cosines whose standard
         deviation falls as 1/k with their order k.
+    fwhm_mm : float
+        Smoothness in space: full width at half maximum of the Gaussian with which noise is
+        smoothed, in millimetres (see `SmoothField`). 0 leaves voxels independent.
 
     Raises
     ------
@@ -45,6 +49,7 @@ class Noise:
     ar1_share: float = 0.5
     drift_share: float = 0.1
     drift_cutoff_s: float = 128.0
+    fwhm_mm: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("tsnr", "drift_cutoff_s"):
@@ -60,6 +65,12 @@ class Noise:
             message = (
                 "Noise: ar1_share and drift_share must be 0 or more and at most 1 together; "
                 f"got {shares[0]} and {shares[1]}. White noise takes the rest."
+            )
+            raise OptionError(message)
+        if not (math.isfinite(self.fwhm_mm) and self.fwhm_mm >= 0.0):
+            message = (
+                f"Noise: fwhm_mm must be 0 or more millimetres; got {self.fwhm_mm}. "
+                "Two to three voxels are usual; 0 leaves voxels independent."
             )
             raise OptionError(message)
 
@@ -111,6 +122,7 @@ def noise_blocks(
     n_block: int,
     seed: int,
     key: tuple[int, ...] = (),
+    field: SmoothField | None = None,
 ) -> Iterator[Float32Array]:
     """Yield a baseline with noise, a block of volumes at a time.
 
@@ -133,6 +145,8 @@ def noise_blocks(
         Seed of the noise.
     key : tuple of int
         Which run it is, as for `stream`.
+    field : SmoothField, optional
+        Of the voxels; needed for noise that is smooth in space.
 
     Yields
     ------
@@ -142,30 +156,39 @@ def noise_blocks(
     Raises
     ------
     OptionError
-        If the run is too short for a drift, or the seed negative.
+        If the run is too short for a drift, the seed negative, or the field missing.
     """
+    if noise.fwhm_mm > 0 and field is None:
+        message = (
+            "simulate: noise with fwhm_mm needs to know where voxels are; got no mask and affine. "
+            "Give those of the prediction."
+        )
+        raise OptionError(message)
+    n_draws = n_voxels if field is None else field.n_draws
     sd = baseline / noise.tsnr
     slow, white, autoregressive = (stream(seed, *key, part) for part in range(3))
     white_sd = np.float32(sd * math.sqrt(max(0.0, 1.0 - noise.ar1_share - noise.drift_share)))
     ar1_sd = np.float32(sd * math.sqrt(noise.ar1_share))
     memory = np.float32(noise.ar1)
     innovation = np.float32(math.sqrt(1.0 - noise.ar1**2))
-    drift = _drift(noise, tr_s, n_volumes, n_voxels, sd, slow)
+    drift = _drift(noise, tr_s, n_volumes, n_draws, sd, slow, field)
     state: Float32Array | None = None
     for start in range(0, n_volumes, n_block):
-        shape = (min(n_block, n_volumes - start), n_voxels)
+        shape = (min(n_block, n_volumes - start), n_draws)
         block = white.standard_normal(shape, dtype=np.float32)
         block *= white_sd
+        if noise.ar1_share > 0:
+            for volume in block:
+                fresh = autoregressive.standard_normal(n_draws, dtype=np.float32)
+                # The first volume has the stationary variance: there is no run-in.
+                state = fresh if state is None else memory * state + innovation * fresh
+                volume += ar1_sd * state
+        if field is not None:
+            block = field(block)
         block += np.float32(baseline)
         if drift is not None:
             basis, weights = drift
             block += basis[start : start + len(block)] @ weights
-        if noise.ar1_share > 0:
-            for volume in block:
-                fresh = autoregressive.standard_normal(n_voxels, dtype=np.float32)
-                # The first volume has the stationary variance: there is no run-in.
-                state = fresh if state is None else memory * state + innovation * fresh
-                volume += ar1_sd * state
         yield block
 
 
@@ -173,16 +196,19 @@ def _drift(
     noise: Noise,
     tr_s: float,
     n_volumes: int,
-    n_voxels: int,
+    n_draws: int,
     sd: float,
     generator: np.random.Generator,
+    field: SmoothField | None,
 ) -> tuple[Float32Array, Float32Array] | None:
     """Return a basis of slow cosines and weights that give each voxel its share of drift."""
     if noise.drift_share == 0:
         return None
     basis = drift_basis(noise, tr_s, n_volumes)
     n_cosines = basis.shape[1]
-    weights = generator.standard_normal((n_cosines, n_voxels))
+    weights = generator.standard_normal((n_cosines, n_draws))
+    if field is not None:
+        weights = field(weights.astype(np.float32)).astype(np.float64)
     weights /= np.arange(1, n_cosines + 1)[:, None]
     # Orthonormal columns of mean 0: the variance over time is the weights' sum of squares / n.
     weights *= sd * math.sqrt(noise.drift_share * n_volumes) / np.linalg.norm(weights, axis=0)

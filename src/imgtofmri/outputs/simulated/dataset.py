@@ -28,7 +28,13 @@ from imgtofmri.outputs.simulated.sidecars import (
 )
 from imgtofmri.outputs.simulated.staging import staged_folder
 from imgtofmri.progress import track
-from imgtofmri.simulation.bold import Scan, check_run, simulate_blocks, stimulus_design
+from imgtofmri.simulation.bold import (
+    Scan,
+    check_run,
+    noise_field,
+    simulate_blocks,
+    stimulus_design,
+)
 from imgtofmri.simulation.responses import Responses, check_responses
 from imgtofmri.simulation.runs import Run
 
@@ -125,6 +131,7 @@ def write_dataset(
         check_length(run)
         check_run(run.events, scan, run.n_volumes)
     inside = mask if brain is None else mask | brain
+    field = noise_field(scan, inside, affine)
     columns = [column for run in runs for column in run.columns]
     try:
         with (
@@ -158,6 +165,7 @@ def write_dataset(
                         key=(subject, number),
                         n_voxels=int(inside.sum()),
                         columns=np.flatnonzero(mask[inside]),
+                        field=field,
                     )
                     write_run(
                         folder / f"{stem}_desc-simulated_bold.nii.gz",
