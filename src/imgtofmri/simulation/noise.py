@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imgtofmri.exceptions import OptionError
 from imgtofmri.simulation.smoothness import SmoothField
+from imgtofmri.spatial import one_blas_thread
 from imgtofmri.timeseries import cosine_basis
 
 Float32Array: TypeAlias = NDArray[np.float32]
@@ -188,7 +189,9 @@ def noise_blocks(
         block += np.float32(baseline)
         if drift is not None:
             basis, weights = drift
-            block += basis[start : start + len(block)] @ weights
+            # The same seed gives the same bytes, however many threads a product would take.
+            with one_blas_thread():
+                block += basis[start : start + len(block)] @ weights
         yield block
 
 
