@@ -117,7 +117,8 @@ def test_check_movie_length_takes_runs_of_the_movies_volumes_alone(
     for n_measured in (n_movie - 1, n_movie + 1):
         with pytest.raises(ShapeError, match=f"the {n_measured} volumes .* got {n_movie}, "):
             check_movie_length(n_frames, rate_hz, n_measured, settings)
-    check_movie_length(n_frames, rate_hz, n_movie + 9, replace(settings, n_volumes=n_movie))
+    for n_used in (n_movie - 5, n_movie):
+        check_movie_length(n_frames, rate_hz, n_movie + 9, replace(settings, n_volumes=n_used))
     with pytest.raises(ShapeError, match=f"the {n_movie + 1} volumes .* got {n_movie}, "):
         check_movie_length(n_frames, rate_hz, 999, replace(settings, n_volumes=n_movie + 1))
 
