@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from imgtofmri.backbones import Backbone, UnverifiedWeightsWarning, load_backbone
-from imgtofmri.backbones.networks import NETWORKS, Network
+from imgtofmri.backbones.architectures import NETWORKS, Network
 from imgtofmri.processors import n_processors
 
 N_IMAGES = 32

@@ -19,7 +19,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.dynamics import bootstrap_similarity
+from imgtofmri.analyses.dynamics import bootstrap_similarity
 from imgtofmri.events import (
     average_around_boundaries,
     bootstrap_counts,

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from imgtofmri.backbones import Backbone
-from imgtofmri.backbones.networks import NETWORKS
+from imgtofmri.backbones.architectures import NETWORKS
 from imgtofmri.encoder import Encoder, load_encoder
+from imgtofmri.encoder.pipeline import RunSettings
+from imgtofmri.encoder.spatial import BLOCK
 from imgtofmri.outputs import NiftiLayout, RunRecord, VolumeWriter, predict_images
-from imgtofmri.pipeline import RunSettings
-from imgtofmri.spatial import BLOCK
 from imgtofmri.stimuli import Frame, Source, find_sources, read_images
 
 ORIGINAL_S = 604 / 156

@@ -20,8 +20,8 @@ import numpy as np
 from scipy.stats import kendalltau, spearmanr, ttest_ind
 
 from imgtofmri import rsa
-from imgtofmri.contrasts import permute_welch_t
-from imgtofmri.selection.solver import choose_by_pairs
+from imgtofmri.analyses.contrast import permute_welch_t
+from imgtofmri.analyses.select.solver import choose_by_pairs
 from imgtofmri.stats import permutations
 
 N_CONDITIONS, N_VOXELS, N_SUBJECTS, N_PERMUTATIONS = 156, 1600, 15, 1000

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgtofmri.simulation import Events, Noise, Run, Scan, simulate_bold
+from imgtofmri.analyses.simulate import Events, Noise, Run, Scan, simulate_bold
 from imgtofmri.timeseries import convolve, hrf, row_agreement, similarity_matrix
 
 SHAPE = (91, 109, 91)
@@ -116,7 +116,7 @@ def peak_memory_mb() -> float:
 
 def write_brain(n_volumes: int) -> None:
     """Write one run of the whole brain with noise, and print seconds and peak memory."""
-    from imgtofmri.outputs.simulated import brain_mask, write_dataset
+    from imgtofmri.analyses.simulate import brain_mask, write_dataset
 
     mask = np.zeros(SHAPE, dtype=bool)
     mask[30:60, 10:40, 30:41] = True

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imgtofmri import assets, reference
+from imgtofmri import assets
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel
+from imgtofmri.encoder import reference
 from imgtofmri.spaces import Grid, affine_map
 
 
@@ -74,7 +75,7 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a file of random ResNet-18 weights: a real network that has learned nothing."""
     from safetensors.numpy import save_file
 
-    from imgtofmri.backbones.networks import NETWORKS
+    from imgtofmri.backbones.architectures import NETWORKS
 
     rng = np.random.default_rng(7)
     tensors = {}

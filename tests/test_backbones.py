@@ -24,7 +24,7 @@ from imgtofmri.backbones import (
     fetch_weights,
     load_backbone,
 )
-from imgtofmri.backbones.networks import (
+from imgtofmri.backbones.architectures import (
     EFFICIENTNET_STAGES,
     NETWORKS,
     Network,

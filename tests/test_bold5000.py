@@ -23,8 +23,8 @@ from imgtofmri.bundle import Bundle, RoiModel, SubjectModel
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import AssetError, WeightsError
 from imgtofmri.spaces import MNI152_2MM, affine_map
-from imgtofmri.study import Study, read_study
 from imgtofmri.training import fetch_downloads, fit_study
+from imgtofmri.training.study import Study, read_study
 
 pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgtofmri import assets, reference
+from imgtofmri import assets
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
-from imgtofmri.encoder import load_encoder
+from imgtofmri.encoder import load_encoder, reference
 
 pytestmark = [
     pytest.mark.network,

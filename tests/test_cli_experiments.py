@@ -17,14 +17,13 @@ import typer
 from PIL import Image
 from scipy.stats import spearmanr
 
-from imgtofmri import reference
 from imgtofmri.bundle import Bundle, read_bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.cli.contrast import contrast, find_conditions, read_conditions, slug
 from imgtofmri.cli.rsa import load_measured, rsa
 from imgtofmri.cli.select import select
 from imgtofmri.cli.validate import validate
-from imgtofmri.encoder import Encoder
+from imgtofmri.encoder import Encoder, reference
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.rsa import calculate_rdm
 from imgtofmri.stimuli import luminance, luminance_features

@@ -17,6 +17,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from imgtofmri.analyses.simulate import Events, movie_events, simulate_bold
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli.simulate import simulate
 from imgtofmri.encoder import Encoder
@@ -27,7 +28,6 @@ from imgtofmri.exceptions import (
     OutputError,
     StimulusError,
 )
-from imgtofmri.simulation import Events, movie_events, simulate_bold
 
 pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
 

@@ -12,15 +12,14 @@ import pandas as pd
 import pytest
 import typer
 
-from imgtofmri import reference
+from imgtofmri.analyses.validate import matched_patterns, read_patterns, read_study, twinset_study
 from imgtofmri.bundle import Bundle
 from imgtofmri.cli import main
 from imgtofmri.cli.validate import validate
 from imgtofmri.datasets.twinset import Twinset
-from imgtofmri.encoder import Encoder
+from imgtofmri.encoder import Encoder, reference
+from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.prediction import Prediction
-from imgtofmri.validation import matched_patterns, read_patterns, read_study, twinset_study
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 NAMES = [f"image{at:02d}.jpg" for at in range(12)]

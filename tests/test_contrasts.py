@@ -13,8 +13,7 @@ import pytest
 from scipy.stats import false_discovery_control, kstest, nct, ttest_ind
 from scipy.stats import t as student_t
 
-from imgtofmri.bundle import Bundle
-from imgtofmri.contrasts import (
+from imgtofmri.analyses.contrast import (
     Contrast,
     compute_contrast,
     contrast_properties,
@@ -23,6 +22,7 @@ from imgtofmri.contrasts import (
     permute_welch_t,
     welch_test,
 )
+from imgtofmri.bundle import Bundle
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.stats import NullSummary, permutations
@@ -118,7 +118,7 @@ def test_permute_welch_t_chunks_do_not_matter(
     values, labels = rng.normal(size=(10, 4)), np.repeat([0, 1], 5)
     orders = rng.permuted(np.tile(np.arange(10), (30, 1)), axis=1)
     whole = np.concatenate(list(permute_welch_t(values, labels, [1, -1], orders)))
-    monkeypatch.setattr("imgtofmri.contrasts.welch.CHUNK_ENTRIES", 20)
+    monkeypatch.setattr("imgtofmri.analyses.contrast.welch.CHUNK_ENTRIES", 20)
     parts = np.concatenate(list(permute_welch_t(values, labels, [1, -1], orders)))
     np.testing.assert_allclose(parts, whole, rtol=1e-12)
 

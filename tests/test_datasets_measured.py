@@ -11,16 +11,16 @@ import pytest
 from nilearn import signal
 from numpy.typing import NDArray
 
-from imgtofmri.datasets.measured import MeasuredMovie, read_measured, save_measured
 from imgtofmri.datasets.partly_cloudy import (
     PARTLY_CLOUDY_BOUNDARIES,
     PARTLY_CLOUDY_EVENT_STARTS,
     PARTLY_CLOUDY_SKIP_VOLUMES,
     fetch_partly_cloudy,
 )
-from imgtofmri.datasets.runs import load_measured, resample_mask
 from imgtofmri.events import check_boundaries
 from imgtofmri.exceptions import AssetError, DataError, OptionError, ShapeError
+from imgtofmri.measured.movie import MeasuredMovie, read_measured, save_measured
+from imgtofmri.measured.runs import load_measured, resample_mask
 from imgtofmri.spaces import Grid
 
 SHAPE = (10, 12, 9)

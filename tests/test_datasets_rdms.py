@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from imgtofmri.datasets.rdms import load_rdms
 from imgtofmri.exceptions import DataError, MissingDependencyError, OptionError
+from imgtofmri.measured.rdms import load_rdms
 from imgtofmri.rsa import to_square
 
 CONDITIONS = ["cat", "dog", "cow", "pig"]

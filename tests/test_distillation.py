@@ -22,13 +22,13 @@ from imgtofmri.backbones import (
     read_head,
     write_head,
 )
+from imgtofmri.backbones.architectures import NETWORKS
 from imgtofmri.backbones.head import packaged_head
-from imgtofmri.backbones.networks import NETWORKS
 from imgtofmri.bundle import Bundle
 from imgtofmri.distillation import altered_views, distill, fit_ridge, random_views, reduce_rank
 from imgtofmri.encoder import Encoder
+from imgtofmri.encoder.reference import extract_samples
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, WeightsError
-from imgtofmri.reference import extract_samples
 from imgtofmri.stimuli import prepare_image, read_movie
 
 

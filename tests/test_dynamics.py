@@ -11,8 +11,7 @@ from nilearn.glm.first_level.design_matrix import create_cosine_drift
 from numpy.typing import NDArray
 from scipy import stats
 
-from imgtofmri.datasets.measured import MeasuredMovie
-from imgtofmri.dynamics import (
+from imgtofmri.analyses.dynamics import (
     MovieModels,
     ScanSettings,
     agreement_table,
@@ -31,9 +30,10 @@ from imgtofmri.dynamics import (
     summary_table,
     to_volumes,
 )
+from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.events import bootstrap_counts, event_labels
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.prediction import Prediction
+from imgtofmri.measured.movie import MeasuredMovie
 
 N_SUBJECTS, N_VOLUMES, N_VOXELS = 6, 40, 30
 BOUNDARIES = [9, 17, 28]

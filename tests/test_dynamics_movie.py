@@ -19,12 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from imgtofmri.backbones import load_backbone
-from imgtofmri.bundle import Bundle, write_bundle
-from imgtofmri.cli.dynamics import dynamics
-from imgtofmri.datasets.measured import MeasuredMovie, save_measured
-from imgtofmri.datasets.partly_cloudy import PARTLY_CLOUDY_EVENT_STARTS
-from imgtofmri.dynamics import (
+from imgtofmri.analyses.dynamics import (
     DynamicsAnalysis,
     MovieModels,
     ScanSettings,
@@ -34,6 +29,16 @@ from imgtofmri.dynamics import (
     movie_models,
     to_volumes,
 )
+from imgtofmri.analyses.dynamics.figures import (
+    plot_agreement,
+    plot_boundary_averages,
+    plot_similarity,
+)
+from imgtofmri.analyses.dynamics.files import write_dynamics
+from imgtofmri.backbones import load_backbone
+from imgtofmri.bundle import Bundle, write_bundle
+from imgtofmri.cli.dynamics import dynamics
+from imgtofmri.datasets.partly_cloudy import PARTLY_CLOUDY_EVENT_STARTS
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import (
     DataError,
@@ -43,9 +48,8 @@ from imgtofmri.exceptions import (
     ShapeError,
     StimulusError,
 )
-from imgtofmri.plotting.dynamics_files import write_dynamics
-from imgtofmri.plotting.movies import plot_agreement, plot_boundary_averages, plot_similarity
-from imgtofmri.plotting.style import save_figure, significance_mark
+from imgtofmri.figures.style import save_figure, significance_mark
+from imgtofmri.measured.movie import MeasuredMovie, save_measured
 from imgtofmri.stimuli import read_movie
 
 pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
@@ -411,7 +415,7 @@ def test_dynamics_command_bad_options_write_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each bad option ends in one error that names it, before the movie, with nothing written."""
-    monkeypatch.setattr("imgtofmri.dynamics.models.stream_features", _unreachable)
+    monkeypatch.setattr("imgtofmri.analyses.dynamics.models.stream_features", _unreachable)
     saved = save_measured(measured, tmp_path / "film.npz")
     result = run(
         film, "-o", tmp_path / "out", "--measured", saved, "--encoder", encoder_file,

@@ -15,6 +15,8 @@ import scipy.ndimage
 
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.encoder import Encoder, load_encoder
+from imgtofmri.encoder.prediction import Prediction, concatenate
+from imgtofmri.encoder.spatial import group_maps, zscore
 from imgtofmri.exceptions import (
     BundleError,
     ImgToFmriError,
@@ -22,9 +24,7 @@ from imgtofmri.exceptions import (
     ShapeError,
     StimulusError,
 )
-from imgtofmri.prediction import Prediction, concatenate
 from imgtofmri.spaces import gaussian_kernel
-from imgtofmri.spatial import group_maps, zscore
 
 Features = npt.NDArray[np.float32]
 

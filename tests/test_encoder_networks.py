@@ -14,16 +14,16 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from imgtofmri.analyses.dynamics.models import movie_models
 from imgtofmri.backbones import Preprocessing, load_backbone
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.bundle import Bundle, read_bundle, write_bundle
 from imgtofmri.cli import main
-from imgtofmri.dynamics.models import movie_models
 from imgtofmri.encoder import Encoder, load_encoder
+from imgtofmri.encoder.networks import card_networks, needed_layers
 from imgtofmri.exceptions import OptionError, ShapeError, WeightsUnavailableError
-from imgtofmri.networks import card_networks, needed_layers
-from imgtofmri.study import read_study
 from imgtofmri.training import fit_study
+from imgtofmri.training.study import read_study
 
 pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
 
@@ -304,7 +304,7 @@ def test_an_encoder_fitted_on_an_emulation_predicts_with_it(folder: Path) -> Non
     """A network with a head stands for another: its features are one layer of that other one."""
     from safetensors.numpy import save_file
 
-    from imgtofmri.backbones.networks import NETWORKS
+    from imgtofmri.backbones.architectures import NETWORKS
 
     rng = np.random.default_rng(5)
     tensors = {}

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from imgtofmri.backbones import FeatureBatch, stream_features
+from imgtofmri.backbones.stream import AHEAD
 from imgtofmri.exceptions import OptionError, ShapeError, StimulusError
-from imgtofmri.features import FeatureBatch, stream_features
-from imgtofmri.features.stream import AHEAD
 from imgtofmri.stimuli import Failure, Frame, read_images
 
 

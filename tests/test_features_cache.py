@@ -17,12 +17,18 @@ from onnx import TensorProto, helper
 from PIL import Image
 from safetensors.numpy import save_file
 
-from imgtofmri.backbones import Backbone, BackboneSpec, load_backbone
-from imgtofmri.backbones.networks import NETWORKS
+from imgtofmri.backbones import (
+    Backbone,
+    BackboneSpec,
+    CachedBackbone,
+    cached_backbone,
+    features_folder,
+    load_backbone,
+)
+from imgtofmri.backbones.architectures import NETWORKS
 from imgtofmri.backbones.untrained import untrained_weights
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import OutputError, ShapeError
-from imgtofmri.features import CachedBackbone, cached_backbone, features_folder
 from imgtofmri.stimuli import Frame, read_images
 from imgtofmri.training import fit_study
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control, kstest, spearmanr
 
+from imgtofmri.analyses.rsa import compare_geometry, control_pairs, match_conditions, model_rdms
 from imgtofmri.exceptions import DataError, OptionError
-from imgtofmri.geometry import compare_geometry, control_pairs, match_conditions, model_rdms
 from imgtofmri.rsa import COMPARISONS, RDMs, calculate_rdm, to_square
 from imgtofmri.stats import permutations, sign_flips
 

@@ -20,9 +20,9 @@ from imgtofmri.backbones import load_backbone
 from imgtofmri.cli.backbones import layer_lines, list_backbones, show_backbone
 from imgtofmri.cli.layers import layers as layers_command
 from imgtofmri.exceptions import OptionError
-from imgtofmri.plotting.layers import plot_layers
 from imgtofmri.stimuli import Failure, read_images
 from imgtofmri.training import fit_study, layer_search
+from imgtofmri.training.figures import plot_layers
 
 LAYERS = ("layer1", "layer2/max", "layer3/flatten:30")
 N_PICTURES, N_VOXELS = 60, 6

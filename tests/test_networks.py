@@ -14,7 +14,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.random_projection import SparseRandomProjection
 
 from imgtofmri.backbones import Backbone, Preprocessing, load_backbone
-from imgtofmri.backbones.networks import NETWORKS
+from imgtofmri.backbones.architectures import NETWORKS
 from imgtofmri.backbones.onnx_graph import read_nodes
 from imgtofmri.backbones.pooling import Layer, Pool, parse_layer, sparse_projection
 from imgtofmri.backbones.runtime import TensorInfo, list_tensors

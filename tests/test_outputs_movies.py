@@ -16,6 +16,8 @@ import pytest
 from imgtofmri.bundle import Bundle
 from imgtofmri.cli import main
 from imgtofmri.encoder import Encoder
+from imgtofmri.encoder.pipeline import RunSettings
+from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.exceptions import OptionError
 from imgtofmri.outputs import (
     BidsLayout,
@@ -26,8 +28,6 @@ from imgtofmri.outputs import (
     check_targets,
     predict_movies,
 )
-from imgtofmri.pipeline import RunSettings
-from imgtofmri.prediction import Prediction
 from imgtofmri.stimuli import Source
 
 # The network's weights are a stand-in, which is said at each load.

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imgtofmri.plotting.accuracy import plot_accuracy
-from imgtofmri.plotting.style import significance_mark
-from imgtofmri.plotting.validation_files import accuracy_by_voxel, write_accuracy
-from imgtofmri.validation import EncodingAccuracy, Patterns, encoding_accuracy
+from imgtofmri.analyses.validate import EncodingAccuracy, Patterns, encoding_accuracy
+from imgtofmri.analyses.validate.accuracy_figures import plot_accuracy
+from imgtofmri.analyses.validate.files import accuracy_by_voxel, write_accuracy
+from imgtofmri.figures.style import significance_mark
 
 NAMES = tuple(f"image{at:02d}" for at in range(30))
 ROIS = {"front": np.arange(40) < 15, "back": np.arange(40) >= 25}

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imgtofmri.contrasts import Contrast, compute_contrast, contrast_properties
+from imgtofmri.analyses.contrast import Contrast, compute_contrast, contrast_properties
+from imgtofmri.analyses.contrast.figures import THRESHOLDS, plot_contrast, plot_controls
+from imgtofmri.analyses.rsa import GeometryComparison, compare_geometry
+from imgtofmri.analyses.rsa.figures import plot_comparison, plot_mds, plot_rdms
+from imgtofmri.analyses.select import Goal, StimulusSelection, select_stimuli
+from imgtofmri.analyses.select.figures import plot_checks, plot_contact_sheet
 from imgtofmri.exceptions import OptionError
-from imgtofmri.geometry import GeometryComparison, compare_geometry
-from imgtofmri.plotting.contrasts import THRESHOLDS, plot_contrast, plot_controls
-from imgtofmri.plotting.rsa import plot_comparison, plot_mds, plot_rdms
-from imgtofmri.plotting.selection import plot_checks, plot_contact_sheet
 from imgtofmri.rsa import RDMs, calculate_rdm, embed_rdm
-from imgtofmri.selection import Goal, StimulusSelection, select_stimuli
 
 NAMES = tuple(f"image{number:02d}" for number in range(24))
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imgtofmri.analyses.validate import MatchedPatterns, Patterns, matched_patterns
+from imgtofmri.analyses.validate.figures import plot_correlations, plot_matched_patterns
 from imgtofmri.exceptions import DataError
-from imgtofmri.plotting.patterns import plot_correlations, plot_matched_patterns
-from imgtofmri.plotting.style import save_figure, significance_mark
-from imgtofmri.validation import MatchedPatterns, Patterns, matched_patterns
+from imgtofmri.figures.style import save_figure, significance_mark
 
 NAMES = tuple(f"image{at}" for at in range(12))
 CATEGORIES = {name: ("face", "house")[at % 2] for at, name in enumerate(NAMES)}

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from imgtofmri import assets, reference, spaces
+from imgtofmri import assets, spaces
 from imgtofmri.bundle import HEMIS, Bundle, SubjectModel
+from imgtofmri.encoder import reference
 from imgtofmri.exceptions import AssetError
 
 pytestmark = pytest.mark.network

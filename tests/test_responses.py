@@ -17,7 +17,7 @@ import zarr
 from nilearn.glm.first_level import compute_regressor
 
 from imgtofmri.exceptions import DataError, WeightsError
-from imgtofmri.responses import (
+from imgtofmri.measured import (
     estimate_responses,
     find_runs,
     list_images,

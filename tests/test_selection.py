@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 from scipy.stats import kstest
 
-from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
-from imgtofmri.selection import (
+from imgtofmri.analyses.select import (
     Goal,
     events_table,
     image_properties,
@@ -23,7 +22,8 @@ from imgtofmri.selection import (
     roi_responses,
     select_stimuli,
 )
-from imgtofmri.selection.solver import choose_by_pairs, choose_by_scores
+from imgtofmri.analyses.select.solver import choose_by_pairs, choose_by_scores
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
 from imgtofmri.stats import permutations
 
 NO_PROPERTIES = np.zeros((12, 0))

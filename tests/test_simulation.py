@@ -13,9 +13,8 @@ import pytest
 from nilearn.glm.first_level import compute_regressor
 from scipy import stats
 
-from imgtofmri import simulation
-from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
-from imgtofmri.simulation import (
+from imgtofmri.analyses import simulate as simulation
+from imgtofmri.analyses.simulate import (
     ArrayResponses,
     EncodedResponses,
     Events,
@@ -32,6 +31,7 @@ from imgtofmri.simulation import (
     stimulus_design,
     subject_weights,
 )
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
 from imgtofmri.timeseries import hrf, regress_out
 
 
@@ -49,7 +49,7 @@ def events() -> Events:
 @pytest.mark.parametrize("name", [info.name for info in pkgutil.iter_modules(simulation.__path__)])
 def test_examples_in_docstrings_hold(name: str) -> None:
     """What the docstrings show is what the functions return."""
-    result = doctest.testmod(importlib.import_module(f"imgtofmri.simulation.{name}"))
+    result = doctest.testmod(importlib.import_module(f"imgtofmri.analyses.simulate.{name}"))
     assert result.failed == 0
 
 

@@ -12,20 +12,21 @@ import numpy as np
 import pytest
 from nilearn.glm.first_level import FirstLevelModel, first_level_from_bids
 
-from imgtofmri.exceptions import OptionError, OutputError, ShapeError
-from imgtofmri.outputs.simulated import brain_mask, write_dataset
-from imgtofmri.outputs.simulated.staging import MANIFEST
-from imgtofmri.simulation import (
+from imgtofmri.analyses.simulate import (
     Events,
     Noise,
     Run,
     Scan,
+    brain_mask,
     movie_events,
     read_events,
     run_of_movie,
     run_of_table,
     simulate_bold,
+    write_dataset,
 )
+from imgtofmri.exceptions import OptionError, OutputError, ShapeError
+from imgtofmri.outputs.staging import MANIFEST
 
 AFFINE = np.array([[-4.0, 0, 0, 20], [0, 4, 0, -90], [0, 0, 4, -30], [0, 0, 0, 1]])
 SHAPE = (9, 11, 8)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from imgtofmri.analyses.simulate import Events, Noise, SmoothField, bold, simulate_bold
 from imgtofmri.exceptions import OptionError, ShapeError
-from imgtofmri.simulation import Events, Noise, SmoothField, bold, simulate_bold
 
 SHAPE = (24, 20, 16)
 INTERIOR = (slice(None), slice(8, -8), slice(7, -7), slice(6, -6))

@@ -13,7 +13,7 @@ from fsl.transform import fnirt, nonlinear
 
 from imgtofmri import spaces
 from imgtofmri.exceptions import OptionError, ShapeError
-from imgtofmri.spaces import MNI152_2MM, Grid
+from imgtofmri.spaces import MNI152_2MM, Grid, maps
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_fnirt_coordinates_equal_fslpy(tmp_path: Path, rng: np.random.Generator)
     volume = Image(nib.Nifti1Image(np.zeros(template.shape, np.uint8), template.affine))
     field = fnirt.readFnirt(str(tmp_path / "field.nii.gz"), volume, volume)
     expected = nonlinear.coefficientFieldToDeformationField(field, "absolute", premat=True)
-    got = spaces._fnirt_coordinates(tmp_path / "field.nii.gz", template)
+    got = maps._fnirt_coordinates(tmp_path / "field.nii.gz", template)
     np.testing.assert_allclose(got, expected.data.reshape(-1, 3), atol=1e-4)
 
 

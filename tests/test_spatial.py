@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from imgtofmri.spatial import one_blas_thread
+from imgtofmri.encoder.spatial import one_blas_thread
 
 
 def blas_threads() -> list[int]:

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgtofmri.exceptions import OptionError
-from imgtofmri.study import read_study
-from imgtofmri.study.document import Table, dotted, read_document
+from imgtofmri.training.study import read_study
+from imgtofmri.training.study.document import Table, dotted, read_document
 
 STUDY = """\
 # A comment, and a text with brackets: [fit]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from imgtofmri.backbones import Backbone, Preprocessing, load_backbone
-from imgtofmri.backbones.networks import NETWORKS
+from imgtofmri.backbones.architectures import NETWORKS
 from imgtofmri.backbones.pooling import sparse_projection
 from imgtofmri.backbones.untrained import untrained_weights
 from imgtofmri.exceptions import MissingDependencyError, OptionError, ShapeError

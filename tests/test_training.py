@@ -30,9 +30,9 @@ from imgtofmri.cli.fit import fit as fit_command
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.exceptions import AssetError, DataError, OptionError, OutputError, ShapeError
 from imgtofmri.spaces import MNI152_2MM, affine_map
-from imgtofmri.study import TransformSettings, read_study
 from imgtofmri.training import fetch_downloads, fit_study
 from imgtofmri.training.downloads import unpack_archive
+from imgtofmri.training.study import TransformSettings, read_study
 from imgtofmri.training.subjects import map_to_template, template_grid
 
 N_FEATURES = 12

@@ -17,7 +17,7 @@ from nilearn.image import resample_img
 
 from imgtofmri.cli.describe import card_lines
 from imgtofmri.exceptions import DataError, OptionError
-from imgtofmri.responses import Run, estimate_responses, find_runs
+from imgtofmri.measured import Run, estimate_responses, find_runs
 from imgtofmri.spaces import Grid
 from imgtofmri.timeseries import estimator_weights, trial_regressors
 from imgtofmri.training import fit_study

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from imgtofmri.analyses.validate import Patterns, encoding_accuracy
 from imgtofmri.exceptions import DataError, ShapeError
 from imgtofmri.stats import (
     bootstrap_pearson,
@@ -15,7 +16,6 @@ from imgtofmri.stats import (
     permutation_pearson,
     r_squared,
 )
-from imgtofmri.validation import Patterns, encoding_accuracy
 
 NAMES = tuple(f"image{number:02d}.jpg" for number in range(40))
 MASK = np.zeros((5, 4, 3), bool)

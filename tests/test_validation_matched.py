@@ -9,15 +9,15 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from threadpoolctl import threadpool_limits
 
-from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.stats import correlation_matrix, fdr, pearson_r, r_squared
-from imgtofmri.validation import (
+from imgtofmri.analyses.validate import (
     Patterns,
     control_accuracy,
     feature_control,
     matched_patterns,
 )
-from imgtofmri.validation.controls import leave_one_out_map
+from imgtofmri.analyses.validate.features import leave_one_out_map
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.stats import correlation_matrix, fdr, pearson_r, r_squared
 
 NAMES = tuple(f"image{number:02d}.jpg" for number in range(24))
 CATEGORIES = {name: ("face", "house", "tool")[at // 8] for at, name in enumerate(NAMES)}

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from nibabel.processing import resample_from_to
 
-from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.validation import (
+from imgtofmri.analyses.validate import (
     Grid,
     Patterns,
     mean_patterns,
@@ -21,7 +20,8 @@ from imgtofmri.validation import (
     read_region,
     read_table,
 )
-from imgtofmri.validation.patterns import usable_voxels
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.measured.patterns import usable_voxels
 
 AFFINE = np.array([[2.0, 0, 0, -6], [0, 2, 0, -4], [0, 0, 2, 10], [0, 0, 0, 1]])
 

@@ -10,9 +10,9 @@ import pytest
 
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel
 from imgtofmri.encoder import Encoder
+from imgtofmri.encoder.voxelwise import prediction_interval, restrict_voxels, voxel_table
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.spaces import Grid, affine_map
-from imgtofmri.voxelwise import prediction_interval, restrict_voxels, voxel_table
 
 
 def make_bundle(rng: np.random.Generator, n_subjects: int, **changes: Any) -> Bundle:

@@ -14,9 +14,9 @@ import pytest
 
 from imgtofmri.exceptions import DataError
 from imgtofmri.spaces import Grid
-from imgtofmri.study import TransformSettings
+from imgtofmri.spaces.itk import Affine, DisplacementField, apply_all, read_itk
+from imgtofmri.training.study import TransformSettings
 from imgtofmri.training.subjects import map_to_template
-from imgtofmri.warps import Affine, DisplacementField, apply_all, read_itk
 
 NITRANSFORMS_DATA = Path(nitransforms.__file__).parent / "tests" / "data"
 LPS = np.array([-1.0, -1.0, 1.0])

@@ -30,11 +30,11 @@ from imgtofmri.backbones import (
     read_head,
     write_head,
 )
-from imgtofmri.backbones.networks import NETWORKS
+from imgtofmri.backbones.architectures import NETWORKS
 from imgtofmri.backbones.weights import UnverifiedWeightsWarning
 from imgtofmri.distillation import altered_views, distill, random_views
 from imgtofmri.encoder import Encoder, load_encoder
-from imgtofmri.reference import extract_samples, reference_wheel
+from imgtofmri.encoder.reference import extract_samples, reference_wheel
 from imgtofmri.stimuli import prepare_image, read_movie
 
 NAME = "efficientnet-lite0_resnet18-avgpool"

@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from imgtofmri.backbones.networks import NETWORKS, fold_weights, sums_of
+from imgtofmri.backbones.architectures import NETWORKS, fold_weights, sums_of
 from imgtofmri.backbones.weights import read_tensors
 
 OUT = Path(__file__).parent.parent / "src" / "imgtofmri" / "backbones" / "facts"

@@ -1,8 +1,8 @@
 """Write the networks' ONNX graphs, without weights, into the package.
 
-The graphs are made from the tables of ``imgtofmri.backbones.networks``; the weights are added when
-a backbone is loaded, with batch normalisation folded into the convolutions. Run it after changing
-an architecture:
+The graphs are made from the tables of ``imgtofmri.backbones.architectures``; the weights are added
+when a backbone is loaded, with batch normalisation folded into the convolutions. Run it after
+changing an architecture:
 
     python tools/make_graphs.py
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from imgtofmri.backbones.networks import (
+from imgtofmri.backbones.architectures import (
     EFFICIENTNET_HEAD,
     EFFICIENTNET_STAGES,
     EFFICIENTNET_STEM,

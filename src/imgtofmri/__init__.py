@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from imgtofmri.bundle import Bundle, read_bundle, write_bundle
-    from imgtofmri.encoder import Encoder, load_encoder
+    from imgtofmri.encoder import Encoder, Prediction, load_encoder
     from imgtofmri.exceptions import ImgToFmriError
-    from imgtofmri.prediction import Prediction
 
 __version__ = "0.1.0"
 
@@ -31,7 +30,7 @@ _HOMES = {
     "Bundle": "bundle",
     "Encoder": "encoder",
     "ImgToFmriError": "exceptions",
-    "Prediction": "prediction",
+    "Prediction": "encoder",
     "load_encoder": "encoder",
     "read_bundle": "bundle",
     "write_bundle": "bundle",

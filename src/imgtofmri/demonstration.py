@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from imgtofmri.backbones import load_backbone
 from imgtofmri.encoder import Encoder, load_encoder
+from imgtofmri.encoder.pipeline import RunSettings
+from imgtofmri.encoder.reference import extract_samples, reference_wheel
 from imgtofmri.exceptions import WeightsUnavailableError
+from imgtofmri.figures.brains import plot_response, robust_maximum
 from imgtofmri.files import atomic_path
 from imgtofmri.outputs import NiftiLayout, RunRecord, predict_images, run_settings
-from imgtofmri.pipeline import RunSettings
-from imgtofmri.plotting.brains import plot_response, robust_maximum
 from imgtofmri.progress import track
-from imgtofmri.reference import extract_samples, reference_wheel
 from imgtofmri.stimuli import Frame, find_sources, read_movie
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from imgtofmri.backbones.architectures import NETWORKS
 from imgtofmri.backbones.base import Backbone, BackboneSpec, Preprocessing
+from imgtofmri.backbones.cache import CachedBackbone, cached_backbone, features_folder
 from imgtofmri.backbones.head import (
     DistilledBackbone,
     Head,
@@ -17,7 +19,7 @@ from imgtofmri.backbones.head import (
     read_head,
     write_head,
 )
-from imgtofmri.backbones.networks import NETWORKS
+from imgtofmri.backbones.stream import BATCH_SIZE, FeatureBatch, FrameBackbone, stream_features
 from imgtofmri.backbones.torch_named import COLLECTIONS, load_torch_name
 from imgtofmri.backbones.untrained import untrained_seed, untrained_weights
 from imgtofmri.backbones.weights import (
@@ -31,15 +33,22 @@ from imgtofmri.exceptions import OptionError
 
 __all__ = [
     "BACKBONES",
+    "BATCH_SIZE",
     "Backbone",
     "BackboneSpec",
+    "CachedBackbone",
     "DistilledBackbone",
+    "FeatureBatch",
+    "FrameBackbone",
     "Head",
     "Preprocessing",
     "UnverifiedWeightsWarning",
+    "cached_backbone",
+    "features_folder",
     "fetch_weights",
     "load_backbone",
     "read_head",
+    "stream_features",
     "write_head",
 ]
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgtofmri.backbones.architectures import Network, fold_preprocessing
 from imgtofmri.backbones.base import BackboneSpec, Preprocessing, check_pixels
 from imgtofmri.backbones.crew import Crew
-from imgtofmri.backbones.networks import Network, fold_preprocessing
 from imgtofmri.backbones.onnx_graph import declare_outputs, read_nodes, tensors_of_image
 from imgtofmri.backbones.pooling import Layer, Pool, parse_layer
 from imgtofmri.backbones.weights import LoadedWeights

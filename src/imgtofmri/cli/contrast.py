@@ -22,7 +22,7 @@ from imgtofmri.exceptions import DataError, OptionError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from imgtofmri.contrasts import Contrast
+    from imgtofmri.analyses.contrast import Contrast
     from imgtofmri.stimuli import Failure, Source
 
 RECORD = "contrast.json"
@@ -86,11 +86,11 @@ def contrast(
 
     imgtofmri contrast house/ face/ -o out/ --control untrained --control luminance
     """
-    from imgtofmri.contrasts import compute_contrast, contrast_properties, contrast_weights
+    from imgtofmri.analyses.contrast import compute_contrast, contrast_properties, contrast_weights
+    from imgtofmri.analyses.contrast.figures import THRESHOLDS
+    from imgtofmri.analyses.select import image_properties
     from imgtofmri.encoder import load_encoder
     from imgtofmri.outputs import run_settings
-    from imgtofmri.plotting.contrasts import THRESHOLDS
-    from imgtofmri.selection import image_properties
 
     if threshold not in THRESHOLDS:
         message = (
@@ -234,9 +234,9 @@ def write_contrast(
     import numpy as np
     import pandas as pd
 
+    from imgtofmri.analyses.contrast.figures import plot_contrast, plot_controls
+    from imgtofmri.figures.style import save_figure, save_table
     from imgtofmri.outputs import VolumeWriter
-    from imgtofmri.plotting.contrasts import plot_contrast, plot_controls
-    from imgtofmri.plotting.style import save_figure, save_table
 
     label = slug(results[ENCODER].name)
     for model, result in results.items():

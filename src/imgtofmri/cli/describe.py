@@ -44,8 +44,8 @@ def describe(
 
     bundle = load_encoder(encoder, progress=not quiet).bundle
     if voxels is not None:
-        from imgtofmri.plotting.style import save_table
-        from imgtofmri.voxelwise import voxel_table
+        from imgtofmri.encoder.voxelwise import voxel_table
+        from imgtofmri.figures.style import save_table
 
         save_table(voxel_table(bundle), voxels)
         typer.echo(f"written {voxels}", err=True)

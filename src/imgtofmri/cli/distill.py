@@ -64,8 +64,8 @@ def distill(
     imgtofmri predict new/ -o out/ --backbone head.safetensors
     """
     from imgtofmri.backbones import load_backbone, write_head
-    from imgtofmri.backbones.networks import NETWORKS
-    from imgtofmri.emulation import emulate_encoder
+    from imgtofmri.backbones.architectures import NETWORKS
+    from imgtofmri.distillation.emulate import emulate_encoder
     from imgtofmri.encoder import load_encoder
 
     if student not in NETWORKS:

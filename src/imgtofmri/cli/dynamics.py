@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from imgtofmri.datasets.measured import MeasuredMovie
-    from imgtofmri.spatial import SpatialModel
+    from imgtofmri.encoder.spatial import SpatialModel
+    from imgtofmri.measured.movie import MeasuredMovie
 
 PARTLY_CLOUDY = "partly-cloudy"
 METHODS = ("hmm", "gsbs", "optimal")
@@ -143,7 +143,7 @@ def dynamics(
     imgtofmri dynamics film.mp4 --measured sub-01_bold.nii.gz --measured sub-02_bold.nii.gz
     --boundaries hmm:12 --baseline luminance --baseline motion -o dynamics/
     """
-    from imgtofmri.dynamics import (
+    from imgtofmri.analyses.dynamics import (
         BASELINES,
         ScanSettings,
         analyse_movie,
@@ -152,10 +152,10 @@ def dynamics(
         find_boundaries,
         movie_models,
     )
+    from imgtofmri.analyses.dynamics.files import RECORD_NAME, write_dynamics
     from imgtofmri.encoder import load_encoder
     from imgtofmri.events import boundary_windows
     from imgtofmri.exceptions import choice_message
-    from imgtofmri.plotting.dynamics_files import RECORD_NAME, write_dynamics
     from imgtofmri.stimuli import check_rate, count_frames, probe_movie
     from imgtofmri.timeseries import HRF_NAMES, RESAMPLINGS
 
@@ -379,9 +379,9 @@ def _load_measured(
     """Load measured responses in the voxels of the prediction's ROIs."""
     import numpy as np
 
-    from imgtofmri.datasets.measured import read_measured
     from imgtofmri.datasets.partly_cloudy import fetch_partly_cloudy
-    from imgtofmri.datasets.runs import load_measured
+    from imgtofmri.measured.movie import read_measured
+    from imgtofmri.measured.runs import load_measured
 
     if len(given) == 1 and given[0].endswith(".npz"):
         if confounds or tr_s is not None:

@@ -33,8 +33,8 @@ def fetch(
     """
     from imgtofmri.assets import cache_dir
     from imgtofmri.backbones import BACKBONES, fetch_weights
+    from imgtofmri.encoder.reference import bundle_path, reference_bundle
     from imgtofmri.exceptions import OptionError, choice_message
-    from imgtofmri.reference import bundle_path, reference_bundle
 
     valid = ["encoder", *BACKBONES]
     wanted = list(dict.fromkeys(items or ["encoder", "resnet18"]))

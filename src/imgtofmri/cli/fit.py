@@ -12,7 +12,7 @@ from imgtofmri.cli import options
 
 if TYPE_CHECKING:
     from imgtofmri.bundle import Bundle
-    from imgtofmri.study import Study
+    from imgtofmri.training.study import Study
 
 
 def fit(
@@ -67,7 +67,7 @@ def fit(
     imgtofmri fit study.toml --engine torch --device cuda
     """
     from imgtofmri.exceptions import OptionError
-    from imgtofmri.study import read_study
+    from imgtofmri.training.study import read_study
 
     described = _with_engine(read_study(study), engine, device)
     target = output or Path(f"{described.id}.safetensors")
@@ -79,9 +79,9 @@ def fit(
         typer.echo(f"{study}: a valid study of {len(described.subjects)} subjects ({names})")
         return
 
+    from imgtofmri.backbones import features_folder
     from imgtofmri.bundle import write_bundle
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.features import features_folder
     from imgtofmri.files import check_writable
     from imgtofmri.training import fetch_downloads, fit_study
 

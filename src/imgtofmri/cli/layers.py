@@ -39,11 +39,11 @@ def layers(
 
     imgtofmri layers study.toml -l layer1 -l layer2 -l layer3 -l avgpool -o layers/
     """
+    from imgtofmri.backbones import features_folder
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.features import features_folder
-    from imgtofmri.plotting.layers import plot_layers
-    from imgtofmri.plotting.style import save_figure, save_table
+    from imgtofmri.figures.style import save_figure, save_table
     from imgtofmri.training import layer_search
+    from imgtofmri.training.figures import plot_layers
 
     claim_output(output, TABLE, overwrite)
     table = layer_search(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from imgtofmri.pipeline import RunSettings
+    from imgtofmri.encoder.pipeline import RunSettings
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")]
 Rois = Annotated[

@@ -22,10 +22,10 @@ from imgtofmri.exceptions import DataError, OptionError, choice_message
 if TYPE_CHECKING:
     import pandas as pd
 
+    from imgtofmri.analyses.rsa import GeometryComparison
     from imgtofmri.cli.analysis import Controls, Pool
     from imgtofmri.encoder import Encoder
-    from imgtofmri.geometry import GeometryComparison
-    from imgtofmri.pipeline import RunSettings
+    from imgtofmri.encoder.pipeline import RunSettings
     from imgtofmri.rsa import RDMs
 
 RECORD = "rsa.json"
@@ -101,10 +101,10 @@ def rsa(
 
     imgtofmri rsa photos/ -o out/ -m subjects.npz --control untrained --control luminance
     """
+    from imgtofmri.analyses.rsa import compare_geometry, match_conditions, model_rdms
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.geometry import compare_geometry, match_conditions, model_rdms
+    from imgtofmri.figures.style import save_table
     from imgtofmri.outputs import run_settings
-    from imgtofmri.plotting.style import save_table
     from imgtofmri.rsa import COMPARISONS, DISSIMILARITIES
 
     for option, value, valid in (
@@ -172,7 +172,7 @@ def load_measured(
     OptionError
         If two have one name.
     """
-    from imgtofmri.datasets.rdms import load_rdms
+    from imgtofmri.measured.rdms import load_rdms
 
     stacks: dict[str, RDMs] = {}
     for entry in entries:
@@ -201,7 +201,7 @@ def control_rdms(
 
     Luminance is a pattern over a 16 x 16 grid, treated as a pattern over voxels is.
     """
-    from imgtofmri.geometry import model_rdms
+    from imgtofmri.analyses.rsa import model_rdms
     from imgtofmri.rsa import RDMs, calculate_rdm
     from imgtofmri.stimuli import luminance_features
 
@@ -222,9 +222,9 @@ def write_models(models: dict[str, RDMs], pool: Pool, folder: Path) -> None:
     """Write the model matrices as .npz and as figures; the pictures are placed by the encoder's."""
     import numpy as np
 
+    from imgtofmri.analyses.rsa.figures import plot_mds, plot_rdms
+    from imgtofmri.figures.style import save_figure
     from imgtofmri.files import atomic_path
-    from imgtofmri.plotting.rsa import plot_mds, plot_rdms
-    from imgtofmri.plotting.style import save_figure
     from imgtofmri.rsa import RDMs
     from imgtofmri.stimuli import Frame, read_images
 
@@ -266,7 +266,7 @@ def tables(results: dict[str, dict[str, GeometryComparison]]) -> dict[str, pd.Da
     """
     import pandas as pd
 
-    from imgtofmri.geometry import control_pairs
+    from imgtofmri.analyses.rsa import control_pairs
 
     joined: dict[str, list[pd.DataFrame]] = {"rsa": [], "pairs": [], "subjects": []}
     for name, compared in results.items():
@@ -325,8 +325,8 @@ def _named_in_order(stack: RDMs, pool: Pool, name: str) -> RDMs:
 
 
 def _draw(compared: dict[str, GeometryComparison], stem: Path) -> None:
-    from imgtofmri.plotting.rsa import plot_comparison
-    from imgtofmri.plotting.style import save_figure
+    from imgtofmri.analyses.rsa.figures import plot_comparison
+    from imgtofmri.figures.style import save_figure
 
     controls = {name: result for name, result in compared.items() if name != ENCODER}
     save_figure(plot_comparison(compared[ENCODER], controls), stem)

@@ -19,8 +19,8 @@ from imgtofmri.cli.analysis import (
 )
 
 if TYPE_CHECKING:
+    from imgtofmri.analyses.select import StimulusSelection
     from imgtofmri.cli.analysis import Pool
-    from imgtofmri.selection import StimulusSelection
 
 RECORD = "selection.json"
 
@@ -84,11 +84,11 @@ def select(
 
     imgtofmri select photos/ -o out/ -g "high PPA" --control untrained --control luminance
     """
+    from imgtofmri.analyses.select import PROPERTIES, image_properties, parse_goal, select_stimuli
+    from imgtofmri.analyses.select.analysis import check_pool_size
     from imgtofmri.encoder import load_encoder
     from imgtofmri.exceptions import OptionError, choice_message
     from imgtofmri.outputs import run_settings
-    from imgtofmri.selection import PROPERTIES, image_properties, parse_goal, select_stimuli
-    from imgtofmri.selection.analysis import check_pool_size
 
     controls = read_controls(control, "select")
     claim_output(output, RECORD, overwrite)
@@ -143,9 +143,9 @@ def write_selection(
     seed: int,
 ) -> None:
     """Write tables, events, the contact sheet and the figure of checks."""
-    from imgtofmri.plotting.selection import plot_checks, plot_contact_sheet
-    from imgtofmri.plotting.style import save_figure, save_table
-    from imgtofmri.selection import events_table
+    from imgtofmri.analyses.select import events_table
+    from imgtofmri.analyses.select.figures import plot_checks, plot_contact_sheet
+    from imgtofmri.figures.style import save_figure, save_table
     from imgtofmri.stimuli import Frame, read_images
 
     common = _common_folder(pool)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from imgtofmri.pipeline import Pipeline
-    from imgtofmri.simulation import Run, Scan
+    from imgtofmri.analyses.simulate import Run, Scan
+    from imgtofmri.encoder.pipeline import Pipeline
 
 VOXELS = ("brain", "predicted")
 # The step at which a haemodynamic response from a file is sampled, in seconds.
@@ -140,19 +140,22 @@ def simulate(
 
     imgtofmri simulate film.mp4 --tr-s 2 --hrf gam --voxels predicted -o sim/
     """
-    from imgtofmri.encoder import load_encoder
-    from imgtofmri.outputs import run_settings
-    from imgtofmri.outputs.simulated import brain_mask, check_storage, check_target, write_dataset
-    from imgtofmri.simulation import (
+    from imgtofmri.analyses.simulate import (
         Noise,
         Scan,
+        brain_mask,
+        check_storage,
         encoded_subjects,
         percent_per_unit_for,
         read_kernel,
         subject_weights,
+        write_dataset,
     )
-    from imgtofmri.simulation.noise import check_positive, check_seed
-    from imgtofmri.simulation.responses import check_subjects
+    from imgtofmri.analyses.simulate.noise import check_positive, check_seed
+    from imgtofmri.analyses.simulate.responses import check_subjects
+    from imgtofmri.encoder import load_encoder
+    from imgtofmri.outputs import run_settings
+    from imgtofmri.outputs.staging import check_target
     from imgtofmri.timeseries import HRF_NAMES
 
     _check_choices(voxels, runs)
@@ -237,8 +240,13 @@ def _read_experiment(
     inputs: Sequence[Path], stimuli: Path | None, scan: Scan, n_volumes: int | None
 ) -> _Experiment:
     """Read and check the tables, or say which movie it is, before anything is loaded."""
-    from imgtofmri.outputs.simulated import check_length
-    from imgtofmri.simulation import check_run, find_stimuli, read_events, run_of_table
+    from imgtofmri.analyses.simulate import (
+        check_length,
+        check_run,
+        find_stimuli,
+        read_events,
+        run_of_table,
+    )
     from imgtofmri.stimuli import probe_movie, suffix_kind
 
     movies = [path for path in inputs if suffix_kind(path) == "movie"]
@@ -277,7 +285,7 @@ def _encode(
     progress: bool,
 ) -> tuple[NDArray[np.float32], list[Run]]:
     """Return the features of what is shown, and the runs that show it."""
-    from imgtofmri.simulation import encode_images, encode_movie, run_of_movie
+    from imgtofmri.analyses.simulate import encode_images, encode_movie, run_of_movie
 
     if experiment.movie is None:
         features = encode_images(pipeline, list(experiment.files.values()), progress=progress)

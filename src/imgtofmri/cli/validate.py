@@ -27,7 +27,7 @@ from imgtofmri.cli.validation import (
 from imgtofmri.exceptions import OptionError
 
 if TYPE_CHECKING:
-    from imgtofmri.prediction import Prediction
+    from imgtofmri.encoder.prediction import Prediction
 
 RECORD = "validation.json"
 
@@ -172,10 +172,10 @@ def validate(
 
     imgtofmri validate --stimuli photos/ --rsa subjects.npz -o validation/
     """
+    from imgtofmri.analyses.validate import read_study, twinset_study
+    from imgtofmri.analyses.validate.files import write_accuracy, write_matched
     from imgtofmri.encoder import load_encoder
     from imgtofmri.outputs import run_settings
-    from imgtofmri.plotting.validation_files import write_accuracy, write_matched
-    from imgtofmri.validation import read_study, twinset_study
 
     controls = read_controls(control, "validate")
     settings = options.run_settings(rois, sigma_mm, mask, center_crop, backbone, weights, average)

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from imgtofmri.analyses.validate import EncodingAccuracy, MatchedPatterns, Patterns, Study
     from imgtofmri.cli.analysis import Controls
     from imgtofmri.datasets.twinset import Twinset
     from imgtofmri.encoder import Encoder
-    from imgtofmri.pipeline import RunSettings
-    from imgtofmri.validation import EncodingAccuracy, MatchedPatterns, Patterns, Study
+    from imgtofmri.encoder.pipeline import RunSettings
 
 NAMED = "NAME=PATH"
 
@@ -157,9 +157,9 @@ def contenders(
     progress: bool,
 ) -> list[Contender]:
     """Put the study's images through the controls, in the voxels that the study compares."""
+    from imgtofmri.analyses.validate import Patterns
     from imgtofmri.cli.analysis import LUMINANCE
     from imgtofmri.stimuli import find_sources, luminance_features
-    from imgtofmri.validation import Patterns
 
     sources = [source for source in find_sources(images)[0] if source.kind == "image"]
     found = {}
@@ -183,7 +183,7 @@ def match_all(
     analysis: Mapping[str, Any],
 ) -> tuple[MatchedPatterns, list[pd.DataFrame]]:
     """Run the matched-pattern analysis on the predictions, and on each control."""
-    from imgtofmri.validation import feature_control, matched_patterns
+    from imgtofmri.analyses.validate import feature_control, matched_patterns
 
     data = (study.group, study.participants, study.rois, study.categories, study.leave_out)
     many = MATCHED_PERMUTATIONS if n_permutations is None else n_permutations
@@ -213,7 +213,7 @@ def accuracy_of_all(
     analysis: Mapping[str, Any],
 ) -> tuple[EncodingAccuracy, list[pd.DataFrame]]:
     """Compute encoding accuracy of the predictions, and of each control."""
-    from imgtofmri.validation import control_accuracy, encoding_accuracy
+    from imgtofmri.analyses.validate import control_accuracy, encoding_accuracy
 
     few = COSTLY_PERMUTATIONS if n_permutations is None else n_permutations
     data = (study.group, study.repeats, study.rois, study.leave_out)

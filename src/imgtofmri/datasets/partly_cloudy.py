@@ -17,9 +17,9 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 
 from imgtofmri.assets import is_offline
-from imgtofmri.datasets.measured import MeasuredMovie
-from imgtofmri.datasets.runs import load_measured
 from imgtofmri.exceptions import AssetError, OptionError
+from imgtofmri.measured.movie import MeasuredMovie
+from imgtofmri.measured.runs import load_measured
 
 __all__ = [
     "PARTLY_CLOUDY_BOUNDARIES",

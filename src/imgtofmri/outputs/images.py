@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgtofmri.backbones import FeatureBatch
 from imgtofmri.encoder import Encoder
+from imgtofmri.encoder.pipeline import RunSettings
+from imgtofmri.encoder.prediction import Prediction
+from imgtofmri.encoder.voxelwise import check_interval
 from imgtofmri.exceptions import OptionError
-from imgtofmri.features import FeatureBatch
 from imgtofmri.files import sha256_of
 from imgtofmri.outputs.layouts import Layout
 from imgtofmri.outputs.record import RECORD_NAME, RunRecord
 from imgtofmri.outputs.volumes import VolumeWriter
-from imgtofmri.pipeline import RunSettings
-from imgtofmri.prediction import Prediction
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Source
-from imgtofmri.voxelwise import check_interval
 
 BOUNDS = ("lower", "upper")
 """The bounds of a prediction interval, as files are named after them."""

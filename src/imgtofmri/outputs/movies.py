@@ -15,18 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri import __version__
+from imgtofmri.backbones import FeatureBatch
 from imgtofmri.encoder import Encoder
+from imgtofmri.encoder.pipeline import RunSettings
+from imgtofmri.encoder.prediction import Prediction
+from imgtofmri.encoder.spatial import one_blas_thread
 from imgtofmri.exceptions import OutputError, StimulusError
-from imgtofmri.features import FeatureBatch
 from imgtofmri.files import atomic_path, sha256_of
 from imgtofmri.outputs.images import RunSummary, run_maps, source_digest
 from imgtofmri.outputs.layouts import Layout
 from imgtofmri.outputs.record import RunRecord
 from imgtofmri.outputs.series import SeriesWriter
-from imgtofmri.pipeline import RunSettings
-from imgtofmri.prediction import Prediction
 from imgtofmri.progress import track
-from imgtofmri.spatial import one_blas_thread
 from imgtofmri.stimuli import Failure, MovieInfo, Source, probe_movie
 
 HEMIS = ("L", "R", "both")

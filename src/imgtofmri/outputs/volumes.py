@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgtofmri.encoder.prediction import set_template_header
 from imgtofmri.files import write_whole
 from imgtofmri.outputs.gzip_pieces import GZIP_HEADER, crc32, deflate, join_crc32
-from imgtofmri.prediction import set_template_header
 
 
 class VolumeWriter:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from imgtofmri import __version__, responses
+from imgtofmri import __version__, measured
 from imgtofmri.bundle import RoiModel, SubjectModel
 from imgtofmri.files import sha256_of
 from imgtofmri.regression import open_engine
-from imgtofmri.study import Study, SubjectSettings
 from imgtofmri.training.stimuli import StudyFeatures
+from imgtofmri.training.study import Study, SubjectSettings
 
 
 def make_card(
@@ -153,7 +153,7 @@ def _digests(study: Study) -> dict[str, str]:
             files += [source.file for source in (roi.responses,) if source is not None]
         if subject.derivatives is not None:
             said = subject.derivatives
-            runs = responses.find_runs(said.folder, said.raw, said.subject, said.task, said.space)
+            runs = measured.find_runs(said.folder, said.raw, said.subject, said.task, said.space)
             files += [path for run in runs for path in (run.bold, run.events, run.confounds)]
     found = dict.fromkeys(path for path in files if path is not None and path.exists())
     home = study.path.parent.resolve()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imgtofmri.assets import fetch_url
 from imgtofmri.exceptions import AssetError
-from imgtofmri.study import Study
+from imgtofmri.training.study import Study
 
 
 def fetch_downloads(study: Study, progress: bool = True) -> list[Path]:
@@ -17,7 +17,7 @@ def fetch_downloads(study: Study, progress: bool = True) -> list[Path]:
     Parameters
     ----------
     study : Study
-        As `imgtofmri.study.read_study` returns it.
+        As `imgtofmri.training.study.read_study` returns it.
     progress : bool
         Whether to report progress on standard error.
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from imgtofmri.backbones import Backbone
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, read_bundle
 from imgtofmri.exceptions import DataError, ImgToFmriError
+from imgtofmri.measured import StimulusRows
 from imgtofmri.progress import track
 from imgtofmri.regression import (
     RidgeFit,
@@ -25,12 +26,11 @@ from imgtofmri.regression import (
     open_engine,
     sample_band_scales,
 )
-from imgtofmri.responses import StimulusRows
 from imgtofmri.spaces import Grid
 from imgtofmri.stats import average_repeats, noise_ceiling_r, repeat_variances
-from imgtofmri.study import FitSettings, Study, read_study
 from imgtofmri.training.card import make_card
 from imgtofmri.training.stimuli import StudyFeatures, study_features
+from imgtofmri.training.study import FitSettings, Study, read_study
 from imgtofmri.training.subjects import (
     Geometry,
     RoiData,
@@ -74,7 +74,7 @@ def fit_study(
         `imgtofmri.backbones.torch_module.TorchBackbone`.
     cache : Path, optional
         The folder where features are kept for the next fit, such as
-        ``imgtofmri.features.features_folder()``. Default: they are computed anew.
+        ``imgtofmri.backbones.features_folder()``. Default: they are computed anew.
 
     Returns
     -------

@@ -11,15 +11,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.backbones import Backbone, BackboneSpec, Preprocessing, load_backbone
+from imgtofmri.backbones import (
+    Backbone,
+    BackboneSpec,
+    Preprocessing,
+    cached_backbone,
+    load_backbone,
+    stream_features,
+)
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
+from imgtofmri.encoder.networks import layer_key
 from imgtofmri.exceptions import DataError, ShapeError
-from imgtofmri.features import cached_backbone, stream_features
-from imgtofmri.networks import layer_key
+from imgtofmri.measured import read_array
 from imgtofmri.progress import track
-from imgtofmri.responses import read_array
 from imgtofmri.stimuli import read_images
-from imgtofmri.study import BackboneSettings, Study
+from imgtofmri.training.study import BackboneSettings, Study
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -83,7 +89,7 @@ def study_features(
         A network to use instead of the study's, such as a
         `imgtofmri.backbones.torch_module.TorchBackbone`.
     cache : Path, optional
-        The folder where features are kept (see `imgtofmri.features.cached_backbone`). Default:
+        The folder where features are kept (see `imgtofmri.backbones.cached_backbone`). Default:
         they are computed anew.
 
     Returns

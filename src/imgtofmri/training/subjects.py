@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri import spaces, warps
+from imgtofmri import spaces
 from imgtofmri.bundle import HEMIS, Bundle, SubjectModel
 from imgtofmri.exceptions import DataError, OptionError, choice_message
-from imgtofmri.responses import (
+from imgtofmri.measured import (
     StimulusRows,
     estimate_responses,
     find_runs,
@@ -24,8 +24,8 @@ from imgtofmri.responses import (
     read_mask,
     read_table,
 )
-from imgtofmri.spaces import Grid, VoxelMap
-from imgtofmri.study import ArraySource, Study, SubjectSettings, TransformSettings
+from imgtofmri.spaces import Grid, VoxelMap, itk
+from imgtofmri.training.study import ArraySource, Study, SubjectSettings, TransformSettings
 
 Geometry = Callable[[str], Bundle]
 IndexArray = npt.NDArray[np.intp]
@@ -238,7 +238,7 @@ def map_to_template(
             )
             raise DataError(message) from error
     else:
-        found = _itk_map(warps.read_itk(settings.files), native, template)
+        found = _itk_map(itk.read_itk(settings.files), native, template)
     if not len(found.template):
         message = (
             f"{where}: the transform must bring the native grid onto the template; no template "
@@ -250,12 +250,12 @@ def map_to_template(
     return found
 
 
-def _itk_map(transforms: list[warps.Transform], native: Grid, template: Grid) -> VoxelMap:
+def _itk_map(transforms: list[itk.Transform], native: Grid, template: Grid) -> VoxelMap:
     to_native = np.linalg.inv(native.affine)
     coordinates = spaces.voxel_coordinates(template)
     for start in range(0, len(coordinates), _CHUNK):
         points = spaces.transform(template.affine, coordinates[start : start + _CHUNK])
-        moved = warps.apply_all(transforms, points)
+        moved = itk.apply_all(transforms, points)
         coordinates[start : start + _CHUNK] = spaces.transform(to_native, moved)
     return spaces.nearest_map(coordinates, native)
 

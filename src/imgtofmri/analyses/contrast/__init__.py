@@ -1,0 +1,25 @@
+"""Contrasts of predicted responses: experiments in silico, with images as the random factor.
+
+The question is the one of a localiser scan: do images of one kind drive a region more than images
+of another? The answer generalises over images like the ones given. It does not generalise over
+people: the maps predict a few measured brains, whose agreement is reported beside each result.
+"""
+
+from __future__ import annotations
+
+from imgtofmri.analyses.contrast.analysis import Contrast, ResponseMaps, compute_contrast
+from imgtofmri.analyses.contrast.expression import contrast_weights, parse_contrast
+from imgtofmri.analyses.contrast.properties import contrast_properties
+from imgtofmri.analyses.contrast.welch import WelchTest, permute_welch_t, welch_test
+
+__all__ = [
+    "Contrast",
+    "ResponseMaps",
+    "WelchTest",
+    "compute_contrast",
+    "contrast_properties",
+    "contrast_weights",
+    "parse_contrast",
+    "permute_welch_t",
+    "welch_test",
+]

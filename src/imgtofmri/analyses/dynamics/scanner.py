@@ -1,0 +1,230 @@
+"""From a movie's frames to the volumes of a run: haemodynamics, sampling, drift, trimming."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from imgtofmri.analyses.dynamics.measured import check_measured
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.timeseries import (
+    HrfLike,
+    Resampling,
+    convolve,
+    hrf,
+    remove_drift,
+    remove_mean,
+    sample_to_volumes,
+    trim,
+)
+
+__all__ = ["ScanSettings", "check_movie_length", "filter_measured", "to_volumes"]
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class ScanSettings:
+    """How a run is sampled and filtered, the same for what is predicted and what was measured.
+
+    Attributes
+    ----------
+    tr_s : float
+        Repetition time in seconds.
+    hrf : {"gam", "glover", "spm"}, array or callable
+        As in `imgtofmri.timeseries.hrf`.
+    resample : {"interp", "nearest", "original"}
+        As in `imgtofmri.timeseries.sample_to_volumes`.
+    slice_time_ref : float
+        Where within a volume the response is sampled, from 0 (its start) to 1.
+    movie_start_s : float
+        When the movie starts, in seconds from the start of the first volume.
+    cutoff_s : float or None
+        Periods longer than this are regressed out; None removes the mean alone.
+    n_volumes : int or None
+        Volumes of the run that are used, from its start; None is all of them.
+    skip_volumes : int
+        Volumes dropped from the start, after filtering.
+    """
+
+    tr_s: float = 2.0
+    hrf: HrfLike = "gam"
+    resample: Resampling = "interp"
+    slice_time_ref: float = 0.0
+    movie_start_s: float = 0.0
+    cutoff_s: float | None = 128.0
+    n_volumes: int | None = None
+    skip_volumes: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what no other function checks."""
+        if not 0 <= self.movie_start_s < np.inf:
+            message = (
+                "ScanSettings: movie_start_s must be 0 or more seconds; got "
+                f"{self.movie_start_s}. Cut the volumes before the run if the movie came first."
+            )
+            raise OptionError(message)
+        if not 0 <= self.slice_time_ref <= 1:
+            message = (
+                "ScanSettings: slice_time_ref must be a fraction of the TR from 0 to 1; got "
+                f"{self.slice_time_ref}. Use 0 for the start of a volume, 0.5 for its middle."
+            )
+            raise OptionError(message)
+        if self.skip_volumes < 0 or (self.n_volumes is not None and self.n_volumes < 1):
+            message = (
+                "ScanSettings: skip_volumes must be 0 or more and n_volumes 1 or more; got "
+                f"{self.skip_volumes} and {self.n_volumes}. Leave them out to use all volumes."
+            )
+            raise OptionError(message)
+
+
+def to_volumes(responses: ArrayLike, onsets_s: ArrayLike, settings: ScanSettings) -> FloatArray:
+    """Bring responses to a movie's frames to the volumes of a run.
+
+    Convolution with the haemodynamic response, sampling at the volumes, removal of mean and slow
+    cosines, trimming.
+
+    Parameters
+    ----------
+    responses : array of shape (n_frames, n_voxels)
+        Predicted responses, or any features of the frames.
+    onsets_s : array of shape (n_frames,)
+        When each frame is shown, evenly spaced, in seconds from the movie's start.
+    settings : ScanSettings
+        The run. Before the movie starts, the response is taken to be 0.
+
+    Returns
+    -------
+    volumes : array of shape (n_volumes, n_voxels)
+
+    Raises
+    ------
+    ShapeError
+        If there is not one onset for each frame.
+    DataError
+        If frames are not evenly spaced, fewer than 3 volumes are left, or values are not finite.
+    OptionError
+        If a setting is out of range, or the movie is shorter than ``n_volumes``.
+    """
+    values = np.asarray(responses)
+    onsets = np.asarray(onsets_s, dtype=np.float64)
+    if values.ndim != 2 or onsets.shape != values.shape[:1]:
+        message = (
+            "to_volumes: responses must have shape (n_frames, n_voxels) and onsets_s (n_frames,); "
+            f"got {values.shape} and {onsets.shape}. Give the onset of each row."
+        )
+        raise ShapeError(message)
+    steps = np.diff(onsets)
+    step_s = float(np.median(steps)) if len(steps) else 0.0
+    if not step_s > 0 or not np.allclose(steps, step_s, rtol=0, atol=0.01 * step_s):
+        message = (
+            "to_volumes: onsets_s must rise by one step, as the convolution needs even spacing; "
+            f"got {len(onsets)} onsets with steps from {steps.min(initial=np.inf):g} to "
+            f"{steps.max(initial=-np.inf):g} s. Predict the movie at a fixed rate."
+        )
+        raise DataError(message)
+    times = onsets + settings.movie_start_s
+    n_before = int(np.ceil(times[0] / step_s - 1e-9))
+    if n_before > 0:
+        values = np.concatenate([np.zeros((n_before, values.shape[1]), values.dtype), values])
+        times = np.concatenate([times[0] - step_s * np.arange(n_before, 0, -1), times])
+    convolved = convolve(values, hrf(settings.hrf, step_s))
+    volumes = sample_to_volumes(
+        convolved,
+        times,
+        settings.tr_s,
+        resample=settings.resample,
+        slice_time_ref=settings.slice_time_ref,
+    )
+    return _filter(volumes, settings, "to_volumes", "the movie")
+
+
+def check_movie_length(
+    n_frames: int, rate_hz: float, n_measured: int, settings: ScanSettings
+) -> None:
+    """Refuse a movie that is not as long as the run, before its frames are predicted.
+
+    Parameters
+    ----------
+    n_frames : int
+        The movie's frames, as `imgtofmri.stimuli.count_frames` counts them.
+    rate_hz : float
+        Frames a second.
+    n_measured : int
+        Volumes that were measured, before trimming.
+    settings : ScanSettings
+        The run.
+
+    Raises
+    ------
+    ShapeError
+        If the run's volumes are not those of the movie.
+    DataError, OptionError
+        As `to_volumes`, of the settings.
+    """
+    whole = replace(settings, n_volumes=None, skip_volumes=0, cutoff_s=None)
+    n_movie = len(to_volumes(np.zeros((n_frames, 1)), np.arange(n_frames) / rate_hz, whole))
+    n_used = n_measured if settings.n_volumes is None else settings.n_volumes
+    if n_movie < n_used or (n_movie > n_used and settings.n_volumes is None):
+        message = (
+            f"dynamics: the movie must have the {n_used} volumes that were measured; got "
+            f"{n_movie}, as it begins at {settings.movie_start_s:g} s and takes "
+            f"{n_frames / rate_hz:.1f} s at a TR of {settings.tr_s:g} s. Check movie, start and "
+            "TR, or cut both to the same volumes (n_volumes)."
+        )
+        raise ShapeError(message)
+
+
+def filter_measured(measured: ArrayLike, settings: ScanSettings) -> FloatArray:
+    """Remove mean and slow cosines from measured runs, and trim them as the predicted one.
+
+    Parameters
+    ----------
+    measured : array of shape (n_subjects, n_timepoints, n_voxels)
+        Time courses; a single subject may leave out the first axis.
+    settings : ScanSettings
+        The run.
+
+    Returns
+    -------
+    array of shape (n_subjects, n_volumes, n_voxels)
+
+    Raises
+    ------
+    ShapeError
+        If it has not three axes.
+    DataError
+        If fewer than 3 volumes are left, or values are not finite.
+    """
+    values = np.asarray(measured)
+    values = check_measured(values[None] if values.ndim == 2 else values, "filter_measured")
+    runs = [_filter(run, settings, "filter_measured", "the run") for run in values]
+    stacked: FloatArray = np.stack(runs)
+    return stacked
+
+
+def _filter(volumes: FloatArray, settings: ScanSettings, where: str, what: str) -> FloatArray:
+    """Cut, remove mean and slow cosines, drop the first volumes."""
+    if settings.n_volumes is not None:
+        if settings.n_volumes > len(volumes):
+            message = (
+                f"{where}: n_volumes must be no more than the {len(volumes)} volumes of {what}; "
+                f"got {settings.n_volumes}. Ask for fewer."
+            )
+            raise OptionError(message)
+        volumes = volumes[: settings.n_volumes]
+    if len(volumes) - settings.skip_volumes < 3:
+        message = (
+            f"{where}: at least 3 time points must be left after skipping "
+            f"{settings.skip_volumes}; got {max(len(volumes) - settings.skip_volumes, 0)} of "
+            f"{what}. Use a longer run or skip less."
+        )
+        raise DataError(message)
+    if settings.cutoff_s is None:
+        filtered = remove_mean(volumes)
+    else:
+        filtered = remove_drift(volumes, settings.tr_s, cutoff_s=settings.cutoff_s)
+    return trim(filtered, n_start=settings.skip_volumes)

@@ -1,0 +1,24 @@
+"""Choose stimuli for a scan: images that drive, suppress or pull apart regions, by prediction.
+
+The best of a pool look better than they are: a maximum picks up errors of the model as well as
+responses of the brain. So every choice comes with checks on a subject that took no part in it; see
+`select_stimuli`.
+"""
+
+from __future__ import annotations
+
+from imgtofmri.analyses.select.analysis import StimulusSelection, events_table, select_stimuli
+from imgtofmri.analyses.select.goals import Goal, RoiResponses, parse_goal, roi_responses
+from imgtofmri.analyses.select.properties import PROPERTIES, image_properties
+
+__all__ = [
+    "PROPERTIES",
+    "Goal",
+    "RoiResponses",
+    "StimulusSelection",
+    "events_table",
+    "image_properties",
+    "parse_goal",
+    "roi_responses",
+    "select_stimuli",
+]

@@ -1,0 +1,333 @@
+"""Files that say what is shown when: events tables in BIDS form; haemodynamic responses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgtofmri.analyses.simulate.events import Events
+from imgtofmri.exceptions import DataError, StimulusError
+
+REQUIRED_COLUMNS = ("onset", "duration", "stim_file")
+# BIDS names none; "modulation" is what nilearn reads.
+AMPLITUDE_COLUMNS = ("amplitude", "modulation")
+MISSING = "n/a"
+
+# A day has 86,400 s; what is beyond this is a mistake of unit or a slip.
+_MAX_NUMBER = 1_000_000.0
+# How many stimuli a message names.
+_N_NAMED = 10
+
+
+@dataclass(frozen=True)
+class EventsTable:
+    """An events file: its columns as they were, and what the simulation reads of them.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    columns : tuple of str
+        Column names, in the file's order.
+    rows : tuple of tuple of str
+        Cells, as they stand in the file.
+    lines : tuple of int
+        The line of each row, counted from 1; empty lines count.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    lines: tuple[int, ...]
+
+    @property
+    def amplitude_column(self) -> str | None:
+        """The column of amplitudes, if there is one."""
+        return next((name for name in AMPLITUDE_COLUMNS if name in self.columns), None)
+
+    @property
+    def stim_files(self) -> tuple[str, ...]:
+        """The stimuli, each once, in the order of their first event."""
+        column = self.columns.index("stim_file")
+        return tuple(dict.fromkeys(row[column] for row in self.rows if row[column] != MISSING))
+
+    @property
+    def shown_lines(self) -> tuple[int, ...]:
+        """The line of each row that shows a stimulus, in the order of its `events`."""
+        column = self.columns.index("stim_file")
+        pairs = zip(self.lines, self.rows, strict=True)
+        return tuple(line for line, row in pairs if row[column] != MISSING)
+
+    def place_of(self, stim_file: str) -> str:
+        """Say where a stimulus is first named, for messages."""
+        column = self.columns.index("stim_file")
+        first = next(k for k, row in enumerate(self.rows) if row[column] == stim_file)
+        return f"{self.path}, line {self.lines[first]}"
+
+    def events(self, index: Mapping[str, int]) -> Events:
+        """Return the events of the rows that show a stimulus.
+
+        Parameters
+        ----------
+        index : mapping of str to int
+            The row of the responses that belongs to each ``stim_file``.
+        """
+        cells = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        shown = [row for row in cells if row["stim_file"] != MISSING]
+        name = self.amplitude_column
+        return Events(
+            [float(row["onset"]) for row in shown],
+            [float(row["duration"]) for row in shown],
+            [index[row["stim_file"]] for row in shown],
+            None if name is None else [float(row[name]) for row in shown],
+        )
+
+
+def read_events(path: str | Path) -> EventsTable:
+    """Read and check an events file in BIDS form.
+
+    Parameters
+    ----------
+    path : str or Path
+        A tab-separated table with the columns ``onset``, ``duration`` (seconds) and
+        ``stim_file``; ``amplitude`` or ``modulation``, if there, scales the response. A row whose
+        ``stim_file`` is n/a (a fixation, a key press) shows nothing and is kept as it is.
+
+    Returns
+    -------
+    EventsTable
+        The table; every row that shows a stimulus has valid numbers.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read as such a table: the message names the line.
+    """
+    path = Path(path)
+    where = f"events file {path}"
+    numbered = _read_lines(path, where)
+    columns, rows = numbered[0][1], [cells for _, cells in numbered[1:]]
+    lines = [line for line, _ in numbered[1:]]
+    missing = [name for name in REQUIRED_COLUMNS if name not in columns]
+    if missing:
+        message = (
+            f"{where}: columns {', '.join(REQUIRED_COLUMNS)} are needed; {', '.join(missing)} "
+            f"not among {', '.join(columns)}. Separate columns by tabs and name them in line 1."
+        )
+        raise DataError(message)
+    for name in dict.fromkeys(columns):
+        if not name:
+            message = (
+                f"{where}: each column must have a name in line 1; got "
+                f"{columns.count(name)} without. Name it, or remove the tab that makes it."
+            )
+            raise DataError(message)
+        if columns.count(name) > 1:
+            message = (
+                f"{where}: a column may occur once; {name!r} occurs {columns.count(name)} times. "
+                "Keep one of them."
+            )
+            raise DataError(message)
+    if all(name in columns for name in AMPLITUDE_COLUMNS):
+        message = (
+            f"{where}: one column may scale the response; got both amplitude and modulation. "
+            "Drop one of them."
+        )
+        raise DataError(message)
+    for line, row in zip(lines, rows, strict=True):
+        if len(row) != len(columns):
+            message = (
+                f"{where}, line {line}: {len(columns)} cells are needed; got {len(row)}. "
+                "Write n/a where a value is missing."
+            )
+            raise DataError(message)
+    table = EventsTable(path, columns, tuple(rows), tuple(lines))
+    _check_numbers(table, where)
+    if not table.stim_files:
+        message = (
+            f"{where}: some row must name a stimulus in stim_file; got {len(rows)} rows without "
+            "one. Give the image that each event shows."
+        )
+        raise DataError(message)
+    return table
+
+
+def find_stimuli(tables: Sequence[EventsTable], folder: str | Path) -> dict[str, Path]:
+    """Find every stimulus that events name.
+
+    Parameters
+    ----------
+    tables : sequence of EventsTable
+        One for each run.
+    folder : str or Path
+        Where ``stim_file`` starts from.
+
+    Returns
+    -------
+    dict of str to Path
+        The file of each ``stim_file``, in the order of its first event.
+
+    Raises
+    ------
+    StimulusError
+        If files are missing (all are named), or a name leads out of the folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        message = f"stimuli: a folder is needed; got {folder}, which is none. Check the path."
+        raise StimulusError(message)
+    places: dict[str, str] = {}
+    for table in tables:
+        for name in table.stim_files:
+            places.setdefault(name, table.place_of(name))
+    outside = [name for name in places if _leads_outside(name)]
+    if outside:
+        message = (
+            f"stimuli: each stim_file must lie below {folder}; got {_some(outside, places)}. "
+            "Write paths relative to the stimulus folder, without '..'."
+        )
+        raise StimulusError(message)
+    found = {name: folder / name for name in places}
+    missing = [name for name, path in found.items() if not _is_file(path)]
+    if missing:
+        message = (
+            f"stimuli: all {len(places)} files that the events name must be in {folder}; "
+            f"{len(missing)} missing: {_some(missing, places)}. Check the folder or the names."
+        )
+        raise StimulusError(message)
+    return found
+
+
+def read_kernel(path: str | Path, step_s: float) -> NDArray[np.float64]:
+    """Read a haemodynamic response and sample it evenly.
+
+    Parameters
+    ----------
+    path : str or Path
+        A text file with two numbers a line, separated by blanks, tabs or commas: seconds after the
+        stimulus, rising from 0, and the response. Lines that begin with # are comments.
+    step_s : float
+        Sampling step, in seconds; between the given times the response is interpolated linearly.
+
+    Returns
+    -------
+    kernel : array of shape (n_taps,), float64
+
+    Raises
+    ------
+    DataError
+        If the file does not hold such a table.
+    """
+    path = Path(path)
+    where = f"haemodynamic response {path}"
+    lines = [line for line in _read_text(path, where).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.lstrip().startswith("#")]
+    try:
+        table = np.array([line.replace(",", " ").split() for line in lines], dtype=np.float64)
+    except ValueError:
+        table = np.empty((0, 0))
+    good = table.ndim == 2 and table.shape[0] >= 2 and table.shape[1] == 2
+    if not (good and np.isfinite(table).all() and table[0, 0] == 0 and _rises(table[:, 0])):
+        message = (
+            f"{where}: two columns of numbers are needed, seconds rising from 0 and the response, "
+            f"on 2 lines or more; got {len(lines)} lines that are not that. Remove headings, or "
+            "begin them with #."
+        )
+        raise DataError(message)
+    times_s = np.arange(math.floor(table[-1, 0] / step_s + 1e-9) + 1) * step_s
+    return np.interp(times_s, table[:, 0], table[:, 1])
+
+
+def _read_lines(path: Path, where: str) -> list[tuple[int, tuple[str, ...]]]:
+    """Return the number and the cells of every line that is not empty."""
+    # Line ends alone part lines: splitlines() would take rarer signs within a cell for them.
+    text = _read_text(path, where).replace("\r\n", "\n").replace("\r", "\n")
+    numbered = enumerate((line.split("\t") for line in text.split("\n")), start=1)
+    stripped = ((number, tuple(cell.strip() for cell in cells)) for number, cells in numbered)
+    lines = [(number, cells) for number, cells in stripped if any(cells)]
+    if len(lines) < 2:
+        message = (
+            f"{where}: a line of column names and a line for each event are needed; "
+            f"got {len(lines)} lines. Write one event a line."
+        )
+        raise DataError(message)
+    return lines
+
+
+def _check_numbers(table: EventsTable, where: str) -> None:
+    """Refuse cells that are not numbers in rows that show a stimulus."""
+    names = ["onset", "duration"]
+    if table.amplitude_column is not None:
+        names.append(table.amplitude_column)
+    for number, row in zip(table.lines, table.rows, strict=True):
+        cells = dict(zip(table.columns, row, strict=True))
+        if not cells["stim_file"]:
+            message = (
+                f"{where}, line {number}: stim_file must name a file or be n/a; got an empty cell. "
+                "Write n/a where nothing is shown."
+            )
+            raise DataError(message)
+        if cells["stim_file"] == MISSING:
+            continue
+        for name in names:
+            value = _number(cells[name])
+            negative = name == "duration" and value < 0
+            if not abs(value) <= _MAX_NUMBER or negative:
+                message = (
+                    f"{where}, line {number}: {name} must be a number"
+                    f"{' of seconds, 0 or more' if name == 'duration' else ''}"
+                    f"{'' if math.isnan(value) or negative else f', at most {_MAX_NUMBER:,.0f}'}; "
+                    f"got {cells[name]!r}. Correct it, or write n/a as its stim_file if nothing "
+                    "is shown."
+                )
+                raise DataError(message)
+
+
+def _number(cell: str) -> float:
+    """Return the number in a cell, NaN if there is none."""
+    try:
+        # Python would read 1_0 as 10.
+        return math.nan if "_" in cell else float(cell)
+    except ValueError:
+        return math.nan
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether a path is a file; one that no file can have is none."""
+    try:
+        return path.is_file()
+    except ValueError:
+        return False
+
+
+def _some(names: Sequence[str], places: Mapping[str, str]) -> str:
+    """Name stimuli and where they stand, the first ten of them."""
+    named = ", ".join(f"{name!r} ({places[name]})" for name in names[:_N_NAMED])
+    return f"{named} and {len(names) - _N_NAMED} more" if len(names) > _N_NAMED else named
+
+
+def _leads_outside(name: str) -> bool:
+    """Return whether a path is absolute or climbs, by the rules of either kind of system."""
+    paths = (PurePosixPath(name), PureWindowsPath(name))
+    return any(path.anchor or ".." in path.parts for path in paths)
+
+
+def _read_text(path: Path, where: str) -> str:
+    try:
+        # A spreadsheet's byte order mark is no part of the first column's name.
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        message = (
+            f"{where}: a text file is needed; {path} cannot be read: {reason}. Check the path."
+        )
+        raise DataError(message) from error
+
+
+def _rises(values: NDArray[np.float64]) -> bool:
+    return bool((np.diff(values) > 0).all())

@@ -1,0 +1,346 @@
+"""One sparse matrix per subject, from native responses to the smoothed template map.
+
+Merging overlapping ROIs, moving to the template, smoothing and masking are all linear and none of
+them depends on the stimulus, so their product is worked out once for each choice of ROIs, smoothing
+and mask, and applied to whole batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+from imgtofmri import spaces
+from imgtofmri.bundle import HEMIS, Bundle, RoiModel, SubjectModel
+from imgtofmri.encoder.prediction import AverageName
+from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.spaces import FloatArray
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+MaskName = Literal["overlap", "support"]
+MASKS: tuple[MaskName, ...] = ("overlap", "support")
+
+MAX_SIGMA_MM = 6.0
+"""From here on a smoothing would need more memory than most computers have: 6 GB at 6 mm."""
+
+BLOCK = 32
+"""How many stimuli are predicted together: enough to be fast, few enough for memory."""
+
+RoiKey = tuple[str, str]
+"""An ROI and a hemisphere: ``("PPA", "L")``."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SubjectOperator:
+    """From one subject's native responses to the template map.
+
+    Attributes
+    ----------
+    models : tuple of RoiModel
+        The models whose outputs, one after another, the matrix takes.
+    matrix : sparse array of shape (n_voxels, n_outputs), float32
+        One row for each voxel of the group mask, in C order.
+    name : str
+        The subject's.
+    """
+
+    models: tuple[RoiModel, ...]
+    matrix: scipy.sparse.csr_array
+    name: str
+
+    def native(self, features: FloatArray) -> npt.NDArray[np.float32]:
+        """Predict the models' outputs, one after another.
+
+        Parameters
+        ----------
+        features : array of shape (n_stimuli, n_features), float32
+
+        Returns
+        -------
+        array of shape (n_stimuli, n_outputs), float32
+        """
+        return np.concatenate(
+            [
+                features[:, model.first_feature : model.first_feature + model.n_features]
+                @ model.weights
+                + model.intercept
+                for model in self.models
+            ],
+            axis=1,
+        )
+
+    def apply(self, native: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Turn native responses into smoothed maps.
+
+        Each stimulus is summed in the same order whatever others are in the batch, so the result
+        does not depend on them by a single bit.
+
+        Parameters
+        ----------
+        native : array of shape (n_stimuli, n_outputs), float32
+
+        Returns
+        -------
+        array of shape (n_stimuli, n_voxels), float32
+            In Fortran order.
+        """
+        maps: npt.NDArray[np.float32] = self.matrix @ np.ascontiguousarray(native.T)
+        return maps.T
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpatialModel:
+    """What a choice of ROIs, smoothing and mask comes to on the template grid.
+
+    Attributes
+    ----------
+    mask : array of shape ``template.shape``, bool
+    roi_masks : dict of (roi, hemi) to array of shape (n_voxels,), bool
+        Which of the mask's voxels belong to an ROI in any subject; hemi is "L", "R" or "B" (where
+        the bundle does not tell the hemispheres apart).
+    subjects : tuple of SubjectOperator
+        In the bundle's order of subjects.
+    """
+
+    mask: spaces.BoolArray
+    roi_masks: Mapping[RoiKey, spaces.BoolArray]
+    subjects: tuple[SubjectOperator, ...]
+
+    @property
+    def subject_names(self) -> tuple[str, ...]:
+        """Names of the subjects that have one of the ROIs."""
+        return tuple(subject.name for subject in self.subjects)
+
+    def predict(
+        self, features: FloatArray, average: AverageName
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Predict group maps and subjects' maps from features.
+
+        Parameters
+        ----------
+        features : array of shape (n_stimuli, n_features), float32
+        average : {"zscore", "mean"}
+            See `group_maps`.
+
+        Returns
+        -------
+        group : array of shape (n_stimuli, n_voxels), float32
+        subjects : array of shape (n_subjects, n_stimuli, n_voxels), float32
+        """
+        n_stimuli, n_voxels = len(features), int(self.mask.sum())
+        subjects = np.empty((len(self.subjects), n_stimuli, n_voxels), dtype=np.float32)
+        group = np.empty((n_stimuli, n_voxels), dtype=np.float32)
+        # The matrix product sums in an order that depends on how many rows it is given; blocks of
+        # one size, the last one filled up, make a stimulus' numbers independent of the others.
+        with one_blas_thread():
+            for start in range(0, n_stimuli, BLOCK):
+                rows = features[start : start + BLOCK]
+                block = np.zeros((BLOCK, features.shape[1]), dtype=np.float32)
+                block[: len(rows)] = rows
+                here = slice(start, start + len(rows))
+                for number, subject in enumerate(self.subjects):
+                    subjects[number, here] = subject.apply(subject.native(block)[: len(rows)])
+                group[here] = group_maps(subjects[:, here], average)
+        return group, subjects
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Return a context in which matrix products take one thread.
+
+    BLAS's threads go on spinning for a while after a product. The products here are small, and
+    that spinning would take the processors from the network and the decoders: it made a run of
+    movie frames cost half as much processor time again.
+    """
+    limited: AbstractContextManager[object] = _blas().limit(limits=1, user_api="blas")
+    return limited
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Look up the BLAS libraries in the process, once."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def group_maps(subjects: npt.NDArray[np.float32], average: AverageName) -> npt.NDArray[np.float32]:
+    """Average subjects' maps into group maps.
+
+    Parameters
+    ----------
+    subjects : array of shape (n_subjects, n_stimuli, n_voxels)
+    average : {"zscore", "mean"}
+        "zscore": each subject's map is z-scored over voxels, the sum over subjects is z-scored
+        again (the published model). "mean": the mean over subjects, which keeps amplitude.
+
+    Returns
+    -------
+    array of shape (n_stimuli, n_voxels), float32
+    """
+    if average == "mean":
+        group: FloatArray = subjects.mean(axis=0, dtype=np.float64)
+    else:
+        group, scratch = np.zeros(subjects.shape[1:]), np.empty(subjects.shape[1:])
+        for maps in subjects:
+            group += zscore(maps, scratch)
+        group = zscore(group)
+    return np.asarray(group, dtype=np.float32)
+
+
+def zscore(maps: FloatArray, out: npt.NDArray[np.float64] | None = None) -> npt.NDArray[np.float64]:
+    """Standardise over the last axis with the population's standard deviation.
+
+    A constant map becomes 0. ``out`` is an array of the maps' shape to write to.
+    """
+    centred: npt.NDArray[np.float64]
+    centred = np.subtract(maps, maps.mean(axis=-1, keepdims=True, dtype=np.float64), out=out)
+    squares = np.einsum("...i,...i->...", centred, centred)[..., None]
+    deviation = np.sqrt(squares / maps.shape[-1])
+    centred *= 1 / np.where(deviation > 0, deviation, 1)
+    return centred
+
+
+def check_rois(bundle: Bundle, rois: Sequence[str] | str | None) -> tuple[str, ...]:
+    """Return the chosen ROIs without repeats, in the order given; all of them for None.
+
+    The order matters only where three or more ROIs share a voxel: see `spaces.merge_matrix`.
+
+    Raises
+    ------
+    OptionError
+        If a name is not one of the bundle's, or none is given.
+    """
+    if rois is None:
+        return bundle.rois
+    chosen = tuple(dict.fromkeys([rois] if isinstance(rois, str) else rois))
+    for roi in chosen:
+        if roi not in bundle.rois:
+            raise OptionError(choice_message("predict", "rois", roi, bundle.rois))
+    if not chosen:
+        message = f"predict: rois is empty; name one or more of {', '.join(bundle.rois)}."
+        raise OptionError(message)
+    return chosen
+
+
+def build_spatial_model(
+    bundle: Bundle, rois: Sequence[str], sigma_mm: float, mask: str
+) -> SpatialModel:
+    """Work out the group mask and each subject's matrix.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    rois : sequence of str
+        In the order in which overlapping models are merged.
+    sigma_mm : float
+        Standard deviation of the smoothing in millimetres, at most `MAX_SIGMA_MM`.
+    mask : {"overlap", "support"}
+        "overlap" (img2fmri 1.0): where any subject's ROI mask, smoothed by 1 mm whatever
+        ``sigma_mm``, exceeds 0.15 of its maximum. "support" (img2fmri 0.2): wherever any subject's
+        smoothed map can differ from zero.
+
+    Raises
+    ------
+    OptionError
+        If ``sigma_mm`` is not positive or too large, ``mask`` is neither, or the ROIs do not reach
+        the template.
+    """
+    if mask not in MASKS:
+        raise OptionError(choice_message("predict", "mask", mask, MASKS))
+    if not 0 < sigma_mm <= MAX_SIGMA_MM:
+        message = (
+            "predict: sigma_mm must be a positive number of millimetres, at most "
+            f"{MAX_SIGMA_MM:g}; got {sigma_mm}. It is a standard deviation, FWHM / 2.355; the "
+            "published model uses 1.0."
+        )
+        raise OptionError(message)
+    subjects = [subject for subject in bundle.subjects if any(roi in subject.rois for roi in rois)]
+    full = [_subject_operator(subject, bundle, rois, sigma_mm) for subject in subjects]
+    roi_masks = _roi_masks(bundle, subjects, rois)
+    if mask == "overlap":
+        inside = np.any(list(roi_masks.values()), axis=0)
+    else:
+        inside = np.any([np.diff(operator.matrix.indptr) > 0 for operator in full], axis=0)
+    if not inside.any():
+        message = f"predict: the ROIs {', '.join(rois)} do not reach the template. Choose others."
+        raise OptionError(message)
+    kept = np.flatnonzero(inside)
+    return SpatialModel(
+        inside.reshape(bundle.template.shape),
+        {key: roi_mask[kept] for key, roi_mask in roi_masks.items()},
+        tuple(
+            SubjectOperator(
+                operator.models, operator.matrix[kept].astype(np.float32), operator.name
+            )
+            for operator in full
+        ),
+    )
+
+
+def _subject_operator(
+    subject: SubjectModel, bundle: Bundle, rois: Sequence[str], sigma_mm: float
+) -> SubjectOperator:
+    """Return the operator onto every voxel of the template."""
+    models = tuple(subject.rois[roi] for roi in rois if roi in subject.rois)
+    voxels, merge = spaces.merge_matrix(
+        [model.voxels[model.hemi == hemi] for model in models for hemi in _hemis(model)]
+    )
+    # Within a model the hemispheres are written in turn; bring its voxels into that order.
+    order = np.concatenate(
+        [
+            start + np.flatnonzero(model.hemi == hemi)
+            for model, start in zip(models, _starts(models), strict=True)
+            for hemi in _hemis(model)
+        ]
+    )
+    reached, move = spaces.map_matrix(subject.to_template, voxels)
+    smooth = spaces.smoothing_matrix(reached, bundle.template, sigma_mm)
+    matrix = (smooth @ (move @ merge)).tocsr()
+    matrix = matrix[:, np.argsort(order)]
+    matrix.sort_indices()
+    return SubjectOperator(models, matrix, subject.name)
+
+
+def _hemis(model: RoiModel) -> list[int]:
+    return [int(code) for code in np.unique(model.hemi)]
+
+
+def _starts(models: Sequence[RoiModel]) -> list[int]:
+    ends = np.cumsum([model.n_voxels for model in models]).tolist()
+    return [0, *ends[:-1]]
+
+
+def _roi_masks(
+    bundle: Bundle, subjects: Sequence[SubjectModel], rois: Sequence[str]
+) -> dict[RoiKey, spaces.BoolArray]:
+    masks: dict[RoiKey, spaces.BoolArray] = {}
+    for roi in rois:
+        for subject in subjects:
+            if roi not in subject.rois:
+                continue
+            model = subject.rois[roi]
+            for code in _hemis(model):
+                moved = _moved_mask(subject, model.voxels[model.hemi == code], bundle.template)
+                overlap = spaces.roi_overlap(moved, bundle.template)
+                key = (roi, HEMIS[code])
+                masks[key] = masks[key] | overlap if key in masks else overlap
+    return masks
+
+
+def _moved_mask(
+    subject: SubjectModel, voxels: spaces.IntArray, template: spaces.Grid
+) -> npt.NDArray[np.float64]:
+    """Return an ROI mask on the template grid, shape (template.n_voxels,)."""
+    reached, move = spaces.map_matrix(subject.to_template, np.sort(voxels))
+    mask = np.zeros(template.n_voxels)
+    mask[reached] = move.sum(axis=1)
+    return mask

@@ -1,0 +1,225 @@
+"""What a bundle knows about each of its voxels, put to use: selection and prediction intervals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgtofmri.bundle import HEMIS, Bundle, RoiModel, SubjectModel
+from imgtofmri.encoder.prediction import Prediction
+from imgtofmri.encoder.spatial import SpatialModel
+from imgtofmri.exceptions import DataError, OptionError, choice_message
+from imgtofmri.spaces import transform
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+RESIDUAL = "residual_variance"
+
+
+def restrict_voxels(
+    bundle: Bundle, minimum: float, by: str = "cv_r", share_of_ceiling: bool = False
+) -> Bundle:
+    """Keep the voxels that are predicted well enough.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        A bundle that `imgtofmri.training` made, or any with the measure among its extras.
+    minimum : float
+        What a voxel must reach.
+    by : str
+        The measure, such as ``"cv_r"``, ``"cv_r2"`` or ``"noise_ceiling"``.
+    share_of_ceiling : bool
+        Divide the measure by the voxel's noise ceiling first; voxels whose ceiling is 0 are left
+        out.
+
+    Returns
+    -------
+    Bundle
+        The same encoder with fewer voxels, to be given to `imgtofmri.encoder.Encoder`. ROIs and
+        subjects without a voxel are left out; the card says what was done.
+
+    Raises
+    ------
+    OptionError
+        If a model does not have the measure.
+    DataError
+        If no voxel is left.
+    """
+    subjects, n_before, n_after = [], 0, 0
+    for subject in bundle.subjects:
+        rois = {}
+        for name, model in subject.rois.items():
+            kept = _measure(model, f"{subject.name} {name}", by, share_of_ceiling) >= minimum
+            n_before += len(kept)
+            n_after += int(kept.sum())
+            if kept.any():
+                rois[name] = _take(model, kept)
+        if rois:
+            voxels = np.unique(np.concatenate([model.voxels for model in rois.values()]))
+            to_template = subject.to_template.restrict(voxels)
+            subjects.append(SubjectModel(subject.name, subject.native, to_template, rois))
+    what = f"{by}{' / noise_ceiling' if share_of_ceiling else ''}"
+    if not subjects:
+        message = (
+            f"restrict_voxels: at least one voxel must reach {what} >= {minimum:g}; none of "
+            f"{n_before} does. Lower the minimum."
+        )
+        raise DataError(message)
+    card = bundle.card | {"restricted": f"{what} >= {minimum:g}: {n_after} of {n_before} voxels"}
+    return replace(bundle, card=card, subjects=tuple(subjects))
+
+
+def voxel_table(bundle: Bundle) -> pd.DataFrame:
+    """Return a row for each voxel of each model, with what the bundle knows about it.
+
+    Parameters
+    ----------
+    bundle : Bundle
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns subject, roi, hemi ("L", "R", or "B" where they are not told apart), i, j, k
+        (indices into the subject's native grid), x_mm, y_mm, z_mm (the native space's millimetres)
+        and the measures, such as cv_r, noise_ceiling and alpha; NaN where a model lacks one.
+    """
+    import pandas as pd
+
+    parts = []
+    for subject in bundle.subjects:
+        for roi, model in subject.rois.items():
+            indices = np.stack(np.unravel_index(model.voxels, subject.native.shape), axis=1)
+            places = transform(subject.native.affine, indices.astype(float))
+            columns: dict[str, Any] = {
+                "subject": subject.name,
+                "roi": roi,
+                "hemi": np.array(HEMIS)[model.hemi],
+                **dict(zip("ijk", indices.T, strict=True)),
+                **dict(zip(("x_mm", "y_mm", "z_mm"), places.T, strict=True)),
+            }
+            parts.append(pd.DataFrame(columns | dict(model.extras)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def prediction_interval(
+    spatial: SpatialModel, prediction: Prediction, level: float = 0.95
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return where the measured response of one more person is expected, voxel by voxel.
+
+    Parameters
+    ----------
+    spatial : SpatialModel
+        What the prediction was made with: ``encoder.spatial_model(rois, sigma_mm, mask)``.
+    prediction : Prediction
+        With ``average="mean"``, in the units of the responses.
+    level : float
+        The share of measurements to be covered, between 0 and 1.
+
+    Returns
+    -------
+    lower, upper : arrays of shape (n_stimuli, n_voxels), float32
+        Around the group's mean.
+
+    Raises
+    ------
+    OptionError
+        If the prediction is a z-score, the level is not between 0 and 1, or the bundle does not
+        record residual variances.
+
+    Notes
+    -----
+    The variance is that of people about the group, times ``1 + 1 / n_subjects``, plus the mean of
+    their residual variances, as cross-validation found them. Residuals of neighbouring voxels are
+    taken to move together when smoothing mixes them, which gives an upper limit. Quantiles are
+    Student's with ``n_subjects - 1`` degrees of freedom: with three people intervals are wide, and
+    with one they hold for that person alone.
+    """
+    check_interval(spatial, prediction.average, level)
+    from scipy import stats
+
+    residual = np.zeros(prediction.group.shape[1])
+    for operator in spatial.subjects:
+        variances = [model.extras[RESIDUAL] for model in operator.models]
+        residual += (abs(operator.matrix) @ np.sqrt(np.concatenate(variances))) ** 2
+    n_subjects = len(spatial.subjects)
+    variance = residual / n_subjects
+    quantile = stats.norm.ppf((1 + level) / 2)
+    if n_subjects > 1:
+        quantile = stats.t.ppf((1 + level) / 2, n_subjects - 1)
+        spread = prediction.subjects.var(axis=0, ddof=1, dtype=np.float64)
+        variance = variance + spread * (1 + 1 / n_subjects)
+    half = quantile * np.sqrt(variance)
+    lower: npt.NDArray[np.float32] = (prediction.group - half).astype(np.float32)
+    upper: npt.NDArray[np.float32] = (prediction.group + half).astype(np.float32)
+    return lower, upper
+
+
+def check_interval(spatial: SpatialModel, average: str, level: float) -> None:
+    """Refuse what has no prediction interval, before anything is predicted.
+
+    Parameters
+    ----------
+    spatial : SpatialModel
+    average : str
+        As for the prediction.
+    level : float
+
+    Raises
+    ------
+    OptionError
+        As `prediction_interval` does.
+    """
+    if average != "mean":
+        message = (
+            'prediction_interval: a prediction with average="mean" is needed, as z-scores have no '
+            f"units; got {average!r}. Predict with that average (--average mean)."
+        )
+        raise OptionError(message)
+    if not 0 < level < 1:
+        message = f"prediction_interval: level must be between 0 and 1; got {level}. Use 0.95."
+        raise OptionError(message)
+    for operator in spatial.subjects:
+        for model in operator.models:
+            _require(model, operator.name, RESIDUAL)
+
+
+def _require(model: RoiModel, where: str, name: str) -> None:
+    """Refuse a model whose voxels do not have a measure."""
+    if name in model.extras:
+        return
+    if model.extras:
+        raise OptionError(choice_message(where, "the measure", name, model.extras))
+    message = (
+        f"{where}: {name} must be known of each voxel; this encoder records nothing of its "
+        "voxels, as the published one. Use one that `imgtofmri fit` made, or leave the option out."
+    )
+    raise OptionError(message)
+
+
+def _measure(model: RoiModel, where: str, by: str, share_of_ceiling: bool) -> FloatArray:
+    """Return a measure of each voxel of a model."""
+    for name in (by, "noise_ceiling") if share_of_ceiling else (by,):
+        _require(model, where, name)
+    values = np.asarray(model.extras[by], dtype=np.float64)
+    if not share_of_ceiling:
+        return values
+    ceiling = np.asarray(model.extras["noise_ceiling"], dtype=np.float64)
+    return np.divide(values, ceiling, out=np.full_like(values, -np.inf), where=ceiling > 0)
+
+
+def _take(model: RoiModel, kept: npt.NDArray[np.bool_]) -> RoiModel:
+    return RoiModel(
+        voxels=model.voxels[kept],
+        hemi=model.hemi[kept],
+        weights=np.ascontiguousarray(model.weights[:, kept]),
+        intercept=model.intercept[kept],
+        first_feature=model.first_feature,
+        extras={name: np.asarray(values)[kept] for name, values in model.extras.items()},
+    )

@@ -1,0 +1,22 @@
+"""Measured responses, masks and tables from the files that laboratories keep them in."""
+
+from __future__ import annotations
+
+from imgtofmri.measured.arrays import read_array, read_arrays
+from imgtofmri.measured.derivatives import Run, estimate_responses, find_runs
+from imgtofmri.measured.images import read_grid, read_image_rows, read_mask
+from imgtofmri.measured.tables import StimulusRows, list_images, read_table
+
+__all__ = [
+    "Run",
+    "StimulusRows",
+    "estimate_responses",
+    "find_runs",
+    "list_images",
+    "read_array",
+    "read_arrays",
+    "read_grid",
+    "read_image_rows",
+    "read_mask",
+    "read_table",
+]

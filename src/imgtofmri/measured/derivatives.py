@@ -1,0 +1,272 @@
+"""Responses to single presentations, estimated from fMRIPrep's preprocessed runs."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgtofmri.exceptions import DataError, OptionError, choice_message
+from imgtofmri.measured.images import read_image_rows
+from imgtofmri.spaces import Grid
+from imgtofmri.timeseries import ESTIMATORS, HRFS, estimator_weights, trial_regressors
+
+FloatArray = npt.NDArray[np.float64]
+
+# Presentations nearer to each other than this are better estimated separately (Mumford et al.).
+_RAPID_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The files of one run.
+
+    Attributes
+    ----------
+    bold, events, confounds : Path
+        The preprocessed images, the BIDS events and fMRIPrep's confounds.
+    """
+
+    bold: Path
+    events: Path
+    confounds: Path
+
+
+def find_runs(folder: Path, raw: Path, subject: str, task: str, space: str) -> list[Run]:
+    """Find a subject's runs of a task.
+
+    Parameters
+    ----------
+    folder, raw : Path
+        fMRIPrep's results, and the BIDS data set that they were made from.
+    subject, task, space : str
+        Labels, without ``sub-`` and the like.
+
+    Returns
+    -------
+    list of Run
+        In sorted order of file names: by session, then by run.
+
+    Raises
+    ------
+    DataError
+        If there is no run, or one lacks its events or confounds.
+    """
+    home = folder / f"sub-{subject}"
+    pattern = f"sub-{subject}_*task-{task}_*space-{space}_*desc-preproc_bold.nii.gz"
+    images = sorted([*home.glob(f"func/{pattern}"), *home.glob(f"ses-*/func/{pattern}")])
+    if not images:
+        message = (
+            f"find_runs: expected {pattern} in func folders below {home}; there is none. "
+            "Check subject, task and space against fMRIPrep's file names."
+        )
+        raise DataError(message)
+    runs = []
+    for image in images:
+        stem = image.name.split("_space-")[0]
+        events = raw / image.parent.relative_to(folder) / f"{stem}_events.tsv"
+        confounds = image.parent / f"{stem}_desc-confounds_timeseries.tsv"
+        for path in (events, confounds):
+            if not path.exists():
+                message = f"find_runs: {image.name} needs {path}, which does not exist. Add it."
+                raise DataError(message)
+        runs.append(Run(image, events, confounds))
+    return runs
+
+
+def estimate_responses(
+    runs: Sequence[Run],
+    voxels: npt.NDArray[np.intp],
+    grid: Grid,
+    *,
+    stimulus_column: str = "stim_file",
+    hrf: str = "glover",
+    confounds: Sequence[str] = (),
+    estimator: str = "lsa",
+    high_pass_hz: float = 0.01,
+) -> tuple[list[str], npt.NDArray[np.float32]]:
+    """Estimate the response to each presentation by general linear models of each run.
+
+    Ordinary least squares, beside a constant, slow drifts (cosines) and confounds. With "lsa"
+    (least squares, all) every presentation has a regressor of its own in one model. Where
+    presentations follow each other within a few seconds these estimates share noise, and "lss"
+    (least squares, separate) is the steadier choice: a model for each presentation, in which all
+    others share a regressor.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        As `find_runs` returns them.
+    voxels : array of shape (n_voxels,), int
+        Flat indices, C order.
+    grid : Grid
+        The images' grid.
+    stimulus_column : str
+        The events' column that names the stimulus; rows without one (``n/a``) are left out.
+    hrf : str
+        One of nilearn's haemodynamic models; where it has derivatives, the estimate is that of the
+        response itself.
+    confounds : sequence of str
+        Columns of fMRIPrep's confounds to regress out, or shell patterns such as ``"motion_*"``,
+        which may match none; missing first values count as 0.
+    estimator : {"lsa", "lss"}
+        See above.
+    high_pass_hz : float
+        Drifts slower than this are regressed out; 0 for none.
+
+    Returns
+    -------
+    names : list of str
+        The stimulus of each row, in order of runs and onsets.
+    responses : array of shape (n_rows, n_voxels), float32
+        Percent of the voxel's mean in the run.
+
+    Raises
+    ------
+    OptionError
+        If the model or the estimator is not one of those.
+    DataError
+        If a table lacks a column or a value, a run has more regressors than volumes, or a
+        presentation lies outside its run.
+
+    References
+    ----------
+    Mumford et al. (2012). Deconvolving BOLD activation in event-related designs for multivoxel
+    pattern classification analyses. NeuroImage. doi:10.1016/j.neuroimage.2011.08.076
+    """
+    for name, value, valid in (("hrf", hrf, HRFS), ("estimator", estimator, ESTIMATORS)):
+        if value not in valid:
+            raise OptionError(choice_message("estimate_responses", name, value, valid))
+    names: list[str] = []
+    parts = []
+    gaps_s: list[float] = []
+    for run in runs:
+        table = _trials(run.events, stimulus_column)
+        if not len(table):
+            continue
+        series = read_image_rows(run.bold, voxels, grid, run.bold.name).astype(np.float64)
+        tr_s, start_s = _timing(run.bold)
+        times_s: FloatArray = start_s + tr_s * np.arange(len(series), dtype=np.float64)
+        trials = trial_regressors(table["onset"], table["duration"], times_s, hrf)
+        nuisance = _nuisance(run.confounds, confounds, times_s, high_pass_hz)
+        weights = estimator_weights(trials, nuisance, estimator, run.bold.name)
+        mean = series.mean(axis=0)
+        betas = weights @ series
+        percent = np.divide(100.0 * betas, mean, out=np.zeros_like(betas), where=mean != 0)
+        names += [str(name) for name in table[stimulus_column]]
+        gaps_s += np.diff(table["onset"]).tolist()
+        parts.append(percent.astype(np.float32))
+    if not names:
+        message = (
+            f"estimate_responses: no event of {len(runs)} runs names a stimulus; expected them in "
+            f"the column {stimulus_column}. Name the column with stimulus_column."
+        )
+        raise DataError(message)
+    gap_s = float(np.median(gaps_s)) if gaps_s else np.inf
+    if estimator == "lsa" and gap_s < _RAPID_S:
+        message = (
+            f"estimate_responses: presentations of {runs[0].bold.name} and the like follow each "
+            f"other after {gap_s:.1f} s; estimates of all in one model are then noisy. "
+            'Consider estimator = "lss".'
+        )
+        warnings.warn(message, stacklevel=2)
+    return names, np.concatenate(parts)
+
+
+def _trials(path: Path, stimulus_column: str) -> Any:
+    """Return the events that name a stimulus, in order of their onsets."""
+    import pandas as pd
+
+    table = _read_tsv(path, dtype={stimulus_column: str})
+    for column in ("onset", "duration", stimulus_column):
+        if column not in table:
+            raise DataError(choice_message(str(path), "the column", column, table.columns))
+    table = table.dropna(subset=[stimulus_column])
+    for column in ("onset", "duration"):
+        values = pd.to_numeric(table[column], errors="coerce")
+        bad = values.isna() | (values < 0 if column == "duration" else False)
+        if bad.any():
+            row = table.index[bad][0]
+            message = (
+                f"{path}, line {row + 2}: {column} must be a number of seconds; got "
+                f"{table[column][row]}. Correct it, or set {stimulus_column} to n/a."
+            )
+            raise DataError(message)
+        table[column] = values.astype(float)
+    return table.sort_values("onset", kind="stable")
+
+
+def _nuisance(
+    path: Path, patterns: Sequence[str], times_s: FloatArray, high_pass_hz: float
+) -> FloatArray:
+    """Return the regressors that are not of stimuli: constant, drifts and confounds."""
+    from nilearn.glm.first_level import make_first_level_design_matrix
+
+    names, values = _confounds(path, patterns, len(times_s))
+    matrix = make_first_level_design_matrix(
+        times_s,
+        drift_model="cosine" if high_pass_hz else None,
+        high_pass=high_pass_hz or None,
+        add_regs=values if names else None,
+        add_reg_names=names or None,
+    )
+    return np.asarray(matrix, dtype=np.float64)
+
+
+def _confounds(path: Path, patterns: Sequence[str], n_volumes: int) -> tuple[list[str], FloatArray]:
+    """Return the names and values of the confounds that patterns match."""
+    if not patterns:
+        return [], np.empty((n_volumes, 0))
+    table = _read_tsv(path)
+    names: dict[str, None] = {}
+    for pattern in patterns:
+        matched = [str(name) for name in table.columns if fnmatchcase(str(name), pattern)]
+        if not matched and not any(mark in pattern for mark in "*?["):
+            raise DataError(choice_message(str(path), "the confound", pattern, table.columns))
+        names.update(dict.fromkeys(matched))
+    if len(table) != n_volumes:
+        message = (
+            f"{path}: expected a row for each of the {n_volumes} volumes; got {len(table)}. "
+            "The files are of different runs or versions."
+        )
+        raise DataError(message)
+    return list(names), table[list(names)].fillna(0.0).to_numpy(dtype=float)
+
+
+def _read_tsv(path: Path, **options: Any) -> Any:
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, sep="\t", na_values="n/a", **options)
+    except (OSError, ValueError) as error:  # pandas' own errors are among these
+        message = f"{path}: the table cannot be read ({error}). Give a TSV file as BIDS has it."
+        raise DataError(message) from error
+
+
+def _timing(bold: Path) -> tuple[float, float]:
+    """Return the repetition time and the time that the first volume stands for, in seconds."""
+    import nibabel as nib
+
+    sidecar = bold.with_name(bold.name.removesuffix(".nii.gz") + ".json")
+    header: Any = nib.load(bold)
+    try:
+        said: dict[str, Any] = json.loads(sidecar.read_text()) if sidecar.exists() else {}
+        tr_s = float(said.get("RepetitionTime", header.header.get_zooms()[3]))
+        start_s = float(said.get("StartTime", 0.0))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        message = (
+            f"{sidecar}: expected JSON with RepetitionTime and StartTime in seconds ({error}). "
+            "Correct it, or copy it from fMRIPrep's results."
+        )
+        raise DataError(message) from error
+    if not tr_s > 0:
+        message = f"{bold.name}: the repetition time must be above 0; got {tr_s}. Correct its JSON."
+        raise DataError(message)
+    return tr_s, start_s

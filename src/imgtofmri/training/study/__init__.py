@@ -1,0 +1,34 @@
+"""The description of a study: one readable file, checked whole before anything is loaded."""
+
+from __future__ import annotations
+
+from imgtofmri.training.study.document import CACHE_PREFIX, cached_file
+from imgtofmri.training.study.parse import read_study
+from imgtofmri.training.study.settings import (
+    ArraySource,
+    BackboneSettings,
+    DerivativesSettings,
+    Download,
+    FitSettings,
+    RoiSettings,
+    StimuliSettings,
+    Study,
+    SubjectSettings,
+    TransformSettings,
+)
+
+__all__ = [
+    "CACHE_PREFIX",
+    "ArraySource",
+    "BackboneSettings",
+    "DerivativesSettings",
+    "Download",
+    "FitSettings",
+    "RoiSettings",
+    "StimuliSettings",
+    "Study",
+    "SubjectSettings",
+    "TransformSettings",
+    "cached_file",
+    "read_study",
+]
