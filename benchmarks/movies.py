@@ -74,8 +74,9 @@ def now_s() -> npt.NDArray[np.float64]:
 
 def predict(path: Path, weights: str, rate_hz: float) -> dict[str, float]:
     """Predict a movie into a folder, then its frames by the network alone; runs in a child."""
+    from imgtofmri.analyses.predict import predict_movies
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.outputs import NiftiLayout, RunRecord, predict_movies
+    from imgtofmri.outputs import NiftiLayout, RunRecord
     from imgtofmri.stimuli import Source, read_movie
 
     warnings.simplefilter("ignore")
@@ -83,7 +84,8 @@ def predict(path: Path, weights: str, rate_hz: float) -> dict[str, float]:
     # checksum does, slow FFmpeg down in their thread afterwards.
     decoding_s = decode_cpu_s(path)
     encoder = load_encoder()
-    network = encoder.pipeline(weights=weights).network
+    predictor = encoder.predictor(weights=weights)
+    network = predictor.extractor.network
     pixels = [frame.pixels for _, frame in zip(range(128), read_movie(path), strict=False)]
     batches = [np.stack(pixels[i : i + 32]) for i in range(0, len(pixels), 32)]
     network(batches[0])
@@ -100,8 +102,7 @@ def predict(path: Path, weights: str, rate_hz: float) -> dict[str, float]:
         source = Source(path, path.name, "movie")
         start = now_s()
         predict_movies(
-            encoder, [source], record, NiftiLayout(), {"weights": weights},
-            rate_hz=rate_hz, progress=False,
+            predictor, [source], record, NiftiLayout(), rate_hz=rate_hz, progress=False,
         )  # fmt: skip
         elapsed_s = now_s() - start
         sidecar = json.loads((Path(folder) / NiftiLayout().sidecar(path.name)).read_text())

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
+from imgtofmri.analyses.predict import predict_images
 from imgtofmri.backbones import Backbone
 from imgtofmri.backbones.architectures import NETWORKS
-from imgtofmri.encoder import Encoder, load_encoder
-from imgtofmri.encoder.pipeline import RunSettings
+from imgtofmri.encoder import Encoder, Predictor, load_encoder
 from imgtofmri.encoder.spatial import BLOCK
-from imgtofmri.outputs import NiftiLayout, RunRecord, VolumeWriter, predict_images
+from imgtofmri.outputs import NiftiLayout, RunRecord, VolumeWriter
 from imgtofmri.stimuli import Frame, Source, find_sources, read_images
 
 ORIGINAL_S = 604 / 156
@@ -47,16 +47,16 @@ def main() -> None:
 def _measure(folder: Path, weights: Path, n: int, n_pairs: int, scratch: Path) -> None:
     warnings.simplefilter("ignore")
     encoder = load_encoder()
-    settings: RunSettings = {"weights": weights}
+    predictor = encoder.predictor(weights=weights)
     sources = [source for source in find_sources([folder])[0] if source.kind == "image"][:n]
-    network = encoder.backbone(None, weights)
+    network = predictor.extractor.network
     pixels = np.stack([f.pixels for f in read_images(sources) if isinstance(f, Frame)])
-    _end_to_end(encoder, sources[:32], settings, scratch / "warm")
+    _end_to_end(predictor, sources[:32], scratch / "warm")
     alone, whole = [], []
     for pair in range(n_pairs):
         alone.append(_seconds(lambda: _network_alone(network, pixels)))
         target = scratch / f"out{pair}"
-        whole.append(_seconds(lambda: _end_to_end(encoder, sources, settings, target)))  # noqa: B023
+        whole.append(_seconds(lambda: _end_to_end(predictor, sources, target)))  # noqa: B023
     features = network(pixels[:BLOCK])
     after = _seconds(lambda: _after_the_network(encoder, features, scratch / "after"))
     ratios = [a / b for a, b in zip(alone, whole, strict=True)]
@@ -73,11 +73,9 @@ def _network_alone(network: Backbone, pixels: np.ndarray) -> None:
         network(pixels[start : start + 16])
 
 
-def _end_to_end(
-    encoder: Encoder, sources: list[Source], settings: RunSettings, folder: Path
-) -> None:
+def _end_to_end(predictor: Predictor, sources: list[Source], folder: Path) -> None:
     record = RunRecord.start(folder, {})
-    summary = predict_images(encoder, sources, record, NiftiLayout(), settings, progress=False)
+    summary = predict_images(predictor, sources, record, NiftiLayout(), progress=False)
     record.finish("complete")
     assert len(summary.done) == len(sources)
 

@@ -160,10 +160,6 @@ def test_rsa_models_match_themselves(run: Run, folders: tuple[Path, Path], tmp_p
     assert (out / "comparison_PPA.svg").exists()
     code = run("rsa", *folders, "-o", tmp_path / "third", "-m", measured, "--in-order")
     assert code == 0
-    stimuli = [word for folder in folders for word in ("--stimuli", folder)]
-    assert run("validate", *stimuli, "--rsa", measured, "-o", tmp_path / "validation") == 0
-    again = pd.read_csv(tmp_path / "validation" / "rsa" / "rsa.tsv", sep="\t").set_index("roi")
-    pd.testing.assert_series_equal(again["mean"], table["mean"])
 
 
 @pytest.mark.network
@@ -335,11 +331,6 @@ def test_rsa_control_of_an_untrained_encoder_is_the_encoder(
     with np.load(out / "models.npz") as archive:
         assert archive["names"].tolist()[-2:] == ["PPA untrained", "luminance"]
         np.testing.assert_allclose(archive["dissimilarities"][-1], own)
-    stimuli = [word for folder in folders for word in ("--stimuli", folder)]
-    again = tmp_path / "again"
-    assert untrained_run("validate", *stimuli, "--rsa", tmp_path / "m.npz", "--permutations", 99,
-                         *controls, "-o", again) == 0  # fmt: skip
-    assert (again / "rsa" / "rsa.tsv").read_bytes() == (out / "rsa.tsv").read_bytes()
 
 
 @pytest.mark.network

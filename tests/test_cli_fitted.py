@@ -169,7 +169,7 @@ def test_predict_interval_and_minimum_of_accuracy(
         assert 0 < n_kept < 55
     capsys.readouterr()
     for options, expected in (
-        (["--interval", "0.9"], 'average="mean" is needed'),
+        (["--interval", "0.9"], 'average must be "mean"'),
         (["--interval", "9", "--average", "mean"], "level must be between 0 and 1; got 9"),
         (["--min-accuracy", "1.5"], "must reach cv_r >= 1.5; none of 55 does"),
         (["--share-of-ceiling"], "needs --min-accuracy"),
@@ -197,7 +197,7 @@ def test_predict_interval_of_a_movie_is_as_long_as_the_movie(
     prediction = encoder.predict_movie(
         movie, average="mean", weights=fitted.weights, progress=False
     )
-    for name, expected in zip(("lower", "upper"), encoder.interval(prediction, 0.8), strict=True):
+    for name, expected in zip(("lower", "upper"), prediction.interval(0.8), strict=True):
         got = load(tmp_path / "out" / f"film.mp4_{name}.nii.gz")
         assert got.shape == (*SHAPE, 4)
         np.testing.assert_allclose(got[prediction.mask].T, expected, rtol=1e-5, atol=1e-6)

@@ -415,7 +415,7 @@ def test_dynamics_command_bad_options_write_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each bad option ends in one error that names it, before the movie, with nothing written."""
-    monkeypatch.setattr("imgtofmri.analyses.dynamics.models.stream_features", _unreachable)
+    monkeypatch.setattr("imgtofmri.backbones.extractor.stream_features", _unreachable)
     saved = save_measured(measured, tmp_path / "film.npz")
     result = run(
         film, "-o", tmp_path / "out", "--measured", saved, "--encoder", encoder_file,

@@ -66,7 +66,7 @@ def test_distill_of_a_network_by_itself_is_faithful(
     own = encoder.predict(picture, weights=random_weights, progress=False)
     estimated = encoder.predict(picture, backbone=head_file, weights=random_weights, progress=False)
     assert np.corrcoef(own.group[0], estimated.group[0])[0, 1] > 0.99
-    assert encoder.backbone(head_file, random_weights).spec.emulated
+    assert encoder.extractor(backbone=head_file, weights=random_weights).network.spec.emulated
 
 
 @pytest.mark.network

@@ -237,7 +237,7 @@ def test_concatenate_refuses_different_masks(encoder: Encoder, features: Feature
 
 BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"rois": ["PAP"]}, "rois must be one of LOC, PPA; got 'PAP'. Did you mean PPA?"),
-    ({"rois": []}, "rois is empty; name one or more of LOC, PPA"),
+    ({"rois": []}, "rois is empty; name one or more, or leave it out for all"),
     ({"sigma_mm": 0}, "sigma_mm must be a positive number"),
     ({"sigma_mm": float("nan")}, "sigma_mm must be a positive number"),
     ({"mask": "all"}, "mask must be one of overlap, support"),
@@ -274,7 +274,7 @@ def test_wrong_features_say_what_was_expected(encoder: Encoder, wrong: Any, said
 
 def test_names_must_be_as_many_as_features(encoder: Encoder, features: Features) -> None:
     """One name for each row."""
-    with pytest.raises(ShapeError, match="each of the 37 rows of features, got 1 names"):
+    with pytest.raises(ShapeError, match="as many as the 37 rows of features; got 1 names"):
         encoder.predict_features(features, names=["one"])
 
 
@@ -285,7 +285,7 @@ def test_unknown_subject_or_roi_lists_what_is_there(encoder: Encoder, features: 
     with pytest.raises(OptionError, match="roi must be one of LOC, PPA; got 'V1'"):
         encoder.predict_native(features, roi="V1", subject="S1")
     got: Prediction = encoder.predict_features(features)
-    with pytest.raises(OptionError, match="name must be one of S1, S2"):
+    with pytest.raises(OptionError, match="subject must be one of S1, S2"):
         got.subject("S3")
     with pytest.raises(OptionError, match="hemi must be one of both, L, R; got 'X'"):
         got.roi_mask("LOC", "X")
@@ -300,7 +300,7 @@ def test_load_encoder_reads_a_bundle_and_names_what_exists(
     assert load_encoder(path).subjects == ("S1", "S2")
     with pytest.raises(
         OptionError,
-        match="id must be one of bold5000-resnet18, the path of a bundle .*; got 'bold'",
+        match="encoder must be one of bold5000-resnet18, the path of a bundle .*; got 'bold'",
     ):
         load_encoder("bold")
     with pytest.raises(BundleError, match="found nothing there"):
@@ -326,7 +326,7 @@ def test_encoder_that_predicted_can_be_copied_and_pickled(
 ) -> None:
     """Workers of joblib get encoders by pickle; copies predict the same, bit for bit."""
     encoder = Encoder(small_bundle)
-    encoder._backbones["of a process"] = lambda pixels: pixels  # type: ignore[assignment]
+    encoder._networks["of a process"] = lambda pixels: pixels  # type: ignore[assignment]
     features = rng.normal(size=(3, 6)).astype(np.float32)
     expected = encoder.predict_features(features)
     for again in (copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))):

@@ -131,8 +131,12 @@ def test_two_layers_of_one_network_each_roi_uses_its_own(folder: Path) -> None:
         by_hand = encoder.predict_features(features, rois=rois, average="mean")
         got = encoder.predict(images, rois=rois, average="mean", progress=False)
         np.testing.assert_allclose(got.group, by_hand.group, atol=1e-4)
-    assert encoder.backbone(rois=["V1"]).spec.layers == ("layer1",)
-    assert encoder.backbone(rois=["LOC", "V1"]).spec.layers == ("layer1", "layer3", "avgpool")
+    assert encoder.extractor(rois=["V1"]).network.spec.layers == ("layer1",)
+    assert encoder.extractor(rois=["LOC", "V1"]).network.spec.layers == (
+        "layer1",
+        "layer3",
+        "avgpool",
+    )
 
 
 def test_layers_that_no_roi_needs_are_not_computed(folder: Path) -> None:
@@ -140,7 +144,7 @@ def test_layers_that_no_roi_needs_are_not_computed(folder: Path) -> None:
     encoder = fit(folder, ONE_NETWORK, '["layer1"]', '["avgpool"]')
     pixels = np.random.default_rng(2).integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
     weights = folder / "weights.safetensors"
-    got = encoder.backbone(rois=["LOC"])(pixels)
+    got = encoder.extractor(rois=["LOC"]).network(pixels)
     alone = load_backbone("resnet18", weights=weights, layers=["avgpool"])(pixels)
     assert got.shape == (3, 64 + 256 + 512)
     np.testing.assert_allclose(got[:, 320:], alone, rtol=1e-5, atol=1e-6)
@@ -159,8 +163,8 @@ def test_two_networks_in_one_encoder_predict_what_each_gives(folder: Path) -> No
     tiny = load_backbone(folder / "tiny.onnx", layers=["conv", "out"], preprocessing=RECIPE)
     deep = load_backbone("resnet18", weights=weights)
     expected = np.hstack([tiny(pixels), deep(pixels)])
-    np.testing.assert_allclose(encoder.backbone()(pixels), expected, rtol=1e-5, atol=1e-5)
-    only = encoder.backbone(rois=["V1"])
+    np.testing.assert_allclose(encoder.extractor().network(pixels), expected, rtol=1e-5, atol=1e-5)
+    only = encoder.extractor(rois=["V1"]).network
     assert only.spec.layers == ("out",)
     np.testing.assert_allclose(only(pixels)[:, 5:10], expected[:, 5:10], rtol=1e-5, atol=1e-5)
     images = sorted((folder / "pictures").iterdir())[:2]
@@ -215,34 +219,34 @@ def test_a_network_of_ones_own_is_found_beside_the_bundle_with_its_recipe(folder
     """An ONNX file needs no option, keeps the card's preprocessing, and has to be the same file."""
     one = TWO_NETWORKS.split("[backbones.late]")[0].replace("[backbones.early]", "[backbone]")
     encoder = fit(folder, one, '["out"]', '["conv", "out"]')
-    assert encoder.backbone().spec.preprocessing == RECIPE
-    assert encoder.backbone(rois=["V1"]).spec.layers == ("out",)
-    named = Encoder(encoder.bundle).backbone(folder / "tiny.onnx")
+    assert encoder.extractor().network.spec.preprocessing == RECIPE
+    assert encoder.extractor(rois=["V1"]).network.spec.layers == ("out",)
+    named = Encoder(encoder.bundle).extractor(backbone=folder / "tiny.onnx").network
     assert named.spec.preprocessing == RECIPE
     with pytest.raises(OptionError, match=r"weights must be left out, as .*holds its own weights"):
-        encoder.backbone(weights=folder / "weights.safetensors")
+        encoder.extractor(weights=folder / "weights.safetensors")
     loaded = load_backbone(folder / "tiny.onnx", layers=["conv", "out"], preprocessing=RECIPE)
-    assert encoder.backbone(loaded) is loaded
+    assert encoder.extractor(backbone=loaded).network is loaded
     with pytest.raises(ShapeError, match=r"was fitted with Preprocessing.*Load it with the enc"):
-        encoder.backbone(load_backbone(folder / "tiny.onnx", layers=["conv", "out"]))
+        encoder.extractor(backbone=load_backbone(folder / "tiny.onnx", layers=["conv", "out"]))
     other = save_network(folder / "elsewhere.onnx", seed=2)
     with pytest.raises(ShapeError, match=r"was fitted on tiny@.*gives elsewhere@"):
-        encoder.backbone(other)
+        encoder.extractor(backbone=other)
     shutil.copy(other, folder / "tiny.onnx")
     moved = load_encoder(folder / "encoder.safetensors")
     with pytest.raises(WeightsUnavailableError, match=r"tiny.onnx has another content. Put it th"):
-        moved.backbone()
+        moved.extractor()
     (folder / "tiny.onnx").unlink()
     with pytest.raises(WeightsUnavailableError, match=r"it is not there.*--backbone"):
-        moved.backbone()
+        moved.extractor()
 
 
 def test_options_for_one_network_are_refused_where_there_are_several(folder: Path) -> None:
     """`--backbone` cannot say which network it replaces; `--weights` can if one takes weights."""
     encoder = fit(folder, TWO_NETWORKS, '["early"]', '["late"]')
     with pytest.raises(OptionError, match=r"several networks \(early, late\); got .*beside the"):
-        encoder.backbone("resnet18")
-    assert encoder.backbone(weights=folder / "weights.safetensors").spec.n_features == 522
+        encoder.extractor(backbone="resnet18")
+    assert encoder.extractor(weights=folder / "weights.safetensors").network.spec.n_features == 522
 
 
 def test_networks_of_different_sizes_are_refused(folder: Path) -> None:
@@ -327,7 +331,7 @@ name = "tiny.onnx"
         ["avgpool"],
         [512],
     )
-    spec = encoder.backbone(rois=["V1"]).spec
+    spec = encoder.extractor(rois=["V1"]).network.spec
     assert (spec.id, spec.emulated, spec.weights_name) == (
         "efficientnet-lite0",
         True,
@@ -335,7 +339,9 @@ name = "tiny.onnx"
     )
     pixels = rng.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
     alone = load_backbone("efficientnet-lite0", weights=folder / "student.safetensors")(pixels)
-    np.testing.assert_allclose(encoder.backbone()(pixels)[:, :512], alone, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        encoder.extractor().network(pixels)[:, :512], alone, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_movie_models_untrained_baseline_has_the_encoder_s_layers(folder: Path) -> None:
@@ -377,19 +383,19 @@ def test_untrained_weights_replace_every_network_of_several(folder: Path) -> Non
     """Each network gets its untrained twin: features are those of the layers loaded by hand."""
     encoder = fit(folder, TWO_ARCHITECTURES, '["early"]', '["late"]')
     pixels = np.random.default_rng(3).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
-    found = encoder.backbone(weights="untrained:2")(pixels)
+    found = encoder.extractor(weights="untrained:2").network(pixels)
     by_hand = [
         load_backbone("resnet18", weights="untrained:2", layers=[layer])(pixels)
         for layer in ("layer1", "avgpool")
     ]
     np.testing.assert_array_equal(found, np.concatenate(by_hand, axis=1))
-    assert np.abs(found - encoder.backbone()(pixels)).max() > 0.1
+    assert np.abs(found - encoder.extractor().network(pixels)).max() > 0.1
 
 
 def test_untrained_weights_of_an_onnx_file_are_refused(folder: Path) -> None:
     """A file holds its own weights: there is no architecture to draw others for."""
     encoder = fit(folder, TWO_NETWORKS, '["early"]', '["late"]')
     with pytest.raises(OptionError, match=r"uses tiny@.*an ONNX file, which holds its own weights"):
-        encoder.backbone(weights="untrained")
+        encoder.extractor(weights="untrained")
     with pytest.raises(OptionError, match=r"'untrained' or 'untrained:SEED'.*got 'untrained:x'"):
-        encoder.backbone(weights="untrained:x")
+        encoder.extractor(weights="untrained:x")

@@ -13,21 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from imgtofmri.analyses.predict import RoiMeans, RunSummary, check_targets, predict_movies
 from imgtofmri.bundle import Bundle
 from imgtofmri.cli import main
-from imgtofmri.encoder import Encoder
-from imgtofmri.encoder.pipeline import RunSettings
-from imgtofmri.encoder.prediction import Prediction
+from imgtofmri.encoder import Encoder, Prediction, Settings
 from imgtofmri.exceptions import OptionError
-from imgtofmri.outputs import (
-    BidsLayout,
-    NiftiLayout,
-    RoiMeans,
-    RunRecord,
-    RunSummary,
-    check_targets,
-    predict_movies,
-)
+from imgtofmri.outputs import BidsLayout, NiftiLayout, RunRecord
 from imgtofmri.stimuli import Source
 
 # The network's weights are a stand-in, which is said at each load.
@@ -57,22 +48,21 @@ def encoder(published_bundle: Bundle) -> Encoder:
 
 
 @pytest.fixture
-def settings(test_data: Path) -> RunSettings:
+def settings(test_data: Path) -> Settings:
     """Return settings with the stand-in weights."""
-    return {"rois": ["LOC", "PPA"], "weights": test_data / "standin/resnet18_standin.safetensors"}
+    return Settings(("LOC", "PPA"), weights=test_data / "standin/resnet18_standin.safetensors")
 
 
 def run(
-    folder: Path, encoder: Encoder, settings: RunSettings, sources: list[Path], resume: bool = False
+    folder: Path, encoder: Encoder, settings: Settings, sources: list[Path], resume: bool = False
 ) -> RunSummary:
     """Predict movies into a folder, with subjects."""
     record = RunRecord.start(folder, {"rate_hz": RATE_HZ}, resume=resume)
     summary = predict_movies(
-        encoder,
+        encoder.predictor(settings),
         [Source(path, path.name, "movie") for path in sources],
         record,
         NiftiLayout(),
-        settings,
         rate_hz=RATE_HZ,
         subjects=True,
         progress=False,
@@ -121,14 +111,14 @@ def test_roi_means_equal_the_table_of_the_prediction(rng: np.random.Generator) -
 
 @pytest.mark.network
 def test_predict_movies_files_hold_what_predict_movie_returns(
-    tmp_path: Path, encoder: Encoder, settings: RunSettings
+    tmp_path: Path, encoder: Encoder, settings: Settings
 ) -> None:
     """Volumes, table and sidecar agree with the prediction held in memory."""
     path = write_movie(tmp_path / "a.mp4")
     out = tmp_path / "out"
     summary = run(out, encoder, settings, [path])
     assert summary.done == ["a.mp4"]
-    whole = encoder.predict_movie(path, RATE_HZ, progress=False, **settings)
+    whole = encoder.predict_movie(path, RATE_HZ, settings, progress=False)
     assert len(whole) == N_FRAMES
     np.testing.assert_allclose(maps_of(out / "a.mp4.nii.gz", whole.mask), whole.group, atol=1e-4)
     for subject in whole.subject_names:
@@ -154,7 +144,7 @@ def test_predict_movies_files_hold_what_predict_movie_returns(
 
 @pytest.mark.network
 def test_predict_movies_truncated_movie_leaves_nothing(
-    tmp_path: Path, encoder: Encoder, settings: RunSettings
+    tmp_path: Path, encoder: Encoder, settings: Settings
 ) -> None:
     """A movie that breaks off is named, nothing of it is left, and the next one is predicted."""
     cut = write_movie(tmp_path / "cut.mp4")
@@ -172,7 +162,7 @@ def test_predict_movies_truncated_movie_leaves_nothing(
 
 @pytest.mark.network
 def test_predict_movies_resume_keeps_whole_results_and_mends_others(
-    tmp_path: Path, encoder: Encoder, settings: RunSettings
+    tmp_path: Path, encoder: Encoder, settings: Settings
 ) -> None:
     """What an earlier run made and can be verified is kept; what was damaged is made again."""
     first, second = write_movie(tmp_path / "a.mp4"), write_movie(tmp_path / "b.mp4", 6)

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from imgtofmri.encoder.prediction import to_img
 from imgtofmri.exceptions import OutputError
-from imgtofmri.outputs import SeriesWriter
+from imgtofmri.outputs import SeriesWriter, to_img
 from imgtofmri.outputs.gzip_pieces import join_crc32
 
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])

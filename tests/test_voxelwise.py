@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel
-from imgtofmri.encoder import Encoder
-from imgtofmri.encoder.voxelwise import prediction_interval, restrict_voxels, voxel_table
+from imgtofmri.encoder import Encoder, Settings
+from imgtofmri.encoder.voxelwise import restrict_voxels, voxel_table
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.spaces import Grid, affine_map
 
@@ -82,7 +82,7 @@ def test_prediction_interval_covers_a_new_persons_measurements(
         # A kernel this narrow leaves each voxel to itself, so the interval is exact.
         settings = {"sigma_mm": 0.1, "mask": "support"}
         prediction = encoder.predict_features(features, average="mean", **settings)
-        lower, upper = prediction_interval(encoder.spatial_model(**settings), prediction, level)
+        lower, upper = prediction.interval(level)
         assert prediction.group.shape == lower.shape
         mine = np.isin(np.flatnonzero(prediction.mask), newcomer.voxels)
         noise = rng.normal(size=(5, 40)) * np.sqrt(newcomer.extras["residual_variance"])
@@ -98,7 +98,7 @@ def test_prediction_interval_smoothing_gives_an_upper_limit(rng: np.random.Gener
     encoder = Encoder(bundle)
     prediction = encoder.predict_features(rng.normal(size=(2, 4)), average="mean", mask="support")
     spatial = encoder.spatial_model(mask="support")
-    lower, upper = prediction_interval(spatial, prediction, 0.95)
+    lower, upper = prediction.interval(0.95)
     reach = np.asarray(spatial.subjects[0].matrix.sum(axis=1)).ravel()
     np.testing.assert_allclose(upper[0] - lower[0], 2 * 1.959964 * 2.0 * reach, rtol=1e-4)
     np.testing.assert_allclose((upper + lower) / 2, prediction.group, atol=1e-4)
@@ -106,25 +106,34 @@ def test_prediction_interval_smoothing_gives_an_upper_limit(rng: np.random.Gener
 
 def test_prediction_interval_refuses_what_has_no_units(rng: np.random.Generator) -> None:
     """Z-scores, impossible levels and bundles without residual variances are refused."""
-    encoder = Encoder(make_bundle(rng, 2))
+    bundle = make_bundle(rng, 2)
+    encoder = Encoder(bundle)
     features = rng.normal(size=(2, 4))
-    spatial = encoder.spatial_model()
-    with pytest.raises(OptionError, match=r'average="mean" is needed, .*; got \'zscore\''):
-        prediction_interval(spatial, encoder.predict_features(features))
+    with pytest.raises(OptionError, match=r'average must be "mean" .*; got \'zscore\''):
+        encoder.predict_features(features).interval()
     mean = encoder.predict_features(features, average="mean")
     with pytest.raises(OptionError, match=r"level must be between 0 and 1; got 95"):
-        prediction_interval(spatial, mean, 95)
-    extras = [model.extras for operator in spatial.subjects for model in operator.models]
-    for known in extras:
-        assert isinstance(known, dict)
-        del known["residual_variance"]
-    with pytest.raises(OptionError, match=r"the measure must be one of cv_r, noise_ceiling; got"):
-        prediction_interval(spatial, mean)
-    for known in extras:
-        assert isinstance(known, dict)
-        known.clear()
-    with pytest.raises(OptionError, match=r"records nothing of its voxels, .* leave the option"):
-        prediction_interval(spatial, mean)
+        mean.interval(95)
+    for subject in bundle.subjects:
+        for model in subject.rois.values():
+            assert isinstance(model.extras, dict)
+            del model.extras["residual_variance"]
+    silent = Encoder(bundle).predict_features(features, average="mean")
+    with pytest.raises(OptionError, match=r"does not record it, .* leave the interval out"):
+        silent.interval()
+
+
+def test_prediction_interval_knows_its_predictions_settings(rng: np.random.Generator) -> None:
+    """An interval is of the smoothing, the ROIs and the mask that the prediction was made with."""
+    encoder = Encoder(make_bundle(rng, 1, residual_variance=np.full(40, 4.0, np.float32)))
+    features = rng.normal(size=(1, 4))
+    for sigma_mm in (0.5, 3.0):
+        settings = Settings(sigma_mm=sigma_mm, average="mean")
+        prediction = encoder.predict_features(features, settings)
+        lower, upper = prediction.interval(0.95)
+        matrix = encoder.spatial_model(settings).subjects[0].matrix
+        reach = np.asarray(matrix.sum(axis=1)).ravel()
+        np.testing.assert_allclose(upper[0] - lower[0], 2 * 1.959964 * 2.0 * reach, rtol=1e-4)
 
 
 def test_voxel_table_says_place_and_measures(rng: np.random.Generator) -> None:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.backbones import load_backbone
+from imgtofmri.analyses.predict import describe_run, predict_images
+from imgtofmri.backbones import BackboneSpec, load_backbone
 from imgtofmri.encoder import Encoder, load_encoder
-from imgtofmri.encoder.pipeline import RunSettings
 from imgtofmri.encoder.reference import extract_samples, reference_wheel
 from imgtofmri.exceptions import WeightsUnavailableError
 from imgtofmri.figures.brains import plot_response, robust_maximum
 from imgtofmri.files import atomic_path
-from imgtofmri.outputs import NiftiLayout, RunRecord, predict_images, run_settings
+from imgtofmri.outputs import NiftiLayout, RunRecord
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Frame, find_sources, read_movie
 
@@ -73,16 +73,15 @@ def make_demonstration(
     encoder = load_encoder(progress=progress)
     if backbone is None and weights is None:
         backbone = _reachable_backbone(say, progress)
-    settings: RunSettings = {"backbone": backbone, "weights": weights}
-    note = _network_note(encoder, settings)
+    predictor = encoder.predictor(backbone=backbone, weights=weights)
+    note = _network_note(predictor.extractor.network.spec)
     stimuli = folder / "stimuli"
     samples = extract_samples(reference_wheel(progress), stimuli)
     frames = [_save_frame(frame, stimuli) for movie in samples[-1:] for frame in _frames(movie)]
     sources, _ = find_sources([*samples[:-1], *frames])
-    record = RunRecord.start(
-        folder, run_settings(encoder, settings, False, "nifti"), overwrite=True
-    )
-    summary = predict_images(encoder, sources, record, NiftiLayout(), settings, progress=progress)
+    described = describe_run(predictor.provenance, "nifti")
+    record = RunRecord.start(folder, described, overwrite=True)
+    summary = predict_images(predictor, sources, record, NiftiLayout(), progress=progress)
     record.finish("complete")
     names = summary.done
     titles = _titles(names, frames, samples[-1].name)
@@ -112,8 +111,7 @@ def _reachable_backbone(say: Callable[[str], None], progress: bool) -> str:
     return DEFAULT_BACKBONE
 
 
-def _network_note(encoder: Encoder, settings: RunSettings) -> str:
-    spec = encoder.backbone(settings.get("backbone"), settings.get("weights")).spec
+def _network_note(spec: BackboneSpec) -> str:
     verified = "" if spec.weights_verified else ", not the published weights"
     note = f"network: {spec.id} ({spec.weights_name}{verified})"
     return f"{note}; {spec.note}" if spec.note else note

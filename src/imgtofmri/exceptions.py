@@ -32,7 +32,22 @@ class StimulusError(ImgToFmriError, ValueError):
 
 
 class OptionError(ImgToFmriError, ValueError):
-    """A setting is outside what is valid."""
+    """A setting is outside what is valid.
+
+    Parameters
+    ----------
+    message : str
+    option : str
+        The parameter that it is about, as the message's first word has it; the command line shows
+        it as its own option.
+    """
+
+    def __init__(self, message: str, option: str = "") -> None:
+        super().__init__(message)
+        self.option = option
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.option)
 
 
 class ShapeError(ImgToFmriError, ValueError):
@@ -81,7 +96,7 @@ def choice_message(where: str, name: str, got: object, valid: Iterable[object]) 
     Parameters
     ----------
     where : str
-        The function or command that refused.
+        What refused, such as a file; empty where the name says it.
     name : str
         The parameter's name, as the user wrote it.
     got : object
@@ -100,7 +115,8 @@ def choice_message(where: str, name: str, got: object, valid: Iterable[object]) 
     "predict: rois must be one of LOC, PPA; got 'PAP'. Did you mean PPA?"
     """
     options = [str(item) for item in valid]
-    message = f"{where}: {name} must be one of {', '.join(options)}; got {got!r}."
+    place = f"{where}: " if where else ""
+    message = f"{place}{name} must be one of {', '.join(options)}; got {got!r}."
     folded = {option.lower(): option for option in options}
     close = difflib.get_close_matches(str(got).lower(), folded, n=1)
     return f"{message} Did you mean {folded[close[0]]}?" if close else message

@@ -12,6 +12,7 @@ from pathlib import Path
 from imgtofmri.backbones.architectures import NETWORKS
 from imgtofmri.backbones.base import Backbone, BackboneSpec, Preprocessing
 from imgtofmri.backbones.cache import CachedBackbone, cached_backbone, features_folder
+from imgtofmri.backbones.extractor import FeatureExtractor
 from imgtofmri.backbones.head import (
     DistilledBackbone,
     Head,
@@ -19,7 +20,7 @@ from imgtofmri.backbones.head import (
     read_head,
     write_head,
 )
-from imgtofmri.backbones.stream import BATCH_SIZE, FeatureBatch, FrameBackbone, stream_features
+from imgtofmri.backbones.stream import BATCH_SIZE, FeatureBatch, stream_features
 from imgtofmri.backbones.torch_named import COLLECTIONS, load_torch_name
 from imgtofmri.backbones.untrained import untrained_seed, untrained_weights
 from imgtofmri.backbones.weights import (
@@ -39,7 +40,7 @@ __all__ = [
     "CachedBackbone",
     "DistilledBackbone",
     "FeatureBatch",
-    "FrameBackbone",
+    "FeatureExtractor",
     "Head",
     "Preprocessing",
     "UnverifiedWeightsWarning",

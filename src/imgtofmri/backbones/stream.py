@@ -8,11 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from imgtofmri.backbones.base import Backbone
 from imgtofmri.exceptions import OptionError, ShapeError
 from imgtofmri.stimuli import Failure, Frame, run_ahead
 
@@ -21,52 +21,6 @@ BATCH_SIZE = 16
 
 AHEAD = 2
 """Batches that may wait for the consumer while the network works on."""
-
-
-class FramePreprocessing(Protocol):
-    """What a backbone says of its input; `imgtofmri.backbones` has the whole of it."""
-
-    @property
-    def size(self) -> int:
-        """Side of the square of pixels that goes in."""
-        ...
-
-
-class FrameSpec(Protocol):
-    """What a backbone says of itself; `imgtofmri.backbones` has the whole of it."""
-
-    @property
-    def preprocessing(self) -> FramePreprocessing:
-        """What goes in."""
-        ...
-
-    @property
-    def n_features(self) -> int:
-        """How many features come out for each image."""
-        ...
-
-    @property
-    def parallel_calls(self) -> int:
-        """How many calls may run at the same time."""
-        ...
-
-    @property
-    def images_per_call(self) -> int:
-        """How many images a call takes best."""
-        ...
-
-
-class FrameBackbone(Protocol):
-    """The part of a backbone that is needed here: pixels in, features out."""
-
-    @property
-    def spec(self) -> FrameSpec:
-        """What it is."""
-        ...
-
-    def __call__(self, pixels: npt.NDArray[np.uint8], /) -> npt.NDArray[np.float32]:
-        """Turn (n, size, size, 3) RGB pixels into (n, n_features) features."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +50,7 @@ class FeatureBatch:
 
 
 def stream_features(
-    frames: Iterable[Frame | Failure], backbone: FrameBackbone, batch_size: int = BATCH_SIZE
+    frames: Iterable[Frame | Failure], backbone: Backbone, batch_size: int = BATCH_SIZE
 ) -> Iterator[FeatureBatch]:
     """Compute features in batches, in order, in memory that does not grow with the input.
 
@@ -135,7 +89,7 @@ def stream_features(
 
 
 def _stream(
-    frames: Iterable[Frame | Failure], backbone: FrameBackbone, batch_size: int
+    frames: Iterable[Frame | Failure], backbone: Backbone, batch_size: int
 ) -> Generator[FeatureBatch]:
     """Yield batches in order, each part of one at work as soon as its frames are there."""
     n_calls = backbone.spec.parallel_calls
@@ -146,7 +100,7 @@ def _stream(
         part, ends = at_work.popleft()
         done.append(part.result())
         if ends:
-            yield _joined(done)
+            yield joined(done)
             done.clear()
 
     with ThreadPoolExecutor(n_calls, "imgtofmri-batch") as workers:
@@ -183,9 +137,7 @@ def _parts(
         yield good, failures, True
 
 
-def _run_part(
-    frames: list[Frame], failures: list[Failure], backbone: FrameBackbone
-) -> FeatureBatch:
+def _run_part(frames: list[Frame], failures: list[Failure], backbone: Backbone) -> FeatureBatch:
     n_features = backbone.spec.n_features
     if frames:
         features = _checked(backbone, _stacked(frames, backbone.spec.preprocessing.size))
@@ -201,8 +153,8 @@ def _run_part(
     )
 
 
-def _joined(parts: Sequence[FeatureBatch]) -> FeatureBatch:
-    """Put the parts of a batch one after the other."""
+def joined(parts: Sequence[FeatureBatch]) -> FeatureBatch:
+    """Put batches one after the other."""
     if len(parts) == 1:
         return parts[0]
     return FeatureBatch(
@@ -226,7 +178,7 @@ def _stacked(frames: list[Frame], size: int) -> npt.NDArray[np.uint8]:
     return np.stack([frame.pixels for frame in frames])
 
 
-def _checked(backbone: FrameBackbone, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _checked(backbone: Backbone, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     features = np.ascontiguousarray(backbone(pixels), dtype=np.float32)
     expected = (len(pixels), backbone.spec.n_features)
     if features.shape != expected:

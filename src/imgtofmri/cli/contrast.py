@@ -9,27 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import (
-    ENCODER,
-    claim_output,
-    find_images,
-    predict_pool,
-    read_controls,
-    write_record,
-)
+from imgtofmri.cli.analysis import claim_output, find_images, report_failures, write_record
 from imgtofmri.exceptions import DataError, OptionError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from imgtofmri.analyses.contrast import Contrast
+    from imgtofmri.encoder import Settings
     from imgtofmri.stimuli import Failure, Source
 
 RECORD = "contrast.json"
 TABLE_SUFFIXES = (".tsv", ".csv")
 
 
+@options.takes_settings(average="mean")
 def contrast(
+    *,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -62,12 +58,7 @@ def contrast(
     ] = "p_fdr",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the exchanges.")] = 0,
     control: options.Control = None,
-    rois: options.Rois = None,
-    sigma_mm: options.SigmaMm = 1.0,
-    mask: options.Mask = "overlap",
-    center_crop: options.CenterCrop = None,
-    backbone: options.BackboneName = None,
-    weights: options.Weights = None,
+    settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -90,14 +81,14 @@ def contrast(
     from imgtofmri.analyses.contrast.figures import THRESHOLDS
     from imgtofmri.analyses.select import image_properties
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.outputs import run_settings
+    from imgtofmri.encoder.controls import ENCODER, check_controls
 
     if threshold not in THRESHOLDS:
         message = (
             f"contrast: --threshold must be one of {', '.join(THRESHOLDS)}; got {threshold!r}."
         )
         raise OptionError(message)
-    controls = read_controls(control, "contrast")
+    check_controls(control)
     claim_output(output, RECORD, overwrite)
     sources, conditions, unusable = find_conditions(inputs)
     kinds = list(dict.fromkeys(conditions))
@@ -105,19 +96,20 @@ def contrast(
     for text in wanted:
         contrast_weights(text, kinds)
     loaded = load_encoder(encoder, progress=not quiet)
-    settings = options.run_settings(rois, sigma_mm, mask, center_crop, backbone, weights)
-    recorded = run_settings(loaded, settings, False, "contrast")
-    described = controls.load(loaded, settings["rois"])
-    pool = predict_pool(loaded, sources, unusable, settings, not quiet)
+    controls = loaded.controls(control or (), settings)
+    failures = list(unusable)
+    own = loaded.predict(sources, settings, on_failure=failures.append, progress=not quiet)
     of_name = dict(zip((source.name for source in sources), conditions, strict=True))
-    labels = [of_name[name] for name in pool.prediction.names]
-    models = {ENCODER: pool.prediction}
-    models |= controls.predict(loaded, pool.sources, settings, not quiet)
+    labels = [of_name[name] for name in own.names]
+    shown = [source for source in sources if source.name in own.names]
+    models = {ENCODER: own}
     properties = None
-    if controls.luminance:
-        crop = loaded.center_crop(center_crop)
-        paths = [source.path for source in pool.sources]
-        properties = image_properties(paths, crop).drop(columns="size")
+    for one in controls.predict(shown, progress=not quiet):
+        if one.prediction is not None:
+            models[one.name] = one.prediction
+        else:
+            paths = [source.path for source in shown]
+            properties = image_properties(paths, one.center_crop).drop(columns="size")
     for text in wanted:
         results = {
             model: compute_contrast(prediction, labels, text, permutations, seed, alpha)
@@ -134,11 +126,11 @@ def contrast(
         "n_permutations": permutations,
         "alpha": alpha,
         "seed": seed,
-        "controls": described,
+        "controls": controls.to_dict(),
     }
-    write_record(output / RECORD, pool, recorded, details)
+    write_record(output / RECORD, own, failures, details)
     typer.echo(f"{len(wanted)} contrasts of {len(labels)} images: {output}", err=True)
-    return pool.report()
+    return report_failures(failures)
 
 
 def find_conditions(inputs: list[str]) -> tuple[list[Source], list[str], list[Failure]]:
@@ -235,6 +227,7 @@ def write_contrast(
     import pandas as pd
 
     from imgtofmri.analyses.contrast.figures import plot_contrast, plot_controls
+    from imgtofmri.encoder.controls import ENCODER
     from imgtofmri.figures.style import save_figure, save_table
     from imgtofmri.outputs import VolumeWriter
 
@@ -295,6 +288,8 @@ def _default_contrast(kinds: list[str]) -> list[str]:
 
 def _report(results: dict[str, Contrast], images: pd.DataFrame | None) -> None:
     """Print one line for each ROI, for the encoder and then for each control."""
+    from imgtofmri.encoder.controls import ENCODER
+
     result = results[ENCODER]
     typer.echo(f"{result.name}  (images: {result.counts})")
     for model, one in results.items():

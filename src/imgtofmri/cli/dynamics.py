@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from imgtofmri.encoder import Settings
     from imgtofmri.encoder.spatial import SpatialModel
     from imgtofmri.measured.movie import MeasuredMovie
 
@@ -22,7 +23,9 @@ PARTLY_CLOUDY = "partly-cloudy"
 METHODS = ("hmm", "gsbs", "optimal")
 
 
+@options.takes_settings()
 def dynamics(
+    *,
     movie: Annotated[Path, typer.Argument(metavar="MOVIE", help="The movie that was shown.")],
     measured: Annotated[
         list[str],
@@ -70,13 +73,7 @@ def dynamics(
         ),
     ] = None,
     rate_hz: options.RateHz = 2.0,
-    rois: options.Rois = None,
-    sigma_mm: options.SigmaMm = 1.0,
-    mask: options.Mask = "overlap",
-    average: options.Average = "zscore",
-    center_crop: options.CenterCrop = None,
-    backbone: options.BackboneName = None,
-    weights: options.Weights = None,
+    settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
     hrf: Annotated[
         str, typer.Option("--hrf", metavar="gam|glover|spm", help="Haemodynamic response.")
@@ -189,11 +186,11 @@ def dynamics(
     lags = _parse_window(window)
     loaded = load_encoder(encoder, progress=not quiet)
     probe_movie(movie)
-    spatial = loaded.spatial_model(rois or None, sigma_mm, mask)
+    spatial = loaded.spatial_model(settings)
     brains = _load_measured(
         measured, spatial, loaded.bundle.template.affine, confounds, tr_s, cutoff_s or None, quiet
     )
-    settings = ScanSettings(
+    scan = ScanSettings(
         tr_s=brains.tr_s,
         hrf=hrf,
         resample=resample,  # type: ignore[arg-type]
@@ -209,14 +206,14 @@ def dynamics(
             f"{brains.n_subjects}. Limits and p values come from drawing subjects anew."
         )
         raise DataError(message)
-    volumes = filter_measured(brains.data, settings)
+    volumes = filter_measured(brains.data, scan)
     if isinstance(starts, str):
         starts = find_boundaries(volumes.mean(axis=0), starts, n_events=n_events).tolist()
     if starts is not None:
         boundary_windows(volumes.shape[1], starts, window=lags, exclusion=exclusion)
     n_frames = count_frames(movie, rate_hz)
     if n_frames is not None:
-        check_movie_length(n_frames, rate_hz, brains.data.shape[1], settings)
+        check_movie_length(n_frames, rate_hz, brains.data.shape[1], scan)
     # The movie takes longest: all that can be refused without it has been.
     models = movie_models(
         loaded,
@@ -225,18 +222,12 @@ def dynamics(
         rate_hz=rate_hz,
         untrained_seed=seed,
         progress=not quiet,
-        rois=rois or None,
-        sigma_mm=sigma_mm,
-        mask=mask,
-        average=average,
-        center_crop=center_crop,
-        backbone=backbone,
-        weights=weights,
+        settings=settings,
     )
     analysis = analyse_movie(
         models,
         brains,
-        settings=settings,
+        settings=scan,
         extra=extra,
         boundaries=starts,
         band=band,
@@ -250,10 +241,10 @@ def dynamics(
         **models.made_with,
         "measured": [Path(name).name for name in measured],
         "rate_hz": rate_hz,
-        "sigma_mm": sigma_mm,
-        "mask": mask,
-        "average": average,
-        "center_crop": loaded.center_crop(center_crop),
+        "sigma_mm": settings.sigma_mm,
+        "mask": settings.mask,
+        "average": settings.average,
+        "center_crop": models.prediction.settings.center_crop,
         "boundaries_from": boundaries or (PARTLY_CLOUDY if public else None),
         "band": band,
         "window": list(lags),

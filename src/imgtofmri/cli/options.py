@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
-    from imgtofmri.encoder.pipeline import RunSettings
+    from imgtofmri.encoder.settings import AverageName
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")]
 Rois = Annotated[
@@ -76,26 +79,61 @@ RateHz = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Report no progress.")]
 
+ENCODER_ID = "bold5000-resnet18"
 
-def run_settings(
-    rois: list[str] | None,
-    sigma_mm: float,
-    mask: str,
-    center_crop: bool | None,
-    backbone: str | None,
-    weights: str | None,
-    average: str = "mean",
-) -> RunSettings:
-    """Return these options as keyword arguments of `Encoder.predict`.
+_SETTINGS: dict[str, tuple[Any, Any]] = {
+    "rois": (Rois, None),
+    "sigma_mm": (SigmaMm, 1.0),
+    "mask": (Mask, "overlap"),
+    "average": (Average, "zscore"),
+    "center_crop": (CenterCrop, None),
+    "backbone": (BackboneName, None),
+    "weights": (Weights, None),
+}
 
-    Amplitude is kept unless something else is said: it is what analyses of predictions are about.
+Command = Callable[..., int | None]
+
+_BY_NAME = inspect.Parameter.KEYWORD_ONLY
+
+
+def takes_settings(average: AverageName | None = None) -> Callable[[Command], Command]:
+    """Give a command the options of `imgtofmri.Settings`; it takes them as one ``settings``.
+
+    Parameters
+    ----------
+    average : {"zscore", "mean"}, optional
+        How subjects are averaged, without an option to choose it. By default there is one, and the
+        published model's way is its default.
     """
-    return {
-        "rois": rois or None,
-        "sigma_mm": sigma_mm,
-        "mask": mask,
-        "average": average,
-        "center_crop": center_crop,
-        "backbone": backbone,
-        "weights": weights,
+    shared = {
+        name: pair for name, pair in _SETTINGS.items() if average is None or name != "average"
     }
+
+    fixed: dict[str, Any] = {} if average is None else {"average": average}
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(**options: Any) -> int | None:
+            from imgtofmri.encoder.settings import Settings
+
+            chosen = {name: options.pop(name) for name in shared} | fixed
+            chosen["rois"] = chosen["rois"] or None
+            return command(**options, settings=Settings(**chosen))
+
+        # What a command says of its options is text, and Typer wants it as it is.
+        hints = get_type_hints(command, localns={"Settings": object}, include_extras=True)
+        parameters = []
+        for parameter in inspect.signature(command).parameters.values():
+            if parameter.name != "settings":
+                said = {"kind": _BY_NAME, "annotation": hints[parameter.name]}
+                parameters.append(parameter.replace(**said))
+                continue
+            parameters += [
+                inspect.Parameter(name, _BY_NAME, default=default, annotation=annotation)
+                for name, (annotation, default) in shared.items()
+            ]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return run
+
+    return decorate

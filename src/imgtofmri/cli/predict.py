@@ -11,23 +11,20 @@ from imgtofmri.cli import options
 from imgtofmri.exceptions import OptionError, choice_message
 
 if TYPE_CHECKING:
+    from imgtofmri.encoder import Settings
     from imgtofmri.outputs import Layout
     from imgtofmri.stimuli import Failure
 
 
+@options.takes_settings()
 def predict(
+    *,
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUT", help="Image files, movies, folders or globs, mixed."),
     ],
     output: options.Output,
-    rois: options.Rois = None,
-    sigma_mm: options.SigmaMm = 1.0,
-    mask: options.Mask = "overlap",
-    average: options.Average = "zscore",
-    center_crop: options.CenterCrop = None,
-    backbone: options.BackboneName = None,
-    weights: options.Weights = None,
+    settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
     subjects: Annotated[
         bool, typer.Option("--subjects", help="Write each subject's map, too.")
@@ -88,16 +85,15 @@ def predict(
 
     imgtofmri predict photos/ -o out/ --encoder my-encoder.safetensors --min-accuracy 0.1
     """
-    from imgtofmri.encoder import load_encoder
-    from imgtofmri.outputs import (
-        FORMATS,
-        RunRecord,
-        check_folder,
+    from imgtofmri.analyses.predict import (
         check_targets,
+        describe_run,
         predict_images,
         predict_movies,
-        run_settings,
     )
+    from imgtofmri.encoder import load_encoder
+    from imgtofmri.encoder.prediction import check_interval
+    from imgtofmri.outputs import FORMATS, RunRecord, check_folder
     from imgtofmri.stimuli import check_rate, find_sources
 
     if output_format not in FORMATS:
@@ -119,9 +115,16 @@ def predict(
     if min_accuracy is not None:
         loaded = loaded.restricted(min_accuracy, share_of_ceiling)
     layout = _layout(output_format, loaded.bundle.space, interval)
-    settings = options.run_settings(rois, sigma_mm, mask, center_crop, backbone, weights, average)
-    recorded = run_settings(
-        loaded, settings, subjects, output_format, rate_hz if movies else None, interval
+    predictor = loaded.predictor(settings)
+    spatial = predictor.spatial
+    if interval is not None:
+        check_interval(settings.average, spatial.residual_variance, interval)
+    recorded = describe_run(
+        predictor.provenance,
+        output_format,
+        spatial.subject_names if subjects else (),
+        rate_hz if movies else None,
+        interval,
     )
     if not overwrite:
         check_targets(output, sources, layout)
@@ -132,21 +135,19 @@ def predict(
     try:
         summaries = [
             predict_images(
-                loaded,
+                predictor,
                 images,
                 record,
                 layout,
-                settings,
                 subjects=subjects,
                 interval=interval,
                 progress=not quiet,
             ),
             predict_movies(
-                loaded,
+                predictor,
                 movies,
                 record,
                 layout,
-                settings,
                 rate_hz=rate_hz,
                 subjects=subjects,
                 interval=interval,
@@ -177,8 +178,8 @@ def _report(done: list[str], kept: list[str], failures: list[Failure], output: P
 
 
 def _layout(output_format: str, space: str, interval: float | None) -> Layout:
+    from imgtofmri.analyses.predict import BOUNDS
     from imgtofmri.outputs import BidsLayout, NiftiLayout
-    from imgtofmri.outputs.images import BOUNDS
 
     if output_format == "nifti":
         return NiftiLayout()

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import (
-    ENCODER,
-    LUMINANCE,
-    claim_output,
-    find_images,
-    predict_pool,
-    read_controls,
-    write_record,
-)
+from imgtofmri.cli.analysis import claim_output, find_images, report_failures, write_record
 from imgtofmri.exceptions import DataError, OptionError, choice_message
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from imgtofmri.analyses.rsa import GeometryComparison
-    from imgtofmri.cli.analysis import Controls, Pool
-    from imgtofmri.encoder import Encoder
-    from imgtofmri.encoder.pipeline import RunSettings
+    from imgtofmri.encoder import Control, Settings
     from imgtofmri.rsa import RDMs
+    from imgtofmri.stimuli import Source
 
 RECORD = "rsa.json"
 
@@ -34,7 +26,9 @@ RECORD = "rsa.json"
 MAX_THUMBNAILS = 120
 
 
+@options.takes_settings(average="mean")
 def rsa(
+    *,
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUT", help="The images that were shown: files, folders."),
@@ -77,12 +71,7 @@ def rsa(
     ] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of both.")] = 0,
     control: options.Control = None,
-    rois: options.Rois = None,
-    sigma_mm: options.SigmaMm = 1.0,
-    mask: options.Mask = "overlap",
-    center_crop: options.CenterCrop = None,
-    backbone: options.BackboneName = None,
-    weights: options.Weights = None,
+    settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -103,8 +92,8 @@ def rsa(
     """
     from imgtofmri.analyses.rsa import compare_geometry, match_conditions, model_rdms
     from imgtofmri.encoder import load_encoder
+    from imgtofmri.encoder.controls import ENCODER, check_controls
     from imgtofmri.figures.style import save_table
-    from imgtofmri.outputs import run_settings
     from imgtofmri.rsa import COMPARISONS, DISSIMILARITIES
 
     for option, value, valid in (
@@ -113,27 +102,27 @@ def rsa(
     ):
         if value not in valid:
             raise OptionError(choice_message("rsa", option, value, valid))
-    controls = read_controls(control, "rsa")
+    check_controls(control)
     claim_output(output, RECORD, overwrite)
     stacks = load_measured(measured or [], descriptor, key)
     sources, unusable = find_images(inputs)
     loaded = load_encoder(encoder, progress=not quiet)
-    settings = options.run_settings(rois, sigma_mm, mask, center_crop, backbone, weights)
-    recorded = run_settings(loaded, settings, False, "rsa")
-    described = controls.load(loaded, settings["rois"])
-    pool = predict_pool(loaded, sources, unusable, settings, not quiet)
-    if len(pool.prediction) < 3:
+    controls = loaded.controls(control or (), settings)
+    failures = list(unusable)
+    own = loaded.predict(sources, settings, on_failure=failures.append, progress=not quiet)
+    shown = [source for source in sources if source.name in own.names]
+    if len(own) < 3:
         message = (
             "rsa: a geometry needs at least 3 images; got "
-            f"{', '.join(pool.prediction.names)}. Give all images that were shown."
+            f"{', '.join(own.names)}. Give all images that were shown."
         )
         raise DataError(message)
-    models = {ENCODER: model_rdms(pool.prediction, method=dissimilarity)}
-    models |= control_rdms(controls, loaded, pool, settings, dissimilarity, not quiet)
-    write_models(models, pool, output)
+    models = {ENCODER: model_rdms(own, method=dissimilarity)}
+    models |= control_rdms(controls.predict(shown, progress=not quiet), dissimilarity)
+    write_models(models, shown, output)
     results: dict[str, dict[str, GeometryComparison]] = {}
     for name, stack in stacks.items():
-        renamed = _named_in_order(stack, pool, name) if in_order else stack
+        renamed = _named_in_order(stack, own.names, len(failures), name) if in_order else stack
         # Each control is a family of its own: asking for one changes no p of the encoder's.
         results[name] = {
             model: compare_geometry(
@@ -154,12 +143,12 @@ def rsa(
         "n_permutations": permutations,
         "n_bootstraps": bootstraps,
         "seed": seed,
-        "controls": described,
+        "controls": controls.to_dict(),
     }
-    write_record(output / RECORD, pool, recorded, details)
-    own = models[ENCODER]
-    typer.echo(f"{len(own.names)} models of {len(own.conditions)} images: {output}", err=True)
-    return pool.report()
+    write_record(output / RECORD, own, failures, details)
+    n_models = len(models[ENCODER].names)
+    typer.echo(f"{n_models} models of {len(own)} images: {output}", err=True)
+    return report_failures(failures)
 
 
 def load_measured(
@@ -189,40 +178,32 @@ def load_measured(
     return stacks
 
 
-def control_rdms(
-    controls: Controls,
-    encoder: Encoder,
-    pool: Pool,
-    settings: RunSettings,
-    dissimilarity: str,
-    progress: bool,
-) -> dict[str, RDMs]:
+def control_rdms(controls: Sequence[Control], dissimilarity: str) -> dict[str, RDMs]:
     """Make the controls' model matrices: one for each ROI, but for luminance only one.
 
     Luminance is a pattern over a 16 x 16 grid, treated as a pattern over voxels is.
     """
     from imgtofmri.analyses.rsa import model_rdms
+    from imgtofmri.encoder.controls import LUMINANCE
     from imgtofmri.rsa import RDMs, calculate_rdm
-    from imgtofmri.stimuli import luminance_features
 
-    predictions = controls.predict(encoder, pool.sources, settings, progress)
-    found = {
-        name: model_rdms(prediction, method=dissimilarity)
-        for name, prediction in predictions.items()
-    }
-    if controls.luminance:
-        crop = encoder.center_crop(settings["center_crop"])
-        names, features = luminance_features(pool.sources, center_crop=crop)
-        vector = calculate_rdm(features, dissimilarity, conditions=names)
-        found[LUMINANCE] = RDMs(vector[None], names, (LUMINANCE,), dissimilarity)
-    return {name: found[name] for name in controls.names}
+    found = {}
+    for control in controls:
+        if control.prediction is not None:
+            found[control.name] = model_rdms(control.prediction, method=dissimilarity)
+        else:
+            names, features = control.luminance()
+            vector = calculate_rdm(features, dissimilarity, conditions=names)
+            found[control.name] = RDMs(vector[None], names, (LUMINANCE,), dissimilarity)
+    return found
 
 
-def write_models(models: dict[str, RDMs], pool: Pool, folder: Path) -> None:
+def write_models(models: dict[str, RDMs], sources: Sequence[Source], folder: Path) -> None:
     """Write the model matrices as .npz and as figures; the pictures are placed by the encoder's."""
     import numpy as np
 
     from imgtofmri.analyses.rsa.figures import plot_mds, plot_rdms
+    from imgtofmri.encoder.controls import ENCODER, LUMINANCE
     from imgtofmri.figures.style import save_figure
     from imgtofmri.files import atomic_path
     from imgtofmri.rsa import RDMs
@@ -250,8 +231,8 @@ def write_models(models: dict[str, RDMs], pool: Pool, folder: Path) -> None:
         )
     save_figure(plot_rdms(everything), folder / "models")
     pictures = {}
-    if len(pool.sources) <= MAX_THUMBNAILS:
-        frames = read_images(list(pool.sources), size=64)
+    if len(sources) <= MAX_THUMBNAILS:
+        frames = read_images(list(sources), size=64)
         pictures = {frame.name: frame.pixels for frame in frames if isinstance(frame, Frame)}
     save_figure(plot_mds(own, pictures), folder / "mds", ("png",))
 
@@ -267,6 +248,7 @@ def tables(results: dict[str, dict[str, GeometryComparison]]) -> dict[str, pd.Da
     import pandas as pd
 
     from imgtofmri.analyses.rsa import control_pairs
+    from imgtofmri.encoder.controls import ENCODER
 
     joined: dict[str, list[pd.DataFrame]] = {"rsa": [], "pairs": [], "subjects": []}
     for name, compared in results.items():
@@ -289,6 +271,8 @@ def tables(results: dict[str, dict[str, GeometryComparison]]) -> dict[str, pd.Da
 
 def _of_pairs(pairs: pd.DataFrame, measured: str, control: str) -> pd.DataFrame:
     """Say of which measured set and of which models the two ROIs of each pair are."""
+    from imgtofmri.encoder.controls import ENCODER
+
     table = pairs.rename(columns={"model_a": "roi_a", "model_b": "roi_b"})
     table["roi_b"] = _rois(table["roi_b"])
     table.insert(1, "model_b", control)
@@ -299,6 +283,8 @@ def _of_pairs(pairs: pd.DataFrame, measured: str, control: str) -> pd.DataFrame:
 
 def _rois(names: pd.Series[str]) -> pd.Series[str]:
     """Leave the ROI empty where the model, luminance, is of none."""
+    from imgtofmri.encoder.controls import LUMINANCE
+
     return names.where(names != LUMINANCE)
 
 
@@ -309,15 +295,14 @@ def _stacked(parts: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=parts[0].columns)
 
 
-def _named_in_order(stack: RDMs, pool: Pool, name: str) -> RDMs:
+def _named_in_order(stack: RDMs, names: tuple[str, ...], n_failed: int, name: str) -> RDMs:
     """Give measured rows the names of the images, refusing another number or missing images."""
     from imgtofmri.rsa import RDMs
 
-    names = pool.prediction.names
-    if pool.failures or len(stack.conditions) != len(names):
+    if n_failed or len(stack.conditions) != len(names):
         message = (
             f"rsa: with --in-order {name} must have one row for each image; got "
-            f"{len(stack.conditions)} rows for {len(names)} images, {len(pool.failures)} having "
+            f"{len(stack.conditions)} rows for {len(names)} images, {n_failed} having "
             "failed. Give the images that were shown, all of them."
         )
         raise DataError(message)
@@ -326,6 +311,7 @@ def _named_in_order(stack: RDMs, pool: Pool, name: str) -> RDMs:
 
 def _draw(compared: dict[str, GeometryComparison], stem: Path) -> None:
     from imgtofmri.analyses.rsa.figures import plot_comparison
+    from imgtofmri.encoder.controls import ENCODER
     from imgtofmri.figures.style import save_figure
 
     controls = {name: result for name, result in compared.items() if name != ENCODER}
@@ -334,6 +320,8 @@ def _draw(compared: dict[str, GeometryComparison], stem: Path) -> None:
 
 def _report(name: str, compared: dict[str, GeometryComparison]) -> None:
     """Print one line for each model, its controls beside it."""
+    from imgtofmri.encoder.controls import ENCODER
+
     result = compared[ENCODER]
     ceiling = result.ceiling
     bounds = f"; ceiling {ceiling.lower:.3f} to {ceiling.upper:.3f}" if ceiling else ""

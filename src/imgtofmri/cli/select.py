@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import (
-    ENCODER,
-    claim_output,
-    find_images,
-    predict_pool,
-    read_controls,
-    write_record,
-)
+from imgtofmri.cli.analysis import claim_output, find_images, report_failures, write_record
 
 if TYPE_CHECKING:
     from imgtofmri.analyses.select import StimulusSelection
-    from imgtofmri.cli.analysis import Pool
+    from imgtofmri.encoder import Settings
+    from imgtofmri.stimuli import Source
 
 RECORD = "selection.json"
 
 
+@options.takes_settings(average="mean")
 def select(
+    *,
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUT", help="The pool: image files, folders or globs, mixed."),
@@ -60,12 +57,7 @@ def select(
         int, typer.Option("--seed", min=0, help="Seed of halves, random sets and order.")
     ] = 0,
     control: options.Control = None,
-    rois: options.Rois = None,
-    sigma_mm: options.SigmaMm = 1.0,
-    mask: options.Mask = "overlap",
-    center_crop: options.CenterCrop = None,
-    backbone: options.BackboneName = None,
-    weights: options.Weights = None,
+    settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -87,10 +79,10 @@ def select(
     from imgtofmri.analyses.select import PROPERTIES, image_properties, parse_goal, select_stimuli
     from imgtofmri.analyses.select.analysis import check_pool_size
     from imgtofmri.encoder import load_encoder
+    from imgtofmri.encoder.controls import LUMINANCE, check_controls
     from imgtofmri.exceptions import OptionError, choice_message
-    from imgtofmri.outputs import run_settings
 
-    controls = read_controls(control, "select")
+    check_controls(control)
     claim_output(output, RECORD, overwrite)
     for name in match or ():
         if name not in PROPERTIES:
@@ -98,16 +90,16 @@ def select(
     sources, unusable = find_images(inputs)
     check_pool_size(len(sources), len(goals) + reference, n_per_set)
     loaded = load_encoder(encoder, progress=not quiet)
-    parsed = [parse_goal(goal, rois or loaded.rois) for goal in goals]
-    settings = options.run_settings(rois, sigma_mm, mask, center_crop, backbone, weights)
-    recorded = run_settings(loaded, settings, False, "selection")
-    described = controls.load(loaded, settings["rois"])
-    pool = predict_pool(loaded, sources, unusable, settings, not quiet)
-    properties = image_properties(
-        [source.path for source in pool.sources], loaded.center_crop(center_crop)
-    )
+    parsed = [parse_goal(goal, settings.rois or loaded.rois) for goal in goals]
+    controls = loaded.controls(control or (), settings)
+    failures = list(unusable)
+    own = loaded.predict(sources, settings, on_failure=failures.append, progress=not quiet)
+    shown = [source for source in sources if source.name in own.names]
+    crop = bool(own.settings.center_crop)
+    properties = image_properties([source.path for source in shown], crop)
+    others = {one.name: one.prediction for one in controls.predict(shown, progress=not quiet)}
     result = select_stimuli(
-        pool.prediction,
+        own,
         parsed,
         n_per_set,
         properties,
@@ -115,29 +107,29 @@ def select(
         tolerance,
         reference,
         seed=seed,
-        controls=controls.predict(loaded, pool.sources, settings, not quiet),
-        control_properties=("luminance", "contrast") if controls.luminance else (),
+        controls={name: found for name, found in others.items() if found is not None},
+        control_properties=("luminance", "contrast") if LUMINANCE in others else (),
     )
-    write_selection(result, pool, output, (duration_s, gap_s, repeats), seed)
+    write_selection(result, shown, output, (duration_s, gap_s, repeats), seed)
     details = {
         "goals": [goal.name for goal in parsed],
         "n_per_set": n_per_set,
         "match": list(match or ()),
         "tolerance": tolerance,
         "n_pool": result.n_pool,
-        "stimulus_folder": str(_common_folder(pool)),
+        "stimulus_folder": str(_common_folder(shown)),
         "seed": seed,
-        "controls": described,
+        "controls": controls.to_dict(),
     }
-    write_record(output / RECORD, pool, recorded, details)
+    write_record(output / RECORD, own, failures, details)
     _report(result)
     typer.echo(f"{len(result.sets)} sets out of {result.n_pool} images: {output}", err=True)
-    return pool.report()
+    return report_failures(failures)
 
 
 def write_selection(
     result: StimulusSelection,
-    pool: Pool,
+    sources: Sequence[Source],
     folder: Path,
     timing: tuple[float, float, int],
     seed: int,
@@ -148,8 +140,8 @@ def write_selection(
     from imgtofmri.figures.style import save_figure, save_table
     from imgtofmri.stimuli import Frame, read_images
 
-    common = _common_folder(pool)
-    of_name = {source.name: source for source in pool.sources}
+    common = _common_folder(sources)
+    of_name = {source.name: source for source in sources}
     files = {
         name: tuple(Path(os.path.relpath(of_name[item].path, common)).as_posix() for item in items)
         for name, items in result.sets.items()
@@ -168,14 +160,16 @@ def write_selection(
     save_figure(plot_checks(result), folder / "checks")
 
 
-def _common_folder(pool: Pool) -> Path:
+def _common_folder(sources: Sequence[Source]) -> Path:
     """Return the deepest folder that holds all images."""
-    parents = [str(source.path.absolute().parent) for source in pool.sources]
+    parents = [str(source.path.absolute().parent) for source in sources]
     return Path(os.path.commonpath(parents))
 
 
 def _report(result: StimulusSelection) -> None:
     """Print for each set what subjects held out say, and what controls say of the same sets."""
+    from imgtofmri.encoder.controls import ENCODER
+
     held_out = result.checks.query("check == 'other subject'")
     of_all = result.checks.query("check == 'in-sample'")
     in_sample = dict(

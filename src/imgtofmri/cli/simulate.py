@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from imgtofmri.analyses.simulate import Run, Scan
-    from imgtofmri.encoder.pipeline import Pipeline
+    from imgtofmri.backbones import FeatureExtractor
+    from imgtofmri.encoder import Settings
 
 VOXELS = ("brain", "predicted")
 # The step at which a haemodynamic response from a file is sampled, in seconds.
 KERNEL_STEP_S = 0.05
 
 
+@options.takes_settings(average="mean")
 def simulate(
+    *,
     inputs: Annotated[
         list[Path],
         typer.Argument(metavar="INPUT", help="Events tables (one a run), or one movie."),
@@ -116,12 +119,7 @@ def simulate(
         bool, typer.Option(help="Copy the stimuli into the dataset, as BIDS wants it.")
     ] = True,
     rate_hz: options.RateHz = 2.0,
-    rois: options.Rois = None,
-    sigma_mm: options.SigmaMm = 1.0,
-    mask: options.Mask = "overlap",
-    center_crop: options.CenterCrop = None,
-    backbone: options.BackboneName = None,
-    weights: options.Weights = None,
+    settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -140,6 +138,7 @@ def simulate(
 
     imgtofmri simulate film.mp4 --tr-s 2 --hrf gam --voxels predicted -o sim/
     """
+    from imgtofmri.analyses.predict import describe_run
     from imgtofmri.analyses.simulate import (
         Noise,
         Scan,
@@ -154,7 +153,6 @@ def simulate(
     from imgtofmri.analyses.simulate.noise import check_positive, check_seed
     from imgtofmri.analyses.simulate.responses import check_subjects
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.outputs import run_settings
     from imgtofmri.outputs.staging import check_target
     from imgtofmri.timeseries import HRF_NAMES
 
@@ -186,12 +184,14 @@ def simulate(
     check_target(output, overwrite=overwrite)
     experiment = _read_experiment(inputs, stimuli, scan, n_volumes)
     loaded = load_encoder(encoder, progress=not quiet)
-    settings = options.run_settings(rois, sigma_mm, mask, center_crop, backbone, weights)
-    pipeline = loaded.pipeline(**settings)
-    source = run_settings(loaded, settings, subjects=True, output_format="bids")
-    shares = subject_weights(pipeline.spatial.subject_names, chosen, seed=seed)
-    features, planned = _encode(experiment, pipeline, scan, n_volumes, rate_hz, not quiet)
-    responses = encoded_subjects(pipeline.spatial, features, shares)
+    predictor = loaded.predictor(settings)
+    spatial = predictor.spatial
+    source = describe_run(predictor.provenance, "bids", spatial.subject_names)
+    shares = subject_weights(spatial.subject_names, chosen, seed=seed)
+    features, planned = _encode(
+        experiment, predictor.extractor, scan, n_volumes, rate_hz, not quiet
+    )
+    responses = encoded_subjects(spatial, features, shares)
     if percent_per_unit is None:
         shown = [(run.events, run.n_volumes) for run in planned]
         unit = percent_per_unit_for(peak_percent, responses.values(), shown, scan)
@@ -202,7 +202,7 @@ def simulate(
         responses,
         planned * runs,
         scan,
-        mask=pipeline.spatial.mask,
+        mask=spatial.mask,
         affine=template.affine,
         brain=brain_mask(template.shape, template.affine, space) if voxels == "brain" else None,
         task=task,
@@ -278,7 +278,7 @@ def _read_experiment(
 
 def _encode(
     experiment: _Experiment,
-    pipeline: Pipeline,
+    extractor: FeatureExtractor,
     scan: Scan,
     n_volumes: int | None,
     rate_hz: float,
@@ -288,8 +288,8 @@ def _encode(
     from imgtofmri.analyses.simulate import encode_images, encode_movie, run_of_movie
 
     if experiment.movie is None:
-        features = encode_images(pipeline, list(experiment.files.values()), progress=progress)
+        features = encode_images(extractor, list(experiment.files.values()), progress=progress)
         return features, list(experiment.runs)
     path = experiment.movie
-    features, events = encode_movie(pipeline, path, rate_hz, progress=progress)
+    features, events = encode_movie(extractor, path, rate_hz, progress=progress)
     return features, [run_of_movie(events, path.name, scan.tr_s, n_volumes)]

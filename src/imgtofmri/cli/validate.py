@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import claim_output, read_controls
+from imgtofmri.cli.analysis import claim_output
 from imgtofmri.cli.validation import (
     COSTLY_PERMUTATIONS,
     MATCHED_PERMUTATIONS,
@@ -24,15 +24,17 @@ from imgtofmri.cli.validation import (
     read_names,
     write_record,
 )
-from imgtofmri.exceptions import OptionError
 
 if TYPE_CHECKING:
+    from imgtofmri.encoder import Settings
     from imgtofmri.encoder.prediction import Prediction
 
 RECORD = "validation.json"
 
 
+@options.takes_settings()
 def validate(
+    *,
     output: options.Output,
     stimuli: Annotated[
         list[str] | None,
@@ -92,15 +94,6 @@ def validate(
     accuracy: Annotated[
         bool, typer.Option("--accuracy", help="Encoding accuracy in each voxel, too.")
     ] = False,
-    rsa: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--rsa",
-            metavar="[NAME=]FILE",
-            help="Measured dissimilarity matrices: compare the geometry of --stimuli with them, in "
-            "OUTPUT/rsa, as `imgtofmri rsa` does; repeatable.",
-        ),
-    ] = None,
     control: options.Control = None,
     exchange: Annotated[
         str,
@@ -137,19 +130,13 @@ def validate(
             "--permutations",
             min=1,
             help="Permutations of every test. By default 10,000 of matched patterns, and 1,000 in "
-            "voxels, of --control luminance and of --rsa.",
+            "voxels and of --control luminance.",
         ),
     ] = None,
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Seed of permutations and resamples.")
     ] = 0,
-    rois: options.Rois = None,
-    sigma_mm: options.SigmaMm = 1.0,
-    mask: options.Mask = "overlap",
-    average: options.Average = "zscore",
-    center_crop: options.CenterCrop = None,
-    backbone: options.BackboneName = None,
-    weights: options.Weights = None,
+    settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -169,47 +156,35 @@ def validate(
     imgtofmri validate --twinset fetch --control untrained --control luminance -o validation/
 
     imgtofmri validate --predicted out/ --measured betas.tsv --accuracy -o validation/
-
-    imgtofmri validate --stimuli photos/ --rsa subjects.npz -o validation/
     """
     from imgtofmri.analyses.validate import read_study, twinset_study
     from imgtofmri.analyses.validate.files import write_accuracy, write_matched
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.outputs import run_settings
+    from imgtofmri.encoder.controls import check_controls
 
-    controls = read_controls(control, "validate")
-    settings = options.run_settings(rois, sigma_mm, mask, center_crop, backbone, weights, average)
-    patterns = bool(measured or participant or repeat or twinset)
-    if patterns or not rsa:
-        own = {"--brain-mask": brain_mask, "--roi": roi, "--categories": categories}
-        check_sources(
-            {"--stimuli": stimuli, "--predicted": predicted, "--twinset": twinset},
-            (measured, participant, repeat),
-            own | {"--names": names},
-            controls,
-        )
-        claim_output(output, RECORD, overwrite)
+    asked = check_controls(control)
+    own = {"--brain-mask": brain_mask, "--roi": roi, "--categories": categories}
+    check_sources(
+        {"--stimuli": stimuli, "--predicted": predicted, "--twinset": twinset},
+        (measured, participant, repeat),
+        own | {"--names": names},
+        asked,
+    )
+    claim_output(output, RECORD, overwrite)
     participants, regions = named_paths("--participant", participant), named_paths("--roi", roi)
     given_names = read_names(names) if names else None
     given = [predicted, measured, brain_mask, categories, *(repeat or ())]
     check_exist([*given, *participants.values(), *regions.values()])
-    if rsa:
-        more = {"seed": seed, "control": control, "encoder": encoder, "overwrite": overwrite}
-        if permutations is not None:
-            more["permutations"] = permutations
-        _rsa(rsa, stimuli, output, {**settings, **more, "quiet": quiet})
-        if not patterns:
-            return 0
     found = load_twinset(twinset, not quiet) if twinset else None
     images: list[Any] = list(found.stimuli) if found else list(stimuli or [])
-    loaded, described = None, {}
+    controls = None
     source: Path | Prediction
     if predicted is not None:
         source = predicted
     else:
         loaded = load_encoder(encoder, progress=not quiet)
-        described = controls.load(loaded, settings["rois"])
-        source = loaded.predict(images, progress=not quiet, **settings)
+        controls = loaded.controls(asked, settings)
+        source = loaded.predict(images, settings, progress=not quiet)
     if found is not None and not isinstance(source, Path):
         study = twinset_study(found, source, resample, progress=not quiet)
         study = replace(study, leave_out=(*study.leave_out, *(leave_out or ())))
@@ -234,8 +209,8 @@ def validate(
         "unmatched": unmatched,
     }
     others = []
-    if loaded is not None:
-        others = contenders(controls, loaded, images, settings, study, not quiet)
+    if controls:
+        others = contenders(controls.predict(images, progress=not quiet), study)
     matched, tables = match_all(study, others, permutations, analysis)
     write_matched(matched, tables, study, output)
     if accuracy or repeat:
@@ -247,23 +222,8 @@ def validate(
         "noise_ceiling": ceiling if repeat else None,
         "resample": resample,
     }
-    prediction = run_settings(loaded, settings, False, "validation") if loaded else None
-    write_record(output / RECORD, study, prediction, described, recorded)
+    made = None if isinstance(source, Path) else source.provenance.to_dict()
+    described = controls.to_dict() if controls else {}
+    write_record(output / RECORD, study, made, described, recorded)
     typer.echo(f"validated {len(matched.names)} images: {output}", err=True)
     return 0
-
-
-def _rsa(
-    measured: list[str], stimuli: list[str] | None, output: Path, settings: dict[str, Any]
-) -> None:
-    """Compare geometry as the command of that name does, which predicts with amplitude."""
-    from imgtofmri.cli.rsa import rsa
-
-    if not stimuli:
-        message = (
-            "validate: --rsa compares the geometry of --stimuli; got none. Name the images in the "
-            "conditions of the measured matrices."
-        )
-        raise OptionError(message)
-    del settings["average"]
-    rsa(stimuli, output / "rsa", measured, **settings)

@@ -14,10 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from imgtofmri.analyses.validate import EncodingAccuracy, MatchedPatterns, Patterns, Study
-    from imgtofmri.cli.analysis import Controls
     from imgtofmri.datasets.twinset import Twinset
-    from imgtofmri.encoder import Encoder
-    from imgtofmri.encoder.pipeline import RunSettings
+    from imgtofmri.encoder import Control
 
 NAMED = "NAME=PATH"
 
@@ -44,7 +42,7 @@ def check_sources(
     predicted: Mapping[str, object],
     measured: Sequence[object],
     own: Mapping[str, object],
-    controls: Controls,
+    controls: Sequence[str],
 ) -> None:
     """Refuse options that contradict each other, before anything is read.
 
@@ -56,7 +54,7 @@ def check_sources(
         ``--measured``, ``--participant`` and ``--repeat``: one or more, but for the twinset.
     own : mapping
         What the twinset brings with it.
-    controls : Controls
+    controls : sequence of str
 
     Raises
     ------
@@ -77,9 +75,9 @@ def check_sources(
             f"--twinset; got {'both' if twinset else 'none'}. Give one of them."
         )
         raise OptionError(message)
-    if controls.names and predicted["--predicted"]:
+    if controls and predicted["--predicted"]:
         message = (
-            f"validate: --control {controls.names[0]} needs the images; got --predicted. "
+            f"validate: --control {controls[0]} needs the images; got --predicted. "
             "Give --stimuli, so that the images can be put through the control."
         )
         raise OptionError(message)
@@ -148,32 +146,22 @@ class Contender:
     features: NDArray[Any] | None = None
 
 
-def contenders(
-    controls: Controls,
-    encoder: Encoder,
-    images: Sequence[Any],
-    settings: RunSettings,
-    study: Study,
-    progress: bool,
-) -> list[Contender]:
-    """Put the study's images through the controls, in the voxels that the study compares."""
+def contenders(controls: Sequence[Control], study: Study) -> list[Contender]:
+    """Put what the controls predict into the voxels that the study compares."""
     from imgtofmri.analyses.validate import Patterns
-    from imgtofmri.cli.analysis import LUMINANCE
-    from imgtofmri.stimuli import find_sources, luminance_features
 
-    sources = [source for source in find_sources(images)[0] if source.kind == "image"]
-    found = {}
-    if controls.luminance:
-        crop = encoder.center_crop(settings["center_crop"])
-        names, features = luminance_features(sources, center_crop=crop)
-        found[LUMINANCE] = Contender(LUMINANCE, images=names, features=features)
-    for name, prediction in controls.predict(encoder, sources, settings, progress).items():
-        patterns = Patterns.from_prediction(prediction)
+    found = []
+    for control in controls:
+        if control.prediction is None:
+            names, features = control.luminance()
+            found.append(Contender(control.name, images=names, features=features))
+            continue
+        patterns = Patterns.from_prediction(control.prediction)
         own = study.predicted.mask
         if own is not None and patterns.mask is not None:
             patterns = patterns.within(own[patterns.mask])
-        found[name] = Contender(name, patterns)
-    return [found[name] for name in controls.names]
+        found.append(Contender(control.name, patterns))
+    return found
 
 
 def match_all(

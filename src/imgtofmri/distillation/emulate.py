@@ -17,6 +17,7 @@ from imgtofmri.distillation.heads import (
     summarise_agreement,
 )
 from imgtofmri.encoder import Encoder
+from imgtofmri.encoder.regions import roi_mask
 from imgtofmri.exceptions import DataError, StimulusError
 from imgtofmri.stimuli import Failure, Frame, Source, read_images
 from imgtofmri.stimuli.images import open_image
@@ -72,7 +73,7 @@ def emulate_encoder(
     DataError
         If there are fewer than 10 images that can be used.
     """
-    teacher = encoder.backbone(None, weights)
+    teacher = encoder.extractor(weights=weights).network
     size = teacher.spec.preprocessing.size
     order = np.random.default_rng(seed).permutation(len(sources))
     n_held_out = int(HELD_OUT * len(sources))
@@ -119,8 +120,7 @@ def _fidelity(
     spatial = encoder.spatial_model()
     fidelity = summarise_agreement("held_out", map_agreement(spatial, estimated, own))
     for roi in encoder.rois:
-        sides = [mask for (name, _), mask in spatial.roi_masks.items() if name == roi]
-        voxels = np.any(sides, axis=0)
+        voxels = roi_mask(spatial.roi_masks, roi)
         if voxels.sum() > 1:
             r = map_agreement(spatial, estimated, own, voxels)
             fidelity[f"held_out_mean_r_{roi}"] = round(float(r.mean()), 3)

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from imgtofmri.encoder.controls import Control, Controls
 from imgtofmri.encoder.encoder import Encoder, load_encoder
-from imgtofmri.encoder.prediction import Prediction
+from imgtofmri.encoder.prediction import Prediction, concatenate
+from imgtofmri.encoder.predictor import Predictor
+from imgtofmri.encoder.provenance import Provenance
+from imgtofmri.encoder.settings import Settings
 
-__all__ = ["Encoder", "Prediction", "load_encoder"]
+__all__ = [
+    "Control",
+    "Controls",
+    "Encoder",
+    "Prediction",
+    "Predictor",
+    "Provenance",
+    "Settings",
+    "concatenate",
+    "load_encoder",
+]

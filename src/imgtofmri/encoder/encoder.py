@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.backbones import Backbone, FeatureBatch, stream_features
+from imgtofmri.backbones import Backbone, FeatureBatch, FeatureExtractor
+from imgtofmri.backbones.extractor import OnFailure
 from imgtofmri.bundle import Bundle, Card, read_bundle
 from imgtofmri.encoder import reference
+from imgtofmri.encoder.controls import LUMINANCE, Controls, check_controls
 from imgtofmri.encoder.networks import load_networks, needed_layers
-from imgtofmri.encoder.pipeline import (
-    Pipeline,
-    RunSettings,
-    check_average,
-    check_features,
-    collect,
-    make_prediction,
-)
-from imgtofmri.encoder.prediction import Prediction
-from imgtofmri.encoder.spatial import BLOCK, SpatialModel, build_spatial_model, check_rois
-from imgtofmri.encoder.voxelwise import prediction_interval, restrict_voxels
-from imgtofmri.exceptions import OptionError, ShapeError, choice_message
+from imgtofmri.encoder.prediction import Prediction, concatenate, counted
+from imgtofmri.encoder.predictor import Predictor, Readout, check_features
+from imgtofmri.encoder.provenance import Provenance
+from imgtofmri.encoder.settings import Settings
+from imgtofmri.encoder.spatial import SpatialModel, build_spatial_model
+from imgtofmri.encoder.voxelwise import restrict_voxels
+from imgtofmri.exceptions import OptionError, ShapeError, StimulusError, choice_message
 from imgtofmri.progress import track
-from imgtofmri.stimuli import Failure, Source, expand_images, read_images, read_movie
+from imgtofmri.stimuli import Failure, Source, expand_images
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -61,12 +58,15 @@ def load_encoder(bundle: str | Path = reference.BUNDLE_ID, progress: bool = True
     path = Path(bundle)
     if not path.suffix and not path.exists():
         known = [reference.BUNDLE_ID, "the path of a bundle (.safetensors)"]
-        raise OptionError(choice_message("load_encoder", "id", bundle, known))
+        raise OptionError(choice_message("", "encoder", bundle, known), "encoder")
     return Encoder(read_bundle(path), path.parent)
 
 
 class Encoder:
     """Predicts brain responses to stimuli.
+
+    Every method that predicts takes settings, as a `Settings` or one by one by their names: rois,
+    sigma_mm, mask, average, center_crop, backbone, weights; see `Settings`.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ class Encoder:
     def __init__(self, bundle: Bundle, folder: Path | None = None) -> None:
         self.bundle = bundle
         self.folder = folder
-        self._spatial: dict[tuple[tuple[str, ...], float, str], SpatialModel] = {}
-        self._backbones: dict[Hashable, Backbone] = {}
+        self._spatial: dict[Hashable, SpatialModel] = {}
+        self._networks: dict[Hashable, Backbone] = {}
 
     def __repr__(self) -> str:
         return f"Encoder({self.card['id']!r}, rois={self.rois}, subjects={self.subjects})"
@@ -108,120 +108,25 @@ class Encoder:
         """Width of the feature matrix."""
         return self.bundle.n_features
 
-    def backbone(
-        self,
-        backbone: str | Path | Backbone | None = None,
-        weights: str | Path | None = None,
-        rois: Sequence[str] | None = None,
-    ) -> Backbone:
-        """Return the feature extractor, loaded on first use.
-
-        Parameters
-        ----------
-        backbone : str, Path or Backbone, optional
-            A backbone's name or file, or one that is loaded already; None is the one that the
-            models were fitted on.
-        weights : str or Path, optional
-            A file of weights to use instead of the published ones, or ``"untrained[:SEED]"``.
-        rois : sequence of str, optional
-            Compute these ROIs' layers, and leave other layers' features 0. All by default.
+    def settings(self, settings: Settings | None = None, **changes: Any) -> Settings:
+        """Return settings as they are for this encoder, nothing being left to it.
 
         Raises
         ------
         OptionError
-            If the encoder uses several networks and one option cannot serve them all.
-        WeightsUnavailableError
-            If the weights are nowhere to be had from here.
-        ShapeError
-            If the backbone's features are not those that the models were fitted on.
+            If a setting is not valid.
         """
-        features = self.card["features"]
-        needed = needed_layers(features, rois)
-        loaded = backbone is not None and not isinstance(backbone, str | Path)
-        key = (id(backbone) if loaded else str(backbone), str(weights), needed)
-        if key not in self._backbones:
-            self._backbones[key] = load_networks(
-                features,
-                needed,
-                backbone=backbone,
-                weights=weights,
-                folder=self.folder,
-                encoder=str(self.card["id"]),
-            )
-        return self._backbones[key]
-
-    def center_crop(self, chosen: bool | None = None) -> bool:
-        """Return whether pictures are cropped: as chosen, or else as for the fit of the models."""
-        fitted = bool(self.card["features"].get("center_crop", False))
-        return fitted if chosen is None else chosen
-
-    def restricted(self, minimum: float, share_of_ceiling: bool = False) -> Encoder:
-        """Return an encoder of the voxels whose cross-validated r reaches a minimum.
-
-        With ``share_of_ceiling`` r is divided by the noise ceiling first; see
-        `imgtofmri.encoder.voxelwise.restrict_voxels`.
-        """
-        bundle = restrict_voxels(self.bundle, minimum, share_of_ceiling=share_of_ceiling)
-        return Encoder(bundle, self.folder)
-
-    def interval(
-        self,
-        prediction: Prediction,
-        level: float = 0.95,
-        rois: Sequence[str] | str | None = None,
-        sigma_mm: float = 1.0,
-        mask: str = "overlap",
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return the bounds between which one more person's responses are expected.
-
-        ``rois``, ``sigma_mm`` and ``mask`` are the prediction's, which needs ``average="mean"``;
-        see `imgtofmri.encoder.voxelwise.prediction_interval`.
-        """
-        return prediction_interval(self.spatial_model(rois, sigma_mm, mask), prediction, level)
-
-    def features(
-        self,
-        images: Any,
-        backbone: str | Path | Backbone | None = None,
-        weights: str | Path | None = None,
-        center_crop: bool | None = None,
-        progress: bool = False,
-    ) -> npt.NDArray[np.float32]:
-        """Return the network's features of images.
-
-        Parameters
-        ----------
-        images, backbone, weights, center_crop, progress
-            As for `predict`.
-
-        Returns
-        -------
-        array of shape (n_stimuli, n_features), float32
-        """
-        items = expand_images(images)
-        network = self.backbone(backbone, weights)
-        size, crop = network.spec.preprocessing.size, self.center_crop(center_crop)
-        frames = read_images(items, size=size, center_crop=crop)
-        batches = []
-        with track("Computing features", len(items), "images", enabled=progress) as advance:
-            for batch in stream_features(frames, network, BLOCK):
-                for failure in batch.failures:
-                    raise failure.error
-                batches.append(batch.features)
-                advance(len(batch.names))
-        return np.concatenate(batches)
+        fitted_on_crops = bool(self.card["features"].get("center_crop", False))
+        return Settings.of(settings, **changes).resolved(self.rois, fitted_on_crops)
 
     def predict(
         self,
         images: Any,
-        rois: Sequence[str] | str | None = None,
-        sigma_mm: float = 1.0,
-        mask: str = "overlap",
-        average: str = "zscore",
-        center_crop: bool | None = None,
-        backbone: str | Path | Backbone | None = None,
-        weights: str | Path | None = None,
+        settings: Settings | None = None,
+        *,
+        on_failure: OnFailure | None = None,
         progress: bool = True,
+        **changes: Any,
     ) -> Prediction:
         """Predict the responses to images.
 
@@ -230,24 +135,15 @@ class Encoder:
         images : path, folder, glob, PIL image, uint8 array, or a sequence of these
             Arrays are (height, width, 3) RGB or (height, width) greyscale; a stack of them is
             (n, height, width, 3).
-        rois : sequence of str, optional
-            Which ROIs; all by default. Where three or more share a voxel, later ones weigh more, as
-            in the published model.
-        sigma_mm : float
-            Standard deviation of the Gaussian smoothing in millimetres.
-        mask : {"overlap", "support"}
-            The group mask of img2fmri 1.0 or 0.2.
-        average : {"zscore", "mean"}
-            "zscore" is the published model: each subject's map is z-scored over the mask, the sum
-            of the maps is z-scored again. "mean" is the mean over subjects and keeps amplitude.
-        center_crop : bool, optional
-            Resize the short side and crop the centre, instead of squeezing the whole image. By
-            default as for the pictures that the models were fitted on; the published model's were
-            squeezed.
-        backbone, weights
-            As for `backbone`.
+        settings : Settings, optional
+            How to predict; by default as the published model.
+        on_failure : callable, optional
+            Called with each input that cannot be used, and the rest is predicted. By default the
+            first one raises its error.
         progress : bool
             Whether to report progress on standard error.
+        **changes
+            Settings by their names: rois, sigma_mm, mask, average, center_crop, backbone, weights.
 
         Returns
         -------
@@ -256,30 +152,41 @@ class Encoder:
         Raises
         ------
         StimulusError
-            If an input is not a usable image. `stream` goes on past such inputs.
+            If an input is not a usable image, or with ``on_failure`` if none is.
         OptionError
             If a setting is not valid.
+
+        Examples
+        --------
+        >>> encoder.predict("photos/", rois=["LOC", "PPA"])  # doctest: +SKIP
         """
-        items = expand_images(images)
-        stream = self.stream(
-            items,
-            rois=rois,
-            sigma_mm=sigma_mm,
-            mask=mask,
-            average=average,
-            center_crop=center_crop,
-            backbone=backbone,
-            weights=weights,
-        )
+        failures: list[Failure] = []
+
+        def hand_over(failure: Failure) -> None:
+            failures.append(failure)
+            assert on_failure is not None
+            on_failure(failure)
+
+        handle = None if on_failure is None else hand_over
+        items = expand_images(images, handle)
+        stream = self.predictor(settings, **changes).stream(items, handle)
         with track("Predicting", len(items), "images", enabled=progress) as advance:
-            return collect(stream, advance)
+            parts = [*counted(stream, advance)]
+        if not parts:
+            message = (
+                f"expected one or more images that can be predicted; got none: {failures[0].error}"
+            )
+            raise StimulusError(message)
+        return concatenate(parts)
 
     def predict_movie(
         self,
-        path: str | Path,
+        movie: str | Path,
         rate_hz: float = 2.0,
+        settings: Settings | None = None,
+        *,
         progress: bool = True,
-        **settings: Unpack[RunSettings],
+        **changes: Any,
     ) -> Prediction:
         """Predict the response to a movie, frame by frame.
 
@@ -288,14 +195,12 @@ class Encoder:
 
         Parameters
         ----------
-        path : str or Path
+        movie : str or Path
         rate_hz : float
             Frames a second. The frame nearest in time to each multiple of ``1 / rate_hz`` is taken
             while that is before the movie's end.
-        progress : bool
-            Whether to report progress on standard error.
-        **settings
-            rois, sigma_mm, mask, average, center_crop, backbone, weights, as for `predict`.
+        settings, progress, **changes
+            As for `predict`.
 
         Returns
         -------
@@ -307,17 +212,18 @@ class Encoder:
         StimulusError
             If the file is not a movie that can be read.
         """
-        stream = self.stream_movie(path, rate_hz, **settings)
-        description = f"Predicting {Path(path).name}"
+        stream = self.stream_movie(movie, rate_hz, settings, **changes)
+        description = f"Predicting {Path(movie).name}"
         with track(description, unit="frames", enabled=progress) as advance:
-            return collect(stream, advance)
+            return concatenate(counted(stream, advance))
 
     def stream(
         self,
         images: Any,
-        on_failure: Callable[[Failure], None] | None = None,
-        on_batch: Callable[[FeatureBatch], None] | None = None,
-        **settings: Unpack[RunSettings],
+        settings: Settings | None = None,
+        *,
+        on_failure: OnFailure | None = None,
+        **changes: Any,
     ) -> Iterator[Prediction]:
         """Predict images in parts of bounded size, in order.
 
@@ -325,98 +231,172 @@ class Encoder:
         ----------
         images
             As for `predict`; an `imgtofmri.stimuli.Source` counts as an image, too.
-        on_failure : callable, optional
-            Called with each input that cannot be used. By default the first one raises.
-        on_batch : callable, optional
-            Called with each batch of features before its prediction is yielded; it knows the
-            digests of the inputs.
-        **settings
-            rois, sigma_mm, mask, average, center_crop, backbone, weights, as for `predict`.
+        settings, on_failure, **changes
+            As for `predict`.
 
         Yields
         ------
         Prediction
             Of up to 32 stimuli.
         """
-        pipeline = self.pipeline(**settings)
-        frames = read_images(
-            expand_images(images),
-            size=pipeline.network.spec.preprocessing.size,
-            center_crop=pipeline.center_crop,
-        )
-        return pipeline.stream(frames, on_failure, on_batch)
+        return self.predictor(settings, **changes).stream(images, on_failure)
 
     def stream_movie(
         self,
-        path: str | Path | Source,
+        movie: str | Path | Source,
         rate_hz: float = 2.0,
-        on_batch: Callable[[FeatureBatch], None] | None = None,
-        **settings: Unpack[RunSettings],
+        settings: Settings | None = None,
+        **changes: Any,
     ) -> Iterator[Prediction]:
         """Predict a movie's frames in parts of bounded size, in order.
 
         Parameters
         ----------
-        path, rate_hz
+        movie, rate_hz, settings, **changes
             As for `predict_movie`.
-        on_batch : callable, optional
-            As for `stream`.
-        **settings
-            rois, sigma_mm, mask, average, center_crop, backbone, weights, as for `predict`.
 
         Yields
         ------
         Prediction
             Of up to 32 frames.
         """
-        pipeline = self.pipeline(**settings)
-        frames = read_movie(
-            path,
-            rate_hz=rate_hz,
-            size=pipeline.network.spec.preprocessing.size,
-            center_crop=pipeline.center_crop,
-        )
-        return pipeline.stream(frames, None, on_batch)
+        return self.predictor(settings, **changes).stream_movie(movie, rate_hz)
 
-    def pipeline(self, **settings: Unpack[RunSettings]) -> Pipeline:
+    def predictor(self, settings: Settings | None = None, **changes: Any) -> Predictor:
         """Check settings and load what they need, before any stimulus is read.
 
         Parameters
         ----------
-        **settings
+        settings, **changes
             As for `predict`.
 
         Raises
         ------
         OptionError
-            If a setting is not valid.
+            If a setting is not valid, or the encoder uses several networks and one option cannot
+            serve them all.
         WeightsUnavailableError
             If the network's weights are nowhere to be had from here.
+        ShapeError
+            If the network's features are not those that the models were fitted on.
         """
-        average = check_average(settings.get("average", "zscore"))
-        rois = check_rois(self.bundle, settings.get("rois"))
-        sigma_mm = float(settings.get("sigma_mm", 1.0))
-        mask = settings.get("mask", "overlap")
-        return Pipeline(
-            bundle=self.bundle,
-            rois=rois,
-            sigma_mm=sigma_mm,
-            mask=mask,
-            average=average,
-            center_crop=self.center_crop(settings.get("center_crop")),
-            spatial=self.spatial_model(rois, sigma_mm, mask),
-            network=self.backbone(settings.get("backbone"), settings.get("weights"), rois),
-        )
+        chosen = self.settings(settings, **changes)
+        spatial = self.spatial_model(chosen)
+        extractor = self.extractor(chosen)
+        provenance = Provenance.of(self.bundle, chosen, extractor.network.spec)
+        return Predictor(extractor, Readout(self.bundle, spatial, provenance))
+
+    def extractor(self, settings: Settings | None = None, **changes: Any) -> FeatureExtractor:
+        """Return the network, loaded on first use, and how pictures are cropped for it.
+
+        ``extractor.network`` computes the layers that the chosen ROIs need, and leaves other
+        layers' features 0.
+
+        Parameters
+        ----------
+        settings, **changes
+            As for `predict`.
+
+        Raises
+        ------
+        OptionError, WeightsUnavailableError, ShapeError
+            As for `predictor`.
+        """
+        chosen = self.settings(settings, **changes)
+        features = self.card["features"]
+        needed = needed_layers(features, chosen.rois)
+        loaded = chosen.backbone is not None and not isinstance(chosen.backbone, str | Path)
+        named = id(chosen.backbone) if loaded else str(chosen.backbone)
+        key = (named, str(chosen.weights), needed)
+        if key not in self._networks:
+            self._networks[key] = load_networks(
+                features,
+                needed,
+                backbone=chosen.backbone,
+                weights=chosen.weights,
+                folder=self.folder,
+                encoder=str(self.card["id"]),
+            )
+        return FeatureExtractor(self._networks[key], bool(chosen.center_crop))
+
+    def spatial_model(self, settings: Settings | None = None, **changes: Any) -> SpatialModel:
+        """Return the group mask and each subject's matrix, worked out once for each choice."""
+        chosen = self.settings(settings, **changes)
+        assert chosen.rois is not None
+        key = (tuple(chosen.rois), chosen.sigma_mm, chosen.mask)
+        if key not in self._spatial:
+            self._spatial[key] = build_spatial_model(self.bundle, *key)
+        return self._spatial[key]
+
+    def controls(
+        self, names: Sequence[str], settings: Settings | None = None, **changes: Any
+    ) -> Controls:
+        """Return controls of what the encoder predicts, with their networks loaded.
+
+        Parameters
+        ----------
+        names : sequence of {"untrained", "untrained:SEED", "luminance"}
+            An untrained network of the same architecture, read out by the same models; the images'
+            luminance.
+        settings, **changes
+            As for `predict`; the encoder's own network and weights do not count.
+
+        Returns
+        -------
+        Controls
+            ``controls.predict(images)`` is what analyses take as ``controls``.
+
+        Raises
+        ------
+        OptionError
+            If one is no control, or a network of the encoder has no architecture whose weights can
+            be drawn.
+        """
+        chosen = self.settings(settings, **changes)
+        predictors = {
+            name: None if name == LUMINANCE else self.predictor(chosen, backbone=None, weights=name)
+            for name in check_controls(names)
+        }
+        return Controls(predictors, bool(chosen.center_crop))
+
+    def restricted(self, minimum: float, share_of_ceiling: bool = False) -> Encoder:
+        """Return an encoder of the voxels whose cross-validated r reaches a minimum.
+
+        With ``share_of_ceiling`` r is divided by the noise ceiling first; see
+        `imgtofmri.encoder.voxelwise.restrict_voxels`.
+        """
+        bundle = restrict_voxels(self.bundle, minimum, share_of_ceiling=share_of_ceiling)
+        return Encoder(bundle, self.folder)
+
+    def features(
+        self,
+        images: Any,
+        settings: Settings | None = None,
+        *,
+        progress: bool = False,
+        **changes: Any,
+    ) -> npt.NDArray[np.float32]:
+        """Return the network's features of images.
+
+        Parameters
+        ----------
+        images, settings, progress, **changes
+            As for `predict`.
+
+        Returns
+        -------
+        array of shape (n_stimuli, n_features), float32
+        """
+        return self.extractor(settings, **changes).features(images, progress=progress).features
 
     def predict_features(
         self,
         features: FloatArray,
-        rois: Sequence[str] | str | None = None,
-        sigma_mm: float = 1.0,
-        mask: str = "overlap",
-        average: str = "zscore",
+        settings: Settings | None = None,
+        *,
         names: Sequence[str] | None = None,
         onsets_s: FloatArray | None = None,
+        **changes: Any,
     ) -> Prediction:
         """Predict the responses to stimuli whose features are known.
 
@@ -424,8 +404,8 @@ class Encoder:
         ----------
         features : array of shape (n_stimuli, n_features)
             Of the network that the models were fitted on.
-        rois, sigma_mm, mask, average
-            As for `predict`.
+        settings, **changes
+            As for `predict`; the network is not needed.
         names : sequence of str, optional
             The stimuli's names; numbers by default.
         onsets_s : array of shape (n_stimuli,), optional
@@ -440,20 +420,21 @@ class Encoder:
         ShapeError
             If the features have another shape, or are not finite.
         """
-        features = check_features(self.bundle, features, "predict_features")
+        features = check_features(self.bundle, features)
         names = [f"stimulus-{n:04d}" for n in range(len(features))] if names is None else names
         if len(names) != len(features) or (onsets_s is not None and len(onsets_s) != len(features)):
             message = (
-                f"predict_features: expected a name and an onset for each of the {len(features)} "
-                f"rows of features, got {len(names)} names"
+                f"names and onsets_s must be as many as the {len(features)} rows of features; got "
+                f"{len(names)} names"
                 + ("" if onsets_s is None else f" and {len(onsets_s)} onsets")
                 + ". Give as many."
             )
             raise ShapeError(message)
-        spatial = self.spatial_model(rois, sigma_mm, mask)
-        onsets = None if onsets_s is None else np.asarray(onsets_s, dtype=float)
-        checked = check_average(average)
-        return make_prediction(self.bundle, spatial, checked, features, names, onsets)
+        chosen = self.settings(settings, **changes)
+        provenance = Provenance.of(self.bundle, chosen)
+        readout = Readout(self.bundle, self.spatial_model(chosen), provenance)
+        onsets = () if onsets_s is None else tuple(float(onset) for onset in onsets_s)
+        return readout.predict(FeatureBatch(tuple(names), features, onsets_s=onsets))
 
     def predict_native(
         self, features: FloatArray, roi: str, subject: str
@@ -478,22 +459,11 @@ class Encoder:
             If the features have another shape, or are not finite.
         """
         if subject not in self.subjects:
-            message = choice_message("predict_native", "subject", subject, self.subjects)
-            raise OptionError(message)
+            raise OptionError(choice_message("", "subject", subject, self.subjects), "subject")
         models = self.bundle.subjects[self.subjects.index(subject)].rois
         if roi not in models:
-            raise OptionError(choice_message("predict_native", "roi", roi, models))
-        features = check_features(self.bundle, features, "predict_native")
+            raise OptionError(choice_message("", "roi", roi, models), "roi")
+        features = check_features(self.bundle, features)
         model = models[roi]
         used = features[:, model.first_feature : model.first_feature + model.n_features]
         return cast("npt.NDArray[np.float32]", used @ model.weights + model.intercept)
-
-    def spatial_model(
-        self, rois: Sequence[str] | str | None = None, sigma_mm: float = 1.0, mask: str = "overlap"
-    ) -> SpatialModel:
-        """Return the group mask and each subject's matrix, worked out once for each choice."""
-        chosen = check_rois(self.bundle, rois)
-        key = (chosen, float(sigma_mm), mask)
-        if key not in self._spatial:
-            self._spatial[key] = build_spatial_model(self.bundle, *key)
-        return self._spatial[key]

@@ -1,27 +1,38 @@
-"""A prediction: responses to stimuli on the template grid, with their names."""
+"""A prediction: responses to stimuli on the template grid, with their names and what made them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from imgtofmri.encoder.provenance import Provenance
+from imgtofmri.encoder.regions import BOTH, RoiMasks, RoiPlace, roi_mask, roi_names, roi_places
+from imgtofmri.encoder.settings import AverageName, Settings
 from imgtofmri.exceptions import OptionError, ShapeError, choice_message
+from imgtofmri.outputs.volumes import to_img
 
 if TYPE_CHECKING:
     import nibabel as nib
     import pandas as pd
 
-AverageName = Literal["zscore", "mean"]
-AVERAGES: tuple[AverageName, ...] = ("zscore", "mean")
+GROUP = "group"
+"""What tables call the group, among the subjects."""
+
+MODEL_UNIT = "model units"
+"""The unit of subjects' maps, and of a group's that keeps amplitude."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
     """Predicted responses to one or more stimuli.
+
+    ``prediction[3]``, ``prediction["house.jpg"]`` and ``prediction[2:5]`` are predictions of these
+    stimuli alone; iterating gives one stimulus after another.
 
     Attributes
     ----------
@@ -39,11 +50,17 @@ class Prediction:
     roi_masks : dict of (roi, hemi) to array of shape (n_voxels,), bool
         hemi is "L", "R", or "B" where hemispheres are not told apart.
     subject_names : tuple of str
-    average : {"zscore", "mean"}
-    space : str
-        The template space.
+    provenance : Provenance
+        The encoder, the network and the settings that made it.
     onsets_s : array of shape (n_stimuli,) or None
         When each stimulus begins, in seconds, for a movie's frames.
+    sha256 : tuple of (str or None)
+        Digests of the stimuli's files; None for pictures in memory and for features.
+    sources : tuple of (Path or None)
+        The files.
+    residual_variance : array of shape (n_voxels,), float64, or None
+        Of a measured response about its prediction, the mean over subjects; None where the encoder
+        does not know it.
     """
 
     group: npt.NDArray[np.float32]
@@ -51,14 +68,44 @@ class Prediction:
     mask: npt.NDArray[np.bool_]
     affine: npt.NDArray[np.float64]
     names: tuple[str, ...]
-    roi_masks: Mapping[tuple[str, str], npt.NDArray[np.bool_]]
+    roi_masks: RoiMasks
     subject_names: tuple[str, ...]
-    average: AverageName = "zscore"
-    space: str = "MNI152NLin6Asym"
+    provenance: Provenance = field(default_factory=Provenance)
     onsets_s: npt.NDArray[np.float64] | None = None
+    sha256: tuple[str | None, ...] = ()
+    sources: tuple[Path | None, ...] = ()
+    residual_variance: npt.NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        nothing = (None,) * len(self.names)
+        object.__setattr__(self, "sha256", self.sha256 or nothing)
+        object.__setattr__(self, "sources", self.sources or nothing)
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, chosen: int | str | slice) -> Prediction:
+        if isinstance(chosen, str):
+            if chosen not in self.names:
+                raise OptionError(choice_message("", "a stimulus", chosen, self.names))
+            chosen = self.names.index(chosen)
+        if not isinstance(chosen, slice):
+            if not -len(self) <= chosen < len(self):
+                message = f"a stimulus must be one of {len(self)}; got number {chosen}."
+                raise IndexError(message)
+            chosen = slice(chosen, chosen + 1 or None)
+        return replace(
+            self,
+            group=self.group[chosen],
+            subjects=self.subjects[:, chosen],
+            names=self.names[chosen],
+            onsets_s=None if self.onsets_s is None else self.onsets_s[chosen],
+            sha256=self.sha256[chosen],
+            sources=self.sources[chosen],
+        )
 
     def __repr__(self) -> str:
         size = f"{len(self)} stimuli x {self.group.shape[1]} voxels"
@@ -68,11 +115,36 @@ class Prediction:
         )
 
     @property
+    def settings(self) -> Settings:
+        """The settings that made it."""
+        return self.provenance.settings
+
+    @property
+    def average(self) -> AverageName:
+        """How subjects were averaged: "mean" keeps amplitude, "zscore" does not."""
+        return self.settings.average
+
+    @property
+    def space(self) -> str:
+        """The template space."""
+        return self.provenance.space
+
+    @property
+    def unit(self) -> str:
+        """The unit of the group's maps: "z" or "model units"."""
+        return "z" if self.average == "zscore" else MODEL_UNIT
+
+    @property
     def rois(self) -> tuple[str, ...]:
         """Names of the ROIs."""
-        return tuple(dict.fromkeys(roi for roi, _ in self.roi_masks))
+        return roi_names(self.roi_masks)
 
-    def roi_mask(self, roi: str, hemi: str = "both") -> npt.NDArray[np.bool_]:
+    @property
+    def roi_places(self) -> tuple[RoiPlace, ...]:
+        """Each ROI in its left and right hemisphere, then in both: (roi, hemi, voxels)."""
+        return roi_places(self.roi_masks)
+
+    def roi_mask(self, roi: str, hemi: str = BOTH) -> npt.NDArray[np.bool_]:
         """Return which voxels belong to an ROI, shape (n_voxels,).
 
         Parameters
@@ -85,38 +157,39 @@ class Prediction:
         OptionError
             If there is no such ROI or hemisphere.
         """
-        if roi not in self.rois:
-            raise OptionError(choice_message("roi_mask", "roi", roi, self.rois))
-        sides = {side: mask for (name, side), mask in self.roi_masks.items() if name == roi}
-        if hemi == "both":
-            both: npt.NDArray[np.bool_] = np.any(list(sides.values()), axis=0)
-            return both
-        if hemi not in sides:
-            raise OptionError(choice_message("roi_mask", "hemi", hemi, ["both", *sides]))
-        return sides[hemi]
+        return roi_mask(self.roi_masks, roi, hemi)
 
     def subject(self, name: str) -> npt.NDArray[np.float32]:
         """Return one subject's smoothed maps, shape (n_stimuli, n_voxels)."""
         if name not in self.subject_names:
-            raise OptionError(choice_message("subject", "name", name, self.subject_names))
+            raise OptionError(choice_message("", "subject", name, self.subject_names), "subject")
         maps: npt.NDArray[np.float32] = self.subjects[self.subject_names.index(name)]
         return maps
 
-    def to_img(self, subject: str | None = None) -> nib.Nifti1Image:
+    def to_img(self, subject: str | None = None, roi: str | None = None) -> nib.Nifti1Image:
         """Return the maps as a NIfTI image, zero outside the mask.
 
         Parameters
         ----------
         subject : str, optional
             A subject's name; None is the group.
+        roi : str, optional
+            Show this ROI alone, the rest being zero.
 
         Returns
         -------
         nibabel.Nifti1Image
             3-D for one stimulus, 4-D for several; float32, qform and sform code 4. The time step of
             evenly spaced onsets is in the header.
+
+        Raises
+        ------
+        OptionError
+            If there is no such subject or ROI.
         """
         maps = self.group if subject is None else self.subject(subject)
+        if roi is not None:
+            maps = np.where(self.roi_mask(roi), maps, np.float32(0))
         step_s = None
         if self.onsets_s is not None and len(self.onsets_s) > 1:
             step_s = float(self.onsets_s[1] - self.onsets_s[0])
@@ -129,29 +202,99 @@ class Prediction:
         -------
         pandas.DataFrame
             Columns stimulus, onset (movies only), roi, hemi ("L", "R", "both"), subject ("group" or
-            a name) and mean. The group's means are of the group map, a subject's of the smoothed
-            map.
+            a name), mean and unit. The group's means are of the group map, in `unit`; a subject's
+            are of the smoothed map, in model units. Rows of different units are not to be compared.
         """
         import pandas as pd
 
-        maps = {"group": self.group, **dict(zip(self.subject_names, self.subjects, strict=True))}
+        maps = {GROUP: self.group, **dict(zip(self.subject_names, self.subjects, strict=True))}
         parts = []
-        for roi in self.rois:
-            sides = [side for name, side in self.roi_masks if name == roi and side != "B"]
-            for hemi in [*sides, "both"]:
-                voxels = self.roi_mask(roi, hemi)
-                for subject, values in maps.items():
-                    columns: dict[str, Any] = {"stimulus": self.names}
-                    if self.onsets_s is not None:
-                        columns["onset"] = self.onsets_s
-                    inside = values[:, voxels]
-                    mean = inside.mean(axis=1) if inside.shape[1] else np.full(len(self), np.nan)
-                    columns |= {"roi": roi, "hemi": hemi, "subject": subject, "mean": mean}
-                    parts.append(pd.DataFrame(columns))
+        for roi, hemi, voxels in self.roi_places:
+            for subject, values in maps.items():
+                columns: dict[str, Any] = {"stimulus": self.names}
+                if self.onsets_s is not None:
+                    columns["onset"] = self.onsets_s
+                inside = values[:, voxels]
+                mean = inside.mean(axis=1) if inside.shape[1] else np.full(len(self), np.nan)
+                columns |= {"roi": roi, "hemi": hemi, "subject": subject, "mean": mean}
+                columns["unit"] = self.unit if subject == GROUP else MODEL_UNIT
+                parts.append(pd.DataFrame(columns))
         return pd.concat(parts, ignore_index=True)
 
+    def interval(
+        self, level: float = 0.95
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return where the measured response of one more person is expected, voxel by voxel.
 
-def concatenate(parts: Sequence[Prediction]) -> Prediction:
+        Parameters
+        ----------
+        level : float
+            The share of measurements to be covered, between 0 and 1.
+
+        Returns
+        -------
+        lower, upper : arrays of shape (n_stimuli, n_voxels), float32
+            Around the group's mean, in its units.
+
+        Raises
+        ------
+        OptionError
+            If the prediction is a z-score, the level is not between 0 and 1, or the encoder does
+            not record residual variances, as those that `imgtofmri fit` makes do.
+
+        Notes
+        -----
+        The variance is that of people about the group, times ``1 + 1 / n_subjects``, plus the mean
+        of their residual variances, as cross-validation found them. Residuals of neighbouring
+        voxels are taken to move together when smoothing mixes them, which gives an upper limit.
+        Quantiles are Student's with ``n_subjects - 1`` degrees of freedom: with three people
+        intervals are wide, and with one they hold for that person alone.
+        """
+        from scipy import stats
+
+        variance = check_interval(self.average, self.residual_variance, level)
+        quantile = stats.norm.ppf((1 + level) / 2)
+        n_subjects = len(self.subject_names)
+        if n_subjects > 1:
+            quantile = stats.t.ppf((1 + level) / 2, n_subjects - 1)
+            spread = self.subjects.var(axis=0, ddof=1, dtype=np.float64)
+            variance = variance + spread * (1 + 1 / n_subjects)
+        half = quantile * np.sqrt(variance)
+        lower: npt.NDArray[np.float32] = (self.group - half).astype(np.float32)
+        upper: npt.NDArray[np.float32] = (self.group + half).astype(np.float32)
+        return lower, upper
+
+
+def check_interval(
+    average: str, residual_variance: npt.NDArray[np.float64] | None, level: float
+) -> npt.NDArray[np.float64]:
+    """Return the residual variance, or refuse what has no interval, before anything is predicted.
+
+    Raises
+    ------
+    OptionError
+        As `Prediction.interval` does.
+    """
+    if average != "mean":
+        message = (
+            f'average must be "mean" for an interval, as z-scores have no units; got {average!r}. '
+            "Predict with that average."
+        )
+        raise OptionError(message, "average")
+    if not 0 < level < 1:
+        message = f"level must be between 0 and 1; got {level}. Use 0.95."
+        raise OptionError(message)
+    if residual_variance is None:
+        message = (
+            "an interval needs the residual variance of each voxel; this encoder does not record "
+            "it, as the published one. Use one that `imgtofmri fit` made, or leave the interval "
+            "out."
+        )
+        raise OptionError(message)
+    return residual_variance
+
+
+def concatenate(parts: Iterable[Prediction]) -> Prediction:
     """Join predictions of one encoder with the same settings, in order.
 
     Raises
@@ -159,68 +302,31 @@ def concatenate(parts: Sequence[Prediction]) -> Prediction:
     ShapeError
         If there are none, or their masks differ.
     """
+    parts = list(parts)
     if not parts:
-        message = "concatenate: expected one or more predictions, got none. Give some stimuli."
+        message = "expected one or more predictions, got none. Give some stimuli."
         raise ShapeError(message)
     first = parts[0]
     if any(not np.array_equal(part.mask, first.mask) for part in parts[1:]):
         message = (
-            "concatenate: expected predictions of the same voxels, got different masks. Predict "
+            "expected predictions of the same voxels, got different masks. Predict "
             "them with the same ROIs, smoothing and mask."
         )
         raise ShapeError(message)
     onsets = [part.onsets_s for part in parts if part.onsets_s is not None]
-    return Prediction(
+    return replace(
+        first,
         group=np.concatenate([part.group for part in parts]),
         subjects=np.concatenate([part.subjects for part in parts], axis=1),
-        mask=first.mask,
-        affine=first.affine,
         names=tuple(name for part in parts for name in part.names),
-        roi_masks=first.roi_masks,
-        subject_names=first.subject_names,
-        average=first.average,
-        space=first.space,
         onsets_s=np.concatenate(onsets) if len(onsets) == len(parts) else None,
+        sha256=tuple(digest for part in parts for digest in part.sha256),
+        sources=tuple(source for part in parts for source in part.sources),
     )
 
 
-def to_img(
-    maps: npt.NDArray[np.floating[Any]],
-    mask: npt.NDArray[np.bool_],
-    affine: npt.NDArray[np.float64],
-    step_s: float | None = None,
-) -> nib.Nifti1Image:
-    """Put maps into a NIfTI image, zero outside the mask.
-
-    Parameters
-    ----------
-    maps : array of shape (n_maps, n_voxels)
-        In C order of the mask.
-    mask : array of shape (X, Y, Z), bool
-    affine : array of shape (4, 4)
-    step_s : float, optional
-        Time between maps in seconds, for the header.
-
-    Returns
-    -------
-    nibabel.Nifti1Image
-        3-D for one map, 4-D for several.
-    """
-    import nibabel as nib
-
-    data = np.zeros((*mask.shape, len(maps)), dtype=np.float32)
-    data[mask] = maps.T
-    image = nib.Nifti1Image(data[..., 0] if len(maps) == 1 else data, affine)
-    set_template_header(image.header, affine, step_s)
-    return image
-
-
-def set_template_header(
-    header: nib.Nifti1Header, affine: npt.NDArray[np.float64], step_s: float | None = None
-) -> None:
-    """Mark a header as MNI152 (qform and sform code 4), in millimetres and seconds."""
-    header.set_qform(affine, code=4)
-    header.set_sform(affine, code=4)
-    header.set_xyzt_units("mm", "sec")
-    if step_s is not None and header["dim"][0] == 4:
-        header["pixdim"][4] = step_s
+def counted(parts: Iterable[Prediction], advance: Callable[[float], None]) -> Iterator[Prediction]:
+    """Pass predictions on, reporting the length of each."""
+    for part in parts:
+        advance(len(part))
+        yield part

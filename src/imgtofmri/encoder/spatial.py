@@ -7,11 +7,11 @@ and mask, and applied to whole batches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,24 +19,19 @@ import scipy.sparse
 
 from imgtofmri import spaces
 from imgtofmri.bundle import HEMIS, Bundle, RoiModel, SubjectModel
-from imgtofmri.encoder.prediction import AverageName
-from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.encoder.regions import RoiMasks
+from imgtofmri.encoder.settings import AverageName, MaskName
+from imgtofmri.exceptions import OptionError
 from imgtofmri.spaces import FloatArray
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-MaskName = Literal["overlap", "support"]
-MASKS: tuple[MaskName, ...] = ("overlap", "support")
-
-MAX_SIGMA_MM = 6.0
-"""From here on a smoothing would need more memory than most computers have: 6 GB at 6 mm."""
-
 BLOCK = 32
 """How many stimuli are predicted together: enough to be fast, few enough for memory."""
 
-RoiKey = tuple[str, str]
-"""An ROI and a hemisphere: ``("PPA", "L")``."""
+RESIDUAL = "residual_variance"
+"""The extra of a model's voxels from which prediction intervals are made."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,11 +104,16 @@ class SpatialModel:
         the bundle does not tell the hemispheres apart).
     subjects : tuple of SubjectOperator
         In the bundle's order of subjects.
+    residual_variance : array of shape (n_voxels,), float64, or None
+        Of a measured response about its prediction, the mean over subjects, as cross-validation
+        found it; None where the bundle does not record it. Residuals of neighbouring voxels are
+        taken to move together when smoothing mixes them, which gives an upper limit.
     """
 
     mask: spaces.BoolArray
-    roi_masks: Mapping[RoiKey, spaces.BoolArray]
+    roi_masks: RoiMasks
     subjects: tuple[SubjectOperator, ...]
+    residual_variance: npt.NDArray[np.float64] | None = None
 
     @property
     def subject_names(self) -> tuple[str, ...]:
@@ -209,30 +209,8 @@ def zscore(maps: FloatArray, out: npt.NDArray[np.float64] | None = None) -> npt.
     return centred
 
 
-def check_rois(bundle: Bundle, rois: Sequence[str] | str | None) -> tuple[str, ...]:
-    """Return the chosen ROIs without repeats, in the order given; all of them for None.
-
-    The order matters only where three or more ROIs share a voxel: see `spaces.merge_matrix`.
-
-    Raises
-    ------
-    OptionError
-        If a name is not one of the bundle's, or none is given.
-    """
-    if rois is None:
-        return bundle.rois
-    chosen = tuple(dict.fromkeys([rois] if isinstance(rois, str) else rois))
-    for roi in chosen:
-        if roi not in bundle.rois:
-            raise OptionError(choice_message("predict", "rois", roi, bundle.rois))
-    if not chosen:
-        message = f"predict: rois is empty; name one or more of {', '.join(bundle.rois)}."
-        raise OptionError(message)
-    return chosen
-
-
 def build_spatial_model(
-    bundle: Bundle, rois: Sequence[str], sigma_mm: float, mask: str
+    bundle: Bundle, rois: Sequence[str], sigma_mm: float, mask: MaskName
 ) -> SpatialModel:
     """Work out the group mask and each subject's matrix.
 
@@ -241,28 +219,14 @@ def build_spatial_model(
     bundle : Bundle
     rois : sequence of str
         In the order in which overlapping models are merged.
-    sigma_mm : float
-        Standard deviation of the smoothing in millimetres, at most `MAX_SIGMA_MM`.
-    mask : {"overlap", "support"}
-        "overlap" (img2fmri 1.0): where any subject's ROI mask, smoothed by 1 mm whatever
-        ``sigma_mm``, exceeds 0.15 of its maximum. "support" (img2fmri 0.2): wherever any subject's
-        smoothed map can differ from zero.
+    sigma_mm, mask
+        As `imgtofmri.Settings` has them.
 
     Raises
     ------
     OptionError
-        If ``sigma_mm`` is not positive or too large, ``mask`` is neither, or the ROIs do not reach
-        the template.
+        If the ROIs do not reach the template.
     """
-    if mask not in MASKS:
-        raise OptionError(choice_message("predict", "mask", mask, MASKS))
-    if not 0 < sigma_mm <= MAX_SIGMA_MM:
-        message = (
-            "predict: sigma_mm must be a positive number of millimetres, at most "
-            f"{MAX_SIGMA_MM:g}; got {sigma_mm}. It is a standard deviation, FWHM / 2.355; the "
-            "published model uses 1.0."
-        )
-        raise OptionError(message)
     subjects = [subject for subject in bundle.subjects if any(roi in subject.rois for roi in rois)]
     full = [_subject_operator(subject, bundle, rois, sigma_mm) for subject in subjects]
     roi_masks = _roi_masks(bundle, subjects, rois)
@@ -271,19 +235,31 @@ def build_spatial_model(
     else:
         inside = np.any([np.diff(operator.matrix.indptr) > 0 for operator in full], axis=0)
     if not inside.any():
-        message = f"predict: the ROIs {', '.join(rois)} do not reach the template. Choose others."
-        raise OptionError(message)
+        message = f"rois {', '.join(rois)} do not reach the template. Choose others."
+        raise OptionError(message, "rois")
     kept = np.flatnonzero(inside)
+    operators = tuple(
+        SubjectOperator(operator.models, operator.matrix[kept].astype(np.float32), operator.name)
+        for operator in full
+    )
     return SpatialModel(
         inside.reshape(bundle.template.shape),
         {key: roi_mask[kept] for key, roi_mask in roi_masks.items()},
-        tuple(
-            SubjectOperator(
-                operator.models, operator.matrix[kept].astype(np.float32), operator.name
-            )
-            for operator in full
-        ),
+        operators,
+        _residual_variance(operators),
     )
+
+
+def _residual_variance(
+    subjects: Sequence[SubjectOperator],
+) -> npt.NDArray[np.float64] | None:
+    residual = np.zeros(subjects[0].matrix.shape[0])
+    for operator in subjects:
+        if any(RESIDUAL not in model.extras for model in operator.models):
+            return None
+        variances = [model.extras[RESIDUAL] for model in operator.models]
+        residual += (abs(operator.matrix) @ np.sqrt(np.concatenate(variances))) ** 2
+    return residual / len(subjects)
 
 
 def _subject_operator(
@@ -321,8 +297,8 @@ def _starts(models: Sequence[RoiModel]) -> list[int]:
 
 def _roi_masks(
     bundle: Bundle, subjects: Sequence[SubjectModel], rois: Sequence[str]
-) -> dict[RoiKey, spaces.BoolArray]:
-    masks: dict[RoiKey, spaces.BoolArray] = {}
+) -> dict[tuple[str, str], spaces.BoolArray]:
+    masks: dict[tuple[str, str], spaces.BoolArray] = {}
     for roi in rois:
         for subject in subjects:
             if roi not in subject.rois:

@@ -1,4 +1,4 @@
-"""What a bundle knows about each of its voxels, put to use: selection and prediction intervals."""
+"""What a bundle knows about each of its voxels: a table of it, and selection by it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.bundle import HEMIS, Bundle, RoiModel, SubjectModel
-from imgtofmri.encoder.prediction import Prediction
-from imgtofmri.encoder.spatial import SpatialModel
 from imgtofmri.exceptions import DataError, OptionError, choice_message
 from imgtofmri.spaces import transform
 
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FloatArray = npt.NDArray[np.floating[Any]]
-
-RESIDUAL = "residual_variance"
 
 
 def restrict_voxels(
@@ -106,88 +102,6 @@ def voxel_table(bundle: Bundle) -> pd.DataFrame:
             }
             parts.append(pd.DataFrame(columns | dict(model.extras)))
     return pd.concat(parts, ignore_index=True)
-
-
-def prediction_interval(
-    spatial: SpatialModel, prediction: Prediction, level: float = 0.95
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return where the measured response of one more person is expected, voxel by voxel.
-
-    Parameters
-    ----------
-    spatial : SpatialModel
-        What the prediction was made with: ``encoder.spatial_model(rois, sigma_mm, mask)``.
-    prediction : Prediction
-        With ``average="mean"``, in the units of the responses.
-    level : float
-        The share of measurements to be covered, between 0 and 1.
-
-    Returns
-    -------
-    lower, upper : arrays of shape (n_stimuli, n_voxels), float32
-        Around the group's mean.
-
-    Raises
-    ------
-    OptionError
-        If the prediction is a z-score, the level is not between 0 and 1, or the bundle does not
-        record residual variances.
-
-    Notes
-    -----
-    The variance is that of people about the group, times ``1 + 1 / n_subjects``, plus the mean of
-    their residual variances, as cross-validation found them. Residuals of neighbouring voxels are
-    taken to move together when smoothing mixes them, which gives an upper limit. Quantiles are
-    Student's with ``n_subjects - 1`` degrees of freedom: with three people intervals are wide, and
-    with one they hold for that person alone.
-    """
-    check_interval(spatial, prediction.average, level)
-    from scipy import stats
-
-    residual = np.zeros(prediction.group.shape[1])
-    for operator in spatial.subjects:
-        variances = [model.extras[RESIDUAL] for model in operator.models]
-        residual += (abs(operator.matrix) @ np.sqrt(np.concatenate(variances))) ** 2
-    n_subjects = len(spatial.subjects)
-    variance = residual / n_subjects
-    quantile = stats.norm.ppf((1 + level) / 2)
-    if n_subjects > 1:
-        quantile = stats.t.ppf((1 + level) / 2, n_subjects - 1)
-        spread = prediction.subjects.var(axis=0, ddof=1, dtype=np.float64)
-        variance = variance + spread * (1 + 1 / n_subjects)
-    half = quantile * np.sqrt(variance)
-    lower: npt.NDArray[np.float32] = (prediction.group - half).astype(np.float32)
-    upper: npt.NDArray[np.float32] = (prediction.group + half).astype(np.float32)
-    return lower, upper
-
-
-def check_interval(spatial: SpatialModel, average: str, level: float) -> None:
-    """Refuse what has no prediction interval, before anything is predicted.
-
-    Parameters
-    ----------
-    spatial : SpatialModel
-    average : str
-        As for the prediction.
-    level : float
-
-    Raises
-    ------
-    OptionError
-        As `prediction_interval` does.
-    """
-    if average != "mean":
-        message = (
-            'prediction_interval: a prediction with average="mean" is needed, as z-scores have no '
-            f"units; got {average!r}. Predict with that average (--average mean)."
-        )
-        raise OptionError(message)
-    if not 0 < level < 1:
-        message = f"prediction_interval: level must be between 0 and 1; got {level}. Use 0.95."
-        raise OptionError(message)
-    for operator in spatial.subjects:
-        for model in operator.models:
-            _require(model, operator.name, RESIDUAL)
 
 
 def _require(model: RoiModel, where: str, name: str) -> None:

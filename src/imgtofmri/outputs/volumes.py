@@ -1,18 +1,20 @@
-"""NIfTI volumes, compressed and written whole."""
+"""Maps of one mask as NIfTI: in memory, and as compressed files that are written whole."""
 
 from __future__ import annotations
 
 import hashlib
 import struct
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.encoder.prediction import set_template_header
 from imgtofmri.files import write_whole
 from imgtofmri.outputs.gzip_pieces import GZIP_HEADER, crc32, deflate, join_crc32
+
+if TYPE_CHECKING:
+    import nibabel as nib
 
 
 class VolumeWriter:
@@ -101,3 +103,48 @@ def nifti_header(
 def fortran_places(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """Return where the mask's voxels (in C order) lie in NIfTI's order, first axis fastest."""
     return np.asarray(np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F"))
+
+
+def to_img(
+    maps: npt.NDArray[np.floating[Any]],
+    mask: npt.NDArray[np.bool_],
+    affine: npt.NDArray[np.float64],
+    step_s: float | None = None,
+    outside: float = 0.0,
+) -> nib.Nifti1Image:
+    """Put maps into a NIfTI image on the template's grid.
+
+    Parameters
+    ----------
+    maps : array of shape (n_maps, n_voxels)
+        In C order of the mask.
+    mask : array of shape (X, Y, Z), bool
+    affine : array of shape (4, 4)
+    step_s : float, optional
+        Time between maps in seconds, for the header.
+    outside : float
+        The value outside the mask.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        3-D for one map, 4-D for several.
+    """
+    import nibabel as nib
+
+    data = np.full((*mask.shape, len(maps)), outside, dtype=np.float32)
+    data[mask] = maps.T
+    image = nib.Nifti1Image(data[..., 0] if len(maps) == 1 else data, affine)
+    set_template_header(image.header, affine, step_s)
+    return image
+
+
+def set_template_header(
+    header: nib.Nifti1Header, affine: npt.NDArray[np.float64], step_s: float | None = None
+) -> None:
+    """Mark a header as MNI152 (qform and sform code 4), in millimetres and seconds."""
+    header.set_qform(affine, code=4)
+    header.set_sform(affine, code=4)
+    header.set_xyzt_units("mm", "sec")
+    if step_s is not None and header["dim"][0] == 4:
+        header["pixdim"][4] = step_s

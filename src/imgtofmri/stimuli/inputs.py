@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,18 @@ import numpy as np
 
 from imgtofmri.exceptions import StimulusError
 from imgtofmri.stimuli.discovery import find_sources
-from imgtofmri.stimuli.items import Source
+from imgtofmri.stimuli.items import Failure, Source
 
 
-def expand_images(images: Any) -> list[Any]:
+def expand_images(images: Any, on_failure: Callable[[Failure], object] | None = None) -> list[Any]:
     """Return one item for each image: folders and globs expanded, stacks of arrays taken apart.
 
     Parameters
     ----------
     images : path, folder, glob, Source, PIL image, uint8 array, or a sequence of these
         An array of four axes is a stack of images.
+    on_failure : callable, optional
+        Called with each path that is not an image file; by default the first raises its error.
 
     Returns
     -------
@@ -41,27 +43,29 @@ def expand_images(images: Any) -> list[Any]:
         if isinstance(image, str | Path):
             paths.append(image)
         else:
-            items += _found(paths)
+            items += _found(paths, on_failure)
             paths = []
             items.append(image)
-    items += _found(paths)
-    if not items:
-        message = "predict: expected one or more images, got none. Give a file, folder or array."
+    items += _found(paths, on_failure)
+    if not items and on_failure is None:
+        message = "expected one or more images, got none. Give a file, folder or array."
         raise StimulusError(message)
     return items
 
 
-def _found(paths: list[str | Path]) -> list[Source]:
+def _found(paths: list[str | Path], on_failure: Callable[[Failure], object] | None) -> list[Source]:
     if not paths:
         return []
-    sources, failures = find_sources(paths)
-    if failures:
-        raise failures[0].error
-    for source in sources:
+    found, failures = find_sources(paths)
+    for source in found:
         if source.kind == "movie":
             message = (
-                f"predict: expected images, got the movie {source.path}. "
+                f"expected images, got the movie {source.path}. "
                 "Predict it with Encoder.predict_movie."
             )
-            raise StimulusError(message)
-    return sources
+            failures.append(Failure(source.name, StimulusError(message)))
+    for failure in failures:
+        if on_failure is None:
+            raise failure.error
+        on_failure(failure)
+    return [source for source in found if source.kind == "image"]

@@ -14,17 +14,16 @@ import numpy.typing as npt
 from imgtofmri.backbones import (
     Backbone,
     BackboneSpec,
+    FeatureExtractor,
     Preprocessing,
     cached_backbone,
     load_backbone,
-    stream_features,
 )
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.encoder.networks import layer_key
 from imgtofmri.exceptions import DataError, ShapeError
 from imgtofmri.measured import read_array
-from imgtofmri.progress import track
-from imgtofmri.stimuli import read_images
+from imgtofmri.stimuli import Source
 from imgtofmri.training.study import BackboneSettings, Study
 
 Float32Array = npt.NDArray[np.float32]
@@ -139,17 +138,11 @@ def study_features(
             f"{len(paths)} are not there, the first is {missing[0].name}. Set stimuli.folder."
         )
         raise DataError(message)
-    size = network.spec.preprocessing.size
-    frames = read_images(paths, size=size, center_crop=study.backbone.center_crop)
-    parts = []
-    with track("Computing features", len(paths), "images", enabled=progress) as advance:
-        for batch in stream_features(frames, network):
-            for failure in batch.failures:
-                raise failure.error
-            parts.append(batch.features)
-            advance(len(batch.names))
+    extractor = FeatureExtractor(network, study.backbone.center_crop)
+    sources = [Source(path, path.name, "image") for path in paths]
+    values = extractor.features(sources, progress=progress).features
     columns = _slices(layers, chain(*widths))
-    return StudyFeatures(of_name, np.concatenate(parts), columns, card, aliases)
+    return StudyFeatures(of_name, values, columns, card, aliases)
 
 
 def load_settings(

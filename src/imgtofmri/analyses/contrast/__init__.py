@@ -7,14 +7,13 @@ people: the maps predict a few measured brains, whose agreement is reported besi
 
 from __future__ import annotations
 
-from imgtofmri.analyses.contrast.analysis import Contrast, ResponseMaps, compute_contrast
+from imgtofmri.analyses.contrast.analysis import Contrast, compute_contrast
 from imgtofmri.analyses.contrast.expression import contrast_weights, parse_contrast
 from imgtofmri.analyses.contrast.properties import contrast_properties
 from imgtofmri.analyses.contrast.welch import WelchTest, permute_welch_t, welch_test
 
 __all__ = [
     "Contrast",
-    "ResponseMaps",
     "WelchTest",
     "compute_contrast",
     "contrast_properties",

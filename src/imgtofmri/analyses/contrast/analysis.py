@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.analyses.contrast.design import contrast_design, written_contrast
 from imgtofmri.analyses.contrast.welch import WelchTest, permute_welch_t, welch_test
+from imgtofmri.encoder import Prediction
+from imgtofmri.encoder.regions import RoiPlace, roi_places
 from imgtofmri.exceptions import DataError, OptionError, choice_message
+from imgtofmri.outputs import to_img
 from imgtofmri.stats import NullSummary, fdr, permutations
 
 if TYPE_CHECKING:
@@ -27,42 +30,6 @@ _MAPS = {
     "conjunction": 0.0,
     "p_conjunction": 1.0,
 }
-
-
-class ResponseMaps(Protocol):
-    """What a contrast needs of predicted responses; `imgtofmri.encoder.Prediction` has it."""
-
-    @property
-    def group(self) -> NDArray[Any]:
-        """Responses of the group, shape (n_stimuli, n_voxels)."""
-
-    @property
-    def subjects(self) -> NDArray[Any]:
-        """Responses of each subject, shape (n_subjects, n_stimuli, n_voxels)."""
-
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        """Which voxels of the grid the responses are of, in C order."""
-
-    @property
-    def affine(self) -> NDArray[Any]:
-        """Voxel indices to millimetres, shape (4, 4)."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """One name for each stimulus."""
-
-    @property
-    def roi_masks(self) -> Mapping[tuple[str, str], NDArray[np.bool_]]:
-        """(roi, hemi) to a choice of voxels, shape (n_voxels,)."""
-
-    @property
-    def subject_names(self) -> tuple[str, ...]:
-        """One name for each subject."""
-
-    @property
-    def average(self) -> str:
-        """How subjects were averaged: "mean" keeps amplitude, "zscore" does not."""
 
 
 @dataclass(frozen=True)
@@ -135,22 +102,15 @@ class Contrast:
         OptionError
             If there is no such map.
         """
-        import nibabel as nib
-
         if what not in _MAPS:
             raise OptionError(choice_message("Contrast.to_img", "what", what, _MAPS))
         values = getattr(self.test if what in ("difference", "t", "p") else self, what)
-        volume = np.full(self.mask.shape, _MAPS[what], dtype=np.float32)
-        volume[self.mask] = np.where(np.isnan(values), _MAPS[what], values)
-        img = nib.Nifti1Image(volume, self.affine)
-        # Code 4: the template's coordinates.
-        img.set_qform(self.affine, code=4)
-        img.set_sform(self.affine, code=4)
-        return img
+        shown = np.where(np.isnan(values), _MAPS[what], values)
+        return to_img(shown[None], self.mask, self.affine, outside=_MAPS[what])
 
 
 def compute_contrast(
-    maps: ResponseMaps,
+    maps: Prediction,
     conditions: Sequence[str],
     contrast: str | Mapping[str, float],
     n_permutations: int = 1000,
@@ -166,7 +126,7 @@ def compute_contrast(
 
     Parameters
     ----------
-    maps : ResponseMaps
+    maps : Prediction
         Predicted with ``average="mean"``; the z-scores of the published model discard amplitude.
     conditions : sequence of str, length n_stimuli
         The condition of each stimulus.
@@ -212,7 +172,7 @@ def compute_contrast(
     group = np.asarray(maps.group, dtype=np.float64)[chosen]
     subjects = [np.asarray(subject, dtype=np.float64)[chosen] for subject in maps.subjects]
     _check_responses(group, [maps.names[index] for index in chosen])
-    places = _roi_places(maps)
+    places = _places_with_voxels(maps)
     averaging = np.stack([voxels / voxels.sum() for *_, voxels in places], axis=1)
     rois = [values @ averaging for values in (group, *subjects)]
 
@@ -274,17 +234,8 @@ def _check_responses(responses: NDArray[np.float64], names: Sequence[str]) -> No
         raise DataError(message)
 
 
-def _roi_places(maps: ResponseMaps) -> list[tuple[str, str, NDArray[np.bool_]]]:
-    """List each ROI with its hemispheres and both, leaving out what has no voxel."""
-    rois = list(dict.fromkeys(roi for roi, _ in maps.roi_masks))
-    places = []
-    for roi in rois:
-        sides = {side: voxels for (name, side), voxels in maps.roi_masks.items() if name == roi}
-        # "B" is an ROI whose hemispheres are not told apart: it is in "both" only.
-        places += [(roi, side, voxels) for side, voxels in sides.items() if side != "B"]
-        both = np.any(list(sides.values()), axis=0)
-        places.append((roi, "both", both))
-    places = [place for place in places if place[2].any()]
+def _places_with_voxels(prediction: Prediction) -> list[RoiPlace]:
+    places = [place for place in roi_places(prediction.roi_masks) if place.voxels.any()]
     if not places:
         message = (
             "contrast: at least one ROI must have voxels in the mask; got none. Predict with the "
@@ -305,7 +256,7 @@ def _conjunction(
 
 def _roi_table(
     name: str,
-    places: Sequence[tuple[str, str, NDArray[np.bool_]]],
+    places: Sequence[RoiPlace],
     subjects: Sequence[str],
     tests: Sequence[WelchTest],
     nulls: Sequence[NullSummary],
@@ -339,7 +290,7 @@ def _roi_table(
 
 
 def _condition_table(
-    places: Sequence[tuple[str, str, NDArray[np.bool_]]],
+    places: Sequence[RoiPlace],
     subjects: Sequence[str],
     rois: Sequence[NDArray[np.float64]],
     labels: NDArray[np.intp],

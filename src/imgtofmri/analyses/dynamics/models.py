@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,13 @@ from imgtofmri.analyses.dynamics.baselines import (
     luminance,
     motion_energy,
 )
-from imgtofmri.backbones import stream_features
-from imgtofmri.encoder import Encoder
-from imgtofmri.encoder.pipeline import RunSettings
-from imgtofmri.encoder.prediction import Prediction
+from imgtofmri.backbones import FeatureBatch
+from imgtofmri.backbones.stream import joined
+from imgtofmri.encoder import Encoder, Prediction, Settings
 from imgtofmri.exceptions import OptionError, StimulusError, choice_message
 from imgtofmri.progress import track
-from imgtofmri.stimuli.items import Failure, Frame
-from imgtofmri.stimuli.movies import probe_movie, read_movie
+from imgtofmri.stimuli.items import Frame
+from imgtofmri.stimuli.movies import probe_movie
 
 __all__ = ["BASELINES", "MovieModels", "movie_models"]
 
@@ -67,7 +66,8 @@ def movie_models(
     rate_hz: float = 2.0,
     untrained_seed: int = 0,
     progress: bool = True,
-    **settings: Unpack[RunSettings],
+    settings: Settings | None = None,
+    **changes: Any,
 ) -> MovieModels:
     """Predict a movie and compute its baselines, decoding it once.
 
@@ -86,8 +86,8 @@ def movie_models(
         Of the random weights.
     progress : bool
         Whether to report progress on standard error.
-    **settings
-        rois, sigma_mm, mask, average, center_crop, backbone, weights, as in `Encoder.predict`.
+    settings, **changes
+        As for `Encoder.predict`.
 
     Returns
     -------
@@ -109,19 +109,16 @@ def movie_models(
     for name in baselines:
         if name not in BASELINES:
             raise OptionError(choice_message("movie_models", "baselines", name, BASELINES))
-    pipeline = encoder.pipeline(**settings)
-    network = pipeline.network
+    predictor = encoder.predictor(settings, **changes)
+    extractor, network = predictor.extractor, predictor.extractor.network
     untrained = None
     if "untrained" in baselines:
-        untrained = encoder.backbone(weights=f"untrained:{untrained_seed}", rois=pipeline.rois)
-    size = network.spec.preprocessing.size
-    frames = read_movie(movie, rate_hz=rate_hz, size=size, center_crop=pipeline.center_crop)
+        weights = f"untrained:{untrained_seed}"
+        untrained = encoder.extractor(rois=predictor.settings.rois, weights=weights).network
     lights = _Rows()
     waiting: list[NDArray[np.uint8]] = []
     random: list[NDArray[np.float32]] = []
-    features: list[NDArray[np.float32]] = []
-    names: list[str] = []
-    onsets: list[float | None] = []
+    batches: list[FeatureBatch] = []
 
     def look(frame: Frame) -> None:
         if "luminance" in baselines or "motion" in baselines:
@@ -131,30 +128,20 @@ def movie_models(
 
     n_frames = probe_movie(movie).expected_frames(rate_hz)
     with track("Predicting the movie", n_frames, "frames", enabled=progress) as advance:
-        for batch in stream_features(_tap(frames, look), network):
-            features.append(batch.features)
-            names += batch.names
-            onsets += batch.onsets_s
+        for batch in extractor.stream_movie(movie, rate_hz, look):
+            batches.append(batch)
             advance(len(batch.names))
             if untrained is not None:
                 # Frames were looked at ahead of their batch; the oldest are the batch's.
                 random.append(untrained(np.stack(waiting[: len(batch.names)])))
                 del waiting[: len(batch.names)]
-    if not features:
+    if not batches:
         message = (
             f"movie_models: {movie} must have at least one frame; got none at {rate_hz:g} Hz. "
             "See that the file is whole."
         )
         raise StimulusError(message)
-    prediction = encoder.predict_features(
-        np.concatenate(features),
-        rois=pipeline.rois,
-        sigma_mm=pipeline.sigma_mm,
-        mask=pipeline.mask,
-        average=pipeline.average,
-        names=names,
-        onsets_s=np.array(onsets, dtype=np.float64),
-    )
+    prediction = predictor.readout.predict(joined(batches))
     found: dict[str, NDArray[np.float32]] = {}
     for name in dict.fromkeys(baselines):
         if name == "luminance":
@@ -197,10 +184,3 @@ class _Rows:
     def stacked(self) -> NDArray[np.float32]:
         """Return all arrays, shape (n_rows, ...), as a view."""
         return self._block[: self._n_rows]
-
-
-def _tap(frames: Iterable[Frame], look: Callable[[Frame], None]) -> Iterator[Frame | Failure]:
-    """Pass frames on, looking at each as it goes by."""
-    for frame in frames:
-        look(frame)
-        yield frame

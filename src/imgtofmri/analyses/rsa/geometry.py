@@ -7,14 +7,16 @@ same images. How alike they are is set beside what the subjects' own agreement a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.exceptions import DataError, OptionError, choice_message
+from imgtofmri.encoder import Prediction
+from imgtofmri.encoder.regions import roi_mask, roi_names
+from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.rsa import (
     NoiseCeiling,
     RDMs,
@@ -38,22 +40,6 @@ if TYPE_CHECKING:
 
 
 _PAIR_COLUMNS = ["model_a", "model_b", "difference", "ci_low", "ci_high", "p"]
-
-
-class ResponseMaps(Protocol):
-    """What model matrices need of predicted responses; `imgtofmri.Prediction` has it."""
-
-    @property
-    def group(self) -> NDArray[Any]:
-        """Responses of the group, shape (n_stimuli, n_voxels)."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """One name for each stimulus."""
-
-    @property
-    def roi_masks(self) -> Mapping[tuple[str, str], NDArray[np.bool_]]:
-        """(roi, hemi) to a choice of voxels, shape (n_voxels,)."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +82,13 @@ class GeometryComparison:
 
 
 def model_rdms(
-    maps: ResponseMaps, rois: Sequence[str] | None = None, method: str = "correlation"
+    maps: Prediction, rois: Sequence[str] | None = None, method: str = "correlation"
 ) -> RDMs:
     """Make one model matrix for each ROI from predicted group responses.
 
     Parameters
     ----------
-    maps : ResponseMaps
+    maps : Prediction
     rois : sequence of str, optional
         All by default.
     method : {"correlation", "euclidean"}
@@ -121,12 +107,10 @@ def model_rdms(
     ShapeError, DataError
         If there are too few images or voxels, or a pattern is NaN or constant.
     """
-    there = list(dict.fromkeys(roi for roi, _ in maps.roi_masks))
+    there = list(roi_names(maps.roi_masks))
     rows = []
     for roi in rois if rois is not None else there:
-        if roi not in there:
-            raise OptionError(choice_message("model_rdms", "rois", roi, there))
-        voxels = np.any([mask for (name, _), mask in maps.roi_masks.items() if name == roi], axis=0)
+        voxels = roi_mask(maps.roi_masks, roi)
         rows.append(calculate_rdm(maps.group[:, voxels], method, conditions=maps.names))
     names = tuple(rois) if rois is not None else tuple(there)
     return RDMs(np.stack(rows), tuple(maps.names), names, method)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from imgtofmri.analyses.select.checks import Judges, Request, check_sets, choose_sets
 from imgtofmri.analyses.select.goals import (
     Goal,
-    ResponseMaps,
     RoiResponses,
     roi_responses,
     standardised,
 )
 from imgtofmri.analyses.select.properties import PROPERTIES
+from imgtofmri.encoder import Prediction
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class StimulusSelection:
 
 
 def select_stimuli(
-    maps: ResponseMaps,
+    maps: Prediction,
     goals: Sequence[Goal],
     n_per_set: int,
     properties: pd.DataFrame | None = None,
@@ -63,7 +63,7 @@ def select_stimuli(
     reference: bool = True,
     n_random: int = 1000,
     seed: int | None = 0,
-    controls: Mapping[str, ResponseMaps] | None = None,
+    controls: Mapping[str, Prediction] | None = None,
     control_properties: Sequence[str] = (),
 ) -> StimulusSelection:
     """Choose disjoint sets of stimuli, one for each goal, and check them honestly.
@@ -93,7 +93,7 @@ def select_stimuli(
 
     Parameters
     ----------
-    maps : ResponseMaps
+    maps : Prediction
         Predicted responses of the pool to choose from, several subjects.
     goals : sequence of Goal
     n_per_set : int
@@ -110,7 +110,7 @@ def select_stimuli(
         Random sets behind each p.
     seed : int or None
         Of the halves, the reference, the random sets and the searches.
-    controls : mapping of str to ResponseMaps, optional
+    controls : mapping of str to Prediction, optional
         Other predictions for the same stimuli and subjects, such as an untrained network's. They
         take no part in the choice; the same sets are measured on them, against the same random
         sets.
@@ -296,7 +296,7 @@ def _check_request(
     check_pool_size(len(responses.names), len(goals) + reference, n_per_set)
 
 
-def _same_stimuli(responses: RoiResponses, maps: ResponseMaps, name: str) -> RoiResponses:
+def _same_stimuli(responses: RoiResponses, maps: Prediction, name: str) -> RoiResponses:
     """Gather a control's responses, refusing those of other stimuli or subjects."""
     control = roi_responses(maps)
     for what, own, other in (

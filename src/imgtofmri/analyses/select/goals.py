@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgtofmri.encoder import Prediction
+from imgtofmri.encoder.regions import roi_mask, roi_names
 from imgtofmri.exceptions import DataError, OptionError, choice_message
 from imgtofmri.rsa import calculate_rdm, to_square
 
@@ -19,26 +21,6 @@ _FORMS = {
     "over": re.compile(r"(\S+)\s+over\s+(\S+)", re.IGNORECASE),
     "alike": re.compile(r"alike\s+(\S+?),?\s+apart\s+(\S+)", re.IGNORECASE),
 }
-
-
-class ResponseMaps(Protocol):
-    """What a selection needs of predicted responses; `imgtofmri.encoder.Prediction` has it."""
-
-    @property
-    def subjects(self) -> NDArray[Any]:
-        """Responses of each subject, shape (n_subjects, n_stimuli, n_voxels)."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """One name for each stimulus."""
-
-    @property
-    def roi_masks(self) -> Mapping[tuple[str, str], NDArray[np.bool_]]:
-        """(roi, hemi) to a choice of voxels, shape (n_voxels,)."""
-
-    @property
-    def subject_names(self) -> tuple[str, ...]:
-        """One name for each subject."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +153,7 @@ class RoiResponses:
         return to_square(total / len(subjects))
 
 
-def roi_responses(maps: ResponseMaps) -> RoiResponses:
+def roi_responses(maps: Prediction) -> RoiResponses:
     """Gather predicted responses by ROI, refusing what no choice can rest on.
 
     Raises
@@ -190,11 +172,8 @@ def roi_responses(maps: ResponseMaps) -> RoiResponses:
         )
         raise DataError(message)
     patterns = {}
-    for roi in dict.fromkeys(roi for roi, _ in maps.roi_masks):
-        voxels = np.zeros(subjects.shape[-1], dtype=bool)
-        for (name, _), mask in maps.roi_masks.items():
-            if name == roi:
-                voxels |= mask
+    for roi in roi_names(maps.roi_masks):
+        voxels = roi_mask(maps.roi_masks, roi)
         if not voxels.any():
             message = f"select: ROI {roi!r} must have voxels; got none. Leave it out."
             raise DataError(message)

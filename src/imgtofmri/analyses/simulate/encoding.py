@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,25 +11,23 @@ from numpy.typing import NDArray
 
 from imgtofmri.analyses.simulate.events import Events, movie_events
 from imgtofmri.analyses.simulate.responses import EncodedResponses
-from imgtofmri.backbones import FeatureBatch, stream_features
+from imgtofmri.backbones import FeatureExtractor
 from imgtofmri.exceptions import StimulusError
-from imgtofmri.progress import track
-from imgtofmri.stimuli import Failure, probe_movie, read_images, read_movie
+from imgtofmri.stimuli import Failure, Source, probe_movie
 
 if TYPE_CHECKING:
-    from imgtofmri.encoder.pipeline import Pipeline
     from imgtofmri.encoder.spatial import SpatialModel
 
 
 def encode_images(
-    pipeline: Pipeline, paths: Sequence[Path], *, progress: bool = False
+    extractor: FeatureExtractor, paths: Sequence[Path], *, progress: bool = False
 ) -> NDArray[np.float32]:
-    """Compute the features of images.
+    """Compute the features of images, all of which are needed.
 
     Parameters
     ----------
-    pipeline : Pipeline
-        As ``encoder.pipeline()`` returns it.
+    extractor : FeatureExtractor
+        As ``encoder.extractor()`` returns it.
     paths : sequence of Path
         Image files.
     progress : bool
@@ -44,14 +42,9 @@ def encode_images(
     StimulusError
         If images cannot be used; all are named.
     """
-    size = pipeline.network.spec.preprocessing.size
-    frames = read_images(list(paths), size=size, center_crop=pipeline.center_crop)
-    with track("Computing features", len(paths), "images", enabled=progress) as advance:
-        batches: list[FeatureBatch] = []
-        for batch in stream_features(frames, pipeline.network):
-            batches.append(batch)
-            advance(len(batch.names) + len(batch.failures))
-    failures: list[Failure] = [failure for batch in batches for failure in batch.failures]
+    failures: list[Failure] = []
+    sources = [Source(path, path.name, "image") for path in paths]
+    features = extractor.features(sources, failures.append, progress).features
     if failures:
         reasons = "; ".join(str(failure.error) for failure in failures)
         message = (
@@ -59,18 +52,18 @@ def encode_images(
             f"{len(paths)} cannot be used: {reasons}"
         )
         raise StimulusError(message)
-    return np.concatenate([batch.features for batch in batches])
+    return features
 
 
 def encode_movie(
-    pipeline: Pipeline, path: Path, rate_hz: float = 2.0, *, progress: bool = False
+    extractor: FeatureExtractor, path: Path, rate_hz: float = 2.0, *, progress: bool = False
 ) -> tuple[NDArray[np.float32], Events]:
     """Compute the features of a movie's frames.
 
     Parameters
     ----------
-    pipeline : Pipeline
-        As ``encoder.pipeline()`` returns it.
+    extractor : FeatureExtractor
+        As ``encoder.extractor()`` returns it.
     path : Path
         The movie.
     rate_hz : float
@@ -89,23 +82,17 @@ def encode_movie(
     StimulusError
         If the movie cannot be read.
     """
-    size = pipeline.network.spec.preprocessing.size
     info = probe_movie(path)
-    frames = read_movie(path, rate_hz=rate_hz, size=size, center_crop=pipeline.center_crop)
-    features: list[NDArray[np.float32]] = []
-    onsets_s: list[float] = []
-    what, n_frames = f"Computing features of {path.name}", info.expected_frames(rate_hz)
-    with track(what, n_frames, "frames", enabled=progress) as advance:
-        for batch in _movie_batches(stream_features(frames, pipeline.network)):
-            features.append(batch.features)
-            onsets_s.extend(onset for onset in batch.onsets_s if onset is not None)
-            advance(len(batch.names))
+    frames = extractor.movie(
+        path, rate_hz, n_frames=info.expected_frames(rate_hz), progress=progress
+    )
+    onsets_s = [onset for onset in frames.onsets_s if onset is not None]
     step_s = 1.0 / rate_hz
     end_s = info.duration_s
     # A header may be missing or wrong; frames are taken up to the end, so it is at most a step off.
     if end_s is None or not 0.0 < end_s - onsets_s[-1] <= step_s:
         end_s = onsets_s[-1] + step_s
-    return np.concatenate(features), movie_events(onsets_s, end_s=end_s)
+    return frames.features, movie_events(onsets_s, end_s=end_s)
 
 
 def encoded_subjects(
@@ -118,7 +105,7 @@ def encoded_subjects(
     Parameters
     ----------
     spatial : SpatialModel
-        ``pipeline.spatial``.
+        ``encoder.spatial_model()``.
     features : array of shape (n_stimuli, n_features), float32
         From `encode_images` or `encode_movie`.
     weights : mapping of str to array of shape (n_given_subjects,)
@@ -134,11 +121,3 @@ def encoded_subjects(
     ]
     n_voxels = int(spatial.mask.sum())
     return {name: EncodedResponses(features, maps, row, n_voxels) for name, row in weights.items()}
-
-
-def _movie_batches(batches: Iterator[FeatureBatch]) -> Iterator[FeatureBatch]:
-    """Pass batches on; a frame that failed ends the movie with its error."""
-    for batch in batches:
-        for failure in batch.failures:
-            raise failure.error
-        yield batch

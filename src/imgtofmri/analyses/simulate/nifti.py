@@ -9,9 +9,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.encoder.prediction import set_template_header
 from imgtofmri.outputs.gzip_pieces import GZIP_LEVEL
-from imgtofmri.outputs.volumes import fortran_places
+from imgtofmri.outputs.volumes import fortran_places, set_template_header
 
 Float32Array: TypeAlias = NDArray[np.float32]
 BoolArray: TypeAlias = NDArray[np.bool_]

@@ -15,30 +15,24 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri import __version__
-from imgtofmri.backbones import FeatureBatch
-from imgtofmri.encoder import Encoder
-from imgtofmri.encoder.pipeline import RunSettings
-from imgtofmri.encoder.prediction import Prediction
+from imgtofmri.analyses.predict.images import RunSummary, run_maps, source_digest
+from imgtofmri.encoder import Prediction, Predictor
+from imgtofmri.encoder.prediction import GROUP
 from imgtofmri.encoder.spatial import one_blas_thread
 from imgtofmri.exceptions import OutputError, StimulusError
 from imgtofmri.files import atomic_path, sha256_of
-from imgtofmri.outputs.images import RunSummary, run_maps, source_digest
 from imgtofmri.outputs.layouts import Layout
 from imgtofmri.outputs.record import RunRecord
 from imgtofmri.outputs.series import SeriesWriter
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, MovieInfo, Source, probe_movie
 
-HEMIS = ("L", "R", "both")
-GROUP = "group"
-
 
 def predict_movies(
-    encoder: Encoder,
+    predictor: Predictor,
     sources: Sequence[Source],
     record: RunRecord,
     layout: Layout,
-    settings: RunSettings,
     *,
     rate_hz: float = 2.0,
     subjects: bool = False,
@@ -53,15 +47,14 @@ def predict_movies(
 
     Parameters
     ----------
-    encoder : Encoder
+    predictor : Predictor
+        An encoder with its settings.
     sources : sequence of Source
         Movie files.
     record : RunRecord
         Of the output folder. What it holds and can verify is not predicted again.
     layout : Layout
         Names the files.
-    settings : RunSettings
-        As for `Encoder.predict`.
     rate_hz : float
         Frames a second.
     subjects : bool
@@ -91,9 +84,7 @@ def predict_movies(
             continue
         try:
             info = probe_movie(source.path)
-            run = _MovieRun(
-                encoder, source, info, record, layout, settings, rate_hz, subjects, interval
-            )
+            run = _MovieRun(predictor, source, info, record, layout, rate_hz, subjects, interval)
             run.write(progress)
         except StimulusError as error:
             record.fail(name, str(error))
@@ -126,15 +117,10 @@ class RoiMeans:
     """
 
     def __init__(self, part: Prediction) -> None:
-        masks, labels = [], []
-        for roi in part.rois:
-            for hemi in HEMIS:
-                if hemi == "both" or (roi, hemi) in part.roi_masks:
-                    masks.append(part.roi_mask(roi, hemi))
-                    labels.append(f"{roi}_{hemi}")
-        chosen = np.stack(masks, axis=1).astype(np.float32)
+        chosen = np.stack([place.voxels for place in part.roi_places], axis=1).astype(np.float32)
         with np.errstate(invalid="ignore"):  # An ROI outside the mask has no mean.
             self._weights = chosen / chosen.sum(axis=0)
+        labels = [f"{roi}_{hemi}" for roi, hemi, _ in part.roi_places]
         owners = (GROUP, *part.subject_names)
         self.columns = tuple(f"{owner}_{label}" for owner in owners for label in labels)
 
@@ -149,25 +135,19 @@ class _MovieRun:
 
     def __init__(
         self,
-        encoder: Encoder,
+        predictor: Predictor,
         source: Source,
         info: MovieInfo,
         record: RunRecord,
         layout: Layout,
-        settings: RunSettings,
         rate_hz: float,
         subjects: bool,
         interval: float | None,
     ) -> None:
-        self._maps = partial(
-            run_maps, encoder, settings=settings, subjects=subjects, interval=interval
-        )
+        self._maps = partial(run_maps, subjects=subjects, interval=interval)
         self._source, self._info, self._record, self._layout = source, info, record, layout
         self._rate_hz = rate_hz
-        self._batches: list[FeatureBatch] = []
-        self._stream = encoder.stream_movie(
-            source, rate_hz, on_batch=self._batches.append, **settings
-        )
+        self._stream = predictor.stream_movie(source, rate_hz)
         self._files: list[str] = []
         self._onsets_s: list[float] = []
         self._sha256: str | None = None
@@ -181,7 +161,7 @@ class _MovieRun:
             ExitStack() as files,
         ):
             first = next(self._stream)
-            self._sha256 = self._batches[0].sha256[0]
+            self._sha256 = first.sha256[0]
             volumes = self._open_volumes(first, files)
             means = RoiMeans(first)
             table = files.enter_context(
@@ -192,7 +172,6 @@ class _MovieRun:
             part: Prediction | None = first
             while part is not None:
                 onsets_s = np.asarray(part.onsets_s, dtype=np.float64)
-                self._batches.clear()
                 self._onsets_s += onsets_s.tolist()
                 for owner, values in self._maps(part).items():
                     volumes[owner].append(values)
@@ -226,7 +205,6 @@ class _MovieRun:
         return files.enter_context(atomic_path(self._record.folder / file))
 
     def _describe(self, part: Prediction) -> dict[str, Any]:
-        zscored = part.average == "zscore"
         return {
             "Description": "Predicted response to each frame of a movie, without haemodynamics",
             "GeneratedBy": [{"Name": "imgtofmri", "Version": __version__}],
@@ -237,7 +215,7 @@ class _MovieRun:
             "RepetitionTime": 1 / self._rate_hz,
             "NumberOfVolumes": len(self._onsets_s),
             "OnsetsSeconds": self._onsets_s,
-            "Units": "standard deviations over the mask" if zscored else "the models' own",
+            "Units": part.provenance.units,
             "SpatialReference": part.space,
             "Settings": self._record.settings,
             "Timeseries": {

@@ -10,11 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.backbones import FeatureBatch
-from imgtofmri.encoder import Encoder
-from imgtofmri.encoder.pipeline import RunSettings
-from imgtofmri.encoder.prediction import Prediction
-from imgtofmri.encoder.voxelwise import check_interval
+from imgtofmri.encoder import Prediction, Predictor, Provenance
 from imgtofmri.exceptions import OptionError
 from imgtofmri.files import sha256_of
 from imgtofmri.outputs.layouts import Layout
@@ -46,61 +42,33 @@ class RunSummary:
     failures: list[Failure] = field(default_factory=list)
 
 
-def run_settings(
-    encoder: Encoder,
-    settings: RunSettings,
-    subjects: bool,
+def describe_run(
+    provenance: Provenance,
     output_format: str,
+    subjects: Sequence[str] = (),
     rate_hz: float | None = None,
     interval: float | None = None,
 ) -> dict[str, Any]:
     """Return everything that results depend on besides the inputs, for the record.
 
     ``rate_hz`` is given where there are movies, ``interval`` where bounds are written.
-
-    Raises
-    ------
-    OptionError
-        If a setting is not valid.
-    WeightsUnavailableError
-        If the network's weights are nowhere to be had.
     """
-    run = encoder.pipeline(**settings)
-    spec = run.network.spec
     more: dict[str, Any] = {} if rate_hz is None else {"rate_hz": rate_hz}
     if interval is not None:
-        check_interval(run.spatial, run.average, interval)
         more["interval"] = interval
-    if "restricted" in encoder.card:
-        more["restricted"] = encoder.card["restricted"]
     return {
-        "encoder": encoder.card["id"],
-        "encoder_source": encoder.card.get("source", ""),
-        "backbone": spec.id,
-        "layers": list(spec.layers),
-        "weights": spec.weights_name,
-        "weights_sha256": spec.weights_sha256,
-        "weights_verified": spec.weights_verified,
-        "emulated": spec.emulated,
-        "note": spec.note,
-        "rois": list(run.rois),
-        "sigma_mm": run.sigma_mm,
-        "mask": run.mask,
-        "average": run.average,
-        "center_crop": run.center_crop,
-        "space": encoder.bundle.space,
-        "subjects": list(run.spatial.subject_names) if subjects else [],
+        **provenance.to_dict(),
+        "subjects": list(subjects),
         "format": output_format,
         **more,
     }
 
 
 def predict_images(
-    encoder: Encoder,
+    predictor: Predictor,
     sources: Sequence[Source],
     record: RunRecord,
     layout: Layout,
-    settings: RunSettings,
     *,
     subjects: bool = False,
     interval: float | None = None,
@@ -110,15 +78,14 @@ def predict_images(
 
     Parameters
     ----------
-    encoder : Encoder
+    predictor : Predictor
+        An encoder with its settings.
     sources : sequence of Source
         Image files.
     record : RunRecord
         Of the output folder. What it holds and can verify is not predicted again.
     layout : Layout
         Names the files.
-    settings : RunSettings
-        As for `Encoder.predict`.
     subjects : bool
         Whether to write each subject's smoothed map, too.
     interval : float, optional
@@ -144,7 +111,6 @@ def predict_images(
             pending.append(source)
     if not pending:
         return summary
-    batches: list[FeatureBatch] = []
     with track("Predicting", len(pending), "images", enabled=progress) as advance:
 
         def fail(failure: Failure) -> None:
@@ -153,18 +119,15 @@ def predict_images(
             advance(1)
 
         writer: VolumeWriter | None = None
-        stream = encoder.stream(pending, on_failure=fail, on_batch=batches.append, **settings)
-        for part in stream:
-            digests = batches[-1].sha256
-            batches.clear()
+        for part in predictor.stream(pending, fail):
             writer = writer or VolumeWriter(part.mask, part.affine)
-            maps = run_maps(encoder, part, settings, subjects, interval)
+            maps = run_maps(part, subjects, interval)
             for index, name in enumerate(part.names):
                 files = {}
                 for (subject, bound), values in maps.items():
                     file = layout.volume(name, subject, bound)
                     files[file] = writer.write(record.folder / file, values[index])
-                record.add(name, digests[index], files)
+                record.add(name, part.sha256[index], files)
                 summary.done.append(name)
                 advance(1)
     return summary
@@ -194,21 +157,13 @@ def check_targets(folder: Path, sources: Sequence[Source], layout: Layout) -> No
 
 
 def run_maps(
-    encoder: Encoder,
-    part: Prediction,
-    settings: RunSettings,
-    subjects: bool,
-    interval: float | None,
+    part: Prediction, subjects: bool, interval: float | None
 ) -> dict[tuple[str | None, str], npt.NDArray[np.float32]]:
     """Return the maps that a run writes.
 
     Parameters
     ----------
-    encoder : Encoder
     part : Prediction
-        What it predicts.
-    settings : RunSettings
-        With which settings.
     subjects : bool
         Whether each subject's map is wanted, too.
     interval : float or None
@@ -226,13 +181,7 @@ def run_maps(
             for name, values in zip(part.subject_names, part.subjects, strict=True)
         }
     if interval is not None:
-        bounds = encoder.interval(
-            part,
-            interval,
-            settings.get("rois"),
-            settings.get("sigma_mm", 1.0),
-            settings.get("mask", "overlap"),
-        )
+        bounds = part.interval(interval)
         maps |= {(None, name): values for name, values in zip(BOUNDS, bounds, strict=True)}
     return maps
 

@@ -1,0 +1,185 @@
+"""`FeatureExtractor`: a network, and how pictures are brought to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgtofmri.backbones.base import Backbone
+from imgtofmri.backbones.stream import BATCH_SIZE, FeatureBatch, joined, stream_features
+from imgtofmri.progress import track
+from imgtofmri.stimuli import Failure, Frame, Source, expand_images, read_images, read_movie
+
+OnFailure = Callable[[Failure], object]
+"""What is called with each input that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureExtractor:
+    """A network, and how pictures are cropped for it: stimuli go in, features come out.
+
+    Every method that reads stimuli takes ``on_failure``. Without it the first input that cannot be
+    used raises its error; with it each is handed over, and the rest goes on.
+
+    Parameters
+    ----------
+    network : Backbone
+        Turns pixels into features.
+    center_crop : bool
+        Resize the short side and crop the centre, instead of squeezing the whole picture.
+
+    Examples
+    --------
+    >>> from imgtofmri import FeatureExtractor, load_backbone
+    >>> extractor = FeatureExtractor(load_backbone("resnet18"))  # doctest: +SKIP
+    >>> extractor.features("photos/").features  # doctest: +SKIP
+    """
+
+    network: Backbone
+    center_crop: bool = False
+
+    @property
+    def size(self) -> int:
+        """Side of the square of pixels that the network sees."""
+        return self.network.spec.preprocessing.size
+
+    def features(
+        self,
+        images: Any,
+        on_failure: OnFailure | None = None,
+        progress: bool = False,
+    ) -> FeatureBatch:
+        """Return the features of images.
+
+        Parameters
+        ----------
+        images : path, folder, glob, Source, PIL image, uint8 array, or a sequence of these
+        on_failure : callable, optional
+        progress : bool
+            Whether to report progress on standard error.
+
+        Returns
+        -------
+        FeatureBatch
+            ``features`` of shape (n_stimuli, n_features), with names and digests; without rows
+            where no image could be used.
+
+        Raises
+        ------
+        StimulusError
+            If an image cannot be used and there is no ``on_failure``.
+        """
+        items = expand_images(images)
+        stream = self.stream(items, on_failure)
+        with track("Computing features", len(items), "images", enabled=progress) as advance:
+            return self._whole(stream, advance)
+
+    def stream(
+        self, images: Any, on_failure: OnFailure | None = None, batch_size: int = BATCH_SIZE
+    ) -> Iterator[FeatureBatch]:
+        """Compute the features of images in batches, in order, while later ones are decoded.
+
+        Parameters
+        ----------
+        images
+            As for `features`.
+        on_failure : callable, optional
+        batch_size : int
+
+        Yields
+        ------
+        FeatureBatch
+            With one image or more.
+        """
+        frames = read_images(expand_images(images), size=self.size, center_crop=self.center_crop)
+        return self._stream(frames, on_failure, batch_size)
+
+    def movie(
+        self,
+        movie: str | Path | Source,
+        rate_hz: float = 2.0,
+        look: Callable[[Frame], object] | None = None,
+        n_frames: int | None = None,
+        progress: bool = False,
+    ) -> FeatureBatch:
+        """Return the features of a movie's frames; see `stream_movie`.
+
+        ``n_frames`` is how many are expected, for the progress.
+        """
+        name = movie.name if isinstance(movie, Source) else Path(movie).name
+        stream = self.stream_movie(movie, rate_hz, look)
+        with track(
+            f"Computing features of {name}", n_frames, "frames", enabled=progress
+        ) as advance:
+            return self._whole(stream, advance)
+
+    def stream_movie(
+        self,
+        movie: str | Path | Source,
+        rate_hz: float = 2.0,
+        look: Callable[[Frame], object] | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> Iterator[FeatureBatch]:
+        """Compute the features of a movie's frames in batches, in order.
+
+        Parameters
+        ----------
+        movie : path or Source
+        rate_hz : float
+            Frames a second. The frame nearest in time to each multiple of ``1 / rate_hz`` is taken
+            while that is before the movie's end.
+        look : callable, optional
+            Called with each frame on its way to the network.
+        batch_size : int
+
+        Yields
+        ------
+        FeatureBatch
+            With ``onsets_s``.
+
+        Raises
+        ------
+        StimulusError
+            If the file is not a movie that can be read to its end.
+        """
+        frames: Iterable[Frame | Failure] = read_movie(
+            movie, rate_hz=rate_hz, size=self.size, center_crop=self.center_crop
+        )
+        return self._stream(frames if look is None else _tapped(frames, look), None, batch_size)
+
+    def _stream(
+        self,
+        frames: Iterable[Frame | Failure],
+        on_failure: OnFailure | None,
+        batch_size: int,
+    ) -> Iterator[FeatureBatch]:
+        for batch in stream_features(frames, self.network, batch_size):
+            for failure in batch.failures:
+                if on_failure is None:
+                    raise failure.error
+                on_failure(failure)
+            if batch.names:
+                yield replace(batch, failures=())
+
+    def _whole(
+        self, batches: Iterable[FeatureBatch], advance: Callable[[float], None]
+    ) -> FeatureBatch:
+        found = []
+        for batch in batches:
+            advance(len(batch.names))
+            found.append(batch)
+        none = np.empty((0, self.network.spec.n_features), np.float32)
+        return joined(found) if found else FeatureBatch((), none)
+
+
+def _tapped(
+    frames: Iterable[Frame | Failure], look: Callable[[Frame], object]
+) -> Iterator[Frame | Failure]:
+    for frame in frames:
+        if isinstance(frame, Frame):
+            look(frame)
+        yield frame

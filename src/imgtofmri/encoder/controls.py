@@ -1,0 +1,138 @@
+"""Controls: models of the same stimuli that no training, or no network, went into.
+
+What an untrained network of the same architecture predicts, and the images' luminance, say how much
+of a result owes to what the network learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgtofmri.backbones.untrained import untrained_seed
+from imgtofmri.encoder.prediction import Prediction, concatenate, counted
+from imgtofmri.encoder.predictor import Predictor
+from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.progress import track
+from imgtofmri.stimuli import expand_images, luminance_features
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ENCODER = "encoder"
+"""What tables call the model itself, beside its controls."""
+
+LUMINANCE = "luminance"
+CONTROLS = ("untrained", "untrained:SEED", LUMINANCE)
+"""What a control may be called; tables call it what the user called it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Control:
+    """What a control makes of some images.
+
+    Attributes
+    ----------
+    name : str
+        What the user called it.
+    prediction : Prediction or None
+        Of an untrained network; None for luminance, which has no map to voxels of its own.
+    images : tuple
+        The images.
+    center_crop : bool
+        How pictures are cropped for the encoder.
+    """
+
+    name: str
+    prediction: Prediction | None
+    images: tuple[Any, ...]
+    center_crop: bool
+
+    def luminance(self) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
+        """Return the images' names, and their luminance on a grid: (n_images, 256)."""
+        return luminance_features(self.images, center_crop=self.center_crop)
+
+
+class Controls:
+    """The controls that were asked for, each once, with their networks loaded.
+
+    `Encoder.controls` makes them, before anything is computed.
+
+    Parameters
+    ----------
+    predictors : dict of str to Predictor or None
+        By what each control is called; None for luminance.
+    center_crop : bool
+        How pictures are cropped for the encoder.
+    """
+
+    def __init__(self, predictors: dict[str, Predictor | None], center_crop: bool) -> None:
+        self._predictors = predictors
+        self._center_crop = center_crop
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._predictors)
+
+    def __len__(self) -> int:
+        return len(self._predictors)
+
+    def to_dict(self) -> dict[str, dict[str, str]]:
+        """Say what each control is, for a record."""
+        found = {}
+        for name, predictor in self._predictors.items():
+            if predictor is None:
+                found[name] = {"features": "relative luminance in linear light"}
+                continue
+            spec = predictor.extractor.network.spec
+            found[name] = {
+                "features": spec.features_id,
+                "weights": spec.weights_name,
+                "sha256": spec.weights_sha256,
+            }
+        return found
+
+    def predict(self, images: Any, progress: bool = True) -> tuple[Control, ...]:
+        """Put images through the controls, all else being as for the encoder.
+
+        Parameters
+        ----------
+        images
+            As for `Encoder.predict`; images that can be read.
+        progress : bool
+            Whether to report progress on standard error.
+
+        Returns
+        -------
+        tuple of Control
+            In the order in which they were asked for.
+        """
+        items = tuple(expand_images(images)) if self._predictors else ()
+        found = []
+        for name, predictor in self._predictors.items():
+            prediction = None
+            if predictor is not None:
+                what, total = f"Predicting {name}", len(items)
+                with track(what, total, "images", enabled=progress) as advance:
+                    prediction = concatenate(counted(predictor.stream(items), advance))
+            found.append(Control(name, prediction, items, self._center_crop))
+        return tuple(found)
+
+
+def check_controls(names: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the names of controls, each once, or refuse them, before anything is loaded.
+
+    Raises
+    ------
+    OptionError
+        If one is no control.
+    """
+    for name in names or ():
+        known = name.partition(":")[0]
+        if name != LUMINANCE and known != "untrained":
+            raise OptionError(choice_message("", "control", name, CONTROLS), "control")
+        untrained_seed(name)
+    return tuple(dict.fromkeys(names or ()))

@@ -1,0 +1,85 @@
+"""What made a prediction: all that it depends on besides the stimuli."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from imgtofmri.backbones import BackboneSpec
+from imgtofmri.bundle import Bundle
+from imgtofmri.encoder.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """The encoder, its network and the settings that made a prediction.
+
+    Attributes
+    ----------
+    settings : Settings
+        Resolved: nothing is left to the encoder.
+    encoder : str
+        The encoder's id; empty where no encoder made the prediction.
+    source : str
+        Where its models came from, as its card says.
+    restricted : str
+        Which voxels it was restricted to; empty for all.
+    space : str
+        The template space.
+    network : BackboneSpec or None
+        The network whose features were used; None where features were given.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    encoder: str = ""
+    source: str = ""
+    restricted: str = ""
+    space: str = "MNI152NLin6Asym"
+    network: BackboneSpec | None = None
+
+    @classmethod
+    def of(
+        cls, bundle: Bundle, settings: Settings, network: BackboneSpec | None = None
+    ) -> Provenance:
+        """Return what a bundle, resolved settings and a network come to."""
+        return cls(
+            settings=settings,
+            encoder=str(bundle.card["id"]),
+            source=str(bundle.card.get("source", "")),
+            restricted=str(bundle.card.get("restricted", "")),
+            space=bundle.space,
+            network=network,
+        )
+
+    @property
+    def units(self) -> str:
+        """What the group's maps are measured in."""
+        zscored = self.settings.average == "zscore"
+        return "standard deviations over the mask" if zscored else "the models' own"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data, for a record."""
+        spec, settings = self.network, self.settings
+        network: dict[str, Any] = {}
+        if spec is not None:
+            network = {
+                "backbone": spec.id,
+                "layers": list(spec.layers),
+                "weights": spec.weights_name,
+                "weights_sha256": spec.weights_sha256,
+                "weights_verified": spec.weights_verified,
+                "emulated": spec.emulated,
+                "note": spec.note,
+            }
+        return {
+            "encoder": self.encoder,
+            "encoder_source": self.source,
+            **network,
+            "rois": list(settings.rois or ()),
+            "sigma_mm": settings.sigma_mm,
+            "mask": settings.mask,
+            "average": settings.average,
+            "center_crop": settings.center_crop,
+            "space": self.space,
+            **({"restricted": self.restricted} if self.restricted else {}),
+        }

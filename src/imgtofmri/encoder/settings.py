@@ -1,0 +1,129 @@
+"""`Settings`: what a prediction depends on besides the encoder and the stimuli."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from imgtofmri.backbones import Backbone
+from imgtofmri.exceptions import OptionError, choice_message
+
+MaskName = Literal["overlap", "support"]
+MASKS: tuple[MaskName, ...] = ("overlap", "support")
+
+AverageName = Literal["zscore", "mean"]
+AVERAGES: tuple[AverageName, ...] = ("zscore", "mean")
+
+MAX_SIGMA_MM = 6.0
+"""From here on a smoothing would need more memory than most computers have: 6 GB at 6 mm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How stimuli are predicted; every way of predicting takes these.
+
+    Parameters
+    ----------
+    rois : sequence of str, optional
+        Which ROIs, kept as a tuple; None is all of the encoder's. Where three or more share a
+        voxel, later ones weigh more, as in the published model.
+    sigma_mm : float
+        Standard deviation of the Gaussian smoothing in millimetres, FWHM / 2.355; at most 6.
+    mask : {"overlap", "support"}
+        "overlap" (img2fmri 1.0): where any subject's ROI mask, smoothed by 1 mm whatever
+        ``sigma_mm``, exceeds 0.15 of its maximum. "support" (img2fmri 0.2): wherever any subject's
+        smoothed map can differ from zero.
+    average : {"zscore", "mean"}
+        "zscore" is the published model: each subject's map is z-scored over the mask, the sum of
+        the maps is z-scored again. "mean" is the mean over subjects and keeps amplitude.
+    center_crop : bool, optional
+        Resize the short side and crop the centre, instead of squeezing the whole picture. None is
+        as for the pictures that the models were fitted on; the published model's were squeezed.
+    backbone : str, Path or Backbone, optional
+        A network's name or file, or one that is loaded already; None is the one that the models
+        were fitted on.
+    weights : str or Path, optional
+        A file of weights to use instead of the published ones, or ``"untrained[:SEED]"``.
+
+    Raises
+    ------
+    OptionError
+        If a setting is not valid for any encoder.
+
+    Examples
+    --------
+    >>> Settings(rois="PPA", sigma_mm=2.0).rois
+    ('PPA',)
+    """
+
+    rois: Sequence[str] | None = None
+    sigma_mm: float = 1.0
+    mask: MaskName = "overlap"
+    average: AverageName = "zscore"
+    center_crop: bool | None = None
+    backbone: str | Path | Backbone | None = None
+    weights: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.rois is not None:
+            names = [self.rois] if isinstance(self.rois, str) else self.rois
+            object.__setattr__(self, "rois", tuple(dict.fromkeys(names)))
+        if self.rois == ():
+            message = "rois is empty; name one or more, or leave it out for all."
+            raise OptionError(message, "rois")
+        if not 0 < self.sigma_mm <= MAX_SIGMA_MM:
+            message = (
+                f"sigma_mm must be a positive number of millimetres, at most {MAX_SIGMA_MM:g}; got "
+                f"{self.sigma_mm}. It is a standard deviation, FWHM / 2.355; the published model "
+                "uses 1.0."
+            )
+            raise OptionError(message, "sigma_mm")
+        object.__setattr__(self, "sigma_mm", float(self.sigma_mm))
+        for name, valid in (("mask", MASKS), ("average", AVERAGES)):
+            if getattr(self, name) not in valid:
+                raise OptionError(choice_message("", name, getattr(self, name), valid), name)
+
+    @classmethod
+    def of(cls, settings: Settings | None = None, **changes: Any) -> Settings:
+        """Return settings with some of them changed; the defaults' where there are none.
+
+        Raises
+        ------
+        OptionError
+            If there is no setting of a name, or one is not valid.
+        """
+        start: object = cls() if settings is None else settings
+        if not isinstance(start, Settings):
+            message = (
+                f"settings must be a Settings; got {type(start).__name__}. Give one setting by its "
+                "name, such as rois=['LOC']."
+            )
+            raise OptionError(message)
+        known = [field.name for field in fields(cls)]
+        for name in changes:
+            if name not in known:
+                raise OptionError(choice_message("", "a setting", name, known))
+        return replace(start, **changes)
+
+    def resolved(self, rois: Collection[str], center_crop: bool) -> Settings:
+        """Return what the settings come to for an encoder, nothing being left to it.
+
+        Parameters
+        ----------
+        rois : collection of str
+            The encoder's ROIs.
+        center_crop : bool
+            Whether the encoder's models were fitted on cropped pictures.
+
+        Raises
+        ------
+        OptionError
+            If the encoder has not one of the ROIs.
+        """
+        for roi in self.rois or ():
+            if roi not in rois:
+                raise OptionError(choice_message("", "rois", roi, rois), "rois")
+        crop = center_crop if self.center_crop is None else self.center_crop
+        return replace(self, rois=self.rois or tuple(rois), center_crop=crop)
