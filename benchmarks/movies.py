@@ -76,7 +76,7 @@ def predict(path: Path, weights: str, rate_hz: float) -> dict[str, float]:
     """Predict a movie into a folder, then its frames by the network alone; runs in a child."""
     from imgtofmri.analyses.predict import predict_movies
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.outputs import NiftiLayout, RunRecord
+    from imgtofmri.outputs import NiftiLayout, OutputFolder
     from imgtofmri.stimuli import Source, read_movie
 
     warnings.simplefilter("ignore")
@@ -98,7 +98,8 @@ def predict(path: Path, weights: str, rate_hz: float) -> dict[str, float]:
 
     before_s = alone_s()
     with tempfile.TemporaryDirectory() as folder:
-        record = RunRecord.start(Path(folder), {})
+        record = OutputFolder(Path(folder), "predict")
+        record.begin({})
         source = Source(path, path.name, "movie")
         start = now_s()
         predict_movies(

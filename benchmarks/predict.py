@@ -23,7 +23,7 @@ from imgtofmri.backbones import Backbone
 from imgtofmri.backbones.architectures import NETWORKS
 from imgtofmri.encoder import Encoder, Predictor, load_encoder
 from imgtofmri.encoder.spatial import BLOCK
-from imgtofmri.outputs import NiftiLayout, RunRecord, VolumeWriter
+from imgtofmri.outputs import NiftiLayout, OutputFolder, VolumeWriter
 from imgtofmri.stimuli import Frame, Source, find_sources, read_images
 
 ORIGINAL_S = 604 / 156
@@ -74,9 +74,10 @@ def _network_alone(network: Backbone, pixels: np.ndarray) -> None:
 
 
 def _end_to_end(predictor: Predictor, sources: list[Source], folder: Path) -> None:
-    record = RunRecord.start(folder, {})
+    record = OutputFolder(folder, "predict")
+    record.begin({})
     summary = predict_images(predictor, sources, record, NiftiLayout(), progress=False)
-    record.finish("complete")
+    record.close()
     assert len(summary.done) == len(sources)
 
 

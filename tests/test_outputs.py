@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pytest
 
 from imgtofmri.exceptions import OptionError, OutputError
-from imgtofmri.outputs import BidsLayout, NiftiLayout, RunRecord, VolumeWriter
+from imgtofmri.outputs import BidsLayout, NiftiLayout, OutputFolder, VolumeWriter
+from imgtofmri.outputs.folder import INTERRUPTED
 from imgtofmri.outputs.layouts import bids_label
-from imgtofmri.outputs.record import RECORD_NAME
 from imgtofmri.spaces import MNI152_2MM
 
 Mask = npt.NDArray[np.bool_]
@@ -84,8 +84,16 @@ def test_volume_writer_name_too_long_is_one_error(mask: Mask, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def _record(folder: Path, *, resume: bool = False, sigma_mm: float = 1.0) -> RunRecord:
-    return RunRecord.start(folder, {"sigma_mm": sigma_mm, "rois": ("LOC",)}, resume=resume)
+RECORD_NAME = "predictions.json"
+
+
+def _record(
+    path: Path, *, resume: bool = False, overwrite: bool = False, sigma_mm: float = 1.0
+) -> OutputFolder:
+    folder = OutputFolder(path, "predict", RECORD_NAME)
+    folder.claim(resume=resume, overwrite=overwrite, resumable=True)
+    folder.begin({}, {"sigma_mm": sigma_mm, "rois": ("LOC",)})
+    return folder
 
 
 def test_record_knows_what_is_done(tmp_path: Path) -> None:
@@ -94,7 +102,7 @@ def test_record_knows_what_is_done(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").write_bytes(b"content")
     digest = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
     record.add("a.jpg", "input digest", {"a.nii.gz": digest})
-    record.finish("interrupted")
+    record.close(INTERRUPTED)
 
     again = _record(tmp_path, resume=True)
     assert again.is_done("a.jpg", "input digest")
@@ -108,15 +116,15 @@ def test_record_knows_what_is_done(tmp_path: Path) -> None:
 
 def test_record_of_an_earlier_run_is_not_overwritten_unasked(tmp_path: Path) -> None:
     """The message names both ways on."""
-    _record(tmp_path).finish("complete")
-    with pytest.raises(OptionError, match="--resume .* --overwrite"):
+    _record(tmp_path).close()
+    with pytest.raises(OptionError, match="`resume` .* `overwrite`"):
         _record(tmp_path)
-    RunRecord.start(tmp_path, {}, overwrite=True)
+    _record(tmp_path, overwrite=True)
 
 
 def test_record_resumed_with_other_settings_says_which(tmp_path: Path) -> None:
     """Results of different settings do not mix in one folder."""
-    _record(tmp_path).finish("interrupted")
+    _record(tmp_path).close(INTERRUPTED)
     with pytest.raises(OptionError, match=r"sigma_mm was 1.0 and is now 2.0"):
         _record(tmp_path, resume=True, sigma_mm=2.0)
 
@@ -139,19 +147,58 @@ def test_record_damaged_says_so(tmp_path: Path, damage: Callable[[dict[str, Any]
     """Valid JSON that is no record is refused like what is no JSON, and the remedies are named."""
     record = _record(tmp_path)
     record.add("a.jpg", "input digest", {"a.nii.gz": "digest"})
-    record.finish("complete")
+    record.close()
     path = tmp_path / RECORD_NAME
     assert _record(tmp_path, resume=True).knows("a.jpg")
     whole = path.read_text("utf-8")
     for content in (json.dumps(damage(json.loads(whole))), whole[:-20], ""):
         path.write_text(content, "utf-8")
-        with pytest.raises(OutputError, match="damaged or of another kind .* Use --overwrite"):
+        with pytest.raises(OutputError, match="damaged or of another kind .* Use `overwrite`"):
             _record(tmp_path, resume=True)
+
+
+def test_record_of_an_earlier_schema_or_a_stranger_is_left_alone(tmp_path: Path) -> None:
+    """What another release or program wrote is neither resumed nor replaced unasked."""
+    path = tmp_path / RECORD_NAME
+    for content in ({"GeneratedBy": [{"Version": "0.1.0"}], "inputs": []}, {"RecordVersion": 99}):
+        path.write_text(json.dumps(content), "utf-8")
+        before = path.read_bytes()
+        with pytest.raises(OutputError, match=r"expected a record of version 1; got .* Use `over"):
+            _record(tmp_path, resume=True)
+        with pytest.raises(OptionError, match="without earlier results"):
+            _record(tmp_path)
+        assert path.read_bytes() == before
+
+
+def test_record_appends_what_is_done_and_survives_a_kill(tmp_path: Path) -> None:
+    """Inputs go to a journal, whose last line may be torn; the record itself is not rewritten."""
+    record = _record(tmp_path)
+    written = (tmp_path / RECORD_NAME).read_bytes()
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        record.add(name, "input digest", {f"{name}.nii.gz": "digest"})
+    record.fail("b.jpg", "gone")
+    assert (tmp_path / RECORD_NAME).read_bytes() == written
+    journal = tmp_path / "predictions.jsonl"
+    journal.write_text(journal.read_text("utf-8") + '{"name": "d.jp', "utf-8")
+    again = _record(tmp_path, resume=True)
+    assert again.names == ["a.jpg", "c.jpg"]
+    again.close()
+    assert not journal.exists()
+    assert json.loads((tmp_path / RECORD_NAME).read_text("utf-8"))["state"] == "complete"
+
+
+def test_folder_named_like_a_file_says_that_a_folder_is_wanted(tmp_path: Path) -> None:
+    """Where people expect to name the volume itself."""
+    with pytest.raises(OptionError, match=r"x.nii.gz: expected a folder .* name the folder"):
+        _record(tmp_path / "x.nii.gz")
+    (tmp_path / "y").write_text("mine")
+    with pytest.raises(OutputError, match="expected a folder to write to; it is a file"):
+        _record(tmp_path / "y")
 
 
 def test_record_of_another_version_is_not_resumed(tmp_path: Path) -> None:
     """A record names one version; results of two do not belong into it."""
-    _record(tmp_path).finish("interrupted")
+    _record(tmp_path).close(INTERRUPTED)
     path = tmp_path / RECORD_NAME
     content = json.loads(path.read_text("utf-8"))
     content["GeneratedBy"][0]["Version"] = "0.0.9"
@@ -162,10 +209,10 @@ def test_record_of_another_version_is_not_resumed(tmp_path: Path) -> None:
 
 def test_record_resume_and_overwrite_contradict_each_other(tmp_path: Path) -> None:
     """One keeps, the other replaces: asking for both does neither."""
-    _record(tmp_path).finish("complete")
+    _record(tmp_path).close()
     before = (tmp_path / RECORD_NAME).read_bytes()
-    with pytest.raises(OptionError, match=r"expected --resume, which keeps .* got both"):
-        RunRecord.start(tmp_path, {}, resume=True, overwrite=True)
+    with pytest.raises(OptionError, match=r"expected `resume`, which keeps .* got both"):
+        _record(tmp_path, resume=True, overwrite=True)
     assert (tmp_path / RECORD_NAME).read_bytes() == before
 
 
@@ -173,13 +220,15 @@ def test_record_lists_failures_until_they_are_mended(tmp_path: Path) -> None:
     """A stimulus is either done or failed."""
     record = _record(tmp_path)
     record.fail("a.jpg", "truncated")
-    record.finish("complete")
+    record.close()
     content = json.loads((tmp_path / RECORD_NAME).read_text())
+    assert content["state"] == "partial"
     assert content["failures"] == [{"name": "a.jpg", "reason": "truncated"}]
     record.add("a.jpg", None, {})
-    record.finish("complete")
+    record.close()
     content = json.loads((tmp_path / RECORD_NAME).read_text())
     assert content["failures"] == []
+    assert content["state"] == "complete"
     assert content["inputs"][0]["name"] == "a.jpg"
 
 

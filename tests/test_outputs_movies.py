@@ -18,7 +18,7 @@ from imgtofmri.bundle import Bundle
 from imgtofmri.cli import main
 from imgtofmri.encoder import Encoder, Prediction, Settings
 from imgtofmri.exceptions import OptionError
-from imgtofmri.outputs import BidsLayout, NiftiLayout, RunRecord
+from imgtofmri.outputs import BidsLayout, NiftiLayout, OutputFolder
 from imgtofmri.stimuli import Source
 
 # The network's weights are a stand-in, which is said at each load.
@@ -57,17 +57,19 @@ def run(
     folder: Path, encoder: Encoder, settings: Settings, sources: list[Path], resume: bool = False
 ) -> RunSummary:
     """Predict movies into a folder, with subjects."""
-    record = RunRecord.start(folder, {"rate_hz": RATE_HZ}, resume=resume)
+    output = OutputFolder(folder, "predict", "predictions.json")
+    output.claim(resume=resume)
+    output.begin({"rate_hz": RATE_HZ})
     summary = predict_movies(
         encoder.predictor(settings),
         [Source(path, path.name, "movie") for path in sources],
-        record,
+        output,
         NiftiLayout(),
         rate_hz=RATE_HZ,
         subjects=True,
         progress=False,
     )
-    record.finish("complete")
+    output.close()
     return summary
 
 
@@ -182,8 +184,8 @@ def test_check_targets_movie_never_writes_over_strangers(tmp_path: Path, file: s
     """Any of a movie's files that is there already stops the run before it begins."""
     (tmp_path / file).write_text("mine", encoding="utf-8")
     sources = [Source(Path("a.mp4"), "a.mp4", "movie")]
-    with pytest.raises(OptionError, match=f"{file}: expected no file.*--overwrite"):
-        check_targets(tmp_path, sources, NiftiLayout())
+    with pytest.raises(OptionError, match=f"{file}: expected no file.*`overwrite`"):
+        check_targets(OutputFolder(tmp_path, "predict"), sources, NiftiLayout())
 
 
 def test_bids_layout_names_a_movies_files_alike() -> None:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.analyses.predict import describe_run, predict_images
+from imgtofmri.analyses.predict import predict_images
 from imgtofmri.backbones import BackboneSpec, load_backbone
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.encoder.reference import extract_samples, reference_wheel
 from imgtofmri.exceptions import WeightsUnavailableError
 from imgtofmri.figures.brains import plot_response, robust_maximum
 from imgtofmri.files import atomic_path
-from imgtofmri.outputs import NiftiLayout, RunRecord
+from imgtofmri.outputs import NiftiLayout, OutputFolder
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Frame, find_sources, read_movie
 
@@ -79,10 +79,11 @@ def make_demonstration(
     samples = extract_samples(reference_wheel(progress), stimuli)
     frames = [_save_frame(frame, stimuli) for movie in samples[-1:] for frame in _frames(movie)]
     sources, _ = find_sources([*samples[:-1], *frames])
-    described = describe_run(predictor.provenance, "nifti")
-    record = RunRecord.start(folder, described, overwrite=True)
-    summary = predict_images(predictor, sources, record, NiftiLayout(), progress=progress)
-    record.finish("complete")
+    output = OutputFolder(folder, "demo", "predictions.json")
+    output.claim(overwrite=True)
+    output.begin({}, predictor.provenance.to_dict())
+    summary = predict_images(predictor, sources, output, NiftiLayout(), progress=progress)
+    output.close()
     names = summary.done
     titles = _titles(names, frames, samples[-1].name)
     pictures = {source.name: source.path for source in sources}

@@ -14,7 +14,8 @@
     ├── OutputError              (OSError)      a result that cannot be written there
     └── MissingDependencyError   (ImportError)  an optional package that is not installed
 
-Every message has four parts: where, what was expected, what came, what to do.
+Every message has four parts: where, what was expected, what came, what to do. A parameter that a
+message mentions stands in backquotes, and the command line shows it as its own option.
 """
 
 from __future__ import annotations

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from imgtofmri import __version__
 from imgtofmri.exceptions import DataError, OptionError, OutputError
 
@@ -44,13 +42,6 @@ def find_images(inputs: Sequence[str | Path]) -> tuple[list[Source], list[Failur
         message = f"{failures[0].error}{more}"
         raise DataError(message)
     return sources, failures
-
-
-def report_failures(failures: Sequence[Failure]) -> int:
-    """Name what failed on standard error and return the exit code."""
-    for failure in failures:
-        typer.echo(f"imgtofmri: {failure.error}", err=True)
-    return 1 if failures else 0
 
 
 def claim_output(folder: Path, record: str, overwrite: bool) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,6 +18,7 @@ import typer
 
 from imgtofmri import __version__
 from imgtofmri.cli.backbones import backbones, list_backbones, show_backbone
+from imgtofmri.cli.codes import ALL_FAILED, DONE, FAILED, INTERRUPTED, PARTIAL, USAGE
 from imgtofmri.cli.contrast import contrast
 from imgtofmri.cli.demo import demo
 from imgtofmri.cli.describe import describe
@@ -31,8 +34,14 @@ from imgtofmri.cli.simulate import simulate
 from imgtofmri.cli.validate import validate
 from imgtofmri.exceptions import ImgToFmriError, OptionError
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes: all done; some or all inputs failed; bad usage; stopped by user or scheduler."""
+EXIT_CODES = {
+    DONE: "done",
+    FAILED: "nothing could be done; the reason is named",
+    USAGE: "bad usage; nothing was started",
+    PARTIAL: "some inputs failed, each named; the rest is done",
+    ALL_FAILED: "all inputs failed, each named",
+    INTERRUPTED: "interrupted; what was written is whole",
+}
 
 app = typer.Typer(
     name="imgtofmri",
@@ -40,7 +49,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    epilog="Start with `imgtofmri demo`, then `imgtofmri predict photos/ -o out/`.",
+    epilog="Start with `imgtofmri demo`, then `imgtofmri predict photos/ -o out/`.\n\n"
+    "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
 )
 
 
@@ -58,7 +68,7 @@ def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
             _say("interrupted; what was written is whole")
             code = INTERRUPTED
         except ImgToFmriError as error:
-            _say(str(error))
+            _say(_in_options(error, command))
             code = USAGE if isinstance(error, OptionError) else FAILED
         except (PermissionError, NotADirectoryError) as error:
             # Not ours: of files and folders that only the operating system knows to be closed.
@@ -126,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done, 1 something failed (named on standard error), 2 bad usage, 130 interrupted.
+        One of `EXIT_CODES`.
     """
     try:
         with _termination_interrupts():
@@ -147,6 +157,19 @@ def _termination_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _in_options(error: ImgToFmriError, command: Callable[..., object]) -> str:
+    """Return a message with parameters called as the command line calls them."""
+    message, known = str(error), inspect.signature(command).parameters
+    option = getattr(error, "option", "")
+    if option in known and message.startswith(option):
+        message = f"`{option}`{message.removeprefix(option)}"
+
+    def shown(found: re.Match[str]) -> str:
+        return f"--{found[1].replace('_', '-')}" if found[1] in known else found[0]
+
+    return re.sub(r"`([a-z0-9_]+)`", shown, message)
 
 
 def _say(line: str) -> None:

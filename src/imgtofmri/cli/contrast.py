@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import claim_output, find_images, report_failures, write_record
+from imgtofmri.cli.analysis import claim_output, find_images, write_record
+from imgtofmri.cli.codes import report_failures
 from imgtofmri.exceptions import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def contrast(
     }
     write_record(output / RECORD, own, failures, details)
     typer.echo(f"{len(wanted)} contrasts of {len(labels)} images: {output}", err=True)
-    return report_failures(failures)
+    return report_failures(failures, len(own))
 
 
 def find_conditions(inputs: list[str]) -> tuple[list[Source], list[str], list[Failure]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options
+from imgtofmri.cli.codes import report_failures
 from imgtofmri.exceptions import OptionError, choice_message
 
 if TYPE_CHECKING:
@@ -87,13 +88,13 @@ def predict(
     """
     from imgtofmri.analyses.predict import (
         check_targets,
-        describe_run,
         predict_images,
         predict_movies,
     )
     from imgtofmri.encoder import load_encoder
     from imgtofmri.encoder.prediction import check_interval
-    from imgtofmri.outputs import FORMATS, RunRecord, check_folder
+    from imgtofmri.outputs import FORMATS, OutputFolder
+    from imgtofmri.outputs.folder import INTERRUPTED
     from imgtofmri.stimuli import check_rate, find_sources
 
     if output_format not in FORMATS:
@@ -105,7 +106,8 @@ def predict(
         )
         raise OptionError(message)
     check_rate(rate_hz)
-    check_folder(output, resume, overwrite)
+    folder = OutputFolder(output, "predict", "predictions.json")
+    folder.claim(overwrite=overwrite, resume=resume, resumable=True)
     sources, unusable = find_sources(inputs)
     if not sources:
         return _report([], [], unusable, output)
@@ -119,25 +121,24 @@ def predict(
     spatial = predictor.spatial
     if interval is not None:
         check_interval(settings.average, spatial.residual_variance, interval)
-    recorded = describe_run(
-        predictor.provenance,
-        output_format,
-        spatial.subject_names if subjects else (),
-        rate_hz if movies else None,
-        interval,
-    )
     if not overwrite:
-        check_targets(output, sources, layout)
-    record = RunRecord.start(output, recorded, resume=resume, overwrite=overwrite)
+        check_targets(folder, sources, layout)
+    asked = {
+        "format": output_format,
+        "subjects": list(spatial.subject_names) if subjects else [],
+        "rate_hz": rate_hz if movies else None,
+        "interval": interval,
+    }
+    folder.begin(asked, predictor.provenance.to_dict())
     for failure in unusable:
-        record.fail(failure.name, str(failure.error))
-    state = "interrupted"
+        folder.fail(failure.name, str(failure.error))
+    state = INTERRUPTED
     try:
         summaries = [
             predict_images(
                 predictor,
                 images,
-                record,
+                folder,
                 layout,
                 subjects=subjects,
                 interval=interval,
@@ -146,7 +147,7 @@ def predict(
             predict_movies(
                 predictor,
                 movies,
-                record,
+                folder,
                 layout,
                 rate_hz=rate_hz,
                 subjects=subjects,
@@ -154,10 +155,10 @@ def predict(
                 progress=not quiet,
             ),
         ]
-        layout.describe(output, record.names)
-        state = "complete"
+        layout.describe(output, folder.names)
+        state = ""
     finally:
-        record.finish(state)
+        folder.close(state)
     done = [name for summary in summaries for name in summary.done]
     kept = [name for summary in summaries for name in summary.kept]
     failures = [failure for summary in summaries for failure in summary.failures]
@@ -166,15 +167,14 @@ def predict(
 
 def _report(done: list[str], kept: list[str], failures: list[Failure], output: Path) -> int:
     """Name what failed, count the rest, and return the exit code."""
-    for failure in failures:
-        typer.echo(f"imgtofmri: {failure.error}", err=True)
+    code = report_failures(failures, len(done) + len(kept))
     counts = [f"{len(done)} predicted"]
     if kept:
         counts.append(f"{len(kept)} kept from an earlier run")
     if failures:
         counts.append(f"{len(failures)} failed (named above)")
     typer.echo(f"{', '.join(counts)}: {output}", err=True)
-    return 1 if failures else 0
+    return code
 
 
 def _layout(output_format: str, space: str, interval: float | None) -> Layout:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import claim_output, find_images, report_failures, write_record
+from imgtofmri.cli.analysis import claim_output, find_images, write_record
+from imgtofmri.cli.codes import report_failures
 from imgtofmri.exceptions import DataError, OptionError, choice_message
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def rsa(
     write_record(output / RECORD, own, failures, details)
     n_models = len(models[ENCODER].names)
     typer.echo(f"{n_models} models of {len(own)} images: {output}", err=True)
-    return report_failures(failures)
+    return report_failures(failures, len(own))
 
 
 def load_measured(

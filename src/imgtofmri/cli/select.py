@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import claim_output, find_images, report_failures, write_record
+from imgtofmri.cli.analysis import claim_output, find_images, write_record
+from imgtofmri.cli.codes import report_failures
 
 if TYPE_CHECKING:
     from imgtofmri.analyses.select import StimulusSelection
@@ -124,7 +125,7 @@ def select(
     write_record(output / RECORD, own, failures, details)
     _report(result)
     typer.echo(f"{len(result.sets)} sets out of {result.n_pool} images: {output}", err=True)
-    return report_failures(failures)
+    return report_failures(failures, len(own))
 
 
 def write_selection(

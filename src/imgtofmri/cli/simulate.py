@@ -138,7 +138,6 @@ def simulate(
 
     imgtofmri simulate film.mp4 --tr-s 2 --hrf gam --voxels predicted -o sim/
     """
-    from imgtofmri.analyses.predict import describe_run
     from imgtofmri.analyses.simulate import (
         Noise,
         Scan,
@@ -186,7 +185,7 @@ def simulate(
     loaded = load_encoder(encoder, progress=not quiet)
     predictor = loaded.predictor(settings)
     spatial = predictor.spatial
-    source = describe_run(predictor.provenance, "bids", spatial.subject_names)
+    source = predictor.provenance.to_dict()
     shares = subject_weights(spatial.subject_names, chosen, seed=seed)
     features, planned = _encode(
         experiment, predictor.extractor, scan, n_volumes, rate_hz, not quiet

@@ -6,7 +6,6 @@ from imgtofmri.analyses.predict.images import (
     BOUNDS,
     RunSummary,
     check_targets,
-    describe_run,
     predict_images,
 )
 from imgtofmri.analyses.predict.movies import RoiMeans, predict_movies
@@ -16,7 +15,6 @@ __all__ = [
     "RoiMeans",
     "RunSummary",
     "check_targets",
-    "describe_run",
     "predict_images",
     "predict_movies",
 ]

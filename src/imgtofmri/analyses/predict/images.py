@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.encoder import Prediction, Predictor, Provenance
+from imgtofmri.encoder import Prediction, Predictor
 from imgtofmri.exceptions import OptionError
 from imgtofmri.files import sha256_of
-from imgtofmri.outputs.layouts import Layout
-from imgtofmri.outputs.record import RECORD_NAME, RunRecord
-from imgtofmri.outputs.volumes import VolumeWriter
+from imgtofmri.outputs import Layout, OutputFolder, VolumeWriter
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Source
 
@@ -42,32 +38,10 @@ class RunSummary:
     failures: list[Failure] = field(default_factory=list)
 
 
-def describe_run(
-    provenance: Provenance,
-    output_format: str,
-    subjects: Sequence[str] = (),
-    rate_hz: float | None = None,
-    interval: float | None = None,
-) -> dict[str, Any]:
-    """Return everything that results depend on besides the inputs, for the record.
-
-    ``rate_hz`` is given where there are movies, ``interval`` where bounds are written.
-    """
-    more: dict[str, Any] = {} if rate_hz is None else {"rate_hz": rate_hz}
-    if interval is not None:
-        more["interval"] = interval
-    return {
-        **provenance.to_dict(),
-        "subjects": list(subjects),
-        "format": output_format,
-        **more,
-    }
-
-
 def predict_images(
     predictor: Predictor,
     sources: Sequence[Source],
-    record: RunRecord,
+    folder: OutputFolder,
     layout: Layout,
     *,
     subjects: bool = False,
@@ -82,8 +56,8 @@ def predict_images(
         An encoder with its settings.
     sources : sequence of Source
         Image files.
-    record : RunRecord
-        Of the output folder. What it holds and can verify is not predicted again.
+    folder : OutputFolder
+        Begun. What it holds and can verify is not predicted again.
     layout : Layout
         Names the files.
     subjects : bool
@@ -105,7 +79,7 @@ def predict_images(
     summary = RunSummary()
     pending = []
     for source in sources:
-        if record.knows(source.name) and record.is_done(source.name, source_digest(source)):
+        if folder.knows(source.name) and folder.is_done(source.name, source_digest(source)):
             summary.kept.append(source.name)
         else:
             pending.append(source)
@@ -115,7 +89,7 @@ def predict_images(
 
         def fail(failure: Failure) -> None:
             summary.failures.append(failure)
-            record.fail(failure.name, str(failure.error))
+            folder.fail(failure.name, str(failure.error))
             advance(1)
 
         writer: VolumeWriter | None = None
@@ -126,14 +100,14 @@ def predict_images(
                 files = {}
                 for (subject, bound), values in maps.items():
                     file = layout.volume(name, subject, bound)
-                    files[file] = writer.write(record.folder / file, values[index])
-                record.add(name, part.sha256[index], files)
+                    files[file] = writer.write(folder.path / file, values[index])
+                folder.add(name, part.sha256[index], files, part.sources[index])
                 summary.done.append(name)
                 advance(1)
     return summary
 
 
-def check_targets(folder: Path, sources: Sequence[Source], layout: Layout) -> None:
+def check_targets(folder: OutputFolder, sources: Sequence[Source], layout: Layout) -> None:
     """Refuse to write over files that no earlier run is known to have made.
 
     Raises
@@ -141,16 +115,16 @@ def check_targets(folder: Path, sources: Sequence[Source], layout: Layout) -> No
     OptionError
         Naming the first such file.
     """
-    if (folder / RECORD_NAME).exists():
+    if folder.record.exists():
         return
     for source in sources:
         files = [layout.volume(source.name)]
         if source.kind == "movie":
             files += [layout.timeseries(source.name), layout.sidecar(source.name)]
-        target = next((folder / file for file in files if (folder / file).exists()), None)
+        target = next((folder.path / file for file in files if (folder.path / file).exists()), None)
         if target is not None:
             message = (
-                f"{target}: expected no file of this name; there is one. Use --overwrite to "
+                f"{target}: expected no file of this name; there is one. Use `overwrite` to "
                 "replace it, or another folder."
             )
             raise OptionError(message)

@@ -21,9 +21,7 @@ from imgtofmri.encoder.prediction import GROUP
 from imgtofmri.encoder.spatial import one_blas_thread
 from imgtofmri.exceptions import OutputError, StimulusError
 from imgtofmri.files import atomic_path, sha256_of
-from imgtofmri.outputs.layouts import Layout
-from imgtofmri.outputs.record import RunRecord
-from imgtofmri.outputs.series import SeriesWriter
+from imgtofmri.outputs import Layout, OutputFolder, SeriesWriter
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, MovieInfo, Source, probe_movie
 
@@ -31,7 +29,7 @@ from imgtofmri.stimuli import Failure, MovieInfo, Source, probe_movie
 def predict_movies(
     predictor: Predictor,
     sources: Sequence[Source],
-    record: RunRecord,
+    folder: OutputFolder,
     layout: Layout,
     *,
     rate_hz: float = 2.0,
@@ -51,8 +49,8 @@ def predict_movies(
         An encoder with its settings.
     sources : sequence of Source
         Movie files.
-    record : RunRecord
-        Of the output folder. What it holds and can verify is not predicted again.
+    folder : OutputFolder
+        Begun. What it holds and can verify is not predicted again.
     layout : Layout
         Names the files.
     rate_hz : float
@@ -79,21 +77,21 @@ def predict_movies(
     summary = RunSummary()
     for source in sources:
         name = source.name
-        if record.knows(name) and record.is_done(name, source_digest(source)):
+        if folder.knows(name) and folder.is_done(name, source_digest(source)):
             summary.kept.append(name)
             continue
         try:
             info = probe_movie(source.path)
-            run = _MovieRun(predictor, source, info, record, layout, rate_hz, subjects, interval)
+            run = _MovieRun(predictor, source, info, folder, layout, rate_hz, subjects, interval)
             run.write(progress)
         except StimulusError as error:
-            record.fail(name, str(error))
+            folder.fail(name, str(error))
             summary.failures.append(Failure(name, error))
         except OutputError:
             raise
         except OSError as error:
             message = (
-                f"cannot write the results of {name} to {record.folder}: {error.strerror}. "
+                f"cannot write the results of {name} to {folder.path}: {error.strerror}. "
                 "Make room or choose another folder."
             )
             raise OutputError(message) from error
@@ -138,14 +136,14 @@ class _MovieRun:
         predictor: Predictor,
         source: Source,
         info: MovieInfo,
-        record: RunRecord,
+        folder: OutputFolder,
         layout: Layout,
         rate_hz: float,
         subjects: bool,
         interval: float | None,
     ) -> None:
         self._maps = partial(run_maps, subjects=subjects, interval=interval)
-        self._source, self._info, self._record, self._layout = source, info, record, layout
+        self._source, self._info, self._folder, self._layout = source, info, folder, layout
         self._rate_hz = rate_hz
         self._stream = predictor.stream_movie(source, rate_hz)
         self._files: list[str] = []
@@ -180,9 +178,9 @@ class _MovieRun:
                 advance(len(part))
                 part = next(self._stream, None)
             sidecar.write_text(json.dumps(self._describe(first), indent=1) + "\n", encoding="utf-8")
-        folder = self._record.folder
-        outputs = {file: sha256_of(folder / file) for file in self._files}
-        self._record.add(name, self._sha256, outputs, n_volumes=len(self._onsets_s))
+        outputs = {file: sha256_of(self._folder.path / file) for file in self._files}
+        path, n_volumes = self._source.path, len(self._onsets_s)
+        self._folder.add(name, self._sha256, outputs, path, n_volumes=n_volumes)
 
     def _open_volumes(
         self, first: Prediction, files: ExitStack
@@ -202,7 +200,7 @@ class _MovieRun:
     def _target(self, file: str, files: ExitStack) -> Path:
         """Return the temporary path that becomes a file of the output folder."""
         self._files.append(file)
-        return files.enter_context(atomic_path(self._record.folder / file))
+        return files.enter_context(atomic_path(self._folder.path / file))
 
     def _describe(self, part: Prediction) -> dict[str, Any]:
         return {
@@ -217,7 +215,7 @@ class _MovieRun:
             "OnsetsSeconds": self._onsets_s,
             "Units": part.provenance.units,
             "SpatialReference": part.space,
-            "Settings": self._record.settings,
+            "Settings": part.provenance.to_dict(),
             "Timeseries": {
                 "File": Path(self._layout.timeseries(self._source.name)).name,
                 "Columns": "onset in seconds; then OWNER_ROI_HEMI, the mean over the voxels of an "

@@ -1,0 +1,341 @@
+"""`OutputFolder`: the folder that one run writes to, with the record of what made its files.
+
+The record is a JSON file beside the results, of one schema for every command; see
+`docs/reference/record.md`. While a long run goes on, each input that is done is appended to a
+journal beside it, so that an interrupted run can be resumed and no record of many inputs is
+rewritten again and again; closing the folder writes the record whole and removes the journal.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from imgtofmri import __version__
+from imgtofmri.exceptions import OptionError, OutputError
+from imgtofmri.files import cannot_write, sha256_of, write_whole
+
+RECORD_VERSION = 1
+"""Of the record's schema; a record of another one is not resumed."""
+
+PACKAGES = ("numpy", "scipy", "onnxruntime", "nilearn", "pillow", "av")
+"""Whose versions a record names, besides this package's and Python's."""
+
+FILE_SUFFIXES = (".nii", ".gz", ".json", ".tsv", ".csv", ".html", ".png", ".svg", ".npz", ".npy")
+"""What names a file rather than a folder."""
+
+# File names may hold bytes that are not text: JSON's own escapes bring them back.
+_NOT_TEXT = "backslashreplace"
+
+COMPLETE, PARTIAL, RUNNING, INTERRUPTED = "complete", "partial", "running", "interrupted"
+"""States of a run: all done; done but for inputs that failed; under way, or killed; stopped."""
+
+
+class OutputFolder:
+    """The folder of one run.
+
+    Call `claim` before anything is computed, then `begin`; `add`, `fail` and `wrote` as results
+    come to be; and `close`.
+
+    Parameters
+    ----------
+    path : Path
+        The folder; it is made when missing.
+    command : str
+        The command that the run is of, such as ``"contrast"``.
+    record : str, optional
+        The record's file name; by default the command's.
+    """
+
+    def __init__(self, path: Path, command: str, record: str = "") -> None:
+        self.path = path
+        self.command = command
+        self.record = path / (record or f"{command}.json")
+        self._journal = self.record.with_suffix(".jsonl")
+        self._head: dict[str, Any] = {}
+        self._inputs: dict[str, dict[str, Any]] = {}
+        self._failures: dict[str, str] = {}
+        self._outputs: dict[str, str] = {}
+        self._resumes = False
+        self._started = _now()
+
+    def claim(
+        self, *, overwrite: bool = False, resume: bool = False, resumable: bool = False
+    ) -> None:
+        """Refuse a folder that cannot be written to or holds an earlier run, before work is done.
+
+        Parameters
+        ----------
+        overwrite : bool
+            Replace what an earlier run made.
+        resume : bool
+            Keep what an earlier run of the same settings made, and do the rest.
+        resumable : bool
+            Whether the command can resume, for messages.
+
+        Raises
+        ------
+        OptionError
+            If the folder holds an earlier run and nothing says what to do with it; if both are
+            asked for; or if the name is a file's.
+        OutputError
+            If it is a file.
+        """
+        self._resumes = resume
+        if resume and overwrite:
+            message = (
+                f"{self.path}: expected `resume`, which keeps what is there, or `overwrite`, which "
+                "replaces it; got both. Leave one out."
+            )
+            raise OptionError(message)
+        if self.path.exists() and not self.path.is_dir():
+            message = (
+                f"{self.path}: expected a folder to write to; it is a file. Choose another name."
+            )
+            raise OutputError(message)
+        if not self.path.exists() and self.path.suffix.lower() in FILE_SUFFIXES:
+            message = (
+                f"{self.path}: expected a folder to write to; got the name of a file. Files are "
+                "named by what they hold: name the folder for them, such as out/."
+            )
+            raise OptionError(message)
+        if (self.record.exists() or self._journal.exists()) and not (resume or overwrite):
+            resuming = "`resume` to do what is missing, " if resumable else ""
+            message = (
+                f"{self.path}: expected a folder without earlier results; it holds "
+                f"{self.record.name}. Use {resuming}`overwrite` to do all again, or another folder."
+            )
+            raise OptionError(message)
+
+    def begin(
+        self,
+        settings: Mapping[str, Any],
+        prediction: Mapping[str, Any] | None = None,
+        controls: Mapping[str, Any] | None = None,
+        measured: Iterable[Path] = (),
+    ) -> None:
+        """Open the record, taking over what an earlier run made if that is resumed.
+
+        Parameters
+        ----------
+        settings : mapping
+            The command's own settings; JSON values.
+        prediction : mapping, optional
+            What makes predictions: ``prediction.provenance.to_dict()``.
+        controls : mapping, optional
+            What each control is: ``controls.to_dict()``.
+        measured : iterable of Path
+            Files of measured data; their digests are recorded.
+
+        Raises
+        ------
+        OptionError
+            If a run is resumed whose settings or version differ from these.
+        OutputError
+            If an earlier record cannot be read, or none can be written.
+        """
+        self._head = {
+            "settings": dict(settings),
+            "prediction": dict(prediction or {}),
+            "controls": dict(controls or {}),
+            "measured": [{"path": str(path), "sha256": sha256_of(path)} for path in measured],
+        }
+        if self._resumes and self.record.exists():
+            self._take_over()
+        self._write(RUNNING)
+        self._journal.unlink(missing_ok=True)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the inputs whose results are recorded."""
+        return list(self._inputs)
+
+    def knows(self, name: str) -> bool:
+        """Return whether an earlier run recorded this input."""
+        return name in self._inputs
+
+    def is_done(self, name: str, sha256: str | None) -> bool:
+        """Return whether an input's results are there and are what was recorded.
+
+        Parameters
+        ----------
+        name : str
+        sha256 : str or None
+            The input's digest now.
+        """
+        entry = self._inputs.get(name)
+        if entry is None or entry.get("sha256") != sha256 or sha256 is None:
+            return False
+        return all(
+            (self.path / output["file"]).is_file()
+            and sha256_of(self.path / output["file"]) == output["sha256"]
+            for output in entry["outputs"]
+        )
+
+    def add(
+        self,
+        name: str,
+        sha256: str | None,
+        outputs: Mapping[str, str],
+        path: Path | None = None,
+        **more: Any,
+    ) -> None:
+        """Record an input's results; outputs are file names, relative to the folder, to digests."""
+        files = [{"file": file, "sha256": digest} for file, digest in outputs.items()]
+        entry = _input(name, sha256, path) | more | {"outputs": files}
+        self._inputs[name] = entry
+        self._failures.pop(name, None)
+        self._append(entry)
+
+    def used(
+        self, names: Sequence[str], sha256: Sequence[str | None], paths: Sequence[Path | None]
+    ) -> None:
+        """Record inputs that all results together are made of."""
+        for name, digest, path in zip(names, sha256, paths, strict=True):
+            self._inputs[name] = _input(name, digest, path) | {"outputs": []}
+
+    def fail(self, name: str, reason: str) -> None:
+        """Record an input that could not be used."""
+        self._failures[name] = reason
+        self._inputs.pop(name, None)
+        self._append({"name": name, "failure": reason})
+
+    def wrote(self, *files: Path) -> None:
+        """Record files of the run as a whole, with their digests."""
+        for file in files:
+            self._outputs[file.relative_to(self.path).as_posix()] = sha256_of(file)
+
+    def close(self, state: str = "") -> None:
+        """Write the record for good.
+
+        Parameters
+        ----------
+        state : str
+            `INTERRUPTED`; by default `COMPLETE`, or `PARTIAL` where inputs failed.
+        """
+        self._write(state or (PARTIAL if self._failures else COMPLETE))
+        self._journal.unlink(missing_ok=True)
+
+    def _write(self, state: str) -> None:
+        content = {
+            "GeneratedBy": [{"Name": "imgtofmri", "Version": __version__}],
+            "RecordVersion": RECORD_VERSION,
+            "command": self.command,
+            "state": state,
+            "started": self._started,
+            "written": _now(),
+            "versions": _versions(),
+            **self._head,
+            "inputs": list(self._inputs.values()),
+            "outputs": [{"file": f, "sha256": digest} for f, digest in self._outputs.items()],
+            "failures": [{"name": n, "reason": reason} for n, reason in self._failures.items()],
+        }
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        write_whole(self.record, (text + "\n").encode("utf-8", _NOT_TEXT))
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        try:
+            with self._journal.open("a", encoding="utf-8", errors=_NOT_TEXT) as file:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise cannot_write(self._journal, error) from error
+
+    def _take_over(self) -> None:
+        """Go on from what an earlier run recorded, if it is a run of these settings."""
+        try:
+            earlier = json.loads(self.record.read_text(encoding="utf-8"))
+            found = earlier.get("RecordVersion")
+            if found != RECORD_VERSION:
+                what = "without a version" if found is None else f"of version {found}"
+                message = (
+                    f"{self.record}: expected a record of version {RECORD_VERSION}; got one "
+                    f"{what}, which another release of imgtofmri or another program wrote. Use "
+                    "`overwrite` to do all again, or another folder."
+                )
+                raise OutputError(message)
+            entries = [*earlier["inputs"], *self._journalled()]
+            inputs: dict[str, dict[str, Any]] = {}
+            for entry in entries:
+                if "failure" in entry:
+                    inputs.pop(str(entry["name"]), None)
+                    continue
+                _check_entry(entry)
+                inputs[entry["name"]] = entry
+            before = {key: dict(earlier[key]) for key in ("settings", "prediction")}
+            version_then = earlier["GeneratedBy"][0]["Version"]
+            started = str(earlier["started"])
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            if isinstance(error, OutputError):
+                raise
+            message = (
+                f"{self.record}: expected the record of an earlier run; it is damaged or of "
+                f"another kind ({type(error).__name__}: {error}). Use `overwrite` to do all again, "
+                "or another folder."
+            )
+            raise OutputError(message) from error
+        different = self._differences(before)
+        if version_then != __version__:
+            # One record names one version for all its results.
+            different.append(
+                f"the version of imgtofmri was {version_then} and is now {__version__}"
+            )
+        if different:
+            message = (
+                f"{self.path}: expected the settings of the run to resume, but "
+                f"{'; '.join(different)}. Resume with the same settings, or use another folder."
+            )
+            raise OptionError(message)
+        self._inputs = inputs
+        self._started = started
+
+    def _journalled(self) -> list[dict[str, Any]]:
+        """Return what the journal holds; its last line is left out if it was not written whole."""
+        if not self._journal.exists():
+            return []
+        lines = self._journal.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1]]
+
+    def _differences(self, before: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Say which settings an earlier run had otherwise; JSON turns tuples into lists."""
+        now = json.loads(json.dumps({key: self._head[key] for key in before}))
+        return [
+            f"{key} was {before[part].get(key)!r} and is now {now[part].get(key)!r}"
+            for part in before
+            for key in sorted({*before[part], *now[part]})
+            if before[part].get(key) != now[part].get(key)
+        ]
+
+
+def _input(name: str, sha256: str | None, path: Path | None) -> dict[str, Any]:
+    return {"name": name, "path": None if path is None else str(path), "sha256": sha256}
+
+
+def _check_entry(entry: Mapping[str, Any]) -> None:
+    """Raise a KeyError, TypeError or ValueError unless this is a record's entry of one input."""
+    digest, outputs = entry["sha256"], entry["outputs"]
+    texts = [output[key] for output in outputs for key in ("file", "sha256")]
+    if not all(isinstance(text, str) for text in [entry["name"], *texts]):
+        message = f"the entry of {entry['name']!r} is not text"
+        raise TypeError(message)
+    if not outputs or not isinstance(digest, str | None):
+        message = f"the entry of {entry['name']!r} lacks outputs or a digest"
+        raise ValueError(message)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
