@@ -72,7 +72,7 @@ def test_predict_writes_a_volume_for_each_image(
     assert (np.asarray(image.dataobj) != 0).sum() == 9641
     record = _record(out)
     assert record["state"] == "complete"
-    settings = record["settings"]
+    settings = record["prediction"]
     assert isinstance(settings, dict)
     assert settings["backbone"] == "resnet18"
     assert settings["weights_verified"] is False
@@ -101,7 +101,7 @@ def test_predict_untrained_is_what_the_seed_and_the_crop_give(
             "--quiet",
         ]
         assert main([*command, "--quiet", "--weights", *extra]) == 0
-        settings = _record(out)["settings"]
+        settings = _record(out)["prediction"]
         assert isinstance(settings, dict)
         seed = 3 if name == "crop" else 0
         assert settings["weights"] == f"untrained (seed {seed})"
@@ -151,13 +151,13 @@ def test_predict_bids_is_read_as_a_derivative(
 def test_predict_goes_on_past_bad_inputs(
     photos: Path, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each is named in one line, the rest is predicted, the exit code is 1."""
+    """Each is named in one line, the rest is predicted, the exit code is 3."""
     (photos / "empty.jpg").touch()
     (photos / "text.png").write_text("no picture")
     (photos / "cut.jpg").write_bytes((photos / "a.jpg").read_bytes()[:300])
     out = tmp_path / "out"
     missing = str(tmp_path / "missing.jpg")
-    assert main(["predict", str(photos), missing, "-o", str(out), *options]) == 1
+    assert main(["predict", str(photos), missing, "-o", str(out), *options]) == 3
     lines = capsys.readouterr().err.splitlines()
     for name in ("empty.jpg", "text.png", "cut.jpg", "missing.jpg"):
         assert sum(name in line for line in lines) == 1
@@ -213,8 +213,8 @@ def test_predict_never_replaces_unasked(
     ("arguments", "said"),
     [
         (["--rois", "PAP"], "rois must be one of EarlyVis, OPA, LOC, RSC, PPA; got 'PAP'"),
-        (["--sigma-mm", "0"], "sigma_mm must be a positive number"),
-        (["--sigma-mm", "nan"], "sigma_mm must be a positive number"),
+        (["--sigma-mm", "0"], "--sigma-mm must be a positive number"),
+        (["--sigma-mm", "nan"], "--sigma-mm must be a positive number"),
         (["--sigma-mm", "1e9"], "at most 6; got 1000000000.0. It is a standard deviation"),
         (["--mask", "all"], "mask must be one of overlap, support"),
         (["--average", "median"], "average must be one of zscore, mean"),
@@ -364,7 +364,7 @@ def test_predict_into_what_is_no_folder_says_which_it_is(
     """A file as the output, and a folder where the record belongs, are one line each."""
     (tmp_path / "file").touch()
     (tmp_path / "out" / "predictions.json").mkdir(parents=True)
-    for output, said in (("file", "file is a file"), ("out", "a folder of that name is there")):
+    for output, said in (("file", "it is a file"), ("out", "a folder of that name is there")):
         arguments = ["predict", str(photos), "-o", str(tmp_path / output), "--overwrite"]
         assert main([*arguments, *options]) == 1
         assert said in capsys.readouterr().err

@@ -92,10 +92,10 @@ def test_contrast_writes_maps_tables_figure_and_record(
 def test_contrast_bad_image_is_named_and_the_rest_is_done(
     run: Run, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One broken file gives exit code 1 and one line; the contrast is of the others."""
+    """One broken file gives exit code 3 and one line; the contrast is of the others."""
     (folders[0] / "broken.png").write_bytes(b"not a picture")
     out = tmp_path / "out"
-    assert run("contrast", *folders, "-o", out, "--permutations", 5) == 1
+    assert run("contrast", *folders, "-o", out, "--permutations", 5) == 3
     assert "broken.png" in capsys.readouterr().err
     record = json.loads((out / "contrast.json").read_text("utf-8"))
     assert record["conditions"] == {"dark": 4, "bright": 4}
@@ -397,7 +397,7 @@ def test_controls_unknown_are_refused_before_anything_is_read(command: str, tmp_
     inputs = ["--stimuli", "a", "--measured", "b"] if command == "validate" else ["a", "b"]
     goal = ["-g", "high PPA"] if command == "select" else []
     common = [command, *inputs, *goal, "-o", str(tmp_path / "out")]
-    with pytest.raises(OptionError, match=rf"{command}: --control must be one of untrained, .*'no"):
+    with pytest.raises(OptionError, match=r"control must be one of untrained, .*'no"):
         app([*common, "--control", "noise"], standalone_mode=False)
     with pytest.raises(OptionError, match="'untrained:SEED', with a whole number; got 'untrained:"):
         app([*common, "--control", "untrained:one"], standalone_mode=False)

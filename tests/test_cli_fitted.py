@@ -103,11 +103,11 @@ def test_predict_with_a_fitted_encoder_uses_its_card(fitted: FittedStudy, tmp_pa
     image = nib.Nifti1Image.from_filename(tmp_path / "a" / "00.png.nii.gz")
     assert image.shape == SHAPE
     np.testing.assert_array_equal(image.affine, fitted.affine)
-    said = json.loads((tmp_path / "a" / "predictions.json").read_text())["settings"]
+    said = json.loads((tmp_path / "a" / "predictions.json").read_text())["prediction"]
     assert (said["center_crop"], said["space"]) == (True, "MNI152NLin2009cAsym")
     squeezed = [*fitted.options(), "--no-center-crop"]
     assert main(["predict", *pictures, "-o", str(tmp_path / "b"), *squeezed]) == 0
-    said = json.loads((tmp_path / "b" / "predictions.json").read_text())["settings"]
+    said = json.loads((tmp_path / "b" / "predictions.json").read_text())["prediction"]
     assert said["center_crop"] is False
     assert not np.array_equal(load(tmp_path / "b" / "00.png.nii.gz"), image.dataobj)
 
@@ -164,7 +164,7 @@ def test_predict_interval_and_minimum_of_accuracy(
         for model in read_bundle(fitted.encoder).subjects[0].rois.values():
             share = model.extras["noise_ceiling"] if options else 1.0
             n_kept += int((model.extras["cv_r"] >= limit * share).sum())
-        said = json.loads((out / "predictions.json").read_text())["settings"]["restricted"]
+        said = json.loads((out / "predictions.json").read_text())["prediction"]["restricted"]
         assert said.endswith(f">= {limit:g}: {n_kept} of 55 voxels")
         assert 0 < n_kept < 55
     capsys.readouterr()

@@ -141,7 +141,7 @@ def test_validate_folders_and_repeats_agree_with_the_table(folder: Path) -> None
         (["--predicted", "p"], r"expected measured patterns .*; got none"),
         (["--twinset", "t", "--measured", "m"], r"expected measured patterns .*; got both"),
         (["--predicted", "p", "--measured", "m", "--control", "luminance"], r"needs the images"),
-        (["--stimuli", "s", "--measured", "m", "--control", "noise"], r"--control must be one of"),
+        (["--stimuli", "s", "--measured", "m", "--control", "noise"], r"control must be one of"),
         (["--predicted", "p", "--participant", "s1"], r"--participant must be NAME=PATH.*'s1'"),
         (["--twinset", "t", "--categories", "c"], r"brings its own .*; got --categories"),
         (

@@ -40,9 +40,9 @@ def test_demo_without_resnet18_says_what_it_uses_everywhere(
     assert "using EfficientNet-Lite0" in said.err
     assert "19 stimuli predicted" in said.out
     record = json.loads((out / "predictions.json").read_text("utf-8"))
-    assert record["settings"]["backbone"] == "efficientnet-lite0"
-    assert record["settings"]["emulated"] is True
-    assert "CC BY-NC" in record["settings"]["note"]
+    assert record["prediction"]["backbone"] == "efficientnet-lite0"
+    assert record["prediction"]["emulated"] is True
+    assert "CC BY-NC" in record["prediction"]["note"]
     page = (out / "index.html").read_text("utf-8")
     assert "efficientnet-lite0" in page
     assert page.count("<figure>") == 19

@@ -322,12 +322,12 @@ def test_packaged_head_agrees_with_published_outputs(
             stills.append(prepare_image(still))
     pixels = np.stack(stills)
     rois = ["EarlyVis", "OPA", "LOC", "RSC"]
-    got = encoder.predict_features(backbone(pixels), rois, sigma_mm=1.25, mask="support").group
+    got = encoder.predict_features(backbone(pixels), rois=rois, sigma_mm=1.25, mask="support").group
     for row, want, least in zip(got, published["responses"], (0.97, 0.9), strict=True):
         assert np.corrcoef(row, want)[0, 1] > least
     published = np.load(test_data / "reference" / "published_movie.npz")
     frames = [frame.pixels for frame in read_movie(samples[-1], rate_hz=2.0)]
     features = backbone(np.stack(frames[: len(published["responses"])]))
-    got = encoder.predict_features(features, ["LOC", "RSC", "PPA"], mask="support").group
+    got = encoder.predict_features(features, rois=["LOC", "RSC", "PPA"], mask="support").group
     for row, want in zip(got, published["responses"], strict=True):
         assert np.corrcoef(row, want)[0, 1] > 0.95

@@ -210,7 +210,7 @@ def test_several_networks_through_the_command_line(
     picture = str(folder / "pictures" / "00.png")
     out = tmp_path / "out"
     assert main(["predict", picture, "-o", str(out), "--encoder", encoder, "--quiet"]) == 0
-    settings = json.loads((out / "predictions.json").read_text())["settings"]
+    settings = json.loads((out / "predictions.json").read_text())["prediction"]
     assert settings["backbone"] == "tiny+resnet18"
     assert settings["layers"] == ["tiny/conv", "tiny/out", "resnet18/avgpool"]
 

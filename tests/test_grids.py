@@ -182,7 +182,7 @@ def test_predict_equals_resampling_and_smoothing_of_others(study: FullSize, tmp_
         str(out / "sub-group" / "func" / f"sub-group_{stem}")
     )
     np.testing.assert_array_equal(np.ravel(masked), group[inside])
-    record = json.loads((out / "predictions.json").read_text())["settings"]
+    record = json.loads((out / "predictions.json").read_text())["prediction"]
     assert record["space"] == study.space
 
 

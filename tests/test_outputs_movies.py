@@ -201,7 +201,7 @@ def test_bids_layout_names_a_movies_files_alike() -> None:
 def test_predict_command_images_and_movies_mixed(
     tmp_path: Path, test_data: Path, published_wheel: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One command takes both; a bad movie is named, the rest is written, the exit code is 1."""
+    """One command takes both; a bad movie is named, the rest is written, the exit code is 3."""
     inputs, out = tmp_path / "in", tmp_path / "out"
     inputs.mkdir()
     with zipfile.ZipFile(published_wheel) as wheel:
@@ -211,7 +211,7 @@ def test_predict_command_images_and_movies_mixed(
     write_movie(inputs / "a.mp4")
     weights = str(test_data / "standin/resnet18_standin.safetensors")
     arguments = ["predict", str(inputs), "-o", str(out), "--weights", weights, "--rate-hz", "1"]
-    assert main(arguments) == 1
+    assert main(arguments) == 3
     assert "bad.mp4', which cannot be opened" in capsys.readouterr().err
     assert nib.load(out / "horse1.jpg.nii.gz").ndim == 3
     assert nib.load(out / "a.mp4.nii.gz").shape[3] == 5

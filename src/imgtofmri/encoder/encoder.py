@@ -290,7 +290,7 @@ class Encoder:
         """Return the network, loaded on first use, and how pictures are cropped for it.
 
         ``extractor.network`` computes the layers that the chosen ROIs need, and leaves other
-        layers' features 0.
+        layers' features 0; all layers where no ROIs are chosen.
 
         Parameters
         ----------
@@ -302,9 +302,10 @@ class Encoder:
         OptionError, WeightsUnavailableError, ShapeError
             As for `predictor`.
         """
-        chosen = self.settings(settings, **changes)
+        asked = Settings.of(settings, **changes)
+        chosen = self.settings(asked)
         features = self.card["features"]
-        needed = needed_layers(features, chosen.rois)
+        needed = needed_layers(features, asked.rois)
         loaded = chosen.backbone is not None and not isinstance(chosen.backbone, str | Path)
         named = id(chosen.backbone) if loaded else str(chosen.backbone)
         key = (named, str(chosen.weights), needed)
