@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,13 @@ from imgtofmri.pipeline import (
 )
 from imgtofmri.prediction import Prediction
 from imgtofmri.progress import track
-from imgtofmri.spatial import BLOCK, SpatialModel, build_spatial_model, check_rois
+from imgtofmri.spatial import (
+    BLOCK,
+    SpatialModel,
+    build_spatial_model,
+    check_rois,
+    native_responses,
+)
 from imgtofmri.stimuli import Failure, Source, expand_images, read_images, read_movie
 from imgtofmri.voxelwise import prediction_interval, restrict_voxels
 
@@ -485,9 +491,7 @@ class Encoder:
         if roi not in models:
             raise OptionError(choice_message("predict_native", "roi", roi, models))
         features = check_features(self.bundle, features, "predict_native")
-        model = models[roi]
-        used = features[:, model.first_feature : model.first_feature + model.n_features]
-        return cast("npt.NDArray[np.float32]", used @ model.weights + model.intercept)
+        return native_responses(models[roi], features)
 
     def spatial_model(
         self, rois: Sequence[str] | str | None = None, sigma_mm: float = 1.0, mask: str = "overlap"

@@ -25,8 +25,8 @@ from imgtofmri.outputs.record import RunRecord
 from imgtofmri.outputs.series import SeriesWriter
 from imgtofmri.pipeline import RunSettings
 from imgtofmri.prediction import Prediction
+from imgtofmri.products import row_products
 from imgtofmri.progress import track
-from imgtofmri.spatial import one_blas_thread
 from imgtofmri.stimuli import Failure, MovieInfo, Source, probe_movie
 
 HEMIS = ("L", "R", "both")
@@ -140,8 +140,8 @@ class RoiMeans:
 
     def __call__(self, part: Prediction) -> npt.NDArray[np.float32]:
         """Return the means, shape (n_stimuli, n_columns)."""
-        with one_blas_thread():
-            return np.hstack([maps @ self._weights for maps in (part.group, *part.subjects)])
+        maps = (part.group, *part.subjects)
+        return np.hstack([row_products(one, self._weights) for one in maps])
 
 
 class _MovieRun:
