@@ -4,10 +4,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo-output
+# The newest Python that the package is made for and this machine has: on the PATH, or one of pyenv's.
+NEWEST ?= $(shell \
+  for version in 3.13 3.12; do \
+    for python in python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
+      if "$$python" -c "import ensurepip, venv" 2>/dev/null; then echo "$$python"; exit; fi; \
+    done; \
+  done)
 # Which PyTorch `make test-torch` installs, e.g. TORCH===2.13.0; the newest that fits by default.
 TORCH ?=
 
-.PHONY: help test test-all test-torch demo lint format bench clean
+.PHONY: help test test-all test-newest test-torch demo lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -26,6 +33,14 @@ test: $(VENV)/.installed ## run the tests (all but the slow ones)
 
 test-all: $(VENV)/.installed ## run every test
 	$(BIN)/python -m pytest -n 2
+
+# Some packages give their newest release to a newer Python alone.
+test-newest: ## run the tests on the newest Python found here, in an environment of its own
+ifeq ($(NEWEST),)
+	@echo "test-newest: skipped, as neither Python 3.13 nor 3.12 was found here"
+else
+	$(MAKE) test PYTHON="$(NEWEST)" VENV="$(VENV)-newest"
+endif
 
 $(VENV)/.installed-torch: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[torch]" "torch$(TORCH)"
@@ -51,4 +66,4 @@ bench: $(VENV)/.installed ## measure what the README quotes
 	$(BIN)/python benchmarks/predict.py
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from imgtofmri.backbones import Preprocessing, load_backbone
 from imgtofmri.exceptions import OptionError, ShapeError, WeightsError
@@ -103,6 +103,39 @@ def test_load_backbone_onnx_many_long_layer_names_are_all_declared(
     pixels = rng.integers(0, 256, (2, 16, 16, 3), np.uint8)
     want = np.concatenate([expect(pixels, weight, rectified=flag) for flag in (True, False)], 1)
     np.testing.assert_allclose(backbone(pixels), want, rtol=1e-4, atol=1e-5)
+
+
+def test_load_backbone_onnx_features_do_not_depend_on_the_batch(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """Attention gives the same bits alone and in a batch, though one image is summed otherwise."""
+    patches, mixing = rng.normal(size=(48, 3, 2, 2)), rng.normal(size=(48, 48))
+    nodes = [
+        helper.make_node("Conv", ["images", "patches"], ["maps"], strides=[2, 2]),
+        helper.make_node("Reshape", ["maps", "shape"], ["flat"]),
+        helper.make_node("Transpose", ["flat"], ["tokens"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["tokens", "mixing"], ["queries"]),
+        helper.make_node("MatMul", ["queries", "flat"], ["products"]),
+        helper.make_node("Softmax", ["products"], ["attention"]),
+        helper.make_node("MatMul", ["attention", "queries"], ["values"]),
+        helper.make_node("ReduceMean", ["values"], ["pooled"], axes=[1], keepdims=0),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 16, 16])
+    pooled = helper.make_tensor_value_info("pooled", TensorProto.FLOAT, None)
+    tensors = [
+        numpy_helper.from_array(patches.astype(np.float32), "patches"),
+        numpy_helper.from_array(mixing.astype(np.float32), "mixing"),
+        numpy_helper.from_array(np.array([0, 48, -1]), "shape"),
+    ]
+    graph = helper.make_graph(nodes, "attention", [images], [pooled], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    pixels = rng.integers(0, 256, (11, 16, 16, 3), np.uint8)
+    for layer in ("pooled", "values/tokens", "maps", "maps/sd", "maps/flatten:20"):
+        backbone = load_backbone(tmp_path / "net.onnx", layers=[layer], preprocessing=RECIPE)
+        together = backbone(pixels)
+        for part in (slice(0, 1), slice(1, 3), slice(2, 5), slice(5, 11)):
+            np.testing.assert_array_equal(backbone(pixels[part]), together[part])
 
 
 def test_load_backbone_onnx_size_comes_from_the_graph(

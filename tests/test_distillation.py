@@ -104,6 +104,16 @@ def test_distill_student_that_knows_the_teacher_recovers_it(rng: np.random.Gener
     assert (head.card["n_images"], head.card["penalties"], head.card["rank"]) == (800, [1e-3], 7)
 
 
+def test_packaged_head_does_not_depend_on_the_company(rng: np.random.Generator) -> None:
+    """An image's estimates are the same bits alone, in another order and among others."""
+    head = packaged_head("efficientnet-lite0")
+    assert head is not None
+    activations = np.abs(rng.normal(size=(37, len(head.center)))).astype(np.float32)
+    together = head(activations)
+    for rows in ([0], [36], list(range(5, 22)), rng.permutation(37)):
+        np.testing.assert_array_equal(head(activations[rows]), together[rows])
+
+
 def test_distill_teacher_that_is_never_negative_is_rectified(rng: np.random.Generator) -> None:
     """Where no feature of the teacher is negative, no estimate is."""
     student, teacher = Projection("student", 5, 1), Projection("teacher", 7, 2)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 import scipy.ndimage
 
+from imgtofmri.analyses.predict import RoiMeans
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.encoder.prediction import Prediction, concatenate
@@ -139,9 +140,36 @@ def test_published_encoder_numbers_do_not_depend_on_the_company(
     """The same at full size, where the matrix products go through the fast paths."""
     features = np.abs(rng.normal(size=(35, 512))).astype(np.float32)
     together = published_encoder.predict_features(features)
+    order = rng.permutation(35)
+    shuffled = published_encoder.predict_features(features[order])
+    np.testing.assert_array_equal(shuffled.subjects, together.subjects[:, order])
+    np.testing.assert_array_equal(shuffled.group, together.group[order])
     for part in (slice(0, 1), slice(5, 22), slice(34, 35)):
         alone = published_encoder.predict_features(features[part])
+        np.testing.assert_array_equal(alone.subjects, together.subjects[:, part])
         np.testing.assert_array_equal(alone.group, together.group[part])
+        np.testing.assert_array_equal(RoiMeans(alone)(alone), RoiMeans(together)(together)[part])
+
+
+@pytest.mark.network
+def test_published_encoder_native_numbers_do_not_depend_on_the_company(
+    published_encoder: Encoder, rng: np.random.Generator
+) -> None:
+    """On a subject's own grid a stimulus' numbers are its own as well."""
+    features = np.abs(rng.normal(size=(35, 512))).astype(np.float32)
+    together = published_encoder.predict_native(features, "LOC", "CSI1")
+    for part in (slice(0, 1), slice(5, 22), slice(34, 35)):
+        alone = published_encoder.predict_native(features[part], "LOC", "CSI1")
+        np.testing.assert_array_equal(alone, together[part])
+
+
+def test_roi_table_does_not_depend_on_the_company(encoder: Encoder, features: Features) -> None:
+    """The mean of an ROI's voxels is the same bits alone and among others."""
+    together = encoder.predict_features(features).roi_table()
+    for index in (0, 15, 36):
+        alone = encoder.predict_features(features[index : index + 1]).roi_table()
+        mine = together[together["stimulus"] == f"stimulus-{index:04d}"]
+        np.testing.assert_array_equal(alone["mean"], mine["mean"])
 
 
 def test_average_mean_keeps_amplitude(encoder: Encoder, features: Features) -> None:

@@ -111,6 +111,23 @@ def test_roi_means_equal_the_table_of_the_prediction(rng: np.random.Generator) -
     assert np.isnan(values[:, means.columns.index("s1_B_L")]).all()
 
 
+def test_roi_means_do_not_depend_on_the_company(rng: np.random.Generator) -> None:
+    """A frame's means are the same bits alone, in another order and among others."""
+    mask = np.ones((16, 16, 16), bool)
+    roi_masks = {(roi, hemi): rng.random(mask.size) < 0.3 for roi in "AB" for hemi in "LR"}
+    group = rng.standard_normal((37, mask.size)).astype(np.float32)
+
+    def means(order: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+        names = tuple(map(str, order))
+        rows = group[order]
+        part = Prediction(rows, -rows[None], mask, np.eye(4), names, roi_masks, ("s1",))
+        return RoiMeans(part)(part)
+
+    together = means(np.arange(37))
+    for order in (np.array([0]), np.array([36]), np.arange(5, 22), rng.permutation(37)):
+        np.testing.assert_array_equal(means(order), together[order])
+
+
 @pytest.mark.network
 def test_predict_movies_files_hold_what_predict_movie_returns(
     tmp_path: Path, encoder: Encoder, settings: Settings

@@ -39,6 +39,15 @@ class Maps:
     subject_names: tuple[str, ...] = ("CSI1", "CSI2", "CSI3")
 
 
+def test_roi_responses_means_do_not_depend_on_the_company() -> None:
+    """A stimulus' mean over an ROI is the same bits among few and among many."""
+    maps = _plain()
+    few = replace(maps, names=maps.names[:2], subjects=maps.subjects[:, :2])
+    together, alone = roi_responses(maps), roi_responses(few)
+    for roi in together.patterns:
+        np.testing.assert_array_equal(alone.means(roi), together.means(roi)[:, :2])
+
+
 def make_maps(rng: np.random.Generator, n_stimuli: int = 60, shared: float = 1.0) -> Maps:
     """Return two ROIs of 8 voxels in which subjects share what stimuli do, as much as asked."""
     means = shared * rng.normal(size=(n_stimuli, 2)) + rng.normal(size=(3, n_stimuli, 2))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 from nilearn.glm.first_level import compute_regressor
 from scipy import stats
 
@@ -31,6 +32,9 @@ from imgtofmri.analyses.simulate import (
     stimulus_design,
     subject_weights,
 )
+from imgtofmri.analyses.simulate.encoding import encoded_subjects
+from imgtofmri.bundle import Bundle
+from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
 from imgtofmri.timeseries import hrf, regress_out
 
@@ -334,6 +338,31 @@ def test_encoded_responses_equal_predicted_ones(events: Events, rng: np.random.G
     expected = simulate_bold(combine(predicted, {"x": weights})["x"], events, 2.0, 40)
     run = simulate_bold(encoded, events, 2.0, 40)
     np.testing.assert_allclose(run, expected, rtol=2e-6, atol=2e-5)
+
+
+def test_encoded_responses_of_a_volume_do_not_depend_on_the_company(
+    make_bundle: Callable[..., Bundle], rng: np.random.Generator
+) -> None:
+    """A volume's signal is the same bits however many a run computes together."""
+    encoder = Encoder(make_bundle(rng))
+    features = rng.normal(size=(11, encoder.bundle.n_features)).astype(np.float32)
+    spatial = encoder.spatial_model()
+    weights = subject_weights(spatial.subject_names, "group")
+    encoded = encoded_subjects(spatial, features, weights)["group"]
+    design = scipy.sparse.csr_array(rng.random((53, 11)))
+    together = encoded.signal(design)
+    for part in (slice(0, 1), slice(5, 22), slice(52, 53)):
+        np.testing.assert_array_equal(encoded.signal(design[part]), together[part])
+
+
+def test_combine_does_not_depend_on_the_company(rng: np.random.Generator) -> None:
+    """A stimulus' response is the same bits alone and among others."""
+    given = rng.normal(size=(3, 37, 101)).astype(np.float32)
+    weights = subject_weights("abc", 4, seed=1)
+    together = combine(given, weights)
+    for part in (slice(0, 1), slice(5, 22), slice(36, 37)):
+        for name, alone in combine(given[:, part], weights).items():
+            np.testing.assert_array_equal(alone, together[name][part])
 
 
 # What is refused

@@ -31,7 +31,7 @@ from imgtofmri.stimuli import (
     read_movie,
 )
 from imgtofmri.stimuli.ahead import run_ahead
-from imgtofmri.stimuli.clock import Clock
+from imgtofmri.stimuli.clock import Clock, exact
 from imgtofmri.stimuli.decoding import Tally, prepare_picture, read_pictures
 from imgtofmri.stimuli.sampling import needed_pictures, pick_nearest
 
@@ -339,6 +339,19 @@ def test_read_movie_title_that_is_not_utf8_is_read(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"Caf#", b"Caf\xe9"))
     assert b"Caf\xe9" in path.read_bytes()
     assert numbers(path) == [0, 12]
+
+
+@pytest.mark.parametrize("ratio", [None, Fraction(0), getattr(av, "AVRational", Fraction)(0)])
+def test_exact_ratio_that_is_not_set_is_none(ratio: object) -> None:
+    """A rate or clock of 0 says nothing, whichever way the release of PyAV puts it."""
+    assert exact(ratio) is None
+
+
+def test_exact_ratio_is_a_fraction() -> None:
+    """Products of libav's own ratios are rounded to 32 bits; those of fractions are not."""
+    ratio = getattr(av, "AVRational", Fraction)(1, 90_001)
+    assert type(exact(ratio)) is Fraction
+    assert exact(ratio) ** 3 == Fraction(1, 90_001**3)
 
 
 def test_read_movie_short_clip_without_its_end_is_refused(tmp_path: Path) -> None:

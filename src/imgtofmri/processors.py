@@ -1,8 +1,16 @@
-"""How many processors there are to use."""
+"""How many processors there are to use, and how many a matrix product takes."""
 
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 
 def n_processors() -> int:
@@ -10,3 +18,53 @@ def n_processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let matrix products take one thread.
+
+    BLAS's threads go on spinning for a while after a product. The products here are small, and
+    that spinning would take the processors from the network and the decoders: it made a run of
+    movie frames cost half as much processor time again.
+
+    The number is one of the whole process. Contexts may overlap in several threads: the first to
+    begin sets it, and the last to end puts it back.
+    """
+    _limit.begin()
+    try:
+        yield
+    finally:
+        _limit.end()
+
+
+class _Limit:
+    """What all contexts share."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_contexts = 0
+        self._in_force = ExitStack()
+
+    def begin(self) -> None:
+        with self._lock:
+            if not self._n_contexts:
+                self._in_force.enter_context(_blas().limit(limits=1, user_api="blas"))
+            self._n_contexts += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._n_contexts -= 1
+            if not self._n_contexts:
+                self._in_force.close()
+
+
+_limit = _Limit()
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Look up the BLAS libraries in the process, once."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

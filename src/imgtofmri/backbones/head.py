@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from imgtofmri.backbones.base import Backbone, BackboneSpec
 from imgtofmri.exceptions import ShapeError, WeightsError
 from imgtofmri.files import atomic_path
+from imgtofmri.products import row_products
 
 # The only entry of the file's metadata: several would be written in no certain order.
 CARD_KEY = "imgtofmri-head-1"
@@ -84,11 +85,11 @@ class Head:
                 "with the head's layers."
             )
             raise ShapeError(message)
-        components = (activations - self.center) / self.scale @ self.weights
-        features = components @ self.mixing + self.intercept
+        components = row_products((activations - self.center) / self.scale, self.weights)
+        features = row_products(components, self.mixing) + self.intercept
         if self.card["rectified"]:
             np.maximum(features, 0, out=features)
-        return features.astype(np.float32, copy=False)
+        return np.ascontiguousarray(features)
 
 
 class DistilledBackbone:

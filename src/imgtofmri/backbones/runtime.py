@@ -211,10 +211,16 @@ class OnnxFileBackbone:
         pixels = check_pixels(pixels, self._spec)
         features = np.empty((len(pixels), self._spec.n_features), np.float32)
 
-        def run(part: slice) -> None:
-            np.concatenate(self._pooled(pixels[part]), axis=1, out=features[part])
+        size = self._spec.images_per_call
 
-        self._crew.share(run, len(pixels), self._spec.images_per_call)
+        def run(part: slice) -> None:
+            # Operations may sum otherwise for one image than for several: all calls have one size,
+            # and the last image stands in for those that are lacking.
+            rows = np.minimum(np.arange(part.start, part.start + size), len(pixels) - 1)
+            pooled = [values[: part.stop - part.start] for values in self._pooled(pixels[rows])]
+            np.concatenate(pooled, axis=1, out=features[part])
+
+        self._crew.share(run, len(pixels), size)
         return features
 
     def _pooled(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from imgtofmri.encoder.prediction import Prediction, concatenate, counted
 from imgtofmri.encoder.predictor import Predictor, Readout, check_features
 from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.settings import Settings
-from imgtofmri.encoder.spatial import SpatialModel, build_spatial_model
+from imgtofmri.encoder.spatial import SpatialModel, build_spatial_model, native_responses
 from imgtofmri.encoder.voxelwise import restrict_voxels
 from imgtofmri.exceptions import OptionError, ShapeError, StimulusError, choice_message
 from imgtofmri.progress import track
@@ -464,7 +464,4 @@ class Encoder:
         models = self.bundle.subjects[self.subjects.index(subject)].rois
         if roi not in models:
             raise OptionError(choice_message("", "roi", roi, models), "roi")
-        features = check_features(self.bundle, features)
-        model = models[roi]
-        used = features[:, model.first_feature : model.first_feature + model.n_features]
-        return cast("npt.NDArray[np.float32]", used @ model.weights + model.intercept)
+        return native_responses(models[roi], check_features(self.bundle, features))

@@ -214,7 +214,8 @@ class Prediction:
                 columns: dict[str, Any] = {"stimulus": self.names}
                 if self.onsets_s is not None:
                     columns["onset"] = self.onsets_s
-                inside = values[:, voxels]
+                # Rows in one piece are summed alike, however many there are.
+                inside = np.ascontiguousarray(values[:, voxels])
                 mean = inside.mean(axis=1) if inside.shape[1] else np.full(len(self), np.nan)
                 columns |= {"roi": roi, "hemi": hemi, "subject": subject, "mean": mean}
                 columns["unit"] = self.unit if subject == GROUP else MODEL_UNIT

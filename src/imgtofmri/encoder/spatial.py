@@ -8,10 +8,7 @@ and mask, and applied to whole batches.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +19,9 @@ from imgtofmri.bundle import HEMIS, Bundle, RoiModel, SubjectModel
 from imgtofmri.encoder.regions import RoiMasks
 from imgtofmri.encoder.settings import AverageName, MaskName
 from imgtofmri.exceptions import OptionError
+from imgtofmri.processors import one_blas_thread
+from imgtofmri.products import row_products
 from imgtofmri.spaces import FloatArray
-
-if TYPE_CHECKING:
-    from threadpoolctl import ThreadpoolController
 
 BLOCK = 32
 """How many stimuli are predicted together: enough to be fast, few enough for memory."""
@@ -62,16 +58,9 @@ class SubjectOperator:
         Returns
         -------
         array of shape (n_stimuli, n_outputs), float32
+            In Fortran order. Each stimulus' numbers are the same bits whatever the others are.
         """
-        return np.concatenate(
-            [
-                features[:, model.first_feature : model.first_feature + model.n_features]
-                @ model.weights
-                + model.intercept
-                for model in self.models
-            ],
-            axis=1,
-        )
+        return np.concatenate([native_responses(model, features) for model in self.models], axis=1)
 
     def apply(self, native: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Turn native responses into smoothed maps.
@@ -139,37 +128,30 @@ class SpatialModel:
         n_stimuli, n_voxels = len(features), int(self.mask.sum())
         subjects = np.empty((len(self.subjects), n_stimuli, n_voxels), dtype=np.float32)
         group = np.empty((n_stimuli, n_voxels), dtype=np.float32)
-        # The matrix product sums in an order that depends on how many rows it is given; blocks of
-        # one size, the last one filled up, make a stimulus' numbers independent of the others.
         with one_blas_thread():
             for start in range(0, n_stimuli, BLOCK):
-                rows = features[start : start + BLOCK]
-                block = np.zeros((BLOCK, features.shape[1]), dtype=np.float32)
-                block[: len(rows)] = rows
-                here = slice(start, start + len(rows))
+                here = slice(start, start + BLOCK)
                 for number, subject in enumerate(self.subjects):
-                    subjects[number, here] = subject.apply(subject.native(block)[: len(rows)])
+                    subjects[number, here] = subject.apply(subject.native(features[here]))
                 group[here] = group_maps(subjects[:, here], average)
         return group, subjects
 
 
-def one_blas_thread() -> AbstractContextManager[object]:
-    """Return a context in which matrix products take one thread.
+def native_responses(model: RoiModel, features: FloatArray) -> npt.NDArray[np.float32]:
+    """Predict the responses of a model's voxels from features, each stimulus from its own alone.
 
-    BLAS's threads go on spinning for a while after a product. The products here are small, and
-    that spinning would take the processors from the network and the decoders: it made a run of
-    movie frames cost half as much processor time again.
+    Parameters
+    ----------
+    model : RoiModel
+    features : array of shape (n_stimuli, n_features), float32
+        All of the encoder's; the model takes its own.
+
+    Returns
+    -------
+    array of shape (n_stimuli, n_voxels), float32
     """
-    limited: AbstractContextManager[object] = _blas().limit(limits=1, user_api="blas")
-    return limited
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    """Look up the BLAS libraries in the process, once."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
+    used = features[:, model.first_feature : model.first_feature + model.n_features]
+    return row_products(used, model.weights) + model.intercept
 
 
 def group_maps(subjects: npt.NDArray[np.float32], average: AverageName) -> npt.NDArray[np.float32]:

@@ -70,14 +70,23 @@ class Clock:
     def of(cls, container: InputContainer, stream: VideoStream) -> Clock:
         """Return the clock of a stream, as its header sets it."""
         tick_s = clock_tick_s(stream)
-        rate = stream.average_rate or stream.guessed_rate or 25
+        rate = exact(stream.average_rate) or exact(stream.guessed_rate) or 25
         usual = max(1, round(1 / (rate * tick_s)))
         return cls(tick_s, _origin(container, stream, tick_s), usual, declared_s(container))
 
 
+def exact(ratio: Any) -> Fraction | None:
+    """Return one of libav's ratios, None where it is not set.
+
+    From PyAV 19 on ratios have a type of their own, whose products are rounded, and one that is not
+    set is 0, no longer None.
+    """
+    return Fraction(ratio.numerator, ratio.denominator) if ratio else None
+
+
 def clock_tick_s(stream: VideoStream) -> Fraction:
     """Return the seconds in a tick of a stream's clock."""
-    return stream.time_base or Fraction(1, 90_000)
+    return exact(stream.time_base) or Fraction(1, 90_000)
 
 
 def _origin(container: InputContainer, stream: VideoStream, tick_s: Fraction) -> int | None:
@@ -86,8 +95,8 @@ def _origin(container: InputContainer, stream: VideoStream, tick_s: Fraction) ->
         return None  # It begins with decoding, which is ahead of the first picture.
 
     def start_s(of: Any) -> Fraction | None:
-        known = of.start_time is not None and of.time_base is not None
-        return Fraction(of.start_time) * of.time_base if known else None
+        unit_s = exact(of.time_base)
+        return None if of.start_time is None or unit_s is None else of.start_time * unit_s
 
     pictures_s = start_s(stream)
     if pictures_s is None:

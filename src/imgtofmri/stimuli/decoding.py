@@ -17,7 +17,7 @@ from PIL import Image
 
 from imgtofmri.exceptions import StimulusError
 from imgtofmri.processors import n_processors
-from imgtofmri.stimuli.clock import Clock, clock_tick_s, declared_s
+from imgtofmri.stimuli.clock import Clock, clock_tick_s, declared_s, exact
 from imgtofmri.stimuli.items import Pixels, refuse
 from imgtofmri.stimuli.pixels import prepare_image
 
@@ -129,7 +129,7 @@ def timed_pictures(
         When the file ends well before its header says.
     """
     tick_s = clock_tick_s(stream)
-    aspect = stream.sample_aspect_ratio or Fraction(1)
+    aspect = exact(stream.sample_aspect_ratio) or Fraction(1)
     clock = Clock.of(container, stream)
     ends: dict[int, int] = {}
     pictures = _decoded(container, stream, tally, ends, needed, strict)
@@ -139,7 +139,7 @@ def timed_pictures(
         if time is not None:
             tally.good += 1
             yield Timed(time, picture.duration or clock.usual, tick_s, picture, aspect)
-    units_s = {other.index: other.time_base or Fraction(0) for other in container.streams}
+    units_s = {other.index: exact(other.time_base) or Fraction(0) for other in container.streams}
     reached_s = max((end * units_s[index] for index, end in ends.items()), default=Fraction(0))
     whole_s = declared_s(container)
     if whole_s is not None and whole_s - reached_s > max(
@@ -277,10 +277,13 @@ def open_movie(path: Path, where: str) -> InputContainer:
     except OSError as error:
         got = f"'{path}', which cannot be read ({error.strerror})"
         raise refuse(where, expected, got, "Check its permissions and its disk.") from error
+    # Titles in old files are not always UTF-8; nobody reads them here. From 19 on PyAV takes any
+    # title, and no longer this argument.
+    before_19 = int(av.__version__.partition(".")[0]) < 19
+    titles: dict[str, Any] = {"metadata_errors": "replace"} if before_19 else {}
     try:
-        # Titles in old files are not always UTF-8; nobody reads them here.
-        container = av.open(
-            f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace"
+        container: InputContainer = av.open(
+            f"file:{path}", options={"protocol_whitelist": "file"}, **titles
         )
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

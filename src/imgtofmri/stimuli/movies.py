@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from imgtofmri.exceptions import OptionError
 from imgtofmri.stimuli.ahead import run_ahead
+from imgtofmri.stimuli.clock import exact
 from imgtofmri.stimuli.decoding import (
     Tally,
     Timed,
@@ -98,11 +99,12 @@ def probe_movie(path: str | Path) -> MovieInfo:
         half_turn = 180 if flip_x and flip_y else 0
         rotation_deg = (90 if flip_x else 270) if transpose else half_turn
         duration_s = None
-        if stream.duration is not None and stream.time_base is not None:
-            duration_s = float(stream.duration * stream.time_base)
+        unit_s = exact(stream.time_base)
+        if stream.duration is not None and unit_s is not None:
+            duration_s = float(stream.duration * unit_s)
         elif container.duration is not None:
             duration_s = container.duration / 1_000_000
-        rate = stream.average_rate or stream.guessed_rate
+        rate = exact(stream.average_rate) or exact(stream.guessed_rate)
         return MovieInfo(
             duration_s=duration_s,
             n_frames=stream.frames or None,

@@ -18,10 +18,10 @@ from imgtofmri import __version__
 from imgtofmri.analyses.predict.images import RunSummary, run_maps, source_digest
 from imgtofmri.encoder import Prediction, Predictor
 from imgtofmri.encoder.prediction import GROUP
-from imgtofmri.encoder.spatial import one_blas_thread
 from imgtofmri.exceptions import OutputError, StimulusError
 from imgtofmri.files import atomic_path, sha256_of
 from imgtofmri.outputs import Layout, OutputFolder, SeriesWriter
+from imgtofmri.products import row_products
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, MovieInfo, Source, probe_movie
 
@@ -124,8 +124,8 @@ class RoiMeans:
 
     def __call__(self, part: Prediction) -> npt.NDArray[np.float32]:
         """Return the means, shape (n_stimuli, n_columns)."""
-        with one_blas_thread():
-            return np.hstack([maps @ self._weights for maps in (part.group, *part.subjects)])
+        maps = (part.group, *part.subjects)
+        return np.hstack([row_products(one, self._weights) for one in maps])
 
 
 class _MovieRun:

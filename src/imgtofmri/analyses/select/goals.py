@@ -177,7 +177,8 @@ def roi_responses(maps: Prediction) -> RoiResponses:
         if not voxels.any():
             message = f"select: ROI {roi!r} must have voxels; got none. Leave it out."
             raise DataError(message)
-        patterns[roi] = subjects[:, :, voxels].astype(np.float64)
+        # Rows in one piece are summed alike, however many there are.
+        patterns[roi] = np.ascontiguousarray(subjects[:, :, voxels], dtype=np.float64)
         spread = np.ptp(patterns[roi].mean(axis=-1), axis=1)
         if (spread == 0).any():
             message = (

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.analyses.simulate.smoothness import SmoothField
-from imgtofmri.encoder.spatial import one_blas_thread
 from imgtofmri.exceptions import OptionError
+from imgtofmri.processors import one_blas_thread
 from imgtofmri.timeseries import cosine_basis
 
 Float32Array: TypeAlias = NDArray[np.float32]

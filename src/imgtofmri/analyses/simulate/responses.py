@@ -222,8 +222,10 @@ def combine(
     [[1.0, 2.0]]
     """
     given = np.asarray(subjects)
+    # Not a product of matrices, whose last bits would depend on how many stimuli there are.
     return {
-        name: np.tensordot(row, given, axes=1).astype(np.float32) for name, row in weights.items()
+        name: np.asarray(sum(map(np.multiply, row, given)), np.float32)
+        for name, row in weights.items()
     }
 
 
