@@ -31,9 +31,10 @@ from imgtofmri.dynamics import (
     summary_table,
     to_volumes,
 )
-from imgtofmri.events import bootstrap_counts, event_labels
+from imgtofmri.events import event_labels
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.prediction import Prediction
+from imgtofmri.stats import bootstrap_counts
 
 N_SUBJECTS, N_VOLUMES, N_VOXELS = 6, 40, 30
 BOUNDARIES = [9, 17, 28]
@@ -162,7 +163,7 @@ def test_bootstrap_similarity_equals_loop_over_drawn_subjects(
     brains: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sample's matrix is NumPy's correlation of the mean of the drawn runs, repeats counted."""
-    counts = bootstrap_counts(N_SUBJECTS, 7, seed=3)
+    counts = bootstrap_counts(N_SUBJECTS, 7, seed=3).astype(int)
     monkeypatch.setattr(resampling, "_BATCH_BYTES", 150_000)  # two or three samples a batch
     batches = list(bootstrap_similarity(brains, counts))
     assert len(batches) > 1

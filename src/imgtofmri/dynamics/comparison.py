@@ -19,9 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.dynamics.measured import check_measured
 from imgtofmri.dynamics.resampling import bootstrap_similarity
-from imgtofmri.events import BoundaryAverage, average_around_boundaries, bootstrap_counts
+from imgtofmri.events import BoundaryAverage, average_around_boundaries
 from imgtofmri.events import bootstrap_p as p_of_samples
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.stats import bootstrap_counts
 from imgtofmri.timeseries import row_agreement, similarity_matrix
 
 __all__ = [

@@ -37,7 +37,7 @@ def bootstrap_similarity(
     measured : array of shape (n_subjects, n_timepoints, n_voxels)
         Time courses.
     counts : array of shape (n_samples, n_subjects)
-        How often each subject was drawn, as `imgtofmri.events.bootstrap_counts` gives it.
+        How often each subject was drawn, as `imgtofmri.stats.bootstrap_counts` gives it.
     grouping : {"data", "similarity"}
         As in `compare_dynamics`.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from imgtofmri.events.averages import (
     BoundaryAverage,
     average_around_boundaries,
-    bootstrap_counts,
     bootstrap_p,
     boundary_windows,
 )
@@ -30,7 +29,6 @@ __all__ = [
     "StateSearch",
     "annealed_variance",
     "average_around_boundaries",
-    "bootstrap_counts",
     "bootstrap_p",
     "boundary_windows",
     "check_boundaries",

@@ -138,11 +138,14 @@ def fit_events(
     OptionError
         If ``n_events`` is not between 2 and the number of volumes.
 
-    Notes ----- Each voxel is z-scored over its run, then each volume and each pattern over voxels.
-    The log-likelihood of volume ``t`` in event ``k`` is ``-|z(x_t) - z(m_k)|² / (2 v n_voxels) -
-    log(2 π v) / 2``, so it is an average over voxels, not a sum, and the sharpness of the result
-    does not grow with their number. The prior of a path follows from a chance of ``(n_events - 1)
-    / n_timepoints`` to climb at each volume. Several runs weigh the same whatever their length.
+    Notes
+    -----
+    Each voxel is z-scored over its run, then each volume and each pattern over voxels. The
+    log-likelihood of volume ``t`` in event ``k`` is
+    ``-|z(x_t) - z(m_k)|² / (2 v n_voxels) - log(2 π v) / 2``, so it is an average over voxels, not
+    a sum, and the sharpness of the result does not grow with their number. The prior of a path
+    follows from a chance of ``(n_events - 1) / n_timepoints`` to climb at each volume. Several runs
+    weigh the same whatever their length.
 
     Examples
     --------

@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.exceptions import DataError, ShapeError
 from imgtofmri.rsa.compare import checked_pair, checked_stack, compare_rdms, unit_vectors
 from imgtofmri.rsa.kendall import TauReference, dense_ranks
 from imgtofmri.rsa.rdm import n_conditions_of, to_square
+from imgtofmri.stats import bootstrap_counts
+from imgtofmri.stats.permutation import check_count
 
 #: Relabelled matrices held at once, in entries; bounds memory, never changes a result.
 CHUNK_ENTRIES = 1 << 21
@@ -271,12 +273,7 @@ def bootstrap_subjects(
             f"2 subjects; got {values.shape}. One subject cannot be resampled."
         )
         raise ShapeError(message)
-    if n_bootstraps < 1:
-        message = (
-            f"bootstrap_subjects: n_bootstraps must be at least 1; got {n_bootstraps}. Ask for "
-            "more."
-        )
-        raise OptionError(message)
+    check_count("bootstrap_subjects", "n_bootstraps", n_bootstraps)
     if np.isnan(values).any():
         model, subject = np.argwhere(np.isnan(values))[0]
         message = (
@@ -284,8 +281,5 @@ def bootstrap_subjects(
             f"subject number {subject}. Leave that subject out."
         )
         raise DataError(message)
-    n_subjects = values.shape[1]
-    draws = np.random.default_rng(seed).integers(0, n_subjects, (n_bootstraps, n_subjects))
-    offsets = np.arange(n_bootstraps)[:, None] * n_subjects
-    counts = np.bincount((draws + offsets).ravel(), minlength=n_bootstraps * n_subjects)
-    return np.asarray(counts.reshape(n_bootstraps, n_subjects) @ values.T / n_subjects)
+    counts = bootstrap_counts(values.shape[1], n_bootstraps, seed)
+    return np.asarray(counts @ values.T / values.shape[1])

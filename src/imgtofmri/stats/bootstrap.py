@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -13,16 +15,18 @@ from imgtofmri.stats.permutation import check_count
 VOXEL_BLOCK = 512
 
 
-def bootstrap_counts(n_items: int, n_bootstraps: int, seed: int | None = 0) -> Array:
+def bootstrap_counts(
+    n_items: int, n_bootstraps: int, seed: int | Sequence[int] | None = 0
+) -> Array:
     """Draw resamples with replacement, as how often each item is in them.
 
     Parameters
     ----------
     n_items : int
-        How many items there are; each resample has as many.
+        How many items (images, subjects, boundaries) there are; each resample has as many.
     n_bootstraps : int
         How many resamples.
-    seed : int or None
+    seed : int, sequence of int, or None
         The same seed gives the same resamples.
 
     Returns
