@@ -21,7 +21,6 @@ from imgtofmri.rsa.inference import (
     noise_ceiling,
     permute_conditions,
 )
-from imgtofmri.rsa.kendall import kendall_tau_a
 from imgtofmri.rsa.mds import embed_rdm
 from imgtofmri.rsa.rdm import (
     DISSIMILARITIES,
@@ -43,7 +42,6 @@ __all__ = [
     "chance_similarity",
     "compare_rdms",
     "embed_rdm",
-    "kendall_tau_a",
     "noise_ceiling",
     "permute_conditions",
     "to_square",

@@ -9,8 +9,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from imgtofmri.exceptions import DataError, ShapeError
-from imgtofmri.rsa.compare import checked_pair, checked_stack, compare_rdms, unit_vectors
-from imgtofmri.rsa.kendall import TauReference, dense_ranks
+from imgtofmri.rsa.compare import (
+    checked_pair,
+    checked_stack,
+    compare_rdms,
+    dense_ranks,
+    tau_a,
+    unit_vectors,
+)
 from imgtofmri.rsa.rdm import n_conditions_of, to_square
 from imgtofmri.stats import bootstrap_counts
 from imgtofmri.stats.permutation import check_count
@@ -209,28 +215,15 @@ def permute_conditions(
 def _permuted_taus(
     models: NDArray[np.float64], subjects: NDArray[np.float64], orders: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Give mean tau-a over subjects; each subject is sorted once and models read in its order.
-
-    Tau-a with several subjects has no mean subject to compare with, so every one is visited.
-    """
-    n_conditions = orders.shape[1]
-    rows, columns = np.triu_indices(n_conditions, 1)
-    ranks = dense_ranks(models)
-    squares = np.zeros((len(models), n_conditions, n_conditions), dtype=np.uint32)
-    squares[:, rows, columns] = ranks
-    squares[:, columns, rows] = ranks
-    flat_squares = squares.reshape(len(models), -1)
-    null = np.zeros((orders.shape[0], len(models)))
-    step = max(1, CHUNK_ENTRIES // models.shape[1])
-    for values in subjects:
-        reference = TauReference(values)
-        first, second = rows[reference.order], columns[reference.order]
-        for start in range(0, orders.shape[0], step):
-            part = orders[start : start + step]
-            flat = part[:, first] * n_conditions + part[:, second]
-            for model, square in enumerate(flat_squares):
-                null[start : start + step, model] += reference.tau_ordered(square[flat])
-    return null / len(subjects)
+    """Give mean tau-a over subjects: there is no mean subject, so every one is visited."""
+    rows, columns = np.triu_indices(orders.shape[1], 1)
+    ranks, measured = dense_ranks(models), dense_ranks(subjects)
+    squares = to_square(ranks).astype(ranks.dtype)
+    null = [
+        sum(tau_a(measured, squares[:, order[rows], order[columns]])) / len(subjects)
+        for order in orders
+    ]
+    return np.array(null)
 
 
 def bootstrap_subjects(
