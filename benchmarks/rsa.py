@@ -173,7 +173,7 @@ def _toolbox(patterns: Any, rdms: Any) -> None:
         _print(f"15 x 15 comparisons, {method}", ours, seconds, "rsatoolbox")
     ceiling = rsatoolbox.inference.noise_ceiling.boot_noise_ceiling
     _, seconds = _timed(lambda: ceiling(theirs, "spearman"))
-    _, ours = _timed(lambda: rsa.noise_ceiling(rdms, "spearman"), repeat=3)
+    _, ours = _timed(lambda: rsa.rdm_ceiling(rdms, "spearman"), repeat=3)
     _print("noise ceiling, spearman", ours, seconds, "rsatoolbox")
 
 

@@ -71,9 +71,9 @@ def test_compare_rdms_equals_rsatoolbox(golden: Any, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", rsa.COMPARISONS)
-def test_noise_ceiling_equals_rsatoolbox(golden: Any, method: str) -> None:
+def test_rdm_ceiling_equals_rsatoolbox(golden: Any, method: str) -> None:
     """Both bounds equal rsatoolbox's leave-one-out ceiling to 1e-10."""
-    ceiling = rsa.noise_ceiling(our_rdms()["correlation_centred"], method)
+    ceiling = rsa.rdm_ceiling(our_rdms()["correlation_centred"], method)
     np.testing.assert_allclose(
         (ceiling.lower, ceiling.upper), golden["ceilings"][method], rtol=0, atol=1e-10
     )
@@ -250,10 +250,10 @@ def test_permute_conditions_planted_relation_is_found(rng: np.random.Generator) 
 
 
 @pytest.mark.parametrize("method", ["spearman", "pearson", "cosine"])
-def test_noise_ceiling_upper_bounds_random_models(method: str, rng: np.random.Generator) -> None:
+def test_rdm_ceiling_upper_bounds_random_models(method: str, rng: np.random.Generator) -> None:
     """No model exceeds the upper bound on average over subjects, the pooled matrix attains it."""
     subjects = np.abs(rng.normal(size=(6, 28)) + rng.normal(size=28))
-    ceiling = rsa.noise_ceiling(subjects, method)
+    ceiling = rsa.rdm_ceiling(subjects, method)
     models = np.vstack([subjects, np.abs(rng.normal(size=(200, 28)))])
     reached = rsa.compare_rdms(models, subjects, method).mean(axis=1)
     assert reached.max() <= ceiling.upper + 1e-12
@@ -363,7 +363,7 @@ NAMES = ("cat", "dog", "cow", "pig")
             "'sub-01' has NaN",
         ),
         (lambda: rsa.compare_rdms([1.0], [1.0]), ShapeError, "at least 3 pairs"),
-        (lambda: rsa.noise_ceiling([1, 2, 3]), ShapeError, "at least 2 subjects"),
+        (lambda: rsa.rdm_ceiling([1, 2, 3]), ShapeError, "at least 2 subjects"),
         (
             lambda: rsa.permute_conditions([1, 2, 3], [1, 2, 4], [[0, 1, 1]]),
             ShapeError,

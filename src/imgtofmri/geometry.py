@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, choice_message
 from imgtofmri.rsa import (
-    NoiseCeiling,
+    RdmCeiling,
     RDMs,
     bootstrap_subjects,
     calculate_rdm,
     chance_similarity,
     compare_rdms,
-    noise_ceiling,
     permute_conditions,
+    rdm_ceiling,
 )
 from imgtofmri.stats import (
     fdr,
@@ -64,7 +64,7 @@ class GeometryComparison:
     ----------
     similarity : array of shape (n_models, n_subjects)
     models, subjects : tuple of str
-    ceiling : NoiseCeiling or None
+    ceiling : RdmCeiling or None
         None with a single subject.
     table : pandas.DataFrame
         One row for each model: model, method, n_conditions, n_subjects, mean (over subjects),
@@ -85,7 +85,7 @@ class GeometryComparison:
     similarity: NDArray[np.float64]
     models: tuple[str, ...]
     subjects: tuple[str, ...]
-    ceiling: NoiseCeiling | None
+    ceiling: RdmCeiling | None
     table: pd.DataFrame
     pairs: pd.DataFrame
     method: str
@@ -236,7 +236,7 @@ def compare_geometry(
         ]
     )
     several = len(measured.names) > 1
-    ceiling = noise_ceiling(measured.dissimilarities, method) if several else None
+    ceiling = rdm_ceiling(measured.dissimilarities, method) if several else None
     subjects = _SubjectTests(similarity, n_permutations, n_bootstraps, confidence, seed)
     table = _table(models, similarity, method, null, ceiling, subjects)
     chance = chance_similarity(models.dissimilarities, measured.dissimilarities, method)
@@ -353,7 +353,7 @@ def _table(
     similarity: NDArray[np.float64],
     method: str,
     null: NDArray[np.float64],
-    ceiling: NoiseCeiling | None,
+    ceiling: RdmCeiling | None,
     subjects: _SubjectTests,
 ) -> pd.DataFrame:
     """Make the table of models, without the tests over conditions."""

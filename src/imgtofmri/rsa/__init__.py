@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from imgtofmri.rsa.compare import COMPARISONS, compare_rdms
 from imgtofmri.rsa.inference import (
-    NoiseCeiling,
+    RdmCeiling,
     bootstrap_subjects,
     chance_similarity,
-    noise_ceiling,
     permute_conditions,
+    rdm_ceiling,
 )
 from imgtofmri.rsa.mds import embed_rdm
 from imgtofmri.rsa.rdm import (
@@ -34,16 +34,16 @@ from imgtofmri.rsa.rdm import (
 __all__ = [
     "COMPARISONS",
     "DISSIMILARITIES",
-    "NoiseCeiling",
     "RDMs",
+    "RdmCeiling",
     "bootstrap_subjects",
     "calculate_crossnobis",
     "calculate_rdm",
     "chance_similarity",
     "compare_rdms",
     "embed_rdm",
-    "noise_ceiling",
     "permute_conditions",
+    "rdm_ceiling",
     "to_square",
     "to_vector",
 ]

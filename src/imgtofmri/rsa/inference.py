@@ -26,7 +26,7 @@ CHUNK_ENTRIES = 1 << 21
 
 
 @dataclass(frozen=True)
-class NoiseCeiling:
+class RdmCeiling:
     """How well the best possible model could do, given how much the subjects differ.
 
     Parameters
@@ -51,7 +51,7 @@ class NoiseCeiling:
         return float(self.upper_by_subject.mean())
 
 
-def noise_ceiling(subjects: ArrayLike, method: str = "spearman") -> NoiseCeiling:
+def rdm_ceiling(subjects: ArrayLike, method: str = "spearman") -> RdmCeiling:
     """Bound the similarity that any model can reach with these subjects' matrices.
 
     Parameters
@@ -65,7 +65,7 @@ def noise_ceiling(subjects: ArrayLike, method: str = "spearman") -> NoiseCeiling
 
     Returns
     -------
-    NoiseCeiling
+    RdmCeiling
 
     Raises
     ------
@@ -80,15 +80,15 @@ def noise_ceiling(subjects: ArrayLike, method: str = "spearman") -> NoiseCeiling
 
     Examples
     --------
-    >>> ceiling = noise_ceiling([[1.0, 2.0, 3.0], [1.0, 2.0, 4.0], [2.0, 1.0, 3.0]])
+    >>> ceiling = rdm_ceiling([[1.0, 2.0, 3.0], [1.0, 2.0, 4.0], [2.0, 1.0, 3.0]])
     >>> round(ceiling.lower, 3), round(ceiling.upper, 3)
     (0.744, 0.833)
     """
-    values, _ = checked_pair("noise_ceiling", subjects, subjects, method)
+    values, _ = checked_pair("rdm_ceiling", subjects, subjects, method)
     n_subjects = values.shape[0]
     if n_subjects < 2:
         message = (
-            f"noise_ceiling: at least 2 subjects are needed; got {n_subjects}. With one subject "
+            f"rdm_ceiling: at least 2 subjects are needed; got {n_subjects}. With one subject "
             "there is nothing to compare it with."
         )
         raise ShapeError(message)
@@ -100,7 +100,7 @@ def noise_ceiling(subjects: ArrayLike, method: str = "spearman") -> NoiseCeiling
     pooled = scaled.sum(axis=0)
     others = pooled - scaled
     # The mean of ranks may be constant although no subject's matrix is; then it predicts nothing.
-    checked_stack("noise_ceiling", others, method)
+    checked_stack("rdm_ceiling", others, method)
     if method == "kendall":
         upper = compare_rdms(pooled, values, method)[0]
         lower = np.array(
@@ -110,7 +110,7 @@ def noise_ceiling(subjects: ArrayLike, method: str = "spearman") -> NoiseCeiling
         units = unit_vectors(values, method)
         upper = units @ unit_vectors(pooled[None], method)[0]
         lower = np.einsum("sp,sp->s", units, unit_vectors(others, method))
-    return NoiseCeiling(lower, upper)
+    return RdmCeiling(lower, upper)
 
 
 def chance_similarity(
