@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from imgtofmri.events.checks import check_time_courses
 from imgtofmri.events.separation import t_distance
 from imgtofmri.exceptions import OptionError
+from imgtofmri.stats.scaling import centred, unit_length
 
 __all__ = ["StateSearch", "greedy_states", "optimal_states"]
 
@@ -228,9 +229,8 @@ class _ScoreTable:
 
     def __post_init__(self) -> None:
         """Compute the correlation of all pairs of volumes and the score of all segments."""
-        rows = self.run - self.run.mean(axis=1, keepdims=True)
-        norm = np.linalg.norm(rows, axis=1, keepdims=True)
-        unit = np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
+        rows = centred(self.run)
+        unit = unit_length(rows)
         self.correlation = unit @ unit.T
         self.sums = _cumulative(rows @ rows.T)
         squares = np.maximum(_blocks(self.sums), 0.0)

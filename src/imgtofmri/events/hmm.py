@@ -22,7 +22,6 @@ from numpy.typing import ArrayLike, NDArray
 from imgtofmri.events.checks import check_time_courses
 from imgtofmri.events.expectation import (
     Rows,
-    centred,
     emission,
     maximise,
     mean_patterns,
@@ -31,6 +30,7 @@ from imgtofmri.events.expectation import (
     split_and_merge,
 )
 from imgtofmri.exceptions import OptionError, ShapeError
+from imgtofmri.stats.scaling import centred
 
 __all__ = ["EventModel", "annealed_variance", "find_events", "fit_events"]
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kendalltau, rankdata
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
+from imgtofmri.stats.scaling import centred, unit_length
 
 #: What `compare_rdms` can compute.
 COMPARISONS = ("spearman", "kendall", "pearson", "cosine")
@@ -69,9 +70,7 @@ def unit_vectors(values: NDArray[np.float64], method: str) -> NDArray[np.float64
     """Bring rows to a form in which the comparison ``method`` is their inner product."""
     if method == "spearman":
         values = np.asarray(rankdata(values, axis=-1), dtype=np.float64)
-    if method != "cosine":
-        values = values - values.mean(axis=-1, keepdims=True)
-    return np.asarray(values / np.linalg.norm(values, axis=-1, keepdims=True))
+    return unit_length(values if method == "cosine" else centred(values))
 
 
 def dense_ranks(values: NDArray[np.float64]) -> NDArray[np.unsignedinteger[Any]]:

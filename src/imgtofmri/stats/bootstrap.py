@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.stats.checks import Array, paired
 from imgtofmri.stats.permutation import check_count
+from imgtofmri.stats.scaling import centred
 
 #: Voxels worked on at once, so that memory stays bounded and within the processor's cache.
 VOXEL_BLOCK = 512
@@ -160,7 +161,7 @@ def bootstrap_pearson(
     sums, sizes = np.zeros((n_bootstraps, n_rows)), np.zeros((n_bootstraps, n_rows))
     for start in range(0, n_voxels, VOXEL_BLOCK):
         block = slice(start, start + VOXEL_BLOCK)
-        r = weighted_pearson(counts, centred(first[:, block]), centred(second[:, block]))
+        r = weighted_pearson(counts, centred(first[:, block], 0), centred(second[:, block], 0))
         if regions is None:
             varies = ~np.isnan(r).all(axis=0)
             if varies.any():
@@ -181,11 +182,6 @@ def bootstrap_pearson(
         raise DataError(message)
     means = np.divide(sums, sizes, out=np.full_like(sums, np.nan), where=sizes > 0)
     return bootstrap_interval(means, level)
-
-
-def centred(values: Array) -> Array:
-    """Remove each column's mean."""
-    return np.asarray(values - values.mean(axis=0))
 
 
 def bootstrap_diagonal(correlations: ArrayLike, counts: Array) -> Array:

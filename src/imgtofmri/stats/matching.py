@@ -21,6 +21,7 @@ from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.stats.checks import Array, all_finite, check_names, item_name, paired
 from imgtofmri.stats.multiple import max_statistic_p
 from imgtofmri.stats.permutation import permutation_p, permutations
+from imgtofmri.stats.scaling import correlatable
 
 
 def correlation_matrix(
@@ -60,12 +61,9 @@ def correlation_matrix(
 
 
 def _unit_patterns(patterns: Array, what: str, names: Sequence[str] | None) -> Array:
-    """Centre each pattern and bring it to length 1."""
-    centred = patterns - patterns.mean(axis=1, keepdims=True)
-    lengths = np.linalg.norm(centred, axis=1)
-    # A pattern without variation leaves rounding errors of the size of its values.
-    rounding = 1e-12 * np.linalg.norm(patterns, axis=1)
-    constant = np.flatnonzero(lengths <= rounding)
+    """Centre each pattern and bring it to length 1, refusing one that does not vary."""
+    units = correlatable(patterns)
+    constant = np.flatnonzero(np.isnan(units).all(axis=1))
     if constant.size:
         message = (
             f"correlation_matrix: each {what} pattern must vary over voxels; {what} "
@@ -74,7 +72,7 @@ def _unit_patterns(patterns: Array, what: str, names: Sequence[str] | None) -> A
             "where the image has data, or leave the image out."
         )
         raise DataError(message)
-    return np.asarray(centred / lengths[:, None])
+    return units
 
 
 def diagonal_statistic(correlations: ArrayLike, cells: NDArray[np.bool_] | None = None) -> Array:
