@@ -19,7 +19,6 @@ from imgtofmri.events.separation import (
     check_boundaries,
     event_labels,
     t_distance,
-    within_across_difference,
 )
 
 __all__ = [
@@ -39,5 +38,4 @@ __all__ = [
     "greedy_states",
     "optimal_states",
     "t_distance",
-    "within_across_difference",
 ]

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.events.checks import check_time_courses
 from imgtofmri.events.expectation import (
     Rows,
     emission,
@@ -29,6 +28,7 @@ from imgtofmri.events.expectation import (
     scaled,
     split_and_merge,
 )
+from imgtofmri.events.separation import check_run
 from imgtofmri.exceptions import OptionError, ShapeError
 from imgtofmri.stats.scaling import centred
 
@@ -246,7 +246,7 @@ def _as_runs(data: ArrayLike | Sequence[ArrayLike], where: str) -> tuple[Array, 
     listed = isinstance(data, list | tuple) and all(np.ndim(run) == 2 for run in data)
     several = stacked or listed
     given: Sequence[ArrayLike] = data if several else [data]  # type: ignore[assignment,list-item]
-    runs = tuple(check_time_courses(run, where) for run in given)
+    runs = tuple(check_run(run, where) for run in given)
     widths = sorted({run.shape[1] for run in runs})
     if len(widths) != 1:
         message = (
