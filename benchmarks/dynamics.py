@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from imgtofmri.analyses.dynamics import bootstrap_similarity
 from imgtofmri.events import (
     average_around_boundaries,
-    bootstrap_counts,
     event_labels,
     fit_events,
     greedy_states,
 )
+from imgtofmri.stats import bootstrap_counts
 from imgtofmri.timeseries import row_agreement
 
 N_SUBJECTS, N_VOLUMES, N_VOXELS = 33, 166, 1200
@@ -53,7 +53,7 @@ def main() -> None:
             np.corrcoef(rng.standard_normal(events.shape)),
         ]
     )
-    counts = bootstrap_counts(N_SUBJECTS, N_BRAINS, seed=1)
+    counts = bootstrap_counts(N_SUBJECTS, N_BRAINS, seed=1).astype(int)
     brains, seconds = _timed(
         lambda: np.concatenate(list(bootstrap_similarity(measured, counts))), repeats
     )
@@ -61,7 +61,7 @@ def main() -> None:
     _report("similarity matrices of 100 samples of subjects", loop_s, seconds)
     print(f"    largest difference {np.abs(brains - looped).max():.1e}")
 
-    draws = bootstrap_counts(len(BOUNDARIES), N_BRAINS * N_RESAMPLES, seed=2)
+    draws = bootstrap_counts(len(BOUNDARIES), N_BRAINS * N_RESAMPLES, seed=2).astype(int)
     fast, seconds = _timed(lambda: _bootstrap(models, brains), repeats)
     slow, loop_s = _timed(lambda: _loop_bootstrap(models, brains, draws), 1)
     _report("100 x 10 bootstrap once the matrices exist (goal: under 1 s)", loop_s, seconds)

@@ -36,7 +36,6 @@ def main() -> None:
     _matrices(patterns)
     rdms = rsa.calculate_rdm(patterns)
     _crossnobis(rng)
-    _kendall(rdms)
     _null(rdms)
     _contrast(rng)
     _pairs(rng)
@@ -70,14 +69,6 @@ def _crossnobis(rng: np.random.Generator) -> None:
     got, ours = _timed(lambda: rsa.calculate_crossnobis(repeats), repeat=3)
     np.testing.assert_allclose(got, expected, atol=1e-10)
     _print("crossnobis, 6 repeats of 60 conditions", ours, seconds)
-
-
-def _kendall(rdms: Any) -> None:
-    expected, seconds = _timed(lambda: [kendalltau(rdms[0], row).statistic for row in rdms])
-    got, ours = _timed(lambda: rsa.kendall_tau_a(rdms, rdms[:1]), repeat=3)
-    # Without ties scipy's tau-b is tau-a.
-    np.testing.assert_allclose(got[:, 0], expected, atol=1e-10)
-    _print("Kendall's tau-a, one model, 15 subjects", ours, seconds, "scipy's tau")
 
 
 def _null(rdms: Any) -> None:
@@ -182,7 +173,7 @@ def _toolbox(patterns: Any, rdms: Any) -> None:
         _print(f"15 x 15 comparisons, {method}", ours, seconds, "rsatoolbox")
     ceiling = rsatoolbox.inference.noise_ceiling.boot_noise_ceiling
     _, seconds = _timed(lambda: ceiling(theirs, "spearman"))
-    _, ours = _timed(lambda: rsa.noise_ceiling(rdms, "spearman"), repeat=3)
+    _, ours = _timed(lambda: rsa.rdm_ceiling(rdms, "spearman"), repeat=3)
     _print("noise ceiling, spearman", ours, seconds, "rsatoolbox")
 
 

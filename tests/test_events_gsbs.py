@@ -15,7 +15,6 @@ from imgtofmri.events import (
     greedy_states,
     optimal_states,
     t_distance,
-    within_across_difference,
 )
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 
@@ -140,33 +139,16 @@ def test_t_distance_equals_scipy(rng: np.random.Generator) -> None:
     labels = [0] * 3 + [1] * 5 + [2] * 4
     within, across = [], []
     for one, other in itertools.combinations(range(12), 2):
-        if other - one >= 2:
-            apart = labels[other] - labels[one]
-            within += [similarity[one, other]] if apart == 0 else []
-            across += [similarity[one, other]] if apart == 1 else []
+        apart = labels[other] - labels[one]
+        within += [similarity[one, other]] if apart == 0 else []
+        across += [similarity[one, other]] if apart == 1 else []
     expected = stats.ttest_ind(within, across, equal_var=False).statistic
-    assert t_distance(similarity, [3, 8], min_lag=2) == pytest.approx(expected, abs=1e-12)
-
-
-def test_within_across_difference_equals_loop(rng: np.random.Generator) -> None:
-    """It is the mean of pairs at the lag in one event minus that of pairs in two."""
-    similarity = np.corrcoef(rng.standard_normal((12, 30)))
-    labels = [0] * 3 + [1] * 5 + [2] * 4
-    pairs = [(similarity[t, t + 2], labels[t] == labels[t + 2]) for t in range(10)]
-    within = np.mean([value for value, same in pairs if same])
-    across = np.mean([value for value, same in pairs if not same])
-    got = within_across_difference(similarity, [3, 8], lag=2)
-    assert got == pytest.approx(within - across, abs=1e-12)
+    assert t_distance(similarity, [3, 8]) == pytest.approx(expected, abs=1e-12)
 
 
 def test_t_distance_without_pairs_is_zero() -> None:
     """One volume an event leaves no pair within, which separates nothing."""
     assert t_distance(np.eye(4), [1, 2, 3]) == 0.0
-
-
-def test_within_across_difference_without_pairs_is_nan() -> None:
-    """A lag at which no pair lies within an event gives NaN."""
-    assert np.isnan(within_across_difference(np.eye(4), [1, 2, 3], lag=1))
 
 
 @pytest.mark.parametrize(
@@ -197,13 +179,11 @@ def test_event_labels_change_at_boundaries() -> None:
 
 
 def test_separation_bad_similarity_is_named() -> None:
-    """A similarity that is not square or not finite, and a lag out of range, have an error."""
+    """A similarity that is not square or not finite has an error."""
     with pytest.raises(ShapeError, match=r"got \(3, 4\)"):
         t_distance(np.ones((3, 4)), [1])
     with pytest.raises(DataError, match="16 values that are NaN"):
         t_distance(np.full((4, 4), np.nan), [1])
-    with pytest.raises(OptionError, match="between 1 and 3 volumes; got 4"):
-        within_across_difference(np.eye(4), [1], lag=4)
 
 
 def test_states_bad_options_are_named() -> None:
@@ -211,9 +191,9 @@ def test_states_bad_options_are_named() -> None:
     data = planted(*A)
     with pytest.raises(OptionError, match="max_events must be between 2 .* 30; got 31"):
         greedy_states(data, 31)
-    with pytest.raises(OptionError, match="finetune must be 0 or more and min_lag 1"):
+    with pytest.raises(OptionError, match="finetune must be 0 or more; got -1"):
         greedy_states(data, 4, finetune=-1)
     with pytest.raises(OptionError, match="n_events must be between 2 .* 30; got 1"):
         optimal_states(data, 1)
-    with pytest.raises(DataError, match="at least 3 time points"):
+    with pytest.raises(DataError, match="3 time points or more are needed; got 2"):
         greedy_states(data[:2])

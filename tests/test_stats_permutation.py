@@ -6,10 +6,17 @@ from itertools import permutations as all_orders
 
 import numpy as np
 import pytest
-from scipy.stats import chisquare, kstest
+from scipy.stats import chisquare, false_discovery_control, kstest
 
 from imgtofmri.exceptions import OptionError, ShapeError
-from imgtofmri.stats import NullSummary, max_statistic_p, permutation_p, permutations, sign_flips
+from imgtofmri.stats import (
+    NullSummary,
+    PermutationTest,
+    max_statistic_p,
+    permutation_p,
+    permutations,
+    sign_flips,
+)
 
 
 def drawn(*args: object, **kwargs: object) -> np.ndarray:
@@ -133,3 +140,24 @@ def test_null_summary_wrong_shape_names_it() -> None:
         ShapeError, match=r"NullSummary.update: .* \(n_relabellings, 3\); got \(2, 4\)"
     ):
         NullSummary(np.zeros(3)).update(np.zeros((2, 4)))
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+def test_permutation_test_columns_equal_their_definitions(
+    rng: np.random.Generator, standardise: bool
+) -> None:
+    """Moments are the null's, p values those of the functions; z is NaN where nothing varies."""
+    observed, null = rng.normal(1, 1, 4), rng.standard_normal((50, 4)) * [1, 2, 3, 1]
+    null[:, 3] = 0.5
+    columns = PermutationTest(observed, null, standardise).columns()
+    assert list(columns) == ["null_mean", "null_sd", "z", "p", "p_fdr", "p_max"]
+    mean, sd = null.mean(axis=0), null[:, :3].std(axis=0)
+    np.testing.assert_allclose(columns["null_mean"], mean)
+    np.testing.assert_allclose(columns["null_sd"], [*sd, 0.0])
+    np.testing.assert_allclose(columns["z"][:3], (observed - mean)[:3] / sd)
+    assert np.isnan(columns["z"][3])
+    counts = [(np.sum(null[:, test] >= observed[test]) + 1) / 51 for test in range(4)]
+    np.testing.assert_allclose(columns["p"], counts)
+    np.testing.assert_allclose(columns["p_fdr"], false_discovery_control(counts))
+    expected = max_statistic_p(observed, null, standardise=standardise)
+    np.testing.assert_array_equal(columns["p_max"], expected)

@@ -15,8 +15,8 @@ from nilearn.glm.first_level.design_matrix import create_cosine_drift
 
 from imgtofmri import timeseries
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.timeseries import _checks as checks
 from imgtofmri.timeseries import (
+    checks,
     convolve,
     cosine_basis,
     hrf,
@@ -412,7 +412,7 @@ def test_similarity_matrix_constant_volume_is_named() -> None:
 @pytest.mark.parametrize("shape", [(5,), (5, 1), (2, 3, 4)])
 def test_similarity_matrix_needs_patterns(shape: tuple[int, ...]) -> None:
     """A pattern has two voxels or more."""
-    with pytest.raises(ShapeError, match="with 2 voxels or more; got"):
+    with pytest.raises(ShapeError, match="and 2 voxels; got"):
         similarity_matrix(np.ones(shape))
 
 

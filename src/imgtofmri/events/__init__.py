@@ -9,7 +9,6 @@ from __future__ import annotations
 from imgtofmri.events.averages import (
     BoundaryAverage,
     average_around_boundaries,
-    bootstrap_counts,
     bootstrap_p,
     boundary_windows,
 )
@@ -20,7 +19,6 @@ from imgtofmri.events.separation import (
     check_boundaries,
     event_labels,
     t_distance,
-    within_across_difference,
 )
 
 __all__ = [
@@ -30,7 +28,6 @@ __all__ = [
     "StateSearch",
     "annealed_variance",
     "average_around_boundaries",
-    "bootstrap_counts",
     "bootstrap_p",
     "boundary_windows",
     "check_boundaries",
@@ -41,5 +38,4 @@ __all__ = [
     "greedy_states",
     "optimal_states",
     "t_distance",
-    "within_across_difference",
 ]

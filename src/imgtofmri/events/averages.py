@@ -18,11 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.events.separation import check_boundaries
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.stats import bootstrap_counts
 
 __all__ = [
     "BoundaryAverage",
     "average_around_boundaries",
-    "bootstrap_counts",
     "bootstrap_p",
     "boundary_windows",
 ]
@@ -126,36 +126,6 @@ def boundary_windows(
     return lags, np.where(valid, volumes, 0), valid
 
 
-def bootstrap_counts(
-    n_items: int, n_samples: int, *, seed: int | Sequence[int] = 0
-) -> NDArray[np.intp]:
-    """Draw bootstrap samples: as many items as there are, with replacement.
-
-    Parameters
-    ----------
-    n_items : int
-        Items (boundaries, subjects) to draw from, and to draw each time.
-    n_samples : int
-        Samples.
-    seed : int or sequence of int
-        Of the random draws.
-
-    Returns
-    -------
-    counts : array of int, shape (n_samples, n_items)
-        How often each item was drawn; rows sum to ``n_items``.
-
-    Examples
-    --------
-    >>> bootstrap_counts(4, 2).sum(axis=1).tolist()
-    [4, 4]
-    """
-    drawn = np.random.default_rng(seed).integers(n_items, size=(n_samples, n_items))
-    drawn += n_items * np.arange(n_samples)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=n_samples * n_items)
-    return counts.reshape(n_samples, n_items)
-
-
 def average_around_boundaries(
     values: ArrayLike,
     boundaries: ArrayLike,
@@ -206,8 +176,10 @@ def average_around_boundaries(
     OptionError
         If a setting is out of range.
 
-    Notes ----- Another boundary means any other of the given ones, drawn or not: which volumes are
-    used does not change from sample to sample.
+    Notes
+    -----
+    Another boundary means any other of the given ones, drawn or not: which volumes are used does
+    not change from sample to sample.
     """
     course = _courses(values)
     samples_of = course[..., None, :] if brains is None else _courses(brains)
@@ -229,7 +201,7 @@ def average_around_boundaries(
     )
     n_brains, n_boundaries = samples_of.shape[-2], len(valid)
     counts = bootstrap_counts(n_boundaries, n_brains * n_resamples, seed=seed)
-    weights = counts.reshape(n_brains, n_resamples, n_boundaries).astype(np.float64)
+    weights = counts.reshape(n_brains, n_resamples, n_boundaries)
     samples = _weighted_mean(weights, samples_of, volumes, valid)
     samples = samples.reshape(*course.shape[:-1], n_brains * n_resamples, len(lags))
     ones = np.ones((1, n_boundaries))

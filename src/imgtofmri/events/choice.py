@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.events.checks import check_time_courses
 from imgtofmri.events.hmm import EventModel, fit_events
-from imgtofmri.events.separation import t_distance, within_across_difference
-from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.events.separation import check_run, t_distance
+from imgtofmri.exceptions import OptionError
 
 __all__ = ["EventChoice", "choose_n_events"]
-
-CRITERIA = ("t-distance", "within-across")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +24,7 @@ class EventChoice:
     candidates : tuple of int
         The numbers of events tried.
     scores : array of shape (n_candidates,)
-        How well each model's events separate; NaN where that cannot be computed.
+        How well each model's events separate (`t_distance`).
     models : tuple of EventModel
         One for each candidate.
     """
@@ -39,15 +36,13 @@ class EventChoice:
     @property
     def best(self) -> EventModel:
         """The model whose events separate best."""
-        return self.models[int(np.nanargmax(self.scores))]
+        return self.models[int(np.argmax(self.scores))]
 
 
 def choose_n_events(
     data: ArrayLike,
     candidates: Iterable[int],
     *,
-    criterion: str = "t-distance",
-    lag: int | None = None,
     split_merge: bool = False,
 ) -> EventChoice:
     """Fit hidden Markov models of several numbers of events and compare them.
@@ -61,10 +56,6 @@ def choose_n_events(
         One run; for several subjects, their mean.
     candidates : iterable of int
         Numbers of events.
-    criterion : {"t-distance", "within-across"}, default "t-distance"
-        `t_distance`, or `within_across_difference` at ``lag``.
-    lag : int, optional
-        Volumes between the two of a pair, for "within-across"; about 5 s.
     split_merge : bool, default False
         As in `fit_events`.
 
@@ -76,11 +67,9 @@ def choose_n_events(
     Raises
     ------
     OptionError
-        If there is no candidate, one is too small or too large, or the criterion is not known or
-        lacks its ``lag``.
+        If there is no candidate, or one is too small or too large.
     DataError
-        If the data hold values that are not finite, or fewer than 3 volumes, or if no candidate can
-        be scored.
+        If the data hold values that are not finite, or fewer than 3 volumes.
 
     Examples
     --------
@@ -89,7 +78,7 @@ def choose_n_events(
     >>> choose_n_events(states + 0.5 * rng.standard_normal((28, 50)), range(2, 8)).best.n_events
     4
     """
-    run = check_time_courses(data, "choose_n_events")
+    run = check_run(data, "choose_n_events")
     numbers = tuple(int(number) for number in candidates)
     if not numbers:
         message = (
@@ -97,35 +86,7 @@ def choose_n_events(
             "Give for example range(2, 20)."
         )
         raise OptionError(message)
-    if criterion not in CRITERIA:
-        raise OptionError(choice_message("choose_n_events", "criterion", criterion, CRITERIA))
-    if criterion == "within-across" and lag is None:
-        message = (
-            "choose_n_events: criterion 'within-across' needs lag, the volumes between the two of "
-            "a pair; got none. Give about 5 s in volumes."
-        )
-        raise OptionError(message)
     models = tuple(fit_events(run, number, split_merge=split_merge) for number in numbers)
     similarity = np.atleast_2d(np.corrcoef(run))
-    scores = _score(similarity, models, lag if criterion == "within-across" else None)
-    if np.isnan(scores).all():
-        message = (
-            "choose_n_events: at least one number of events must give pairs within and across "
-            f"events at lag {lag}; got none of {list(numbers)}. Use a smaller lag or other numbers."
-        )
-        raise OptionError(message)
+    scores = np.array([t_distance(similarity, model.boundaries) for model in models])
     return EventChoice(numbers, scores, models)
-
-
-def _score(
-    similarity: NDArray[np.float64], models: Sequence[EventModel], lag: int | None
-) -> NDArray[np.float64]:
-    """Score each model's boundaries on the similarity of volumes."""
-    return np.array(
-        [
-            t_distance(similarity, model.boundaries)
-            if lag is None
-            else within_across_difference(similarity, model.boundaries, lag=lag)
-            for model in models
-        ]
-    )

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError
+from imgtofmri.stats.scaling import centred, unit_length
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.intp]
@@ -73,16 +74,9 @@ class Fit:
         return tuple(np.argmax(segments, axis=1) for segments in self.segments)
 
 
-def centred(rows: Array) -> Array:
-    """Subtract each row's mean."""
-    result: Array = rows - rows.mean(axis=1, keepdims=True)
-    return result
-
-
 def scaled(rows: Array, n_voxels: int) -> Array:
     """Scale centred rows to unit (sample) variance over voxels; a row of zeros stays."""
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Array = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    unit = unit_length(rows)
     unit *= np.sqrt(max(n_voxels - 1, 1))
     return unit
 

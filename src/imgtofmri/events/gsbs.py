@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.events.checks import check_time_courses
-from imgtofmri.events.separation import t_distance
+from imgtofmri.events.separation import check_run, t_distance
 from imgtofmri.exceptions import OptionError
+from imgtofmri.stats.scaling import centred, unit_length
 
 __all__ = ["StateSearch", "greedy_states", "optimal_states"]
 
@@ -65,7 +65,6 @@ def greedy_states(
     *,
     statewise: bool = True,
     finetune: int = 1,
-    min_lag: int = 1,
 ) -> StateSearch:
     """Place boundaries greedily, and choose their number by t-distance.
 
@@ -82,9 +81,6 @@ def greedy_states(
     finetune : int, default 1
         After each step every boundary may move by up to this many volumes, weakest first. 0: none
         may.
-    min_lag : int, default 1
-        Pairs of volumes nearer than this are left out of t-distance; 1 leaves out the diagonal
-        alone.
 
     Returns
     -------
@@ -96,7 +92,7 @@ def greedy_states(
     DataError
         If the data hold values that are not finite, or fewer than 3 volumes.
     OptionError
-        If ``max_events`` is not between 2 and the number of volumes, or another option is negative.
+        If ``max_events`` is not between 2 and the number of volumes, or ``finetune`` is negative.
 
     Examples
     --------
@@ -105,16 +101,13 @@ def greedy_states(
     >>> greedy_states(states + 0.1 * rng.standard_normal((20, 50))).boundaries
     array([ 5, 14])
     """
-    run = check_time_courses(data, "greedy_states")
+    run = check_run(data, "greedy_states")
     n_timepoints = len(run)
     limit = n_timepoints // 2 if max_events is None else max_events
     limit = max(limit, 2) if max_events is None else limit
     _check_n_events("greedy_states", "max_events", limit, n_timepoints)
-    if finetune < 0 or min_lag < 1:
-        message = (
-            "greedy_states: finetune must be 0 or more and min_lag 1 or more; got "
-            f"{finetune} and {min_lag}. Leave both at 1."
-        )
+    if finetune < 0:
+        message = f"greedy_states: finetune must be 0 or more; got {finetune}. Leave it at 1."
         raise OptionError(message)
     table = _ScoreTable(run)
     bounds: list[int] = []
@@ -127,9 +120,9 @@ def greedy_states(
         tried = [sorted([*bounds, *added]) for added in options if added]
         if not tried:
             break
-        bounds = max(tried, key=lambda edges: t_distance(table.correlation, edges, min_lag=min_lag))
+        bounds = max(tried, key=lambda edges: t_distance(table.correlation, edges))
         bounds = table.finetune(bounds, finetune)
-        distances.append(t_distance(table.correlation, bounds, min_lag=min_lag))
+        distances.append(t_distance(table.correlation, bounds))
         steps.append(np.array(bounds, dtype=np.intp))
     return StateSearch(tuple(steps), np.array(distances))
 
@@ -167,7 +160,7 @@ def optimal_states(data: ArrayLike, n_events: int, *, min_length: int = 1) -> In
     -----
     Time and memory grow with the square of the number of volumes.
     """
-    run = check_time_courses(data, "optimal_states")
+    run = check_run(data, "optimal_states")
     n_timepoints = len(run)
     _check_n_events("optimal_states", "n_events", n_events, n_timepoints)
     if min_length < 1 or n_events * min_length > n_timepoints:
@@ -228,9 +221,8 @@ class _ScoreTable:
 
     def __post_init__(self) -> None:
         """Compute the correlation of all pairs of volumes and the score of all segments."""
-        rows = self.run - self.run.mean(axis=1, keepdims=True)
-        norm = np.linalg.norm(rows, axis=1, keepdims=True)
-        unit = np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
+        rows = centred(self.run)
+        unit = unit_length(rows)
         self.correlation = unit @ unit.T
         self.sums = _cumulative(rows @ rows.T)
         squares = np.maximum(_blocks(self.sums), 0.0)

@@ -19,10 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.events.checks import check_time_courses
 from imgtofmri.events.expectation import (
     Rows,
-    centred,
     emission,
     maximise,
     mean_patterns,
@@ -30,7 +28,9 @@ from imgtofmri.events.expectation import (
     scaled,
     split_and_merge,
 )
+from imgtofmri.events.separation import check_run
 from imgtofmri.exceptions import OptionError, ShapeError
+from imgtofmri.stats.scaling import centred
 
 __all__ = ["EventModel", "annealed_variance", "find_events", "fit_events"]
 
@@ -138,11 +138,14 @@ def fit_events(
     OptionError
         If ``n_events`` is not between 2 and the number of volumes.
 
-    Notes ----- Each voxel is z-scored over its run, then each volume and each pattern over voxels.
-    The log-likelihood of volume ``t`` in event ``k`` is ``-|z(x_t) - z(m_k)|² / (2 v n_voxels) -
-    log(2 π v) / 2``, so it is an average over voxels, not a sum, and the sharpness of the result
-    does not grow with their number. The prior of a path follows from a chance of ``(n_events - 1)
-    / n_timepoints`` to climb at each volume. Several runs weigh the same whatever their length.
+    Notes
+    -----
+    Each voxel is z-scored over its run, then each volume and each pattern over voxels. The
+    log-likelihood of volume ``t`` in event ``k`` is
+    ``-|z(x_t) - z(m_k)|² / (2 v n_voxels) - log(2 π v) / 2``, so it is an average over voxels, not
+    a sum, and the sharpness of the result does not grow with their number. The prior of a path
+    follows from a chance of ``(n_events - 1) / n_timepoints`` to climb at each volume. Several runs
+    weigh the same whatever their length.
 
     Examples
     --------
@@ -243,7 +246,7 @@ def _as_runs(data: ArrayLike | Sequence[ArrayLike], where: str) -> tuple[Array, 
     listed = isinstance(data, list | tuple) and all(np.ndim(run) == 2 for run in data)
     several = stacked or listed
     given: Sequence[ArrayLike] = data if several else [data]  # type: ignore[assignment,list-item]
-    runs = tuple(check_time_courses(run, where) for run in given)
+    runs = tuple(check_run(run, where) for run in given)
     widths = sorted({run.shape[1] for run in runs})
     if len(widths) != 1:
         message = (

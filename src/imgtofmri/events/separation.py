@@ -1,16 +1,31 @@
-"""Boundaries as data, and how well they separate a time course into events."""
+"""Runs and boundaries as data, and how well boundaries separate a run into events."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.exceptions import DataError, ShapeError
+from imgtofmri.timeseries.checks import MIN_TIMES, time_courses
 
-__all__ = ["check_boundaries", "event_labels", "t_distance", "within_across_difference"]
+__all__ = ["check_boundaries", "check_run", "event_labels", "t_distance"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
+
+
+def check_run(data: ArrayLike, where: str) -> Array:
+    """Return one run, shape (n_timepoints, n_voxels), as float64, or say what is wrong with it.
+
+    Raises
+    ------
+    ShapeError
+        If the data have not two axes, or no voxel.
+    DataError
+        If there are fewer than 3 volumes, or values that are not finite.
+    """
+    run = time_courses(where, data, name="data", axes=(2,), min_times=MIN_TIMES, min_voxels=1)
+    return run.astype(np.float64, copy=False)
 
 
 def check_boundaries(
@@ -115,7 +130,7 @@ def event_labels(boundaries: ArrayLike, n_timepoints: int) -> Indices:
     return np.searchsorted(volumes, np.arange(n_timepoints), side="right")
 
 
-def t_distance(similarity: ArrayLike, boundaries: ArrayLike, *, min_lag: int = 1) -> float:
+def t_distance(similarity: ArrayLike, boundaries: ArrayLike) -> float:
     """Compare similarity within events with similarity across neighbouring events.
 
     Too many boundaries make neighbours alike, too few make an event unlike itself: the number that
@@ -127,8 +142,6 @@ def t_distance(similarity: ArrayLike, boundaries: ArrayLike, *, min_lag: int = 1
         Correlation of each volume's pattern with each other's.
     boundaries : array of int, shape (n_boundaries,)
         As `check_boundaries` asks.
-    min_lag : int, default 1
-        Pairs of volumes nearer in time than this are left out.
 
     Returns
     -------
@@ -145,9 +158,21 @@ def t_distance(similarity: ArrayLike, boundaries: ArrayLike, *, min_lag: int = 1
     ----------
     Geerligs L. et al. (2021). NeuroImage 236, 118085. doi:10.1016/j.neuroimage.2021.118085
     """
-    matrix = _square(similarity, "t_distance")
+    matrix = np.asarray(similarity, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        message = (
+            "t_distance: similarity must have shape (n_timepoints, n_timepoints); "
+            f"got {matrix.shape}. Correlate the patterns of all pairs of volumes."
+        )
+        raise ShapeError(message)
+    if not np.isfinite(matrix).all():
+        message = (
+            f"t_distance: similarity must be finite; got {int((~np.isfinite(matrix)).sum())} "
+            "values that are NaN or infinite. Leave out volumes that are constant over voxels."
+        )
+        raise DataError(message)
     labels = event_labels(boundaries, len(matrix))
-    first, second = np.triu_indices(len(matrix), k=max(min_lag, 1))
+    first, second = np.triu_indices(len(matrix), k=1)
     apart = labels[second] - labels[first]
     values = matrix[first, second]
     within, across = values[apart == 0], values[apart == 1]
@@ -155,66 +180,3 @@ def t_distance(similarity: ArrayLike, boundaries: ArrayLike, *, min_lag: int = 1
         return 0.0
     spread = np.sqrt(within.var(ddof=1) / len(within) + across.var(ddof=1) / len(across))
     return float((within.mean() - across.mean()) / spread) if spread > 0 else 0.0
-
-
-def within_across_difference(similarity: ArrayLike, boundaries: ArrayLike, *, lag: int) -> float:
-    """Compare pairs of volumes a fixed time apart, within events and across boundaries.
-
-    The fixed time keeps apart from each other the smoothness of the signal and the boundaries.
-
-    Parameters
-    ----------
-    similarity : array of shape (n_timepoints, n_timepoints)
-        Correlation of each volume's pattern with each other's.
-    boundaries : array of int, shape (n_boundaries,)
-        As `check_boundaries` asks.
-    lag : int
-        Volumes between the two of a pair; the published analysis used 5 s.
-
-    Returns
-    -------
-    float
-        Mean within minus mean across; NaN where there is no pair of one kind.
-
-    Raises
-    ------
-    OptionError
-        If ``lag`` is not between 1 and the number of volumes less one.
-    ShapeError, DataError
-        If the similarity is not square and finite, or boundaries are not as they should be.
-
-    References
-    ----------
-    Baldassano C. et al. (2017). Neuron 95, 709-721. doi:10.1016/j.neuron.2017.06.041
-    """
-    matrix = _square(similarity, "within_across_difference")
-    if not 1 <= lag < len(matrix):
-        message = (
-            f"within_across_difference: lag must be between 1 and {len(matrix) - 1} volumes; got "
-            f"{lag}. Use about 5 s."
-        )
-        raise OptionError(message)
-    labels = event_labels(boundaries, len(matrix))
-    values = np.diagonal(matrix, lag)
-    same = labels[lag:] == labels[:-lag]
-    if same.all() or not same.any():
-        return float("nan")
-    return float(values[same].mean() - values[~same].mean())
-
-
-def _square(similarity: ArrayLike, where: str) -> Array:
-    """Return a similarity matrix as float64, or say what is wrong with it."""
-    matrix = np.asarray(similarity, dtype=np.float64)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        message = (
-            f"{where}: similarity must have shape (n_timepoints, n_timepoints); "
-            f"got {matrix.shape}. Correlate the patterns of all pairs of volumes."
-        )
-        raise ShapeError(message)
-    if not np.isfinite(matrix).all():
-        message = (
-            f"{where}: similarity must be finite; got {int((~np.isfinite(matrix)).sum())} values "
-            "that are NaN or infinite. Leave out volumes that are constant over voxels."
-        )
-        raise DataError(message)
-    return matrix

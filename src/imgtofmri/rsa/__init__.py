@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from imgtofmri.rsa.compare import COMPARISONS, compare_rdms
 from imgtofmri.rsa.inference import (
-    NoiseCeiling,
+    RdmCeiling,
     bootstrap_subjects,
     chance_similarity,
-    noise_ceiling,
     permute_conditions,
+    rdm_ceiling,
 )
-from imgtofmri.rsa.kendall import kendall_tau_a
 from imgtofmri.rsa.mds import embed_rdm
 from imgtofmri.rsa.rdm import (
     DISSIMILARITIES,
@@ -35,17 +34,16 @@ from imgtofmri.rsa.rdm import (
 __all__ = [
     "COMPARISONS",
     "DISSIMILARITIES",
-    "NoiseCeiling",
     "RDMs",
+    "RdmCeiling",
     "bootstrap_subjects",
     "calculate_crossnobis",
     "calculate_rdm",
     "chance_similarity",
     "compare_rdms",
     "embed_rdm",
-    "kendall_tau_a",
-    "noise_ceiling",
     "permute_conditions",
+    "rdm_ceiling",
     "to_square",
     "to_vector",
 ]

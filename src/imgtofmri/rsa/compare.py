@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
+from scipy.stats import kendalltau, rankdata
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
-from imgtofmri.rsa.kendall import kendall_tau_a
+from imgtofmri.stats.scaling import centred, unit_length
 
 #: What `compare_rdms` can compute.
 COMPARISONS = ("spearman", "kendall", "pearson", "cosine")
@@ -61,7 +62,7 @@ def compare_rdms(
     """
     x, y = checked_pair("compare_rdms", first, second, method, first_names, second_names)
     if method == "kendall":
-        return kendall_tau_a(x, y)
+        return tau_a(dense_ranks(x), dense_ranks(y))
     return np.clip(unit_vectors(x, method) @ unit_vectors(y, method).T, -1.0, 1.0)
 
 
@@ -69,9 +70,39 @@ def unit_vectors(values: NDArray[np.float64], method: str) -> NDArray[np.float64
     """Bring rows to a form in which the comparison ``method`` is their inner product."""
     if method == "spearman":
         values = np.asarray(rankdata(values, axis=-1), dtype=np.float64)
-    if method != "cosine":
-        values = values - values.mean(axis=-1, keepdims=True)
-    return np.asarray(values / np.linalg.norm(values, axis=-1, keepdims=True))
+    return unit_length(values if method == "cosine" else centred(values))
+
+
+def dense_ranks(values: NDArray[np.float64]) -> NDArray[np.unsignedinteger[Any]]:
+    """Replace each row's entries by their rank among the row's distinct values, from 0.
+
+    Ranks come in the smallest words that hold them, which are the fastest to sort.
+    """
+    ranks = [np.unique(row, return_inverse=True)[1] for row in values]
+    return np.array(ranks, dtype=np.min_scalar_type(values.shape[-1]))
+
+
+def tau_a(
+    first: NDArray[np.unsignedinteger[Any]], second: NDArray[np.unsignedinteger[Any]]
+) -> NDArray[np.float64]:
+    """Correlate rows of dense ranks by Kendall's tau-a; shape (n_first, n_second).
+
+    Tau-a is the number of concordant minus discordant pairs of entries over the number of all
+    pairs. Ties count as neither, so that, unlike tau-b, it does not favour models that predict
+    ties. SciPy gives tau-b, the same number over the geometric mean of the pairs untied in either.
+    """
+    n_pairs = first.shape[-1] * (first.shape[-1] - 1) // 2
+    counts = [[np.bincount(row) for row in rows] for rows in (first, second)]
+    untied = [np.array([n_pairs - (n * (n - 1) // 2).sum() for n in rows]) for rows in counts]
+    tau_b = []
+    for row in first:
+        # SciPy sorts both by one of them first: once for all halves the time.
+        order = np.argsort(row, kind="stable")
+        x = row[order]
+        tau_b.append([kendalltau(y[order], x).statistic for y in second])
+    # Concordant minus discordant pairs is a whole number, so rounding makes it exact.
+    difference = np.rint(np.array(tau_b) * np.outer(np.sqrt(untied[0]), np.sqrt(untied[1])))
+    return np.asarray(difference / n_pairs)
 
 
 def checked_pair(

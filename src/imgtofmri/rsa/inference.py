@@ -8,17 +8,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.rsa.compare import checked_pair, checked_stack, compare_rdms, unit_vectors
-from imgtofmri.rsa.kendall import TauReference, dense_ranks
+from imgtofmri.exceptions import DataError, ShapeError
+from imgtofmri.rsa.compare import (
+    checked_pair,
+    checked_stack,
+    compare_rdms,
+    dense_ranks,
+    tau_a,
+    unit_vectors,
+)
 from imgtofmri.rsa.rdm import n_conditions_of, to_square
+from imgtofmri.stats import bootstrap_counts
+from imgtofmri.stats.permutation import check_count
 
 #: Relabelled matrices held at once, in entries; bounds memory, never changes a result.
 CHUNK_ENTRIES = 1 << 21
 
 
 @dataclass(frozen=True)
-class NoiseCeiling:
+class RdmCeiling:
     """How well the best possible model could do, given how much the subjects differ.
 
     Parameters
@@ -43,7 +51,7 @@ class NoiseCeiling:
         return float(self.upper_by_subject.mean())
 
 
-def noise_ceiling(subjects: ArrayLike, method: str = "spearman") -> NoiseCeiling:
+def rdm_ceiling(subjects: ArrayLike, method: str = "spearman") -> RdmCeiling:
     """Bound the similarity that any model can reach with these subjects' matrices.
 
     Parameters
@@ -57,7 +65,7 @@ def noise_ceiling(subjects: ArrayLike, method: str = "spearman") -> NoiseCeiling
 
     Returns
     -------
-    NoiseCeiling
+    RdmCeiling
 
     Raises
     ------
@@ -72,15 +80,15 @@ def noise_ceiling(subjects: ArrayLike, method: str = "spearman") -> NoiseCeiling
 
     Examples
     --------
-    >>> ceiling = noise_ceiling([[1.0, 2.0, 3.0], [1.0, 2.0, 4.0], [2.0, 1.0, 3.0]])
+    >>> ceiling = rdm_ceiling([[1.0, 2.0, 3.0], [1.0, 2.0, 4.0], [2.0, 1.0, 3.0]])
     >>> round(ceiling.lower, 3), round(ceiling.upper, 3)
     (0.744, 0.833)
     """
-    values, _ = checked_pair("noise_ceiling", subjects, subjects, method)
+    values, _ = checked_pair("rdm_ceiling", subjects, subjects, method)
     n_subjects = values.shape[0]
     if n_subjects < 2:
         message = (
-            f"noise_ceiling: at least 2 subjects are needed; got {n_subjects}. With one subject "
+            f"rdm_ceiling: at least 2 subjects are needed; got {n_subjects}. With one subject "
             "there is nothing to compare it with."
         )
         raise ShapeError(message)
@@ -92,7 +100,7 @@ def noise_ceiling(subjects: ArrayLike, method: str = "spearman") -> NoiseCeiling
     pooled = scaled.sum(axis=0)
     others = pooled - scaled
     # The mean of ranks may be constant although no subject's matrix is; then it predicts nothing.
-    checked_stack("noise_ceiling", others, method)
+    checked_stack("rdm_ceiling", others, method)
     if method == "kendall":
         upper = compare_rdms(pooled, values, method)[0]
         lower = np.array(
@@ -102,7 +110,7 @@ def noise_ceiling(subjects: ArrayLike, method: str = "spearman") -> NoiseCeiling
         units = unit_vectors(values, method)
         upper = units @ unit_vectors(pooled[None], method)[0]
         lower = np.einsum("sp,sp->s", units, unit_vectors(others, method))
-    return NoiseCeiling(lower, upper)
+    return RdmCeiling(lower, upper)
 
 
 def chance_similarity(
@@ -207,28 +215,15 @@ def permute_conditions(
 def _permuted_taus(
     models: NDArray[np.float64], subjects: NDArray[np.float64], orders: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Give mean tau-a over subjects; each subject is sorted once and models read in its order.
-
-    Tau-a with several subjects has no mean subject to compare with, so every one is visited.
-    """
-    n_conditions = orders.shape[1]
-    rows, columns = np.triu_indices(n_conditions, 1)
-    ranks = dense_ranks(models)
-    squares = np.zeros((len(models), n_conditions, n_conditions), dtype=np.uint32)
-    squares[:, rows, columns] = ranks
-    squares[:, columns, rows] = ranks
-    flat_squares = squares.reshape(len(models), -1)
-    null = np.zeros((orders.shape[0], len(models)))
-    step = max(1, CHUNK_ENTRIES // models.shape[1])
-    for values in subjects:
-        reference = TauReference(values)
-        first, second = rows[reference.order], columns[reference.order]
-        for start in range(0, orders.shape[0], step):
-            part = orders[start : start + step]
-            flat = part[:, first] * n_conditions + part[:, second]
-            for model, square in enumerate(flat_squares):
-                null[start : start + step, model] += reference.tau_ordered(square[flat])
-    return null / len(subjects)
+    """Give mean tau-a over subjects: there is no mean subject, so every one is visited."""
+    rows, columns = np.triu_indices(orders.shape[1], 1)
+    ranks, measured = dense_ranks(models), dense_ranks(subjects)
+    squares = to_square(ranks).astype(ranks.dtype)
+    null = [
+        sum(tau_a(measured, squares[:, order[rows], order[columns]])) / len(subjects)
+        for order in orders
+    ]
+    return np.array(null)
 
 
 def bootstrap_subjects(
@@ -271,12 +266,7 @@ def bootstrap_subjects(
             f"2 subjects; got {values.shape}. One subject cannot be resampled."
         )
         raise ShapeError(message)
-    if n_bootstraps < 1:
-        message = (
-            f"bootstrap_subjects: n_bootstraps must be at least 1; got {n_bootstraps}. Ask for "
-            "more."
-        )
-        raise OptionError(message)
+    check_count("bootstrap_subjects", "n_bootstraps", n_bootstraps)
     if np.isnan(values).any():
         model, subject = np.argwhere(np.isnan(values))[0]
         message = (
@@ -284,8 +274,5 @@ def bootstrap_subjects(
             f"subject number {subject}. Leave that subject out."
         )
         raise DataError(message)
-    n_subjects = values.shape[1]
-    draws = np.random.default_rng(seed).integers(0, n_subjects, (n_bootstraps, n_subjects))
-    offsets = np.arange(n_bootstraps)[:, None] * n_subjects
-    counts = np.bincount((draws + offsets).ravel(), minlength=n_bootstraps * n_subjects)
-    return np.asarray(counts.reshape(n_bootstraps, n_subjects) @ values.T / n_subjects)
+    counts = bootstrap_counts(values.shape[1], n_bootstraps, seed)
+    return np.asarray(counts @ values.T / values.shape[1])

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import pdist
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.rsa.rdm import to_square
 
 
 def embed_rdm(
-    dissimilarities: ArrayLike, n_dimensions: int = 2, max_iterations: int = 300
+    dissimilarities: ArrayLike, n_dimensions: int = 2
 ) -> tuple[NDArray[np.float64], float]:
     """Place conditions in a plane so that distances follow the dissimilarities.
 
-    Classical scaling gives a start that depends on no seed; majorisation (SMACOF) then lowers the
-    metric stress until it no longer falls. Axes have no meaning of their own: they are turned so
-    that the first carries most of the spread.
+    Classical scaling gives a start that depends on no seed; scikit-learn's majorisation (SMACOF)
+    then lowers the metric stress until it no longer falls. Axes have no meaning of their own.
 
     Parameters
     ----------
@@ -24,8 +24,6 @@ def embed_rdm(
         One upper triangle. Negative entries, which cross-validated distances may have, count as 0.
     n_dimensions : int
         2 for a plane.
-    max_iterations : int
-        Steps of majorisation at most.
 
     Returns
     -------
@@ -54,6 +52,8 @@ def embed_rdm(
     >>> points.shape, round(stress, 6)
     ((3, 2), 0.0)
     """
+    from sklearn.manifold import smacof
+
     values = np.asarray(dissimilarities, dtype=np.float64)
     if values.ndim != 1:
         message = (
@@ -68,29 +68,21 @@ def embed_rdm(
             f"{values.max(initial=0.0):g}. Leave such conditions out."
         )
         raise DataError(message)
-    target = to_square(np.maximum(values, 0.0))
-    n_conditions = target.shape[0]
+    wanted = np.maximum(values, 0.0)
+    target = to_square(wanted)
+    n_conditions = len(target)
     if not 1 <= n_dimensions < n_conditions:
         message = (
             f"embed_rdm: n_dimensions must be between 1 and {n_conditions - 1} for "
             f"{n_conditions} conditions; got {n_dimensions}. Use 2 for a plane."
         )
         raise OptionError(message)
-    points = _classical_scaling(target, n_dimensions)
-    stress = _stress(points, target)
-    for _ in range(max_iterations):
-        distances = _distances(points)
-        ratio = np.divide(target, distances, out=np.zeros_like(target), where=distances > 0)
-        points = (ratio.sum(axis=1)[:, None] * points - ratio @ points) / n_conditions
-        previous, stress = stress, _stress(points, target)
-        if previous - stress <= 1e-9:
-            break
-    centred = points - points.mean(axis=0)
-    left, scale, _ = np.linalg.svd(centred, full_matrices=False)
-    points = left * scale
+    start = _classical_scaling(target, n_dimensions)
+    points, _ = smacof(target, init=start, n_init=1, max_iter=300, eps=1e-9)
+    misfit = np.sum((pdist(points) - wanted) ** 2) / np.sum(wanted**2)
     # A sign that does not depend on the linear algebra library.
     largest = points[np.abs(points).argmax(axis=0), np.arange(n_dimensions)]
-    return points * np.where(largest < 0, -1.0, 1.0), stress
+    return np.asarray(points * np.where(largest < 0, -1.0, 1.0)), float(np.sqrt(misfit))
 
 
 def _classical_scaling(target: NDArray[np.float64], n_dimensions: int) -> NDArray[np.float64]:
@@ -100,14 +92,3 @@ def _classical_scaling(target: NDArray[np.float64], n_dimensions: int) -> NDArra
     values, vectors = np.linalg.eigh(-0.5 * centred)
     leading = slice(-1, -n_dimensions - 1, -1)
     return np.asarray(vectors[:, leading] * np.sqrt(np.maximum(values[leading], 0.0)))
-
-
-def _distances(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return all distances between points, shape (n, n)."""
-    differences = points[:, None] - points[None]
-    return np.asarray(np.sqrt(np.einsum("ijk,ijk->ij", differences, differences)))
-
-
-def _stress(points: NDArray[np.float64], target: NDArray[np.float64]) -> float:
-    """Return Kruskal's stress-1."""
-    return float(np.sqrt(((_distances(points) - target) ** 2).sum() / (target**2).sum()))

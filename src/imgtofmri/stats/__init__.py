@@ -11,19 +11,19 @@ from imgtofmri.stats.bootstrap import (
 )
 from imgtofmri.stats.ceiling import NoiseCeiling, ceiling_normalised, noise_ceiling
 from imgtofmri.stats.matching import (
-    DiagonalTest,
     correlation_matrix,
     diagonal_statistic,
     diagonal_test,
 )
 from imgtofmri.stats.multiple import fdr, max_statistic_p
+from imgtofmri.stats.nulls import PermutationTest
 from imgtofmri.stats.permutation import NullSummary, permutation_p, permutations, sign_flips
 from imgtofmri.stats.repeats import average_repeats, noise_ceiling_r, repeat_variances
 
 __all__ = [
-    "DiagonalTest",
     "NoiseCeiling",
     "NullSummary",
+    "PermutationTest",
     "VoxelTest",
     "average_repeats",
     "bootstrap_counts",

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import ShapeError
-from imgtofmri.stats.bootstrap import centred
 from imgtofmri.stats.checks import Array, check_names, paired
 from imgtofmri.stats.multiple import fdr
 from imgtofmri.stats.permutation import NullSummary, permutations
+from imgtofmri.stats.scaling import centred, correlatable
 
 #: Voxels permuted at once: 155 images of them fit a core's cache, where gathering rows is fast.
 VOXEL_BLOCK = 256
@@ -44,16 +44,8 @@ def pearson_r(predicted: ArrayLike, measured: ArrayLike) -> Array:
     [0.993, nan]
     """
     first, second = paired("pearson_r", predicted, measured)
-    unit_first, unit_second = _unit_columns(first), _unit_columns(second)
+    unit_first, unit_second = correlatable(first, 0), correlatable(second, 0)
     return np.asarray(np.clip(np.einsum("ij,ij->j", unit_first, unit_second), -1.0, 1.0))
-
-
-def _unit_columns(values: Array) -> Array:
-    """Centre each column and bring it to length 1; a constant one becomes NaN."""
-    columns = centred(values)
-    lengths = np.linalg.norm(columns, axis=0)
-    lengths[lengths <= 1e-12 * np.linalg.norm(values, axis=0)] = np.nan
-    return np.asarray(columns / lengths)
 
 
 def r_squared(predicted: ArrayLike, measured: ArrayLike) -> Array:
@@ -84,7 +76,7 @@ def r_squared(predicted: ArrayLike, measured: ArrayLike) -> Array:
     """
     first, second = paired("r_squared", predicted, measured)
     residual = np.sum((second - first) ** 2, axis=0)
-    total = np.sum(centred(second) ** 2, axis=0)
+    total = np.sum(centred(second, 0) ** 2, axis=0)
     varies = total > (1e-12**2) * np.sum(second**2, axis=0)
     return np.asarray(1 - np.divide(residual, total, out=np.full_like(total, np.nan), where=varies))
 
@@ -165,7 +157,7 @@ def permutation_pearson(
             f"{regions.shape}. Give one mask over the voxels for each region."
         )
         raise ShapeError(message)
-    unit_first, unit_second = _unit_columns(first), _unit_columns(second)
+    unit_first, unit_second = correlatable(first, 0), correlatable(second, 0)
     r = np.clip(np.einsum("ij,ij->j", unit_first, unit_second), -1.0, 1.0)
     summary = NullSummary(r)
     varies = ~np.isnan(r)

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.stats.checks import Array, paired
 from imgtofmri.stats.permutation import check_count
+from imgtofmri.stats.scaling import centred
 
 #: Voxels worked on at once, so that memory stays bounded and within the processor's cache.
 VOXEL_BLOCK = 512
 
 
-def bootstrap_counts(n_items: int, n_bootstraps: int, seed: int | None = 0) -> Array:
+def bootstrap_counts(
+    n_items: int, n_bootstraps: int, seed: int | Sequence[int] | None = 0
+) -> Array:
     """Draw resamples with replacement, as how often each item is in them.
 
     Parameters
     ----------
     n_items : int
-        How many items there are; each resample has as many.
+        How many items (images, subjects, boundaries) there are; each resample has as many.
     n_bootstraps : int
         How many resamples.
-    seed : int or None
+    seed : int, sequence of int, or None
         The same seed gives the same resamples.
 
     Returns
@@ -44,16 +49,8 @@ def bootstrap_counts(n_items: int, n_bootstraps: int, seed: int | None = 0) -> A
     return counts.reshape(n_bootstraps, n_items).astype(np.float64)
 
 
-def bootstrap_interval(
-    draws: ArrayLike,
-    level: float = 0.95,
-    estimate: ArrayLike | None = None,
-    jackknife: ArrayLike | None = None,
-) -> tuple[Array, Array]:
-    """Give a confidence interval from bootstrap draws.
-
-    With ``estimate`` and ``jackknife`` the interval is bias-corrected and accelerated (BCa), else
-    it is the percentile interval.
+def bootstrap_interval(draws: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
+    """Give a percentile confidence interval from bootstrap draws.
 
     Parameters
     ----------
@@ -61,10 +58,6 @@ def bootstrap_interval(
         The statistic in each resample. NaN draws (a resample without variation) are passed over.
     level : float
         Coverage, between 0 and 1.
-    estimate : array of shape (...), optional
-        The statistic of the data.
-    jackknife : array of shape (n_items, ...), optional
-        The statistic with each item left out in turn.
 
     Returns
     -------
@@ -74,11 +67,7 @@ def bootstrap_interval(
     Raises
     ------
     OptionError
-        If ``level`` is not between 0 and 1, or only one of ``estimate`` and ``jackknife`` came.
-
-    References
-    ----------
-    Efron B (1987), doi:10.1080/01621459.1987.10478410.
+        If ``level`` is not between 0 and 1.
     """
     if not 0 < level < 1:
         message = (
@@ -86,50 +75,9 @@ def bootstrap_interval(
             "Give 0.95 for 95 percent."
         )
         raise OptionError(message)
-    if (estimate is None) != (jackknife is None):
-        message = (
-            "bootstrap_interval: estimate and jackknife go together (for BCa); got only one. "
-            "Give both, or neither for the percentile interval."
-        )
-        raise OptionError(message)
-    drawn = np.asarray(draws, dtype=np.float64)
-    low, high = (1 - level) / 2, (1 + level) / 2
-    if estimate is None or jackknife is None:
-        lower, upper = np.nanquantile(drawn, [low, high], axis=0)
-        return np.asarray(lower), np.asarray(upper)
-    return _bca(drawn, np.asarray(estimate, float), np.asarray(jackknife, float), low, high)
-
-
-def _bca(
-    drawn: Array, estimate: Array, jackknife: Array, low: float, high: float
-) -> tuple[Array, Array]:
-    from scipy.special import ndtr, ndtri
-
-    # Half of the ties count, so that a discrete statistic is not taken for a biased one.
-    below = np.mean(drawn < estimate, axis=0) + np.mean(drawn == estimate, axis=0) / 2
-    half_draw = 0.5 / drawn.shape[0]
-    bias = ndtri(np.clip(below, half_draw, 1 - half_draw))
-    influence = jackknife.mean(axis=0) - jackknife
-    spread = np.sum(influence**2, axis=0) ** 1.5
-    acceleration = np.sum(influence**3, axis=0) / (6 * np.where(spread > 0, spread, 1.0))
-    bounds = []
-    for probability in (low, high):
-        shifted = bias + ndtri(probability)
-        at = ndtr(bias + shifted / (1 - acceleration * shifted))
-        bounds.append(_quantile_each(drawn, at))
-    return bounds[0], bounds[1]
-
-
-def _quantile_each(drawn: Array, at: Array) -> Array:
-    """Take from each column of draws a quantile of its own, with linear interpolation."""
-    ordered = np.sort(drawn, axis=0)
-    n_valid = np.count_nonzero(~np.isnan(drawn), axis=0)
-    position = at * np.maximum(n_valid - 1, 0)
-    floor = np.floor(position).astype(np.intp)
-    ceiling = np.minimum(floor + 1, np.maximum(n_valid - 1, 0))
-    lower = np.take_along_axis(ordered, floor[None], axis=0)[0]
-    upper = np.take_along_axis(ordered, ceiling[None], axis=0)[0]
-    return np.asarray(lower + (upper - lower) * (position - floor))
+    limits = [(1 - level) / 2, (1 + level) / 2]
+    lower, upper = np.nanquantile(np.asarray(draws, dtype=np.float64), limits, axis=0)
+    return np.asarray(lower), np.asarray(upper)
 
 
 def weighted_pearson(counts: Array, predicted: Array, measured: Array) -> Array:
@@ -213,7 +161,7 @@ def bootstrap_pearson(
     sums, sizes = np.zeros((n_bootstraps, n_rows)), np.zeros((n_bootstraps, n_rows))
     for start in range(0, n_voxels, VOXEL_BLOCK):
         block = slice(start, start + VOXEL_BLOCK)
-        r = weighted_pearson(counts, centred(first[:, block]), centred(second[:, block]))
+        r = weighted_pearson(counts, centred(first[:, block], 0), centred(second[:, block], 0))
         if regions is None:
             varies = ~np.isnan(r).all(axis=0)
             if varies.any():
@@ -236,11 +184,6 @@ def bootstrap_pearson(
     return bootstrap_interval(means, level)
 
 
-def centred(values: Array) -> Array:
-    """Remove each column's mean."""
-    return np.asarray(values - values.mean(axis=0))
-
-
 def bootstrap_diagonal(correlations: ArrayLike, counts: Array) -> Array:
     """Give the matched-pattern statistic of a correlation matrix in resamples of its images.
 
@@ -252,7 +195,7 @@ def bootstrap_diagonal(correlations: ArrayLike, counts: Array) -> Array:
     correlations : array of shape (n_images, n_images)
         Predicted patterns along rows, measured ones along columns.
     counts : array of shape (n_bootstraps, n_images)
-        From :func:`bootstrap_counts`, or ``1 - np.eye(n_images)`` for the jackknife.
+        From :func:`bootstrap_counts`.
 
     Returns
     -------

@@ -10,7 +10,6 @@ correlations.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,9 @@ from scipy import sparse
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.stats.checks import Array, all_finite, check_names, item_name, paired
-from imgtofmri.stats.multiple import max_statistic_p
-from imgtofmri.stats.permutation import permutation_p, permutations
+from imgtofmri.stats.nulls import PermutationTest
+from imgtofmri.stats.permutation import permutations
+from imgtofmri.stats.scaling import correlatable
 
 
 def correlation_matrix(
@@ -60,12 +60,9 @@ def correlation_matrix(
 
 
 def _unit_patterns(patterns: Array, what: str, names: Sequence[str] | None) -> Array:
-    """Centre each pattern and bring it to length 1."""
-    centred = patterns - patterns.mean(axis=1, keepdims=True)
-    lengths = np.linalg.norm(centred, axis=1)
-    # A pattern without variation leaves rounding errors of the size of its values.
-    rounding = 1e-12 * np.linalg.norm(patterns, axis=1)
-    constant = np.flatnonzero(lengths <= rounding)
+    """Centre each pattern and bring it to length 1, refusing one that does not vary."""
+    units = correlatable(patterns)
+    constant = np.flatnonzero(np.isnan(units).all(axis=1))
     if constant.size:
         message = (
             f"correlation_matrix: each {what} pattern must vary over voxels; {what} "
@@ -74,7 +71,7 @@ def _unit_patterns(patterns: Array, what: str, names: Sequence[str] | None) -> A
             "where the image has data, or leave the image out."
         )
         raise DataError(message)
-    return np.asarray(centred / lengths[:, None])
+    return units
 
 
 def diagonal_statistic(correlations: ArrayLike, cells: NDArray[np.bool_] | None = None) -> Array:
@@ -155,62 +152,20 @@ def _sums(
     )
 
 
-@dataclass(frozen=True)
-class DiagonalTest:
-    """Matched-pattern statistics with their null distributions, one for each matrix.
-
-    Attributes
-    ----------
-    statistic : array of shape (n_tests,)
-        Mean of the diagonal minus mean off it.
-    null : array of shape (n_permutations, n_tests)
-        The statistics under row permutations; a row is one permutation for all tests.
-    """
-
-    statistic: Array
-    null: Array
-
-    @property
-    def p(self) -> Array:
-        """P value of each test, one-sided (greater): ``(count + 1) / (n_permutations + 1)``."""
-        return permutation_p(self.statistic, self.null)
-
-    @property
-    def p_max(self) -> Array:
-        """P value corrected over the tests by the standardised maximum statistic."""
-        return max_statistic_p(self.statistic, self.null, standardise=True)
-
-    @property
-    def null_mean(self) -> Array:
-        """Mean of each null distribution."""
-        return np.asarray(self.null.mean(axis=0))
-
-    @property
-    def null_sd(self) -> Array:
-        """Standard deviation (population) of each null distribution."""
-        return np.asarray(self.null.std(axis=0))
-
-    @property
-    def z(self) -> Array:
-        """Statistic from its null's mean, in its null's standard deviations; NaN without any."""
-        spread = np.where(self.null_sd > 0, self.null_sd, np.nan)
-        return np.asarray((self.statistic - self.null_mean) / spread)
-
-
 def diagonal_test(
     correlations: ArrayLike,
     n_permutations: int = 10_000,
     seed: int | None = 0,
     groups: Sequence[Any] | NDArray[Any] | None = None,
     cells: NDArray[np.bool_] | None = None,
-) -> DiagonalTest:
+) -> PermutationTest:
     """Test matched-pattern statistics by permuting which prediction belongs to which image.
 
     Exchanged under the null: the rows, that is, the predicted patterns over images (with
     ``groups``, over images of the same label). The null hypothesis is that, among the exchanged
     images, the predictions are unrelated to which image was measured. Voxels are never exchanged,
     so their spatial correlation does not matter. Each permutation is applied to all matrices at
-    once, which lets :attr:`DiagonalTest.p_max` account for their dependence.
+    once, which lets :attr:`PermutationTest.p_max` account for their dependence.
 
     Parameters
     ----------
@@ -228,7 +183,7 @@ def diagonal_test(
 
     Returns
     -------
-    DiagonalTest
+    PermutationTest
         Statistics, null distributions and p values.
 
     Raises
@@ -287,7 +242,7 @@ def diagonal_test(
         )
         sums[start : start + len(chunk)] = on @ entries
         start += len(chunk)
-    return DiagonalTest(
+    return PermutationTest(
         statistic=np.asarray(diagonal / n_diagonal - (total - diagonal) / n_off),
         null=sums / n_diagonal - (total - sums) / n_off,
     )

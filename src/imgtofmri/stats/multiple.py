@@ -52,29 +52,25 @@ def fdr(p_values: ArrayLike, method: FdrMethod = "bh") -> NDArray[np.float64]:
 
     Examples
     --------
-    >>> fdr([0.01, 0.02, 0.03, 0.5]).tolist()
+    >>> fdr([0.01, 0.02, 0.03, 0.5]).round(6).tolist()
     [0.04, 0.04, 0.04, 0.5]
     """
+    from scipy.stats import false_discovery_control
+
     if method not in ("bh", "by"):
         raise OptionError(choice_message("fdr", "method", method, ("bh", "by")))
     p_array = np.asarray(p_values, dtype=np.float64)
-    flat = p_array.ravel()
-    tested = np.flatnonzero(~np.isnan(flat))
-    outside = tested[(flat[tested] < 0) | (flat[tested] > 1)]
+    outside = np.flatnonzero((p_array < 0) | (p_array > 1))
     if outside.size:
         message = (
-            f"fdr: p_values must lie between 0 and 1; got {flat[outside[0]]:g} at position "
+            f"fdr: p_values must lie between 0 and 1; got {p_array.flat[outside[0]]:g} at position "
             f"{outside[0]}. Pass p values, not statistics."
         )
         raise DataError(message)
-    adjusted = np.full(flat.shape, np.nan)
-    if tested.size:
-        order = tested[np.argsort(flat[tested], kind="stable")]
-        ranks = np.arange(1, tested.size + 1)
-        penalty = float(np.sum(1.0 / ranks)) if method == "by" else 1.0
-        scaled = flat[order] * tested.size * penalty / ranks
-        adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return adjusted.reshape(p_array.shape)
+    tested = ~np.isnan(p_array)
+    adjusted = np.full(p_array.shape, np.nan)
+    adjusted[tested] = false_discovery_control(p_array[tested], method=method)
+    return adjusted
 
 
 def oriented(values: NDArray[np.float64], tail: Tail, where: str) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import OptionError, ShapeError
-from imgtofmri.timeseries._checks import (
+from imgtofmri.timeseries.checks import (
     MIN_TIMES,
     FloatArray,
     check_n_times,

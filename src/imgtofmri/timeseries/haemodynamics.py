@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import OptionError, choice_message
-from imgtofmri.timeseries._checks import (
+from imgtofmri.timeseries.checks import (
     FloatArray,
     blocks,
     check_kernel,

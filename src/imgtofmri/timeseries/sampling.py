@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
-from imgtofmri.timeseries._checks import (
+from imgtofmri.timeseries.checks import (
     FloatArray,
     check_axes,
     check_positive,

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.timeseries._checks import (
+from imgtofmri.timeseries.checks import (
     MIN_TIMES,
     blocks,
     check_n_times,
-    floating,
     some,
     time_courses,
 )
@@ -53,14 +52,8 @@ def similarity_matrix(responses: ArrayLike) -> NDArray[np.float64]:
     [1.0, -1.0, 1.0]
     """
     where = "similarity_matrix"
-    values = floating(responses)
-    if values.ndim != 2 or values.shape[1] < 2:
-        message = (
-            f"{where}: responses must have shape (n_time, n_voxels) with 2 voxels or more; "
-            f"got {values.shape}. One voxel alone has no pattern to correlate."
-        )
-        raise ShapeError(message)
-    values = time_courses(where, values, min_times=MIN_TIMES)
+    # One voxel alone has no pattern to correlate.
+    values = time_courses(where, responses, axes=(2,), min_times=MIN_TIMES, min_voxels=2)
     n_time, n_voxels = values.shape
     means = values.mean(axis=1, dtype=np.float64, keepdims=True)
     products = np.zeros((n_time, n_time))

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.analyses.contrast.design import contrast_design, written_contrast
-from imgtofmri.analyses.contrast.welch import WelchTest, permute_welch_t, welch_test
+from imgtofmri.analyses.contrast.welch import WelchTest, permuted_tests, welch_test
 from imgtofmri.encoder import Prediction
 from imgtofmri.encoder.regions import RoiPlace, roi_places
 from imgtofmri.exceptions import DataError, OptionError, choice_message
 from imgtofmri.outputs import to_img
-from imgtofmri.stats import NullSummary, fdr, permutations
+from imgtofmri.stats import NullSummary, fdr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,17 +176,8 @@ def compute_contrast(
     averaging = np.stack([voxels / voxels.sum() for *_, voxels in places], axis=1)
     rois = [values @ averaging for values in (group, *subjects)]
 
-    test = welch_test(group, labels, weights)
+    (test, null), *roi_tests = permuted_tests([group, *rois], labels, weights, n_permutations, seed)
     subject_tests = [welch_test(values, labels, weights) for values in subjects]
-    roi_tests = [welch_test(values, labels, weights) for values in rois]
-    nulls = [NullSummary(result.t, tail="two-sided") for result in (test, *roi_tests)]
-    together = np.concatenate([group, *rois], axis=1)
-    bounds = np.cumsum([0, group.shape[1], *(values.shape[1] for values in rois)])
-    for orders in permutations(len(labels), n_permutations, seed):
-        for t in permute_welch_t(together, labels, weights, orders):
-            for null, start, stop in zip(nulls, bounds[:-1], bounds[1:], strict=True):
-                null.update(t[:, start:stop])
-
     name = contrast if isinstance(contrast, str) else written_contrast(contrast)
     used = [(int(index), names[index]) for index in np.flatnonzero(weights)]
     subject_t = np.stack([result.t for result in subject_tests])
@@ -198,12 +189,12 @@ def compute_contrast(
         counts={condition: int(np.sum(labels == index)) for index, condition in used},
         test=test,
         p_fdr=fdr(test.p),
-        p_max=nulls[0].p_max,
+        p_max=null.p_max,
         subject_differences=np.stack([result.difference for result in subject_tests]),
         subject_t=subject_t,
         conjunction=conjunction,
         p_conjunction=p_conjunction,
-        roi_table=_roi_table(name, places, ("group", *maps.subject_names), roi_tests, nulls[1:]),
+        roi_table=_roi_table(name, places, ("group", *maps.subject_names), roi_tests),
         condition_table=_condition_table(
             places, ("group", *maps.subject_names), rois, labels, used
         ),
@@ -258,31 +249,21 @@ def _roi_table(
     name: str,
     places: Sequence[RoiPlace],
     subjects: Sequence[str],
-    tests: Sequence[WelchTest],
-    nulls: Sequence[NullSummary],
+    tests: Sequence[tuple[WelchTest, NullSummary]],
 ) -> pd.DataFrame:
     """Make the tidy table of ROI tests; the group comes first."""
     import pandas as pd
-    from scipy.special import stdtrit
 
-    signs = np.sign(np.stack([test.difference for test in tests[1:]]))
+    signs = np.sign(np.stack([test.difference for test, _ in tests[1:]]))
     parts = []
-    for subject, test, null in zip(subjects, tests, nulls, strict=True):
-        margin = stdtrit(test.dof, 0.975) * test.standard_error
+    for subject, (test, null) in zip(subjects, tests, strict=True):
         columns = {
             "contrast": name,
             "roi": [roi for roi, *_ in places],
             "hemi": [hemi for _, hemi, _ in places],
             "subject": subject,
             "n_voxels": [int(voxels.sum()) for *_, voxels in places],
-            "difference": test.difference,
-            "ci_low": test.difference - margin,
-            "ci_high": test.difference + margin,
-            "t": test.t,
-            "dof": test.dof,
-            "p": test.p,
-            "p_fdr": fdr(test.p),
-            "p_max": null.p_max,
+            **test.columns(null),
             "n_agree": (signs == np.sign(test.difference)).sum(axis=0),
         }
         parts.append(pd.DataFrame(columns))

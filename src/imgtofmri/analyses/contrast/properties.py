@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgtofmri.analyses.contrast.design import contrast_design, written_contrast
-from imgtofmri.analyses.contrast.welch import permute_welch_t, welch_test
+from imgtofmri.analyses.contrast.welch import permuted_tests
 from imgtofmri.exceptions import DataError
-from imgtofmri.stats import NullSummary, fdr, permutations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +55,6 @@ def contrast_properties(
         If a condition has fewer than 2 images, or a property is missing for an image.
     """
     import pandas as pd
-    from scipy.special import stdtrit
 
     measured = properties.drop(columns="stimulus", errors="ignore")
     labels, weights, _ = contrast_design(len(properties), conditions, contrast)
@@ -72,28 +70,18 @@ def contrast_properties(
             f"{measured.columns[column]}. Measure it again or leave it out."
         )
         raise DataError(message)
-    test = welch_test(values, labels, weights)
-    null = NullSummary(test.t, tail="two-sided")
-    for orders in permutations(len(labels), n_permutations, seed):
-        for t in permute_welch_t(values, labels, weights, orders):
-            null.update(t)
+    ((test, null),) = permuted_tests([values], labels, weights, n_permutations, seed)
     used = np.flatnonzero(weights)
     within = np.mean([values[labels == code].var(axis=0, ddof=1) for code in used], axis=0)
     tested = ~np.isnan(test.t)
     d = np.full(len(within), np.nan)
     d[tested] = test.difference[tested] / np.sqrt(within[tested])
-    margin = stdtrit(test.dof, 0.975) * test.standard_error
-    columns = {
-        "contrast": contrast if isinstance(contrast, str) else written_contrast(contrast),
-        "property": list(measured.columns),
-        "difference": test.difference,
-        "ci_low": test.difference - margin,
-        "ci_high": test.difference + margin,
-        "d": d,
-        "t": test.t,
-        "dof": test.dof,
-        "p": test.p,
-        "p_fdr": fdr(test.p),
-        "p_max": null.p_max,
-    }
-    return pd.DataFrame(columns)
+    table = pd.DataFrame(
+        {
+            "contrast": contrast if isinstance(contrast, str) else written_contrast(contrast),
+            "property": list(measured.columns),
+            **test.columns(null),
+        }
+    )
+    table.insert(list(table).index("t"), "d", d)
+    return table

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtr
+from scipy.special import stdtr, stdtrit
 
 from imgtofmri.exceptions import DataError, ShapeError
+from imgtofmri.stats import NullSummary, fdr, permutations
 
 #: Null statistics held at once; bounds memory, never changes a result.
 CHUNK_ENTRIES = 1 << 20
@@ -43,6 +44,23 @@ class WelchTest:
     t: NDArray[np.float64]
     dof: NDArray[np.float64]
     p: NDArray[np.float64]
+
+    def columns(self, null: NullSummary) -> dict[str, NDArray[np.float64]]:
+        """Give a table's columns of these tests: one family, with its null distribution.
+
+        difference, ci_low, ci_high (95 %), t, dof, p, p_fdr and p_max.
+        """
+        margin = stdtrit(self.dof, 0.975) * self.standard_error
+        return {
+            "difference": self.difference,
+            "ci_low": self.difference - margin,
+            "ci_high": self.difference + margin,
+            "t": self.t,
+            "dof": self.dof,
+            "p": self.p,
+            "p_fdr": fdr(self.p),
+            "p_max": null.p_max,
+        }
 
 
 def welch_test(responses: ArrayLike, labels: ArrayLike, weights: ArrayLike) -> WelchTest:
@@ -170,6 +188,39 @@ def permute_welch_t(
         error = np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny))
         t = np.divide(difference, error, out=np.zeros_like(error), where=np.abs(difference) > 1e-14)
         yield np.clip(t, -LARGEST_T, LARGEST_T)
+
+
+def permuted_tests(
+    parts: Sequence[NDArray[np.float64]],
+    labels: NDArray[np.intp],
+    weights: NDArray[np.float64],
+    n_permutations: int,
+    seed: int | None,
+) -> list[tuple[WelchTest, NullSummary]]:
+    """Test families of responses to the same stimuli, all under the same exchanges.
+
+    Parameters
+    ----------
+    parts : sequence of arrays of shape (n_stimuli, n_tests)
+    labels, weights
+        As for `permute_welch_t`.
+    n_permutations : int
+    seed : int or None
+
+    Returns
+    -------
+    list of (WelchTest, NullSummary)
+        One for each of ``parts``, two-sided.
+    """
+    tests = [welch_test(values, labels, weights) for values in parts]
+    nulls = [NullSummary(test.t, tail="two-sided") for test in tests]
+    together = np.concatenate(parts, axis=1)
+    ends = np.cumsum([values.shape[1] for values in parts])
+    for orders in permutations(len(labels), n_permutations, seed):
+        for t in permute_welch_t(together, labels, weights, orders):
+            for null, part in zip(nulls, np.split(t, ends[:-1], axis=1), strict=True):
+                null.update(part)
+    return list(zip(tests, nulls, strict=True))
 
 
 def _checked(

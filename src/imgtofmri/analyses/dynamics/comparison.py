@@ -17,12 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.analyses.dynamics.measured import check_measured
 from imgtofmri.analyses.dynamics.resampling import bootstrap_similarity
-from imgtofmri.events import BoundaryAverage, average_around_boundaries, bootstrap_counts
+from imgtofmri.events import BoundaryAverage, average_around_boundaries
 from imgtofmri.events import bootstrap_p as p_of_samples
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.stats import bootstrap_counts
 from imgtofmri.timeseries import row_agreement, similarity_matrix
+from imgtofmri.timeseries.checks import time_courses
 
 __all__ = [
     "BoundaryEffects",
@@ -172,7 +173,8 @@ def compare_dynamics(
     OptionError
         If an option is out of range.
     """
-    data = check_measured(measured, "compare_dynamics").astype(np.float32, copy=False)
+    data = time_courses("compare_dynamics", measured, name="measured", axes=(3,), min_voxels=1)
+    data = data.astype(np.float32, copy=False)
     if len(data) < 2:
         message = (
             f"compare_dynamics: measured must be of 2 subjects or more; got {len(data)}. Limits "

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.analyses.dynamics.measured import check_measured
 from imgtofmri.exceptions import DataError, OptionError, choice_message
 from imgtofmri.timeseries import similarity_matrix
+from imgtofmri.timeseries.checks import time_courses
 
 __all__ = ["bootstrap_similarity"]
 
@@ -37,7 +37,7 @@ def bootstrap_similarity(
     measured : array of shape (n_subjects, n_timepoints, n_voxels)
         Time courses.
     counts : array of shape (n_samples, n_subjects)
-        How often each subject was drawn, as `imgtofmri.events.bootstrap_counts` gives it.
+        How often each subject was drawn, as `imgtofmri.stats.bootstrap_counts` gives it.
     grouping : {"data", "similarity"}
         As in `compare_dynamics`.
 
@@ -56,7 +56,8 @@ def bootstrap_similarity(
     if grouping not in GROUPINGS:
         message = choice_message("bootstrap_similarity", "grouping", grouping, GROUPINGS)
         raise OptionError(message)
-    data = check_measured(measured, "bootstrap_similarity").astype(np.float32, copy=False)
+    data = time_courses("bootstrap_similarity", measured, name="measured", axes=(3,), min_voxels=1)
+    data = data.astype(np.float32, copy=False)
     weights = np.asarray(counts, dtype=np.float32)
     weights = weights / weights.sum(axis=1, keepdims=True)
     n_subjects, n_timepoints, n_voxels = data.shape

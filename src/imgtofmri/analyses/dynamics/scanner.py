@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.analyses.dynamics.measured import check_measured
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.timeseries import (
     HrfLike,
@@ -20,6 +19,7 @@ from imgtofmri.timeseries import (
     sample_to_volumes,
     trim,
 )
+from imgtofmri.timeseries.checks import time_courses
 
 __all__ = ["ScanSettings", "check_movie_length", "filter_measured", "to_volumes"]
 
@@ -200,7 +200,8 @@ def filter_measured(measured: ArrayLike, settings: ScanSettings) -> FloatArray:
         If fewer than 3 volumes are left, or values are not finite.
     """
     values = np.asarray(measured)
-    values = check_measured(values[None] if values.ndim == 2 else values, "filter_measured")
+    values = values[None] if values.ndim == 2 else values
+    values = time_courses("filter_measured", values, name="measured", axes=(3,), min_voxels=1)
     runs = [_filter(run, settings, "filter_measured", "the run") for run in values]
     stacked: FloatArray = np.stack(runs)
     return stacked

@@ -18,22 +18,16 @@ from imgtofmri.encoder import Prediction
 from imgtofmri.encoder.regions import roi_mask, roi_names
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.rsa import (
-    NoiseCeiling,
+    RdmCeiling,
     RDMs,
     bootstrap_subjects,
     calculate_rdm,
     chance_similarity,
     compare_rdms,
-    noise_ceiling,
     permute_conditions,
+    rdm_ceiling,
 )
-from imgtofmri.stats import (
-    fdr,
-    max_statistic_p,
-    permutation_p,
-    permutations,
-    sign_flips,
-)
+from imgtofmri.stats import PermutationTest, fdr, permutation_p, permutations, sign_flips
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +44,7 @@ class GeometryComparison:
     ----------
     similarity : array of shape (n_models, n_subjects)
     models, subjects : tuple of str
-    ceiling : NoiseCeiling or None
+    ceiling : RdmCeiling or None
         None with a single subject.
     table : pandas.DataFrame
         One row for each model: model, method, n_conditions, n_subjects, mean (over subjects),
@@ -71,7 +65,7 @@ class GeometryComparison:
     similarity: NDArray[np.float64]
     models: tuple[str, ...]
     subjects: tuple[str, ...]
-    ceiling: NoiseCeiling | None
+    ceiling: RdmCeiling | None
     table: pd.DataFrame
     pairs: pd.DataFrame
     method: str
@@ -212,7 +206,6 @@ def compare_geometry(
     similarity = compare_rdms(
         models.dissimilarities, measured.dissimilarities, method, models.names, measured.names
     )
-    observed = similarity.mean(axis=1)
     null = np.concatenate(
         [
             permute_conditions(models.dissimilarities, measured.dissimilarities, orders, method)
@@ -220,16 +213,11 @@ def compare_geometry(
         ]
     )
     several = len(measured.names) > 1
-    ceiling = noise_ceiling(measured.dissimilarities, method) if several else None
+    ceiling = rdm_ceiling(measured.dissimilarities, method) if several else None
     subjects = _SubjectTests(similarity, n_permutations, n_bootstraps, confidence, seed)
-    table = _table(models, similarity, method, null, ceiling, subjects)
+    test = PermutationTest(similarity.mean(axis=1), null, standardise=False)
     chance = chance_similarity(models.dissimilarities, measured.dissimilarities, method)
-    p_subjects = [subjects.p(row) for row in similarity - chance]
-    table.insert(10, "p_subjects", p_subjects)
-    table.insert(11, "p_subjects_fdr", fdr(p_subjects))
-    table.insert(7, "p", permutation_p(observed, null))
-    table.insert(8, "p_fdr", fdr(table["p"]))
-    table.insert(9, "p_max", max_statistic_p(observed, null))
+    table = _table(models, similarity, method, test, chance, ceiling, subjects)
     return GeometryComparison(
         similarity=similarity,
         models=models.names,
@@ -336,29 +324,34 @@ def _table(
     models: RDMs,
     similarity: NDArray[np.float64],
     method: str,
-    null: NDArray[np.float64],
-    ceiling: NoiseCeiling | None,
+    test: PermutationTest,
+    chance: NDArray[np.float64],
+    ceiling: RdmCeiling | None,
     subjects: _SubjectTests,
 ) -> pd.DataFrame:
-    """Make the table of models, without the tests over conditions."""
+    """Make the table of models."""
     import pandas as pd
 
     n_models, n_subjects = similarity.shape
     nan = float("nan")
     spread = similarity.std(axis=1, ddof=1) if n_subjects > 1 else np.full(n_models, nan)
     intervals = [subjects.interval(weights) for weights in np.eye(n_models)]
+    p_subjects = [subjects.p(row) for row in similarity - chance]
+    of_null = test.columns()
+    del of_null["z"]
     return pd.DataFrame(
         {
             "model": models.names,
             "method": method,
             "n_conditions": len(models.conditions),
             "n_subjects": n_subjects,
-            "mean": similarity.mean(axis=1),
-            "null_mean": null.mean(axis=0),
-            "null_sd": null.std(axis=0),
+            "mean": test.statistic,
+            **of_null,
             "sem": spread / np.sqrt(n_subjects),
             "ci_low": [low for low, _ in intervals],
             "ci_high": [high for _, high in intervals],
+            "p_subjects": p_subjects,
+            "p_subjects_fdr": fdr(p_subjects),
             "ceiling_lower": ceiling.lower if ceiling else nan,
             "ceiling_upper": ceiling.upper if ceiling else nan,
             "p_ceiling": [

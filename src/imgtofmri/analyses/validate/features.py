@@ -13,16 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.analyses.validate.matched import Exchange, category_cells, in_order, regions_inside
+from imgtofmri.analyses.validate.matched import (
+    Exchange,
+    Family,
+    category_cells,
+    in_order,
+    level_table,
+    regions_inside,
+)
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.patterns import Missing, Patterns, pair_names, usable_voxels
 from imgtofmri.stats import (
+    PermutationTest,
     correlation_matrix,
     diagonal_statistic,
-    fdr,
-    max_statistic_p,
     pearson_r,
-    permutation_p,
     permutations,
     r_squared,
 )
@@ -96,24 +101,25 @@ def feature_control(
     n_voxels = everything.shape[1]
 
     map_to_others = leave_one_out_map(values[rows], penalty)
-    settings = (map_to_others, n_permutations, seed)
-    tables = [
-        _table("group", ("group",), _null(whole[None], *settings), n_voxels, len(rows), model)
-    ]
+    everyone = np.ones(len(rows), dtype=bool)
+    families = [Family("group", ("group",), whole[None], (n_voxels,), (everyone,))]
     if inside:
         grams = np.array([_gram(everything[:, voxels], group.names) for voxels in inside.values()])
-        sizes = [int(np.count_nonzero(voxels)) for voxels in inside.values()]
-        null = _null(grams, *settings)
-        tables.append(_table("roi", tuple(inside), null, sizes, len(rows), model))
+        sizes = tuple(int(np.count_nonzero(voxels)) for voxels in inside.values())
+        families.append(Family("roi", tuple(inside), grams, sizes, (everyone,) * len(inside)))
     if categories is not None:
         labels, members, groups, cells = category_cells(group.names, categories, exchange)
-        null = _null(whole[None], *settings, groups, cells)
-        counts = [int(np.count_nonzero(member)) for member in members]
-        tables.append(_table("category", labels, null, n_voxels, counts, model))
+        sizes = (n_voxels,) * len(labels)
+        families.append(Family("category", labels, whole[None], sizes, members, groups, cells))
     if people:
         grams = np.array([_gram(part.values[:, usable], part.names) for part in people.values()])
-        null = _null(grams, *settings)
-        tables.append(_table("participant", tuple(people), null, n_voxels, len(rows), model))
+        sizes, members = (n_voxels,) * len(people), (everyone,) * len(people)
+        families.append(Family("participant", tuple(people), grams, sizes, members))
+    unknown = (np.nan, np.nan)
+    tables = [
+        level_table(family, _test(family, map_to_others, n_permutations, seed), unknown, model)
+        for family in families
+    ]
     import pandas as pd
 
     return pd.concat(tables, ignore_index=True)
@@ -246,60 +252,22 @@ def _gram(values: NDArray[np.floating[Any]], names: Sequence[str]) -> NDArray[np
     return np.asarray(centred @ centred.T)
 
 
-def _null(
-    grams: NDArray[np.float64],
-    map_to_others: NDArray[np.float64],
-    n_permutations: int,
-    seed: int | None,
-    groups: NDArray[np.str_] | None = None,
-    cells: NDArray[np.bool_] | None = None,
-) -> NDArray[np.float64]:
-    """Compute the statistics of the data (first row) and under permutations of the features."""
+def _test(
+    family: Family, map_to_others: NDArray[np.float64], n_permutations: int, seed: int | None
+) -> PermutationTest:
+    """Test one level, whose matrices are of products of patterns, by permuting the features."""
     n_images = len(map_to_others)
-    drawn = [np.arange(n_images)[None], *permutations(n_images, n_permutations, seed, groups)]
+    drawn = permutations(n_images, n_permutations, seed, family.groups)
     statistics = []
-    for chunk in drawn:
+    for chunk in [np.arange(n_images)[None], *drawn]:
         for order in chunk:
             # Permuting the features is permuting the responses the other way.
-            moved = grams[:, order[:, None], order[None, :]]
+            moved = family.matrices[:, order[:, None], order[None, :]]
             products = map_to_others @ moved
             lengths = np.sqrt(np.einsum("tij,ij->ti", products, map_to_others))
             own_lengths = np.sqrt(np.einsum("tii->ti", moved))
             correlations = products / lengths[:, :, None] / own_lengths[:, None, :]
-            if cells is not None:
-                correlations = np.broadcast_to(correlations, cells.shape)
-            statistics.append(diagonal_statistic(correlations, cells))
-    return np.array(statistics)
-
-
-def _table(
-    level: str,
-    names: tuple[str, ...],
-    statistics: NDArray[np.float64],
-    n_voxels: int | list[int],
-    n_images: int | list[int],
-    model: str,
-) -> pd.DataFrame:
-    import pandas as pd
-
-    observed, null = statistics[0], statistics[1:]
-    spread = np.where(null.std(axis=0) > 0, null.std(axis=0), np.nan)
-    p = permutation_p(observed, null)
-    return pd.DataFrame(
-        {
-            "model": model,
-            "level": level,
-            "name": names,
-            "statistic": observed,
-            "lower": np.nan,
-            "upper": np.nan,
-            "null_mean": null.mean(axis=0),
-            "null_sd": null.std(axis=0),
-            "z": (observed - null.mean(axis=0)) / spread,
-            "p": p,
-            "p_fdr": fdr(p),
-            "p_max": max_statistic_p(observed, null, standardise=True),
-            "n_images": n_images,
-            "n_voxels": n_voxels,
-        }
-    )
+            if family.cells is not None:
+                correlations = np.broadcast_to(correlations, family.cells.shape)
+            statistics.append(diagonal_statistic(correlations, family.cells))
+    return PermutationTest(statistics[0], np.array(statistics[1:]))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
 from imgtofmri.measured.patterns import (
@@ -25,13 +25,12 @@ from imgtofmri.measured.patterns import (
     usable_voxels,
 )
 from imgtofmri.stats import (
-    DiagonalTest,
+    PermutationTest,
     bootstrap_counts,
     bootstrap_diagonal,
     bootstrap_interval,
     correlation_matrix,
     diagonal_test,
-    fdr,
 )
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class MatchedPatterns:
 
 
 @dataclass(frozen=True, eq=False)
-class _Family:
+class Family:
     """The tests of one level: their matrices, and what takes part and is exchanged in them."""
 
     level: str
@@ -200,7 +199,7 @@ def matched_patterns(
             for matrix, member in zip(family.matrices, family.members, strict=True)
         ]
         bounds = bootstrap_interval(np.array(draws).T, level)
-        tables.append(_table(family, test, bounds, model))
+        tables.append(level_table(family, test, bounds, model))
         nulls.append(test.null)
     import pandas as pd
 
@@ -217,9 +216,9 @@ def in_order(own: Patterns, other: Patterns, participant: str) -> Patterns:
         raise type(error)(message) from error
 
 
-def _of_group(own: Patterns, whole: NDArray[np.float64]) -> _Family:
+def _of_group(own: Patterns, whole: NDArray[np.float64]) -> Family:
     everyone = np.ones(own.n_images, dtype=bool)
-    return _Family("group", ("group",), whole[None], (own.n_voxels,), (everyone,))
+    return Family("group", ("group",), whole[None], (own.n_voxels,), (everyone,))
 
 
 def regions_inside(
@@ -245,7 +244,7 @@ def regions_inside(
     return regions
 
 
-def _of_rois(own: Patterns, group: Patterns, regions: Mapping[str, NDArray[np.bool_]]) -> _Family:
+def _of_rois(own: Patterns, group: Patterns, regions: Mapping[str, NDArray[np.bool_]]) -> Family:
     matrices = []
     for name, inside in regions.items():
         try:
@@ -257,7 +256,7 @@ def _of_rois(own: Patterns, group: Patterns, regions: Mapping[str, NDArray[np.bo
     everyone = np.ones(own.n_images, dtype=bool)
     sizes = tuple(int(np.count_nonzero(inside)) for inside in regions.values())
     members = (everyone,) * len(matrices)
-    return _Family("roi", tuple(regions), np.array(matrices), sizes, members)
+    return Family("roi", tuple(regions), np.array(matrices), sizes, members)
 
 
 def _of_categories(
@@ -265,11 +264,11 @@ def _of_categories(
     whole: NDArray[np.float64],
     categories: Mapping[str, str],
     exchange: Exchange,
-) -> _Family:
+) -> Family:
     names, members, groups, cells = category_cells(own.names, categories, exchange)
     matrices = np.broadcast_to(whole, (len(names), *whole.shape))
     n_voxels = (own.n_voxels,) * len(names)
-    return _Family("category", names, matrices, n_voxels, members, groups, cells)
+    return Family("category", names, matrices, n_voxels, members, groups, cells)
 
 
 def category_cells(
@@ -320,7 +319,7 @@ def category_cells(
     return names, members, None, np.array([np.outer(everyone, m) for m in members])
 
 
-def _of_participants(own: Patterns, people: Mapping[str, Patterns]) -> _Family:
+def _of_participants(own: Patterns, people: Mapping[str, Patterns]) -> Family:
     matrices = []
     for name, patterns in people.items():
         try:
@@ -329,7 +328,7 @@ def _of_participants(own: Patterns, people: Mapping[str, Patterns]) -> _Family:
             message = f"participant {name}: {error}"
             raise DataError(message) from error
     everyone = np.ones(own.n_images, dtype=bool)
-    return _Family(
+    return Family(
         "participant",
         tuple(people),
         np.array(matrices),
@@ -369,12 +368,10 @@ def _column_draws(
     return draws
 
 
-def _table(
-    family: _Family,
-    test: DiagonalTest,
-    bounds: tuple[NDArray[np.float64], NDArray[np.float64]],
-    model: str,
+def level_table(
+    family: Family, test: PermutationTest, bounds: tuple[ArrayLike, ArrayLike], model: str
 ) -> pd.DataFrame:
+    """Make the table of one level's tests."""
     import pandas as pd
 
     return pd.DataFrame(
@@ -385,12 +382,7 @@ def _table(
             "statistic": test.statistic,
             "lower": bounds[0],
             "upper": bounds[1],
-            "null_mean": test.null_mean,
-            "null_sd": test.null_sd,
-            "z": test.z,
-            "p": test.p,
-            "p_fdr": fdr(test.p),
-            "p_max": test.p_max,
+            **test.columns(),
             "n_images": [int(np.count_nonzero(member)) for member in family.members],
             "n_voxels": family.n_voxels,
         }

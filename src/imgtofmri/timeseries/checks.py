@@ -13,6 +13,7 @@ from imgtofmri.exceptions import DataError, OptionError, ShapeError
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 
 MIN_TIMES = 3
+_SHAPES = {1: "(n_time,)", 2: "(n_time, n_voxels)", 3: "(n_subjects, n_time, n_voxels)"}
 # Working memory of the blockwise functions, in float64 elements (64 MB).
 _BLOCK_ELEMENTS = 8_000_000
 
@@ -38,33 +39,75 @@ def floating(array: ArrayLike) -> FloatArray:
 
 
 def time_courses(
-    where: str, array: ArrayLike, *, min_times: int, name: str = "responses"
+    where: str,
+    array: ArrayLike,
+    *,
+    name: str = "responses",
+    axes: tuple[int, ...] = (2, 1),
+    min_times: int = 1,
+    min_voxels: int = 0,
 ) -> FloatArray:
-    """Return floating time courses, or say what is wrong with them."""
+    """Return floating time courses, or say what is wrong with them.
+
+    Parameters
+    ----------
+    where, name : str
+        The function that asks and what it calls the array, for messages.
+    array : array of shape (n_time,), (n_time, n_voxels) or (n_subjects, n_time, n_voxels)
+    axes : tuple of int
+        How many axes will do: 1, 2 or 3.
+    min_times, min_voxels : int
+        Fewest time points and, of more than one axis, fewest voxels that will do.
+
+    Returns
+    -------
+    array of the same shape
+        float32 where it is that already, float64 otherwise.
+
+    Raises
+    ------
+    ShapeError
+        If the axes are others, there is no time point, or there are too few voxels.
+    DataError
+        If there are too few time points, or a value is not finite.
+    """
     values = floating(array)
-    check_axes(where, name, values)
-    check_n_times(where, len(values), min_times)
+    check_axes(where, name, values, axes, min_voxels)
+    check_n_times(where, values.shape[0 if values.ndim < 3 else 1], min_times)
     finite = np.isfinite(values)
     if not finite.all():
         rows = np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1))
+        at, kind = ("at", "time points") if values.ndim < 3 else ("in", "subjects")
         message = (
-            f"{where}: {name} must be finite; got NaN or infinity at time points {some(rows)} "
-            "(counted from 0). Leave out those voxels or time points, or interpolate them."
+            f"{where}: {name} must be finite; got NaN or infinity {at} {kind} {some(rows)} "
+            f"(counted from 0). Leave out those voxels or {kind}, or mend the data."
         )
         raise DataError(message)
     return values
 
 
-def check_axes(where: str, name: str, values: FloatArray) -> None:
-    if values.ndim not in (1, 2) or len(values) == 0:
+def check_axes(
+    where: str,
+    name: str,
+    values: FloatArray,
+    axes: tuple[int, ...] = (2, 1),
+    min_voxels: int = 0,
+) -> None:
+    """Refuse an array of other axes, without time points or of too few voxels."""
+    # One voxel's course has no axis of voxels.
+    *before, n_voxels = values.shape if values.ndim > 1 else (values.size, min_voxels)
+    if values.ndim not in axes or 0 in before or n_voxels < min_voxels:
+        shapes = " or ".join(_SHAPES[n_axes] for n_axes in axes)
+        voxels = f" and {min_voxels} voxel{'s' if min_voxels > 1 else ''}" if min_voxels else ""
         message = (
-            f"{where}: {name} must have shape (n_time, n_voxels) or (n_time,) with at least one "
-            f"time point; got {values.shape}. Put time on the first axis."
+            f"{where}: {name} must have shape {shapes} with at least one time point{voxels}; got "
+            f"{values.shape}. Put voxels on the last axis and time before them."
         )
         raise ShapeError(message)
 
 
 def check_n_times(where: str, n_time: int, minimum: int) -> None:
+    """Refuse too short a run."""
     if n_time < minimum:
         message = (
             f"{where}: {minimum} time points or more are needed; got {n_time}. "
@@ -74,6 +117,7 @@ def check_n_times(where: str, n_time: int, minimum: int) -> None:
 
 
 def check_positive(where: str, name: str, value: float, unit: str) -> None:
+    """Refuse what is not a positive number."""
     if not (math.isfinite(value) and value > 0):
         message = (
             f"{where}: {name} must be a positive number of {unit}; got {value}. "
@@ -83,6 +127,7 @@ def check_positive(where: str, name: str, value: float, unit: str) -> None:
 
 
 def check_kernel(where: str, kernel: FloatArray) -> None:
+    """Refuse a response that nothing can be convolved with."""
     if kernel.ndim != 1 or kernel.size == 0 or not np.isfinite(kernel).all():
         message = (
             f"{where}: a kernel must be 1-D, not empty and finite; got shape {kernel.shape}"
