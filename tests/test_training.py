@@ -539,29 +539,26 @@ def test_fit_study_bold5000_layout_equals_grid_search(
 ) -> None:
     """The layout of the published data, in small, gives what GridSearchCV(Ridge()) gives."""
     made = miniature_bold5000(tmp_path, rng)
-    (tmp_path / "study.yaml").write_text(
+    (tmp_path / "study.toml").write_text(
         """
-id: miniature
-title: BOLD5000 in small
-licence: CC0
-stimuli: {table: stimuli.csv, features: features.npy}
-backbone: {name: resnet18, layers: [avgpool]}
-fit:
-  alphas: {from: 10, to: 100000, count: 10}
-  nested: false
-subject:
-  geometry: GEOMETRY
-  rois:
-    EarlyVis:
-      responses: {file: reordered.npy, key: "{index}/0", transposed: true}
-    LOC:
-      responses: {file: reordered.npy, key: "{index}/1", transposed: true}
-subjects:
-  - name: CSI1
-  - name: CSI2
+id = "miniature"
+title = "BOLD5000 in small"
+licence = "CC0"
+stimuli = { table = "stimuli.csv", features = "features.npy" }
+backbone = { name = "resnet18", layers = ["avgpool"] }
+fit = { alphas = { from = 10, to = 100000, count = 10 }, nested = false }
+[subject]
+geometry = "GEOMETRY"
+[subject.rois]
+EarlyVis.responses = { file = "reordered.npy", key = "{index}/0", transposed = true }
+LOC.responses = { file = "reordered.npy", key = "{index}/1", transposed = true }
+[[subjects]]
+name = "CSI1"
+[[subjects]]
+name = "CSI2"
 """.replace("GEOMETRY", str(tmp_path / "geometry.safetensors"))
     )
-    bundle = fit_study(tmp_path / "study.yaml", progress=False)
+    bundle = fit_study(tmp_path / "study.toml", progress=False)
     for index, subject in enumerate(bundle.subjects):
         for column, model in enumerate(subject.rois.values()):
             responses = np.array(list(made["responses"][index, column])).T

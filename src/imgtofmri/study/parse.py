@@ -55,7 +55,7 @@ def read_study(path: Path | str) -> Study:
     Parameters
     ----------
     path : path
-        A ``.toml``, ``.yaml`` or ``.yml`` file. Paths in it are relative to its folder.
+        A ``.toml`` file. Paths in it are relative to its folder.
 
     Returns
     -------
@@ -66,8 +66,6 @@ def read_study(path: Path | str) -> Study:
     ------
     OptionError
         If something is missing, misspelt or impossible; the message names file, line and key.
-    MissingDependencyError
-        If it is YAML and PyYAML is not installed.
     """
     root = read_document(Path(path))
     root.only(_TEXTS + _TABLES)
