@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
 from pathlib import Path
@@ -12,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgtofmri.exceptions import OptionError
-from imgtofmri.study import read_study
+from imgtofmri.study import (
+    BackboneSettings,
+    DerivativesSettings,
+    FitSettings,
+    RoiSettings,
+    StimuliSettings,
+    SubjectSettings,
+    TemplateSettings,
+    read_study,
+)
 from imgtofmri.study.document import Table, dotted, read_document
 
 STUDY = """\
@@ -83,7 +93,7 @@ def test_read_study_fills_in_defaults_and_placeholders(folder: Path) -> None:
     assert study.citation == ("One (2020)", "Two [2021]")
     assert study.fit.alphas == pytest.approx((1.0, 10.0, 100.0))
     assert (study.fit.alpha, study.fit.folds, study.fit.nested) == ("per_voxel", 5, True)
-    assert study.space == "MNI152NLin6Asym"
+    assert study.template.space == "MNI152NLin6Asym"
     a, b = study.subjects
     assert a.responses is not None
     assert a.transform is not None
@@ -213,6 +223,8 @@ def test_read_study_responses_given_twice_are_refused(folder: Path) -> None:
     with pytest.raises(OptionError, match=r"transform is given by geometry already"):
         read_study(write(folder, both))
     masks = both.replace('transform = { kind = "affine", file = "{name}.txt" }\n', "")
+    with pytest.raises(OptionError, match=r"rois.V1 has masks, but geometry gives them already"):
+        read_study(write(folder, masks))
     masks = masks.replace('V1 = "v1.nii.gz"\n', "")
     with pytest.raises(OptionError, match=r"rois.LOC has masks, but geometry gives them already"):
         read_study(write(folder, masks))
@@ -321,3 +333,37 @@ def test_read_study_empty_rois_are_asked_for(folder: Path) -> None:
     text = start + '[subject.rois]\n[[subjects]]\nname = "A"\n'
     with pytest.raises(OptionError, match=r"subjects\[1\] lacks rois: expected a table of ROI"):
         read_study(write(folder, text))
+
+
+REFERENCE = Path(__file__).parent.parent / "docs" / "reference" / "study.md"
+SECTIONS = {
+    "`[template]`": TemplateSettings,
+    "`[stimuli]`": StimuliSettings,
+    "`[backbone]`": BackboneSettings,
+    "`[fit]`": FitSettings,
+    "`[[subjects]]`": SubjectSettings,
+    "`[subjects.rois.NAME]`": RoiSettings,
+    "`derivatives`": DerivativesSettings,
+}
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_reference_page_tells_every_setting_and_its_default(heading: str) -> None:
+    """The page's table of each section has every key, no other, and the default of each."""
+    chapter = REFERENCE.read_text(encoding="utf-8").partition(f"# {heading}")[2]
+    table = chapter.partition("| --- |")[2].partition("\n\n")[0]
+    told = {}
+    for line in table.split("\n")[1:]:
+        keys, *cells = (cell.strip() for cell in line.strip("|").split(" | "))
+        names = re.findall("`(.+?)`", keys)
+        defaults = cells[-1].split(", ") if len(names) > 1 else cells[-1:]
+        told |= dict(zip(names, defaults * len(names), strict=False))
+    keys = {item.name: item for item in dataclasses.fields(SECTIONS[heading]) if item.metadata}
+    assert told.keys() == keys.keys()
+    for name, key in keys.items():
+        if isinstance(key.default, str | bool):
+            assert told[name] == f"`{_toml(key.default)}`"
+        elif isinstance(key.default, int | float):
+            assert float(told[name]) == key.default
+        elif key.default is dataclasses.MISSING:
+            assert told[name].startswith("required")

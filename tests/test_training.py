@@ -665,10 +665,10 @@ def test_map_to_template_fnirt_equals_the_published_encoder(
             if "/derivatives/T1/sub-CSI1" in name or "/sub1.anat/" in name:
                 (tmp_path / Path(name).name).write_bytes(archive.read(name))
     settings = TransformSettings(
-        "fnirt",
-        (tmp_path / "T1_to_MNI_nonlin_coeff.nii.gz",),
-        next(tmp_path.glob("*T1w.nii.gz")),
-        tmp_path / "T1_nonroi2roi.mat",
+        kind="fnirt",
+        files=(tmp_path / "T1_to_MNI_nonlin_coeff.nii.gz",),
+        anatomical=next(tmp_path.glob("*T1w.nii.gz")),
+        cropped=tmp_path / "T1_nonroi2roi.mat",
     )
     subject = published_bundle.subjects[0]
     found = map_to_template(settings, subject.native, published_bundle.template)

@@ -96,7 +96,7 @@ class Table:
             self.fail(name, f"must not contain a slash or be dots alone; got {value!r}. Rename it.")
         return value
 
-    def choice(self, name: str, valid: Iterable[str], default: Any = ...) -> str:
+    def choice(self, name: str, default: Any = ..., *, valid: Iterable[str]) -> str:
         """Return one of several words."""
         options = list(valid)
         value = self.get(name, str, f"one of {', '.join(options)}", default)
@@ -111,7 +111,7 @@ class Table:
         fits = value is None or (abs(value) < math.inf and (above is None or value > above))
         if name in self.values and not fits:
             self.fail(name, f"must be {what}; got {value!r}. Correct it.")
-        return value
+        return value if value is None else float(value)
 
     def whole(self, name: str, default: Any = ..., *, least: int = 0) -> Any:
         """Return a whole number, at least ``least``."""
@@ -121,11 +121,13 @@ class Table:
             self.fail(name, f"must be {what}; got {value!r}. Correct it.")
         return value
 
-    def flag(self, name: str, default: bool) -> bool:
+    def flag(self, name: str, default: Any = ...) -> bool:
         """Return true or false."""
         return bool(self.get(name, bool, "true or false", default))
 
-    def items(self, name: str, kind: type | tuple[type, ...], what: str, default: Any = ...) -> Any:
+    def items(
+        self, name: str, default: Any = ..., *, kind: type | tuple[type, ...], what: str
+    ) -> Any:
         """Return a list whose items are of a kind, as a tuple."""
         values = self.get(name, list, f"a list of {what}", default)
         if values is None or name not in self.values:
@@ -167,6 +169,10 @@ class Table:
         if values is None:
             return None
         return Table(self.path, values, (*self.key, name), self.lines)
+
+    def section(self, name: str) -> Table:
+        """Return a table inside this one, empty where there is none."""
+        return self.table(name) or Table(self.path, {}, (*self.key, name), self.lines)
 
     def tables(self, name: str) -> list[Table]:
         """Return the tables of a list of tables."""
