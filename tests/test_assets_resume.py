@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from imgtofmri import assets
+from imgtofmri.assets import downloads
 from imgtofmri.exceptions import AssetError
 
 CONTENT = bytes(range(256)) * 40
@@ -93,7 +94,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Use an empty cache, online, and do not wait between attempts."""
     monkeypatch.setenv(assets.CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.delenv(assets.OFFLINE_VARIABLE, raising=False)
-    monkeypatch.setattr(assets, "RESUME_PAUSE_S", 0.0)
+    monkeypatch.setattr(downloads, "RESUME_PAUSE_S", 0.0)
     return tmp_path / "cache"
 
 

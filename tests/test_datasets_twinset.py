@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-import tarfile
 import threading
-import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,10 +14,10 @@ import numpy as np
 import pytest
 
 from imgtofmri import assets
+from imgtofmri.assets import downloads
 from imgtofmri.datasets import twinset
-from imgtofmri.datasets.archives import extract_archive
 from imgtofmri.datasets.twinset import fetch_twinset, load_analysis_archive
-from imgtofmri.exceptions import AssetError, DataError, OutputError
+from imgtofmri.exceptions import AssetError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +118,7 @@ def site(zipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     thread.start()
     monkeypatch.setenv(assets.CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.delenv(assets.OFFLINE_VARIABLE, raising=False)
-    monkeypatch.setattr(assets, "RESUME_PAUSE_S", 0.0)
+    monkeypatch.setattr(downloads, "RESUME_PAUSE_S", 0.0)
     monkeypatch.setattr(twinset, "URLS", (f"http://127.0.0.1:{httpd.server_port}/files/1",))
     monkeypatch.setattr(twinset, "SIZE_BYTES", len(content))
     yield handler
@@ -194,60 +192,3 @@ def test_load_analysis_archive_participants_missing_or_twice(
         shutil.rmtree(data / folder)
     with pytest.raises(DataError, match=r"expected folders subj01 .*; found none"):
         load_analysis_archive(data)
-
-
-@pytest.mark.parametrize("name", ["../outside", "/etc/outside", "a/../../outside", "..\\x", "C:/x"])
-@pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_extract_archive_path_that_leads_out_is_refused_whole(
-    tmp_path: Path, kind: str, name: str
-) -> None:
-    """Nothing is written, inside or outside, when a member's path leads out of the folder."""
-    archive = tmp_path / "evil"
-    if kind == "zip":
-        with zipfile.ZipFile(archive, "w") as zipped:
-            zipped.writestr("good", b"good")
-            zipped.writestr(name, b"bad")
-    else:
-        with tarfile.open(archive, "w") as tarred:
-            for member_name in ("good", name):
-                member = tarfile.TarInfo(member_name)
-                member.size = 3
-                tarred.addfile(member, io.BytesIO(b"bad"))
-    with pytest.raises(DataError, match=r"must hold paths inside it only; it holds .*unpacked"):
-        extract_archive(archive, tmp_path / "into", progress=False)
-    assert list(tmp_path.iterdir()) == [archive]
-
-
-def test_extract_archive_links_are_not_made(tmp_path: Path) -> None:
-    """A link inside an archive could point anywhere, so it is left out."""
-    archive = tmp_path / "links.tar"
-    with tarfile.open(archive, "w") as tarred:
-        link = tarfile.TarInfo("link")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tarred.addfile(link)
-        tarred.addfile(tarfile.TarInfo("file"), io.BytesIO())
-    folder = extract_archive(archive, tmp_path / "into", progress=False)
-    assert [path.name for path in folder.iterdir()] == ["file"]
-
-
-def test_extract_archive_errors_name_the_file(tmp_path: Path, zipped: Path, tarred: Path) -> None:
-    """No archive, no file, a damaged archive and a full folder are told apart."""
-    other = tmp_path / "other"
-    other.write_bytes(b"<html>not found</html>")
-    with pytest.raises(DataError, match=r"other must be a zip or tar archive; it is neither"):
-        extract_archive(other, tmp_path / "a", progress=False)
-    with pytest.raises(DataError, match=r"expected an archive at .*nothing; there is no file"):
-        extract_archive(tmp_path / "nothing", tmp_path / "a", progress=False)
-    for archive in (zipped, tarred):
-        for third in (1, 2):
-            damaged = bytearray(archive.read_bytes())
-            start = len(damaged) * third // 4
-            damaged[start : start + 500] = bytes(500)
-            other.write_bytes(damaged)
-            with pytest.raises(DataError, match=r"other is damaged"):
-                extract_archive(other, tmp_path / "a", progress=False)
-    assert not (tmp_path / "a").exists()
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "file").touch()
-    with pytest.raises(OutputError, match=r"full must be new or empty; it holds files"):
-        extract_archive(zipped, tmp_path / "full", progress=False)

@@ -91,23 +91,23 @@ class FullSize:
                 )
                 signal = np.tile(rng.standard_normal((N_PICTURES, int(inside.sum()))), (2, 1))
                 np.save(folder / f"{subject}_{roi}.npy", signal + rng.normal(0, 0.5, signal.shape))
-        (folder / "study.yaml").write_text(f"""
-id: full-size
-title: A study on a template grid of full size
-licence: CC0
-template: {{grid: grid.nii.gz, space: {space}}}
-stimuli: {{table: stimuli.tsv, folder: pictures}}
-backbone: {{name: resnet18, weights: {weights}}}
-fit: {{alphas: [1, 10, 100], folds: 4}}
-subject:
-  transform: {{kind: affine, file: "{{name}}.txt"}}
-  rois:
-    EarlyVis: {{mask: EarlyVis.nii.gz, responses: "{{name}}_EarlyVis.npy"}}
-    LOC: {{mask: LOC.nii.gz, responses: "{{name}}_LOC.npy"}}
-subjects: {json.dumps([{"name": name} for name in self.subjects])}
+        (folder / "study.toml").write_text(f"""
+id = "full-size"
+title = "A study on a template grid of full size"
+licence = "CC0"
+template = {{ grid = "grid.nii.gz", space = "{space}" }}
+stimuli = {{ table = "stimuli.tsv", folder = "pictures" }}
+backbone = {{ name = "resnet18", weights = "{weights}" }}
+fit = {{ alphas = [1, 10, 100], folds = 4 }}
+subjects = [{", ".join(f'{{ name = "{name}" }}' for name in self.subjects)}]
+[subject]
+transform = {{ kind = "affine", file = "{{name}}.txt" }}
+[subject.rois]
+EarlyVis = {{ mask = "EarlyVis.nii.gz", responses = "{{name}}_EarlyVis.npy" }}
+LOC = {{ mask = "LOC.nii.gz", responses = "{{name}}_LOC.npy" }}
 """)
         self.encoder = folder / "full-size.safetensors"
-        assert main(["fit", str(folder / "study.yaml"), "-o", str(self.encoder), "--quiet"]) == 0
+        assert main(["fit", str(folder / "study.toml"), "-o", str(self.encoder), "--quiet"]) == 0
 
     def run(self, command: str, *arguments: object) -> None:
         """Run a command with the encoder."""

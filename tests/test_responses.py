@@ -328,22 +328,26 @@ def test_fit_study_takes_responses_from_derivatives(
     save(tmp_path / "roi.nii.gz", np.arange(8, dtype=np.int16).reshape(2, 2, 2))
     features = np.column_stack([made["responses"][:, 1:3], rng.normal(size=(26, 2))])
     np.save(tmp_path / "features.npy", features)
-    (tmp_path / "study.yaml").write_text("""
-id: runs
-title: Two runs
-licence: CC0
-template: {grid: roi.nii.gz}
-stimuli: {features: features.npy}
-backbone: {name: net, layers: [pool]}
-fit: {alphas: [0.001, 0.1], alpha: per_voxel}
-subjects:
-  - name: "01"
-    transform: {kind: same}
-    derivatives:
-      {folder: fmriprep, raw: raw, subject: "01", task: view, confounds: [trans_x]}
-    rois: {V1: roi.nii.gz}
+    (tmp_path / "study.toml").write_text("""
+id = "runs"
+title = "Two runs"
+licence = "CC0"
+template = { grid = "roi.nii.gz" }
+stimuli = { features = "features.npy" }
+backbone = { name = "net", layers = ["pool"] }
+fit = { alphas = [0.001, 0.1], alpha = "per_voxel" }
+[[subjects]]
+name = "01"
+transform = { kind = "same" }
+rois = { V1 = "roi.nii.gz" }
+[subjects.derivatives]
+folder = "fmriprep"
+raw = "raw"
+subject = "01"
+task = "view"
+confounds = ["trans_x"]
 """)
-    bundle = fit_study(tmp_path / "study.yaml", progress=False)
+    bundle = fit_study(tmp_path / "study.toml", progress=False)
     model = bundle.subjects[0].rois["V1"]
     assert model.voxels.tolist() == [1, 2, 3, 4, 5, 6, 7]
     np.testing.assert_allclose(model.extras["cv_r"][:2], 1.0, atol=1e-3)

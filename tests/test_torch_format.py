@@ -145,6 +145,24 @@ def test_read_torch_view_beyond_its_storage_is_refused(
         read_torch(path)
 
 
+def test_read_torch_state_for_a_tensor_is_refused(tmp_path: Path) -> None:
+    """No state of a pickle's making gets past the checks of a tensor's offset and strides."""
+    pickled = tensor_pickle((2, 2), (1, 2))
+    assert pickled.endswith(b")RtRs.")
+    for state in (b"(K\x00J\xff\xff\xff\xff))t", b"}X\x06\x00\x00\x00offsetJ\xff\xff\xff\xffs"):
+        path = write_zip(tmp_path / "m.pth", pickled[:-2] + state + b"bs.")
+        with pytest.raises(WeightsError, match="damaged"):
+            read_torch(path)
+
+
+def test_read_torch_state_of_a_state_dict_is_dropped(tmp_path: Path) -> None:
+    """A module's state dict carries its versions as a state, which changes no tensor."""
+    state = b"}X\x09\x00\x00\x00_metadata}s"
+    pickled = tensor_pickle((2, 2), (1, 2)).replace(b"}", b"ccollections\nOrderedDict\n)R", 1)
+    path = write_zip(tmp_path / "m.pth", pickled[:-1] + state + b"b.")
+    np.testing.assert_array_equal(read_torch(path)["w"], [[0, 2], [1, 3]])
+
+
 class Calls:
     """An object whose pickle runs a command when Python's own reader loads it."""
 

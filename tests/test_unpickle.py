@@ -8,6 +8,7 @@ import os
 import pickle
 import pickletools
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,10 @@ HOSTILE = {
     "tuple_as_key": (b"\x80\x02})K\x01s.", "a tuple as a key"),
     "huge_memo_index": (b"\x80\x02}r\xff\xff\xff\xff.", None),
     "huge_string": (b"\x80\x04\x8d" + struct.pack("<Q", 2**62) + b"x.", "damaged"),
+    "huge_bytearray": (b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"x.", "damaged"),
+    "state_on_global": (b"\x80\x02cnumpy\ndtype\n}b.", "a state for a global"),
+    "state_on_argument": (b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00f4\x85R)b.", "damaged"),
+    "call_of_a_call": (b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00f4\x85R)R.", "a call of some"),
     "huge_bytes": (b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"x.", "damaged"),
     "stack_underflow": (b"\x80\x02\x86.", "damaged.*stack ran out"),
     "missing_memo": (b"\x80\x02h\x05.", "damaged"),
@@ -162,6 +167,64 @@ def test_load_arrays_pickle_hostile_bytes_are_refused_by_name(name: str) -> None
     else:
         with pytest.raises(WeightsError, match=match):
             load_arrays_pickle(data)
+
+
+TOWER = b"\x80\x02)" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(100))
+"""Pairs of pairs, 100 levels deep: 2**100 ways from the top to the ground."""
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        (b"\x80\x02}" + TOWER[2:] + b"K\x01s.", "a tuple as a key"),
+        (b"\x80\x02cnumpy\ndtype\n" + TOWER[2:] + b"\x85R.", "damaged"),
+        (
+            b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n)R(K\x01" + TOWER[2:] + b"NNNtb.",
+            "damaged",
+        ),
+    ],
+    ids=["key", "dtype", "shape"],
+)
+def test_load_arrays_pickle_value_of_endless_length_is_refused_at_once(
+    data: bytes, match: str
+) -> None:
+    """What would take for ever to hash or to write out is neither hashed nor written out."""
+    with pytest.raises(WeightsError, match=match) as caught:
+        load_arrays_pickle(data)
+    assert len(str(caught.value)) < 300
+
+
+def test_load_arrays_pickle_huge_memo_index_in_use_reserves_nothing() -> None:
+    """A memo index near 2**32, which would have Python's reader reserve 64 GiB, costs nothing."""
+    data = b"\x80\x02]r\xff\xff\xff\xffj\xff\xff\xff\xff\x86."
+    tracemalloc.start()
+    value: Any = load_arrays_pickle(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert value == ([], [])
+    assert value[0] is value[1]
+    assert peak < 2**20
+
+
+@pytest.mark.parametrize("length", [0, 1, 3, 9, 11, 100, 2**62])
+def test_load_arrays_pickle_frame_that_lies_hides_nothing(length: int) -> None:
+    """What is read are the opcodes that were checked, wherever a frame claims to end."""
+    hidden = b"cos\nsystem\nX\x02\x00\x00\x00ida."
+    data = b"\x80\x04\x95" + struct.pack("<Q", length) + b"C" + bytes([len(hidden)]) + hidden + b"."
+    assert load_arrays_pickle(data) == hidden
+
+
+def test_load_arrays_pickle_deep_nesting_is_one_clear_error() -> None:
+    """Lists in lists, deeper than Python can follow, are refused."""
+    with pytest.raises(WeightsError, match="damaged"):
+        load_arrays_pickle(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".")
+
+
+def test_load_arrays_pickle_protocol_2_reads_plain_values_and_refuses_arrays() -> None:
+    """Protocol 2 writes an array's bytes as a call of a codec, which is refused by its name."""
+    assert load_arrays_pickle(pickle.dumps({"a": [1.5, "b"]}, protocol=2)) == {"a": [1.5, "b"]}
+    with pytest.raises(WeightsError, match=r"global '_codecs\.encode'"):
+        load_arrays_pickle(pickle.dumps(np.arange(3), protocol=2))
 
 
 def test_load_arrays_pickle_object_array_is_refused() -> None:
@@ -191,8 +254,7 @@ def test_load_arrays_pickle_truncated_anywhere_is_one_clear_error(rng: np.random
 
 def test_load_arrays_pickle_sharing_does_not_multiply_memory() -> None:
     """A pickle that pairs each value with itself, 100 levels deep, is read as the pairs it is."""
-    doubling = b"\x80\x02)" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(100)) + b"."
-    value: Any = load_arrays_pickle(doubling)
+    value: Any = load_arrays_pickle(TOWER + b".")
     assert value[0] is value[1]
     assert value[0][0] is value[1][1]
 

@@ -187,7 +187,7 @@ def test_map_to_template_itk_takes_the_voxel_under_the_moved_point(
         (30, 30, 30),
         np.diag([2.5, 2.5, 2.5, 1.0]) + np.pad([[-60.0], [-30], [-40]], ((0, 1), (3, 0))),
     )
-    settings = TransformSettings("itk", (composite["path"],), None, None)
+    settings = TransformSettings(kind="itk", files=(composite["path"],))
     found = map_to_template(settings, native, template)
     expected = {}
     for flat, index in enumerate(np.ndindex(template.shape)):
@@ -205,12 +205,12 @@ def test_map_to_template_itk_takes_the_voxel_under_the_moved_point(
 def test_map_to_template_affine_and_same(tmp_path: Path) -> None:
     """An affine given as text moves voxels; 'same' leaves them where they are."""
     grid = Grid((5, 5, 5), np.eye(4))
-    same = map_to_template(TransformSettings("same", (), None, None), grid, grid)
+    same = map_to_template(TransformSettings(kind="same"), grid, grid)
     np.testing.assert_array_equal(same.template, same.native)
     shift = np.eye(4)
     shift[0, 3] = 2
     np.savetxt(tmp_path / "shift.txt", shift)
-    settings = TransformSettings("affine", (tmp_path / "shift.txt",), None, None)
+    settings = TransformSettings(kind="affine", files=(tmp_path / "shift.txt",))
     moved = map_to_template(settings, grid, grid)
     np.testing.assert_array_equal(moved.template - moved.native, 50)
     shift[0, 3] = 1e6

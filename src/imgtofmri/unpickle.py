@@ -1,35 +1,29 @@
-"""Arrays out of pickles, with no code executed.
+"""Arrays out of pickles, with no code executed but this module's.
 
-A pickle is a small program; Python's own reader runs it and thereby whatever function it names.
-This reader never calls what a pickle names. It interprets the opcodes that array pickles are made
-of, and a global (``module.name``) is only ever a key into a table of constructors of ours: NumPy
-arrays, scalars and dtypes, and inert holders that keep an object's attributes and have no
-behaviour. Any other global, and any other opcode, is refused by name. Nothing here costs more
-memory than the pickle is long: arrays are views of its bytes.
+A pickle is a small program that calls the functions it names. `pickle.Unpickler` is given
+stand-ins here in place of every name, as Python's documentation describes ("Restricting
+Globals"): for NumPy's arrays, scalars and dtypes, for models of which the attributes alone are of
+use, and for nothing else. Not even NumPy's own functions meet what a pickle says.
 
-References
-----------
-The opcodes are those of Python's ``pickletools``; the shape of array pickles is NumPy's
-``ndarray.__reduce__``.
+Before that, `pickletools.genops` goes through the pickle, which executes nothing: what pickles of
+arrays do not need is refused, and so are lengths beyond the file. What is left is written anew by
+`pickletools.optimize`, whose memo is as long as its entries and whose frames fit their opcodes.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import pickle
 import pickletools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.exceptions import WeightsError
-
-Constructor = Callable[..., object]
-"""What stands in for a global: a function of ours, called with the pickle's arguments."""
 
 RIDGE_CLASSES = frozenset(
     {
@@ -42,7 +36,6 @@ RIDGE_CLASSES = frozenset(
 """scikit-learn's linear models, which become `InertObject`."""
 
 
-@dataclass(slots=True)
 class InertObject:
     """What an object of a pickle had as attributes, with none of its behaviour.
 
@@ -54,13 +47,22 @@ class InertObject:
         The attributes, also to be read as ``holder.coef_``.
     """
 
-    class_name: str
-    attributes: dict[str, object] = field(default_factory=dict)
+    __slots__ = ("attributes",)
+    class_name = ""
+    attributes: dict[str, object]
+
+    def __new__(cls, *_: object) -> InertObject:
+        """Make an object without attributes, whatever the pickle would give the class."""
+        holder = super().__new__(cls)
+        holder.attributes = {}
+        return holder
+
+    def __setstate__(self, state: dict[object, object]) -> None:
+        self.attributes.update((str(key), value) for key, value in state.items())
 
     def __getattr__(self, name: str) -> object:
         """Return an attribute that the pickle set."""
-        # `attributes` itself comes here only on a half-made instance, as when copying.
-        if name == "attributes" or name not in self.attributes:
+        if name not in self.attributes:
             message = f"{type(self).__name__} has no attribute {name!r}"
             raise AttributeError(message)
         return self.attributes[name]
@@ -78,7 +80,8 @@ def load_arrays_pickle(
     Parameters
     ----------
     data : bytes
-        The pickle, protocols 2 to 5.
+        The pickle. Plain values may be of protocols 2 to 5, arrays of 3 to 5: protocol 2 writes
+        an array's bytes as a call of a text codec, which is refused.
     inert : frozenset of str, optional
         Classes, as ``module.name``, to read as `InertObject`.
     nested : bool, optional
@@ -90,7 +93,7 @@ def load_arrays_pickle(
     Returns
     -------
     object
-        An `InertObject`, array, dict, list or plain value. Arrays are read-only views of ``data``.
+        An `InertObject`, array, dict, list or plain value. Arrays of numbers are read-only.
 
     Raises
     ------
@@ -103,16 +106,18 @@ def load_arrays_pickle(
     >>> load_arrays_pickle(pickle.dumps({"alpha": 1.0}))
     {'alpha': 1.0}
     """
-    constructors: dict[str, Constructor] = dict(NUMPY_CONSTRUCTORS)
-    constructors |= {name: _inert_constructor(name) for name in inert}
+    stand_ins = NUMPY_STAND_INS | {
+        name: type("InertObject", (InertObject,), {"class_name": name, "__slots__": ()})
+        for name in inert
+    }
     if nested:
-        constructors["numpy.dtype"] = _make_any_dtype
-    return read_pickle(io.BytesIO(data), constructors, what=what)
+        stand_ins["numpy.dtype"] = _AnyDtype
+    return read_pickle(io.BytesIO(data), stand_ins, what=what)
 
 
 def read_pickle(
     stream: BinaryIO,
-    constructors: Mapping[str, Constructor],
+    stand_ins: Mapping[str, object],
     *,
     persistent: Callable[[object], object] | None = None,
     what: str = "pickle",
@@ -122,9 +127,10 @@ def read_pickle(
     Parameters
     ----------
     stream : binary file
-        Best in memory (`io.BytesIO`), so that a length that lies reserves nothing.
-    constructors : mapping of str to callable
-        What stands in for each global that may occur.
+        In memory (`io.BytesIO`), so that a length that lies reserves nothing.
+    stand_ins : mapping of str to object
+        What stands in for each global that may occur, as ``module.name``. The pickle can call it
+        with any arguments, and can give what the call returns a state (``__setstate__``).
     persistent : callable, optional
         Resolves persistent ids (torch's storages); without it they are refused.
     what : str, optional
@@ -140,21 +146,25 @@ def read_pickle(
     WeightsError
         If a global or an opcode is not allowed, or the pickle is damaged.
     """
-    machine = _Machine(constructors, persistent, what)
+    start = stream.tell()
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
-            machine.step(opcode.name, argument)
-        return machine.result()
+        _check(stream, what)
+        n_bytes = stream.tell() - start
+        stream.seek(start)
+        anew = io.BytesIO(pickletools.optimize(stream.read(n_bytes)))
+        return _with_arrays(_Unpickler(anew, stand_ins, persistent, what).load(), {})
     except WeightsError:
         raise
     except (
         ArithmeticError,
         AttributeError,
+        EOFError,
         LookupError,
         MemoryError,
         RecursionError,
         TypeError,
         ValueError,
+        pickle.UnpicklingError,
     ) as error:
         message = (
             f"{what}: expected a whole pickle of arrays; it is damaged ({error}). "
@@ -163,306 +173,220 @@ def read_pickle(
         raise WeightsError(message) from error
 
 
-@dataclass(frozen=True, slots=True)
-class GlobalName:
-    """A name that a pickle refers to; never the thing itself."""
-
-    name: str
-
-
-class _Mark:
-    """The place on the stack where a collection begins."""
-
-
-@dataclass(slots=True, eq=False)
-class _Dtype:
-    """A dtype under construction: NumPy pickles its byte order separately."""
-
-    code: str
-    order: str = "="
-
-    def numpy(self) -> np.dtype[Any]:
-        return np.dtype(self.order + self.code)
-
-
-@dataclass(slots=True, eq=False)
-class _EmptyArray:
-    """An array before its state is set; the memo's keys under which the pickle keeps it."""
-
-    memo_keys: list[int] = field(default_factory=list)
-
-
-_OBJECT_DTYPE = "O"
-_PLAIN_DTYPE = re.compile(r"b1|[iu][1248]|f[248]|c(8|16)")
-
-_CONSTANTS: dict[str, object] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_ARGUMENTS = frozenset(
-    {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"}
-    | {"BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
-)
-_PUTS = frozenset({"BINPUT", "LONG_BINPUT"})
-_GETS = frozenset({"BINGET", "LONG_BINGET"})
-_FRAMING = frozenset({"PROTO", "FRAME", "STOP"})
-_TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-
-
-class _Machine:
-    """The stack and the memo of one pickle."""
+class _Unpickler(pickle.Unpickler):
+    """Python's own reader, with stand-ins for the only globals that a pickle may name."""
 
     def __init__(
         self,
-        constructors: Mapping[str, Constructor],
+        stream: BinaryIO,
+        stand_ins: Mapping[str, object],
         persistent: Callable[[object], object] | None,
         what: str,
     ) -> None:
-        self.constructors = constructors
-        self.persistent = persistent
-        self.what = what
-        self.stack: list[object] = []
-        self.memo: dict[int, object] = {}
+        super().__init__(stream)
+        self.stand_ins, self.persistent, self.what = stand_ins, persistent, what
 
-    def result(self) -> object:
-        """Return what is left when the pickle has ended."""
-        (value,) = self.stack
-        return value
-
-    def step(self, name: str, argument: Any) -> None:
-        """Carry out one opcode."""
-        if name in _ARGUMENTS:
-            self.stack.append(argument)
-        elif name in _PUTS:
-            self.remember(argument)
-        elif name == "MEMOIZE":
-            self.remember(len(self.memo))
-        elif name in _GETS:
-            self.stack.append(self.memo[argument])
-        elif name in _CONSTANTS:
-            self.stack.append(_CONSTANTS[name])
-        elif name in _TUPLES:
-            self.stack.append(tuple(self.pop(_TUPLES[name])))
-        elif name in _FRAMING:
-            pass
-        else:
-            handler = _HANDLERS.get(name)
-            if handler is None:
-                self.refuse(f"the opcode {name}")
-            else:
-                handler(self, argument)
-
-    def refuse(self, thing: str) -> None:
-        """Stop at something that a pickle of arrays has no need of."""
-        message = (
-            f"{self.what}: expected a pickle of arrays and plain values; it uses {thing}, which is "
-            "not allowed, and nothing of it was executed. Use a file from its own source."
-        )
-        raise WeightsError(message)
-
-    def pop(self, n_items: int) -> list[object]:
-        """Take the last items off the stack, in order."""
-        if n_items == 0:
-            return []
-        items = self.stack[-n_items:]
-        if len(items) < n_items or any(isinstance(item, _Mark) for item in items):
-            message = "its stack ran out"
-            raise ValueError(message)
-        del self.stack[-n_items:]
-        return items
-
-    def pop_to_mark(self) -> list[object]:
-        """Take everything above the last mark off the stack, and the mark."""
-        items: list[object] = []
-        while not isinstance(item := self.stack.pop(), _Mark):
-            items.append(item)
-        return items[::-1]
-
-    def remember(self, key: int) -> None:
-        value = self.stack[-1]
-        if isinstance(value, _EmptyArray):
-            value.memo_keys.append(key)
-        self.memo[key] = value
-
-    def push_global(self, argument: str) -> None:
-        self.push_name(*argument.split(" ", 1))
-
-    def push_stack_global(self, _: object) -> None:
-        module, name = self.pop(2)
-        self.push_name(str(module), str(name))
-
-    def push_name(self, module: str, name: str) -> None:
+    def find_class(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
-        if full not in self.constructors:
-            self.refuse(f"the global {full!r}")
-        self.stack.append(GlobalName(full))
+        if full not in self.stand_ins:
+            raise _refusal(self.what, f"the global {full!r}")
+        return self.stand_ins[full]
 
-    def call(self, _: object) -> None:
-        function, arguments = self.pop(2)
-        if not isinstance(function, GlobalName) or not isinstance(arguments, tuple):
-            self.refuse("a call of something other than a named global")
-        else:
-            self.stack.append(self.constructors[function.name](*arguments))
-
-    def build(self, _: object) -> None:
-        """Give the object on the stack its state."""
-        target, state = self.pop(2)
-        if isinstance(target, _EmptyArray):
-            array = _array_from_state(state)
-            for key in target.memo_keys:
-                self.memo[key] = array
-            self.stack.append(array)
-            return
-        if isinstance(target, _Dtype) and isinstance(state, tuple):
-            target.order = _byte_order(state[1])
-        elif isinstance(target, InertObject) and isinstance(state, dict):
-            target.attributes.update((str(key), value) for key, value in state.items())
-        elif not isinstance(target, dict):
-            # A state dict (an OrderedDict) carries `_metadata` as state, of no use here.
-            self.refuse(f"a state for a {type(target).__name__}")
-        self.stack.append(target)
-
-    def push_persistent(self, _: object) -> None:
-        (key,) = self.pop(1)
+    def persistent_load(self, key: object) -> object:
         if self.persistent is None:
-            self.refuse("a persistent id")
+            raise _refusal(self.what, "a persistent id")
+        return self.persistent(key)
+
+
+def _refusal(what: str, thing: str) -> WeightsError:
+    """Return the error about something that a pickle of arrays has no need of."""
+    return WeightsError(
+        f"{what}: expected a pickle of arrays and plain values; it uses {thing}, which is "
+        "not allowed, and nothing of it was executed. Use a file from its own source."
+    )
+
+
+_OPCODES = frozenset(
+    "PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT "
+    "BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 "
+    "EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 TUPLE EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS "
+    "BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE NEWOBJ BUILD "
+    "BINPERSID".split()
+)
+
+
+def _check(stream: BinaryIO, what: str) -> None:
+    """Follow the types on the stack from opcode to opcode, and refuse what arrays do not need."""
+    stack: list[str] = []
+    marks: list[int] = []
+    memo: dict[int, str] = {}
+    argument: Any
+    for opcode, argument, _ in pickletools.genops(stream):
+        name, before = opcode.name, [item.name for item in opcode.stack_before]
+        if name not in _OPCODES:
+            raise _refusal(what, f"the opcode {name}")
+        if name == "MARK":
+            marks.append(len(stack))
+        elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if argument is None else argument] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
         else:
-            self.stack.append(self.persistent(key))
-
-    def set_items(self, items: list[object]) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, dict) or len(items) % 2:
-            self.refuse(f"items set on a {type(target).__name__}")
-        else:
-            for key, value in zip(items[::2], items[1::2], strict=True):
-                if not isinstance(key, str | int):
-                    self.refuse(f"a {type(key).__name__} as a key")
-                target[key] = value
-
-    def extend(self, items: list[object]) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, list):
-            self.refuse(f"items appended to a {type(target).__name__}")
-        else:
-            target.extend(items)
-
-
-_HANDLERS: dict[str, Callable[[_Machine, Any], None]] = {
-    "MARK": lambda machine, _: machine.stack.append(_Mark()),
-    "EMPTY_DICT": lambda machine, _: machine.stack.append({}),
-    "EMPTY_LIST": lambda machine, _: machine.stack.append([]),
-    "TUPLE": lambda machine, _: machine.stack.append(tuple(machine.pop_to_mark())),
-    "SETITEM": lambda machine, _: machine.set_items(machine.pop(2)),
-    "SETITEMS": lambda machine, _: machine.set_items(machine.pop_to_mark()),
-    "APPEND": lambda machine, _: machine.extend(machine.pop(1)),
-    "APPENDS": lambda machine, _: machine.extend(machine.pop_to_mark()),
-    "GLOBAL": _Machine.push_global,
-    "STACK_GLOBAL": _Machine.push_stack_global,
-    "REDUCE": _Machine.call,
-    "NEWOBJ": _Machine.call,
-    "BUILD": _Machine.build,
-    "BINPERSID": _Machine.push_persistent,
-}
-
-
-def _inert_constructor(name: str) -> Constructor:
-    def construct(*_: object) -> InertObject:
-        return InertObject(name)
-
-    return construct
-
-
-def _byte_order(mark: object) -> str:
-    if mark not in ("<", ">", "=", "|"):
-        message = f"a byte order of {mark!r}"
+            top = marks.pop() if "mark" in before else len(stack)
+            begin = top - (before.index("mark") if "mark" in before else len(before))
+            if begin < (marks[-1] if marks else 0):
+                message = "its stack ran out"
+                raise ValueError(message)
+            taken = stack[begin:]
+            if misuse := _misuse(name, taken):
+                raise _refusal(what, misuse)
+            if name in ("SETITEM", "SETITEMS", "APPEND", "APPENDS"):
+                stack[begin:] = taken[:1]
+            elif name in ("GLOBAL", "STACK_GLOBAL"):
+                stack[begin:] = ["global"]
+            else:
+                stack[begin:] = [item.name for item in opcode.stack_after]
+    if stack or marks:
+        message = "it holds more than one value"
         raise ValueError(message)
-    return str(mark)
 
 
-def _make_dtype(code: object, *_: object) -> _Dtype:
-    """Stand in for `numpy.dtype`: numbers and booleans only, so never objects."""
-    if not isinstance(code, str) or not _PLAIN_DTYPE.fullmatch(code):
-        message = f"a dtype of {code!r}, not of plain numbers"
-        raise ValueError(message)
-    return _Dtype(code)
+def _misuse(name: str, types: list[str]) -> str:
+    """Return what is wrong with an opcode's work on objects of these types, if anything."""
+    if name in ("REDUCE", "NEWOBJ") and types != ["global", "tuple"]:
+        return "a call of something other than a named global"
+    # Only what a stand-in returned has a say in what its state does.
+    if name == "BUILD" and types[0] != "any":
+        return f"a state for a {types[0]}"
+    if name in ("APPEND", "APPENDS") and types[0] != "list":
+        return f"items appended to a {types[0]}"
+    if name in ("SETITEM", "SETITEMS"):
+        if types[0] not in ("dict", "any") or len(types) % 2 == 0:
+            return f"items set on a {types[0]}"
+        # Python hashes a tuple of tuples anew for each way to its parts, of which a short pickle
+        # can make more than can ever be counted.
+        for kind in types[1::2]:
+            if kind not in ("str", "int", "bool"):
+                return f"a {kind} as a key"
+    return ""
 
 
-def _make_any_dtype(code: object, *_: object) -> _Dtype:
-    """Stand in for `numpy.dtype` where arrays of objects are allowed."""
-    return _Dtype(_OBJECT_DTYPE) if code in ("O", "O8") else _make_dtype(code)
+class _Dtype:
+    """Stands in for a dtype, whose byte order NumPy pickles as its state."""
+
+    order = "="
+    codes = re.compile(r"b1|[iu][1248]|f[248]|c(8|16)")
+
+    def __init__(self, code: Any, *_: object) -> None:
+        if not self.codes.fullmatch(code):
+            message = f"a dtype of {code!r}, not of plain numbers"
+            raise ValueError(message)
+        self.code = code
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1]
+        if self.order not in ("<", ">", "=", "|"):
+            message = "an unknown byte order"
+            raise ValueError(message)
 
 
-def _make_array(subtype: object, *_: object) -> _EmptyArray:
-    """Stand in for NumPy's `_reconstruct`."""
-    if not isinstance(subtype, GlobalName) or subtype.name != "numpy.ndarray":
-        message = "an array of a subclass"
-        raise ValueError(message)
-    return _EmptyArray()
+class _AnyDtype(_Dtype):
+    """Stands in for a dtype where arrays of objects are allowed."""
+
+    codes = re.compile(rf"{_Dtype.codes.pattern}|O8?")
 
 
-def _view(data: object, dtype: object, shape: object, order: str) -> NDArray[Any]:
-    """Show bytes as an array, once shape and length agree."""
-    if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Dtype):
-        message = "an array without bytes or dtype"
-        raise ValueError(message)
-    sizes = cast("tuple[int, ...]", shape if isinstance(shape, tuple) else (-1,))
-    if not all(isinstance(size, int) and size >= 0 for size in sizes):
-        message = f"an array of shape {shape!r}"
-        raise ValueError(message)
-    kind = dtype.numpy()
-    if math.prod(sizes) * kind.itemsize != len(data):
-        message = f"an array of shape {sizes} and type {kind} in {len(data)} bytes"
-        raise ValueError(message)
-    array = np.frombuffer(data, kind).reshape(sizes, order="F" if order == "F" else "C")
-    array.flags.writeable = False
+class _Array:
+    """Stands in for an array or a scalar, until `_with_arrays` puts the real one there."""
+
+    value: Any = None
+
+    def __init__(self, *_: object) -> None:
+        """Make what NumPy's `_reconstruct` makes: an array without content."""
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, data = state
+        self.value = _view(data, dtype, shape, "F" if fortran else "C")
+
+
+def _array_from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+    """Stand in for NumPy's `_frombuffer`, which protocol 5 uses."""
+    array = _Array()
+    array.value = _view(data, dtype, shape, order)
     return array
 
 
-def _array_from_state(state: object) -> NDArray[Any]:
-    """Read the state of `ndarray.__setstate__`: version, shape, dtype, Fortran order, bytes."""
-    _, shape, dtype, fortran, data = cast("tuple[object, ...]", state)
-    if isinstance(dtype, _Dtype) and dtype.code == _OBJECT_DTYPE:
-        return _array_of_objects(shape, data)
-    return _view(data, dtype, shape, "F" if fortran else "C")
-
-
-def _array_of_objects(shape: object, items: object) -> NDArray[Any]:
-    """Arrange a list's items in an array, one to a place, whatever they are.
-
-    NumPy lists the items in C order, also those of an array in Fortran order.
-    """
-    if not isinstance(items, list) or not isinstance(shape, tuple):
-        message = "an array of objects without its items"
-        raise ValueError(message)
-    array = np.empty(len(items), dtype=object)
-    for place, item in enumerate(items):
-        array[place] = item
-    return array.reshape(shape)
-
-
-def _array_from_buffer(data: object, dtype: object, shape: object, order: str) -> NDArray[Any]:
-    """Stand in for NumPy's `_frombuffer`, which protocol 5 uses."""
-    return _view(data, dtype, shape, order)
-
-
-def _make_scalar(dtype: object, data: object) -> object:
+def _scalar(dtype: Any, data: Any) -> _Array:
     """Stand in for NumPy's `scalar`."""
-    return _view(data, dtype, (), "C")[()]
+    scalar = _array_from_buffer(data, dtype, (), "C")
+    scalar.value = scalar.value[()]
+    return scalar
 
 
-def _refuse_type(*_: object) -> object:
-    message = "a call of numpy.ndarray itself"
-    raise ValueError(message)
-
-
-NUMPY_CONSTRUCTORS: dict[str, Constructor] = {
-    "numpy.dtype": _make_dtype,
-    "numpy.ndarray": _refuse_type,
+NUMPY_STAND_INS: dict[str, object] = {
+    "numpy.dtype": _Dtype,
+    "numpy.ndarray": None,
     **{
-        f"numpy.{core}.{name}": constructor
+        f"numpy.{core}.{name}": stand_in
         for core in ("core", "_core")
-        for name, constructor in (
-            ("multiarray._reconstruct", _make_array),
-            ("multiarray.scalar", _make_scalar),
+        for name, stand_in in (
+            ("multiarray._reconstruct", _Array),
+            ("multiarray.scalar", _scalar),
             ("numeric._frombuffer", _array_from_buffer),
         )
     },
 }
-"""The globals that pickles of NumPy arrays, scalars and dtypes use."""
+"""For the globals that pickles of NumPy arrays, scalars and dtypes use."""
+
+
+def _view(data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
+    """Show bytes as an array, or arrange a list's items in one, once shape and length agree."""
+    # No message shows a value of unknown type: a short pickle can describe one of endless length.
+    if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple) or len(shape) > 64:
+        message = "an array without a dtype or shape"
+        raise ValueError(message)
+    if not all(isinstance(size, int) and size >= 0 for size in shape):
+        message = "an array of an impossible shape"
+        raise ValueError(message)
+    kind = np.dtype(dtype.order + dtype.code)
+    if not isinstance(data, list if kind.hasobject else bytes | bytearray):
+        message = "an array without its content"
+        raise ValueError(message)
+    if math.prod(shape) * (1 if kind.hasobject else kind.itemsize) != len(data):
+        message = f"an array of shape {shape} and type {kind} in {len(data)} bytes"
+        raise ValueError(message)
+    if isinstance(data, list):
+        # NumPy lists the items in C order, also those of an array in Fortran order.
+        objects = np.empty(len(data), dtype=object)
+        for place, item in enumerate(data):
+            objects[place] = item
+        return objects.reshape(shape)
+    array = np.frombuffer(data, kind).reshape(shape, order="F" if order == "F" else "C")
+    array.flags.writeable = False
+    return array
+
+
+def _with_arrays(value: Any, done: dict[int, tuple[object, object]]) -> object:
+    """Put arrays where their stand-ins are; what was shared stays shared."""
+    if id(value) in done:
+        return done[id(value)][1]
+    found = value.value if isinstance(value, _Array) else value
+    # The value is kept beside what it became, so that no other takes its id.
+    done[id(value)] = value, found
+    if isinstance(found, InertObject):
+        _with_arrays(found.attributes, done)
+    elif isinstance(found, dict):
+        found.update([(key, _with_arrays(item, done)) for key, item in found.items()])
+    elif isinstance(found, list):
+        found[:] = [_with_arrays(item, done) for item in found]
+    elif type(found) is tuple:
+        found = tuple(_with_arrays(item, done) for item in found)
+        done[id(value)] = value, found
+    elif isinstance(found, np.ndarray) and found.dtype.hasobject:
+        flat = found.reshape(-1)
+        for place, item in enumerate(flat):
+            flat[place] = _with_arrays(item, done)
+    elif found is None and value is not None:
+        message = "an array without its content"
+        raise ValueError(message)
+    return found

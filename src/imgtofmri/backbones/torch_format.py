@@ -16,15 +16,14 @@ import math
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.exceptions import WeightsError
-from imgtofmri.unpickle import Constructor, GlobalName, read_pickle
+from imgtofmri.unpickle import read_pickle
 
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -43,19 +42,24 @@ STORAGE_TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Storage:
+# Tuples, because a pickle can give an object a state: a tuple has no place to put one.
+class _Storage(NamedTuple):
     key: str
     dtype: str
-    n_elements: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Tensor:
+class _Tensor(NamedTuple):
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+
+
+class _StateDict(dict[object, object]):
+    """Stands in for the `collections.OrderedDict` of a state dict."""
+
+    def __setstate__(self, state: object) -> None:
+        """Drop ``_metadata``, which is of no use here."""
 
 
 def read_torch(path: Path) -> dict[str, NDArray[Any]]:
@@ -163,7 +167,7 @@ def _read_legacy(path: Path) -> dict[str, NDArray[Any]]:
 
 def _read_description(stream: io.BytesIO, path: Path) -> dict[str, _Tensor]:
     """Read the pickle that says which tensor is what view of which storage."""
-    value = read_pickle(stream, CONSTRUCTORS, persistent=_storage, what=str(path))
+    value = read_pickle(stream, STAND_INS, persistent=_storage, what=str(path))
     if not isinstance(value, dict) or not all(isinstance(item, _Tensor) for item in value.values()):
         message = (
             f"{path}: expected names and their tensors; got a {type(value).__name__} of other "
@@ -174,53 +178,43 @@ def _read_description(stream: io.BytesIO, path: Path) -> dict[str, _Tensor]:
 
 
 def _storage(key: object) -> _Storage:
-    kind, storage_type, name, _, n_elements = cast("tuple[object, ...]", key)[:5]
-    if kind != "storage" or not isinstance(storage_type, GlobalName):
-        message = f"a persistent id {kind!r}"
+    kind, dtype, name, *_ = cast("tuple[object, ...]", key)
+    if kind != "storage" or dtype not in STORAGE_TYPES.values() or not isinstance(name, str):
+        message = "a persistent id of something other than a storage"
         raise ValueError(message)
-    dtype = STORAGE_TYPES[storage_type.name]
-    return _Storage(str(name), dtype, int(cast("int", n_elements)))
+    return _Storage(name, str(dtype))
 
 
-def _tensor(storage: object, offset: object, shape: object, strides: object, *_: object) -> _Tensor:
+def _tensor(
+    storage: object, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
+) -> _Tensor:
     """Stand in for torch's `_rebuild_tensor_v2`."""
-    numbers = [offset, *cast("tuple[object, ...]", shape), *cast("tuple[object, ...]", strides)]
     if not isinstance(storage, _Storage) or not all(
-        isinstance(number, int) and number >= 0 for number in numbers
+        isinstance(number, int) and number >= 0 for number in (offset, *shape, *strides)
     ):
         message = "a tensor without storage, or with a negative size"
         raise ValueError(message)
-    return _Tensor(
-        storage,
-        cast("int", offset),
-        tuple(cast("tuple[int, ...]", shape)),
-        tuple(cast("tuple[int, ...]", strides)),
-    )
+    return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-def _parameter(tensor: object, *_: object) -> object:
+def _parameter(tensor: object, *_: object) -> _Tensor:
     """Stand in for torch's `_rebuild_parameter`, which wraps a tensor."""
+    if not isinstance(tensor, _Tensor):
+        message = "a parameter without a tensor"
+        raise ValueError(message)
     return tensor
 
 
-def _ordered_dict(*items: object) -> dict[object, object]:
+def _state_dict() -> _StateDict:
     """Stand in for `collections.OrderedDict`; pickles fill it afterwards."""
-    if items:
-        message = "an OrderedDict with arguments"
-        raise ValueError(message)
-    return {}
+    return _StateDict()
 
 
-def _not_callable(*_: object) -> object:
-    message = "a call of a storage type"
-    raise ValueError(message)
-
-
-CONSTRUCTORS: Mapping[str, Constructor] = {
-    "collections.OrderedDict": _ordered_dict,
+STAND_INS: Mapping[str, object] = {
+    "collections.OrderedDict": _state_dict,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
-    **dict.fromkeys(STORAGE_TYPES, _not_callable),
+    **STORAGE_TYPES,
 }
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def fit(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study file: .toml or .yaml.")],
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study file, in TOML.")],
     output: Annotated[
         Path | None,
         typer.Option(

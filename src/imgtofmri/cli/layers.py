@@ -14,7 +14,7 @@ TABLE = "layers.tsv"
 
 
 def layers(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study file: .toml or .yaml.")],
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study file, in TOML.")],
     output: options.Output,
     names: Annotated[
         list[str] | None,

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from imgtofmri import assets
-from imgtofmri.datasets.archives import extract_archive
 from imgtofmri.exceptions import DataError
 from imgtofmri.stimuli.discovery import natural_key
 
@@ -100,7 +99,7 @@ def fetch_twinset(folder: Path | None = None, progress: bool = True) -> Twinset:
     Raises
     ------
     AssetError
-        If the archive cannot be had.
+        If the archive cannot be had, or is none.
     DataError
         If it does not hold what it should.
     """
@@ -114,7 +113,7 @@ def fetch_twinset(folder: Path | None = None, progress: bool = True) -> Twinset:
         size=SIZE_BYTES,
         progress=progress,
     )
-    extract_archive(archive, unpacked, keep=_is_needed, progress=progress)
+    assets.extract_archive(archive, unpacked, keep=_is_needed, progress=progress)
     found = load_analysis_archive(unpacked)
     archive.unlink()
     return found
@@ -152,6 +151,8 @@ def load_analysis_archive(source: Path, progress: bool = True) -> Twinset:
 
     Raises
     ------
+    AssetError
+        If a file is not an archive, is damaged or leads out of its folder.
     DataError
         If a folder or a file is missing; the message names it.
     """
@@ -159,7 +160,7 @@ def load_analysis_archive(source: Path, progress: bool = True) -> Twinset:
     if source.is_file():
         unpacked = source.with_name(f"{source.name}-unpacked")
         if not unpacked.is_dir():
-            extract_archive(source, unpacked, keep=_is_needed, progress=progress)
+            assets.extract_archive(source, unpacked, keep=_is_needed, progress=progress)
         source = unpacked
     folders = sorted(path for path in source.rglob("*") if path.is_dir()) if source.is_dir() else []
     stimuli = _stimuli(_only(source, folders, STIMULUS_FOLDER))

@@ -50,7 +50,7 @@ def make_card(
         "licence": study.licence,
         "citation": list(study.citation),
         "features": features.card,
-        "template": {"space": study.space},
+        "template": {"space": study.template.space},
         "model": _model_text(study),
         "units": _units_text(study),
         "accuracy": _accuracy_text(study, subjects),

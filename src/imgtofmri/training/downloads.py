@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
-import zipfile
 from pathlib import Path
 
-from imgtofmri.assets import fetch_url
-from imgtofmri.exceptions import AssetError
+from imgtofmri.assets import extract_archive, fetch_url
 from imgtofmri.training.study import Study
 
 
@@ -41,46 +38,9 @@ def fetch_downloads(study: Study, progress: bool = True) -> list[Path]:
             size=download.size,
             progress=progress,
         )
-        found.append(unpack_archive(path) if download.unpack else path)
+        if download.unpack:
+            archive, path = path, path.with_suffix("")
+            if not path.is_dir():
+                extract_archive(archive, path, progress=progress)
+        found.append(path)
     return found
-
-
-def unpack_archive(path: Path) -> Path:
-    """Unpack a zip archive beside itself, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        The archive; it becomes the folder of the same name without ``.zip``.
-
-    Returns
-    -------
-    Path
-        The folder. An existing one is left as it is.
-
-    Raises
-    ------
-    AssetError
-        If it is not a zip archive, or an entry leads out of the folder.
-    """
-    folder = path.with_suffix("")
-    if folder.is_dir():
-        return folder
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as scratch:
-        home = Path(scratch).resolve() / "unpacked"
-        home.mkdir()
-        try:
-            with zipfile.ZipFile(path) as archive:
-                for name in archive.namelist():
-                    if not (home / name).resolve().is_relative_to(home):
-                        message = (
-                            f"{path}: every entry must lie inside the archive's folder; got "
-                            f"{name!r}. The archive is not to be trusted; remove it."
-                        )
-                        raise AssetError(message)
-                archive.extractall(home)
-        except zipfile.BadZipFile as error:
-            message = f"{path}: expected a zip archive ({error}). Remove it and fetch it again."
-            raise AssetError(message) from error
-        home.replace(folder)
-    return folder

@@ -169,10 +169,10 @@ def template_grid(study: Study) -> Grid:
     DataError
         If the grid is not an image.
     """
-    if study.template is None:
+    if study.template.grid is None:
         return spaces.MNI152_2MM
     where = f"{study.path}: template.grid"
-    grid = read_grid(study.template, where)
+    grid = read_grid(study.template.grid, where)
     for space, (low_mm, size_mm) in _BOXES.items():
         corners = spaces.transform(
             grid.affine, np.array([[-0.5] * 3, np.subtract(grid.shape, 0.5)], dtype=float)
@@ -181,10 +181,10 @@ def template_grid(study: Study) -> Grid:
         margin = float(grid.voxel_mm.max())
         fits = np.abs(corners.min(axis=0) - low_mm).max() <= margin
         fits &= bool(np.abs(np.ptp(corners, axis=0) - size_mm).max() <= margin)
-        if fits and study.space in _BOXES and study.space != space:
+        if fits and study.template.space in _BOXES and study.template.space != space:
             message = (
                 f"{where} has the size and place of {space}, but template.space says "
-                f"{study.space}; these differ by millimetres. Look which one it is."
+                f"{study.template.space}; these differ by millimetres. Look which one it is."
             )
             warnings.warn(message, stacklevel=2)
     return grid

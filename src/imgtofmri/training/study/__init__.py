@@ -14,6 +14,7 @@ from imgtofmri.training.study.settings import (
     StimuliSettings,
     Study,
     SubjectSettings,
+    TemplateSettings,
     TransformSettings,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "StimuliSettings",
     "Study",
     "SubjectSettings",
+    "TemplateSettings",
     "TransformSettings",
     "cached_file",
     "read_study",

@@ -1,4 +1,4 @@
-"""A TOML or YAML file as values that know the line they came from."""
+"""A TOML file as values that know the line they came from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from imgtofmri.assets import cache_dir
-from imgtofmri.exceptions import MissingDependencyError, OptionError, choice_message
+from imgtofmri.exceptions import OptionError, choice_message
 
 Key = tuple[str | int, ...]
 
@@ -96,7 +96,7 @@ class Table:
             self.fail(name, f"must not contain a slash or be dots alone; got {value!r}. Rename it.")
         return value
 
-    def choice(self, name: str, valid: Iterable[str], default: Any = ...) -> str:
+    def choice(self, name: str, default: Any = ..., *, valid: Iterable[str]) -> str:
         """Return one of several words."""
         options = list(valid)
         value = self.get(name, str, f"one of {', '.join(options)}", default)
@@ -111,7 +111,7 @@ class Table:
         fits = value is None or (abs(value) < math.inf and (above is None or value > above))
         if name in self.values and not fits:
             self.fail(name, f"must be {what}; got {value!r}. Correct it.")
-        return value
+        return value if value is None else float(value)
 
     def whole(self, name: str, default: Any = ..., *, least: int = 0) -> Any:
         """Return a whole number, at least ``least``."""
@@ -121,11 +121,13 @@ class Table:
             self.fail(name, f"must be {what}; got {value!r}. Correct it.")
         return value
 
-    def flag(self, name: str, default: bool) -> bool:
+    def flag(self, name: str, default: Any = ...) -> bool:
         """Return true or false."""
         return bool(self.get(name, bool, "true or false", default))
 
-    def items(self, name: str, kind: type | tuple[type, ...], what: str, default: Any = ...) -> Any:
+    def items(
+        self, name: str, default: Any = ..., *, kind: type | tuple[type, ...], what: str
+    ) -> Any:
         """Return a list whose items are of a kind, as a tuple."""
         values = self.get(name, list, f"a list of {what}", default)
         if values is None or name not in self.values:
@@ -168,6 +170,10 @@ class Table:
             return None
         return Table(self.path, values, (*self.key, name), self.lines)
 
+    def section(self, name: str) -> Table:
+        """Return a table inside this one, empty where there is none."""
+        return self.table(name) or Table(self.path, {}, (*self.key, name), self.lines)
+
     def tables(self, name: str) -> list[Table]:
         """Return the tables of a list of tables."""
         what = f"a list of tables ([[{dotted((*self.key, name))}]])"
@@ -186,7 +192,7 @@ def read_document(path: Path) -> Table:
     Parameters
     ----------
     path : Path
-        A ``.toml``, ``.yaml`` or ``.yml`` file.
+        A ``.toml`` file.
 
     Returns
     -------
@@ -197,22 +203,24 @@ def read_document(path: Path) -> Table:
     ------
     OptionError
         If the file cannot be read, is of another kind, or breaks the rules of its language.
-    MissingDependencyError
-        If it is YAML and PyYAML is not installed.
     """
-    suffix = path.suffix.lower()
-    if suffix not in (".toml", ".yaml", ".yml"):
-        message = f"{path}: a study is a .toml or .yaml file; got {suffix!r}. Rename or convert it."
+    if path.suffix.lower() != ".toml":
+        message = f"{path}: a study is a .toml file; got {path.suffix!r}. Rename or convert it."
         raise OptionError(message)
     try:
         text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message = (
+            f"{path}: not valid TOML: {error}. Texts need quotes; a key stands once in a table."
+        )
+        raise OptionError(message) from error
     except (OSError, UnicodeDecodeError) as error:
         message = (
             f"{path}: the study file cannot be read ({error}). Check the path and its encoding."
         )
         raise OptionError(message) from error
-    values, lines = _read_toml(path, text) if suffix == ".toml" else _read_yaml(path, text)
-    return Table(path, values, (), lines)
+    return Table(path, values, (), dict(_toml_lines(text)))
 
 
 def cached_file(name: str) -> Path | None:
@@ -236,17 +244,6 @@ def dotted(key: Key) -> str:
     for part in key:
         text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
     return text
-
-
-def _read_toml(path: Path, text: str) -> tuple[dict[str, Any], dict[Key, int]]:
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        message = (
-            f"{path}: not valid TOML: {error}. Texts need quotes; a key stands once in a table."
-        )
-        raise OptionError(message) from error
-    return values, dict(_toml_lines(text))
 
 
 def _toml_lines(text: str) -> Iterator[tuple[Key, int]]:
@@ -292,55 +289,6 @@ def _is_open(value: str) -> bool:
         return True
     bare = _OPAQUE.sub("", value)
     return sum(map(bare.count, "[{")) > sum(map(bare.count, "]}"))
-
-
-def _read_yaml(path: Path, text: str) -> tuple[dict[str, Any], dict[Key, int]]:
-    try:
-        import yaml
-    except ImportError as error:
-        message = (
-            f"{path}: reading YAML needs PyYAML, which is not installed. "
-            "Install it with pip install 'imgtofmri[train]', or write the study as TOML."
-        )
-        raise MissingDependencyError(message) from error
-    lines: dict[Key, int] = {}
-    try:
-        values = yaml.safe_load(text)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        _yaml_lines(path, root, (), lines)
-    except yaml.YAMLError as error:
-        message = f"{path}: not valid YAML: {error}. Check indentation and quotes."
-        raise OptionError(message) from error
-    if not isinstance(values, dict):
-        message = f"{path}: a study is a table of keys and values; got {type(values).__name__}."
-        raise OptionError(message)
-    return values, lines
-
-
-_YAML_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
-
-
-def _yaml_lines(path: Path, node: Any, key: Key, lines: dict[Key, int]) -> None:
-    if node is None or node.id == "scalar":
-        return
-    if node.id == "sequence":
-        children = [(number, item, item) for number, item in enumerate(node.value)]
-    else:
-        children = [(name.value, name, value) for name, value in node.value]
-    for part, mark, value in children:
-        line = mark.start_mark.line + 1
-        if node.id == "mapping" and mark.tag not in _YAML_KEYS:
-            message = f"{path}, line {line}: a key must be a text; got {part!r}. Put it in quotes."
-            raise OptionError(message)
-        child = (*key, part)
-        if child in lines:
-            message = (
-                f"{path}, line {line}: {dotted(child)} stands twice, first in line {lines[child]}. "
-                "Keep one."
-            )
-            raise OptionError(message)
-        lines[child] = line
-        _yaml_lines(path, value, child, lines)
 
 
 def _is_misplaced_bool(value: object, kind: type | tuple[type, ...]) -> bool:

@@ -1,197 +1,289 @@
-"""What a study may say: each section as a frozen dataclass with its defaults."""
+"""What a study may say: each section declares its keys once, as the fields of a dataclass.
+
+What each key means is told in ``docs/reference/study.md``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
+
+from imgtofmri.regression import ENGINES, engine_problem
+from imgtofmri.timeseries import ESTIMATORS, HRFS
+from imgtofmri.training.study.document import Table, cached_file
 
 ALPHA_MODES = ("shared", "per_voxel")
 REPEAT_MODES = ("average", "separate")
 INVALID_MODES = ("refuse", "drop")
-TRANSFORM_KINDS = ("same", "affine", "fnirt", "itk")
+TRANSFORM_KEYS = {
+    "same": ("kind",),
+    "affine": ("kind", "file"),
+    "fnirt": ("kind", "file", "anatomical", "cropped"),
+    "itk": ("kind", "file", "files"),
+}
+MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+"""fMRIPrep's estimates of head motion, which are regressed out if a study does not say."""
+IMAGES = (".nii", ".nii.gz")
 
 
-@dataclass(frozen=True, slots=True)
-class Download:
-    """A file that the study needs and that can be fetched.
+def setting(read: Callable[..., Any], default: Any = MISSING, **limits: Any) -> Any:
+    """Declare a key of a section.
 
-    Attributes
+    Parameters
     ----------
-    url : str
-        Where from.
-    file : str
-        Its name below ``studies/`` in the cache; other sections call it ``cache:NAME``.
-    size : int or None
-        Bytes.
-    sha256 : str or None
-        Digest.
-    unpack : bool
-        Whether it is a zip archive to unpack into a folder of the same name without ``.zip``.
+    read : callable
+        A method of `Table`, or a function like one: reads the key of a name, or gives the default.
+    default : object, optional
+        What it is where the study does not say. Without a default the study must.
+    **limits
+        What else ``read`` takes.
+
+    Returns
+    -------
+    object
+        A dataclass field that `Section.read` understands.
     """
-
-    url: str
-    file: str
-    size: int | None
-    sha256: str | None
-    unpack: bool
+    return field(default=default, metadata={"read": read, "limits": limits})
 
 
-@dataclass(frozen=True, slots=True)
-class ArraySource:
-    """Where an array lies.
+class Section:
+    """A table of the study file, with `setting` fields for its keys."""
 
-    Attributes
-    ----------
-    file : Path
-        ``.npy``, ``.npz``, ``.h5``, ``.mat``, ``.zarr`` or a NIfTI image.
-    key : str or None
-        The array inside a file that holds several; ``"0/2"`` is item 2 of item 0 of an array of
-        arrays.
-    transposed : bool
-        True where voxels are rows.
-    line : str
-        Where the study names it, for messages.
-    """
+    __slots__ = ()
 
-    file: Path
-    key: str | None
-    transposed: bool
+    @classmethod
+    def read(cls, table: Table, **given: Any) -> Self:
+        """Read and check the section; ``given`` are fields that are not keys of it."""
+        keys: Any = {item.name: item for item in fields(cls) if item.metadata}  # type: ignore[arg-type]
+        table.only(keys)
+        for name, key in keys.items():
+            default = ... if key.default is MISSING else key.default
+            given[name] = key.metadata["read"](table, name, default, **key.metadata["limits"])
+        section = cls(**given)
+        section.check(table)
+        return section
+
+    def check(self, table: Table) -> None:
+        """Refuse what each key allows and the section does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download(Section):
+    """A file that the study needs and that can be fetched."""
+
+    url: str = setting(Table.text)
+    file: str = setting(Table.text)
+    size: int | None = setting(Table.whole, None, least=1)
+    sha256: str | None = setting(Table.text, None)
+    unpack: bool = setting(Table.flag, False)
+
+    def check(self, table: Table) -> None:
+        """Refuse names that lead out of the cache, and addresses that are not https."""
+        if cached_file(self.file) is None:
+            table.fail("file", f"must stay inside the cache; got {self.file!r}. Drop the '..'.")
+        if self.unpack and not self.file.endswith(".zip"):
+            table.fail("file", f"must end in .zip to be unpacked; got {self.file!r}. Rename it.")
+        if not self.url.startswith("https://"):
+            table.fail("url", f"must begin with https://; got {self.url!r}. Correct it.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateSettings(Section):
+    """The space and the grid of the encoder's maps."""
+
+    space: str = setting(Table.text, "MNI152NLin6Asym")
+    grid: Path | None = setting(Table.file, None)
+
+    def check(self, table: Table) -> None:
+        """Refuse names that cannot be part of BIDS file names."""
+        if not re.fullmatch(r"[A-Za-z0-9+]+", self.space):
+            problem = "must be a name of letters and digits, such as MNI152NLin2009cAsym"
+            table.fail("space", f"{problem}; got {self.space!r}. Leave the resolution out of it.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArraySource(Section):
+    """Where an array lies; ``line`` is where the study names it, for messages."""
+
+    file: Path = setting(Table.file)
+    key: str | None = setting(Table.text, None)
+    transposed: bool = setting(Table.flag, False)
     line: str
 
 
-@dataclass(frozen=True, slots=True)
-class StimuliSettings:
-    """Which stimulus each row of the responses was measured with.
-
-    Attributes
-    ----------
-    table : Path or None
-        TSV or CSV with one row for each row of the responses. None: every image of ``folder``, in
-        sorted order, is one row.
-    column, fold_column : str, str or None
-        The table's columns.
-    folder : Path or None
-        What the stimuli's paths are relative to.
-    features : ArraySource or None
-        Features of each row, where they are known already.
-    """
-
-    table: Path | None
-    column: str
-    fold_column: str | None
-    folder: Path | None
-    features: ArraySource | None
+def _array(table: Table, name: str, default: ArraySource | None) -> ArraySource | None:
+    """Read the path of an array, or the table that says more."""
+    if name not in table.values:
+        return default
+    line = place(table, name)
+    if isinstance(table.values[name], str):
+        return ArraySource(file=table.file(name), line=line)
+    return ArraySource.read(table.section(name), line=line)
 
 
-@dataclass(frozen=True, slots=True)
-class BackboneSettings:
-    """The network whose features are used.
+def place(table: Table, name: str) -> str:
+    """Return the beginning of a message about a value that later proves wrong."""
+    return str(table.error(name, ""))
 
-    Attributes
-    ----------
-    name : str
-        A name that `imgtofmri.backbones` knows, or an ONNX file.
-    layers : tuple of str or None
-        The network's layers; None for its default.
-    layer_widths : tuple of int or None
-        Features of each layer, needed with features from a file that several layers gave.
-    weights : Path, str or None
-        A weights file, or ``"untrained"`` or ``"untrained:SEED"``.
-    center_crop : bool
-        Crop the centre instead of squeezing the whole image.
-    preprocessing : mapping or None
-        ``size``, ``mean`` and ``std`` of an ONNX file's input.
-    label : str
-        What ROIs call it where a study has several networks; else empty.
-    """
 
-    name: str
-    layers: tuple[str, ...] | None
-    layer_widths: tuple[int, ...] | None
-    weights: Path | str | None
-    center_crop: bool
-    preprocessing: Mapping[str, Any] | None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StimuliSettings(Section):
+    """Which stimulus each row of the responses was measured with."""
+
+    table: Path | None = setting(Table.file, None)
+    column: str = setting(Table.text, "stimulus")
+    fold_column: str | None = setting(Table.text, None)
+    folder: Path | None = setting(Table.file, None, folder=True)
+    features: ArraySource | None = setting(_array, None)
+
+    def check(self, table: Table) -> None:
+        """Refuse a column of no table."""
+        if self.fold_column is not None and self.table is None:
+            table.fail("fold_column", "needs a table. Add table, or leave fold_column out.")
+
+
+def _network(table: Table, name: str, default: str) -> str:
+    """Read a network's name, or the path of an ONNX file."""
+    value = table.text(name, default)
+    return str(table.file(name) if value.endswith(".onnx") else value)
+
+
+def _weights(table: Table, name: str, default: None) -> Path | str | None:
+    """Read the path of a weights file, or how random weights are drawn."""
+    if str(table.values.get(name, "")).partition(":")[0] != "untrained":
+        found: Path | None = table.file(name, default)
+        return found
+    value: str = table.text(name)
+    if value != "untrained" and not value.partition(":")[2].isdecimal():
+        table.fail(name, f"must have a whole number as its seed; got {value!r}. Correct it.")
+    return value
+
+
+def _preprocessing(table: Table, name: str, default: None) -> Mapping[str, Any] | None:
+    """Read the size of a network's input, and the mean and deviation of its colours."""
+    if (said := table.table(name)) is None:
+        return default
+    said.only(("size", "mean", "std"))
+    said.whole("size", least=1)
+    for key in ("mean", "std"):
+        if len(said.items(key, kind=(int, float), what="3 numbers")) != 3:
+            said.fail(key, "must be 3 numbers, for red, green and blue.")
+    return dict(said.values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneSettings(Section):
+    """The network whose features are used; ``label`` names it where a study has several."""
+
+    name: str = setting(_network, "resnet18")
+    layers: tuple[str, ...] | None = setting(Table.items, None, kind=str, what="layer names")
+    layer_widths: tuple[int, ...] | None = setting(
+        Table.items, None, kind=int, what="whole numbers"
+    )
+    weights: Path | str | None = setting(_weights, None)
+    center_crop: bool = setting(Table.flag, False)
+    preprocessing: Mapping[str, Any] | None = setting(_preprocessing, None)
     label: str = ""
 
-
-@dataclass(frozen=True, slots=True)
-class FitSettings:
-    """How the models are fitted.
-
-    Attributes
-    ----------
-    alphas : tuple of float
-        Penalties to choose from.
-    alpha : {"shared", "per_voxel"}
-        One penalty for each subject and ROI, or one for each voxel.
-    folds : int
-        Folds of the cross-validation.
-    nested : bool
-        Whether accuracy is measured with penalties chosen on the other folds alone.
-    seed : int or None
-        Shuffles stimuli before they are dealt into folds; also draws band scales.
-    repeats : {"average", "separate"}
-        Average a stimulus' presentations before the fit, or fit each one.
-    zscore : bool
-        Z-score each voxel over rows before anything else.
-    invalid_voxels : {"refuse", "drop"}
-        What to do about voxels that are not finite or never vary.
-    banded : bool
-        One scale for each layer besides the penalty.
-    band_candidates : int
-        How many combinations of scales to try.
-    max_memory_gb : float
-        Memory of the fit, beyond features and responses.
-    engine : {"numpy", "torch"}
-        What does the arithmetic.
-    device : str or None
-        Of the engine torch, such as ``"cuda"``; None for a CUDA device where there is one.
-    """
-
-    alphas: tuple[float, ...]
-    alpha: str
-    folds: int
-    nested: bool
-    seed: int | None
-    repeats: str
-    zscore: bool
-    invalid_voxels: str
-    banded: bool
-    band_candidates: int
-    max_memory_gb: float
-    engine: str
-    device: str | None
+    def check(self, table: Table) -> None:
+        """Refuse layers that stand twice, and widths that are not theirs."""
+        layers, widths = self.layers, self.layer_widths
+        if layers is not None and len(set(layers)) < len(layers):
+            table.fail("layers", f"must be different ones; got {list(layers)}. Name each once.")
+        if widths is not None and min(widths) < 1:
+            table.fail("layer_widths", f"must be above 0; got {list(widths)}. Correct it.")
+        if widths is not None and (layers is None or len(widths) != len(layers)):
+            table.fail("layer_widths", "must have one number for each of layers. Correct it.")
 
 
-@dataclass(frozen=True, slots=True)
-class RoiSettings:
-    """One ROI of one subject.
+def _penalties(table: Table, name: str, default: tuple[float, ...]) -> tuple[float, ...]:
+    """Read a list of penalties, or the ends and the length of one on a log scale."""
+    if isinstance(table.values.get(name), dict):
+        grid = table.section(name)
+        grid.only(("from", "to", "count"))
+        low, high = grid.number("from", above=0.0), grid.number("to", above=0.0)
+        return tuple(np.geomspace(low, high, grid.whole("count", least=1)).tolist())
+    what = "numbers, or {from, to, count}"
+    penalties = table.items(name, default, kind=(int, float), what=what)
+    for penalty in penalties:
+        if not 0 < penalty < math.inf:
+            table.fail(name, f"must be above 0; got {penalty}. Correct it.")
+    return tuple(float(penalty) for penalty in penalties)
 
-    Attributes
-    ----------
-    name : str
-        The ROI.
-    masks : mapping of hemisphere ("L", "R" or "B" for both) to Path
-        Images on the native grid, above 0 inside the ROI. Empty where ``geometry`` gives the ROI.
-    value : int or None
-        The label of the ROI where the images are atlases.
-    responses : ArraySource or None
-        Responses of this ROI's voxels alone, left hemisphere first, each in C order.
-    layers : tuple of str or None
-        The layers that this ROI is modelled with; None for all. Where a study has several networks,
-        ``"LABEL/LAYER"``, or ``"LABEL"`` for all layers of a network.
-    """
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitSettings(Section):
+    """How the models are fitted."""
+
+    alphas: tuple[float, ...] = setting(_penalties, tuple(np.geomspace(10.0, 1e5, 10).tolist()))
+    alpha: str = setting(Table.choice, "shared", valid=ALPHA_MODES)
+    folds: int = setting(Table.whole, 5, least=2)
+    nested: bool = setting(Table.flag, True)
+    seed: int | None = setting(Table.whole, None)
+    repeats: str = setting(Table.choice, "average", valid=REPEAT_MODES)
+    zscore: bool = setting(Table.flag, False)
+    invalid_voxels: str = setting(Table.choice, "refuse", valid=INVALID_MODES)
+    banded: bool = setting(Table.flag, False)
+    band_candidates: int = setting(Table.whole, 20, least=1)
+    max_memory_gb: float = setting(Table.number, 1.5, above=0.0)
+    engine: str = setting(Table.choice, "numpy", valid=ENGINES)
+    device: str | None = setting(Table.text, None)
+
+    def check(self, table: Table) -> None:
+        """Refuse a device that the engine lacks, and folds too few for nesting."""
+        problem = engine_problem(self.engine, self.device)
+        if problem:
+            table.fail("device", problem.removeprefix("device "))
+        if self.nested and self.folds < 3:
+            table.fail("folds", "must be at least 3 with nested = true. Use 5, for example.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoiSettings(Section):
+    """One ROI of one subject."""
 
     name: str
-    masks: Mapping[str, Path]
-    value: int | None
-    responses: ArraySource | None
-    layers: tuple[str, ...] | None
+    mask: Path | None = setting(Table.file, None)
+    left: Path | None = setting(Table.file, None)
+    right: Path | None = setting(Table.file, None)
+    value: int | None = setting(Table.whole, None, least=1)
+    responses: ArraySource | None = setting(_array, None)
+    layers: tuple[str, ...] | None = setting(Table.items, None, kind=str, what="layer names")
+
+    @property
+    def masks(self) -> dict[str, Path]:
+        """The images by hemisphere, "B" for both; none where ``geometry`` gives the ROI."""
+        said = {"L": self.left, "R": self.right, "B": self.mask}
+        return {hemi: path for hemi, path in said.items() if path is not None}
+
+    def check(self, table: Table) -> None:
+        """Refuse a mask of both hemispheres beside one of either."""
+        if self.mask is not None and len(self.masks) > 1:
+            table.fail("mask", "stands beside left or right. Give mask, or left and right.")
 
 
-@dataclass(frozen=True, slots=True)
+def _rois(table: Table, name: str, default: tuple[RoiSettings, ...]) -> tuple[RoiSettings, ...]:
+    """Read a table of ROIs, each the path of a mask or a table."""
+    rois = table.table(name)
+    if rois is None:
+        return default
+    found = []
+    for roi, said in rois.values.items():
+        Table(rois.path, {roi: roi}, rois.key, rois.lines).label(roi)
+        if isinstance(said, str):
+            found.append(RoiSettings(name=roi, mask=rois.file(roi)))
+        else:
+            found.append(RoiSettings.read(rois.section(roi), name=roi))
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TransformSettings:
     """How native space reaches the template.
 
@@ -209,84 +301,115 @@ class TransformSettings:
     """
 
     kind: str
-    files: tuple[Path, ...]
-    anatomical: Path | None
-    cropped: Path | None
+    files: tuple[Path, ...] = ()
+    anatomical: Path | None = None
+    cropped: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DerivativesSettings:
-    """A folder of fMRIPrep's results, from which responses are estimated.
-
-    Attributes
-    ----------
-    folder : Path
-        Where ``sub-*`` folders lie.
-    raw : Path
-        The BIDS data set that holds the events.
-    subject, task : str
-        BIDS labels.
-    space : str
-        The space of the images, e.g. ``"T1w"``.
-    stimulus_column : str
-        The column of the events that names the stimulus.
-    hrf : str
-        Any of nilearn's models.
-    confounds : tuple of str
-        Columns of fMRIPrep's confounds that are regressed out, or shell patterns.
-    estimator : {"lsa", "lss"}
-        All presentations in one model, or a model for each.
-    high_pass_hz : float
-        Drifts slower than this are regressed out; 0 for none.
-    """
-
-    folder: Path
-    raw: Path
-    subject: str
-    task: str
-    space: str
-    stimulus_column: str
-    hrf: str
-    confounds: tuple[str, ...]
-    estimator: str
-    high_pass_hz: float
+def _transform(table: Table, name: str, default: None) -> TransformSettings | None:
+    """Read how native space reaches the template; each kind has keys of its own."""
+    if (said := table.table(name)) is None:
+        return default
+    kind = said.choice("kind", valid=TRANSFORM_KEYS)
+    said.only(TRANSFORM_KEYS[kind])
+    if "file" in said.values and "files" in said.values:
+        said.fail("files", "and file are both given. Leave one of them out.")
+    files: tuple[Path, ...] = ()
+    if "files" in said.values:
+        names = said.items("files", kind=str, what="file names")
+        values = {str(number): item for number, item in enumerate(names)}
+        inner = Table(said.path, values, (*said.key, "files"), said.lines)
+        files = tuple(inner.file(number) for number in values)
+    elif kind != "same":
+        files = (said.file("file"),)
+    anatomical = said.file("anatomical") if kind == "fnirt" else None
+    return TransformSettings(
+        kind=kind, files=files, anatomical=anatomical, cropped=said.file("cropped", None)
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class SubjectSettings:
-    """One subject's data.
+def _confounds(table: Table, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    """Read a list of columns, which may be empty."""
+    if table.values.get(name) == []:
+        return ()
+    found: tuple[str, ...] = table.items(name, default, kind=str, what="column names")
+    return found
 
-    Attributes
-    ----------
-    name : str
-        The subject.
-    table : Path or None
-        A stimuli table of the subject's own.
-    responses : ArraySource or None
-        All voxels' responses: an image of all rows, or an array of the voxels in ``mask``.
-    mask : Path or None
-        The voxels that an array's columns stand for, in C order.
-    derivatives : DerivativesSettings or None
-        fMRIPrep's results, from which responses are estimated.
-    rois : tuple of RoiSettings
-        The ROIs.
-    transform : TransformSettings or None
-        To the template; None where ``geometry`` gives it.
-    geometry : str or None
-        A bundle whose ROIs, native grid and transform are taken over for the subject.
-    line : str
-        Where the study describes the subject.
-    """
 
-    name: str
-    table: Path | None
-    responses: ArraySource | None
-    mask: Path | None
-    derivatives: DerivativesSettings | None
-    rois: tuple[RoiSettings, ...]
-    transform: TransformSettings | None
-    geometry: str | None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DerivativesSettings(Section):
+    """A folder of fMRIPrep's results, from which responses are estimated."""
+
+    folder: Path = setting(Table.file, folder=True)
+    raw: Path = setting(Table.file, folder=True)
+    subject: str = setting(Table.text)
+    task: str = setting(Table.text)
+    space: str = setting(Table.text, "T1w")
+    stimulus_column: str = setting(Table.text, "stim_file")
+    hrf: str = setting(Table.choice, "glover", valid=HRFS)
+    confounds: tuple[str, ...] = setting(_confounds, MOTION)
+    estimator: str = setting(Table.choice, "lsa", valid=ESTIMATORS)
+    high_pass_hz: float = setting(Table.number, 0.01)
+
+    def check(self, table: Table) -> None:
+        """Refuse what is no frequency of drifts."""
+        if not 0 <= self.high_pass_hz < 1:
+            got = table.values["high_pass_hz"]
+            problem = f"must be a frequency in Hz, 0 for none; got {got}. Use 0.01."
+            table.fail("high_pass_hz", problem)
+
+
+def _derivatives(table: Table, name: str, default: None) -> DerivativesSettings | None:
+    return default if table.table(name) is None else DerivativesSettings.read(table.section(name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectSettings(Section):
+    """One subject's data; ``line`` is where the study describes the subject."""
+
+    name: str = setting(Table.label)
+    table: Path | None = setting(Table.file, None)
+    responses: ArraySource | None = setting(_array, None)
+    mask: Path | None = setting(Table.file, None)
+    derivatives: DerivativesSettings | None = setting(_derivatives, None)
+    rois: tuple[RoiSettings, ...] = setting(_rois, ())
+    transform: TransformSettings | None = setting(_transform, None)
+    geometry: str | None = setting(Table.text, None)
     line: str
+
+    def check(self, table: Table) -> None:
+        """Refuse a subject of whom something is given twice, or not at all."""
+        if self.geometry is None:
+            if not self.rois:
+                table.fail(None, "lacks rois: expected a table of ROI masks. Add it, or geometry.")
+            if self.transform is None:
+                problem = "lacks transform: expected how native space reaches the template. Add "
+                problem += 'kind = "same" if the responses lie on a grid in template space.'
+                table.fail(None, problem)
+        elif self.transform is not None:
+            table.fail("transform", "is given by geometry already. Leave one of them out.")
+        rois = table.section("rois")
+        for roi in self.rois:
+            said = Table(rois.path, {}, (*rois.key, roi.name), rois.lines)
+            if self.geometry is None and not roi.masks:
+                said.fail(None, "lacks a mask: expected mask, or left and right. Add it.")
+            if self.geometry is not None and roi.masks:
+                said.fail(None, "has masks, but geometry gives them already. Leave one out.")
+        whole = self.responses is not None or self.derivatives is not None
+        if self.responses is not None and self.derivatives is not None:
+            table.fail("derivatives", "and responses are both given. Leave one of them out.")
+        for roi in self.rois:
+            if whole and roi.responses is not None:
+                table.fail("responses", f"are given for the subject and for {roi.name}. Keep one.")
+            if not whole and roi.responses is None:
+                problem = f"lacks responses for {roi.name}. Add them to the subject or to the ROI."
+                table.fail("rois", problem)
+        if not whole and not self.rois:
+            table.fail(None, "lacks responses. Add them to the subject or to its ROIs.")
+        image = self.responses is not None and self.responses.file.name.endswith(IMAGES)
+        if self.mask is not None and (self.responses is None or image):
+            problem = "says which voxels the columns of an array of responses are; there is none "
+            table.fail("mask", f"{problem}here. Leave it out.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,11 +426,7 @@ class Study:
         What to cite.
     limits : str
         What users of the encoder must know.
-    space : str
-        Identifier of the template space.
-    template : Path or None
-        An image on the template grid; None for the 2 mm grid of MNI152NLin6Asym.
-    downloads, stimuli, backbones, fit, subjects
+    template, downloads, stimuli, backbones, fit, subjects
         The sections; one backbone, or several with labels.
     """
 
@@ -317,8 +436,7 @@ class Study:
     licence: str
     citation: tuple[str, ...]
     limits: str
-    space: str
-    template: Path | None
+    template: TemplateSettings
     downloads: tuple[Download, ...]
     stimuli: StimuliSettings
     backbones: tuple[BackboneSettings, ...]

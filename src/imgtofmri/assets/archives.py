@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from imgtofmri.exceptions import DataError, OutputError
+from imgtofmri.exceptions import AssetError, OutputError
 from imgtofmri.progress import track
 
 _DAMAGE = (
@@ -23,6 +23,9 @@ _DAMAGE = (
     lzma.LZMAError,
     zlib.error,
     EOFError,
+    # Two files of one name, or a file and a folder.
+    FileExistsError,
+    NotADirectoryError,
 )
 
 
@@ -55,7 +58,7 @@ def extract_archive(
 
     Raises
     ------
-    DataError
+    AssetError
         If the file is not a zip or tar archive, is damaged, or holds a path that leads out.
     OutputError
         If the folder holds files already.
@@ -68,7 +71,7 @@ def extract_archive(
         raise OutputError(message)
     if not archive.is_file():
         message = f"extract_archive: expected an archive at {archive}; there is no file. Check it."
-        raise DataError(message)
+        raise AssetError(message)
     if zipfile.is_zipfile(archive):
         members = _zip_members
     elif tarfile.is_tarfile(archive):
@@ -78,7 +81,7 @@ def extract_archive(
             f"extract_archive: {archive} must be a zip or tar archive; it is neither. "
             "The download may be damaged; remove the file and fetch it again."
         )
-        raise DataError(message)
+        raise AssetError(message)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
         unpacked = Path(scratch) / "unpacked"
@@ -95,7 +98,7 @@ def extract_archive(
                 f"extract_archive: {archive} is damaged ({error}). "
                 "Remove the file and fetch it again."
             )
-            raise DataError(message) from error
+            raise AssetError(message) from error
         if folder.exists():
             folder.rmdir()
         unpacked.rename(folder)
@@ -141,5 +144,5 @@ def _contained(name: str, archive: Path) -> PurePosixPath:
             f"extract_archive: {archive} must hold paths inside it only; it holds {name!r}. "
             "Nothing was unpacked. Do not use this file."
         )
-        raise DataError(message)
+        raise AssetError(message)
     return path

@@ -1,0 +1,23 @@
+"""Files from elsewhere: fetched and verified into the cache, and archives unpacked."""
+
+from __future__ import annotations
+
+from imgtofmri.assets.archives import extract_archive
+from imgtofmri.assets.downloads import (
+    CACHE_VARIABLE,
+    OFFLINE_VARIABLE,
+    cache_dir,
+    fetch_url,
+    fetch_wheel,
+    is_offline,
+)
+
+__all__ = [
+    "CACHE_VARIABLE",
+    "OFFLINE_VARIABLE",
+    "cache_dir",
+    "extract_archive",
+    "fetch_url",
+    "fetch_wheel",
+    "is_offline",
+]
