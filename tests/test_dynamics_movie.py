@@ -29,7 +29,7 @@ from imgtofmri.dynamics import (
     MovieModels,
     ScanSettings,
     analyse_movie,
-    luminance,
+    luma,
     motion_energy,
     movie_models,
     to_volumes,
@@ -127,7 +127,7 @@ def test_movie_models_are_what_each_gives_alone(
 ) -> None:
     """One pass over the movie gives what the encoder and each baseline give by themselves."""
     pixels = np.stack([frame.pixels for frame in read_movie(film, rate_hz=RATE_HZ)])
-    lights = luminance(pixels)
+    lights = luma(pixels)
     np.testing.assert_array_equal(models.baselines["luminance"], lights.reshape(len(lights), -1))
     energy = motion_energy(lights).reshape(len(lights), -1)
     np.testing.assert_array_equal(models.baselines["motion"], energy)

@@ -58,7 +58,8 @@ def dynamics(
         typer.Option(
             "--baseline",
             metavar="luminance|motion|untrained|none",
-            help="What frames alone predict; repeat for several. luminance by default.",
+            help="What frames alone predict; repeat for several. luminance (luma: of the values "
+            "as stored) by default.",
         ),
     ] = None,
     features: Annotated[

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imgtofmri.dynamics.baselines import (
     check_changes,
-    luminance,
+    luma,
     motion_energy,
 )
 from imgtofmri.encoder import Encoder
@@ -78,7 +78,7 @@ def movie_models(
     movie : path
         Any movie file.
     baselines : sequence of {"luminance", "motion", "untrained"}, default ("luminance",)
-        Luminance of each pixel; energy of the change between successive frames; features of the
+        Luma of each pixel; energy of the change between successive frames; features of the
         encoder's network with random weights.
     rate_hz : float, default 2.0
         Frames taken in each second.
@@ -104,7 +104,7 @@ def movie_models(
 
     Notes
     -----
-    Luminance keeps each frame's pixels in memory, 200 kB a frame; the rest is small.
+    Luma keeps each frame's pixels in memory, 200 kB a frame; the rest is small.
     """
     for name in baselines:
         if name not in BASELINES:
@@ -125,7 +125,7 @@ def movie_models(
 
     def look(frame: Frame) -> None:
         if "luminance" in baselines or "motion" in baselines:
-            lights.append(luminance(frame.pixels))
+            lights.append(luma(frame.pixels))
         if untrained is not None:
             waiting.append(frame.pixels)
 
