@@ -90,7 +90,7 @@ def contrast(
     from imgtofmri.encoder import load_encoder
     from imgtofmri.outputs import run_settings
     from imgtofmri.plotting.contrasts import THRESHOLDS
-    from imgtofmri.selection import image_properties
+    from imgtofmri.stimuli import image_properties
 
     if threshold not in THRESHOLDS:
         message = (

@@ -87,8 +87,9 @@ def select(
     from imgtofmri.encoder import load_encoder
     from imgtofmri.exceptions import OptionError, choice_message
     from imgtofmri.outputs import run_settings
-    from imgtofmri.selection import PROPERTIES, image_properties, parse_goal, select_stimuli
+    from imgtofmri.selection import parse_goal, select_stimuli
     from imgtofmri.selection.analysis import check_pool_size
+    from imgtofmri.stimuli import PROPERTIES, image_properties
 
     controls = read_controls(control, "select")
     claim_output(output, RECORD, overwrite)

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from imgtofmri.selection.analysis import StimulusSelection, events_table, select_stimuli
 from imgtofmri.selection.goals import Goal, RoiResponses, parse_goal, roi_responses
-from imgtofmri.selection.properties import PROPERTIES, image_properties
 
 __all__ = [
-    "PROPERTIES",
     "Goal",
     "RoiResponses",
     "StimulusSelection",
     "events_table",
-    "image_properties",
     "parse_goal",
     "roi_responses",
     "select_stimuli",

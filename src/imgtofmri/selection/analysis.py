@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
 from imgtofmri.selection.checks import Judges, Request, check_sets, choose_sets
 from imgtofmri.selection.goals import Goal, ResponseMaps, RoiResponses, roi_responses, standardised
-from imgtofmri.selection.properties import PROPERTIES
+from imgtofmri.stimuli import PROPERTIES
 
 if TYPE_CHECKING:
     import pandas as pd

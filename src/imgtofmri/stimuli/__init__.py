@@ -17,7 +17,6 @@ from imgtofmri.stimuli.discovery import (
 from imgtofmri.stimuli.images import ImageInput, read_images
 from imgtofmri.stimuli.inputs import expand_images
 from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Pixels, Source
-from imgtofmri.stimuli.luminance import luminance, luminance_features
 from imgtofmri.stimuli.movies import (
     MovieInfo,
     StimulusWarning,
@@ -27,12 +26,19 @@ from imgtofmri.stimuli.movies import (
     read_movie,
 )
 from imgtofmri.stimuli.pixels import MAX_PIXELS, prepare_image
+from imgtofmri.stimuli.properties import (
+    PROPERTIES,
+    image_properties,
+    luminance,
+    luminance_features,
+)
 
 __all__ = [
     "FRAME_SIZE",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "MOVIE_SUFFIXES",
+    "PROPERTIES",
     "Failure",
     "Frame",
     "ImageInput",
@@ -44,6 +50,7 @@ __all__ = [
     "count_frames",
     "expand_images",
     "find_sources",
+    "image_properties",
     "luminance",
     "luminance_features",
     "prepare_image",
