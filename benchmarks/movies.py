@@ -76,7 +76,7 @@ def predict(path: Path, weights: str, rate_hz: float) -> dict[str, float]:
     """Predict a movie into a folder, then its frames by the network alone; runs in a child."""
     from imgtofmri.encoder import load_encoder
     from imgtofmri.outputs import NiftiLayout, RunRecord, predict_movies
-    from imgtofmri.stimuli import Source, read_movie
+    from imgtofmri.stimuli import Movie, Source
 
     warnings.simplefilter("ignore")
     # Before all else: libraries that leave the processor's wide registers in use, as isal's
@@ -84,7 +84,7 @@ def predict(path: Path, weights: str, rate_hz: float) -> dict[str, float]:
     decoding_s = decode_cpu_s(path)
     encoder = load_encoder()
     network = encoder.pipeline(weights=weights).network
-    pixels = [frame.pixels for _, frame in zip(range(128), read_movie(path), strict=False)]
+    pixels = [frame.pixels for _, frame in zip(range(128), Movie(path).frames(), strict=False)]
     batches = [np.stack(pixels[i : i + 32]) for i in range(0, len(pixels), 32)]
     network(batches[0])
 

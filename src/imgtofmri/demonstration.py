@@ -20,7 +20,7 @@ from imgtofmri.pipeline import RunSettings
 from imgtofmri.plotting.brains import plot_response, robust_maximum
 from imgtofmri.progress import track
 from imgtofmri.reference import extract_samples, reference_wheel
-from imgtofmri.stimuli import Frame, find_sources, read_movie
+from imgtofmri.stimuli import Frame, Movie, find_sources
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -120,7 +120,7 @@ def _network_note(encoder: Encoder, settings: RunSettings) -> str:
 
 
 def _frames(movie: Path) -> list[Frame]:
-    return list(read_movie(movie, rate_hz=MOVIE_RATE_HZ))
+    return list(Movie(movie).frames(MOVIE_RATE_HZ))
 
 
 def _save_frame(frame: Frame, folder: Path) -> Path:

@@ -27,7 +27,7 @@ from imgtofmri.pipeline import (
 from imgtofmri.prediction import Prediction
 from imgtofmri.progress import track
 from imgtofmri.spatial import BLOCK, SpatialModel, build_spatial_model, check_rois
-from imgtofmri.stimuli import Failure, Source, expand_images, read_images, read_movie
+from imgtofmri.stimuli import Failure, Movie, Source, expand_images, read_images
 from imgtofmri.voxelwise import prediction_interval, restrict_voxels
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -349,7 +349,7 @@ class Encoder:
 
     def stream_movie(
         self,
-        path: str | Path | Source,
+        movie: str | Path | Source | Movie,
         rate_hz: float = 2.0,
         on_batch: Callable[[FeatureBatch], None] | None = None,
         **settings: Unpack[RunSettings],
@@ -358,8 +358,8 @@ class Encoder:
 
         Parameters
         ----------
-        path, rate_hz
-            As for `predict_movie`.
+        movie, rate_hz
+            As for `predict_movie`; a `Source` or a `Movie` is taken, too.
         on_batch : callable, optional
             As for `stream`.
         **settings
@@ -371,9 +371,8 @@ class Encoder:
             Of up to 32 frames.
         """
         pipeline = self.pipeline(**settings)
-        frames = read_movie(
-            path,
-            rate_hz=rate_hz,
+        frames = Movie.of(movie).frames(
+            rate_hz,
             size=pipeline.network.spec.preprocessing.size,
             center_crop=pipeline.center_crop,
         )

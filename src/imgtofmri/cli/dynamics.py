@@ -157,7 +157,7 @@ def dynamics(
     from imgtofmri.events import boundary_windows
     from imgtofmri.exceptions import choice_message
     from imgtofmri.plotting.dynamics_files import RECORD_NAME, write_dynamics
-    from imgtofmri.stimuli import check_rate, count_frames, probe_movie
+    from imgtofmri.stimuli import Movie, check_rate
     from imgtofmri.timeseries import HRF_NAMES, RESAMPLINGS
 
     if (output / RECORD_NAME).exists() and not overwrite:
@@ -189,7 +189,8 @@ def dynamics(
     extra = _read_features(features or [])
     lags = _parse_window(window)
     loaded = load_encoder(encoder, progress=not quiet)
-    probe_movie(movie)
+    film = Movie(movie)
+    n_frames = film.n_frames(rate_hz)
     spatial = loaded.spatial_model(rois or None, sigma_mm, mask)
     brains = _load_measured(
         measured, spatial, loaded.bundle.template.affine, confounds, tr_s, cutoff_s or None, quiet
@@ -215,13 +216,12 @@ def dynamics(
         starts = find_boundaries(volumes.mean(axis=0), starts, n_events=n_events).tolist()
     if starts is not None:
         boundary_windows(volumes.shape[1], starts, window=lags, exclusion=exclusion)
-    n_frames = count_frames(movie, rate_hz)
     if n_frames is not None:
         check_movie_length(n_frames, rate_hz, brains.data.shape[1], settings)
     # The movie takes longest: all that can be refused without it has been.
     models = movie_models(
         loaded,
-        movie,
+        film,
         baselines=chosen,
         rate_hz=rate_hz,
         untrained_seed=seed,

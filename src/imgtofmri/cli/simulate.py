@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from imgtofmri.pipeline import Pipeline
     from imgtofmri.simulation import Run, Scan
+    from imgtofmri.stimuli import Movie
 
 VOXELS = ("brain", "predicted")
 # The step at which a haemodynamic response from a file is sampled, in seconds.
@@ -222,7 +223,7 @@ class _Experiment:
 
     files: Mapping[str, Path]
     runs: tuple[Run, ...] = ()
-    movie: Path | None = None
+    movie: Movie | None = None
 
 
 def _check_choices(voxels: str, runs: int) -> None:
@@ -239,7 +240,7 @@ def _read_experiment(
     """Read and check the tables, or say which movie it is, before anything is loaded."""
     from imgtofmri.outputs.simulated import check_length
     from imgtofmri.simulation import check_run, find_stimuli, read_events, run_of_table
-    from imgtofmri.stimuli import probe_movie, suffix_kind
+    from imgtofmri.stimuli import Movie, suffix_kind
 
     movies = [path for path in inputs if suffix_kind(path) == "movie"]
     if movies:
@@ -249,8 +250,9 @@ def _read_experiment(
                 f"got the movie {movies[0]} and more. Simulate them one at a time."
             )
             raise OptionError(message)
-        probe_movie(movies[0])
-        return _Experiment({movies[0].name: movies[0]}, movie=movies[0])
+        movie = Movie(movies[0])
+        _ = movie.info  # Refuses what is no movie.
+        return _Experiment({movie.path.name: movie.path}, movie=movie)
     if stimuli is None:
         message = (
             "simulate: events tables need --stimuli FOLDER, from which their stim_file starts; got "
@@ -282,6 +284,6 @@ def _encode(
     if experiment.movie is None:
         features = encode_images(pipeline, list(experiment.files.values()), progress=progress)
         return features, list(experiment.runs)
-    path = experiment.movie
-    features, events = encode_movie(pipeline, path, rate_hz, progress=progress)
-    return features, [run_of_movie(events, path.name, scan.tr_s, n_volumes)]
+    movie = experiment.movie
+    features, events = encode_movie(pipeline, movie, rate_hz, progress=progress)
+    return features, [run_of_movie(events, movie.path.name, scan.tr_s, n_volumes)]

@@ -22,7 +22,7 @@ from imgtofmri.pipeline import RunSettings
 from imgtofmri.prediction import Prediction
 from imgtofmri.progress import track
 from imgtofmri.stimuli.items import Failure, Frame
-from imgtofmri.stimuli.movies import probe_movie, read_movie
+from imgtofmri.stimuli.movie import Movie
 
 __all__ = ["BASELINES", "MovieModels", "movie_models"]
 
@@ -61,7 +61,7 @@ class MovieModels:
 
 def movie_models(
     encoder: Encoder,
-    movie: str | Path,
+    movie: str | Path | Movie,
     *,
     baselines: Sequence[str] = ("luminance",),
     rate_hz: float = 2.0,
@@ -75,7 +75,7 @@ def movie_models(
     ----------
     encoder : Encoder
         Whose prediction is wanted.
-    movie : path
+    movie : path or Movie
         Any movie file.
     baselines : sequence of {"luminance", "motion", "untrained"}, default ("luminance",)
         Luma of each pixel; energy of the change between successive frames; features of the
@@ -115,7 +115,8 @@ def movie_models(
     if "untrained" in baselines:
         untrained = encoder.backbone(weights=f"untrained:{untrained_seed}", rois=pipeline.rois)
     size = network.spec.preprocessing.size
-    frames = read_movie(movie, rate_hz=rate_hz, size=size, center_crop=pipeline.center_crop)
+    film = Movie.of(movie)
+    frames = film.frames(rate_hz, size, pipeline.center_crop)
     lights = _Rows()
     waiting: list[NDArray[np.uint8]] = []
     random: list[NDArray[np.float32]] = []
@@ -129,7 +130,7 @@ def movie_models(
         if untrained is not None:
             waiting.append(frame.pixels)
 
-    n_frames = probe_movie(movie).expected_frames(rate_hz)
+    n_frames = film.expected_frames(rate_hz)
     with track("Predicting the movie", n_frames, "frames", enabled=progress) as advance:
         for batch in stream_features(_tap(frames, look), network):
             features.append(batch.features)
@@ -142,7 +143,7 @@ def movie_models(
                 del waiting[: len(batch.names)]
     if not features:
         message = (
-            f"movie_models: {movie} must have at least one frame; got none at {rate_hz:g} Hz. "
+            f"movie_models: {film.path} must have at least one frame; got none at {rate_hz:g} Hz. "
             "See that the file is whole."
         )
         raise StimulusError(message)
@@ -170,7 +171,7 @@ def movie_models(
         "weights": network.spec.weights_name,
         "weights_sha256": network.spec.weights_sha256,
         "weights_verified": "yes" if network.spec.weights_verified else "no",
-        "movie": Path(movie).name,
+        "movie": film.path.name,
     }
     return MovieModels(prediction, found, made_with)
 

@@ -27,7 +27,7 @@ from imgtofmri.pipeline import RunSettings
 from imgtofmri.prediction import Prediction
 from imgtofmri.progress import track
 from imgtofmri.spatial import one_blas_thread
-from imgtofmri.stimuli import Failure, MovieInfo, Source, probe_movie
+from imgtofmri.stimuli import Failure, Movie, Source
 
 HEMIS = ("L", "R", "both")
 GROUP = "group"
@@ -90,10 +90,9 @@ def predict_movies(
             summary.kept.append(name)
             continue
         try:
-            info = probe_movie(source.path)
-            run = _MovieRun(
-                encoder, source, info, record, layout, settings, rate_hz, subjects, interval
-            )
+            movie = Movie(source)
+            _ = movie.info  # What is no movie is refused before anything is loaded for it.
+            run = _MovieRun(encoder, movie, record, layout, settings, rate_hz, subjects, interval)
             run.write(progress)
         except StimulusError as error:
             record.fail(name, str(error))
@@ -150,8 +149,7 @@ class _MovieRun:
     def __init__(
         self,
         encoder: Encoder,
-        source: Source,
-        info: MovieInfo,
+        movie: Movie,
         record: RunRecord,
         layout: Layout,
         settings: RunSettings,
@@ -162,11 +160,11 @@ class _MovieRun:
         self._maps = partial(
             run_maps, encoder, settings=settings, subjects=subjects, interval=interval
         )
-        self._source, self._info, self._record, self._layout = source, info, record, layout
+        self._movie, self._record, self._layout = movie, record, layout
         self._rate_hz = rate_hz
         self._batches: list[FeatureBatch] = []
         self._stream = encoder.stream_movie(
-            source, rate_hz, on_batch=self._batches.append, **settings
+            movie, rate_hz, on_batch=self._batches.append, **settings
         )
         self._files: list[str] = []
         self._onsets_s: list[float] = []
@@ -174,8 +172,8 @@ class _MovieRun:
 
     def write(self, progress: bool) -> None:
         """Predict the movie and write its files; all appear at the end or none."""
-        name = self._source.name
-        n_frames = self._info.expected_frames(self._rate_hz)
+        name = self._movie.name
+        n_frames = self._movie.expected_frames(self._rate_hz)
         with (
             track(f"Predicting {name}", n_frames, "frames", enabled=progress) as advance,
             ExitStack() as files,
@@ -211,7 +209,7 @@ class _MovieRun:
         return {
             owner: files.enter_context(
                 SeriesWriter(
-                    self._target(self._layout.volume(self._source.name, *owner), files),
+                    self._target(self._layout.volume(self._movie.name, *owner), files),
                     first.mask,
                     first.affine,
                     1 / self._rate_hz,
@@ -230,9 +228,9 @@ class _MovieRun:
         return {
             "Description": "Predicted response to each frame of a movie, without haemodynamics",
             "GeneratedBy": [{"Name": "imgtofmri", "Version": __version__}],
-            "Stimulus": self._source.name,
+            "Stimulus": self._movie.name,
             "StimulusSha256": self._sha256,
-            "Movie": asdict(self._info),
+            "Movie": asdict(self._movie.info),
             "RateHz": self._rate_hz,
             "RepetitionTime": 1 / self._rate_hz,
             "NumberOfVolumes": len(self._onsets_s),
@@ -241,7 +239,7 @@ class _MovieRun:
             "SpatialReference": part.space,
             "Settings": self._record.settings,
             "Timeseries": {
-                "File": Path(self._layout.timeseries(self._source.name)).name,
+                "File": Path(self._layout.timeseries(self._movie.name)).name,
                 "Columns": "onset in seconds; then OWNER_ROI_HEMI, the mean over the voxels of an "
                 "ROI: OWNER is group (the group map) or a subject (its smoothed map, in the "
                 "models' own units), HEMI is L, R or both",

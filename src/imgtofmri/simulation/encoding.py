@@ -14,7 +14,7 @@ from imgtofmri.features import FeatureBatch, stream_features
 from imgtofmri.progress import track
 from imgtofmri.simulation.events import Events, movie_events
 from imgtofmri.simulation.responses import EncodedResponses
-from imgtofmri.stimuli import Failure, probe_movie, read_images, read_movie
+from imgtofmri.stimuli import Failure, Movie, read_images
 
 if TYPE_CHECKING:
     from imgtofmri.pipeline import Pipeline
@@ -63,7 +63,7 @@ def encode_images(
 
 
 def encode_movie(
-    pipeline: Pipeline, path: Path, rate_hz: float = 2.0, *, progress: bool = False
+    pipeline: Pipeline, movie: Movie | Path, rate_hz: float = 2.0, *, progress: bool = False
 ) -> tuple[NDArray[np.float32], Events]:
     """Compute the features of a movie's frames.
 
@@ -71,8 +71,7 @@ def encode_movie(
     ----------
     pipeline : Pipeline
         As ``encoder.pipeline()`` returns it.
-    path : Path
-        The movie.
+    movie : Movie or Path
     rate_hz : float
         Frames a second.
     progress : bool
@@ -90,18 +89,18 @@ def encode_movie(
         If the movie cannot be read.
     """
     size = pipeline.network.spec.preprocessing.size
-    info = probe_movie(path)
-    frames = read_movie(path, rate_hz=rate_hz, size=size, center_crop=pipeline.center_crop)
+    film = Movie.of(movie)
+    frames = film.frames(rate_hz, size, pipeline.center_crop)
     features: list[NDArray[np.float32]] = []
     onsets_s: list[float] = []
-    what, n_frames = f"Computing features of {path.name}", info.expected_frames(rate_hz)
+    what, n_frames = f"Computing features of {film.path.name}", film.expected_frames(rate_hz)
     with track(what, n_frames, "frames", enabled=progress) as advance:
         for batch in _movie_batches(stream_features(frames, pipeline.network)):
             features.append(batch.features)
             onsets_s.extend(onset for onset in batch.onsets_s if onset is not None)
             advance(len(batch.names))
     step_s = 1.0 / rate_hz
-    end_s = info.duration_s
+    end_s = film.info.duration_s
     # A header may be missing or wrong; frames are taken up to the end, so it is at most a step off.
     if end_s is None or not 0.0 < end_s - onsets_s[-1] <= step_s:
         end_s = onsets_s[-1] + step_s
