@@ -77,7 +77,7 @@ def predict(path: Path, weights: str, rate_hz: float) -> dict[str, float]:
     from imgtofmri.analyses.predict import predict_movies
     from imgtofmri.encoder import load_encoder
     from imgtofmri.outputs import NiftiLayout, OutputFolder
-    from imgtofmri.stimuli import Source, read_movie
+    from imgtofmri.stimuli import Movie, Source
 
     warnings.simplefilter("ignore")
     # Before all else: libraries that leave the processor's wide registers in use, as isal's
@@ -86,7 +86,7 @@ def predict(path: Path, weights: str, rate_hz: float) -> dict[str, float]:
     encoder = load_encoder()
     predictor = encoder.predictor(weights=weights)
     network = predictor.extractor.network
-    pixels = [frame.pixels for _, frame in zip(range(128), read_movie(path), strict=False)]
+    pixels = [frame.pixels for _, frame in zip(range(128), Movie(path).frames(), strict=False)]
     batches = [np.stack(pixels[i : i + 32]) for i in range(0, len(pixels), 32)]
     network(batches[0])
 

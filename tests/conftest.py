@@ -56,6 +56,22 @@ def test_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list of movie files that are opened from now on, in order, each as often."""
+    import av
+
+    files: list[str] = []
+    open_file = av.open
+
+    def noted(file: str, *args: Any, **kwargs: Any) -> Any:
+        files.append(file)
+        return open_file(file, *args, **kwargs)
+
+    monkeypatch.setattr(av, "open", noted)
+    return files
+
+
 @pytest.fixture(scope="session")
 def published_wheel() -> Path:
     """Return the published model's wheel, fetched through pip into the user's cache."""

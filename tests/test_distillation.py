@@ -29,7 +29,7 @@ from imgtofmri.distillation import altered_views, distill, fit_ridge, random_vie
 from imgtofmri.encoder import Encoder
 from imgtofmri.encoder.reference import extract_samples
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, WeightsError
-from imgtofmri.stimuli import prepare_image, read_movie
+from imgtofmri.stimuli import Movie, prepare_image
 
 
 class Projection:
@@ -336,7 +336,7 @@ def test_packaged_head_agrees_with_published_outputs(
     for row, want, least in zip(got, published["responses"], (0.97, 0.9), strict=True):
         assert np.corrcoef(row, want)[0, 1] > least
     published = np.load(test_data / "reference" / "published_movie.npz")
-    frames = [frame.pixels for frame in read_movie(samples[-1], rate_hz=2.0)]
+    frames = [frame.pixels for frame in Movie(samples[-1]).frames()]
     features = backbone(np.stack(frames[: len(published["responses"])]))
     got = encoder.predict_features(features, rois=["LOC", "RSC", "PPA"], mask="support").group
     for row, want in zip(got, published["responses"], strict=True):

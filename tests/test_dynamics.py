@@ -23,7 +23,7 @@ from imgtofmri.analyses.dynamics import (
     compare_dynamics,
     filter_measured,
     find_boundaries,
-    luminance,
+    luma,
     motion_energy,
     resampling,
     similarity_table,
@@ -135,10 +135,10 @@ def test_filter_measured_takes_out_what_to_volumes_takes_out(rng: np.random.Gene
         np.testing.assert_allclose(filtered, expected[7:], atol=1e-9)
 
 
-def test_luminance_equals_loop(rng: np.random.Generator) -> None:
+def test_luma_equals_loop(rng: np.random.Generator) -> None:
     """Each pixel is 0.2126 R + 0.7152 G + 0.0722 B of values from 0 to 1."""
     pixels = rng.integers(0, 256, (2, 3, 4, 3), dtype=np.uint8)
-    got = luminance(pixels)
+    got = luma(pixels)
     for index in np.ndindex(2, 3, 4):
         red, green, blue = (int(value) / 255 for value in pixels[index])
         expected = 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -460,8 +460,8 @@ def test_filter_measured_bad_input_is_named(brains: NDArray[np.float32]) -> None
 
 def test_baselines_bad_input_is_named(rng: np.random.Generator) -> None:
     """Frames of the wrong shape and a square too large have an error."""
-    with pytest.raises(ShapeError, match=r"luminance: .* got \(4, 4\)"):
-        luminance(np.zeros((4, 4), np.uint8))
+    with pytest.raises(ShapeError, match=r"luma: .* got \(4, 4\)"):
+        luma(np.zeros((4, 4), np.uint8))
     with pytest.raises(ShapeError, match=r"motion_energy: .* got \(4, 4\)"):
         motion_energy(np.zeros((4, 4)))
     with pytest.raises(OptionError, match="between 1 and 4 pixels; got 8"):

@@ -24,7 +24,7 @@ from imgtofmri.analyses.dynamics import (
     MovieModels,
     ScanSettings,
     analyse_movie,
-    luminance,
+    luma,
     motion_energy,
     movie_models,
     to_volumes,
@@ -50,7 +50,7 @@ from imgtofmri.exceptions import (
 )
 from imgtofmri.figures.style import save_figure, significance_mark
 from imgtofmri.measured.movie import MeasuredMovie, save_measured
-from imgtofmri.stimuli import read_movie
+from imgtofmri.stimuli import Movie
 
 pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
 
@@ -130,8 +130,8 @@ def test_movie_models_are_what_each_gives_alone(
     models: MovieModels, film: Path, bundle: Bundle, random_weights: Path
 ) -> None:
     """One pass over the movie gives what the encoder and each baseline give by themselves."""
-    pixels = np.stack([frame.pixels for frame in read_movie(film, rate_hz=RATE_HZ)])
-    lights = luminance(pixels)
+    pixels = np.stack([frame.pixels for frame in Movie(film).frames(RATE_HZ)])
+    lights = luma(pixels)
     np.testing.assert_array_equal(models.baselines["luminance"], lights.reshape(len(lights), -1))
     energy = motion_energy(lights).reshape(len(lights), -1)
     np.testing.assert_array_equal(models.baselines["motion"], energy)
@@ -353,9 +353,17 @@ def test_dynamics_command_writes_figures_and_tables(
 
 
 def test_dynamics_command_takes_saved_responses(
-    tmp_path: Path, film: Path, measured: MeasuredMovie, encoder_file: Path, random_weights: Path
+    tmp_path: Path,
+    film: Path,
+    measured: MeasuredMovie,
+    encoder_file: Path,
+    random_weights: Path,
+    opened: list[str],
 ) -> None:
-    """One file of save_measured stands for the runs, and a text file for the boundaries."""
+    """One file of save_measured stands for the runs, and a text file for the boundaries.
+
+    The film is opened twice: to find out what it is, and to decode it.
+    """
     saved = save_measured(measured, tmp_path / "film.npz")
     (tmp_path / "starts.txt").write_text("6\n11\n15\n")
     result = run(
@@ -364,6 +372,7 @@ def test_dynamics_command_takes_saved_responses(
         "--rate-hz", "1", "--n-brains", "5", "--rois", "PPA", "--skip-volumes", "2", "--quiet",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
+    assert opened == [f"file:{film}"] * 2
     table = pd.read_csv(tmp_path / "out" / "agreement.tsv", sep="\t")
     assert table.roi.unique().tolist() == ["PPA"]
     assert table.volume.max() == 17

@@ -5,25 +5,22 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 from scipy.stats import kstest
 
 from imgtofmri.analyses.select import (
     Goal,
     events_table,
-    image_properties,
     parse_goal,
     roi_responses,
     select_stimuli,
 )
 from imgtofmri.analyses.select.solver import choose_by_pairs, choose_by_scores
-from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.stats import permutations
 
 NO_PROPERTIES = np.zeros((12, 0))
@@ -203,25 +200,6 @@ def test_select_stimuli_same_seed_same_answer(rng: np.random.Generator) -> None:
     first, again = (select_stimuli(maps, goals, 4, n_random=30, seed=5) for _ in range(2))
     assert first.sets == again.sets
     pd.testing.assert_frame_equal(first.checks, again.checks)
-
-
-def test_image_properties_of_known_pictures(tmp_path: Path) -> None:
-    """A red and a half-black picture have the luminance, contrast and size that follow by hand."""
-    Image.new("RGB", (50, 20), (255, 0, 0)).save(tmp_path / "red.png")
-    half = np.zeros((224, 224, 3), dtype=np.uint8)
-    half[:112] = 255
-    Image.fromarray(half).save(tmp_path / "half.png")
-    table = image_properties([tmp_path / "red.png", tmp_path / "half.png"])
-    assert table["luminance"].tolist() == pytest.approx([0.2126, 0.5])
-    assert table["contrast"].tolist() == pytest.approx([0.0, 0.5], abs=1e-12)
-    assert table["size"].tolist() == pytest.approx([3.0, np.log10(224 * 224)])
-
-
-def test_image_properties_bad_file_is_named(tmp_path: Path) -> None:
-    """A file that is no image is refused by name."""
-    (tmp_path / "notes.jpg").write_text("not a picture")
-    with pytest.raises(StimulusError, match=re.escape("notes.jpg")):
-        image_properties([tmp_path / "notes.jpg"])
 
 
 def test_events_table_shows_each_once_per_repeat_and_none_twice_running() -> None:

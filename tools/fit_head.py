@@ -35,7 +35,7 @@ from imgtofmri.backbones.weights import UnverifiedWeightsWarning
 from imgtofmri.distillation import altered_views, distill, random_views
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.encoder.reference import extract_samples, reference_wheel
-from imgtofmri.stimuli import prepare_image, read_movie
+from imgtofmri.stimuli import Movie, prepare_image
 
 NAME = "efficientnet-lite0_resnet18-avgpool"
 OUT = Path(__file__).parent.parent / "src" / "imgtofmri" / "backbones" / "heads"
@@ -160,7 +160,7 @@ def measure_published(encoder: Encoder, backbone: Backbone, folder: Path) -> dic
         samples = extract_samples(reference_wheel(progress=False), Path(scratch))
         pictures = {path.stem: path for path in samples[:-1]}
         photographs = np.stack([whole(pictures[name]) for name in images["names"]])
-        frames = [frame.pixels for frame in read_movie(samples[-1], rate_hz=2.0)]
+        frames = [frame.pixels for frame in Movie(samples[-1]).frames()]
     n_frames = len(movie["responses"])
     fidelity: dict[str, float] = {}
     for pixels, name, published in (

@@ -20,7 +20,7 @@ from imgtofmri.figures.brains import plot_response, robust_maximum
 from imgtofmri.files import atomic_path
 from imgtofmri.outputs import NiftiLayout, OutputFolder
 from imgtofmri.progress import track
-from imgtofmri.stimuli import Frame, find_sources, read_movie
+from imgtofmri.stimuli import Frame, Movie, find_sources
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -119,7 +119,7 @@ def _network_note(spec: BackboneSpec) -> str:
 
 
 def _frames(movie: Path) -> list[Frame]:
-    return list(read_movie(movie, rate_hz=MOVIE_RATE_HZ))
+    return list(Movie(movie).frames(MOVIE_RATE_HZ))
 
 
 def _save_frame(frame: Frame, folder: Path) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from imgtofmri.backbones.base import Backbone
 from imgtofmri.backbones.stream import BATCH_SIZE, FeatureBatch, joined, stream_features
 from imgtofmri.progress import track
-from imgtofmri.stimuli import Failure, Frame, Source, expand_images, read_images, read_movie
+from imgtofmri.stimuli import Failure, Frame, Movie, Source, expand_images, read_images
 
 OnFailure = Callable[[Failure], object]
 """What is called with each input that cannot be used."""
@@ -100,26 +100,21 @@ class FeatureExtractor:
 
     def movie(
         self,
-        movie: str | Path | Source,
+        movie: Movie | str | Path | Source,
         rate_hz: float = 2.0,
         look: Callable[[Frame], object] | None = None,
-        n_frames: int | None = None,
         progress: bool = False,
     ) -> FeatureBatch:
-        """Return the features of a movie's frames; see `stream_movie`.
-
-        ``n_frames`` is how many are expected, for the progress.
-        """
-        name = movie.name if isinstance(movie, Source) else Path(movie).name
-        stream = self.stream_movie(movie, rate_hz, look)
-        with track(
-            f"Computing features of {name}", n_frames, "frames", enabled=progress
-        ) as advance:
+        """Return the features of a movie's frames; see `stream_movie`."""
+        film = Movie.of(movie)
+        stream = self.stream_movie(film, rate_hz, look)
+        what, total = f"Computing features of {film.name}", film.expected_frames(rate_hz)
+        with track(what, total, "frames", enabled=progress) as advance:
             return self._whole(stream, advance)
 
     def stream_movie(
         self,
-        movie: str | Path | Source,
+        movie: Movie | str | Path | Source,
         rate_hz: float = 2.0,
         look: Callable[[Frame], object] | None = None,
         batch_size: int = BATCH_SIZE,
@@ -128,7 +123,7 @@ class FeatureExtractor:
 
         Parameters
         ----------
-        movie : path or Source
+        movie : Movie, path or Source
         rate_hz : float
             Frames a second. The frame nearest in time to each multiple of ``1 / rate_hz`` is taken
             while that is before the movie's end.
@@ -146,8 +141,8 @@ class FeatureExtractor:
         StimulusError
             If the file is not a movie that can be read to its end.
         """
-        frames: Iterable[Frame | Failure] = read_movie(
-            movie, rate_hz=rate_hz, size=self.size, center_crop=self.center_crop
+        frames: Iterable[Frame | Failure] = Movie.of(movie).frames(
+            rate_hz, self.size, self.center_crop
         )
         return self._stream(frames if look is None else _tapped(frames, look), None, batch_size)
 

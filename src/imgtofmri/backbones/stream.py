@@ -54,13 +54,13 @@ def stream_features(
 ) -> Iterator[FeatureBatch]:
     """Compute features in batches, in order, in memory that does not grow with the input.
 
-    `read_images` and `read_movie` decode ahead in threads of their own, and the network runs
+    `read_images` and `Movie.frames` decode ahead in threads of their own, and the network runs
     in others: decoding, the network and what the caller does with features go on at the same time.
 
     Parameters
     ----------
     frames : iterable of Frame or Failure
-        From `read_images` or `read_movie`; consumed as batches are asked for.
+        From `read_images` or `Movie.frames`; consumed as batches are asked for.
     backbone : Backbone
         Its answers may not depend on the other images of a batch.
     batch_size : int, default 16

@@ -80,9 +80,9 @@ def contrast(
     """
     from imgtofmri.analyses.contrast import compute_contrast, contrast_properties, contrast_weights
     from imgtofmri.analyses.contrast.figures import THRESHOLDS
-    from imgtofmri.analyses.select import image_properties
     from imgtofmri.encoder import load_encoder
     from imgtofmri.encoder.controls import ENCODER, check_controls
+    from imgtofmri.stimuli import image_properties
 
     if threshold not in THRESHOLDS:
         message = (

@@ -61,7 +61,8 @@ def dynamics(
         typer.Option(
             "--baseline",
             metavar="luminance|motion|untrained|none",
-            help="What frames alone predict; repeat for several. luminance by default.",
+            help="What frames alone predict; repeat for several. luminance (luma: of the values "
+            "as stored) by default.",
         ),
     ] = None,
     features: Annotated[
@@ -153,7 +154,7 @@ def dynamics(
     from imgtofmri.encoder import load_encoder
     from imgtofmri.events import boundary_windows
     from imgtofmri.exceptions import choice_message
-    from imgtofmri.stimuli import check_rate, count_frames, probe_movie
+    from imgtofmri.stimuli import Movie, check_rate
     from imgtofmri.timeseries import HRF_NAMES, RESAMPLINGS
 
     if (output / RECORD_NAME).exists() and not overwrite:
@@ -185,7 +186,8 @@ def dynamics(
     extra = _read_features(features or [])
     lags = _parse_window(window)
     loaded = load_encoder(encoder, progress=not quiet)
-    probe_movie(movie)
+    film = Movie(movie)
+    n_frames = film.n_frames(rate_hz)
     spatial = loaded.spatial_model(settings)
     brains = _load_measured(
         measured, spatial, loaded.bundle.template.affine, confounds, tr_s, cutoff_s or None, quiet
@@ -211,13 +213,12 @@ def dynamics(
         starts = find_boundaries(volumes.mean(axis=0), starts, n_events=n_events).tolist()
     if starts is not None:
         boundary_windows(volumes.shape[1], starts, window=lags, exclusion=exclusion)
-    n_frames = count_frames(movie, rate_hz)
     if n_frames is not None:
         check_movie_length(n_frames, rate_hz, brains.data.shape[1], scan)
     # The movie takes longest: all that can be refused without it has been.
     models = movie_models(
         loaded,
-        movie,
+        film,
         baselines=chosen,
         rate_hz=rate_hz,
         untrained_seed=seed,

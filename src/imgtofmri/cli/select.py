@@ -77,11 +77,12 @@ def select(
 
     imgtofmri select photos/ -o out/ -g "high PPA" --control untrained --control luminance
     """
-    from imgtofmri.analyses.select import PROPERTIES, image_properties, parse_goal, select_stimuli
+    from imgtofmri.analyses.select import parse_goal, select_stimuli
     from imgtofmri.analyses.select.analysis import check_pool_size
     from imgtofmri.encoder import load_encoder
     from imgtofmri.encoder.controls import LUMINANCE, check_controls
     from imgtofmri.exceptions import OptionError, choice_message
+    from imgtofmri.stimuli import PROPERTIES, image_properties
 
     check_controls(control)
     claim_output(output, RECORD, overwrite)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from imgtofmri.analyses.simulate import Run, Scan
     from imgtofmri.backbones import FeatureExtractor
     from imgtofmri.encoder import Settings
+    from imgtofmri.stimuli import Movie
 
 VOXELS = ("brain", "predicted")
 # The step at which a haemodynamic response from a file is sampled, in seconds.
@@ -224,7 +225,7 @@ class _Experiment:
 
     files: Mapping[str, Path]
     runs: tuple[Run, ...] = ()
-    movie: Path | None = None
+    movie: Movie | None = None
 
 
 def _check_choices(voxels: str, runs: int) -> None:
@@ -246,7 +247,7 @@ def _read_experiment(
         read_events,
         run_of_table,
     )
-    from imgtofmri.stimuli import probe_movie, suffix_kind
+    from imgtofmri.stimuli import Movie, suffix_kind
 
     movies = [path for path in inputs if suffix_kind(path) == "movie"]
     if movies:
@@ -256,8 +257,9 @@ def _read_experiment(
                 f"got the movie {movies[0]} and more. Simulate them one at a time."
             )
             raise OptionError(message)
-        probe_movie(movies[0])
-        return _Experiment({movies[0].name: movies[0]}, movie=movies[0])
+        movie = Movie(movies[0])
+        _ = movie.info  # Refuses what is no movie.
+        return _Experiment({movie.path.name: movie.path}, movie=movie)
     if stimuli is None:
         message = (
             "simulate: events tables need --stimuli FOLDER, from which their stim_file starts; got "
@@ -289,6 +291,6 @@ def _encode(
     if experiment.movie is None:
         features = encode_images(extractor, list(experiment.files.values()), progress=progress)
         return features, list(experiment.runs)
-    path = experiment.movie
-    features, events = encode_movie(extractor, path, rate_hz, progress=progress)
-    return features, [run_of_movie(events, path.name, scan.tr_s, n_volumes)]
+    movie = experiment.movie
+    features, events = encode_movie(extractor, movie, rate_hz, progress=progress)
+    return features, [run_of_movie(events, movie.path.name, scan.tr_s, n_volumes)]

@@ -24,7 +24,7 @@ from imgtofmri.encoder.spatial import SpatialModel, build_spatial_model, native_
 from imgtofmri.encoder.voxelwise import restrict_voxels
 from imgtofmri.exceptions import OptionError, ShapeError, StimulusError, choice_message
 from imgtofmri.progress import track
-from imgtofmri.stimuli import Failure, Source, expand_images
+from imgtofmri.stimuli import Failure, Movie, Source, expand_images
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -181,7 +181,7 @@ class Encoder:
 
     def predict_movie(
         self,
-        movie: str | Path,
+        movie: Movie | str | Path,
         rate_hz: float = 2.0,
         settings: Settings | None = None,
         *,
@@ -195,7 +195,7 @@ class Encoder:
 
         Parameters
         ----------
-        movie : str or Path
+        movie : str, Path or Movie
         rate_hz : float
             Frames a second. The frame nearest in time to each multiple of ``1 / rate_hz`` is taken
             while that is before the movie's end.
@@ -212,9 +212,10 @@ class Encoder:
         StimulusError
             If the file is not a movie that can be read.
         """
-        stream = self.stream_movie(movie, rate_hz, settings, **changes)
-        description = f"Predicting {Path(movie).name}"
-        with track(description, unit="frames", enabled=progress) as advance:
+        film = Movie.of(movie)
+        stream = self.stream_movie(film, rate_hz, settings, **changes)
+        what, total = f"Predicting {film.name}", film.expected_frames(rate_hz)
+        with track(what, total, "frames", enabled=progress) as advance:
             return concatenate(counted(stream, advance))
 
     def stream(
@@ -243,7 +244,7 @@ class Encoder:
 
     def stream_movie(
         self,
-        movie: str | Path | Source,
+        movie: Movie | str | Path | Source,
         rate_hz: float = 2.0,
         settings: Settings | None = None,
         **changes: Any,

@@ -18,7 +18,7 @@ from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.settings import Settings
 from imgtofmri.encoder.spatial import BLOCK, SpatialModel
 from imgtofmri.exceptions import ShapeError
-from imgtofmri.stimuli import Source
+from imgtofmri.stimuli import Movie, Source
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +100,7 @@ class Predictor:
         return self._predicted(self.extractor.stream(images, on_failure, BLOCK))
 
     def stream_movie(
-        self, movie: str | Path | Source, rate_hz: float = 2.0
+        self, movie: Movie | str | Path | Source, rate_hz: float = 2.0
     ) -> Iterator[Prediction]:
         """Predict a movie's frames in parts of bounded size, in order."""
         return self._predicted(self.extractor.stream_movie(movie, rate_hz, batch_size=BLOCK))

@@ -38,6 +38,7 @@ class Clock:
     def __init__(
         self, tick_s: Fraction, origin: int | None, usual: int, declared_s: Fraction | None
     ) -> None:
+        self.tick_s, self.declared_s = tick_s, declared_s
         self.usual = self.longest = usual
         self._origin = origin
         self._last = -1
@@ -69,10 +70,10 @@ class Clock:
     @classmethod
     def of(cls, container: InputContainer, stream: VideoStream) -> Clock:
         """Return the clock of a stream, as its header sets it."""
-        tick_s = clock_tick_s(stream)
+        tick_s = exact(stream.time_base) or Fraction(1, 90_000)
         rate = exact(stream.average_rate) or exact(stream.guessed_rate) or 25
         usual = max(1, round(1 / (rate * tick_s)))
-        return cls(tick_s, _origin(container, stream, tick_s), usual, declared_s(container))
+        return cls(tick_s, _origin(container, stream, tick_s), usual, _declared_s(container))
 
 
 def exact(ratio: Any) -> Fraction | None:
@@ -82,11 +83,6 @@ def exact(ratio: Any) -> Fraction | None:
     set is 0, no longer None.
     """
     return Fraction(ratio.numerator, ratio.denominator) if ratio else None
-
-
-def clock_tick_s(stream: VideoStream) -> Fraction:
-    """Return the seconds in a tick of a stream's clock."""
-    return exact(stream.time_base) or Fraction(1, 90_000)
 
 
 def _origin(container: InputContainer, stream: VideoStream, tick_s: Fraction) -> int | None:
@@ -106,7 +102,7 @@ def _origin(container: InputContainer, stream: VideoStream, tick_s: Fraction) ->
     return round((pictures_s if pictures_s - first_s < _RUN_IN_S else first_s) / tick_s)
 
 
-def declared_s(container: InputContainer) -> Fraction | None:
+def _declared_s(container: InputContainer) -> Fraction | None:
     """Return the length of the whole, if the header is one that knows it."""
     if not container.duration or not container.format.name.startswith(_HEADED_FORMATS):
         return None

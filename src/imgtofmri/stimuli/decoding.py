@@ -1,8 +1,7 @@
-"""One movie file into decoded pictures with exact times; what is damaged is passed over."""
+"""A movie's packets into pictures with exact times; what is damaged is passed over."""
 
 from __future__ import annotations
 
-import struct
 from bisect import insort
 from collections import deque
 from collections.abc import Iterator, Set
@@ -12,38 +11,23 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
-from imgtofmri.exceptions import StimulusError
-from imgtofmri.processors import n_processors
-from imgtofmri.stimuli.clock import Clock, clock_tick_s, declared_s, exact
-from imgtofmri.stimuli.items import Pixels, refuse
-from imgtofmri.stimuli.pixels import prepare_image
+from imgtofmri.stimuli.clock import Clock, exact
+from imgtofmri.stimuli.containers import WHERE, no_pictures, open_pictures
+from imgtofmri.stimuli.items import refuse
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-
-_MAX_DECODE_THREADS = 8
-
-# Pixels from which on decoding takes longer than the network and gets all processors.
-_LARGE = 1_000_000
 
 # How much of a whole movie's end may be missing, and of a short one's.
 _TOLERANCE_S = Fraction(1)
 _TOLERANCE_SHARE = Fraction(1, 10)
 
-_WHERE = "read_movie"
-
 # Containers that store when pictures are decoded alone, and over how many a codec reorders them.
 _UNTIMED_FORMATS = ("avi", "asf")
 _MOST_REORDERED = 16
-
-# libav's numbers of colour matrices that swscale knows; all others count as BT.601, as it does.
-_KNOWN_MATRICES = frozenset({1, 4, 5, 6, 7, 9})
-_BT601 = 5
 
 
 @dataclass(slots=True)
@@ -87,7 +71,7 @@ def read_pictures(path: Path, tally: Tally, needed: Set[int] | None = None) -> I
     tally : Tally
         Counts as it goes.
     needed : set of int, optional
-        Time stamps of the pictures that must be given, as `needed_pictures` finds them. Others that
+        Time stamps of the pictures that must be given, as `Timeline.needed` finds them. Others that
         no picture is predicted from are passed over. Default: all.
 
     Raises
@@ -98,10 +82,11 @@ def read_pictures(path: Path, tally: Tally, needed: Set[int] | None = None) -> I
     given: int | None = None
     for threaded, wanted in ((True, needed), (False, None)):
         tally.good, tally.broken = 0, 0
-        with open_movie(path, _WHERE) as container:
-            stream = video_stream(container, path, _WHERE, threaded)
+        with open_pictures(path, threaded) as (container, stream):
+            packets = container.demux()
+            pictures = timed_pictures(container, stream, packets, tally, wanted, strict=threaded)
             try:
-                for timed in timed_pictures(container, stream, tally, wanted, strict=threaded):
+                for timed in pictures:
                     if given is None or timed.time > given:
                         given = timed.time
                         yield timed
@@ -109,45 +94,48 @@ def read_pictures(path: Path, tally: Tally, needed: Set[int] | None = None) -> I
                 continue
             break
     if given is None:
-        raise no_pictures(path, _WHERE)
+        raise no_pictures(path)
 
 
 def timed_pictures(
     container: InputContainer,
     stream: VideoStream,
+    packets: Iterator[Packet[Any]],
     tally: Tally,
     needed: Set[int] | None = None,
     strict: bool = False,
 ) -> Iterator[Timed]:
     """Decode the pictures in order of appearance, on the time line that begins when playing does.
 
-    Damage is passed over, or, if ``strict``, ends the work with `_DamagedError`.
+    Packets are those of all streams, since the sound tells how far a file reaches. Damage is passed
+    over, or, if ``strict``, ends the work with `_DamagedError`.
 
     Raises
     ------
     StimulusError
         When the file ends well before its header says.
     """
-    tick_s = clock_tick_s(stream)
     aspect = exact(stream.sample_aspect_ratio) or Fraction(1)
     clock = Clock.of(container, stream)
     ends: dict[int, int] = {}
-    pictures = _decoded(container, stream, tally, ends, needed, strict)
+    pictures = _decoded(stream, packets, tally, ends, needed, strict)
+    if needed is not None:
+        pictures = _complete(pictures, needed)
     untimed = container.format.name.startswith(_UNTIMED_FORMATS)
     for pts, picture in _stamped(pictures, _MOST_REORDERED if untimed else 0):
         time = clock.place(pts)
         if time is not None:
             tally.good += 1
-            yield Timed(time, picture.duration or clock.usual, tick_s, picture, aspect)
+            yield Timed(time, picture.duration or clock.usual, clock.tick_s, picture, aspect)
     units_s = {other.index: exact(other.time_base) or Fraction(0) for other in container.streams}
     reached_s = max((end * units_s[index] for index, end in ends.items()), default=Fraction(0))
-    whole_s = declared_s(container)
+    longest_s, whole_s = clock.longest * clock.tick_s, clock.declared_s
     if whole_s is not None and whole_s - reached_s > max(
-        3 * clock.longest * tick_s, min(_TOLERANCE_S, whole_s * _TOLERANCE_SHARE), whole_s / 50
+        3 * longest_s, min(_TOLERANCE_S, whole_s * _TOLERANCE_SHARE), whole_s / 50
     ):
         name = Path(container.name.removeprefix("file:"))
         got = f"'{name}', which ends at {float(reached_s):.1f} s of {float(whole_s):.1f} s"
-        raise refuse(_WHERE, "a whole movie", got, "It was cut short: copy it again.")
+        raise refuse(WHERE, "a whole movie", got, "It was cut short: copy it again.")
 
 
 def _stamped(
@@ -169,8 +157,8 @@ def _stamped(
 
 
 def _decoded(
-    container: InputContainer,
     stream: VideoStream,
+    packets: Iterator[Packet[Any]],
     tally: Tally,
     ends: dict[int, int],
     needed: Set[int] | None,
@@ -179,9 +167,6 @@ def _decoded(
     """Decode what can be decoded, count what cannot, and note how far each stream reaches."""
     import av
 
-    # All streams' packets, since the sound tells how far a file reaches; only pictures are decoded.
-    packets = container.demux()
-    due = deque(sorted(needed or ()))
     while True:
         try:
             packet = next(packets, None)
@@ -204,128 +189,22 @@ def _decoded(
             tally.broken += 1
             continue
         for picture in pictures:
-            if due and picture.pts is not None and picture.pts > due[0]:
-                raise _DamagedError  # What was due has not come.
             if picture.is_corrupt:
                 if strict:
                     raise _DamagedError
                 tally.broken += 1
             else:
-                if due and picture.pts == due[0]:
-                    due.popleft()
                 yield picture
+
+
+def _complete(pictures: Iterator[VideoFrame], needed: Set[int]) -> Iterator[VideoFrame]:
+    """Pass pictures on until one that is needed has not come: then all have to be decoded."""
+    due = deque(sorted(needed))
+    for picture in pictures:
+        if due and picture.pts is not None and picture.pts > due[0]:
+            raise _DamagedError
+        if due and picture.pts == due[0]:
+            due.popleft()
+        yield picture
     if due:
         raise _DamagedError
-
-
-def prepare_picture(timed: Timed, size: int, center_crop: bool) -> Pixels:
-    """Convert one picture: colour, shape of its pixels, orientation, resize."""
-    picture, aspect = timed.picture, timed.pixel_aspect
-    alpha = any(part.is_alpha for part in picture.format.components)
-    matrix = int(picture.colorspace)
-    rgb = picture.reformat(
-        format="rgba" if alpha else "rgb24",
-        src_colorspace=matrix if matrix in _KNOWN_MATRICES else _BT601,
-        src_color_range=int(picture.color_range),
-        threads=1,  # A picture is too little to share.
-    ).to_ndarray()
-    if center_crop and aspect > 0 and aspect != 1:
-        shown = (max(1, round(picture.width * aspect)), picture.height)
-        rgb = np.asarray(Image.fromarray(rgb).resize(shown, Image.Resampling.BILINEAR))
-    flip_x, flip_y, transpose = orientation(picture)
-    turned = rgb.transpose(1, 0, 2) if transpose else rgb
-    turned = turned[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
-    return prepare_image(np.ascontiguousarray(turned), size, center_crop)
-
-
-def orientation(picture: VideoFrame) -> tuple[bool, bool, bool]:
-    """Return how the metadata turn a picture upright, to the nearest right angle.
-
-    The display matrix sends (x, y) to (a x + c y, b x + d y), with y downwards; it is stored as
-    nine 32-bit fixed-point numbers, of which a, b, c, d are the first, second, fourth and fifth.
-
-    Returns
-    -------
-    flip_x, flip_y, transpose : bool
-        First swap rows with columns if ``transpose``, then reverse columns and rows.
-    """
-    from av.sidedata.sidedata import SideDataContainer
-
-    # picture.side_data would make a cycle, and each picture wait for the garbage collector.
-    matrix: Any = SideDataContainer(picture).get("DISPLAYMATRIX")  # type: ignore[call-arg]
-    if matrix is None:
-        return False, False, False
-    a, b, _, c, d = struct.unpack_from("=5i", matrix)
-    return (c < 0, b < 0, True) if abs(b) > abs(a) else (a < 0, d < 0, False)
-
-
-def open_movie(path: Path, where: str) -> InputContainer:
-    """Open a movie file; nothing but this file is ever read (no network, no playlists)."""
-    import av
-
-    expected = "a movie"
-    if not path.exists():
-        got = f"'{path}', which does not exist"
-        raise refuse(where, expected, got, "Check its spelling and where links lead.")
-    if not path.is_file():
-        raise refuse(where, expected, f"'{path}', which is not a file", "Name the movie's file.")
-    if path.stat().st_size == 0:
-        got = f"'{path}', which is empty (0 bytes)"
-        raise refuse(where, expected, got, "Copy it again or leave it out.")
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        got = f"'{path}', which cannot be read ({error.strerror})"
-        raise refuse(where, expected, got, "Check its permissions and its disk.") from error
-    # Titles in old files are not always UTF-8; nobody reads them here. From 19 on PyAV takes any
-    # title, and no longer this argument.
-    before_19 = int(av.__version__.partition(".")[0]) < 19
-    titles: dict[str, Any] = {"metadata_errors": "replace"} if before_19 else {}
-    try:
-        container: InputContainer = av.open(
-            f"file:{path}", options={"protocol_whitelist": "file"}, **titles
-        )
-    except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        got = f"'{path}', which cannot be opened ({reason})"
-        remedy = "It is not a movie or was cut short: copy it again, or leave it out."
-        raise refuse(where, expected, got, remedy) from error
-    if container.format.name == "image2" or container.format.name.endswith("_pipe"):
-        container.close()
-        remedy = "Give it as an image."
-        raise refuse(where, expected, f"'{path}', which is a single picture", remedy)
-    return container
-
-
-def video_stream(
-    container: InputContainer, path: Path, where: str, threaded: bool = False
-) -> VideoStream:
-    """Return the stream of pictures, ready to decode."""
-    from av.stream import Disposition
-
-    movies = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not movies:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams}))
-        got = f"'{path}', which holds {kinds or 'nothing'} and no video stream"
-        raise refuse(where, "a movie", got, "Leave it out.")
-    if all(stream.codec_context is None for stream in movies):
-        raise no_pictures(path, where)
-    movies = [stream for stream in movies if stream.codec_context is not None]
-    best = container.streams.best("video")
-    stream = next((s for s in movies if best is not None and s.index == best.index), movies[0])
-    context = stream.codec_context
-    stream.thread_type = "AUTO"
-    # Small pictures cost threads a third more time, while the network needs the processors.
-    few = max(1, n_processors() // 2) if context.width * context.height < _LARGE else n_processors()
-    context.thread_count = min(few, _MAX_DECODE_THREADS) if threaded else 1
-    if threaded:
-        # Threads conceal damage in silence, and differently: have decoders tell, to begin anew.
-        context.options = {"err_detect": "explode"}
-    return stream
-
-
-def no_pictures(path: Path, where: str) -> StimulusError:
-    """Return the error for a movie without a single picture."""
-    got = f"'{path}', which has a video stream but no picture that can be decoded"
-    remedy = "It was cut short or its codec is not known: export it again as MP4 (H.264)."
-    return refuse(where, "a movie", got, remedy)

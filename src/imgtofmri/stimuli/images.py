@@ -222,7 +222,7 @@ def decode(data: bytes, name: str) -> Image.Image:
     expected = f"an image ({', '.join(FORMATS)})"
     remedy = "Export it again as PNG or JPEG, or leave it out."
     if suffix_kind(name) == "movie":
-        remedy = "It is named like a movie: read_movie takes those."
+        remedy = "It is named like a movie: Movie reads those."
     raise refuse(_WHERE, expected, got, remedy)
 
 

@@ -1,21 +1,27 @@
-"""Which pictures of a movie a steady rate takes, told before they are decoded."""
+"""Which pictures of a movie a steady rate takes, and which are told before they are decoded."""
 
 from __future__ import annotations
 
+import math
 from array import array
-from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from imgtofmri.stimuli.clock import Clock, clock_tick_s, declared_s
-from imgtofmri.stimuli.decoding import open_movie, video_stream
+from imgtofmri.exceptions import OptionError
+from imgtofmri.stimuli.clock import Clock
+from imgtofmri.stimuli.containers import WHERE
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
 
 T = TypeVar("T")
+
+_MAX_RATE_HZ = 500.0
 
 # Decoders that know which pictures no other is predicted from, and pass over them when told to.
 _PASSING_OVER = frozenset({"h264", "hevc", "mpeg2video", "mpeg4"})
@@ -26,6 +32,23 @@ _TIMED_FORMATS = ("mov", "matroska", "flv")
 
 # Headers round, and the last picture may have no duration.
 _MORE_S = Fraction(1)
+
+
+def check_rate(rate_hz: float) -> Fraction:
+    """Return a rate as an exact fraction, or refuse one at which no frames can be taken.
+
+    Raises
+    ------
+    OptionError
+        If ``rate_hz`` is not above 0 and at most 500.
+    """
+    if not (math.isfinite(rate_hz) and 0 < rate_hz <= _MAX_RATE_HZ):
+        message = (
+            f"{WHERE}: rate_hz must be above 0 and at most {_MAX_RATE_HZ:g} frames a second; "
+            f"got {rate_hz}. The published model takes 2."
+        )
+        raise OptionError(message)
+    return Fraction(rate_hz).limit_denominator(1_000_000)
 
 
 def pick_nearest(timed: Iterable[tuple[int, int, T]], period: Fraction) -> Iterator[tuple[int, T]]:
@@ -66,113 +89,88 @@ def pick_nearest(timed: Iterable[tuple[int, int, T]], period: Fraction) -> Itera
             k += 1
 
 
-def count_taken(path: Path, rate_hz: Fraction) -> int | None:
-    """Return how many frames a steady rate takes, without decoding the movie.
+class Timeline:
+    """When a movie's pictures appear, as its packets tell without being decoded.
+
+    Whole ticks of the stream's clock, in compact arrays: a long film has hundreds of thousands of
+    pictures.
 
     Parameters
     ----------
-    path : Path
-        A movie.
-    rate_hz : Fraction
-        Frames a second that are taken.
+    container, stream
+        As they were opened; they are not kept. All packets must go through `note`.
 
-    Returns
-    -------
-    int or None
+    Attributes
+    ----------
+    told : bool
+        Whether packets tell it. False where the container does not store when pictures appear, or
+        it was found so on the way: then nothing is known, and the rest need not be read.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self.told = container.format.name.startswith(_TIMED_FORMATS)
+        self._index = stream.index
+        self._clock = Clock.of(container, stream)
+        self._stamps, self._durations = array("q"), array("q")
+        self._can_pass_over = stream.codec_context.name in _PASSING_OVER
+        self._known = False
+
+    def note(self, packets: Iterable[Packet[Any]]) -> Iterator[Packet[Any]]:
+        """Pass packets on; when all are through, the time line is known."""
+        for packet in packets:
+            if packet.stream_index == self._index and packet.size:  # The end has no size.
+                if packet.pts is None or packet.is_discard:
+                    self.told = False
+                else:
+                    self._stamps.append(packet.pts)
+                    self._durations.append(packet.duration or self._clock.usual)
+            yield packet
+        if self.told and self._stamps:
+            self._put_in_order()
+
+    def n_frames(self, rate: Fraction) -> int | None:
+        """Return how many frames a steady rate, in Hz, takes.
+
         None where all pictures must be decoded to know: the container does not store when pictures
         appear, their clock is not whole and steady, or they end before the header says.
-    """
-    found = _read_packets(path)
-    if found is None or found.ends_early:
-        return None
-    return sum(1 for _ in pick_nearest(found.timed(), 1 / (rate_hz * found.tick_s)))
-
-
-def needed_pictures(path: Path, rate_hz: Fraction) -> frozenset[int] | None:
-    """Return the time stamps of the pictures that a steady rate takes.
-
-    A decoder that knows them passes over up to half of the pictures, those that no other picture
-    is predicted from. The packets tell, without decoding.
-
-    Parameters
-    ----------
-    path : Path
-        A movie.
-    rate_hz : Fraction
-        Frames a second that are taken.
-
-    Returns
-    -------
-    frozenset of int or None
-        On the stream's clock, the first and the last picture among them. None where all pictures
-        must be decoded to know: the packets' clock is not whole and steady, pictures appear in the
-        order in which they are decoded, or the decoder passes over nothing.
-    """
-    found = _read_packets(path, _PASSING_OVER)
-    # Where packets are in order, hardly a picture can be passed over, and the clock may be that of
-    # decoding.
-    if found is None or (found.order[1:] > found.order[:-1]).all():
-        return None
-    taken = (stamp for _, stamp in pick_nearest(found.timed(), 1 / (rate_hz * found.tick_s)))
-    return frozenset([*taken, found.stamps[found.order[-1]]])  # The last: where the movie ends.
-
-
-@dataclass(frozen=True, slots=True)
-class _Packets:
-    """What packets say of their pictures, in the order of decoding, in ticks of the stream's clock.
-
-    Compact arrays: a long film has hundreds of thousands of pictures.
-    """
-
-    stamps: array[int]
-    durations: array[int]
-    order: npt.NDArray[np.intp]
-    shift: int
-    tick_s: Fraction
-    declared_s: Fraction | None
-
-    @property
-    def ends_early(self) -> bool:
-        """Whether the header says that there is more, be it of sound alone."""
-        last = self.order[-1]
-        end_s = (self.stamps[last] + self.shift + self.durations[last]) * self.tick_s
-        return self.declared_s is not None and self.declared_s - end_s > _MORE_S
-
-    def timed(self) -> Iterator[tuple[int, int, int]]:
-        """Yield when each picture appears, for how long, and its stamp."""
-        for place in self.order:
-            stamp = self.stamps[place]
-            yield stamp + self.shift, self.durations[place], stamp
-
-
-def _read_packets(path: Path, codecs: Container[str] | None = None) -> _Packets | None:
-    """Return the packets of a movie whose clock they tell; None for all others and other codecs."""
-    import av
-
-    with open_movie(path, "read_movie") as container:
-        stream = video_stream(container, path, "read_movie")
-        known = codecs is None or stream.codec_context.name in codecs
-        if not known or not container.format.name.startswith(_TIMED_FORMATS):
+        """
+        if not self._known or self._ends_early():
             return None
-        clock = Clock.of(container, stream)
-        stamps, durations = array("q"), array("q")
-        try:
-            for packet in container.demux(stream):
-                if packet.size == 0:  # The end.
-                    continue
-                if packet.pts is None or packet.is_discard:
-                    return None
-                stamps.append(packet.pts)
-                durations.append(packet.duration or clock.usual)
-        except av.FFmpegError:
+        return sum(1 for _ in self._taken(rate))
+
+    def needed(self, rate: Fraction) -> frozenset[int] | None:
+        """Return the time stamps of the pictures that a steady rate, in Hz, takes, and the last.
+
+        A decoder that knows them passes over up to half of the pictures, those that no other
+        picture is predicted from. None where all pictures must be decoded to know, or where hardly
+        any can be passed over.
+        """
+        if not (self._known and self._can_pass_over):
             return None
-        order = np.argsort(stamps, kind="stable")
-        if not len(order):
-            return None
-        first = stamps[order[0]]
-        shift = (clock.place(first) or 0) - first
+        return frozenset([*self._taken(rate), self._stamps[-1]])  # The last: where the movie ends.
+
+    def _put_in_order(self) -> None:
+        order = np.argsort(self._stamps, kind="stable")
+        # Where packets come as pictures appear, hardly one can be passed over, and the clock may be
+        # that of decoding.
+        self._can_pass_over &= bool((order[1:] < order[:-1]).any())
+        self._stamps = array("q", map(self._stamps.__getitem__, order))
+        self._durations = array("q", map(self._durations.__getitem__, order))
+        times = [self._clock.place(stamp) for stamp in self._stamps]
+        self._shift = (times[0] or 0) - self._stamps[0]
         # A clock that was put right, or on which two pictures have one time, needs all pictures.
-        if any(clock.place(stamps[place]) != stamps[place] + shift for place in order[1:]):
-            return None
-        tick_s = clock_tick_s(stream)
-        return _Packets(stamps, durations, order, shift, tick_s, declared_s(container))
+        self._known = times == [stamp + self._shift for stamp in self._stamps]
+
+    def _ends_early(self) -> bool:
+        """Return whether the header says that there is more, be it of sound alone."""
+        end_s = (self._stamps[-1] + self._shift + self._durations[-1]) * self._clock.tick_s
+        whole_s = self._clock.declared_s
+        return whole_s is not None and whole_s - end_s > _MORE_S
+
+    def _taken(self, rate: Fraction) -> Iterator[int]:
+        """Yield the stamp of each frame's picture."""
+        timed = (
+            (stamp + self._shift, duration, stamp)
+            for stamp, duration in zip(self._stamps, self._durations, strict=True)
+        )
+        return (stamp for _, stamp in pick_nearest(timed, 1 / (rate * self._clock.tick_s)))

@@ -2,7 +2,7 @@
 
 - From frames to volumes: `ScanSettings`, `movie_models`, `to_volumes`, `filter_measured`,
   `check_movie_length`
-- Baselines: `luminance`, `motion_energy`
+- Baselines: `luma`, `motion_energy`
 - All of it for a movie and its measurement: `analyse_movie`, `find_boundaries`
 - Comparison: `compare_dynamics`, `boundary_effects`, `bootstrap_similarity`
 - Tables: `summary_table`, `agreement_table`, `boundary_table`, `similarity_table`
@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from imgtofmri.analyses.dynamics.analysis import DynamicsAnalysis, analyse_movie, find_boundaries
 from imgtofmri.analyses.dynamics.baselines import (
-    LUMINANCE_WEIGHTS,
-    luminance,
+    luma,
     motion_energy,
 )
 from imgtofmri.analyses.dynamics.comparison import (
@@ -39,7 +38,6 @@ from imgtofmri.analyses.dynamics.tables import (
 
 __all__ = [
     "BASELINES",
-    "LUMINANCE_WEIGHTS",
     "BoundaryEffects",
     "DynamicsAnalysis",
     "MovieModels",
@@ -54,7 +52,7 @@ __all__ = [
     "compare_dynamics",
     "filter_measured",
     "find_boundaries",
-    "luminance",
+    "luma",
     "motion_energy",
     "movie_models",
     "similarity_table",

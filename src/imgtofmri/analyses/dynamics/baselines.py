@@ -1,4 +1,4 @@
-"""What a movie's frames alone predict: luminance and motion."""
+"""What a movie's frames alone predict: luma and motion."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 
-__all__ = ["LUMINANCE_WEIGHTS", "luminance", "motion_energy"]
-
-LUMINANCE_WEIGHTS = (0.2126, 0.7152, 0.0722)
-"""Shares of red, green and blue in luminance (ITU-R BT.709)."""
+__all__ = ["luma", "motion_energy"]
 
 
-def luminance(pixels: ArrayLike) -> NDArray[np.float32]:
-    """Return the luminance of each pixel, ``0.2126 R + 0.7152 G + 0.0722 B``.
+def luma(pixels: ArrayLike) -> NDArray[np.float32]:
+    """Return the luma of each pixel, ``0.2126 R + 0.7152 G + 0.0722 B``.
 
-    Of the values as they are stored, as in the published work; `imgtofmri.stimuli.luminance` gives
-    that of linear light, as a photometer measures it.
+    Of the values as they are stored, encoded for a screen, as in the published work, which calls it
+    luminance. `imgtofmri.stimuli.luminance` is that of linear light, as a photometer measures it.
 
     Parameters
     ----------
@@ -34,19 +31,23 @@ def luminance(pixels: ArrayLike) -> NDArray[np.float32]:
     ShapeError
         If the last axis is not red, green and blue.
 
+    References
+    ----------
+    ITU-R BT.709 for the weights.
+
     Examples
     --------
-    >>> float(luminance(np.full((1, 1, 3), 255, np.uint8))[0, 0])
+    >>> float(luma(np.full((1, 1, 3), 255, np.uint8))[0, 0])
     1.0
     """
     frames = np.asarray(pixels)
     if frames.ndim < 3 or frames.shape[-1] != 3:
         message = (
-            f"luminance: pixels must have shape (..., height, width, 3); got {frames.shape}. "
+            f"luma: pixels must have shape (..., height, width, 3); got {frames.shape}. "
             "Give RGB frames."
         )
         raise ShapeError(message)
-    weights = np.array(LUMINANCE_WEIGHTS) / 255.0
+    weights = np.array([0.2126, 0.7152, 0.0722]) / 255.0
     return (frames.astype(np.float32) @ weights.astype(np.float32)).astype(np.float32)
 
 
@@ -58,7 +59,7 @@ def motion_energy(frames: ArrayLike, *, pool: int = 8) -> NDArray[np.float32]:
     Parameters
     ----------
     frames : array of shape (n_frames, height, width)
-        Luminance. The first frame follows nothing and has no energy.
+        Luma. The first frame follows nothing and has no energy.
     pool : int, default 8
         Side of a square in pixels; what is left over at the right and lower edge is not used.
 
@@ -83,7 +84,7 @@ def motion_energy(frames: ArrayLike, *, pool: int = 8) -> NDArray[np.float32]:
     if values.ndim != 3:
         message = (
             f"motion_energy: frames must have shape (n_frames, height, width); got {values.shape}. "
-            "Give luminance."
+            "Give luma."
         )
         raise ShapeError(message)
     n_frames, height, width = values.shape

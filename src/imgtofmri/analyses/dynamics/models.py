@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imgtofmri.analyses.dynamics.baselines import (
     check_changes,
-    luminance,
+    luma,
     motion_energy,
 )
 from imgtofmri.backbones import FeatureBatch
@@ -21,7 +21,7 @@ from imgtofmri.encoder import Encoder, Prediction, Settings
 from imgtofmri.exceptions import OptionError, StimulusError, choice_message
 from imgtofmri.progress import track
 from imgtofmri.stimuli.items import Frame
-from imgtofmri.stimuli.movies import probe_movie
+from imgtofmri.stimuli.movie import Movie
 
 __all__ = ["BASELINES", "MovieModels", "movie_models"]
 
@@ -60,7 +60,7 @@ class MovieModels:
 
 def movie_models(
     encoder: Encoder,
-    movie: str | Path,
+    movie: str | Path | Movie,
     *,
     baselines: Sequence[str] = ("luminance",),
     rate_hz: float = 2.0,
@@ -75,10 +75,10 @@ def movie_models(
     ----------
     encoder : Encoder
         Whose prediction is wanted.
-    movie : path
+    movie : path or Movie
         Any movie file.
     baselines : sequence of {"luminance", "motion", "untrained"}, default ("luminance",)
-        Luminance of each pixel; energy of the change between successive frames; features of the
+        Luma of each pixel; energy of the change between successive frames; features of the
         encoder's network with random weights.
     rate_hz : float, default 2.0
         Frames taken in each second.
@@ -104,7 +104,7 @@ def movie_models(
 
     Notes
     -----
-    Luminance keeps each frame's pixels in memory, 200 kB a frame; the rest is small.
+    Luma keeps each frame's pixels in memory, 200 kB a frame; the rest is small.
     """
     for name in baselines:
         if name not in BASELINES:
@@ -115,6 +115,7 @@ def movie_models(
     if "untrained" in baselines:
         weights = f"untrained:{untrained_seed}"
         untrained = encoder.extractor(rois=predictor.settings.rois, weights=weights).network
+    film = Movie.of(movie)
     lights = _Rows()
     waiting: list[NDArray[np.uint8]] = []
     random: list[NDArray[np.float32]] = []
@@ -122,13 +123,13 @@ def movie_models(
 
     def look(frame: Frame) -> None:
         if "luminance" in baselines or "motion" in baselines:
-            lights.append(luminance(frame.pixels))
+            lights.append(luma(frame.pixels))
         if untrained is not None:
             waiting.append(frame.pixels)
 
-    n_frames = probe_movie(movie).expected_frames(rate_hz)
+    n_frames = film.expected_frames(rate_hz)
     with track("Predicting the movie", n_frames, "frames", enabled=progress) as advance:
-        for batch in extractor.stream_movie(movie, rate_hz, look):
+        for batch in extractor.stream_movie(film, rate_hz, look):
             batches.append(batch)
             advance(len(batch.names))
             if untrained is not None:
@@ -137,7 +138,7 @@ def movie_models(
                 del waiting[: len(batch.names)]
     if not batches:
         message = (
-            f"movie_models: {movie} must have at least one frame; got none at {rate_hz:g} Hz. "
+            f"movie_models: {film.path} must have at least one frame; got none at {rate_hz:g} Hz. "
             "See that the file is whole."
         )
         raise StimulusError(message)
@@ -157,7 +158,7 @@ def movie_models(
         "weights": network.spec.weights_name,
         "weights_sha256": network.spec.weights_sha256,
         "weights_verified": "yes" if network.spec.weights_verified else "no",
-        "movie": Path(movie).name,
+        "movie": film.path.name,
     }
     return MovieModels(prediction, found, made_with)
 

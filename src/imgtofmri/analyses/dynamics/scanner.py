@@ -150,7 +150,7 @@ def check_movie_length(
     Parameters
     ----------
     n_frames : int
-        The movie's frames, as `imgtofmri.stimuli.count_frames` counts them.
+        The movie's frames, as `Movie.n_frames` counts them.
     rate_hz : float
         Frames a second.
     n_measured : int

@@ -23,7 +23,7 @@ from imgtofmri.files import atomic_path, sha256_of
 from imgtofmri.outputs import Layout, OutputFolder, SeriesWriter
 from imgtofmri.products import row_products
 from imgtofmri.progress import track
-from imgtofmri.stimuli import Failure, MovieInfo, Source, probe_movie
+from imgtofmri.stimuli import Failure, Movie, Source
 
 
 def predict_movies(
@@ -81,8 +81,9 @@ def predict_movies(
             summary.kept.append(name)
             continue
         try:
-            info = probe_movie(source.path)
-            run = _MovieRun(predictor, source, info, folder, layout, rate_hz, subjects, interval)
+            movie = Movie(source)
+            _ = movie.info  # What is no movie is refused before anything is loaded for it.
+            run = _MovieRun(predictor, movie, folder, layout, rate_hz, subjects, interval)
             run.write(progress)
         except StimulusError as error:
             folder.fail(name, str(error))
@@ -134,8 +135,7 @@ class _MovieRun:
     def __init__(
         self,
         predictor: Predictor,
-        source: Source,
-        info: MovieInfo,
+        movie: Movie,
         folder: OutputFolder,
         layout: Layout,
         rate_hz: float,
@@ -143,17 +143,17 @@ class _MovieRun:
         interval: float | None,
     ) -> None:
         self._maps = partial(run_maps, subjects=subjects, interval=interval)
-        self._source, self._info, self._folder, self._layout = source, info, folder, layout
+        self._movie, self._folder, self._layout = movie, folder, layout
         self._rate_hz = rate_hz
-        self._stream = predictor.stream_movie(source, rate_hz)
+        self._stream = predictor.stream_movie(movie, rate_hz)
         self._files: list[str] = []
         self._onsets_s: list[float] = []
         self._sha256: str | None = None
 
     def write(self, progress: bool) -> None:
         """Predict the movie and write its files; all appear at the end or none."""
-        name = self._source.name
-        n_frames = self._info.expected_frames(self._rate_hz)
+        name = self._movie.name
+        n_frames = self._movie.expected_frames(self._rate_hz)
         with (
             track(f"Predicting {name}", n_frames, "frames", enabled=progress) as advance,
             ExitStack() as files,
@@ -179,7 +179,7 @@ class _MovieRun:
                 part = next(self._stream, None)
             sidecar.write_text(json.dumps(self._describe(first), indent=1) + "\n", encoding="utf-8")
         outputs = {file: sha256_of(self._folder.path / file) for file in self._files}
-        path, n_volumes = self._source.path, len(self._onsets_s)
+        path, n_volumes = self._movie.path, len(self._onsets_s)
         self._folder.add(name, self._sha256, outputs, path, n_volumes=n_volumes)
 
     def _open_volumes(
@@ -188,7 +188,7 @@ class _MovieRun:
         return {
             owner: files.enter_context(
                 SeriesWriter(
-                    self._target(self._layout.volume(self._source.name, *owner), files),
+                    self._target(self._layout.volume(self._movie.name, *owner), files),
                     first.mask,
                     first.affine,
                     1 / self._rate_hz,
@@ -206,9 +206,9 @@ class _MovieRun:
         return {
             "Description": "Predicted response to each frame of a movie, without haemodynamics",
             "GeneratedBy": [{"Name": "imgtofmri", "Version": __version__}],
-            "Stimulus": self._source.name,
+            "Stimulus": self._movie.name,
             "StimulusSha256": self._sha256,
-            "Movie": asdict(self._info),
+            "Movie": asdict(self._movie.info),
             "RateHz": self._rate_hz,
             "RepetitionTime": 1 / self._rate_hz,
             "NumberOfVolumes": len(self._onsets_s),
@@ -217,7 +217,7 @@ class _MovieRun:
             "SpatialReference": part.space,
             "Settings": part.provenance.to_dict(),
             "Timeseries": {
-                "File": Path(self._layout.timeseries(self._source.name)).name,
+                "File": Path(self._layout.timeseries(self._movie.name)).name,
                 "Columns": "onset in seconds; then OWNER_ROI_HEMI, the mean over the voxels of an "
                 "ROI: OWNER is group (the group map) or a subject (its smoothed map, in the "
                 "models' own units), HEMI is L, R or both",

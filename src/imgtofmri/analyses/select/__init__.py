@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from imgtofmri.analyses.select.analysis import StimulusSelection, events_table, select_stimuli
 from imgtofmri.analyses.select.goals import Goal, RoiResponses, parse_goal, roi_responses
-from imgtofmri.analyses.select.properties import PROPERTIES, image_properties
 
 __all__ = [
-    "PROPERTIES",
     "Goal",
     "RoiResponses",
     "StimulusSelection",
     "events_table",
-    "image_properties",
     "parse_goal",
     "roi_responses",
     "select_stimuli",

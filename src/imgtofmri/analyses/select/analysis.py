@@ -16,9 +16,9 @@ from imgtofmri.analyses.select.goals import (
     roi_responses,
     standardised,
 )
-from imgtofmri.analyses.select.properties import PROPERTIES
 from imgtofmri.encoder import Prediction
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
+from imgtofmri.stimuli import PROPERTIES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from imgtofmri.analyses.simulate.events import Events, movie_events
 from imgtofmri.analyses.simulate.responses import EncodedResponses
 from imgtofmri.backbones import FeatureExtractor
 from imgtofmri.exceptions import StimulusError
-from imgtofmri.stimuli import Failure, Source, probe_movie
+from imgtofmri.stimuli import Failure, Movie, Source
 
 if TYPE_CHECKING:
     from imgtofmri.encoder.spatial import SpatialModel
@@ -56,7 +56,11 @@ def encode_images(
 
 
 def encode_movie(
-    extractor: FeatureExtractor, path: Path, rate_hz: float = 2.0, *, progress: bool = False
+    extractor: FeatureExtractor,
+    movie: Movie | Path,
+    rate_hz: float = 2.0,
+    *,
+    progress: bool = False,
 ) -> tuple[NDArray[np.float32], Events]:
     """Compute the features of a movie's frames.
 
@@ -64,8 +68,7 @@ def encode_movie(
     ----------
     extractor : FeatureExtractor
         As ``encoder.extractor()`` returns it.
-    path : Path
-        The movie.
+    movie : Movie or Path
     rate_hz : float
         Frames a second.
     progress : bool
@@ -82,13 +85,11 @@ def encode_movie(
     StimulusError
         If the movie cannot be read.
     """
-    info = probe_movie(path)
-    frames = extractor.movie(
-        path, rate_hz, n_frames=info.expected_frames(rate_hz), progress=progress
-    )
+    film = Movie.of(movie)
+    frames = extractor.movie(film, rate_hz, progress=progress)
     onsets_s = [onset for onset in frames.onsets_s if onset is not None]
     step_s = 1.0 / rate_hz
-    end_s = info.duration_s
+    end_s = film.info.duration_s
     # A header may be missing or wrong; frames are taken up to the end, so it is at most a step off.
     if end_s is None or not 0.0 < end_s - onsets_s[-1] <= step_s:
         end_s = onsets_s[-1] + step_s

@@ -22,18 +22,12 @@ import pytest
 from PIL import Image
 
 from imgtofmri.exceptions import OptionError, StimulusError
-from imgtofmri.stimuli import (
-    Source,
-    StimulusWarning,
-    count_frames,
-    prepare_image,
-    probe_movie,
-    read_movie,
-)
+from imgtofmri.stimuli import Movie, Source, StimulusWarning, prepare_image
 from imgtofmri.stimuli.ahead import run_ahead
 from imgtofmri.stimuli.clock import Clock, exact
-from imgtofmri.stimuli.decoding import Tally, prepare_picture, read_pictures
-from imgtofmri.stimuli.sampling import needed_pictures, pick_nearest
+from imgtofmri.stimuli.decoding import Tally, Timed, read_pictures
+from imgtofmri.stimuli.pictures import prepare_picture
+from imgtofmri.stimuli.sampling import pick_nearest
 
 WIDTH, HEIGHT = 128, 64
 N_BITS = 8
@@ -50,6 +44,11 @@ def number_of(pixels: npt.NDArray[np.uint8]) -> int:
     """Return the number that a frame shows."""
     stripes = pixels.reshape(pixels.shape[0], N_BITS, -1).mean(axis=(0, 2))
     return sum(int(level > 128) << bit for bit, level in enumerate(stripes))
+
+
+def number_of_picture(timed: Timed) -> int:
+    """Return the number that a decoded picture shows."""
+    return number_of(prepare_picture(timed.picture, timed.pixel_aspect, 64, False))
 
 
 def write_movie(
@@ -107,7 +106,7 @@ def add_sound(container: av.container.OutputContainer, from_ms: int) -> None:
 
 def numbers(path: Path, rate_hz: float = 2.0) -> list[int]:
     """Return the numbers that the frames of a movie show."""
-    return [number_of(frame.pixels) for frame in read_movie(path, rate_hz=rate_hz)]
+    return [number_of(frame.pixels) for frame in Movie(path).frames(rate_hz)]
 
 
 FORMATS = [
@@ -136,7 +135,7 @@ FORMATS = [
 
 
 @pytest.mark.parametrize(("suffix", "codec", "pix_fmt"), FORMATS)
-def test_read_movie_formats_give_nearest_pictures(
+def test_frames_formats_give_nearest_pictures(
     tmp_path: Path, suffix: str, codec: str, pix_fmt: str
 ) -> None:
     """Each container, codec and pixel format gives the picture nearest to each half second.
@@ -150,10 +149,10 @@ def test_read_movie_formats_give_nearest_pictures(
     else:
         pictures = map(striped, range(55))
         write_movie(path, pictures, codec=codec, pix_fmt=pix_fmt, options=quiet)
-    frames = list(read_movie(path))
+    frames = list(Movie(path).frames())
     assert [frame.onset_s for frame in frames] == [0, 0.5, 1, 1.5, 2]
     assert [number_of(frame.pixels) for frame in frames] == [0, 12, 25, 37, 50]
-    assert probe_movie(path).fps == pytest.approx(25, rel=0.01)
+    assert Movie(path).info.fps == pytest.approx(25, rel=0.01)
 
 
 def paletted(frame: av.VideoFrame) -> av.VideoFrame:
@@ -166,19 +165,19 @@ def paletted(frame: av.VideoFrame) -> av.VideoFrame:
 
 
 @pytest.mark.parametrize("rate_hz", [0.3, 1.0, 2.0, 3.0, 24.0, 50.0])
-def test_read_movie_any_rate_equals_brute_force(tmp_path: Path, rate_hz: float) -> None:
+def test_frames_any_rate_equals_brute_force(tmp_path: Path, rate_hz: float) -> None:
     """At any rate, each frame is the picture that a search over all pictures finds."""
     rate = Fraction(24000, 1001)
     path = write_movie(tmp_path / "a.mp4", map(striped, range(100)), rate=rate)
     times = np.arange(100) / float(rate)
     onsets = np.arange(0, 100 / float(rate) - 1e-9, 1 / rate_hz)
     expected = [int(np.argmin(np.abs(times - onset))) for onset in onsets]
-    frames = list(read_movie(path, rate_hz=rate_hz))
+    frames = list(Movie(path).frames(rate_hz))
     assert [number_of(frame.pixels) for frame in frames] == expected
     np.testing.assert_allclose([frame.onset_s for frame in frames], onsets, atol=1e-9)
 
 
-def test_read_movie_variable_rate_uses_times_not_counts(tmp_path: Path) -> None:
+def test_frames_variable_rate_uses_times_not_counts(tmp_path: Path) -> None:
     """Pictures at uneven times are picked by their times, long-held ones again and again."""
     times_ms = [0, 100, 450, 560, 2400, 2440, 2480, 2990, 3030]
     path = write_movie(
@@ -208,7 +207,7 @@ def test_needed_pictures_are_the_same_pictures_as_without_passing_over(
     pictures = [np.ascontiguousarray(texture[:, 3 * i : 3 * i + WIDTH]) for i in range(120)]
     path = write_movie(tmp_path / f"a.{suffix}", pictures, codec=codec, options=options)
     for rate_hz in (Fraction(1, 2), Fraction(2), Fraction(73, 10), Fraction(25)):
-        needed = needed_pictures(path, rate_hz)
+        needed = Movie(path).timeline.needed(rate_hz)
         assert needed is not None
         all_, some = Tally(), Tally()
         every = {timed.time: timed for timed in read_pictures(path, all_)}
@@ -237,7 +236,7 @@ def test_needed_pictures_without_a_whole_clock_or_such_a_decoder_are_all(
     """Where the container does not tell the whole time line, every picture is decoded."""
     pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     path = write_movie(tmp_path / name, map(striped, range(30)), codec=codec, pix_fmt=pix_fmt)
-    assert needed_pictures(path, Fraction(2)) is None
+    assert Movie(path).timeline.needed(Fraction(2)) is None
 
 
 @pytest.mark.parametrize(
@@ -248,7 +247,7 @@ def test_needed_pictures_in_the_order_of_decoding_are_all(
 ) -> None:
     """AVI and ASF do not store when a picture appears; without B pictures none is passed over."""
     path = write_movie(tmp_path / name, map(striped, range(30)), options=options)
-    assert needed_pictures(path, Fraction(2)) is None
+    assert Movie(path).timeline.needed(Fraction(2)) is None
 
 
 @pytest.mark.parametrize("rate_hz", [0.3, 2.0, 7.3, 50.0])
@@ -262,26 +261,46 @@ def test_needed_pictures_in_the_order_of_decoding_are_all(
         ("a.mkv", "libx264", {"times_ms": [500 + 40 * n for n in range(60)], "sound_from_ms": 0}),
     ],
 )
-def test_count_frames_is_the_number_that_read_movie_gives(
+def test_n_frames_is_the_number_of_frames(
     tmp_path: Path, name: str, codec: str, how: dict[str, Any], rate_hz: float
 ) -> None:
     """The packets tell how many frames there will be, however pictures are spaced."""
     pictures = map(striped, range(len(how.get("times_ms", range(60)))))
     path = write_movie(tmp_path / name, pictures, codec=codec, **how)
-    assert count_frames(path, rate_hz) == sum(1 for _ in read_movie(path, rate_hz=rate_hz))
+    movie = Movie(path)
+    assert movie.n_frames(rate_hz) == sum(1 for _ in movie.frames(rate_hz))
+    assert movie.expected_frames(rate_hz) == movie.n_frames(rate_hz)
 
 
-def test_count_frames_is_unknown_where_only_decoding_tells(tmp_path: Path) -> None:
+def test_n_frames_is_unknown_where_only_decoding_tells(tmp_path: Path) -> None:
     """Containers without the pictures' times, and a movie that was cut short, are not counted."""
-    for name, codec in (("a.avi", "libx264"), ("a.ts", "libx264")):
-        path = write_movie(tmp_path / name, map(striped, range(9)), codec=codec)
-        assert count_frames(path) is None
+    for name in ("a.avi", "a.ts"):
+        movie = Movie(write_movie(tmp_path / name, map(striped, range(100))))
+        assert movie.n_frames() is None
+        assert movie.expected_frames() == 8  # By the header.
     whole = write_movie(tmp_path / "whole.mkv", map(striped, range(250)), codec="mpeg4")
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    assert (count_frames(whole), count_frames(cut)) == (20, None)
+    assert (Movie(whole).n_frames(), Movie(cut).n_frames()) == (20, None)
     with pytest.raises(OptionError, match="rate_hz must be above 0"):
-        count_frames(whole, 0.0)
+        Movie(whole).n_frames(0.0)
+
+
+def test_movie_is_opened_once_for_what_it_is_and_once_to_decode_it(
+    tmp_path: Path, opened: list[str]
+) -> None:
+    """However often it is asked, its file is looked at once; making it opens nothing."""
+    path = write_movie(tmp_path / "a.mp4", map(striped, range(60)))
+    opened.clear()
+    movie = Movie(path)
+    assert not opened
+    for rate_hz in (2.0, 5.0):
+        assert movie.n_frames(rate_hz) == movie.expected_frames(rate_hz)
+        assert movie.info.n_frames == 60
+    assert opened == [f"file:{path}"]
+    assert Movie.of(movie) is movie
+    assert [len(list(movie.frames(rate_hz))) for rate_hz in (2.0, 5.0)] == [5, 12]
+    assert opened == [f"file:{path}"] * 3
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
@@ -301,7 +320,7 @@ def test_read_pictures_of_a_damaged_movie_do_not_depend_on_threads(
         path.write_bytes(data)
         given = []
         for n in (1, 16):
-            monkeypatch.setattr("imgtofmri.stimuli.decoding.n_processors", lambda n=n: n)
+            monkeypatch.setattr("imgtofmri.stimuli.containers.n_processors", lambda n=n: n)
             pairs = ((each.time, each.picture) for each in read_pictures(path, Tally()))
             given.append([(time, picture.to_ndarray().tobytes()) for time, picture in pairs])
         assert given[0] == given[1]
@@ -309,14 +328,14 @@ def test_read_pictures_of_a_damaged_movie_do_not_depend_on_threads(
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
 @pytest.mark.parametrize("name", ["a.avi", "a.wmv"])
-def test_read_movie_reordered_pictures_without_times_are_all_given(
+def test_frames_reordered_pictures_without_times_are_all_given(
     tmp_path: Path, name: str, codec: str
 ) -> None:
     """AVI and ASF number pictures as they are decoded: each still appears once, at its time."""
     options = {"bf": "3" if codec == "libx264" else "2"}
     path = write_movie(tmp_path / name, map(striped, range(60)), codec=codec, options=options)
     given = list(read_pictures(path, Tally()))
-    assert [number_of(prepare_picture(each, 64, False)) for each in given] == list(range(60))
+    assert [number_of_picture(each) for each in given] == list(range(60))
     times_s = [float(each.time * each.tick_s) for each in given]
     np.testing.assert_allclose(np.diff(times_s), 1 / 25, atol=1e-3)
     assert numbers(path) == [0, 12, 25, 37, 50]
@@ -333,7 +352,7 @@ def test_clock_a_long_picture_is_no_joint_and_a_gap_is() -> None:
     ]
 
 
-def test_read_movie_title_that_is_not_utf8_is_read(tmp_path: Path) -> None:
+def test_movie_title_that_is_not_utf8_is_read(tmp_path: Path) -> None:
     """A title in another encoding, as old files have it, says nothing against the pictures."""
     path = write_movie(tmp_path / "a.avi", map(striped, range(25)), title="Caf#")
     path.write_bytes(path.read_bytes().replace(b"Caf#", b"Caf\xe9"))
@@ -354,7 +373,7 @@ def test_exact_ratio_is_a_fraction() -> None:
     assert exact(ratio) ** 3 == Fraction(1, 90_001**3)
 
 
-def test_read_movie_short_clip_without_its_end_is_refused(tmp_path: Path) -> None:
+def test_frames_short_clip_without_its_end_is_refused(tmp_path: Path) -> None:
     """A clip of two seconds that lost a third is not whole, though less than a second is gone."""
     options = {"movflags": "faststart"}
     path = write_movie(tmp_path / "a.mp4", map(striped, range(50)), container_options=options)
@@ -363,7 +382,7 @@ def test_read_movie_short_clip_without_its_end_is_refused(tmp_path: Path) -> Non
         numbers(path)
 
 
-def test_read_movie_damage_is_the_same_with_pictures_passed_over(tmp_path: Path) -> None:
+def test_frames_damage_is_the_same_with_pictures_passed_over(tmp_path: Path) -> None:
     """Where a picture that is needed is damaged, the nearest of all pictures stands for it."""
     path = write_movie(
         tmp_path / "a.mp4", map(striped, range(100)), options={"bf": "3", "b_strategy": "0"}
@@ -382,7 +401,7 @@ def test_read_movie_damage_is_the_same_with_pictures_passed_over(tmp_path: Path)
         warnings.simplefilter("ignore", StimulusWarning)
         taken = numbers(path)
     decoded = {
-        round(timed.time * timed.tick_s * 25): number_of(prepare_picture(timed, 64, False))
+        round(timed.time * timed.tick_s * 25): number_of_picture(timed)
         for timed in read_pictures(path, Tally())
     }
     assert 50 not in decoded
@@ -393,7 +412,7 @@ def test_read_movie_damage_is_the_same_with_pictures_passed_over(tmp_path: Path)
     assert taken == expected
 
 
-def test_read_movie_last_picture_damaged_is_told_though_others_were_passed_over(
+def test_frames_last_picture_damaged_is_told_though_others_were_passed_over(
     tmp_path: Path,
 ) -> None:
     """A last picture that does not come is found missing when the film ends."""
@@ -408,7 +427,7 @@ def test_read_movie_last_picture_damaged_is_told_though_others_were_passed_over(
     data[place + 4 : place + size] = bytes(size - 4)
     path.write_bytes(data)
     with pytest.warns(StimulusWarning, match="1 of 50 pictures"):
-        list(read_movie(path))
+        list(Movie(path).frames())
 
 
 def test_clock_gap_of_less_than_a_minute_is_kept_and_a_longer_one_closed() -> None:
@@ -434,10 +453,10 @@ def test_pick_nearest_random_times_equals_brute_force(rng: np.random.Generator) 
         assert got == expected
 
 
-def test_read_movie_names_digest_and_source(tmp_path: Path) -> None:
+def test_frames_names_digest_and_source(tmp_path: Path) -> None:
     """Frames are named so that sorting keeps their order, and carry the file's digest."""
     path = write_movie(tmp_path / "ä b.mp4", map(striped, range(30)))
-    frames = list(read_movie(Source(path, "one__ä b.mp4", "movie")))
+    frames = list(Movie(Source(path, "one__ä b.mp4", "movie")).frames())
     names = [frame.name for frame in frames]
     assert names[:2] == ["one__ä b.mp4_t00000.000s", "one__ä b.mp4_t00000.500s"]
     assert names == sorted(names)
@@ -445,7 +464,7 @@ def test_read_movie_names_digest_and_source(tmp_path: Path) -> None:
     assert {frame.source for frame in frames} == {path}
 
 
-def test_read_movie_undecodable_name(tmp_path: Path) -> None:
+def test_frames_undecodable_name(tmp_path: Path) -> None:
     """A movie whose name is not text is read all the same."""
     plain = write_movie(tmp_path / "a.mp4", map(striped, range(20)))
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff %d#?.mp4"))
@@ -454,13 +473,13 @@ def test_read_movie_undecodable_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sound_from_ms", [None, 0])
-def test_read_movie_sound_changes_nothing(tmp_path: Path, sound_from_ms: int | None) -> None:
+def test_frames_sound_changes_nothing(tmp_path: Path, sound_from_ms: int | None) -> None:
     """Silent movies and those with sound give the same frames."""
     path = write_movie(tmp_path / "a.mkv", map(striped, range(50)), sound_from_ms=sound_from_ms)
     assert numbers(path) == [0, 12, 25, 37]
 
 
-def test_read_movie_late_pictures_keep_their_time(tmp_path: Path) -> None:
+def test_frames_late_pictures_keep_their_time(tmp_path: Path) -> None:
     """Where sound begins 1.2 s before the pictures, the first picture stands for that time."""
     path = write_movie(
         tmp_path / "late.mkv", map(striped, range(25)), codec="ffv1", sound_from_ms=0,
@@ -471,7 +490,7 @@ def test_read_movie_late_pictures_keep_their_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "begins_ms"), [("ts", 9000), ("mkv", 60), ("mkv", 5000)])
-def test_read_movie_clock_that_does_not_begin_at_zero(
+def test_frames_clock_that_does_not_begin_at_zero(
     tmp_path: Path, suffix: str, begins_ms: int
 ) -> None:
     """A clock that begins anywhere changes nothing where nothing else plays before."""
@@ -482,7 +501,7 @@ def test_read_movie_clock_that_does_not_begin_at_zero(
     assert numbers(path) == [0, 12, 25, 37]
 
 
-def test_read_movie_codec_run_in_of_sound_does_not_count(tmp_path: Path) -> None:
+def test_frames_codec_run_in_of_sound_does_not_count(tmp_path: Path) -> None:
     """Sound that begins 40 ms early, as AAC does, does not move the pictures."""
     path = write_movie(
         tmp_path / "a.mkv", map(striped, range(50)), sound_from_ms=0,
@@ -491,7 +510,7 @@ def test_read_movie_codec_run_in_of_sound_does_not_count(tmp_path: Path) -> None
     assert numbers(path) == [0, 12, 25, 37]
 
 
-def test_read_movie_joined_recordings_go_on(tmp_path: Path) -> None:
+def test_frames_joined_recordings_go_on(tmp_path: Path) -> None:
     """Where the clock jumps back, the second recording follows the first."""
     first = write_movie(tmp_path / "a.ts", map(striped, range(50)))
     second = write_movie(tmp_path / "b.ts", map(striped, range(100, 150)))
@@ -501,7 +520,7 @@ def test_read_movie_joined_recordings_go_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["ts", "mkv"])
-def test_read_movie_clock_that_leaps_makes_no_endless_frames(tmp_path: Path, suffix: str) -> None:
+def test_frames_clock_that_leaps_makes_no_endless_frames(tmp_path: Path, suffix: str) -> None:
     """A leap of 26 hours is a joint; and where the header says how long it is, damage."""
     times_ms = [40 * i for i in range(50)]
     path = tmp_path / f"a.{suffix}"
@@ -532,13 +551,13 @@ TURNS = {
 }
 
 
-def test_read_movie_leaves_no_pictures_to_the_garbage_collector(tmp_path: Path) -> None:
+def test_frames_leaves_no_pictures_to_the_garbage_collector(tmp_path: Path) -> None:
     """A frame's picture is freed when the frame is made: it may take megabytes."""
     path = write_movie(tmp_path / "film.mp4", map(striped, range(50)))
     gc.collect()
     gc.disable()
     try:
-        assert sum(1 for _ in read_movie(path, rate_hz=25.0)) == 50
+        assert sum(1 for _ in Movie(path).frames(rate_hz=25.0)) == 50
         left = [item for item in gc.get_objects() if isinstance(item, av.VideoFrame)]
     finally:
         gc.enable()
@@ -546,7 +565,7 @@ def test_read_movie_leaves_no_pictures_to_the_garbage_collector(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("turn", TURNS)
-def test_read_movie_rotation_metadata_is_applied(tmp_path: Path, turn: str) -> None:
+def test_frames_rotation_metadata_is_applied(tmp_path: Path, turn: str) -> None:
     """The matrix in an MP4's track header, patched by hand, turns the pictures as it says."""
     (a, b, c, d), expected_of, rotation_deg = TURNS[turn]
     picture = np.full((HEIGHT, WIDTH, 3), 20, np.uint8)
@@ -561,10 +580,10 @@ def test_read_movie_rotation_metadata_is_applied(tmp_path: Path, turn: str) -> N
     )
     path.write_bytes(data)
     upright = expected_of(picture)
-    (frame,) = read_movie(path)
+    (frame,) = Movie(path).frames()
     difference = np.abs(frame.pixels.astype(int) - prepare_image(np.ascontiguousarray(upright)))
     assert difference.mean() < 3
-    info = probe_movie(path)
+    info = Movie(path).info
     assert info.rotation_deg == rotation_deg
     assert (info.height, info.width) == upright.shape[:2]
 
@@ -577,7 +596,7 @@ COLOURS = [(200, 30, 40), (30, 180, 60), (40, 50, 210), (128, 128, 128)]
     ("matrix", "kr", "kb"), [(1, 0.2126, 0.0722), (5, 0.299, 0.114), (2, 0.299, 0.114)]
 )
 @pytest.mark.parametrize("full_range", [False, True])
-def test_read_movie_colours_follow_stated_matrix_and_range(
+def test_frames_colours_follow_stated_matrix_and_range(
     tmp_path: Path, color: tuple[int, int, int], matrix: int, kr: float, kb: float, full_range: bool
 ) -> None:
     """YUV that was made by a standard's equations comes back as the RGB that it was made from.
@@ -608,11 +627,11 @@ def test_read_movie_colours_follow_stated_matrix_and_range(
             frame.pts = i
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    (frame,) = read_movie(path)
+    (frame,) = Movie(path).frames()
     assert np.abs(frame.pixels[112, 112].astype(int) - color).max() <= 4
 
 
-def test_read_movie_transparency_is_over_white(tmp_path: Path) -> None:
+def test_frames_transparency_is_over_white(tmp_path: Path) -> None:
     """Movies with an alpha channel are shown over white, as pictures are."""
 
     def half_clear(_: av.VideoFrame) -> av.VideoFrame:
@@ -623,25 +642,25 @@ def test_read_movie_transparency_is_over_white(tmp_path: Path) -> None:
     path = write_movie(
         tmp_path / "a.mov", [striped(0)], codec="png", pix_fmt="rgba", prepare=half_clear
     )
-    (frame,) = read_movie(path)
+    (frame,) = Movie(path).frames()
     assert frame.pixels[:, :100].min() == 255
     assert frame.pixels[:, -100:].max() == 0
 
 
-def test_read_movie_center_crop_accounts_for_wide_pixels(tmp_path: Path) -> None:
+def test_frames_center_crop_accounts_for_wide_pixels(tmp_path: Path) -> None:
     """With pixels twice as wide as high, the crop takes the middle quarter of the columns."""
     picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     picture[:, 48:80] = 255
     path = write_movie(tmp_path / "square.mp4", [picture])
     wide = write_movie(tmp_path / "wide.mp4", [picture], pixel_aspect=Fraction(2))
-    assert [frame.pixels[112, 20, 0] for frame in read_movie(path, center_crop=True)] == [0]
-    (cropped,) = read_movie(wide, center_crop=True)
-    (whole,) = read_movie(wide)
+    assert [frame.pixels[112, 20, 0] for frame in Movie(path).frames(center_crop=True)] == [0]
+    (cropped,) = Movie(wide).frames(center_crop=True)
+    (whole,) = Movie(wide).frames()
     assert cropped.pixels[:, 8:-8].min() > 245
     assert whole.pixels[:, :80].max() < 10
 
 
-def test_read_movie_broken_pictures_are_passed_over_with_a_warning(tmp_path: Path) -> None:
+def test_frames_broken_pictures_are_passed_over_with_a_warning(tmp_path: Path) -> None:
     """Pictures that cannot be decoded are replaced by the nearest, and their number is told."""
     path = write_movie(tmp_path / "a.avi", map(striped, range(60)), codec="png", pix_fmt="rgb24")
     data = bytearray(path.read_bytes())
@@ -658,18 +677,18 @@ def test_read_movie_broken_pictures_are_passed_over_with_a_warning(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("suffix", "options"), [("mp4", {"movflags": "faststart"}), ("mkv", {})])
-def test_read_movie_truncated_file_is_an_error_at_its_end(
+def test_frames_truncated_file_is_an_error_at_its_end(
     tmp_path: Path, rng: np.random.Generator, suffix: str, options: dict[str, str]
 ) -> None:
     """A file that ends before its header says raises, and is not taken for a shorter movie."""
     noise = rng.integers(0, 256, (120, HEIGHT, WIDTH, 3), dtype=np.uint8)
     path = write_movie(tmp_path / f"cut.{suffix}", noise, container_options=options)
     whole = path.read_bytes()
-    assert len(list(read_movie(path))) == 10
+    assert len(list(Movie(path).frames())) == 10
     path.write_bytes(whole[: len(whole) // 2])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StimulusWarning)
-        frames = read_movie(path)
+        frames = Movie(path).frames()
         assert next(frames).onset_s == 0
         with pytest.raises(
             StimulusError, match=f"cut.{suffix}', which ends at .* s of 4.8 s.*copy"
@@ -745,43 +764,44 @@ BAD_MOVIES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_MOVIES)
-def test_read_movie_bad_file_is_refused_at_once(tmp_path: Path, name: str) -> None:
+def test_frames_bad_file_is_refused_at_once(tmp_path: Path, name: str) -> None:
     """What is no whole movie is refused before the first frame, in one line that names it."""
     make, message = BAD_MOVIES[name]
     make(tmp_path / name)
     with pytest.raises(StimulusError, match=message) as caught:
-        read_movie(tmp_path / name)
+        Movie(tmp_path / name).frames()
     assert "\n" not in str(caught.value)
     with pytest.raises(StimulusError, match=name):
-        probe_movie(tmp_path / name)
+        _ = Movie(tmp_path / name).info
 
 
 @pytest.mark.parametrize("rate_hz", [0, -2, float("nan"), float("inf"), 501])
-def test_read_movie_bad_rate_is_refused_at_once(tmp_path: Path, rate_hz: float) -> None:
+def test_frames_bad_rate_is_refused_at_once(tmp_path: Path, rate_hz: float) -> None:
     """A rate that is no rate is refused before the file is looked at."""
     with pytest.raises(OptionError, match="rate_hz must be above 0 and at most 500"):
-        read_movie(tmp_path / "missing.mp4", rate_hz=rate_hz)
+        Movie(tmp_path / "missing.mp4").frames(rate_hz=rate_hz)
 
 
 @pytest.mark.parametrize("option", ["size", "ahead"])
-def test_read_movie_option_below_one_is_refused_at_once(tmp_path: Path, option: str) -> None:
+def test_frames_option_below_one_is_refused_at_once(tmp_path: Path, option: str) -> None:
     """Bad settings are refused before the file is looked at."""
     with pytest.raises(OptionError, match=f"{option} must be 1 or more; got 0"):
-        read_movie(tmp_path / "missing.mp4", **{option: 0})  # type: ignore[arg-type]
+        Movie(tmp_path / "missing.mp4").frames(**{option: 0})  # type: ignore[arg-type]
 
 
-def test_probe_movie_tells_what_the_header_says(tmp_path: Path) -> None:
+def test_movie_info_is_what_the_header_says(tmp_path: Path) -> None:
     """Length, number of pictures, rate, size and codec are those of the movie that was written."""
-    info = probe_movie(write_movie(tmp_path / "a.mp4", map(striped, range(50)), codec="mpeg4"))
+    path = write_movie(tmp_path / "a.mp4", map(striped, range(50)), codec="mpeg4")
+    info = Movie(path).info
     assert (info.duration_s, info.n_frames, info.fps) == (2.0, 50, 25.0)
     assert (info.width, info.height, info.rotation_deg, info.codec) == (WIDTH, HEIGHT, 0, "mpeg4")
 
 
-def test_read_movie_closed_early_ends_its_thread(tmp_path: Path) -> None:
+def test_frames_closed_early_ends_its_thread(tmp_path: Path) -> None:
     """A movie that is not read to its end leaves no thread behind."""
     path = write_movie(tmp_path / "a.mp4", map(striped, range(200)))
     before = threading.active_count()
-    frames = read_movie(path, rate_hz=25, ahead=2)
+    frames = Movie(path).frames(25, ahead=2)
     next(frames)
     assert threading.active_count() == before + 1
     frames.close()  # type: ignore[attr-defined]
@@ -821,16 +841,16 @@ def test_run_ahead_error_comes_at_its_place() -> None:
 
 
 @pytest.mark.network
-def test_read_movie_published_film_gives_its_fifteen_frames(
+def test_frames_published_film_gives_its_fifteen_frames(
     tmp_path: Path, published_wheel: Path
 ) -> None:
     """The film of 7.09 s gives frames at 0, 0.5 ... 7.0 s, each the nearest of its 170 pictures."""
     with zipfile.ZipFile(published_wheel) as wheel:
         path = Path(wheel.extract("img2fmri/tests/test_data/landscape.mp4", tmp_path))
-    info = probe_movie(path)
+    info = Movie(path).info
     assert info.n_frames == 170
     assert info.duration_s == pytest.approx(7.09, abs=0.001)
-    frames = list(read_movie(path))
+    frames = list(Movie(path).frames())
     assert [frame.onset_s for frame in frames] == [k / 2 for k in range(15)]
     with av.open(str(path)) as container:
         decoded = list(container.decode(video=0))

@@ -1,16 +1,24 @@
-"""The luminance of pictures: of each pixel, and on a coarse grid."""
+"""What an image is like before any brain sees it: luminance, contrast, size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.exceptions import OptionError
-from imgtofmri.stimuli.images import ImageInput, read_images
+from imgtofmri.stimuli.images import ImageInput, decode, read_bytes, read_images
 from imgtofmri.stimuli.items import FRAME_SIZE, Failure
+from imgtofmri.stimuli.pixels import prepare_image
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROPERTIES = ("luminance", "contrast", "size")
+"""What sets of stimuli can be matched on."""
 
 
 def luminance(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -25,6 +33,40 @@ def luminance(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     codes = np.arange(256) / 255
     linear = np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
     return np.asarray(linear[pixels] @ np.array([0.2126, 0.7152, 0.0722]))
+
+
+def image_properties(paths: Iterable[str | Path], center_crop: bool = False) -> pd.DataFrame:
+    """Measure images as the network sees them.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Image files.
+    center_crop : bool
+        Whether predictions see a central crop.
+
+    Returns
+    -------
+    properties : pandas.DataFrame
+        One row for each path, in order: stimulus (the path as given), luminance (mean over the
+        224 x 224 frame of relative luminance in linear light, 0 to 1; see
+        `luminance`), contrast (its standard deviation over pixels, "RMS
+        contrast"), size (decimal logarithm of the file's number of pixels).
+
+    Raises
+    ------
+    StimulusError
+        If a file is not a usable image; the message names it.
+    """
+    import pandas as pd
+
+    rows = []
+    for path in paths:
+        picture = decode(read_bytes(Path(path)), str(path))
+        size = float(np.log10(picture.width * picture.height))
+        light = luminance(prepare_image(picture, center_crop=center_crop))
+        rows.append((str(path), float(light.mean()), float(light.std()), size))
+    return pd.DataFrame(rows, columns=["stimulus", *PROPERTIES])
 
 
 def luminance_features(

@@ -1,4 +1,4 @@
-"""The luminance of pictures."""
+"""Luminance, contrast and size of pictures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from imgtofmri.exceptions import OptionError, StimulusError
-from imgtofmri.stimuli import luminance, luminance_features
+from imgtofmri.stimuli import image_properties, luminance, luminance_features
 
 
 def test_luminance_features_are_block_means_of_linear_light(tmp_path: Path) -> None:
@@ -43,3 +43,22 @@ def test_luminance_features_bad_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.jpg").write_text("not a picture")
     with pytest.raises(StimulusError, match="notes.jpg"):
         luminance_features([tmp_path / "notes.jpg"])
+
+
+def test_image_properties_of_known_pictures(tmp_path: Path) -> None:
+    """A red and a half-black picture have the luminance, contrast and size that follow by hand."""
+    Image.new("RGB", (50, 20), (255, 0, 0)).save(tmp_path / "red.png")
+    half = np.zeros((224, 224, 3), dtype=np.uint8)
+    half[:112] = 255
+    Image.fromarray(half).save(tmp_path / "half.png")
+    table = image_properties([tmp_path / "red.png", tmp_path / "half.png"])
+    assert table["luminance"].tolist() == pytest.approx([0.2126, 0.5])
+    assert table["contrast"].tolist() == pytest.approx([0.0, 0.5], abs=1e-12)
+    assert table["size"].tolist() == pytest.approx([3.0, np.log10(224 * 224)])
+
+
+def test_image_properties_bad_file_is_named(tmp_path: Path) -> None:
+    """A file that is no image is refused by name."""
+    (tmp_path / "notes.jpg").write_text("not a picture")
+    with pytest.raises(StimulusError, match="notes.jpg"):
+        image_properties([tmp_path / "notes.jpg"])

@@ -1,0 +1,114 @@
+"""Open a movie file and its stream of pictures, or say clearly why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imgtofmri.exceptions import StimulusError
+from imgtofmri.processors import n_processors
+from imgtofmri.stimuli.items import refuse
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+WHERE = "Movie"
+"""What messages about movies begin with."""
+
+_MAX_DECODE_THREADS = 8
+
+# Pixels from which on decoding takes longer than the network and gets all processors.
+_LARGE = 1_000_000
+
+
+@contextmanager
+def open_pictures(
+    path: Path, threaded: bool = False
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a movie and its stream of pictures, ready to decode.
+
+    Parameters
+    ----------
+    path : Path
+        Nothing but this file is ever read (no network, no playlists).
+    threaded : bool, default False
+        Whether several threads decode. They raise where a single one passes over damage.
+
+    Raises
+    ------
+    StimulusError
+        If the file is missing, not a movie, or without a stream of pictures.
+    """
+    with _open(path) as container:
+        yield container, _stream(container, path, threaded)
+
+
+def _open(path: Path) -> InputContainer:
+    import av
+
+    expected = "a movie"
+    if not path.exists():
+        got = f"'{path}', which does not exist"
+        raise refuse(WHERE, expected, got, "Check its spelling and where links lead.")
+    if not path.is_file():
+        raise refuse(WHERE, expected, f"'{path}', which is not a file", "Name the movie's file.")
+    if path.stat().st_size == 0:
+        got = f"'{path}', which is empty (0 bytes)"
+        raise refuse(WHERE, expected, got, "Copy it again or leave it out.")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        got = f"'{path}', which cannot be read ({error.strerror})"
+        raise refuse(WHERE, expected, got, "Check its permissions and its disk.") from error
+    # Titles in old files are not always UTF-8; nobody reads them here. From 19 on PyAV takes any
+    # title, and no longer this argument.
+    before_19 = int(av.__version__.partition(".")[0]) < 19
+    titles: dict[str, Any] = {"metadata_errors": "replace"} if before_19 else {}
+    try:
+        container: InputContainer = av.open(
+            f"file:{path}", options={"protocol_whitelist": "file"}, **titles
+        )
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        got = f"'{path}', which cannot be opened ({reason})"
+        remedy = "It is not a movie or was cut short: copy it again, or leave it out."
+        raise refuse(WHERE, expected, got, remedy) from error
+    if container.format.name == "image2" or container.format.name.endswith("_pipe"):
+        container.close()
+        remedy = "Give it as an image."
+        raise refuse(WHERE, expected, f"'{path}', which is a single picture", remedy)
+    return container
+
+
+def _stream(container: InputContainer, path: Path, threaded: bool) -> VideoStream:
+    from av.stream import Disposition
+
+    movies = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not movies:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams}))
+        got = f"'{path}', which holds {kinds or 'nothing'} and no video stream"
+        raise refuse(WHERE, "a movie", got, "Leave it out.")
+    if all(stream.codec_context is None for stream in movies):
+        raise no_pictures(path)
+    movies = [stream for stream in movies if stream.codec_context is not None]
+    best = container.streams.best("video")
+    stream = next((s for s in movies if best is not None and s.index == best.index), movies[0])
+    context = stream.codec_context
+    stream.thread_type = "AUTO"
+    # Small pictures cost threads a third more time, while the network needs the processors.
+    few = max(1, n_processors() // 2) if context.width * context.height < _LARGE else n_processors()
+    context.thread_count = min(few, _MAX_DECODE_THREADS) if threaded else 1
+    if threaded:
+        # Threads conceal damage in silence, and differently: have decoders tell, to begin anew.
+        context.options = {"err_detect": "explode"}
+    return stream
+
+
+def no_pictures(path: Path) -> StimulusError:
+    """Return the error for a movie without a single picture."""
+    got = f"'{path}', which has a video stream but no picture that can be decoded"
+    remedy = "It was cut short or its codec is not known: export it again as MP4 (H.264)."
+    return refuse(WHERE, "a movie", got, remedy)

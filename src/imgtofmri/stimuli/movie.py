@@ -1,0 +1,268 @@
+"""A movie: what its file says of itself, and its frames at a steady rate, in constant memory."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imgtofmri.exceptions import OptionError
+from imgtofmri.files import sha256_of
+from imgtofmri.stimuli.ahead import run_ahead
+from imgtofmri.stimuli.clock import exact
+from imgtofmri.stimuli.containers import WHERE, no_pictures, open_pictures
+from imgtofmri.stimuli.decoding import Tally, Timed, read_pictures, timed_pictures
+from imgtofmri.stimuli.items import FRAME_SIZE, Frame, Pixels, Source, one_line
+from imgtofmri.stimuli.pictures import orientation, prepare_picture
+from imgtofmri.stimuli.sampling import Timeline, check_rate, pick_nearest
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+_AHEAD = 16
+
+
+class StimulusWarning(UserWarning):
+    """A stimulus was used, but part of it could not be."""
+
+
+@dataclass(frozen=True, slots=True)
+class MovieInfo:
+    """What a movie's header and first picture say.
+
+    Attributes
+    ----------
+    duration_s : float or None
+        Length of the pictures, or of the whole where only that is known. An estimate for containers
+        without an index: `Movie.frames` goes by the pictures themselves.
+    n_frames : int or None
+        Number of pictures, where the container says it.
+    fps : float or None
+        Mean rate of pictures, Hz.
+    width, height : int
+        As shown, after the rotation, in pixels.
+    rotation_deg : int
+        Clockwise rotation that the metadata ask for: 0, 90, 180 or 270.
+    codec : str
+    """
+
+    duration_s: float | None
+    n_frames: int | None
+    fps: float | None
+    width: int
+    height: int
+    rotation_deg: int
+    codec: str
+
+
+class Movie:
+    """A movie file, looked at once, when something is first asked of it.
+
+    One opening decodes the first picture and, where packets tell when pictures appear, goes through
+    them; what it finds is kept. Another decodes the frames, each time that they are asked for.
+    Nothing stays open in between.
+
+    Parameters
+    ----------
+    path : str, Path or Source
+        Any container and codec that FFmpeg reads, at constant or variable rate. Sound is ignored.
+
+    Attributes
+    ----------
+    path : Path
+    name : str
+        The file's, or the source's: frames are named after it.
+
+    Raises
+    ------
+    StimulusError
+        When something is first asked of it: if the file is missing, not a movie, cut short before
+        its first picture, or without pictures.
+    """
+
+    def __init__(self, path: str | Path | Source) -> None:
+        source = path if isinstance(path, Source) else Source(Path(path), Path(path).name, "movie")
+        self.path, self.name = source.path, source.name
+
+    @classmethod
+    def of(cls, movie: Movie | str | Path | Source) -> Movie:
+        """Return a movie as it is, and the movie of a path or source."""
+        return movie if isinstance(movie, Movie) else cls(movie)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the whole file, in hexadecimal."""
+        return sha256_of(self.path)
+
+    @property
+    def info(self) -> MovieInfo:
+        """What its header and first picture say."""
+        return self._found[0]
+
+    @property
+    def timeline(self) -> Timeline:
+        """When its pictures appear, as far as the packets tell."""
+        return self._found[1]
+
+    def n_frames(self, rate_hz: float = 2.0) -> int | None:
+        """Count the frames that `frames` takes, without decoding them.
+
+        Parameters
+        ----------
+        rate_hz : float, default 2.0
+            Frames a second that are taken, at most 500.
+
+        Returns
+        -------
+        int or None
+            None where only decoding tells: the container does not store when pictures appear, their
+            clock is damaged, or they end before the header says.
+
+        Raises
+        ------
+        OptionError
+            If ``rate_hz`` is out of range.
+        """
+        rate = check_rate(rate_hz)
+        return self.timeline.n_frames(rate)
+
+    def expected_frames(self, rate_hz: float = 2.0) -> int | None:
+        """Return `n_frames`, or where that is not known about how many, by the header's length."""
+        n_frames = self.n_frames(rate_hz)
+        if n_frames is None and self.info.duration_s is not None:
+            return math.ceil(self.info.duration_s * rate_hz)
+        return n_frames
+
+    def frames(
+        self,
+        rate_hz: float = 2.0,
+        size: int = FRAME_SIZE,
+        center_crop: bool = False,
+        ahead: int = _AHEAD,
+    ) -> Iterator[Frame]:
+        """Take the picture nearest to each ``k / rate_hz`` seconds while that is before the end.
+
+        The movie is decoded once, from beginning to end, in a thread that runs ahead of the caller
+        by a bounded number of frames: a long movie takes no more memory than a short one.
+
+        Parameters
+        ----------
+        rate_hz : float, default 2.0
+            Frames a second that are taken, at most 500.
+        size, center_crop
+            As in `prepare_image`. A centre crop accounts for pixels that are not square.
+        ahead : int, default 16
+            How many frames may be decoded and wait.
+
+        Yields
+        ------
+        Frame
+            Named ``film.mp4_t00003.500s``, with ``onset_s`` and the SHA-256 of the whole file.
+
+        Raises
+        ------
+        OptionError
+            If ``rate_hz``, ``size`` or ``ahead`` is out of range; at once.
+        StimulusError
+            On the way: if the file ends before its header says.
+
+        Warns
+        -----
+        StimulusWarning
+            If pictures in the middle could not be decoded; the nearest others stand for them.
+
+        Notes
+        -----
+        Time 0 is when the movie begins to play: where its first stream begins, so that pictures
+        that start late stay late; the first picture stands for the time before it. A lead of the
+        sound under 0.1 s is the codec's run-in and does not count. Of two pictures equally near,
+        the earlier is taken. The end is the last picture's time and duration. Times are exact
+        fractions.
+
+        YUV becomes RGB by the matrix and the range that the movie states; where it states none,
+        BT.601 and limited range, as FFmpeg and OpenCV have it. Transfer curves are left as they are
+        (HDR is not tone-mapped), interlaced pictures stay as they are, and transparency is over
+        white.
+        """
+        rate = check_rate(rate_hz)
+        for option, value in (("size", size), ("ahead", ahead)):
+            if value < 1:
+                message = f"{WHERE}: {option} must be 1 or more; got {value}. Leave it out."
+                raise OptionError(message)
+        tally = Tally()
+        pictures = read_pictures(self.path, tally, self.timeline.needed(rate))
+        sampled = self._sampled(pictures, rate, size, center_crop)
+        return self._warned(run_ahead(sampled, ahead), tally)
+
+    @cached_property
+    def _found(self) -> tuple[MovieInfo, Timeline]:
+        """Go through the file: the first picture is decoded, the others' packets are noted."""
+        from av import FFmpegError
+
+        with open_pictures(self.path) as (container, stream):
+            timeline = Timeline(container, stream)
+            packets = timeline.note(container.demux())
+            first = next(timed_pictures(container, stream, packets, Tally()), None)
+            if first is None:
+                raise no_pictures(self.path)
+            info = _info(container, stream, first.picture)
+            with suppress(FFmpegError):  # Then the time line is not known.
+                while timeline.told and next(packets, None) is not None:
+                    pass
+        return info, timeline
+
+    def _warned(self, frames: Iterator[Frame], tally: Tally) -> Iterator[Frame]:
+        """Pass frames on, and warn of broken pictures when all are through."""
+        yield from frames
+        if tally.broken:
+            message = (
+                f"{WHERE}: {tally.broken} of {tally.broken + tally.good} pictures of "
+                f"'{one_line(self.name)}' could not be decoded; the nearest others stand for them."
+            )
+            warnings.warn(message, StimulusWarning, stacklevel=2)
+
+    def _sampled(
+        self, pictures: Iterator[Timed], rate: Fraction, size: int, center_crop: bool
+    ) -> Generator[Frame, None, None]:
+        """Decode, pick and prepare: the work of the thread."""
+        first = next(pictures)
+        timed = ((each.time, each.duration, each) for each in chain([first], pictures))
+        last: Timed | None = None
+        pixels: Pixels | None = None
+        for k, each in pick_nearest(timed, 1 / (rate * first.tick_s)):
+            if pixels is None or each is not last:
+                pixels = prepare_picture(each.picture, each.pixel_aspect, size, center_crop)
+                last = each
+            onset_s = float(k / rate)
+            name = f"{self.name}_t{onset_s:09.3f}s"
+            yield Frame(name, pixels, self.sha256, onset_s, self.path)
+
+
+def _info(container: InputContainer, stream: VideoStream, first: VideoFrame) -> MovieInfo:
+    flip_x, flip_y, transpose = orientation(first)
+    half_turn = 180 if flip_x and flip_y else 0
+    duration_s = None
+    unit_s = exact(stream.time_base)
+    if stream.duration is not None and unit_s is not None:
+        duration_s = float(stream.duration * unit_s)
+    elif container.duration is not None:
+        duration_s = container.duration / 1_000_000
+    rate = exact(stream.average_rate) or exact(stream.guessed_rate)
+    return MovieInfo(
+        duration_s=duration_s,
+        n_frames=stream.frames or None,
+        fps=float(rate) if rate else None,
+        width=first.height if transpose else first.width,
+        height=first.width if transpose else first.height,
+        rotation_deg=(90 if flip_x else 270) if transpose else half_turn,
+        codec=stream.codec_context.name,
+    )

@@ -1,0 +1,62 @@
+"""A decoded picture of a movie into the pixels that a network sees: colours, shape, orientation."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from imgtofmri.stimuli.items import Pixels
+from imgtofmri.stimuli.pixels import prepare_image
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+# libav's numbers of colour matrices that swscale knows; all others count as BT.601, as it does.
+_KNOWN_MATRICES = frozenset({1, 4, 5, 6, 7, 9})
+_BT601 = 5
+
+
+def prepare_picture(
+    picture: VideoFrame, pixel_aspect: Fraction, size: int, center_crop: bool
+) -> Pixels:
+    """Convert one picture: colour, shape of its pixels, orientation, resize."""
+    alpha = any(part.is_alpha for part in picture.format.components)
+    matrix = int(picture.colorspace)
+    rgb = picture.reformat(
+        format="rgba" if alpha else "rgb24",
+        src_colorspace=matrix if matrix in _KNOWN_MATRICES else _BT601,
+        src_color_range=int(picture.color_range),
+        threads=1,  # A picture is too little to share.
+    ).to_ndarray()
+    if center_crop and pixel_aspect > 0 and pixel_aspect != 1:
+        shown = (max(1, round(picture.width * pixel_aspect)), picture.height)
+        rgb = np.asarray(Image.fromarray(rgb).resize(shown, Image.Resampling.BILINEAR))
+    flip_x, flip_y, transpose = orientation(picture)
+    turned = rgb.transpose(1, 0, 2) if transpose else rgb
+    turned = turned[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
+    return prepare_image(np.ascontiguousarray(turned), size, center_crop)
+
+
+def orientation(picture: VideoFrame) -> tuple[bool, bool, bool]:
+    """Return how the metadata turn a picture upright, to the nearest right angle.
+
+    The display matrix sends (x, y) to (a x + c y, b x + d y), with y downwards; it is stored as
+    nine 32-bit fixed-point numbers, of which a, b, c, d are the first, second, fourth and fifth.
+
+    Returns
+    -------
+    flip_x, flip_y, transpose : bool
+        First swap rows with columns if ``transpose``, then reverse columns and rows.
+    """
+    from av.sidedata.sidedata import SideDataContainer
+
+    # picture.side_data would make a cycle, and each picture wait for the garbage collector.
+    matrix: Any = SideDataContainer(picture).get("DISPLAYMATRIX")  # type: ignore[call-arg]
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d = struct.unpack_from("=5i", matrix)
+    return (c < 0, b < 0, True) if abs(b) > abs(a) else (a < 0, d < 0, False)
