@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import claim_output, find_images, write_record
 from imgtofmri.cli.codes import report_failures
 from imgtofmri.exceptions import DataError, OptionError
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from imgtofmri.encoder import Settings
     from imgtofmri.stimuli import Failure, Source
 
-RECORD = "contrast.json"
 TABLE_SUFFIXES = (".tsv", ".csv")
 
 
@@ -82,6 +80,7 @@ def contrast(
     from imgtofmri.analyses.contrast.figures import THRESHOLDS
     from imgtofmri.encoder import load_encoder
     from imgtofmri.encoder.controls import ENCODER, check_controls
+    from imgtofmri.outputs import OutputFolder
     from imgtofmri.stimuli import image_properties
 
     if threshold not in THRESHOLDS:
@@ -90,7 +89,8 @@ def contrast(
         )
         raise OptionError(message)
     check_controls(control)
-    claim_output(output, RECORD, overwrite)
+    folder = OutputFolder(output, "contrast")
+    folder.claim(overwrite=overwrite)
     sources, conditions, unusable = find_conditions(inputs)
     kinds = list(dict.fromkeys(conditions))
     wanted = contrasts or _default_contrast(kinds)
@@ -127,9 +127,12 @@ def contrast(
         "n_permutations": permutations,
         "alpha": alpha,
         "seed": seed,
-        "controls": controls.to_dict(),
     }
-    write_record(output / RECORD, own, failures, details)
+    folder.begin(details, own.provenance.to_dict(), controls.to_dict())
+    folder.used(own.names, own.sha256, own.sources)
+    for failure in failures:
+        folder.fail(failure.name, str(failure.error))
+    folder.close()
     typer.echo(f"{len(wanted)} contrasts of {len(labels)} images: {output}", err=True)
     return report_failures(failures, len(own))
 
@@ -144,7 +147,7 @@ def find_conditions(inputs: list[str]) -> tuple[list[Source], list[str], list[Fa
     DataError
         If a folder has no images, or the table cannot be read or lacks a column or a value.
     """
-    from imgtofmri.stimuli import find_sources
+    from imgtofmri.stimuli import find_images, find_sources
 
     missing: list[Failure] = []
     if len(inputs) == 1 and Path(inputs[0]).suffix.lower() in TABLE_SUFFIXES:

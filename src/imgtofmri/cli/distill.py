@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import find_images
 from imgtofmri.exceptions import OptionError, choice_message
 
 
@@ -67,6 +66,7 @@ def distill(
     from imgtofmri.backbones.architectures import NETWORKS
     from imgtofmri.distillation.emulate import emulate_encoder
     from imgtofmri.encoder import load_encoder
+    from imgtofmri.stimuli import find_images
 
     if student not in NETWORKS:
         message = choice_message("distill", "--student", student, NETWORKS)

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import claim_output
 
 TABLE = "layers.tsv"
 
@@ -42,10 +41,13 @@ def layers(
     from imgtofmri.backbones import features_folder
     from imgtofmri.encoder import load_encoder
     from imgtofmri.figures.style import save_figure, save_table
+    from imgtofmri.outputs import OutputFolder
     from imgtofmri.training import layer_search
     from imgtofmri.training.figures import plot_layers
 
-    claim_output(output, TABLE, overwrite)
+    folder = OutputFolder(output, "layers")
+    folder.claim(overwrite=overwrite)
+    folder.begin({"study": str(study), "layers": names})
     table = layer_search(
         study,
         names,
@@ -55,6 +57,7 @@ def layers(
     )
     save_table(table, output / TABLE)
     save_figure(plot_layers(table), output / "layers")
+    folder.close()
     means = table.pivot_table(index="layer", columns="roi", values="median_r", sort=False)
     for roi in means.columns:
         scores = means[roi]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import claim_output, find_images, write_record
 from imgtofmri.cli.codes import report_failures
 from imgtofmri.exceptions import DataError, OptionError, choice_message
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from imgtofmri.encoder import Control, Settings
     from imgtofmri.rsa import RDMs
     from imgtofmri.stimuli import Source
-
-RECORD = "rsa.json"
 
 #: With more images thumbnails hide each other.
 MAX_THUMBNAILS = 120
@@ -95,7 +92,9 @@ def rsa(
     from imgtofmri.encoder import load_encoder
     from imgtofmri.encoder.controls import ENCODER, check_controls
     from imgtofmri.figures.style import save_table
+    from imgtofmri.outputs import OutputFolder
     from imgtofmri.rsa import COMPARISONS, DISSIMILARITIES
+    from imgtofmri.stimuli import find_images
 
     for option, value, valid in (
         ("--dissimilarity", dissimilarity, DISSIMILARITIES),
@@ -104,7 +103,8 @@ def rsa(
         if value not in valid:
             raise OptionError(choice_message("rsa", option, value, valid))
     check_controls(control)
-    claim_output(output, RECORD, overwrite)
+    folder = OutputFolder(output, "rsa")
+    folder.claim(overwrite=overwrite)
     stacks = load_measured(measured or [], descriptor, key)
     sources, unusable = find_images(inputs)
     loaded = load_encoder(encoder, progress=not quiet)
@@ -144,9 +144,12 @@ def rsa(
         "n_permutations": permutations,
         "n_bootstraps": bootstraps,
         "seed": seed,
-        "controls": controls.to_dict(),
     }
-    write_record(output / RECORD, own, failures, details)
+    folder.begin(details, own.provenance.to_dict(), controls.to_dict())
+    folder.used(own.names, own.sha256, own.sources)
+    for failure in failures:
+        folder.fail(failure.name, str(failure.error))
+    folder.close()
     n_models = len(models[ENCODER].names)
     typer.echo(f"{n_models} models of {len(own)} images: {output}", err=True)
     return report_failures(failures, len(own))

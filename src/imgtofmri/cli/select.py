@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import claim_output, find_images, write_record
 from imgtofmri.cli.codes import report_failures
 
 if TYPE_CHECKING:
     from imgtofmri.analyses.select import StimulusSelection
     from imgtofmri.encoder import Settings
     from imgtofmri.stimuli import Source
-
-RECORD = "selection.json"
 
 
 @options.takes_settings(average="mean")
@@ -82,10 +79,12 @@ def select(
     from imgtofmri.encoder import load_encoder
     from imgtofmri.encoder.controls import LUMINANCE, check_controls
     from imgtofmri.exceptions import OptionError, choice_message
-    from imgtofmri.stimuli import PROPERTIES, image_properties
+    from imgtofmri.outputs import OutputFolder
+    from imgtofmri.stimuli import PROPERTIES, find_images, image_properties
 
     check_controls(control)
-    claim_output(output, RECORD, overwrite)
+    folder = OutputFolder(output, "select", "selection.json")
+    folder.claim(overwrite=overwrite)
     for name in match or ():
         if name not in PROPERTIES:
             raise OptionError(choice_message("select", "--match", name, PROPERTIES))
@@ -121,9 +120,12 @@ def select(
         "n_pool": result.n_pool,
         "stimulus_folder": str(_common_folder(shown)),
         "seed": seed,
-        "controls": controls.to_dict(),
     }
-    write_record(output / RECORD, own, failures, details)
+    folder.begin(details, own.provenance.to_dict(), controls.to_dict())
+    folder.used(own.names, own.sha256, own.sources)
+    for failure in failures:
+        folder.fail(failure.name, str(failure.error))
+    folder.close()
     _report(result)
     typer.echo(f"{len(result.sets)} sets out of {result.n_pool} images: {output}", err=True)
     return report_failures(failures, len(own))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.analysis import claim_output
 from imgtofmri.cli.validation import (
     COSTLY_PERMUTATIONS,
     MATCHED_PERMUTATIONS,
@@ -28,8 +27,6 @@ from imgtofmri.cli.validation import (
 if TYPE_CHECKING:
     from imgtofmri.encoder import Settings
     from imgtofmri.encoder.prediction import Prediction
-
-RECORD = "validation.json"
 
 
 @options.takes_settings()
@@ -161,6 +158,7 @@ def validate(
     from imgtofmri.analyses.validate.files import write_accuracy, write_matched
     from imgtofmri.encoder import load_encoder
     from imgtofmri.encoder.controls import check_controls
+    from imgtofmri.outputs import OutputFolder
 
     asked = check_controls(control)
     own = {"--brain-mask": brain_mask, "--roi": roi, "--categories": categories}
@@ -170,7 +168,8 @@ def validate(
         own | {"--names": names},
         asked,
     )
-    claim_output(output, RECORD, overwrite)
+    folder = OutputFolder(output, "validate", "validation.json")
+    folder.claim(overwrite=overwrite)
     participants, regions = named_paths("--participant", participant), named_paths("--roi", roi)
     given_names = read_names(names) if names else None
     given = [predicted, measured, brain_mask, categories, *(repeat or ())]
@@ -224,6 +223,6 @@ def validate(
     }
     made = None if isinstance(source, Path) else source.provenance.to_dict()
     described = controls.to_dict() if controls else {}
-    write_record(output / RECORD, study, made, described, recorded)
+    write_record(folder, study, made, described, recorded)
     typer.echo(f"validated {len(matched.names)} images: {output}", err=True)
     return 0

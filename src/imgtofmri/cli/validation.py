@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from imgtofmri.analyses.validate import EncodingAccuracy, MatchedPatterns, Patterns, Study
     from imgtofmri.datasets.twinset import Twinset
     from imgtofmri.encoder import Control
+    from imgtofmri.outputs import OutputFolder
 
 NAMED = "NAME=PATH"
 
@@ -231,23 +232,15 @@ def accuracy_of_all(
 
 
 def write_record(
-    path: Path,
+    folder: OutputFolder,
     study: Study,
     prediction: dict[str, Any] | None,
     controls: dict[str, Any],
     analysis: dict[str, Any],
 ) -> None:
-    """Write validation.json, which says what was compared and how; last, so that it marks a run."""
-    import json
-
-    from imgtofmri import __version__
-    from imgtofmri.files import atomic_path
-
-    record = {
-        "software": {"name": "imgtofmri", "version": __version__},
-        "prediction": prediction,
-        "analysis": analysis,
-        "controls": controls,
+    """Write the record, which says what was compared and how; last, so that it marks a run."""
+    said = {
+        **analysis,
         "images": list(study.predicted.names),
         "left_out": list(study.leave_out),
         "participants": list(study.participants),
@@ -255,5 +248,5 @@ def write_record(
         "n_repeats": len(study.repeats),
         "n_voxels": study.predicted.n_voxels,
     }
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    folder.begin(said, prediction, controls)
+    folder.close()

@@ -64,6 +64,28 @@ class OutputFolder:
         self._resumes = False
         self._started = _now()
 
+    @classmethod
+    def of(
+        cls,
+        folder: OutputFolder | str | Path,
+        command: str,
+        record: str = "",
+        *,
+        overwrite: bool = False,
+    ) -> OutputFolder:
+        """Return a folder that is claimed: the one given, or a new one at a path.
+
+        Raises
+        ------
+        OptionError, OutputError
+            As `claim`.
+        """
+        if isinstance(folder, OutputFolder):
+            return folder
+        claimed = cls(Path(folder), command, record)
+        claimed.claim(overwrite=overwrite)
+        return claimed
+
     def claim(
         self, *, overwrite: bool = False, resume: bool = False, resumable: bool = False
     ) -> None:

@@ -10,6 +10,7 @@ from imgtofmri.stimuli.ahead import run_ahead
 from imgtofmri.stimuli.discovery import (
     IMAGE_SUFFIXES,
     MOVIE_SUFFIXES,
+    find_images,
     find_sources,
     suffix_kind,
     unique_names,
@@ -43,6 +44,7 @@ __all__ = [
     "StimulusWarning",
     "check_rate",
     "expand_images",
+    "find_images",
     "find_sources",
     "image_properties",
     "luminance",

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from imgtofmri.exceptions import OptionError
+from imgtofmri.exceptions import OptionError, StimulusError
 from imgtofmri.stimuli.items import Failure, Source, one_line, refuse
 
 IMAGE_SUFFIXES = (
@@ -80,6 +80,31 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failu
                 found.append((item, kind))
     names = unique_names([path for path, _ in found])
     sources = [Source(path, name, kind) for (path, kind), name in zip(found, names, strict=True)]
+    return sources, failures
+
+
+def find_images(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failure]]:
+    """Find the image files that some inputs name; movies among them are failures.
+
+    Raises
+    ------
+    StimulusError
+        If there is no image at all, saying why.
+    OptionError
+        As `find_sources` does.
+    """
+    found, failures = find_sources(inputs)
+    sources = [source for source in found if source.kind == "image"]
+    for source in found:
+        if source.kind != "image":
+            got = f"'{source.path}', a movie"
+            remedy = "Leave it out: `predict`, `simulate` and `dynamics` take movies."
+            error = refuse(_WHERE, "an image file", got, remedy)
+            failures.append(Failure(source.name, error))
+    if not sources:
+        more = f" And {len(failures) - 1} more could not be used." if len(failures) > 1 else ""
+        message = f"{failures[0].error}{more}"
+        raise StimulusError(message)
     return sources, failures
 
 
