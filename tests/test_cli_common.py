@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image
 
 from imgtofmri import __version__, assets
+from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.cli.app import _ends_well, app
 
@@ -107,3 +109,27 @@ def test_predict_into_an_earlier_run_is_refused_before_anything_is_loaded(
     arguments = ["predict", str(tmp_path / "a.jpg"), "-o", str(tmp_path)]
     assert main([*arguments, "--encoder", str(tmp_path / "none.safetensors")]) == 2
     assert "it holds predictions.json. Use --resume" in capsys.readouterr().err
+
+
+def test_several_rois_after_one_option_are_understood(
+    small_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``--rois LOC PPA`` means both; what is not an ROI is named before anything is predicted."""
+    write_bundle(small_bundle, tmp_path / "small.safetensors")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    arguments = ["predict", str(tmp_path / "a.png"), "-o", str(tmp_path / "out")]
+    arguments += ["--encoder", str(tmp_path / "small.safetensors"), "--rois", "LOC", "PAP"]
+    assert main(arguments) == 2
+    assert "--rois must be one of LOC, PPA; got 'PAP'. Did you mean PPA?" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_flags_show_no_type_and_help_tells_the_exit_codes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Help says what to write, and what a script may expect."""
+    assert main(["predict", "--help"]) == 0
+    assert "<bool>" not in capsys.readouterr().out
+    assert main(["--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "3 some inputs failed, the rest is done" in said

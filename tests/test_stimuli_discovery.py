@@ -216,3 +216,13 @@ def test_find_sources_empty_name_is_a_failure_not_the_current_folder(tmp_path: P
     sources, (failure,) = find_sources(["", file])
     assert [source.name for source in sources] == ["a.jpg"]
     assert "got an empty name. Leave it out" in str(failure.error)
+
+
+def test_find_sources_folder_of_folders_says_how_to_name_their_files(tmp_path: Path) -> None:
+    """A folder's own files count; the message names the glob that descends, and it works."""
+    (tmp_path / "photos" / "house").mkdir(parents=True)
+    (tmp_path / "photos" / "house" / "1.jpg").touch()
+    with pytest.raises(OptionError, match=r"in folders of its own: '.*photos/\*\*' names their"):
+        find_sources([tmp_path / "photos"])
+    sources, _ = find_sources([tmp_path / "photos" / "**"])
+    assert [source.name for source in sources] == ["1.jpg"]

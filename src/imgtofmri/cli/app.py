@@ -19,6 +19,7 @@ import typer
 from imgtofmri import __version__
 from imgtofmri.cli.backbones import backbones, list_backbones, show_backbone
 from imgtofmri.cli.codes import ALL_FAILED, DONE, FAILED, INTERRUPTED, PARTIAL, USAGE
+from imgtofmri.cli.command import Command
 from imgtofmri.cli.contrast import contrast
 from imgtofmri.cli.demo import demo
 from imgtofmri.cli.describe import describe
@@ -35,12 +36,12 @@ from imgtofmri.cli.validate import validate
 from imgtofmri.exceptions import ImgToFmriError, OptionError
 
 EXIT_CODES = {
-    DONE: "done",
-    FAILED: "nothing could be done; the reason is named",
-    USAGE: "bad usage; nothing was started",
-    PARTIAL: "some inputs failed, each named; the rest is done",
-    ALL_FAILED: "all inputs failed, each named",
-    INTERRUPTED: "interrupted; what was written is whole",
+    DONE: "all is done",
+    FAILED: "nothing could be done",
+    USAGE: "bad usage, nothing was started",
+    PARTIAL: "some inputs failed, the rest is done",
+    ALL_FAILED: "all inputs failed",
+    INTERRUPTED: "interrupted, what was written is whole",
 }
 
 app = typer.Typer(
@@ -103,9 +104,9 @@ for command in (
     fetch,
     describe,
 ):
-    app.command()(_ends_well(command))
-backbones.command("list")(_ends_well(list_backbones))
-backbones.command("show")(_ends_well(show_backbone))
+    app.command(cls=Command)(_ends_well(command))
+backbones.command("list", cls=Command)(_ends_well(list_backbones))
+backbones.command("show", cls=Command)(_ends_well(show_backbone))
 app.add_typer(backbones)
 
 

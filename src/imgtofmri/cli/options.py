@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")]
 Rois = Annotated[
     list[str] | None,
-    typer.Option("--rois", metavar="ROI", help="An ROI; repeat for several. All by default."),
+    typer.Option("--rois", metavar="ROI...", help="ROIs, such as LOC PPA. All by default."),
 ]
 SigmaMm = Annotated[
     float, typer.Option("--sigma-mm", help="Smoothing: standard deviation in millimetres.")

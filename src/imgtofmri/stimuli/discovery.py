@@ -66,7 +66,7 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failu
     seen: set[str] = set()
     entries = [os.fspath(entry) for entry in _as_inputs(inputs)]
     if not entries:
-        message = f"{_WHERE}: expected at least one file, folder or glob; got none. Name some."
+        message = "expected at least one file, folder or glob; got none. Name some."
         raise OptionError(message)
     for entry in entries:
         for item in _expand(entry):
@@ -236,7 +236,10 @@ def _expand_folder(folder: Path) -> Iterator[Path | Failure]:
         remedy = "Name the file that was meant."
         yield Failure(one_line(folder), refuse(_WHERE, "an image or movie file", got, remedy))
     else:
-        raise OptionError(_nothing_message(f"the folder '{folder}', which holds none", "folder"))
+        got = f"the folder '{folder}', which holds none"
+        if any(os.path.isdir(folder / name) for name in names):  # noqa: PTH112
+            got += f" but in folders of its own: '{folder / '**'}' names their files, too"
+        raise OptionError(_nothing_message(got, "folder"))
 
 
 def _expand_glob(pattern: str) -> Iterator[Path | Failure]:
@@ -281,7 +284,7 @@ def suffixes_line() -> str:
 
 def _nothing_message(got: str, what: str) -> str:
     return (
-        f"{_WHERE}: expected images or movies; got {one_line(got)}. "
+        f"expected images or movies; got {one_line(got)}. "
         f"Give a {what} with files of these suffixes: {suffixes_line()}."
     )
 

@@ -1,0 +1,56 @@
+"""How a command reads its arguments and shows its flags, where people expect more than Typer."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from typer.core import TyperCommand
+
+ROIS = "--rois"
+
+_NAME = re.compile(r"[A-Za-z]\w*")
+
+
+class Command(TyperCommand):
+    """A command whose ``--rois`` takes several names, and whose flags show no type."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for parameter in self.params:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        return super().parse_args(ctx, several_rois(args))
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the option --help, a flag as the others."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.metavar = ""
+        return option
+
+
+def several_rois(arguments: list[str]) -> list[str]:
+    """Write ``--rois LOC PPA`` as the parser needs it: the option before each name.
+
+    A word counts as a name as long as it looks like one and no file is called so: what follows may
+    be an input.
+
+    Examples
+    --------
+    >>> several_rois(["--rois", "LOC", "PPA", "photos/", "-o", "out"])
+    ['--rois', 'LOC', '--rois', 'PPA', 'photos/', '-o', 'out']
+    """
+    found: list[str] = []
+    inside = False
+    for word in arguments:
+        if inside and found[-1] != ROIS:
+            inside = bool(_NAME.fullmatch(word)) and not os.path.lexists(word)
+            found += [ROIS] if inside else []
+        found.append(word)
+        inside = inside or word == ROIS
+    return found
