@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.exceptions import OptionError
+from imgtofmri.exceptions import DataError, OptionError
 
 if TYPE_CHECKING:
     from imgtofmri.encoder import Settings
@@ -127,7 +127,6 @@ def validate(
     imgtofmri validate --predicted out/ --measured betas.tsv --accuracy -o validation/
     """
     from imgtofmri.analyses.validate import (
-        check_files,
         encoding_accuracy,
         matched_patterns,
         read_comparison,
@@ -154,7 +153,7 @@ def validate(
     rois = _named_paths("roi_mask", roi_mask)
     given_names = read_names(names) if names else None
     sources = (predicted, measured, brain_mask, categories, *(repeat or ()))
-    check_files([*filter(None, sources), *participants.values(), *rois.values()])
+    _check_exist([*filter(None, sources), *participants.values(), *rois.values()])
     shown: dict[str, Any] = {"progress": not quiet}
     found = None
     if twinset == "fetch":
@@ -244,3 +243,11 @@ def _named_paths(option: str, entries: Sequence[str] | None) -> dict[str, Path]:
             raise OptionError(message, option)
         named[name] = Path(path)
     return named
+
+
+def _check_exist(paths: Sequence[Path]) -> None:
+    """Refuse what is not there, before a network is loaded and images are predicted."""
+    for path in paths:
+        if not path.exists():
+            message = f"{path}: expected a file or folder; there is none. Check the path."
+            raise DataError(message)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from imgtofmri.analyses.validate.accuracy import EncodingAccuracy, encoding_accuracy
 from imgtofmri.analyses.validate.comparison import (
     Comparison,
-    check_files,
     read_comparison,
     read_names,
     twinset_comparison,
@@ -22,7 +21,6 @@ __all__ = [
     "Comparison",
     "EncodingAccuracy",
     "MatchedPatterns",
-    "check_files",
     "encoding_accuracy",
     "matched_patterns",
     "read_comparison",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -285,20 +285,6 @@ def read_names(path: Path) -> list[str]:
         message = f"names must be a text file in UTF-8; got {path}: {error}. Check it."
         raise OptionError(message, "names") from error
     return [line.strip() for line in lines if line.strip()]
-
-
-def check_files(paths: Iterable[Path]) -> None:
-    """Refuse what is not there, before a network is loaded and images are predicted.
-
-    Raises
-    ------
-    DataError
-        Naming the first.
-    """
-    for path in paths:
-        if not path.exists():
-            message = f"{path}: expected a file or folder; there is none. Check the path."
-            raise DataError(message)
 
 
 def _names_for(source: Source, names: Sequence[str] | None) -> Sequence[str] | None:
