@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.analyses.contrast import Contrast
+from imgtofmri.analyses.contrast.analysis import Contrast
 from imgtofmri.exceptions import OptionError, choice_message
 from imgtofmri.figures.style import (
     DIVERGING,
@@ -28,6 +28,19 @@ WIDTH_IN, HEIGHT_IN = 7.2, 4.6
 
 #: How voxels can be chosen for the glass brain.
 THRESHOLDS = ("p_max", "p_fdr", "conjunction", "none")
+
+
+def check_threshold(threshold: str) -> None:
+    """Refuse a choice of voxels that there is not, before anything is computed.
+
+    Raises
+    ------
+    OptionError
+        If there is no such choice.
+    """
+    if threshold not in THRESHOLDS:
+        message = choice_message("", "threshold", threshold, THRESHOLDS)
+        raise OptionError(message, "threshold")
 
 
 def plot_contrast(
@@ -58,8 +71,7 @@ def plot_contrast(
     """
     from matplotlib.figure import Figure
 
-    if threshold not in THRESHOLDS:
-        raise OptionError(choice_message("plot_contrast", "threshold", threshold, THRESHOLDS))
+    check_threshold(threshold)
     with journal_style():
         figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
         figure.set_layout_engine("none")
@@ -155,7 +167,7 @@ def _draw_brain(figure: Figure, result: Contrast, threshold: str, alpha: float, 
         shown = result.to_img("conjunction").get_fdata() != 0
         rule = f"every subject p < {result.alpha:g}, same sign"
     elif threshold == "none":
-        shown = result.mask
+        shown = result.prediction.mask
         rule = "no threshold"
     else:
         shown = result.to_img(threshold).get_fdata() < alpha
@@ -165,7 +177,7 @@ def _draw_brain(figure: Figure, result: Contrast, threshold: str, alpha: float, 
     where: dict[str, Any] = {"display_mode": "lyrz", "axes": brain, "figure": figure}
     if values.size:
         plotting.plot_glass_brain(
-            nib.Nifti1Image(np.where(shown, volume, 0.0), result.affine),
+            nib.Nifti1Image(np.where(shown, volume, 0.0), result.prediction.affine),
             colorbar=True,
             plot_abs=False,
             symmetric_cbar=True,
@@ -213,7 +225,7 @@ def _draw_differences(axes: Axes, result: Contrast) -> None:
     axes.errorbar(
         places, group["difference"], yerr=error, fmt="o", color="black", ms=4, lw=0.9, zorder=3
     )
-    for number, subject in enumerate(result.subject_names):
+    for number, subject in enumerate(result.prediction.subject_names):
         rows = table[table["subject"] == subject].set_index("roi").loc[rois]
         shift = 0.16 + 0.11 * number
         axes.plot(
