@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imgtofmri.analyses.select.goals import Goal, RoiResponses, standardised
 from imgtofmri.analyses.select.solver import choose_by_pairs, choose_by_scores, random_sets
+from imgtofmri.encoder.controls import ENCODER
 from imgtofmri.stats import permutation_p, permutations
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 #: The name of the set to compare with.
 REFERENCE = "reference"
-
-#: What the table of checks calls the predictions that sets are chosen by.
-MODEL = "encoder"
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def check_sets(
     streams = np.random.SeedSequence(request.seed).spawn(1 + 3 * n_subjects)
     shuffled = np.random.default_rng(streams[0]).permutation(n_stimuli)
     first, second = np.sort(shuffled[: n_stimuli // 2]), np.sort(shuffled[n_stimuli // 2 :])
-    models = {MODEL: responses, **judges.responses}
+    models = {ENCODER: responses, **judges.responses}
     rows: list[tuple[object, ...]] = []
 
     def judge(
