@@ -357,7 +357,7 @@ def _zscored(maps: Prediction) -> Prediction:
         (
             lambda maps: compute_contrast(maps, {"image00.png": "house"}, "house - face"),
             ShapeError,
-            "got none for 'image01.png'",
+            "label each of the 24 images; got 1",
         ),
         (
             lambda maps: compute_contrast(_zscored(maps), TWO, "house - face"),

@@ -120,6 +120,19 @@ def choice_message(where: str, name: str, got: object, valid: Iterable[object]) 
     return f"{place}{name} must be one of {', '.join(options)}; got {got!r}.{meant(got, options)}"
 
 
+def check_choice(name: str, got: object, valid: Iterable[object]) -> None:
+    """Refuse what is not a valid choice of a parameter.
+
+    Raises
+    ------
+    OptionError
+        As `choice_message` says it.
+    """
+    options = list(valid)
+    if got not in options:
+        raise OptionError(choice_message("", name, got, options), name)
+
+
 def meant(got: object, valid: Iterable[str]) -> str:
     """Say, after a blank, which of what is valid was probably meant; nothing if none is near.
 

@@ -75,12 +75,13 @@ def contrast(
         find_conditions,
         save_contrast,
     )
-    from imgtofmri.analyses.contrast.figures import check_threshold
+    from imgtofmri.analyses.contrast.figures import THRESHOLDS
     from imgtofmri.encoder import load_encoder
     from imgtofmri.encoder.controls import check_controls
+    from imgtofmri.exceptions import check_choice
     from imgtofmri.outputs import OutputFolder
 
-    check_threshold(threshold)
+    check_choice("threshold", threshold, THRESHOLDS)
     check_controls(control)
     folder = OutputFolder.of(output, "contrast", overwrite=overwrite)
     images, conditions, failures = find_conditions(inputs)

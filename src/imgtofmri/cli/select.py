@@ -79,15 +79,14 @@ def select(
     from imgtofmri.analyses.select.files import RECORD
     from imgtofmri.encoder import load_encoder
     from imgtofmri.encoder.controls import check_controls
-    from imgtofmri.exceptions import OptionError, choice_message
+    from imgtofmri.exceptions import check_choice
     from imgtofmri.outputs import OutputFolder
     from imgtofmri.stimuli import PROPERTIES, find_images
 
     check_controls(control)
     folder = OutputFolder.of(output, "select", RECORD, overwrite=overwrite)
     for name in match or ():
-        if name not in PROPERTIES:
-            raise OptionError(choice_message("", "match", name, PROPERTIES), "match")
+        check_choice("match", name, PROPERTIES)
     images, failures = find_images(inputs)
     check_pool_size(len(images), len(goal) + reference, n_per_set)
     loaded = load_encoder(encoder, progress=not quiet)

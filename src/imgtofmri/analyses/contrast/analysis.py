@@ -23,7 +23,7 @@ from imgtofmri.encoder import Control, Prediction
 from imgtofmri.encoder.controls import ENCODER, control_predictions
 from imgtofmri.encoder.prediction import GROUP
 from imgtofmri.encoder.regions import RoiPlace
-from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
 from imgtofmri.outputs import to_img
 from imgtofmri.stats import NullSummary, fdr
 
@@ -126,8 +126,7 @@ class Contrast:
         OptionError
             If there is no such map.
         """
-        if what not in _MAPS:
-            raise OptionError(choice_message("", "what", what, _MAPS), "what")
+        check_choice("what", what, _MAPS)
         values = getattr(self.test if what in ("difference", "t", "p") else self, what)
         shown = np.where(np.isnan(values), _MAPS[what], values)
         mask, affine = self.prediction.mask, self.prediction.affine
@@ -187,24 +186,26 @@ def compute_contrast(
     Westfall PH, Young SS (1993), Resampling-Based Multiple Testing, Wiley.
     Nichols T et al. (2005), doi:10.1016/j.neuroimage.2004.12.005 (conjunction).
     """
-    labels = _labels(conditions, prediction.names)
-    compare = contrast if contrast is not None else default_contrast(list(dict.fromkeys(labels)))
-    how = (labels, compare, n_permutations, seed)
-    result = _contrast(prediction, *how, alpha)
-    predicted = control_predictions(controls, prediction)
-    images = [control.properties for control in controls if control.prediction is None]
-    return replace(
-        result,
-        controls=tuple(controls),
-        of_controls={name: _contrast(other, *how, alpha) for name, other in predicted.items()},
-        of_images=contrast_properties(images[0].drop(columns="size"), *how) if images else None,
-    )
+    design = _Design.of(conditions, contrast, prediction.names)
+    result = _contrast(prediction, design, n_permutations, seed, alpha)
+    of_controls = {
+        name: _contrast(other, design, n_permutations, seed, alpha)
+        for name, other in control_predictions(controls, prediction).items()
+    }
+    of_images = None
+    for control in controls:
+        if control.prediction is None:
+            light = control.properties.drop(columns="size")
+            of_images = contrast_properties(
+                light, design.conditions, contrast, n_permutations, seed
+            )
+    return replace(result, controls=tuple(controls), of_controls=of_controls, of_images=of_images)
 
 
 def contrast_properties(
     properties: pd.DataFrame,
     conditions: Sequence[str],
-    contrast: str | Mapping[str, float],
+    contrast: str | Mapping[str, float] | None = None,
     n_permutations: int = 1000,
     seed: int | None = 0,
 ) -> pd.DataFrame:
@@ -221,9 +222,7 @@ def contrast_properties(
         names the images.
     conditions : sequence of str
         The condition of each image.
-    contrast : str or mapping of str to float
-        As for :func:`compute_contrast`.
-    n_permutations, seed
+    contrast, n_permutations, seed
         As for :func:`compute_contrast`.
 
     Returns
@@ -244,7 +243,7 @@ def contrast_properties(
 
     names = list(properties.get("stimulus", range(len(properties))))
     measured = properties.drop(columns="stimulus", errors="ignore")
-    design = _Design.of(conditions, contrast, len(properties))
+    design = _Design.of(conditions, contrast, names)
     values = measured.to_numpy(dtype=np.float64)[design.chosen]
     bad = np.argwhere(~np.isfinite(values))
     if bad.size:
@@ -261,7 +260,7 @@ def contrast_properties(
     tested = ~np.isnan(test.t)
     d = np.full(len(within), np.nan)
     d[tested] = test.difference[tested] / np.sqrt(within[tested])
-    columns = {"contrast": written_contrast(contrast), "property": list(measured.columns)}
+    columns = {"contrast": design.name, "property": list(measured.columns)}
     table = pd.DataFrame({**columns, **test.columns(null)})
     table.insert(list(table).index("t"), "d", d)
     return table
@@ -269,62 +268,59 @@ def contrast_properties(
 
 @dataclass(frozen=True)
 class _Design:
-    """Which images take part, the condition of each, and what each condition weighs."""
+    """Which images take part in a contrast, and what their conditions weigh.
 
+    ``labels`` are the conditions of the ``chosen`` images, those whose condition has a weight, as
+    positions in ``kinds``, to which ``weights`` belong.
+    """
+
+    name: str
+    conditions: tuple[str, ...]
+    kinds: tuple[str, ...]
+    weights: NDArray[np.float64]
     chosen: NDArray[np.intp]
     labels: NDArray[np.intp]
-    weights: NDArray[np.float64]
-    names: tuple[str, ...]
 
     @classmethod
     def of(
-        cls, conditions: Sequence[str], contrast: str | Mapping[str, float], n_images: int
+        cls,
+        conditions: Sequence[str] | Mapping[str, str],
+        contrast: str | Mapping[str, float] | None,
+        images: Sequence[object],
     ) -> _Design:
-        """Make it, refusing what cannot be tested."""
-        if len(conditions) != n_images:
+        """Make it for images of some names, refusing what cannot be tested."""
+        if isinstance(conditions, Mapping):
+            conditions = [conditions[str(name)] for name in images if name in conditions]
+        if len(conditions) != len(images):
             message = (
-                f"conditions must label each of the {n_images} images; got {len(conditions)}. Give "
-                "one condition for each."
+                f"conditions must label each of the {len(images)} images; got {len(conditions)}. "
+                "Give one condition for each."
             )
             raise ShapeError(message)
-        names = tuple(dict.fromkeys(conditions))
-        weights = contrast_weights(contrast, names)
-        labels = np.array([names.index(condition) for condition in conditions], dtype=np.intp)
-        for index in np.flatnonzero(weights):
-            count = int(np.sum(labels == index))
-            if count < 2:
+        kinds = tuple(dict.fromkeys(conditions))
+        contrast = default_contrast(kinds) if contrast is None else contrast
+        weights = contrast_weights(contrast, kinds)
+        for kind in np.array(kinds)[weights != 0]:
+            if (count := conditions.count(kind)) < 2:
                 message = (
                     "each condition needs at least 2 images, as images are the random factor; "
-                    f"condition {names[index]!r} has {count}. Add images."
+                    f"condition {str(kind)!r} has {count}. Add images."
                 )
                 raise DataError(message)
+        labels = np.array([kinds.index(condition) for condition in conditions], dtype=np.intp)
         chosen = np.flatnonzero(weights[labels])
-        return cls(chosen, labels[chosen], weights, names)
+        name = written_contrast(contrast)
+        return cls(name, tuple(conditions), kinds, weights, chosen, labels[chosen])
 
     def split(self, values: NDArray[np.float64]) -> Iterator[tuple[str, NDArray[np.float64]]]:
         """Yield each condition that has a weight, with its rows."""
         for index in np.flatnonzero(self.weights):
-            yield self.names[index], values[self.labels == index]
-
-
-def _labels(conditions: Sequence[str] | Mapping[str, str], names: Sequence[str]) -> tuple[str, ...]:
-    """Return the condition of each image, in order."""
-    if not isinstance(conditions, Mapping):
-        return tuple(conditions)
-    for name in names:
-        if name not in conditions:
-            message = (
-                f"conditions must have one for each image; got none for {name!r}. Add it, or leave "
-                "the image out."
-            )
-            raise ShapeError(message)
-    return tuple(conditions[name] for name in names)
+            yield self.kinds[index], values[self.labels == index]
 
 
 def _contrast(
     prediction: Prediction,
-    conditions: tuple[str, ...],
-    contrast: str | Mapping[str, float],
+    design: _Design,
     n_permutations: int,
     seed: int | None,
     alpha: float,
@@ -339,7 +335,6 @@ def _contrast(
             f"{prediction.average!r}. Predict with that average."
         )
         raise OptionError(message, "average")
-    design = _Design.of(conditions, contrast, len(prediction))
     labels, weights = design.labels, design.weights
     all_maps = (prediction.group, *prediction.subjects)
     group, *subjects = (maps.astype(np.float64)[design.chosen] for maps in all_maps)
@@ -353,12 +348,12 @@ def _contrast(
     subject_t = np.stack([result.t for result in subject_tests])
     subject_p = np.stack([result.p for result in subject_tests])
     conjunction, p_conjunction = _conjunction(subject_t, subject_p, alpha)
-    name, of_whom = written_contrast(contrast), (GROUP, *prediction.subject_names)
+    of_whom = (GROUP, *prediction.subject_names)
     return Contrast(
-        name=name,
+        name=design.name,
         weights={
             condition: float(weight)
-            for condition, weight in zip(design.names, weights, strict=True)
+            for condition, weight in zip(design.kinds, weights, strict=True)
             if weight
         },
         counts={condition: len(rows) for condition, rows in design.split(group)},
@@ -369,10 +364,10 @@ def _contrast(
         subject_t=subject_t,
         conjunction=conjunction,
         p_conjunction=p_conjunction,
-        roi_table=_roi_table(name, places, of_whom, roi_tests),
+        roi_table=_roi_table(design.name, places, of_whom, roi_tests),
         condition_table=_condition_table(places, of_whom, rois, design),
         prediction=prediction,
-        conditions=conditions,
+        conditions=design.conditions,
         n_permutations=n_permutations,
         seed=seed,
         alpha=alpha,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.analyses.contrast.analysis import Contrast
-from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.exceptions import check_choice
 from imgtofmri.figures.style import (
     DIVERGING,
     MARKS_LINE,
@@ -28,19 +28,6 @@ WIDTH_IN, HEIGHT_IN = 7.2, 4.6
 
 #: How voxels can be chosen for the glass brain.
 THRESHOLDS = ("p_max", "p_fdr", "conjunction", "none")
-
-
-def check_threshold(threshold: str) -> None:
-    """Refuse a choice of voxels that there is not, before anything is computed.
-
-    Raises
-    ------
-    OptionError
-        If there is no such choice.
-    """
-    if threshold not in THRESHOLDS:
-        message = choice_message("", "threshold", threshold, THRESHOLDS)
-        raise OptionError(message, "threshold")
 
 
 def plot_contrast(
@@ -71,7 +58,7 @@ def plot_contrast(
     """
     from matplotlib.figure import Figure
 
-    check_threshold(threshold)
+    check_choice("threshold", threshold, THRESHOLDS)
     with journal_style():
         figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
         figure.set_layout_engine("none")

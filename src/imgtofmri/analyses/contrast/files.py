@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgtofmri.analyses.contrast.analysis import Contrast
-from imgtofmri.analyses.contrast.figures import check_threshold, plot_contrast, plot_controls
+from imgtofmri.analyses.contrast.figures import THRESHOLDS, plot_contrast, plot_controls
 from imgtofmri.encoder.controls import ENCODER, describe_controls
-from imgtofmri.exceptions import DataError, OptionError
-from imgtofmri.figures.style import save_figure, save_table
+from imgtofmri.exceptions import DataError, OptionError, check_choice
+from imgtofmri.figures.style import save_figure
 from imgtofmri.outputs import OutputFolder, VolumeWriter
 from imgtofmri.stimuli import Failure, Source, find_images
+from imgtofmri.tables import is_missing, read_table, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,37 +106,22 @@ def read_conditions(path: str | Path) -> dict[Path, str]:
     DataError
         If the table cannot be read, lacks a column or a value, or names an image twice.
     """
-    import pandas as pd
-
-    path = Path(path)
-    try:
-        table = pd.read_csv(path, sep=None, engine="python", dtype=str)
-    except (OSError, ValueError) as error:
-        message = f"{path}: expected a table that can be read ({error}). Check it."
-        raise DataError(message) from error
-    for column in ("stim_file", "condition"):
-        if column not in table.columns:
+    table = read_table(path)
+    files, conditions = table.column("stim_file"), table.column("condition")
+    for row, (file, condition) in enumerate(zip(files, conditions, strict=True)):
+        if is_missing(file) or is_missing(condition):
             message = (
-                f"{path}: expected the columns stim_file and condition; got "
-                f"{', '.join(map(str, table.columns))}. Name the column {column}."
+                f"{table.place(row)}: expected a stim_file and a condition; got {file!r} and "
+                f"{condition!r}. Fill it in or delete the row."
             )
             raise DataError(message)
-        missing = table.index[table[column].isna()]
-        if len(missing):
+        if file in files[:row]:
             message = (
-                f"{path}: expected a {column} in each row; row {missing[0] + 2} has none. Fill it "
-                "in or delete the row."
+                f"{table.place(row)}: expected each image once; got {file!r} twice. Images are the "
+                "random factor: keep one row."
             )
             raise DataError(message)
-    twice = table["stim_file"][table["stim_file"].duplicated()]
-    if len(twice):
-        message = (
-            f"{path}: expected each image once; got {twice.iloc[0]!r} twice. Images are the random "
-            "factor: keep one row."
-        )
-        raise DataError(message)
-    files = (path.parent / name for name in table["stim_file"])
-    return dict(zip(files, table["condition"], strict=True))
+    return {table.path.parent / file: of for file, of in zip(files, conditions, strict=True)}
 
 
 def save_contrast(
@@ -174,7 +160,7 @@ def save_contrast(
     OutputError
         If the folder cannot be written to.
     """
-    check_threshold(threshold)
+    check_choice("threshold", threshold, THRESHOLDS)
     several = [results] if isinstance(results, Contrast) else list(results)
     made = {(id(one.prediction), one.n_permutations, one.seed, one.alpha) for one in several}
     if len(made) != 1:
@@ -231,7 +217,7 @@ def _save_one(result: Contrast, folder: Path, threshold: str) -> list[Path]:
     tables = {"rois": rois, "conditions": means, "luminance": result.of_images}
     for name, table in tables.items():
         if table is not None:
-            files.append(save_table(table, folder / f"{label}_{name}.tsv"))
+            files.append(write_table(table, folder / f"{label}_{name}.tsv"))
     if result.controls:
         files += save_figure(plot_controls(rois, result.of_images), folder / f"{label}_controls")
     return files

@@ -19,13 +19,13 @@ from imgtofmri.analyses.select.goals import (
 )
 from imgtofmri.encoder import Control, Prediction
 from imgtofmri.encoder.controls import control_predictions
-from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
 from imgtofmri.stimuli import PROPERTIES, image_properties
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What the luminance control measures on the images.
+#: What sets are measured on where luminance is a control.
 LIGHT = ("luminance", "contrast")
 
 
@@ -48,15 +48,8 @@ class StimulusSelection:
         matched (whether this property was asked for). Empty without properties.
     prediction : Prediction
         Of the pool.
-    goals : tuple of Goal
-    n_per_set : int
-    match : tuple of str
-        The properties that sets are matched on.
-    tolerance : float
-        Of matching, in standard deviations of the pool.
-    n_random : int
-        Random sets behind each p.
-    seed : int or None
+    request : Request
+        What was asked for: goals, n_per_set, match, tolerance, reference, n_random, seed.
     controls : tuple of Control
         Those that were asked for.
     """
@@ -66,12 +59,7 @@ class StimulusSelection:
     checks: pd.DataFrame
     matching: pd.DataFrame
     prediction: Prediction
-    goals: tuple[Goal, ...]
-    n_per_set: int
-    match: tuple[str, ...]
-    tolerance: float
-    n_random: int
-    seed: int | None
+    request: Request
     controls: tuple[Control, ...]
 
 
@@ -171,18 +159,28 @@ def select_stimuli(
         crop = bool(prediction.settings.center_crop)
         properties = image_properties([path for path in prediction.sources if path], crop)
     n_pool = len(prediction)
-    values = _matched_values(properties, match, n_pool)
-    others = control_predictions(controls, prediction)
-    measured = [] if properties is None or luminance is None else [*properties.columns]
+    request = Request(
+        goals=parsed,
+        n_per_set=n_per_set,
+        match=tuple(match),
+        properties=_matched_values(properties, match, n_pool),
+        tolerance=tolerance,
+        reference=reference,
+        n_random=n_random,
+        seed=seed,
+    )
+    judged = () if properties is None or luminance is None else properties.columns
     judges = Judges(
-        {name: roi_responses(other) for name, other in others.items()},
+        {
+            name: roi_responses(other)
+            for name, other in control_predictions(controls, prediction).items()
+        },
         {
             name: _matched_values(properties, [name], n_pool)[:, 0]
             for name in LIGHT
-            if name in measured
+            if name in judged
         },
     )
-    request = Request(parsed, n_per_set, values, float(tolerance), reference, n_random, seed)
     everybody = range(len(responses.subject_names))
     chosen = choose_sets(responses, request, everybody, np.arange(n_pool))
     return StimulusSelection(
@@ -194,12 +192,7 @@ def select_stimuli(
         checks=check_sets(responses, request, chosen, judges),
         matching=_matching(chosen, properties, match),
         prediction=prediction,
-        goals=parsed,
-        n_per_set=n_per_set,
-        match=tuple(match),
-        tolerance=tolerance,
-        n_random=n_random,
-        seed=seed,
+        request=request,
         controls=tuple(controls),
     )
 
@@ -317,8 +310,7 @@ def _check_request(
             message = f"each goal must come once; got {goal.name!r} twice. Drop one."
             raise OptionError(message)
         for roi in goal.rois:
-            if roi not in responses.patterns:
-                raise OptionError(choice_message("", "a goal's ROI", roi, responses.patterns))
+            check_choice("a goal's ROI", roi, responses.patterns)
     least = 2 if any(goal.kind == "alike" for goal in goals) else 1
     for name, value, low in (
         ("n_per_set", n_per_set, least),
@@ -349,8 +341,7 @@ def _matched_values(
         raise ShapeError(message)
     columns = [] if properties is None else list(properties.columns)
     for name in match:
-        if name not in columns:
-            raise OptionError(choice_message("", "match", name, columns or PROPERTIES), "match")
+        check_choice("match", name, columns or PROPERTIES)
     if properties is None or not match:
         return np.zeros((n_stimuli, 0))
     values = properties[list(match)].to_numpy(dtype=np.float64)

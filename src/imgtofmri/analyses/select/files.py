@@ -10,9 +10,10 @@ from imgtofmri.analyses.select.analysis import StimulusSelection, events_table
 from imgtofmri.analyses.select.figures import plot_checks, plot_contact_sheet
 from imgtofmri.encoder.controls import describe_controls
 from imgtofmri.exceptions import DataError
-from imgtofmri.figures.style import save_figure, save_table
+from imgtofmri.figures.style import save_figure
 from imgtofmri.outputs import OutputFolder
 from imgtofmri.stimuli import Failure, Frame, read_images
+from imgtofmri.tables import write_table
 
 RECORD = "selection.json"
 
@@ -56,7 +57,7 @@ def save_selection(
     OutputError
         If the folder cannot be written to.
     """
-    prediction = result.prediction
+    prediction, request = result.prediction, result.request
     file_of = {
         name: path
         for name, path in zip(prediction.names, prediction.sources, strict=True)
@@ -74,17 +75,17 @@ def save_selection(
         name: tuple(Path(os.path.relpath(file_of[one], common)).as_posix() for one in members)
         for name, members in result.sets.items()
     }
-    events = events_table(relative, duration_s, gap_s, n_repeats, seed=result.seed)
+    events = events_table(relative, duration_s, gap_s, n_repeats, seed=request.seed)
     out = OutputFolder.of(folder, "select", RECORD, overwrite=overwrite)
     details = {
-        "goals": [goal.name for goal in result.goals],
-        "n_per_set": result.n_per_set,
-        "match": list(result.match),
-        "tolerance": result.tolerance,
+        "goals": [goal.name for goal in request.goals],
+        "n_per_set": request.n_per_set,
+        "match": list(request.match),
+        "tolerance": request.tolerance,
         "n_pool": len(prediction),
-        "n_random": result.n_random,
+        "n_random": request.n_random,
         "stimulus_folder": str(common),
-        "seed": result.seed,
+        "seed": request.seed,
     }
     out.begin(details, prediction.provenance.to_dict(), describe_controls(result.controls))
     out.used(prediction.names, prediction.sha256, prediction.sources)
@@ -96,7 +97,7 @@ def save_selection(
         "checks": result.checks,
         "matching": result.matching,
     }
-    files = [save_table(table, out.path / f"{name}.tsv") for name, table in tables.items()]
+    files = [write_table(table, out.path / f"{name}.tsv") for name, table in tables.items()]
     chosen = [name for members in result.sets.values() for name in members]
     frames = read_images(file_of[name] for name in chosen)
     pictures = {
