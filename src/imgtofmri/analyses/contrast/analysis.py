@@ -6,6 +6,7 @@ what the images are like before any brain sees them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -291,20 +292,21 @@ class _Design:
         """Make it for images of some names, refusing what cannot be tested."""
         if isinstance(conditions, Mapping):
             conditions = [conditions[str(name)] for name in images if name in conditions]
+        counts = Counter(conditions)
         if len(conditions) != len(images):
             message = (
                 f"conditions must label each of the {len(images)} images; got {len(conditions)}. "
                 "Give one condition for each."
             )
             raise ShapeError(message)
-        kinds = tuple(dict.fromkeys(conditions))
+        kinds = tuple(counts)
         contrast = default_contrast(kinds) if contrast is None else contrast
         weights = contrast_weights(contrast, kinds)
-        for kind in np.array(kinds)[weights != 0]:
-            if (count := conditions.count(kind)) < 2:
+        for kind, weight in zip(kinds, weights, strict=True):
+            if weight and counts[kind] < 2:
                 message = (
                     "each condition needs at least 2 images, as images are the random factor; "
-                    f"condition {str(kind)!r} has {count}. Add images."
+                    f"condition {kind!r} has {counts[kind]}. Add images."
                 )
                 raise DataError(message)
         labels = np.array([kinds.index(condition) for condition in conditions], dtype=np.intp)
