@@ -73,6 +73,7 @@ def test_load_measured_equals_nilearns_cleaning(
     path, table = tmp_path / "sub-1_bold.nii.gz", tmp_path / "sub-1_confounds.tsv"
     values, confounds = write_run(path, rng), write_confounds(table, rng)
     got = load_measured([path], masks, FINE, confounds=[table], cutoff_s=60.0, progress=False)
+    assert got.sources == (path, table)
     expected = signal.clean(
         values[got.mask].T.astype(np.float64),
         confounds=confounds,
@@ -165,6 +166,7 @@ def test_save_measured_is_read_back(
     np.testing.assert_array_equal(again.rois["LOC"], measured.rois["LOC"])
     assert again.subject_names == measured.subject_names == ("sub-0", "sub-1", "sub-2")
     assert (again.tr_s, again.n_subjects, again.n_timepoints) == (2.0, 3, N_VOLUMES)
+    assert again.sources == (tmp_path / "new" / "film.npz",)
 
 
 def test_load_measured_bad_files_are_named(
@@ -223,7 +225,7 @@ def test_load_measured_bad_options_are_named(
     with pytest.raises(ShapeError, match="one row for each of 60 volumes; got 59"):
         load_measured(runs[:1], masks, FINE, confounds=[table], progress=False)
     table.write_text("a\tb\n" + "1\tx\n" * 60)
-    with pytest.raises(DataError, match="must be a table of numbers"):
+    with pytest.raises(DataError, match=r"confounds.tsv, line 2: b must be a number; got 'x'"):
         load_measured(runs[:1], masks, FINE, confounds=[table], progress=False)
     table.write_text("a\n" + "1\n" * 30 + "n/a\n" * 30)
     with pytest.raises(DataError, match="finite after the first row; got 30"):

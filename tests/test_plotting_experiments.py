@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -16,47 +15,23 @@ from imgtofmri.analyses.rsa import GeometryComparison, compare_geometry
 from imgtofmri.analyses.rsa.figures import plot_comparison, plot_mds, plot_rdms
 from imgtofmri.analyses.select import Goal, StimulusSelection, select_stimuli
 from imgtofmri.analyses.select.figures import plot_checks, plot_contact_sheet
+from imgtofmri.encoder import Control, Prediction
 from imgtofmri.exceptions import OptionError
 from imgtofmri.rsa import RDMs, calculate_rdm, embed_rdm
 
-NAMES = tuple(f"image{number:02d}" for number in range(24))
-
-
-@dataclass(frozen=True)
-class Maps:
-    """Predicted responses on the template's grid, made in the test."""
-
-    subjects: Any
-    mask: Any
-    roi_masks: Any
-    affine: Any = field(
-        default_factory=lambda: np.array(
-            [[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]]
-        )
-    )
-    names: tuple[str, ...] = NAMES
-    subject_names: tuple[str, ...] = ("CSI1", "CSI2", "CSI3")
-    average: str = "mean"
-
-    @property
-    def group(self) -> Any:
-        """Mean over subjects."""
-        return self.subjects.mean(axis=0)
+NAMES = tuple(f"image{number:02d}.png" for number in range(24))
 
 
 @pytest.fixture
-def maps(rng: np.random.Generator) -> Maps:
+def maps(make_prediction: Callable[..., Prediction], rng: np.random.Generator) -> Prediction:
     """Return two ROIs of 20 voxels; the first half of the images drives the first."""
-    mask = np.zeros((91, 109, 91), dtype=bool)
-    mask[40:45, 20:24, 30:32] = True
     subjects = rng.normal(size=(24, 40)) + 0.3 * rng.normal(size=(3, 24, 40))
     subjects[:, :12, :20] += 2.0
-    index = np.arange(40)
-    return Maps(subjects, mask, {("PPA", "L"): index < 20, ("LOC", "L"): index >= 20})
+    return make_prediction(rng, subjects=subjects, rois={("PPA", "L"): 20, ("LOC", "L"): 20})
 
 
 @pytest.fixture
-def result(maps: Maps) -> Contrast:
+def result(maps: Prediction) -> Contrast:
     """Return a contrast of the two halves."""
     return compute_contrast(maps, ["house"] * 12 + ["face"] * 12, "house - face", 99)
 
@@ -72,7 +47,7 @@ def comparison(rng: np.random.Generator) -> tuple[RDMs, GeometryComparison]:
 
 
 @pytest.fixture
-def selection(maps: Maps) -> StimulusSelection:
+def selection(maps: Prediction) -> StimulusSelection:
     """Return two sets of four and a reference."""
     goals = (Goal("high", "PPA"), Goal("over", "LOC", "PPA"))
     return select_stimuli(maps, goals, 4, n_random=50)
@@ -178,7 +153,7 @@ def test_plot_comparison_controls_stand_beside_their_models(
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["untrained"]
 
 
-def test_plot_controls_bars_are_t(maps: Maps, rng: np.random.Generator) -> None:
+def test_plot_controls_bars_are_t(maps: Prediction, rng: np.random.Generator) -> None:
     """Each model's t in each ROI, and each property's, is a bar."""
     conditions = ["house"] * 12 + ["face"] * 12
     results = [compute_contrast(maps, conditions, "house - face", 19, seed) for seed in (0, 1)]
@@ -199,13 +174,13 @@ def test_plot_controls_bars_are_t(maps: Maps, rng: np.random.Generator) -> None:
     assert len(plot_controls(table).axes) == 1
 
 
-def test_plot_checks_controls_stand_beside(maps: Maps, rng: np.random.Generator) -> None:
+def test_plot_checks_controls_stand_beside(maps: Prediction, rng: np.random.Generator) -> None:
     """Each row of every model is one mark, and a legend tells the models apart."""
     properties = pd.DataFrame({"stimulus": NAMES, "luminance": rng.random(24)})
     selection = select_stimuli(
         maps, (Goal("high", "PPA"), Goal("low", "PPA")), 4, properties, n_random=20,
-        controls={"untrained": maps},
-        control_properties=["luminance"],
+        controls=[Control(name, model, (), False) for name, model in
+                  (("untrained", maps), ("luminance", None))],
     )  # fmt: skip
     figure = plot_checks(selection)
     assert len(figure.axes) == 2

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError, ShapeError
-from imgtofmri.measured.named_files import read_table
+from imgtofmri.files import natural_key
 from imgtofmri.measured.patterns import Patterns, check_same_grid
+from imgtofmri.measured.tables import read_pattern_files
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +136,6 @@ def read_patterns(
                 "Give the folder that holds one file for each image."
             )
             raise DataError(message)
-        from imgtofmri.stimuli.discovery import natural_key
-
         found.sort(key=lambda p: natural_key(p.name))
         return _read_volumes(found, grid, names, resample)
     if not path.exists():
@@ -147,7 +146,7 @@ def read_patterns(
         raise DataError(message)
     suffix = path.suffix.lower()
     if suffix in (".tsv", ".csv"):
-        rows = read_table(path)
+        rows = read_pattern_files(path)
         if names is None:
             names = [row.name for row in rows]
         return _read_volumes([row.file for row in rows], grid, names, resample)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from imgtofmri.datasets.twinset import Twinset
 from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.measured.named_files import read_categories, read_table
 from imgtofmri.measured.patterns import Patterns, check_same_grid, mean_patterns
 from imgtofmri.measured.sources import Grid, read_grid, read_patterns, read_region
+from imgtofmri.measured.tables import read_categories, read_pattern_files
 from imgtofmri.progress import track
 
 Source = str | Path | Sequence[Path]
@@ -169,7 +169,7 @@ def read_comparison(
         categories = read_categories(categories)
     if isinstance(measured, str | Path) and Path(measured).suffix.lower() in TABLES:
         files.append(Path(measured))
-        rows = read_table(measured)
+        rows = read_pattern_files(measured)
         if categories is None:
             categories = {row.name: row.category for row in rows if row.category} or None
         for who in dict.fromkeys(row.participant or "group" for row in rows):
@@ -304,7 +304,7 @@ def _files(source: Source) -> tuple[Path, ...]:
         found = (one for one in path.iterdir() if one.name.lower().endswith((".nii", ".nii.gz")))
         return tuple(sorted(one for one in found if not one.name.startswith(".")))
     if path.suffix.lower() in TABLES:
-        return (path, *(row.file for row in read_table(path)))
+        return (path, *(row.file for row in read_pattern_files(path)))
     return (path,)
 
 
