@@ -264,7 +264,7 @@ def test_bids_labels_are_alphanumeric_and_distinct() -> None:
 def test_bids_layout_describes_the_dataset(tmp_path: Path) -> None:
     """The dataset says what made it, and what each description label stands for."""
     layout = BidsLayout()
-    layout.describe(tmp_path, ["a b.jpg"])
+    layout.describe(tmp_path, ["a b.jpg"], ["predictions.json"])
     description = json.loads((tmp_path / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
     label = bids_label("a b.jpg")
