@@ -217,7 +217,8 @@ class OutputFolder:
         }
         if self._whole:
             self._stage()
-        elif self._resumes and self.record.exists():
+            return self
+        if self._resumes and self.record.exists():
             self._take_over()
         self._write(RUNNING)
         self._journal.unlink(missing_ok=True)
@@ -333,7 +334,9 @@ class OutputFolder:
                 self._unstage()
 
     def _files(self) -> list[Path]:
-        return sorted(path for path in self.path.rglob("*") if path.is_file())
+        """Return all files that are there, the record last: what it lists is then in place."""
+        files = (path for path in self.path.rglob("*") if path.is_file())
+        return sorted(files, key=lambda path: (path == self.record, path))
 
     def _stage(self) -> None:
         """Go on in a new folder beside the target."""
