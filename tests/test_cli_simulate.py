@@ -36,6 +36,7 @@ from imgtofmri.exceptions import (
     OptionError,
     StimulusError,
 )
+from imgtofmri.files import sha256_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
 
@@ -176,6 +177,8 @@ def test_simulate_movie_holds_its_frames(
     assert_same(data[predicted.mask].T, expected)
     rows = (out / "sub-group/func/sub-group_task-simulation_run-1_events.tsv").read_text("utf-8")
     assert rows.splitlines()[1] == "0\t3.2\tmovie\tfilm.mp4"
+    (shown,) = json.loads((out / "simulate.json").read_text("utf-8"))["inputs"]
+    assert (shown["name"], shown["sha256"]) == ("film.mp4", sha256_of(film))
 
 
 def test_simulate_noise_brain_and_drawn_subjects(

@@ -163,7 +163,7 @@ def test_predict_into_nothing_usable_writes_nothing(tmp_path: Path, encoder: Enc
     ("options", "match"),
     [
         ({"format": "gifti"}, "format must be one of nifti, bids"),
-        ({"share_of_ceiling": True}, "share_of_ceiling goes with `min_accuracy`"),
+        ({"share_of_ceiling": True}, "share_of_ceiling needs `min_accuracy`"),
         ({"rate_hz": 0.0}, "rate_hz must be above 0"),
         ({"interval": 0.9}, 'average must be "mean" for an interval'),
         ({"rois": ["FFA"]}, "rois must be one of LOC, PPA; got 'FFA'"),

@@ -83,7 +83,7 @@ def predict_into(
     check_format(format)
     if share_of_ceiling and min_accuracy is None:
         message = (
-            "share_of_ceiling goes with `min_accuracy`, which it explains; got it alone. Add a "
+            "share_of_ceiling needs `min_accuracy`, which it explains; got none. Add a "
             "`min_accuracy` of 0.5, for example."
         )
         raise OptionError(message, "share_of_ceiling")
