@@ -397,8 +397,8 @@ def test_simulate_bold_bad_option_is_refused(options: dict[str, object], match: 
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"tsnr": 0.0}, "Noise: tsnr must be a positive number; got 0.0"),
-        ({"drift_cutoff_s": -1.0}, "Noise: drift_cutoff_s must be a positive number"),
+        ({"tsnr": 0.0}, "tsnr must be a positive number; got 0.0"),
+        ({"drift_cutoff_s": -1.0}, "drift_cutoff_s must be a positive number"),
         ({"ar1": 1.0}, "ar1 must lie between -1 and 1, both excluded; got 1.0"),
         ({"ar1_share": 0.7, "drift_share": 0.4}, "at most 1 together; got 0.7 and 0.4"),
         ({"drift_share": -0.1}, "must be 0 or more"),

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,7 +45,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     ----------
     target : Path
         Where the file shall be. Its folder is made when missing; an existing file is replaced in
-        one step, so that a reader sees the old file or the new one and never half of one.
+        one step, so that a reader sees the old file or the new one and never half of one. It has
+        the mode that the user's umask gives to new files, whatever writes it.
 
     Raises
     ------
@@ -54,8 +56,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = _part_of(target)
     try:
         _make(temporary, target)
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
         try:
+            # Some libraries put a file of their own there, which is for its owner alone.
+            if stat.S_IMODE(temporary.stat().st_mode) != mode:
+                temporary.chmod(mode)
             temporary.replace(target)
         except OSError as error:
             raise cannot_write(target, error) from error

@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from imgtofmri import __version__
+from imgtofmri.exceptions import OptionError, choice_message
 from imgtofmri.files import atomic_path
 
 FormatName = Literal["nifti", "bids"]
 FORMATS: tuple[FormatName, ...] = ("nifti", "bids")
 BIDS_VERSION = "1.10.0"
+
+BOUNDS = ("lower", "upper")
+"""The bounds of a prediction interval, as files are named after them."""
 
 
 class Layout(Protocol):
@@ -33,8 +37,8 @@ class Layout(Protocol):
         """Return the file that describes a movie's group volume."""
         ...
 
-    def describe(self, folder: Path, names: Sequence[str]) -> None:
-        """Write what the layout needs besides the volumes."""
+    def describe(self, folder: Path, names: Sequence[str], others: Sequence[str]) -> list[Path]:
+        """Write what the layout needs besides the volumes; others are files that it knows not."""
         ...
 
 
@@ -55,8 +59,9 @@ class NiftiLayout:
         """Return ``film.mp4.json``."""
         return f"{name}.json"
 
-    def describe(self, folder: Path, names: Sequence[str]) -> None:
+    def describe(self, folder: Path, names: Sequence[str], others: Sequence[str]) -> list[Path]:
         """Write nothing: the volumes and the run's record say it all."""
+        return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ class BidsLayout:
         parts = [who, "task-viewing", f"space-{self.space}", f"desc-{what}", ending]
         return f"{who}/func/{'_'.join(parts)}"
 
-    def describe(self, folder: Path, names: Sequence[str]) -> None:
+    def describe(self, folder: Path, names: Sequence[str], others: Sequence[str]) -> list[Path]:
         """Write ``dataset_description.json``, ``descriptions.tsv`` and ``.bidsignore``."""
         description = {
             "Name": "Predicted responses to images",
@@ -110,11 +115,43 @@ class BidsLayout:
         files = {
             "dataset_description.json": json.dumps(description, indent=1),
             "descriptions.tsv": "\n".join(rows),
-            ".bidsignore": "predictions.json",
+            ".bidsignore": "\n".join(others),
         }
         for file, text in files.items():
             with atomic_path(folder / file) as temporary:
                 temporary.write_text(text + "\n", encoding="utf-8")
+        return [folder / file for file in files]
+
+
+def check_format(name: str) -> None:
+    """Refuse a layout that there is not, before anything is loaded.
+
+    Raises
+    ------
+    OptionError
+    """
+    if name not in FORMATS:
+        raise OptionError(choice_message("", "format", name, FORMATS), "format")
+
+
+def find_layout(name: str, space: str, bounded: bool = False) -> Layout:
+    """Return a layout by its name.
+
+    Parameters
+    ----------
+    name : {"nifti", "bids"}
+    space : str
+        The template space.
+    bounded : bool
+        Whether the bounds of an interval are written, too.
+
+    Raises
+    ------
+    OptionError
+        If there is no such layout.
+    """
+    check_format(name)
+    return NiftiLayout() if name == "nifti" else BidsLayout(space, BOUNDS if bounded else ())
 
 
 def bids_label(name: str) -> str:

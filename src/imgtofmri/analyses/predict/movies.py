@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri import __version__
-from imgtofmri.analyses.predict.images import RunSummary, run_maps, source_digest
+from imgtofmri.analyses.predict.images import RunSummary, source_digest
 from imgtofmri.encoder import Prediction, Predictor
 from imgtofmri.encoder.prediction import GROUP
 from imgtofmri.exceptions import OutputError, StimulusError
@@ -142,7 +141,7 @@ class _MovieRun:
         subjects: bool,
         interval: float | None,
     ) -> None:
-        self._maps = partial(run_maps, subjects=subjects, interval=interval)
+        self._subjects, self._interval = subjects, interval
         self._movie, self._folder, self._layout = movie, folder, layout
         self._rate_hz = rate_hz
         self._stream = predictor.stream_movie(movie, rate_hz)
@@ -181,6 +180,9 @@ class _MovieRun:
         outputs = {file: sha256_of(self._folder.path / file) for file in self._files}
         path, n_volumes = self._movie.path, len(self._onsets_s)
         self._folder.add(name, self._sha256, outputs, path, n_volumes=n_volumes)
+
+    def _maps(self, part: Prediction) -> dict[tuple[str | None, str], npt.NDArray[np.float32]]:
+        return part.maps(subjects=self._subjects, interval=self._interval)
 
     def _open_volumes(
         self, first: Prediction, files: ExitStack
