@@ -73,6 +73,7 @@ def test_load_measured_equals_nilearns_cleaning(
     path, table = tmp_path / "sub-1_bold.nii.gz", tmp_path / "sub-1_confounds.tsv"
     values, confounds = write_run(path, rng), write_confounds(table, rng)
     got = load_measured([path], masks, FINE, confounds=[table], cutoff_s=60.0, progress=False)
+    assert got.sources == (path, table)
     expected = signal.clean(
         values[got.mask].T.astype(np.float64),
         confounds=confounds,
@@ -165,6 +166,7 @@ def test_save_measured_is_read_back(
     np.testing.assert_array_equal(again.rois["LOC"], measured.rois["LOC"])
     assert again.subject_names == measured.subject_names == ("sub-0", "sub-1", "sub-2")
     assert (again.tr_s, again.n_subjects, again.n_timepoints) == (2.0, 3, N_VOLUMES)
+    assert again.sources == (tmp_path / "new" / "film.npz",)
 
 
 def test_load_measured_bad_files_are_named(

@@ -37,6 +37,8 @@ class MeasuredMovie:
         Voxel indices of ``mask`` to millimetres, RAS+.
     rois : dict of str to array of shape (n_voxels,), bool
         Which voxels belong to which ROI, both hemispheres together.
+    sources : tuple of Path
+        The files that it was read from: runs, then confounds.
     """
 
     data: NDArray[np.float32]
@@ -45,6 +47,7 @@ class MeasuredMovie:
     mask: BoolArray
     affine: NDArray[np.float64]
     rois: Mapping[str, BoolArray]
+    sources: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the parts belong together."""
@@ -178,4 +181,5 @@ def read_measured(path: str | Path) -> MeasuredMovie:
         mask=arrays["mask"].astype(bool),
         affine=arrays["affine"].astype(np.float64),
         rois={name[4:]: value for name, value in arrays.items() if name.startswith("roi_")},
+        sources=(Path(path),),
     )

@@ -94,7 +94,7 @@ def load_rdms(
         raise DataError(message)
     if names is None or len(names) != len(vectors) or len(set(names)) != len(names):
         names = [f"rdm-{number}" for number in range(1, len(vectors) + 1)]
-    return RDMs(vectors, tuple(labels), tuple(names), measure)
+    return RDMs(vectors, tuple(labels), tuple(names), measure, path)
 
 
 _Found = tuple[NDArray[Any], list[str] | None, list[str] | None, str]

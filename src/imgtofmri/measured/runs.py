@@ -141,9 +141,9 @@ def load_measured(
                 "out subjects whose brain mask does not reach it, or the ROI."
             )
             raise DataError(message)
-    return MeasuredMovie(
-        np.ascontiguousarray(data[:, :, alive]), names, step_s, kept, grid.affine, rois
-    )
+    sources = (*paths, *(tables or ()))
+    data = np.ascontiguousarray(data[:, :, alive])
+    return MeasuredMovie(data, names, step_s, kept, grid.affine, rois, sources)
 
 
 def resample_mask(mask: BoolArray, affine: ArrayLike, grid: Grid) -> BoolArray:
