@@ -1,4 +1,4 @@
-"""The commands contrast, select and rsa, as a person uses them."""
+"""The commands contrast and select, as a person uses them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ import pandas as pd
 import pytest
 import typer
 from PIL import Image
-from scipy.stats import spearmanr
 
 from imgtofmri.bundle import Bundle, read_bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.cli.contrast import contrast, find_conditions, read_conditions, slug
-from imgtofmri.cli.rsa import load_measured, rsa
+from imgtofmri.cli.rsa import rsa
 from imgtofmri.cli.select import select
 from imgtofmri.cli.validate import validate
 from imgtofmri.encoder import Encoder, reference
 from imgtofmri.exceptions import DataError, OptionError
-from imgtofmri.rsa import calculate_rdm
-from imgtofmri.stimuli import luminance, luminance_features
+from imgtofmri.stimuli import luminance
 
 Run = Callable[..., int]
 
@@ -139,38 +137,6 @@ def test_select_writes_sets_checks_and_events(
     assert set(checks["tested_on"]) == {"all", *reference.SUBJECTS}
 
 
-@pytest.mark.network
-def test_rsa_models_match_themselves(run: Run, folders: tuple[Path, Path], tmp_path: Path) -> None:
-    """Measured matrices that are one ROI's model, but for noise, are won by that ROI."""
-    models_out, out = tmp_path / "models", tmp_path / "out"
-    assert run("rsa", *folders, "-o", models_out) == 0
-    with np.load(models_out / "models.npz") as archive:
-        names, conditions = archive["names"].tolist(), archive["conditions"]
-        vector = archive["dissimilarities"][names.index("PPA")]
-    noise = 1e-6 * vector.std() * np.random.default_rng(0).normal(size=(4, vector.size))
-    stems = [str(name).removesuffix(".png") for name in conditions]
-    np.savez(tmp_path / "m.npz", rdms=vector + noise, conditions=stems)
-    measured = f"PPA={tmp_path / 'm.npz'}"
-    assert run("rsa", *folders, "-o", out, "-m", measured, "--permutations", 99) == 0
-    table = pd.read_csv(out / "rsa.tsv", sep="\t").set_index("roi")
-    assert table["mean"].idxmax() == "PPA"
-    assert table.loc["PPA", "mean"] > 0.99
-    assert table.loc["PPA", "p_max"] == pytest.approx(0.01)
-    assert len(pd.read_csv(out / "subjects.tsv", sep="\t")) == 4 * len(reference.ROIS)
-    assert (out / "comparison_PPA.svg").exists()
-    code = run("rsa", *folders, "-o", tmp_path / "third", "-m", measured, "--in-order")
-    assert code == 0
-
-
-@pytest.mark.network
-def test_rsa_of_two_images_is_refused(run: Run, folders: tuple[Path, Path], tmp_path: Path) -> None:
-    """Two images have one distance, which says nothing about a geometry."""
-    pair = sorted(folders[0].iterdir())[:2]
-    with pytest.raises(DataError, match="a geometry needs at least 3 images; got dark0.png, d"):
-        run("rsa", *pair, "-o", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 def test_find_conditions_table_equals_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
     """A table with the same conditions gives the same images and conditions as folders."""
     sources, conditions, _ = find_conditions([str(folder) for folder in folders])
@@ -220,11 +186,6 @@ def _table(tmp_path: Path, text: str) -> Path:
             "'a.png' twice",
         ),
         (lambda p: read_conditions(p / "none.tsv"), DataError, "none.tsv must be a table"),
-        (
-            lambda p: load_measured([f"A={p / 'm.npy'}", f"A={p / 'm.npy'}"]),
-            OptionError,
-            "'A' twice",
-        ),
     ],
 )
 def test_experiments_bad_input_names_the_item(
@@ -234,7 +195,6 @@ def test_experiments_bad_input_names_the_item(
     for name in ("a", "b/a"):
         (tmp_path / name).mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(tmp_path / name / "one.png")
-    np.save(tmp_path / "m.npy", np.ones((1, 3)))
     with pytest.raises(error, match=re.escape(message)):
         call(tmp_path)
 
@@ -298,39 +258,6 @@ def test_contrast_control_of_an_untrained_encoder_is_the_encoder(
     assert record["controls"]["untrained:1"]["weights"] == "untrained (seed 1)"
     assert set(record["controls"]) == {"untrained", "untrained:1", "luminance"}
     assert (out / f"{stem}_controls.png").exists()
-
-
-@pytest.mark.network
-def test_rsa_control_of_an_untrained_encoder_is_the_encoder(
-    untrained_run: Run, folders: tuple[Path, Path], tmp_path: Path, rng: np.random.Generator
-) -> None:
-    """Rows are the encoder's own and differ from it by 0; luminance is one model, by hand."""
-    out = tmp_path / "out"
-    frames = [luminance_features([path])[1][0] for folder in folders
-              for path in sorted(folder.iterdir())]  # fmt: skip
-    stems = [path.stem for folder in folders for path in sorted(folder.iterdir())]
-    np.savez(tmp_path / "m.npz", rdms=rng.random((4, 28)), conditions=stems)
-    controls = ("--control", "untrained", "--control", "luminance")
-    common = ("-m", tmp_path / "m.npz", "--permutations", 99, *controls)
-    assert untrained_run("rsa", *folders, "-o", out, *common) == 0
-    tables = _split(pd.read_csv(out / "rsa.tsv", sep="\t"))
-    assert list(tables) == ["encoder", "untrained", "luminance"]
-    pd.testing.assert_frame_equal(tables["untrained"], tables["encoder"])
-    assert tables["luminance"]["roi"].isna().tolist() == [True]
-    with np.load(tmp_path / "m.npz") as archive:
-        subjects = archive["rdms"]
-    own = calculate_rdm(np.array(frames))
-    expected = np.mean([spearmanr(own, subject).statistic for subject in subjects])
-    assert tables["luminance"]["mean"][0] == pytest.approx(expected, abs=1e-5)
-    pairs = pd.read_csv(out / "pairs.tsv", sep="\t")
-    against = pairs[pairs["model_b"] == "untrained"]
-    assert (against["roi_a"] == against["roi_b"]).all()
-    np.testing.assert_allclose(against["difference"], 0.0, atol=1e-12)
-    assert (pairs["model_b"] == "luminance").sum() == len(reference.ROIS)
-    assert len(pd.read_csv(out / "subjects.tsv", sep="\t")) == 4 * (2 * len(reference.ROIS) + 1)
-    with np.load(out / "models.npz") as archive:
-        assert archive["names"].tolist()[-2:] == ["PPA untrained", "luminance"]
-        np.testing.assert_allclose(archive["dissimilarities"][-1], own)
 
 
 @pytest.mark.network

@@ -25,13 +25,14 @@ PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/
 
 RUNNABLE = [
     ("README.md", 0),
+    ("docs/how-to/compare-geometry.md", 1),
     ("docs/how-to/contrast-images.md", 0),
     ("docs/how-to/predict-images.md", 0),
     ("docs/how-to/select-stimuli.md", 0),
     ("docs/reference/stimuli.md", 0),
     ("docs/reference/stimuli.md", 1),
 ]
-"""Blocks that need no measured data and no trained network."""
+"""Blocks that need no trained network, and no measured data but those of `desk`."""
 
 
 def _blocks(page: str) -> list[str]:
@@ -71,6 +72,8 @@ def desk(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPat
             grey = np.full((32, 32, 3), level * 20, np.uint8)
             film.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
         film.mux(stream.encode())
+    names = [f"{number}.jpg" for number in range(120)]
+    np.savez(tmp_path / "subjects.npz", rdms=rng.random((3, 120 * 119 // 2)), conditions=names)
     monkeypatch.chdir(tmp_path)
     # The blocks as they stand need ResNet-18's weights; which weights changes none of their steps.
     for method in (Encoder.predict, Encoder.stream):
