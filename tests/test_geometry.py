@@ -61,20 +61,12 @@ def test_model_rdms_equal_direct_computation(
 ) -> None:
     """An ROI's matrix is that of its voxels of both hemispheres."""
     prediction = make_prediction(rng, n_stimuli=12)
-    rdms = model_rdms(prediction, ["PPA"])
+    rdms = model_rdms(prediction)
     np.testing.assert_allclose(
         rdms.dissimilarities[0], calculate_rdm(np.asarray(prediction.group)[:, :10])
     )
-    assert (rdms.names, rdms.conditions) == (("PPA",), prediction.names)
-    assert model_rdms(prediction, method="euclidean").names == ("PPA", "LOC")
-
-
-def test_model_rdms_unknown_roi_is_named(
-    make_prediction: MakePrediction, rng: np.random.Generator
-) -> None:
-    """An unknown ROI is refused with those there are."""
-    with pytest.raises(OptionError, match="Did you mean PPA"):
-        model_rdms(make_prediction(rng, n_stimuli=4), ["PPPA"])
+    assert (rdms.names, rdms.conditions) == (("PPA", "LOC"), prediction.names)
+    assert model_rdms(prediction, "euclidean").measure == "euclidean"
 
 
 @pytest.mark.parametrize("method", COMPARISONS)
@@ -393,6 +385,16 @@ def test_compare_geometry_equals_its_steps(
     np.testing.assert_array_equal(result.models["luminance"].dissimilarities[0], by_hand)
     mean = np.mean([spearmanr(by_hand, s).statistic for s in measured.dissimilarities])
     assert tables["rsa"]["mean"].iloc[-1] == pytest.approx(mean)
+
+
+def test_compare_geometry_controls_of_other_images_are_refused(
+    shown: tuple[Prediction, RDMs], make_prediction: MakePrediction, rng: np.random.Generator
+) -> None:
+    """A control that was made of fewer images, be it a network's or luminance, is named."""
+    prediction, measured = shown
+    for control in _controls(prediction[:5], make_prediction(rng, n_stimuli=5)):
+        with pytest.raises(DataError, match=f"control {control.name} must be of the 8 .* got 5"):
+            compare_geometry(prediction, measured, controls=[control])
 
 
 def test_compare_geometry_in_order_names_measured_rows(shown: tuple[Prediction, RDMs]) -> None:

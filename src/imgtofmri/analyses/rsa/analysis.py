@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imgtofmri.analyses.rsa.comparison import ModelComparison, compare_models, control_pairs
 from imgtofmri.analyses.rsa.matrices import (
@@ -41,12 +41,8 @@ class GeometryComparison:
     measured : dict of str to RDMs
     failures : tuple of Failure
         Images that could not be used.
-    in_order : bool
-    dissimilarity, comparison : str
-    n_permutations, n_bootstraps : int
-    seed : int or None
-    confidence : float
-        As `compare_geometry` took them.
+    options : dict
+        As `compare_geometry` took them: dissimilarity, comparison, ...
     """
 
     models: Mapping[str, RDMs]
@@ -55,13 +51,7 @@ class GeometryComparison:
     controls: tuple[Control, ...]
     measured: Mapping[str, RDMs]
     failures: tuple[Failure, ...]
-    in_order: bool
-    dissimilarity: str
-    comparison: str
-    n_permutations: int
-    n_bootstraps: int
-    seed: int | None
-    confidence: float
+    options: Mapping[str, Any]
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Join the comparisons with all measured sets into tidy tables.
@@ -163,18 +153,24 @@ def compare_geometry(
             name: name_in_order(stack, prediction.names, len(failures), name)
             for name, stack in stacks.items()
         }
-    models = {ENCODER: model_rdms(prediction, method=dissimilarity)}
+    models = {ENCODER: model_rdms(prediction, dissimilarity)}
     models |= {control.name: control_rdms(control, dissimilarity) for control in controls}
+    for name, rdms in models.items():
+        if rdms.conditions != prediction.names:
+            message = (
+                f"the control {name} must be of the {len(prediction)} images of the prediction, in "
+                f"their order; got {len(rdms.conditions)}, or others. Predict the same with it."
+            )
+            raise DataError(message)
+    tests: dict[str, Any] = {
+        "n_permutations": n_permutations,
+        "n_bootstraps": n_bootstraps,
+        "confidence": confidence,
+        "seed": seed,
+    }
     compared = {
         name: {
-            model: compare_models(
-                *match_conditions(rdms, stack),
-                comparison,
-                n_permutations,
-                n_bootstraps,
-                confidence,
-                seed,
-            )
+            model: compare_models(*match_conditions(rdms, stack), comparison, **tests)
             for model, rdms in models.items()
         }
         for name, stack in stacks.items()
@@ -186,13 +182,8 @@ def compare_geometry(
         controls=tuple(controls),
         measured=stacks,
         failures=tuple(failures),
-        in_order=in_order,
-        dissimilarity=dissimilarity,
-        comparison=comparison,
-        n_permutations=n_permutations,
-        n_bootstraps=n_bootstraps,
-        seed=seed,
-        confidence=confidence,
+        options={"in_order": in_order, "dissimilarity": dissimilarity, "comparison": comparison}
+        | tests,
     )
 
 

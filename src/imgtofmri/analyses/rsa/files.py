@@ -50,24 +50,12 @@ def save_geometry(
     """
     target = OutputFolder.of(folder, "rsa", overwrite=overwrite)
     prediction = result.prediction
-    settings = {
-        "measured": {
-            name: None if rdms.source is None else str(rdms.source)
-            for name, rdms in result.measured.items()
-        },
-        "in_order": result.in_order,
-        "dissimilarity": result.dissimilarity,
-        "comparison": result.comparison,
-        "n_permutations": result.n_permutations,
-        "n_bootstraps": result.n_bootstraps,
-        "confidence": result.confidence,
-        "seed": result.seed,
-    }
+    sources = {name: rdms.source for name, rdms in result.measured.items() if rdms.source}
     target.begin(
-        settings,
+        {"measured": {name: str(source) for name, source in sources.items()}, **result.options},
         prediction.provenance.to_dict(),
         describe_controls(result.controls),
-        [rdms.source for rdms in result.measured.values() if rdms.source is not None],
+        sources.values(),
     )
     target.used(prediction.names, prediction.sha256, prediction.sources)
     for failure in result.failures:

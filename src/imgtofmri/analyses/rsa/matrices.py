@@ -21,16 +21,12 @@ MEASURED = "measured"
 """What matrices are called that have no name and no file."""
 
 
-def model_rdms(
-    prediction: Prediction, rois: Sequence[str] | None = None, method: str = "correlation"
-) -> RDMs:
+def model_rdms(prediction: Prediction, method: str = "correlation") -> RDMs:
     """Make one model matrix for each ROI from predicted group responses.
 
     Parameters
     ----------
     prediction : Prediction
-    rois : sequence of str, optional
-        All by default.
     method : {"correlation", "euclidean"}
         As in `imgtofmri.rsa.calculate_rdm`; each voxel's mean over images is removed. With
         "euclidean" predict with ``average="mean"``, which keeps amplitude.
@@ -43,18 +39,16 @@ def model_rdms(
     Raises
     ------
     OptionError
-        If an ROI or the method is unknown.
+        If the method is unknown.
     ShapeError, DataError
         If there are too few images or voxels, or a pattern is NaN or constant.
     """
-    chosen = prediction.rois if rois is None else tuple(rois)
+    names = prediction.names
     rows = [
-        calculate_rdm(
-            prediction.group[:, prediction.roi_mask(roi)], method, conditions=prediction.names
-        )
-        for roi in chosen
+        calculate_rdm(prediction.group[:, prediction.roi_mask(roi)], method, conditions=names)
+        for roi in prediction.rois
     ]
-    return RDMs(np.stack(rows), prediction.names, chosen, method)
+    return RDMs(np.stack(rows), names, prediction.rois, method)
 
 
 def control_rdms(control: Control, method: str = "correlation") -> RDMs:
@@ -63,7 +57,7 @@ def control_rdms(control: Control, method: str = "correlation") -> RDMs:
     Luminance is a pattern over a 16 x 16 grid, treated as a pattern over voxels is.
     """
     if control.prediction is not None:
-        return model_rdms(control.prediction, method=method)
+        return model_rdms(control.prediction, method)
     names, features = control.luminance()
     vector = calculate_rdm(features, method, conditions=names)
     return RDMs(vector[None], names, (LUMINANCE,), method)
