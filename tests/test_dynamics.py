@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -286,40 +287,29 @@ def test_tables_hold_what_was_computed(models: dict[str, Any], brains: NDArray[n
 
 
 @pytest.fixture
-def movie(rng: np.random.Generator) -> MovieModels:
+def movie(rng: np.random.Generator, make_prediction: Callable[..., Prediction]) -> MovieModels:
     """Return a movie of 80 s: a prediction of two ROIs and a baseline."""
     n_frames, n_voxels = 160, 24
-    mask = np.zeros((4, 3, 2), bool)
-    mask.ravel()[:n_voxels] = True
     events = rng.standard_normal((4, n_voxels))
     group = np.repeat(events, [36, 32, 44, 48], axis=0)
-    group = (group + 0.3 * rng.standard_normal(group.shape)).astype(np.float32)
-    left = np.arange(n_voxels) < 10
-    prediction = Prediction(
-        group=group,
-        subjects=group[None],
-        mask=mask,
-        affine=np.eye(4),
-        names=tuple(f"frame{index}" for index in range(n_frames)),
-        roi_masks={("LOC", "L"): left, ("PPA", "L"): ~left},
-        subject_names=("S1",),
-        onsets_s=0.5 * np.arange(n_frames),
-    )
+    group = group + 0.3 * rng.standard_normal(group.shape)
+    rois = {("LOC", "L"): 10, ("PPA", "L"): 14}
+    prediction = make_prediction(rng, subjects=group[None], rois=rois)
     features = rng.standard_normal((n_frames, 30)).astype(np.float32)
-    return MovieModels(prediction, {"luminance": features})
+    timed = replace(prediction, onsets_s=0.5 * np.arange(n_frames))
+    return MovieModels(timed, {"luminance": features})
 
 
 @pytest.fixture
 def measured(movie: MovieModels, rng: np.random.Generator) -> MeasuredMovie:
     """Return subjects who watched it: the prediction's volumes in noise."""
-    run = RunSettings(cutoff_s=None)
-    volumes = to_volumes(movie.prediction.group, movie.onsets_s, 2.0, run)
+    prediction = movie.prediction
+    volumes = to_volumes(prediction.group, movie.onsets_s, 2.0, RunSettings(cutoff_s=None))
     noise = 2.0 * rng.standard_normal((5, *volumes.shape))
     data = (volumes + noise).astype(np.float32)
-    mask = movie.prediction.mask
-    rois = {roi: movie.prediction.roi_mask(roi) for roi in ("LOC", "PPA")}
+    rois = {roi: prediction.roi_mask(roi) for roi in prediction.rois}
     names = tuple(f"sub-{index}" for index in range(5))
-    return MeasuredMovie(data, names, 2.0, mask, np.eye(4), rois)
+    return MeasuredMovie(data, names, 2.0, prediction.mask, prediction.affine, rois)
 
 
 def test_analyse_movie_equals_its_steps(movie: MovieModels, measured: MeasuredMovie) -> None:
