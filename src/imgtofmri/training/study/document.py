@@ -70,7 +70,7 @@ class Table:
         known = list(names)
         for name in self.values:
             if name not in known:
-                message = choice_message("", "a key", name, known).removeprefix(": ")
+                message = choice_message("", "a key", name, known)
                 self.fail(name, f"means nothing here: {message}")
 
     def get(self, name: str, kind: type | tuple[type, ...], what: str, default: Any = ...) -> Any:
@@ -101,7 +101,7 @@ class Table:
         options = list(valid)
         value = self.get(name, str, f"one of {', '.join(options)}", default)
         if value not in options:
-            self.fail(name, choice_message("", "it", value, options).removeprefix(": it "))
+            self.fail(name, choice_message("", "it", value, options).removeprefix("it "))
         return str(value)
 
     def number(self, name: str, default: Any = ..., *, above: float | None = None) -> Any:
