@@ -22,7 +22,7 @@ from imgtofmri.backbones import (
     read_head,
     write_head,
 )
-from imgtofmri.backbones.architectures import NETWORKS
+from imgtofmri.backbones.architectures import ARCHITECTURES
 from imgtofmri.backbones.head import packaged_head
 from imgtofmri.bundle import Bundle
 from imgtofmri.distillation import altered_views, distill, fit_ridge, random_views, reduce_rank
@@ -191,7 +191,7 @@ def test_head_wrong_width_names_the_layers(rng: np.random.Generator) -> None:
 def test_distilled_backbone_other_student_is_refused(rng: np.random.Generator) -> None:
     """A head on a student that it was not fitted on is refused."""
     head = distill(Projection("student", 6, 1), Projection("teacher", 3, 2), [images(rng, 9)])
-    with pytest.raises(ShapeError, match="this head takes student .*; got another"):
+    with pytest.raises(ShapeError, match="student must be student with .*; got another"):
         DistilledBackbone(Projection("another", 6, 1), head)
 
 
@@ -291,7 +291,7 @@ def test_load_backbone_efficientnet_gives_estimates_of_resnet_features(
     rng: np.random.Generator, tmp_path: Path
 ) -> None:
     """By its name alone the network comes with its head; with layers named it comes without."""
-    network = NETWORKS["efficientnet-lite0"]
+    network = ARCHITECTURES["efficientnet-lite0"]
     weights = {
         f"{conv.name}.weight": (
             rng.normal(size=conv.shape) / np.sqrt(np.prod(conv.shape[1:]))

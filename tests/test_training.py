@@ -25,8 +25,8 @@ from typer.testing import CliRunner
 from imgtofmri.backbones import UnverifiedWeightsWarning
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, read_bundle, write_bundle
 from imgtofmri.cli.describe import card_lines
-from imgtofmri.cli.fit import accuracy_lines
-from imgtofmri.cli.fit import fit as fit_command
+from imgtofmri.cli.text import accuracy_lines
+from imgtofmri.cli.text import fit as fit_command
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.exceptions import AssetError, DataError, OptionError, OutputError, ShapeError
 from imgtofmri.spaces import MNI152_2MM, affine_map

@@ -30,7 +30,7 @@ from imgtofmri.backbones import (
     read_head,
     write_head,
 )
-from imgtofmri.backbones.architectures import NETWORKS
+from imgtofmri.backbones.architectures import ARCHITECTURES
 from imgtofmri.backbones.weights import UnverifiedWeightsWarning
 from imgtofmri.distillation import altered_views, distill, random_views
 from imgtofmri.encoder import Encoder, load_encoder
@@ -53,7 +53,7 @@ EXAMPLES = {
 def main() -> None:
     """Fit, measure, write."""
     arguments = parse()
-    layers = list(NETWORKS["efficientnet-lite0"].layers)
+    layers = list(ARCHITECTURES["efficientnet-lite0"].layers)
     student = load_backbone("efficientnet-lite0", weights=arguments.student, layers=layers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnverifiedWeightsWarning)
@@ -64,7 +64,7 @@ def main() -> None:
     held_out = [photos[index] for index in sorted(order[:n_held_out])]
     fitted = [photos[index] for index in sorted(order[n_held_out:])]
     print(f"{len(fitted)} photographs to fit, {n_held_out} held out", flush=True)
-    sizes = NETWORKS["efficientnet-lite0"].layers.items()
+    sizes = ARCHITECTURES["efficientnet-lite0"].layers.items()
     penalty = [
         np.full(n, arguments.penalty * (DEVIATIONS if layer.endswith("/sd") else 1.0))
         for layer, n in sizes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.fit import accuracy_lines
+from imgtofmri.cli.text import accuracy_lines
 
 if TYPE_CHECKING:
     from imgtofmri.bundle import Bundle

@@ -63,13 +63,13 @@ def distill(
     imgtofmri predict new/ -o out/ --backbone head.safetensors
     """
     from imgtofmri.backbones import load_backbone, write_head
-    from imgtofmri.backbones.architectures import NETWORKS
+    from imgtofmri.backbones.architectures import ARCHITECTURES
     from imgtofmri.distillation.emulate import emulate_encoder
     from imgtofmri.encoder import load_encoder
     from imgtofmri.stimuli import find_images
 
-    if student not in NETWORKS:
-        message = choice_message("distill", "--student", student, NETWORKS)
+    if student not in ARCHITECTURES:
+        message = choice_message("distill", "--student", student, ARCHITECTURES)
         message += " Heads are for the package's own networks."
         raise OptionError(message)
     if output.suffix != ".safetensors":
@@ -78,7 +78,7 @@ def distill(
     if output.exists() and not overwrite:
         message = f"{output}: expected no file there; there is one. Use --overwrite to replace it."
         raise OptionError(message)
-    names = layers or list(NETWORKS[student].layers)
+    names = layers or list(ARCHITECTURES[student].layers)
     images, failures = find_images(inputs)
     loaded = load_encoder(encoder, progress=not quiet)
     learner = load_backbone(student, weights=student_weights, layers=names, progress=not quiet)

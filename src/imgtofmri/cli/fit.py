@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imgtofmri.cli import options
+from imgtofmri.cli.text import accuracy_lines
 
 if TYPE_CHECKING:
-    from imgtofmri.bundle import Bundle
     from imgtofmri.training.study import Study
 
 
@@ -116,46 +115,3 @@ def _with_engine(study: Study, engine: str | None, device: str | None) -> Study:
         message = f"fit: {problem}"
         raise OptionError(message)
     return replace(study, fit=chosen)
-
-
-def accuracy_lines(bundle: Bundle) -> list[str]:
-    """Return the accuracy of a bundle's models by subject and ROI as lines of text.
-
-    Parameters
-    ----------
-    bundle : Bundle
-        As `imgtofmri.training.fit_study` returns it.
-
-    Returns
-    -------
-    list of str
-        A table of voxels, median cross-validated r, median noise ceiling and penalty; empty for a
-        bundle that does not record them.
-    """
-    rows = []
-    for subject in bundle.subjects:
-        for roi, model in subject.rois.items():
-            extras = model.extras
-            if "cv_r" in extras:
-                medians = [_median(extras, name) for name in ("cv_r", "noise_ceiling")]
-                penalty = _range(extras["alpha"]) if "alpha" in extras else "-"
-                rows.append((subject.name, roi, str(model.n_voxels), *medians, penalty))
-    if not rows:
-        return []
-    header = ("subject", "roi", "voxels", "cv r", "ceiling r", "penalty")
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (header, *rows)
-    ]
-
-
-def _median(extras: Mapping[str, Any], name: str) -> str:
-    import numpy as np
-
-    return f"{np.median(extras[name]):.3f}" if name in extras else "-"
-
-
-def _range(values: Any) -> str:
-    low, high = float(values.min()), float(values.max())
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
