@@ -439,7 +439,9 @@ def test_fit_command_writes_a_bundle_and_a_table(
     assert lines[0].split() == ["subject", "roi", "voxels", "cv", "r", "ceiling", "r", "penalty"]
     assert lines[1].split()[:3] == ["S1", "LOC", "70"]
     assert lines[:-1] == accuracy_lines(read_bundle(target))
-    with pytest.raises(OptionError, match=r"exists already. Give another -o, or --overwrite"):
+    with pytest.raises(
+        OptionError, match=r"expected no file of that name.*use `overwrite` to replace"
+    ):
         fit_command(planted.study, output=target, quiet=True)
     # Where it cannot be written, that is said before the data are loaded.
     broken = planted.write(**{'"features.npy"': '"LOC_left.nii.gz"'})

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from imgtofmri.exceptions import OutputError
+from imgtofmri.exceptions import OptionError, OutputError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -53,14 +53,22 @@ def atomic_path(target: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
-def check_writable(target: Path) -> None:
-    """Refuse a file that could not be written, before long work is done for it.
+def claim_file(target: Path, *, overwrite: bool = False) -> None:
+    """Refuse a file that is there or could not be written, before long work is done for it.
 
     Raises
     ------
+    OptionError
+        If it is there and shall not be replaced.
     OutputError
         If the folder cannot be made or written to.
     """
+    if target.exists() and not overwrite:
+        message = (
+            f"{target}: expected no file of that name; there is one. Name another, or use "
+            "`overwrite` to replace it."
+        )
+        raise OptionError(message)
     temporary = _part_of(target)
     try:
         _make(temporary, target)

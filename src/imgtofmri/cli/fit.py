@@ -65,14 +65,10 @@ def fit(
 
     imgtofmri fit study.toml --engine torch --device cuda
     """
-    from imgtofmri.exceptions import OptionError
     from imgtofmri.training.study import read_study
 
     described = _with_engine(read_study(study), engine, device)
     target = output or Path(f"{described.id}.safetensors")
-    if target.exists() and not (overwrite or check):
-        message = f"fit: {target} exists already. Give another -o, or --overwrite to replace it."
-        raise OptionError(message)
     if check:
         names = ", ".join(subject.name for subject in described.subjects)
         typer.echo(f"{study}: a valid study of {len(described.subjects)} subjects ({names})")
@@ -81,10 +77,10 @@ def fit(
     from imgtofmri.backbones import features_folder
     from imgtofmri.bundle import write_bundle
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.files import check_writable
+    from imgtofmri.files import claim_file
     from imgtofmri.training import fetch_downloads, fit_study
 
-    check_writable(target)
+    claim_file(target, overwrite=overwrite)
     if fetch:
         fetch_downloads(described, progress=not quiet)
     bundle = fit_study(
@@ -112,6 +108,5 @@ def _with_engine(study: Study, engine: str | None, device: str | None) -> Study:
     chosen = replace(said, engine=engine or said.engine, device=device or kept)
     problem = engine_problem(chosen.engine, chosen.device)
     if problem:
-        message = f"fit: {problem}"
-        raise OptionError(message)
+        raise OptionError(problem)
     return replace(study, fit=chosen)
