@@ -108,5 +108,5 @@ def _with_engine(study: Study, engine: str | None, device: str | None) -> Study:
     chosen = replace(said, engine=engine or said.engine, device=device or kept)
     problem = engine_problem(chosen.engine, chosen.device)
     if problem:
-        raise OptionError(problem)
+        raise OptionError(problem, problem.partition(" ")[0])
     return replace(study, fit=chosen)

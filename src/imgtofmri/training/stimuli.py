@@ -239,8 +239,7 @@ def _given(study: Study, rows: list[str], of_name: dict[str, int]) -> StudyFeatu
     if values.ndim != 2 or len(values) not in (len(of_name), len(rows)):
         message = (
             f"{source.line}: features must have a row for each of the {len(rows)} rows of the "
-            "table, "
-            f"or for each of its {len(of_name)} stimuli in order of first appearance; got "
+            f"table, or for each of its {len(of_name)} stimuli in order of first appearance; got "
             f"{values.shape}. Set transposed = true if stimuli are columns."
         )
         raise ShapeError(message)
