@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from scipy.stats import zscore
 
-from imgtofmri import assets
+from imgtofmri import Prediction, assets
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel
-from imgtofmri.encoder import reference
+from imgtofmri.encoder import Provenance, Settings, reference
+from imgtofmri.files import sha256_of
 from imgtofmri.spaces import Grid, affine_map
 
 
@@ -160,3 +163,66 @@ def _make_bundle(
         "template": {"space": "MNI152NLin6Asym"},
     }
     return Bundle(card, template, tuple(subjects))
+
+
+@pytest.fixture(scope="session")
+def make_prediction() -> Callable[..., Prediction]:
+    """Return what makes predictions without an encoder."""
+    return _make_prediction
+
+
+_TWO_ROIS = {("PPA", "L"): 5, ("PPA", "R"): 5, ("LOC", "L"): 10, ("LOC", "R"): 0}
+
+
+def _make_prediction(
+    rng: np.random.Generator,
+    *,
+    n_stimuli: int = 24,
+    n_voxels: int = 30,
+    n_subjects: int = 3,
+    rois: Mapping[tuple[str, str], int] = _TWO_ROIS,
+    average: str = "mean",
+    subjects: np.ndarray[Any, Any] | None = None,
+    folder: Path | None = None,
+) -> Prediction:
+    """Return a prediction of noise that subjects share in part, on a small grid in the brain.
+
+    ``rois`` says how many voxels each (roi, hemi) has: the first ones have the first, and so on; by
+    default PPA has ten in two hemispheres and LOC ten in the left. ``subjects``, of shape
+    (n_subjects, n_stimuli, n_voxels), is predicted instead of noise, and the group's map is made of
+    it as ``average`` says. With ``folder`` the stimuli are small pictures that are written there.
+    """
+    if subjects is None:
+        shared = rng.normal(size=(n_stimuli, n_voxels))
+        subjects = shared + 0.5 * rng.normal(size=(n_subjects, n_stimuli, n_voxels))
+    subjects = np.asarray(subjects, dtype=np.float32)
+    n_subjects, n_stimuli, n_voxels = subjects.shape
+    group = subjects.mean(axis=0)
+    if average == "zscore":
+        group = zscore(zscore(subjects, axis=-1).sum(axis=0), axis=-1)
+    side = 2 + int(np.ceil((2 * n_voxels) ** (1 / 3)))
+    mask = np.zeros((side, side, side), dtype=bool)
+    mask.ravel()[np.sort(rng.choice(mask.size, n_voxels, replace=False))] = True
+    ends = np.cumsum([0, *rois.values()])
+    index = np.arange(n_voxels)
+    names = tuple(f"image{number:02d}.png" for number in range(n_stimuli))
+    files = () if folder is None else tuple(folder / name for name in names)
+    for file in files:
+        Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(file)
+    return Prediction(
+        group=group,
+        subjects=subjects,
+        mask=mask,
+        affine=np.array([[-2.0, 0, 0, 10], [0, 2, 0, -70], [0, 0, 2, -10], [0, 0, 0, 1]]),
+        names=names,
+        roi_masks={
+            place: (index >= first) & (index < last)
+            for place, first, last in zip(rois, ends[:-1], ends[1:], strict=True)
+        },
+        subject_names=tuple(f"CSI{number + 1}" for number in range(n_subjects)),
+        provenance=Provenance(
+            Settings(rois=[roi for roi, _ in rois], average=average, center_crop=False), "small"
+        ),
+        sources=files,
+        sha256=tuple(map(sha256_of, files)),
+    )

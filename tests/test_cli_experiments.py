@@ -17,13 +17,13 @@ import typer
 from PIL import Image
 from scipy.stats import spearmanr
 
-from imgtofmri.bundle import Bundle, read_bundle, write_bundle
+from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.cli.contrast import contrast, find_conditions, read_conditions, slug
 from imgtofmri.cli.rsa import load_measured, rsa
 from imgtofmri.cli.select import select
 from imgtofmri.cli.validate import validate
-from imgtofmri.encoder import Encoder, reference
+from imgtofmri.encoder import reference
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.rsa import calculate_rdm
 from imgtofmri.stimuli import luminance, luminance_features
@@ -349,43 +349,6 @@ def test_select_control_of_an_untrained_encoder_is_the_encoder(
     pd.testing.assert_frame_equal(tables["untrained"], tables["encoder"])
     record = json.loads((out / "selection.json").read_text("utf-8"))
     assert set(record["controls"]) == {"untrained", "luminance"}
-
-
-@pytest.mark.network
-def test_validate_control_of_an_untrained_encoder_is_the_encoder(
-    untrained_run: Run, folders: tuple[Path, Path], tmp_path: Path, rng: np.random.Generator
-) -> None:
-    """Both tables repeat the encoder's rows, and --permutations counts for every test."""
-    names = [path.name for folder in folders for path in sorted(folder.iterdir())]
-    encoder = Encoder(read_bundle(tmp_path / "untrained.safetensors"))
-    predicted = encoder.predict([str(folder) for folder in folders], progress=False)
-    assert list(predicted.names) == names
-    np.savez(
-        tmp_path / "m.npz",
-        patterns=predicted.group + rng.normal(size=predicted.group.shape),
-        names=names,
-        mask=predicted.mask,
-        affine=predicted.affine,
-    )
-    out = tmp_path / "out"
-    stimuli = [word for folder in folders for word in ("--stimuli", folder)]
-    code = untrained_run(
-        "validate", *stimuli, "--measured", tmp_path / "m.npz", "--accuracy", "--permutations", 30,
-        "--control", "untrained", "--control", "luminance", "-o", out,
-    )  # fmt: skip
-    assert code == 0
-    for kind in ("matched_patterns", "accuracy"):
-        table = pd.read_csv(out / f"{kind}.tsv", sep="\t")
-        tables = _split(table)
-        assert list(tables) == ["encoder", "untrained", "luminance"]
-        pd.testing.assert_frame_equal(tables["untrained"], tables["encoder"])
-        counts = table["p"].dropna() * 31
-        np.testing.assert_allclose(counts, counts.round(), atol=1e-4)
-    assert tables["luminance"]["p"].isna().all()
-    record = json.loads((out / "validation.json").read_text("utf-8"))
-    assert record["analysis"]["n_permutations"] == 30
-    assert record["controls"]["untrained"]["weights"] == "untrained (seed 0)"
-    assert record["prediction"]["weights"] == "untrained (seed 0)"
 
 
 @pytest.mark.parametrize("command", ["contrast", "select", "rsa", "validate"])

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,6 +20,7 @@ from typer.main import get_command
 
 from imgtofmri.cli.app import app
 from imgtofmri.encoder import Encoder
+from imgtofmri.spaces import MNI152_2MM
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))]
@@ -28,6 +30,7 @@ RUNNABLE = [
     ("docs/how-to/contrast-images.md", 0),
     ("docs/how-to/predict-images.md", 0),
     ("docs/how-to/select-stimuli.md", 0),
+    ("docs/how-to/validate-predictions.md", 0),
     ("docs/reference/stimuli.md", 0),
     ("docs/reference/stimuli.md", 1),
 ]
@@ -62,6 +65,11 @@ def desk(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPat
             pixels = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
             suffix = "png" if folder == "more" else "jpg"
             Image.fromarray(pixels).save(tmp_path / folder / f"{number}.{suffix}")
+    (tmp_path / "betas").mkdir()
+    for path in (tmp_path / "house").iterdir():
+        beta = rng.integers(1, 100, MNI152_2MM.shape, dtype=np.uint8)
+        image = nib.Nifti1Image(beta, MNI152_2MM.affine)
+        nib.save(image, tmp_path / "betas" / f"{path.name}.nii")
     for name, colour in (("house", "red"), ("face", "blue")):
         Image.new("RGB", (8, 8), colour).save(tmp_path / f"{name}.jpg")
     with av.open(tmp_path / "film.mp4", "w") as film:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from imgtofmri.exceptions import OptionError, OutputError
-from imgtofmri.outputs import BidsLayout, NiftiLayout, OutputFolder, VolumeWriter
+from imgtofmri.outputs import BidsLayout, NiftiLayout, OutputFolder, VolumeWriter, to_img
 from imgtofmri.outputs.folder import INTERRUPTED
 from imgtofmri.outputs.layouts import bids_label
 from imgtofmri.spaces import MNI152_2MM
@@ -58,6 +58,20 @@ def test_volume_writer_same_values_same_bytes(mask: Mask, tmp_path: Path) -> Non
     second = VolumeWriter(mask, MNI152_2MM.affine).write(tmp_path / "b.nii.gz", values)
     assert first == second
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_volume_writer_outside_of_the_mask_is_what_was_asked_for(
+    mask: Mask, tmp_path: Path
+) -> None:
+    """With NaN outside, the file holds what `to_img` holds, header included."""
+    values = np.arange(mask.sum(), dtype=np.float32)
+    VolumeWriter(mask, MNI152_2MM.affine, outside=np.nan).write(tmp_path / "a.nii.gz", values)
+    written = nib.load(tmp_path / "a.nii.gz")
+    image = to_img(values[None], mask, MNI152_2MM.affine, outside=np.nan)
+    np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(image.dataobj))
+    assert np.isnan(np.asarray(written.dataobj)[~mask]).all()
+    for field in ("qform_code", "sform_code", "xyzt_units"):
+        assert written.header[field] == image.header[field]
 
 
 @pytest.mark.parametrize("ends", [False, True])

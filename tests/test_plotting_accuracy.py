@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from imgtofmri.analyses.validate import EncodingAccuracy, Patterns, encoding_accuracy
-from imgtofmri.analyses.validate.accuracy_figures import plot_accuracy
-from imgtofmri.analyses.validate.files import accuracy_by_voxel, write_accuracy
+from imgtofmri.analyses.validate import (
+    Comparison,
+    EncodingAccuracy,
+    encoding_accuracy,
+    matched_patterns,
+    save_validation,
+)
+from imgtofmri.analyses.validate.figures import plot_accuracy
+from imgtofmri.analyses.validate.files import accuracy_by_voxel
 from imgtofmri.figures.style import significance_mark
+from imgtofmri.measured.patterns import Patterns
 
 NAMES = tuple(f"image{at:02d}" for at in range(30))
 ROIS = {"front": np.arange(40) < 15, "back": np.arange(40) >= 25}
@@ -25,16 +33,16 @@ def result(request: pytest.FixtureRequest, rng: np.random.Generator) -> Encoding
     predicted = Patterns(NAMES, true + 0.5 * rng.standard_normal(true.shape))
     again = [Patterns(NAMES, true + rng.standard_normal(true.shape)) for _ in range(3)]
     measured = again[0] if request.param == 0 else None
-    repeats = again[: request.param]
-    return encoding_accuracy(
-        predicted, measured, repeats, ROIS, n_permutations=199, n_bootstraps=50
-    )
+    repeats = tuple(again[: request.param])
+    comparison = Comparison(predicted, measured, repeats=repeats, rois=ROIS)
+    return encoding_accuracy(comparison, n_permutations=199, n_bootstraps=50)
 
 
 def test_plot_accuracy_shows_every_row(result: EncodingAccuracy, tmp_path: Path) -> None:
     """Points are mean r with their interval, circles the controls', violins hold the voxels."""
-    control = pd.DataFrame({"model": "luminance", "roi": ["all", "back"], "mean_r": [0.1, -0.1]})
-    figure = plot_accuracy(result, [control])
+    control = pd.DataFrame({"model": "luminance", "roi": ["all", "back"], "n_voxels": [40, 15]})
+    control["mean_r"] = [0.1, -0.1]
+    figure = plot_accuracy(replace(result, table=pd.concat([result.table, control])))
     axes = figure.axes[0]
     (points,) = (line for line in axes.lines if line.get_markersize() == 3.5)
     np.testing.assert_allclose(points.get_ydata(), result.table["mean_r"])
@@ -55,11 +63,16 @@ def test_plot_accuracy_shows_every_row(result: EncodingAccuracy, tmp_path: Path)
         assert all(low >= at // 2 - 1e-9 for at, (low, _) in enumerate(edges) if at % 2 == 1)
 
 
-def test_write_accuracy_tables_hold_what_is_drawn(result: EncodingAccuracy, tmp_path: Path) -> None:
+def test_saved_tables_of_accuracy_hold_what_is_drawn(
+    result: EncodingAccuracy, tmp_path: Path
+) -> None:
     """The figure comes with its voxels, whose means are the table's."""
-    write_accuracy(result, [], tmp_path)
-    names = {"accuracy.tsv", "accuracy_voxels.tsv", "accuracy.png", "accuracy.svg"}
-    assert {path.name for path in tmp_path.iterdir()} == names
+    matched = matched_patterns(result.comparison, n_permutations=9, n_bootstraps=9)
+    without = save_validation(matched, tmp_path / "without")
+    files = save_validation(matched, tmp_path, result)
+    assert sorted(files) == sorted(path for path in tmp_path.iterdir() if path.is_file())
+    more = {path.name for path in files} - {path.name for path in without}
+    assert more == {"accuracy.tsv", "accuracy_voxels.tsv", "accuracy.png", "accuracy.svg"}
     voxels = pd.read_csv(tmp_path / "accuracy_voxels.tsv", sep="\t")
     means = voxels.groupby("roi", sort=False)["r"].mean()
     np.testing.assert_allclose(means, result.table["mean_r"], atol=1e-5)

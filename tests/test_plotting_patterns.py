@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from imgtofmri.analyses.validate import MatchedPatterns, Patterns, matched_patterns
+from imgtofmri.analyses.validate import Comparison, MatchedPatterns, matched_patterns
 from imgtofmri.analyses.validate.figures import plot_correlations, plot_matched_patterns
 from imgtofmri.exceptions import DataError
 from imgtofmri.figures.style import save_figure, significance_mark
+from imgtofmri.measured.patterns import Patterns
 
 NAMES = tuple(f"image{at}" for at in range(12))
 CATEGORIES = {name: ("face", "house")[at % 2] for at, name in enumerate(NAMES)}
@@ -24,21 +27,17 @@ def result(rng: np.random.Generator) -> MatchedPatterns:
         f"s{at:02d}": Patterns(NAMES, true + rng.standard_normal(true.shape)) for at in range(17)
     }
     regions = {"front": np.arange(30) < 15, "back": np.arange(30) >= 15}
-    return matched_patterns(
-        Patterns(NAMES, true),
-        None,
-        people,
-        regions,
-        CATEGORIES,
-        n_permutations=99,
-        n_bootstraps=50,
+    comparison = Comparison(
+        Patterns(NAMES, true), participants=people, rois=regions, categories=CATEGORIES
     )
+    return matched_patterns(comparison, n_permutations=99, n_bootstraps=50)
 
 
 def test_plot_matched_patterns_shows_every_test(result: MatchedPatterns, tmp_path: Path) -> None:
     """Each level has a panel with a violin, a point and a mark for each of its tests."""
     control = result.table.assign(model="luminance", statistic=0.01)
-    figure = plot_matched_patterns(result, [control], corrected="p_max")
+    both = replace(result, table=pd.concat([result.table, control]))
+    figure = plot_matched_patterns(both, corrected="p_max")
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["encoder", "luminance"]
     panels = {panel.get_title(loc="left"): panel for panel in figure.get_axes()}

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
-from imgtofmri.analyses.validate import Patterns, encoding_accuracy
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import false_discovery_control, pearsonr
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
+
+from imgtofmri.analyses.validate import Comparison, encoding_accuracy
+from imgtofmri.encoder import Control, Prediction
 from imgtofmri.exceptions import DataError, ShapeError
-from imgtofmri.stats import (
-    bootstrap_pearson,
-    ceiling_normalised,
-    fdr,
-    noise_ceiling,
-    pearson_r,
-    permutation_pearson,
-    r_squared,
-)
+from imgtofmri.measured.patterns import Patterns
+from imgtofmri.stats import bootstrap_counts, permutations
+from imgtofmri.stimuli import luminance_features
 
 NAMES = tuple(f"image{number:02d}.jpg" for number in range(40))
 MASK = np.zeros((5, 4, 3), bool)
@@ -23,56 +27,74 @@ MASK.ravel()[:50] = True
 ROIS = {"strong": np.arange(50) < 20, "none": np.arange(50) >= 30}
 
 
-def study(rng: np.random.Generator) -> tuple[Patterns, list[Patterns]]:
+def compared(rng: np.random.Generator) -> Comparison:
     """Make predictions and three repeats; only the first 20 voxels respond to the images."""
     true = rng.standard_normal((40, 50))
     true[:, 20:] *= 0
     predicted = true + 0.3 * rng.standard_normal(true.shape)
-    repeats = [
+    repeats = tuple(
         Patterns(NAMES, true + rng.standard_normal(true.shape), MASK, np.eye(4)) for _ in range(3)
-    ]
-    return Patterns(NAMES, predicted, MASK, np.eye(4)), repeats
-
-
-def test_encoding_accuracy_maps_equal_the_statistics(rng: np.random.Generator) -> None:
-    """Each map is the statistic of that name, on paired data in all voxels."""
-    predicted, repeats = study(rng)
-    shuffled = [part.at(rng.permutation(40)) for part in repeats]
-    result = encoding_accuracy(
-        predicted, repeats=shuffled, rois=ROIS, n_permutations=99, n_bootstraps=50
     )
-    x, stack = predicted.values, np.array([part.values for part in repeats])
+    return Comparison(Patterns(NAMES, predicted, MASK, np.eye(4)), repeats=repeats, rois=ROIS)
+
+
+def r_of(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Correlate each voxel over images, one after another."""
+    return np.array([np.corrcoef(x, y)[0, 1] for x, y in zip(predicted.T, measured.T, strict=True)])
+
+
+def test_encoding_accuracy_maps_equal_each_voxel_by_itself(rng: np.random.Generator) -> None:
+    """Each map is what SciPy, scikit-learn and loops over shuffled images give, paired by name."""
+    comparison = compared(rng)
+    x = comparison.predicted.values
+    stack = np.array([part.values for part in comparison.repeats])
     y = stack.mean(axis=0)
-    test = permutation_pearson(x, y, 99)
-    lower, upper = bootstrap_pearson(x, y, 50)
-    ceiling = noise_ceiling(stack)
+    shuffled = tuple(part.at(rng.permutation(40)) for part in comparison.repeats)
+    result = encoding_accuracy(
+        replace(comparison, repeats=shuffled), n_permutations=99, n_bootstraps=50
+    )
+    null = np.array([r_of(x[order], y) for order in next(permutations(40, 99))])
+    resamples = [np.repeat(np.arange(40), count.astype(int)) for count in bootstrap_counts(40, 50)]
+    draws = np.array([r_of(x[rows], y[rows]) for rows in resamples])
+    r = np.array([pearsonr(x[:, at], y[:, at]).statistic for at in range(50)])
+    p = (1 + (null >= r).sum(axis=0)) / 100
+    # Of one repeat's variance, what the sum over repeats has beyond independent noise is signal.
+    each = stack.var(axis=1)
+    explainable = (stack.sum(axis=0).var(axis=0) - each.sum(axis=0)) / 6 / each.mean(axis=0)
+    signal = np.clip(explainable, 0, 1)
+    r_max = np.sqrt(signal / (signal + (1 - signal) / 3))
     expected = {
-        "r": pearson_r(x, y),
-        "r2": r_squared(x, y),
-        "lower": lower,
-        "upper": upper,
-        "p": test.p,
-        "p_fdr": test.p_fdr,
-        "p_max": test.p_max,
-        "explainable": ceiling.explainable,
-        "r_max": ceiling.r_max(),
-        "r_normalised": ceiling_normalised(test.r, ceiling),
+        "r": r,
+        "r2": r2_score(y, x, multioutput="raw_values"),
+        "lower": np.quantile(draws, 0.025, axis=0),
+        "upper": np.quantile(draws, 0.975, axis=0),
+        "p": p,
+        "p_fdr": false_discovery_control(p),
+        "p_max": (1 + (null.max(axis=1)[:, None] >= r).sum(axis=0)) / 100,
+        "explainable": explainable,
+        "r_max": r_max,
+        "r_normalised": np.where(r_max >= 0.1, r / np.maximum(r_max, 0.1), np.nan),
     }
     assert set(result.maps) == set(expected)
     for name, values in expected.items():
         np.testing.assert_allclose(result.maps[name], values, atol=1e-12, err_msg=name)
     assert result.ceiling_method == "signal-power"
+
+
+def test_encoding_accuracy_images_lie_where_the_voxels_do(rng: np.random.Generator) -> None:
+    """A map's image holds its values, NaN outside, and says that it is on the template's grid."""
+    result = encoding_accuracy(compared(rng), n_permutations=9, n_bootstraps=9)
     image = result.to_img("r")
-    np.testing.assert_allclose(image.get_fdata()[MASK], expected["r"], atol=1e-6)
+    np.testing.assert_array_equal(image.get_fdata()[MASK], result.maps["r"].astype(np.float32))
     assert np.isnan(image.get_fdata()[~MASK]).all()
+    assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (4, 4)
+    np.testing.assert_array_equal(image.affine, np.eye(4))
 
 
 def test_encoding_accuracy_table_summarises_each_roi(rng: np.random.Generator) -> None:
     """Rows are the ROI's means; the planted ROI is found and the empty one is not."""
-    predicted, repeats = study(rng)
-    result = encoding_accuracy(
-        predicted, repeats=repeats, rois=ROIS, n_permutations=499, n_bootstraps=200
-    )
+    comparison = compared(rng)
+    result = encoding_accuracy(comparison, n_permutations=499, n_bootstraps=200)
     table = result.table.set_index("roi")
     assert list(table.index) == ["all", "strong", "none"]
     for roi, voxels in ROIS.items():
@@ -85,12 +107,15 @@ def test_encoding_accuracy_table_summarises_each_roi(rng: np.random.Generator) -
     assert table.loc["strong", "lower"] > 0.5
     assert table.loc["strong", "p"] == 1 / 500
     assert table.loc["none", "p"] > 0.05
-    y = np.mean([part.values for part in repeats], axis=0)
-    inside = np.array([np.ones(50, bool), *ROIS.values()])
-    test = permutation_pearson(predicted.values, y, 499, regions=inside).regions
-    assert test is not None
-    np.testing.assert_array_equal(table["p"], test.p)
-    np.testing.assert_allclose(table["p_fdr"], [test.p[0], *fdr(test.p[1:])])
+    x = comparison.predicted.values
+    y = np.mean([part.values for part in comparison.repeats], axis=0)
+    null = np.array([r_of(x[order], y) for order in next(permutations(40, 499))])
+    p = [
+        (1 + (null[:, voxels].mean(axis=1) >= result.maps["r"][voxels].mean()).sum()) / 500
+        for voxels in (np.ones(50, bool), *ROIS.values())
+    ]
+    np.testing.assert_allclose(table["p"], p)
+    np.testing.assert_allclose(table["p_fdr"], [p[0], *false_discovery_control(p[1:])])
     assert {roi: region.sum() for roi, region in result.regions.items()} == {
         "all": 50, "strong": 20, "none": 20,
     }  # fmt: skip
@@ -99,18 +124,11 @@ def test_encoding_accuracy_table_summarises_each_roi(rng: np.random.Generator) -
 
 def test_encoding_accuracy_leaves_out_images_and_drops_voxels(rng: np.random.Generator) -> None:
     """Images left out are left out of the repeats too; voxels without data are NaN in maps."""
-    predicted, repeats = study(rng)
-    repeats[1].values[5, 7] = np.nan
+    comparison = replace(compared(rng), rois={}, leave_out=("image00",))
+    comparison.repeats[1].values[5, 7] = np.nan
     with pytest.raises(DataError, match=r"data in the measured patterns; 1 of 50 do not"):
-        encoding_accuracy(predicted, repeats=repeats)
-    result = encoding_accuracy(
-        predicted,
-        repeats=repeats,
-        leave_out=["image00"],
-        missing="drop",
-        n_permutations=9,
-        n_bootstraps=9,
-    )
+        encoding_accuracy(comparison)
+    result = encoding_accuracy(comparison, missing="drop", n_permutations=9, n_bootstraps=9)
     assert len(result.names) == 39
     for values in result.maps.values():
         assert np.isnan(values[7])
@@ -119,25 +137,65 @@ def test_encoding_accuracy_leaves_out_images_and_drops_voxels(rng: np.random.Gen
 
 def test_encoding_accuracy_without_repeats_has_no_ceiling(rng: np.random.Generator) -> None:
     """One measurement gives accuracy without a ceiling."""
-    predicted, repeats = study(rng)
-    result = encoding_accuracy(predicted, repeats[0], n_permutations=9, n_bootstraps=9)
+    comparison = compared(rng)
+    once = Comparison(comparison.predicted, comparison.repeats[0])
+    result = encoding_accuracy(once, n_permutations=9, n_bootstraps=9)
     assert result.ceiling_method is None
+    assert result.settings["ceiling_method"] is None
     assert "r_max" not in result.maps
     assert "mean_r_max" not in result.table
 
 
+def test_encoding_accuracy_of_controls_stands_beside_the_encoder(
+    rng: np.random.Generator, make_prediction: Callable[..., Prediction], tmp_path: Path
+) -> None:
+    """A network's rows are its own analysis; luminance has scikit-learn's left-out predictions."""
+    own = make_prediction(rng, folder=tmp_path)
+    other = replace(make_prediction(rng), mask=own.mask)
+    noisy = own.group + rng.standard_normal(own.group.shape)
+    noisy[:, 29] = 2.0
+    measured = Patterns(own.names, noisy, own.mask, own.affine)
+    regions = {"PPA": own.roi_mask("PPA"), "rest": np.arange(30) >= 20}
+    comparison = Comparison(Patterns.from_prediction(own), measured, rois=regions)
+    controls = [
+        Control("untrained", other, own.sources, center_crop=False),
+        Control("luminance", None, own.sources, center_crop=False),
+    ]
+    how = {"n_permutations": 19, "n_bootstraps": 9}
+    tables = dict(
+        list(encoding_accuracy(comparison, controls, **how).table.groupby("model", sort=False))
+    )
+    assert list(tables) == ["encoder", "untrained", "luminance"]
+    swapped = replace(comparison, predicted=Patterns.from_prediction(other))
+    for model, alone in (("encoder", comparison), ("untrained", swapped)):
+        expected = encoding_accuracy(alone, **how).table.drop(columns="model")
+        got = tables[model].drop(columns="model").reset_index(drop=True)
+        pd.testing.assert_frame_equal(got, expected, check_dtype=False)
+    luminance = tables["luminance"].set_index("roi")
+    _, features = luminance_features(own.sources, center_crop=False)
+    alpha = np.sum((features - features.mean(axis=0)) ** 2) / 24
+    fitted = cross_val_predict(Ridge(alpha=alpha), features, noisy, cv=LeaveOneOut())
+    varying = np.arange(30) < 29
+    for name, voxels in {"all": np.ones(30, bool), **regions}.items():
+        x, y = fitted[:, voxels & varying], noisy[:, voxels & varying]
+        assert luminance.loc[name, "mean_r"] == pytest.approx(r_of(x, y).mean(), abs=1e-6)
+        r2 = r2_score(y, x, multioutput="raw_values").mean()
+        assert luminance.loc[name, "mean_r2"] == pytest.approx(r2, abs=1e-6)
+    assert luminance["n_voxels"].tolist() == [29, 10, 9]
+    assert luminance[["n_significant", "lower", "upper", "p", "p_fdr"]].isna().all(axis=None)
+
+
 def test_encoding_accuracy_errors_name_the_item(rng: np.random.Generator) -> None:
-    """ROIs without voxels, wrong masks and maps without a place are refused."""
-    predicted, repeats = study(rng)
-    with pytest.raises(DataError, match=r"ROI empty must have a voxel that varies"):
-        encoding_accuracy(predicted, repeats[0], rois={"empty": np.zeros(50, bool)})
-    with pytest.raises(ShapeError, match=r"ROI small must be a mask over the 50 voxels"):
-        encoding_accuracy(predicted, repeats[0], rois={"small": np.ones(5, bool)})
-    with pytest.raises(DataError, match=r"\(repeats\): expected one or more sets"):
-        encoding_accuracy(predicted)
+    """ROIs without voxels, single repeats and maps without a place are refused."""
+    comparison = compared(rng)
+    with pytest.raises(DataError, match=r"^the ROI empty must have a voxel that varies"):
+        encoding_accuracy(replace(comparison, rois={"empty": np.zeros(50, bool)}))
+    with pytest.raises(DataError, match=r"^the measured patterns: expected one or more sets"):
+        encoding_accuracy(replace(comparison, repeats=()))
     with pytest.raises(DataError, match=r"two repeats and two images at least; got 1 repeats"):
-        encoding_accuracy(predicted, repeats=repeats[:1], n_permutations=9)
-    placeless = Patterns(NAMES, predicted.values)
-    result = encoding_accuracy(placeless, repeats[0], n_permutations=9, n_bootstraps=9)
-    with pytest.raises(ShapeError, match=r"needs the mask and affine of the patterns"):
+        encoding_accuracy(replace(comparison, repeats=comparison.repeats[:1]), n_permutations=9)
+    placeless = Patterns(NAMES, comparison.predicted.values)
+    once = Comparison(placeless, comparison.repeats[0])
+    result = encoding_accuracy(once, n_permutations=9, n_bootstraps=9)
+    with pytest.raises(ShapeError, match=r"needs the mask and affine of the predicted patterns"):
         result.to_img("r")

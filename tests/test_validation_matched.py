@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import kstest
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from threadpoolctl import threadpool_limits
 
-from imgtofmri.analyses.validate import (
-    Patterns,
-    control_accuracy,
-    feature_control,
-    matched_patterns,
-)
-from imgtofmri.analyses.validate.features import leave_one_out_map
+from imgtofmri.analyses.validate import Comparison, matched_patterns
+from imgtofmri.analyses.validate.features import leave_one_out_map, matched_features
+from imgtofmri.encoder import Control, Prediction
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.stats import correlation_matrix, fdr, pearson_r, r_squared
+from imgtofmri.measured.patterns import Patterns
+from imgtofmri.stats import correlation_matrix, fdr
+from imgtofmri.stimuli import luminance_features
 
 NAMES = tuple(f"image{number:02d}.jpg" for number in range(24))
 CATEGORIES = {name: ("face", "house", "tool")[at // 8] for at, name in enumerate(NAMES)}
 ROIS = {"front": np.arange(60) < 25, "back": np.arange(60) >= 40}
 
 
-def study(
+def made(
     rng: np.random.Generator, signal: float, n_people: int = 3
 ) -> tuple[Patterns, Patterns, dict[str, Patterns]]:
     """Make predictions, people's noisy patterns of the same images, and their mean."""
@@ -37,6 +41,30 @@ def study(
     return Patterns(NAMES, true), mean, people
 
 
+def compared(
+    rng: np.random.Generator, signal: float, n_people: int = 3, **changes: Any
+) -> Comparison:
+    """Compare them in two ROIs and three categories."""
+    whole = Comparison(*made(rng, signal, n_people), rois=ROIS, categories=CATEGORIES)
+    return replace(whole, **changes)
+
+
+def features_table(comparison: Comparison, features: np.ndarray, **changes: Any) -> pd.DataFrame:
+    """Test features that are no picture's luminance."""
+    how = {"exchange": "category", "n_permutations": 99, "seed": 0}
+    how |= {"missing": "error", "unmatched": "error"}
+    return matched_features(comparison, NAMES, features, "luminance", **(how | changes))
+
+
+def left_out_predictions(
+    features: np.ndarray, responses: np.ndarray, penalty: float = 1.0
+) -> np.ndarray:
+    """Fit ridge regression anew without each image, with scikit-learn."""
+    centred = features - features.mean(axis=0)
+    alpha = penalty * np.sum(centred**2) / len(features)
+    return cross_val_predict(Ridge(alpha=alpha), features, responses, cv=LeaveOneOut())
+
+
 def difference(predicted: np.ndarray, measured: np.ndarray) -> float:
     """Write out the statistic."""
     r = correlation_matrix(predicted, measured)
@@ -47,10 +75,9 @@ def test_matched_patterns_statistics_equal_each_level_written_out(
     rng: np.random.Generator,
 ) -> None:
     """Every row is the statistic of its own voxels, images or participant."""
-    predicted, group, people = study(rng, 0.5)
-    result = matched_patterns(
-        predicted, group, people, ROIS, CATEGORIES, n_permutations=50, n_bootstraps=20
-    )
+    predicted, group, people = made(rng, 0.5)
+    comparison = Comparison(predicted, group, people, rois=ROIS, categories=CATEGORIES)
+    result = matched_patterns(comparison, n_permutations=50, n_bootstraps=20)
     got = result.table.set_index(["level", "name"])["statistic"]
     p, m = predicted.values, group.values
     assert got["group", "group"] == pytest.approx(difference(p, m))
@@ -73,10 +100,9 @@ def test_matched_patterns_category_against_all_images_equals_written_out(
     rng: np.random.Generator,
 ) -> None:
     """With exchange="all" an image of the category is compared with predictions for all others."""
-    predicted, group, _ = study(rng, 0.5)
-    result = matched_patterns(
-        predicted, group, categories=CATEGORIES, exchange="all", n_permutations=50, n_bootstraps=200
-    )
+    predicted, group, _ = made(rng, 0.5)
+    comparison = Comparison(predicted, group, categories=CATEGORIES)
+    result = matched_patterns(comparison, exchange="all", n_permutations=50, n_bootstraps=200)
     r = correlation_matrix(predicted.values, group.values)
     off = ~np.eye(24, dtype=bool)
     columns = np.arange(24) // 8 == 1
@@ -95,17 +121,8 @@ def test_matched_patterns_true_null_gives_uniform_p_at_every_level(
     p = {level: np.empty(n_sets) for level in levels}
     any_found = {level: 0 for level in levels}
     for data_set in range(n_sets):
-        predicted, group, people = study(rng, 0.0, n_people=2)
-        table = matched_patterns(
-            predicted,
-            group,
-            people,
-            ROIS,
-            CATEGORIES,
-            n_permutations=99,
-            n_bootstraps=2,
-            seed=data_set,
-        ).table
+        comparison = compared(rng, 0.0, n_people=2)
+        table = matched_patterns(comparison, n_permutations=99, n_bootstraps=2, seed=data_set).table
         for level in levels:
             rows = table[table["level"] == level]
             p[level][data_set] = rows["p"].iloc[0]
@@ -118,10 +135,7 @@ def test_matched_patterns_true_null_gives_uniform_p_at_every_level(
 
 def test_matched_patterns_planted_effect_is_found_at_every_level(rng: np.random.Generator) -> None:
     """A strong signal is found in every row, with an interval that excludes 0."""
-    predicted, group, people = study(rng, 1.0)
-    table = matched_patterns(
-        predicted, group, people, ROIS, CATEGORIES, n_permutations=999, n_bootstraps=300
-    ).table
+    table = matched_patterns(compared(rng, 1.0), n_permutations=999, n_bootstraps=300).table
     assert (table["p_max"] <= 0.01).all()
     assert (table["lower"] > 0).all()
     assert (table["lower"] < table["statistic"]).all()
@@ -131,20 +145,17 @@ def test_matched_patterns_planted_effect_is_found_at_every_level(rng: np.random.
 
 def test_matched_patterns_leaves_out_and_averages(rng: np.random.Generator) -> None:
     """Images left out by name change nothing but their absence; no group means the mean."""
-    predicted, group, people = study(rng, 0.5)
-    left = [NAMES[3], "image07"]
+    predicted, group, people = made(rng, 0.5)
     kept = [at for at in range(24) if at not in (3, 7)]
-    result = matched_patterns(
-        predicted, None, people, leave_out=left, n_permutations=20, n_bootstraps=5
-    )
+    left_out = Comparison(predicted, None, people, leave_out=(NAMES[3], "image07"))
+    result = matched_patterns(left_out, n_permutations=20, n_bootstraps=5)
     assert result.names == tuple(NAMES[at] for at in kept)
-    expected = matched_patterns(
+    without = Comparison(
         predicted.at(kept),
         group.at(kept),
         {name: part.at(kept[::-1]) for name, part in people.items()},
-        n_permutations=20,
-        n_bootstraps=5,
     )
+    expected = matched_patterns(without, n_permutations=20, n_bootstraps=5)
     np.testing.assert_allclose(
         result.table.drop(columns=["model", "level", "name"]).to_numpy(),
         expected.table.drop(columns=["model", "level", "name"]).to_numpy(),
@@ -153,11 +164,11 @@ def test_matched_patterns_leaves_out_and_averages(rng: np.random.Generator) -> N
 
 def test_matched_patterns_same_seed_same_table(rng: np.random.Generator) -> None:
     """The seed fixes every number."""
-    data = study(rng, 0.3)
+    comparison = compared(rng, 0.3)
     settings = {"n_permutations": 200, "n_bootstraps": 50}
-    first = matched_patterns(*data, ROIS, CATEGORIES, seed=5, **settings)
-    again = matched_patterns(*data, ROIS, CATEGORIES, seed=5, **settings)
-    other = matched_patterns(*data, ROIS, CATEGORIES, seed=6, **settings)
+    first = matched_patterns(comparison, seed=5, **settings)
+    again = matched_patterns(comparison, seed=5, **settings)
+    other = matched_patterns(comparison, seed=6, **settings)
     np.testing.assert_array_equal(first.null, again.null)
     assert first.table.equals(again.table)
     assert not np.array_equal(first.null, other.null)
@@ -165,11 +176,11 @@ def test_matched_patterns_same_seed_same_table(rng: np.random.Generator) -> None
 
 def test_matched_patterns_thread_count_changes_no_p(rng: np.random.Generator) -> None:
     """One BLAS thread or two: the same p values, and the same statistics but for rounding."""
-    data = study(rng, 0.1)
+    comparison = compared(rng, 0.1)
     tables = []
     for n_threads in (1, 2):
         with threadpool_limits(n_threads):
-            result = matched_patterns(*data, ROIS, CATEGORIES, n_permutations=500, n_bootstraps=50)
+            result = matched_patterns(comparison, n_permutations=500, n_bootstraps=50)
             tables.append(result.table)
     exact = ["p", "p_fdr", "p_max", "n_images", "n_voxels"]
     np.testing.assert_array_equal(tables[0][exact], tables[1][exact])
@@ -179,80 +190,128 @@ def test_matched_patterns_thread_count_changes_no_p(rng: np.random.Generator) ->
 
 def test_matched_patterns_missing_voxels_dropped_from_all_sets(rng: np.random.Generator) -> None:
     """A voxel that one person lacks is refused, or dropped everywhere, ROIs included."""
-    predicted, group, people = study(rng, 0.5)
-    people["subj1"].values[4, :30] = np.nan
+    comparison = compared(rng, 0.5, categories=None)
+    comparison.participants["subj1"].values[4, :30] = np.nan
     with pytest.raises(DataError, match=r"every voxel .* data in subj1; 30 of 60 do not"):
-        matched_patterns(predicted, group, people)
-    table = matched_patterns(
-        predicted, group, people, {"back": ROIS["back"]}, missing="drop", n_permutations=9
-    ).table
+        matched_patterns(comparison)
+    back = replace(comparison, rois={"back": ROIS["back"]})
+    table = matched_patterns(back, missing="drop", n_permutations=9).table
     assert table["n_voxels"].tolist() == [30, 20, 30, 30, 30]
     with pytest.raises(DataError, match=r"ROI front must have two voxels with data .* it has 0"):
-        matched_patterns(predicted, group, people, ROIS, missing="drop", n_permutations=9)
+        matched_patterns(comparison, missing="drop", n_permutations=9)
 
 
 def test_matched_patterns_errors_name_the_item(rng: np.random.Generator) -> None:
     """Category, participant, ROI and option at fault are named."""
-    predicted, group, people = study(rng, 0.5)
-    with pytest.raises(
-        DataError, match=r"every image must have a category; 'image05.jpg' has none"
-    ):
-        some = {name: c for name, c in CATEGORIES.items() if name != "image05.jpg"}
-        matched_patterns(predicted, group, categories=some)
+    predicted, group, people = made(rng, 0.5)
+    whole = Comparison(predicted, group)
+    some = {name: c for name, c in CATEGORIES.items() if name != "image05.jpg"}
+    with pytest.raises(DataError, match=r"every image must have a category; 'image05.jpg' has no"):
+        matched_patterns(replace(whole, categories=some))
     with pytest.raises(DataError, match=r"two images or more; 'alone' has one"):
-        matched_patterns(predicted, group, categories=CATEGORIES | {"image05.jpg": "alone"})
-    with pytest.raises(DataError, match=r"participant subj2: pair: .* 1 only predicted \(image00"):
-        matched_patterns(predicted, group, people | {"subj2": group.at(range(1, 24))})
-    with pytest.raises(ShapeError, match=r"ROI small must be a mask over the 60 voxels"):
-        matched_patterns(predicted, group, rois={"small": np.ones(5, bool)})
-    with pytest.raises(OptionError, match=r"exchange must be one of category, all; got 'rows'"):
-        matched_patterns(predicted, group, exchange="rows")  # type: ignore[arg-type]
+        matched_patterns(replace(whole, categories=CATEGORIES | {"image05.jpg": "alone"}))
+    short = people | {"subj2": group.at(range(1, 24))}
+    with pytest.raises(DataError, match=r"^participant subj2: .* 1 only predicted \(image00"):
+        matched_patterns(replace(whole, participants=short))
+    with pytest.raises(ShapeError, match=r"^the ROI small must be a mask over the 60 voxels"):
+        replace(whole, rois={"small": np.ones(5, bool)})
+    with pytest.raises(OptionError, match=r"^exchange must be one of category, all; got 'rows'"):
+        matched_patterns(whole, exchange="rows")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"^the measured patterns: expected one or more sets"):
+        matched_patterns(Comparison(predicted))
     flat = Patterns(NAMES, predicted.values.copy())
     flat.values[2, ROIS["front"]] = 7.0
-    with pytest.raises(DataError, match=r"ROI front: .*predicted image 'image02.jpg' is constant"):
-        matched_patterns(flat, group, rois=ROIS)
+    with pytest.raises(DataError, match=r"^ROI front: .*predicted image 'image02.jpg' is constant"):
+        matched_patterns(Comparison(flat, group, rois=ROIS))
     people["subj0"].values[3] = 1.0
-    with pytest.raises(DataError, match=r"participant subj0: .*measured image 'image03.jpg'"):
-        matched_patterns(predicted, group, people)
+    with pytest.raises(DataError, match=r"^participant subj0: .*measured image 'image03.jpg'"):
+        matched_patterns(replace(whole, participants=people))
     with pytest.raises(DataError, match=r"needs at least 2 images; got 1"):
-        matched_patterns(predicted.at([0]), group.at([0]))
+        matched_patterns(Comparison(predicted.at([0]), group.at([0])))
+
+
+def test_matched_patterns_controls_stand_beside_the_encoder(
+    rng: np.random.Generator, make_prediction: Callable[..., Prediction], tmp_path: Path
+) -> None:
+    """A control's rows are those that it has as the prediction, or as features, by itself."""
+    own = make_prediction(rng, folder=tmp_path)
+    other = replace(make_prediction(rng), mask=own.mask)
+    noisy = own.group + rng.standard_normal(own.group.shape)
+    measured = Patterns(own.names, noisy, own.mask, own.affine)
+    comparison = Comparison(
+        Patterns.from_prediction(own), measured, rois={"PPA": own.roi_mask("PPA")}
+    )
+    controls = [
+        Control("untrained", other, own.sources, center_crop=False),
+        Control("luminance", None, own.sources, center_crop=False),
+    ]
+    how = {"n_permutations": 99, "n_bootstraps": 20}
+    both = matched_patterns(comparison, controls, **how)
+    tables = dict(list(both.table.groupby("model", sort=False)))
+    assert list(tables) == ["encoder", "untrained", "luminance"]
+    alone = matched_patterns(comparison, **how)
+    pd.testing.assert_frame_equal(tables["encoder"], alone.table)
+    np.testing.assert_array_equal(both.null, alone.null)
+    swapped = replace(comparison, predicted=Patterns.from_prediction(other))
+    numbers = alone.table.columns[3:]
+    np.testing.assert_array_equal(
+        tables["untrained"][numbers], matched_patterns(swapped, **how).table[numbers]
+    )
+    _, features = luminance_features(own.sources, center_crop=False)
+    fitted = left_out_predictions(features, noisy)
+    got = tables["luminance"].set_index("level")["statistic"]
+    assert got["group"] == pytest.approx(difference(fitted, noisy))
+    inside = own.roi_mask("PPA")
+    assert got["roi"] == pytest.approx(difference(fitted[:, inside], noisy[:, inside]))
+
+
+def test_matched_patterns_controls_are_compared_in_the_encoders_voxels(
+    rng: np.random.Generator, make_prediction: Callable[..., Prediction]
+) -> None:
+    """A control's voxels outside the comparison's mask take no part; another grid is refused."""
+    own = make_prediction(rng)
+    some = np.arange(30) % 3 > 0
+    predicted = Patterns.from_prediction(own).within(some)
+    comparison = Comparison(predicted, predicted)
+    control = Control("untrained", own, (), center_crop=False)
+    table = matched_patterns(comparison, [control], n_permutations=9, n_bootstraps=9).table
+    assert table["n_voxels"].tolist() == [20, 20]
+    assert table["statistic"].nunique() == 1
+    moved = Control("untrained", replace(own, affine=own.affine + 1.0), (), center_crop=False)
+    with pytest.raises(ShapeError, match=r"^the control, against the predictions: .* affines"):
+        matched_patterns(comparison, [moved], n_permutations=9, n_bootstraps=9)
 
 
 def test_leave_one_out_map_equals_scikit_learn(rng: np.random.Generator) -> None:
     """The closed form equals fitting ridge regression anew without each image."""
     features, responses = 5 + rng.standard_normal((15, 6)), 3 + rng.standard_normal((15, 4))
-    centred = features - features.mean(axis=0)
-    penalty = 0.7 * np.sum(centred**2) / 15
-    expected = cross_val_predict(Ridge(alpha=penalty), features, responses, cv=LeaveOneOut())
+    expected = left_out_predictions(features, responses, penalty=0.7)
     np.testing.assert_allclose(leave_one_out_map(features, 0.7) @ responses, expected, atol=1e-10)
 
 
-def test_feature_control_statistic_equals_fitted_predictions(rng: np.random.Generator) -> None:
-    """Every row is the statistic of the leave-one-out predictions, written out."""
-    predicted, group, people = study(rng, 1.0)
-    features = predicted.values[:, :10]
-    table = feature_control(
-        NAMES, features, group, people, ROIS, CATEGORIES, n_permutations=30
-    ).set_index(["level", "name"])
-    fit = leave_one_out_map(features)
-    own = fit @ group.values
-    assert table.loc[("group", "group"), "statistic"] == pytest.approx(
-        difference(own, group.values)
-    )
-    voxels = ROIS["back"]
-    expected = difference(own[:, voxels], group.values[:, voxels])
-    assert table.loc[("roi", "back"), "statistic"] == pytest.approx(expected)
-    person = people["subj1"].values
-    expected = difference(fit @ person, person)
-    assert table.loc[("participant", "subj1"), "statistic"] == pytest.approx(expected)
-    rows = slice(8, 16)
-    expected = difference(own[rows], group.values[rows])
-    assert table.loc[("category", "house"), "statistic"] == pytest.approx(expected)
+def test_features_statistic_equals_fitted_predictions(rng: np.random.Generator) -> None:
+    """Every row is the statistic of scikit-learn's leave-one-out predictions, written out."""
+    comparison = compared(rng, 1.0)
+    features = comparison.predicted.values[:, :10]
+    table = features_table(comparison, features).set_index(["level", "name"])
+    measured = comparison.group.values
+    own = left_out_predictions(features, measured)
+    expected = {("group", "group"): difference(own, measured)}
+    for name, voxels in ROIS.items():
+        expected["roi", name] = difference(own[:, voxels], measured[:, voxels])
+    for at, name in enumerate(("face", "house", "tool")):
+        rows = slice(8 * at, 8 * at + 8)
+        expected["category", name] = difference(own[rows], measured[rows])
+    for name, person in comparison.participants.items():
+        fitted = left_out_predictions(features, person.values)
+        expected["participant", name] = difference(fitted, person.values)
+    assert table["statistic"].to_dict() == pytest.approx(expected)
     assert table["n_images"].tolist() == [24] * 3 + [8] * 3 + [24] * 3
+    assert table["n_voxels"].tolist() == [60, 25, 20, *[60] * 6]
 
 
 @pytest.mark.parametrize("n_sets", [80, pytest.param(1000, marks=pytest.mark.slow)])
-def test_feature_control_true_null_is_uniform_though_the_map_is_fitted(
+def test_features_true_null_is_uniform_though_the_map_is_fitted(
     rng: np.random.Generator, n_sets: int
 ) -> None:
     """Over data sets with features unrelated to responses, p is uniform."""
@@ -260,43 +319,28 @@ def test_feature_control_true_null_is_uniform_though_the_map_is_fitted(
     for data_set in range(len(p)):
         group = Patterns(NAMES, rng.standard_normal((24, 20)))
         features = rng.standard_normal((24, 3))
-        table = feature_control(
-            NAMES, features, group, categories=CATEGORIES, n_permutations=99, seed=data_set
-        )
-        p[data_set] = table["p"].iloc[:2]
+        comparison = Comparison(group, group, categories=CATEGORIES)
+        p[data_set] = features_table(comparison, features, seed=data_set)["p"].iloc[:2]
     assert kstest(p[:, 0] - 0.5 / 100, "uniform").pvalue > 0.01
     assert kstest(p[:, 1] - 0.5 / 100, "uniform").pvalue > 0.01
 
 
-def test_feature_control_finds_features_that_drive_responses(rng: np.random.Generator) -> None:
+def test_features_that_drive_responses_are_found(rng: np.random.Generator) -> None:
     """Features that drive the responses linearly are found."""
     features = rng.standard_normal((24, 3))
     driven = features @ rng.standard_normal((3, 60)) + 0.5 * rng.standard_normal((24, 60))
-    table = feature_control(NAMES, features, Patterns(NAMES, driven), n_permutations=199)
+    group = Patterns(NAMES, driven)
+    table = features_table(Comparison(group, group), features, n_permutations=199)
     assert table["p"].iloc[0] == 1 / 200
 
 
-def test_control_accuracy_equals_fitted_predictions(rng: np.random.Generator) -> None:
-    """Means are those of the leave-one-out predictions' r in each voxel; constant voxels apart."""
-    predicted, group, _ = study(rng, 1.0)
-    group.values[:, 59] = 2.0
-    features = predicted.values[:, :10]
-    table = control_accuracy(NAMES, features, group, ROIS).set_index("roi")
-    fitted = leave_one_out_map(features) @ group.values
-    r = pearson_r(fitted, group.values)
-    r2 = r_squared(fitted, group.values)
-    for name, voxels in {"all": np.ones(60, bool), **ROIS}.items():
-        assert table.loc[name, "mean_r"] == pytest.approx(np.nanmean(r[voxels]))
-        assert table.loc[name, "mean_r2"] == pytest.approx(np.nanmean(r2[voxels]))
-    assert table["n_voxels"].tolist() == [59, 25, 19]
-
-
-def test_feature_control_errors_name_what_is_wrong(rng: np.random.Generator) -> None:
-    """Shapes, equal features and penalties are refused."""
-    _, group, _ = study(rng, 0.5)
-    with pytest.raises(ShapeError, match=r"features must be finite, of shape \(24, n_features\)"):
-        feature_control(NAMES, np.ones((3, 2)), group)
+def test_features_that_cannot_be_fitted_are_refused(rng: np.random.Generator) -> None:
+    """Equal features, a penalty of none, and a participant's flat pattern are named."""
+    comparison = compared(rng, 0.5)
     with pytest.raises(DataError, match=r"features must differ between images; all are the same"):
-        feature_control(NAMES, np.full((24, 2), 0.3), group)
-    with pytest.raises(OptionError, match=r"penalty must be above 0; got 0"):
-        feature_control(NAMES, rng.random((24, 2)), group, penalty=0)
+        features_table(comparison, np.full((24, 2), 0.3))
+    with pytest.raises(OptionError, match=r"^penalty must be above 0; got 0"):
+        leave_one_out_map(rng.random((24, 2)), penalty=0)
+    comparison.participants["subj0"].values[3] = 1.0
+    with pytest.raises(DataError, match=r"^participant subj0: .*image 'image03.jpg' is constant"):
+        features_table(comparison, rng.random((24, 2)))

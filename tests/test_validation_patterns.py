@@ -9,19 +9,10 @@ import numpy as np
 import pytest
 from nibabel.processing import resample_from_to
 
-from imgtofmri.analyses.validate import (
-    Grid,
-    Patterns,
-    mean_patterns,
-    pair,
-    read_categories,
-    read_grid,
-    read_patterns,
-    read_region,
-    read_table,
-)
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.measured.patterns import usable_voxels
+from imgtofmri.measured.named_files import read_categories, read_table
+from imgtofmri.measured.patterns import Patterns, mean_patterns, pair, usable_voxels
+from imgtofmri.measured.sources import Grid, read_grid, read_patterns, read_region
 
 AFFINE = np.array([[2.0, 0, 0, -6], [0, 2, 0, -4], [0, 0, 2, 10], [0, 0, 0, 1]])
 

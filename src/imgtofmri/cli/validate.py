@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.validation import (
-    COSTLY_PERMUTATIONS,
-    MATCHED_PERMUTATIONS,
-    NAMED,
-    accuracy_of_all,
-    check_exist,
-    check_sources,
-    contenders,
-    load_twinset,
-    match_all,
-    named_paths,
-    read_names,
-    write_record,
-)
+from imgtofmri.exceptions import DataError, OptionError
 
 if TYPE_CHECKING:
     from imgtofmri.encoder import Settings
-    from imgtofmri.encoder.prediction import Prediction
+
+NAMED = "NAME=PATH"
 
 
 @options.takes_settings()
@@ -35,14 +23,13 @@ def validate(
     output: options.Output,
     stimuli: Annotated[
         list[str] | None,
-        typer.Option("--stimuli", help="Images to predict: files, folders or globs; repeatable."),
+        typer.Option(help="Images to predict: files, folders or globs; repeatable."),
     ] = None,
     predicted: Annotated[
         Path | None,
         typer.Option(
-            "--predicted",
             help="Predicted patterns instead: a folder of NIfTI files, a 4-D file, a table "
-            "(name, file) or an array (.npy, .npz).",
+            "(name, file) or an array (.npy, .npz)."
         ),
     ] = None,
     measured: Annotated[
@@ -55,38 +42,32 @@ def validate(
         ),
     ] = None,
     participant: Annotated[
-        list[str] | None,
-        typer.Option("--participant", metavar=NAMED, help="A participant's patterns; repeatable."),
+        list[str] | None, typer.Option(metavar=NAMED, help="A participant's patterns; repeatable.")
     ] = None,
     repeat: Annotated[
         list[Path] | None,
-        typer.Option("--repeat", help="Repeated measurements, for the noise ceiling; repeatable."),
+        typer.Option(help="Repeated measurements, for the noise ceiling; repeatable."),
     ] = None,
     twinset: Annotated[
         str | None,
         typer.Option(
-            "--twinset",
             metavar="fetch|PATH",
             help="Validate on the published data: download them (3.5 GB), or the archive's path.",
         ),
     ] = None,
-    brain_mask: Annotated[
-        Path | None, typer.Option("--brain-mask", help="Image of the voxels to compare.")
-    ] = None,
-    roi: Annotated[
-        list[str] | None,
-        typer.Option("--roi", metavar=NAMED, help="An ROI's mask image; repeatable."),
+    brain_mask: Annotated[Path | None, typer.Option(help="Image of the voxels to compare.")] = None,
+    roi_mask: Annotated[
+        list[str] | None, typer.Option(metavar=NAMED, help="An ROI's mask image; repeatable.")
     ] = None,
     categories: Annotated[
-        Path | None, typer.Option("--categories", help="Table with columns name and category.")
+        Path | None, typer.Option(help="Table with columns name and category.")
     ] = None,
     names: Annotated[
         Path | None,
-        typer.Option("--names", help="The images' names, one a line, for sources without names."),
+        typer.Option(help="The images' names, one a line, for sources without names."),
     ] = None,
     leave_out: Annotated[
-        list[str] | None,
-        typer.Option("--leave-out", metavar="NAME", help="An image to leave out; repeatable."),
+        list[str] | None, typer.Option(metavar="NAME", help="An image to leave out; repeatable.")
     ] = None,
     accuracy: Annotated[
         bool, typer.Option("--accuracy", help="Encoding accuracy in each voxel, too.")
@@ -95,7 +76,6 @@ def validate(
     exchange: Annotated[
         str,
         typer.Option(
-            "--exchange",
             metavar="category|all",
             help="Permute images within categories, or over all, in the level category.",
         ),
@@ -103,20 +83,15 @@ def validate(
     ceiling: Annotated[
         str,
         typer.Option(
-            "--ceiling",
             metavar="METHOD",
             help="Noise ceiling: signal-power, explainable-variance or split-half.",
         ),
     ] = "signal-power",
     missing: Annotated[
-        str,
-        typer.Option("--missing", metavar="error|drop", help="Voxels without data in some set."),
+        str, typer.Option(metavar="error|drop", help="Voxels without data in some set.")
     ] = "error",
     unmatched: Annotated[
-        str,
-        typer.Option(
-            "--unmatched", metavar="error|drop", help="Images only predicted or only measured."
-        ),
+        str, typer.Option(metavar="error|drop", help="Images only predicted or only measured.")
     ] = "error",
     resample: Annotated[
         bool, typer.Option("--resample", help="Resample what lies on another grid.")
@@ -124,15 +99,12 @@ def validate(
     permutations: Annotated[
         int | None,
         typer.Option(
-            "--permutations",
             min=1,
             help="Permutations of every test. By default 10,000 of matched patterns, and 1,000 in "
             "voxels and of --control luminance.",
         ),
     ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Seed of permutations and resamples.")
-    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of permutations and resamples.")] = 0,
     settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
     overwrite: options.Overwrite = False,
@@ -154,75 +126,128 @@ def validate(
 
     imgtofmri validate --predicted out/ --measured betas.tsv --accuracy -o validation/
     """
-    from imgtofmri.analyses.validate import read_study, twinset_study
-    from imgtofmri.analyses.validate.files import write_accuracy, write_matched
+    from imgtofmri.analyses.validate import (
+        encoding_accuracy,
+        matched_patterns,
+        read_comparison,
+        read_names,
+        save_validation,
+        twinset_comparison,
+    )
+    from imgtofmri.analyses.validate.files import RECORD
+    from imgtofmri.datasets.twinset import fetch_twinset, load_analysis_archive
     from imgtofmri.encoder import load_encoder
     from imgtofmri.encoder.controls import check_controls
     from imgtofmri.outputs import OutputFolder
 
-    asked = check_controls(control)
-    own = {"--brain-mask": brain_mask, "--roi": roi, "--categories": categories}
-    check_sources(
-        {"--stimuli": stimuli, "--predicted": predicted, "--twinset": twinset},
-        (measured, participant, repeat),
-        own | {"--names": names},
-        asked,
+    check_controls(control)
+    _check_sources(
+        {"stimuli": stimuli, "predicted": predicted, "twinset": twinset},
+        any((measured, participant, repeat)),
+        {"brain_mask": brain_mask, "roi_mask": roi_mask, "categories": categories, "names": names},
+        control or (),
     )
-    folder = OutputFolder(output, "validate", "validation.json")
+    folder = OutputFolder(output, "validate", RECORD)
     folder.claim(overwrite=overwrite)
-    participants, regions = named_paths("--participant", participant), named_paths("--roi", roi)
+    participants = _named_paths("participant", participant)
+    rois = _named_paths("roi_mask", roi_mask)
     given_names = read_names(names) if names else None
-    given = [predicted, measured, brain_mask, categories, *(repeat or ())]
-    check_exist([*given, *participants.values(), *regions.values()])
-    found = load_twinset(twinset, not quiet) if twinset else None
-    images: list[Any] = list(found.stimuli) if found else list(stimuli or [])
-    controls = None
-    source: Path | Prediction
-    if predicted is not None:
-        source = predicted
+    sources = (predicted, measured, brain_mask, categories, *(repeat or ()))
+    _check_exist([*filter(None, sources), *participants.values(), *rois.values()])
+    shown: dict[str, Any] = {"progress": not quiet}
+    found = None
+    if twinset == "fetch":
+        found = fetch_twinset(**shown)
+    elif twinset:
+        found = load_analysis_archive(Path(twinset), **shown)
+    images: Sequence[Any] = found.stimuli if found else stimuli or ()
+    if predicted is None:
+        loaded = load_encoder(encoder, **shown)
+        asked = loaded.controls(control or (), settings)
+        prediction = loaded.predict(images, settings, **shown)
+    left = leave_out or ()
+    if found:
+        comparison = twinset_comparison(found, prediction, left, resample=resample, **shown)
     else:
-        loaded = load_encoder(encoder, progress=not quiet)
-        controls = loaded.controls(asked, settings)
-        source = loaded.predict(images, settings, progress=not quiet)
-    if found is not None and not isinstance(source, Path):
-        study = twinset_study(found, source, resample, progress=not quiet)
-        study = replace(study, leave_out=(*study.leave_out, *(leave_out or ())))
-    else:
-        study = read_study(
-            source,
+        comparison = read_comparison(
+            predicted or prediction,
             measured,
             participants,
             repeat or (),
-            regions,
+            rois,
             categories,
-            leave_out or (),
+            left,
             mask=brain_mask,
             names=given_names,
             resample=resample,
-            progress=not quiet,
+            **shown,
         )
-    analysis: dict[str, Any] = {
-        "exchange": exchange,
-        "seed": seed,
-        "missing": missing,
-        "unmatched": unmatched,
-    }
-    others = []
-    if controls:
-        others = contenders(controls.predict(images, progress=not quiet), study)
-    matched, tables = match_all(study, others, permutations, analysis)
-    write_matched(matched, tables, study, output)
+    controls = asked.predict(images, **shown) if predicted is None else ()
+    how: dict[str, Any] = {"seed": seed, "missing": missing, "unmatched": unmatched}
+    if permutations is not None:
+        how["n_permutations"] = permutations
+    matched = matched_patterns(comparison, controls, **how | {"exchange": exchange})
+    scored = None
     if accuracy or repeat:
-        scored, tables = accuracy_of_all(study, others, permutations, ceiling, analysis)
-        write_accuracy(scored, tables, output)
-    recorded = analysis | {
-        "n_permutations": permutations or MATCHED_PERMUTATIONS,
-        "n_permutations_voxels_and_luminance": permutations or COSTLY_PERMUTATIONS,
-        "noise_ceiling": ceiling if repeat else None,
-        "resample": resample,
-    }
-    made = None if isinstance(source, Path) else source.provenance.to_dict()
-    described = controls.to_dict() if controls else {}
-    write_record(folder, study, made, described, recorded)
+        scored = encoding_accuracy(comparison, controls, **how | {"ceiling_method": ceiling})
+    save_validation(matched, folder, scored)
     typer.echo(f"validated {len(matched.names)} images: {output}", err=True)
     return 0
+
+
+def _check_sources(
+    predicted: Mapping[str, object],
+    measured: bool,
+    of_twinset: Mapping[str, object],
+    controls: Sequence[str],
+) -> None:
+    """Refuse options that contradict each other, before anything is read."""
+    n_given = sum(map(bool, predicted.values()))
+    twinset = bool(predicted["twinset"])
+    brought = next((option for option, value in of_twinset.items() if twinset and value), None)
+    if n_given != 1:
+        message = (
+            f"expected one of `stimuli`, `predicted` and `twinset`; got {n_given}. Say once what "
+            "to predict."
+        )
+    elif twinset == measured:
+        message = (
+            "expected measured patterns (`measured`, `participant` or `repeat`) or `twinset`; got "
+            f"{'both' if twinset else 'none'}. Give one of them."
+        )
+    elif controls and predicted["predicted"]:
+        message = (
+            f"`control` {controls[0]} needs the images; got `predicted`. Give `stimuli`, so that "
+            "the images can be put through the control."
+        )
+    elif brought:
+        message = (
+            f"`twinset` brings its own images, categories and ROIs; got `{brought}`, too. Leave "
+            "it out."
+        )
+    else:
+        return
+    raise OptionError(message)
+
+
+def _named_paths(option: str, entries: Sequence[str] | None) -> dict[str, Path]:
+    """Read entries NAME=PATH."""
+    named: dict[str, Path] = {}
+    for entry in entries or ():
+        name, sign, path = entry.partition("=")
+        if not (name and sign and path) or name in named:
+            message = (
+                f"{option} must be {NAMED}, each name once; got {entry!r}. Write `{option}` "
+                "sub-01=betas/sub-01."
+            )
+            raise OptionError(message, option)
+        named[name] = Path(path)
+    return named
+
+
+def _check_exist(paths: Sequence[Path]) -> None:
+    """Refuse what is not there, before a network is loaded and images are predicted."""
+    for path in paths:
+        if not path.exists():
+            message = f"{path}: expected a file or folder; there is none. Check the path."
+            raise DataError(message)

@@ -6,22 +6,25 @@ of a result owes to what the network learned.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.backbones import Untrained
+from imgtofmri.backbones import BackboneSpec, Untrained
 from imgtofmri.encoder.prediction import Prediction, concatenate, counted
 from imgtofmri.encoder.predictor import Predictor
-from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.exceptions import OptionError, ShapeError, choice_message
 from imgtofmri.progress import track
-from imgtofmri.stimuli import expand_images, luminance_features
+from imgtofmri.stimuli import expand_images, image_properties, luminance_features
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pandas as pd
 
 ENCODER = "encoder"
 """What tables call the model itself, beside its controls."""
@@ -31,7 +34,7 @@ CONTROLS = ("untrained", "untrained:SEED", LUMINANCE)
 """What a control may be called; tables call it what the user called it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Control:
     """What a control makes of some images.
 
@@ -55,6 +58,11 @@ class Control:
     def luminance(self) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
         """Return the images' names, and their luminance on a grid: (n_images, 256)."""
         return luminance_features(self.images, center_crop=self.center_crop)
+
+    @cached_property
+    def properties(self) -> pd.DataFrame:
+        """The images' luminance, contrast and size, as `image_properties` measures them."""
+        return image_properties(self.images, self.center_crop)
 
 
 class Controls:
@@ -82,18 +90,10 @@ class Controls:
 
     def to_dict(self) -> dict[str, dict[str, str]]:
         """Say what each control is, for a record."""
-        found = {}
-        for name, predictor in self._predictors.items():
-            if predictor is None:
-                found[name] = {"features": "relative luminance in linear light"}
-                continue
-            spec = predictor.extractor.network.spec
-            found[name] = {
-                "features": spec.features_id,
-                "weights": spec.weights_name,
-                "sha256": spec.weights_sha256,
-            }
-        return found
+        return {
+            name: _said(None if predictor is None else predictor.extractor.network.spec)
+            for name, predictor in self._predictors.items()
+        }
 
     def predict(self, images: Any, progress: bool = True) -> tuple[Control, ...]:
         """Put images through the controls, all else being as for the encoder.
@@ -122,6 +122,39 @@ class Controls:
         return tuple(found)
 
 
+def control_predictions(
+    controls: Iterable[Control], prediction: Prediction
+) -> dict[str, Prediction]:
+    """Return what controls predict for the stimuli of a prediction, each by its name.
+
+    Luminance, which predicts nothing, is left out.
+
+    Raises
+    ------
+    ShapeError
+        If one is of other stimuli, subjects or ROIs.
+    """
+    found = {}
+    for control in controls:
+        other = control.prediction
+        if other is None:
+            continue
+        for what, own, its in (
+            ("stimuli", prediction.names, other.names),
+            ("subjects", prediction.subject_names, other.subject_names),
+            ("ROIs", prediction.rois, other.rois),
+        ):
+            if own != its:
+                message = (
+                    f"the control {control.name} must be of the prediction's {what}, in their "
+                    f"order; got {len(its)} where the prediction has {len(own)}, or others. "
+                    "Predict the same images with it."
+                )
+                raise ShapeError(message)
+        found[control.name] = other
+    return found
+
+
 def check_controls(names: Sequence[str] | None) -> tuple[str, ...]:
     """Return the names of controls, each once, or refuse them, before anything is loaded.
 
@@ -134,3 +167,23 @@ def check_controls(names: Sequence[str] | None) -> tuple[str, ...]:
         if name != LUMINANCE and Untrained.parse(name) is None:
             raise OptionError(choice_message("", "control", name, CONTROLS), "control")
     return tuple(dict.fromkeys(names or ()))
+
+
+def describe_controls(controls: Iterable[Control]) -> dict[str, dict[str, str]]:
+    """Say what each control is, for a record."""
+    return {
+        control.name: _said(
+            None if control.prediction is None else control.prediction.provenance.network
+        )
+        for control in controls
+    }
+
+
+def _said(network: BackboneSpec | None) -> dict[str, str]:
+    if network is None:
+        return {"features": "relative luminance in linear light"}
+    return {
+        "features": network.features_id,
+        "weights": network.weights_name,
+        "sha256": network.weights_sha256,
+    }

@@ -27,21 +27,29 @@ class VolumeWriter:
     mask : array of shape (X, Y, Z), bool
     affine : array of shape (4, 4)
         Voxel indices to millimetres of the template.
+    outside : float
+        The value outside the mask.
     """
 
-    def __init__(self, mask: npt.NDArray[np.bool_], affine: npt.NDArray[np.float64]) -> None:
+    def __init__(
+        self,
+        mask: npt.NDArray[np.bool_],
+        affine: npt.NDArray[np.float64],
+        outside: float = 0.0,
+    ) -> None:
         header = nifti_header(mask.shape, affine)
         places = len(header) + 4 * fortran_places(mask)
         first, last = int(places.min()), int(places.max()) + 4
         volume = np.zeros(len(header) + 4 * mask.size, dtype=np.uint8)
         volume[: len(header)] = np.frombuffer(header, dtype=np.uint8)
+        volume[len(header) :].view(np.float32)[:] = outside
         # Before the first voxel of the mask and after the last, every volume is the same.
         before, after = volume[:first].data, volume[last:].data
         self._before = GZIP_HEADER + deflate(before, last=False)
         self._after = deflate(after, last=True)
         self._checksums = crc32(before), crc32(after)
         self._n_bytes = len(volume), last - first, len(after)
-        self._between = np.zeros((last - first) // 4, dtype=np.float32)
+        self._between = np.full((last - first) // 4, outside, dtype=np.float32)
         self._places = (places - first) // 4
 
     def write(self, path: Path, values: npt.NDArray[np.floating[Any]]) -> str:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from imgtofmri.exceptions import OptionError
 from imgtofmri.stimuli.images import ImageInput, decode, read_bytes, read_images
-from imgtofmri.stimuli.items import FRAME_SIZE, Failure
+from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Source
 from imgtofmri.stimuli.pixels import prepare_image
 
 if TYPE_CHECKING:
@@ -35,23 +36,23 @@ def luminance(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.asarray(linear[pixels] @ np.array([0.2126, 0.7152, 0.0722]))
 
 
-def image_properties(paths: Iterable[str | Path], center_crop: bool = False) -> pd.DataFrame:
+def image_properties(images: Iterable[ImageInput], center_crop: bool = False) -> pd.DataFrame:
     """Measure images as the network sees them.
 
     Parameters
     ----------
-    paths : iterable of str or Path
-        Image files.
+    images : iterable of Source, path, PIL image or array
+        The images.
     center_crop : bool
         Whether predictions see a central crop.
 
     Returns
     -------
     properties : pandas.DataFrame
-        One row for each path, in order: stimulus (the path as given), luminance (mean over the
-        224 x 224 frame of relative luminance in linear light, 0 to 1; see
-        `luminance`), contrast (its standard deviation over pixels, "RMS
-        contrast"), size (decimal logarithm of the file's number of pixels).
+        One row for each image, in order: stimulus (the file's path as given, or a number),
+        luminance (mean over the 224 x 224 frame of relative luminance in linear light, 0 to 1; see
+        `luminance`), contrast (its standard deviation over pixels, "RMS contrast"), size (decimal
+        logarithm of the picture's number of pixels).
 
     Raises
     ------
@@ -61,11 +62,17 @@ def image_properties(paths: Iterable[str | Path], center_crop: bool = False) -> 
     import pandas as pd
 
     rows = []
-    for path in paths:
-        picture = decode(read_bytes(Path(path)), str(path))
-        size = float(np.log10(picture.width * picture.height))
+    for number, image in enumerate(images):
+        picture: Image.Image | NDArray[np.uint8]
+        if isinstance(image, Source | Path | str):
+            name = str(image.path if isinstance(image, Source) else image)
+            picture = decode(read_bytes(Path(name)), name)
+        else:
+            name, picture = f"image-{number:04d}", image
         light = luminance(prepare_image(picture, center_crop=center_crop))
-        rows.append((str(path), float(light.mean()), float(light.std()), size))
+        width, height = picture.shape[1::-1] if isinstance(picture, np.ndarray) else picture.size
+        size = float(np.log10(width * height))
+        rows.append((name, float(light.mean()), float(light.std()), size))
     return pd.DataFrame(rows, columns=["stimulus", *PROPERTIES])
 
 

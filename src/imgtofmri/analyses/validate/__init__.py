@@ -1,32 +1,30 @@
-"""Predicted and measured patterns compared: matched patterns, encoding accuracy, controls."""
+"""Do predicted responses resemble measured ones? Matched patterns, encoding accuracy, controls.
+
+`read_comparison` (or `twinset_comparison`, for the published data) brings predictions and
+measurements together; `matched_patterns` tests each image's pattern over voxels,
+`encoding_accuracy` each voxel over images; `save_validation` writes both.
+"""
 
 from __future__ import annotations
 
 from imgtofmri.analyses.validate.accuracy import EncodingAccuracy, encoding_accuracy
-from imgtofmri.analyses.validate.comparison import Study, read_study, twinset_study
-from imgtofmri.analyses.validate.features import control_accuracy, feature_control
+from imgtofmri.analyses.validate.comparison import (
+    Comparison,
+    read_comparison,
+    read_names,
+    twinset_comparison,
+)
+from imgtofmri.analyses.validate.files import save_validation
 from imgtofmri.analyses.validate.matched import MatchedPatterns, matched_patterns
-from imgtofmri.measured.named_files import read_categories, read_table
-from imgtofmri.measured.patterns import Patterns, mean_patterns, pair
-from imgtofmri.measured.sources import Grid, read_grid, read_patterns, read_region
 
 __all__ = [
+    "Comparison",
     "EncodingAccuracy",
-    "Grid",
     "MatchedPatterns",
-    "Patterns",
-    "Study",
-    "control_accuracy",
     "encoding_accuracy",
-    "feature_control",
     "matched_patterns",
-    "mean_patterns",
-    "pair",
-    "read_categories",
-    "read_grid",
-    "read_patterns",
-    "read_region",
-    "read_study",
-    "read_table",
-    "twinset_study",
+    "read_comparison",
+    "read_names",
+    "save_validation",
+    "twinset_comparison",
 ]

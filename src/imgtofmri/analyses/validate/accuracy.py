@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgtofmri.analyses.validate.comparison import Comparison
+from imgtofmri.analyses.validate.features import fitted_responses
+from imgtofmri.encoder.controls import ENCODER
 from imgtofmri.exceptions import DataError, ShapeError
-from imgtofmri.measured.patterns import Missing, Patterns, mean_patterns, pair, usable_voxels
+from imgtofmri.measured.patterns import Missing, Patterns, pair, usable_voxels
+from imgtofmri.outputs import to_img
 from imgtofmri.stats import (
     bootstrap_pearson,
     ceiling_normalised,
     fdr,
     noise_ceiling,
+    pearson_r,
     permutation_pearson,
     r_squared,
 )
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
     import nibabel as nib
     import pandas as pd
 
+    from imgtofmri.encoder import Control
+
 
 @dataclass(frozen=True, eq=False)
 class EncodingAccuracy:
@@ -33,34 +40,41 @@ class EncodingAccuracy:
     Attributes
     ----------
     maps : mapping of str to array of shape (n_voxels,)
-        r, r2, lower and upper (bootstrap interval of r over images), p, p_fdr and p_max
-        (permutation); with repeats also explainable (share of one repeat's variance that is
+        Of the encoder: r, r2, lower and upper (bootstrap interval of r over images), p, p_fdr and
+        p_max (permutation); with repeats also explainable (share of one repeat's variance that is
         signal), r_max (noise ceiling of r) and r_normalised (r / r_max). NaN in voxels without
         data.
     table : pandas.DataFrame
-        One row for all voxels and one for each ROI, with columns model, roi, n_voxels (with an r),
-        n_significant (p_fdr <= 0.05), mean_r, lower, upper (bootstrap interval of mean_r over
-        images), p (of mean_r, by permutation), p_fdr (adjusted over the ROIs; the row of
-        all voxels stands alone), mean_r2, and with repeats mean_r_max and median_r_normalised.
-    regions : mapping of str to array of shape (n_voxels,), bool
-        The voxels of each row of the table.
+        For the encoder and then for each control, one row for all voxels and one for each ROI, with
+        columns model ("encoder", or the control's name), roi, n_voxels (with an r), n_significant
+        (p_fdr <= 0.05), mean_r, lower, upper (bootstrap interval of mean_r over images), p (of
+        mean_r, by permutation), p_fdr (adjusted over the ROIs; the row of all voxels stands alone),
+        mean_r2, and with repeats mean_r_max and median_r_normalised. Of luminance only n_voxels,
+        mean_r and mean_r2 are known.
     names : tuple of str
         The images.
     ceiling_method : str or None
         How the noise ceiling was estimated.
-    mask : array of shape (X, Y, Z), bool, or None
-        Where the voxels lie.
-    affine : array of shape (4, 4) or None
-        Voxel indices to millimetres.
+    comparison : Comparison
+        What was compared.
+    controls : tuple of Control
+        What stands beside the encoder.
+    settings : mapping of str to Any
+        How it was compared; JSON values.
     """
 
     maps: Mapping[str, NDArray[np.float64]]
     table: pd.DataFrame
-    regions: Mapping[str, NDArray[np.bool_]]
     names: tuple[str, ...]
     ceiling_method: CeilingMethod | None
-    mask: NDArray[np.bool_] | None
-    affine: NDArray[np.float64] | None
+    comparison: Comparison
+    controls: tuple[Control, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def regions(self) -> dict[str, NDArray[np.bool_]]:
+        """The voxels of each of a model's rows of the table, shape (n_voxels,)."""
+        return _regions(self.comparison)
 
     def to_img(self, name: str) -> nib.Nifti1Image:
         """Return one map as a NIfTI image, NaN outside the mask and where there is no value.
@@ -70,25 +84,19 @@ class EncodingAccuracy:
         ShapeError
             If the patterns came without a mask, so that no one knows where the voxels lie.
         """
-        if self.mask is None or self.affine is None:
+        predicted = self.comparison.predicted
+        if predicted.mask is None or predicted.affine is None:
             message = (
-                "EncodingAccuracy.to_img: needs the mask and affine of the patterns; they came "
+                "a map as an image needs the mask and affine of the predicted patterns; they came "
                 "without. Read the patterns with a mask."
             )
             raise ShapeError(message)
-        import nibabel as nib
-
-        volume = np.full(self.mask.shape, np.nan, dtype=np.float32)
-        volume[self.mask] = self.maps[name]
-        return nib.Nifti1Image(volume, self.affine)
+        return to_img(self.maps[name][None], predicted.mask, predicted.affine, outside=np.nan)
 
 
 def encoding_accuracy(
-    predicted: Patterns,
-    measured: Patterns | None = None,
-    repeats: Sequence[Patterns] = (),
-    rois: Mapping[str, NDArray[np.bool_]] | None = None,
-    leave_out: Collection[str] = (),
+    comparison: Comparison,
+    controls: Sequence[Control] = (),
     *,
     ceiling_method: CeilingMethod = "signal-power",
     n_permutations: int = 1000,
@@ -97,7 +105,6 @@ def encoding_accuracy(
     seed: int | None = 0,
     missing: Missing = "error",
     unmatched: Missing = "error",
-    model: str = "encoder",
 ) -> EncodingAccuracy:
     """Compare predicted and measured responses over images, in each voxel.
 
@@ -106,22 +113,20 @@ def encoding_accuracy(
 
     Parameters
     ----------
-    predicted : Patterns
-        One pattern for each image. For r any unit will do; R² is 1 - SS_residual / SS_total in
-        the units given, so it means something only where predicted and measured have the same.
-    measured : Patterns, optional
-        The measured patterns; by default the mean of ``repeats``.
-    repeats : sequence of Patterns, optional
-        Repeated measurements of the same images, two or more, for the noise ceiling. Where
-        ``measured`` is given, the ceiling is taken to be that of the mean of these repeats.
-    rois : mapping of str to array of shape (n_voxels,), bool, optional
-        Each ROI's voxels.
-    leave_out, seed, missing, unmatched, level, model
-        As for :func:`matched_patterns`.
+    comparison : Comparison
+        For r any unit will do; R² is 1 - SS_residual / SS_total in the units given, so it means
+        something only where predicted and measured have the same. Repeats, two or more, give the
+        noise ceiling: that of their mean.
+    controls : sequence of Control
+        What the same analysis is made of besides, from ``encoder.controls([...]).predict(images)``.
+        Luminance is mapped to voxels by ridge regression, each image from a map fitted on all
+        others: it has no test, and knowing nothing it comes out a little below 0.
     ceiling_method : {"signal-power", "explainable-variance", "split-half"}
         As for :func:`imgtofmri.stats.noise_ceiling`.
     n_permutations, n_bootstraps : int
         How many permutations for p values and resamples of images for intervals.
+    level, seed, missing, unmatched
+        As for :func:`matched_patterns`.
 
     Returns
     -------
@@ -135,18 +140,55 @@ def encoding_accuracy(
     ShapeError
         If voxels differ.
     """
-    if measured is None:
-        measured = mean_patterns(list(repeats), "encoding_accuracy (repeats)")
-    own, other = pair(predicted, measured, leave_out, unmatched)
-    again = [pair(own, part.of(own.names))[1] for part in repeats]
+    shared: dict[str, Any] = {"missing": missing, "unmatched": unmatched}
+    chosen: dict[str, Any] = {
+        "ceiling_method": ceiling_method,
+        "n_permutations": n_permutations,
+        "n_bootstraps": n_bootstraps,
+        "level": level,
+        "seed": seed,
+    }
+
+    def of(predicted: Patterns, model: str) -> EncodingAccuracy:
+        return _of_model(comparison, predicted, model, **chosen, **shared)
+
+    own = of(comparison.predicted, ENCODER)
+    tables = [own.table]
+    for control in controls:
+        if control.prediction is None:
+            tables.append(_of_luminance(comparison, control, **shared))
+        else:
+            tables.append(of(comparison.patterns_of(control.prediction), control.name).table)
+    import pandas as pd
+
+    settings = shared | chosen | {"ceiling_method": own.ceiling_method}
+    table = pd.concat(tables, ignore_index=True)
+    return replace(own, table=table, controls=tuple(controls), settings=settings)
+
+
+def _of_model(
+    comparison: Comparison,
+    predicted: Patterns,
+    model: str,
+    *,
+    ceiling_method: CeilingMethod,
+    n_permutations: int,
+    n_bootstraps: int,
+    level: float,
+    seed: int | None,
+    missing: Missing,
+    unmatched: Missing,
+) -> EncodingAccuracy:
+    own, other = pair(predicted, comparison.group, comparison.leave_out, unmatched)
+    again = [pair(own, part.of(own.names))[1] for part in comparison.repeats]
     sets = {"the predictions": own, "the measured patterns": other}
     sets |= {f"repeat {number}": part for number, part in enumerate(again)}
     usable = usable_voxels(sets, missing)
-    regions = _regions(rois or {}, usable)
+    regions = _regions(comparison)
+    inside = np.array([region[usable] for region in regions.values()])
 
     x = own.values[:, usable].astype(np.float64)
     y = other.values[:, usable].astype(np.float64)
-    inside = np.array([region[usable] for region in regions.values()])
     test = permutation_pearson(x, y, n_permutations, seed, regions=inside)
     lower, upper = bootstrap_pearson(x, y, n_bootstraps, level, seed)
     found = {
@@ -170,29 +212,35 @@ def encoding_accuracy(
     for name, region in zip(regions, inside, strict=True):
         if not (region & varying).any():
             message = (
-                f"encoding_accuracy: the ROI {name} must have a voxel that varies over images; it "
-                "has none. Leave the ROI out."
+                f"the ROI {name} must have a voxel that varies over images; it has none. Leave the "
+                "ROI out."
             )
             raise DataError(message)
-    bounds = bootstrap_pearson(x, y, n_bootstraps, level, seed, regions=inside)
+    lower, upper = bootstrap_pearson(x, y, n_bootstraps, level, seed, regions=inside)
     assert test.regions is not None
-    table = _table(tuple(regions), inside, found, bounds, test.regions.p, model)
+    p = test.regions.p
+    # All voxels together are no member of the ROIs' family.
+    p_fdr = np.concatenate([p[:1], fdr(p[1:])])
+    of_regions = {"lower": lower, "upper": upper, "p": p, "p_fdr": p_fdr}
+    table = _table(model, tuple(regions), inside, found, of_regions)
     maps = {name: _spread(values, usable) for name, values in found.items()}
     method = ceiling_method if again else None
-    return EncodingAccuracy(maps, table, regions, own.names, method, own.mask, own.affine)
+    return EncodingAccuracy(maps, table, own.names, method, comparison)
 
 
-def _regions(
-    rois: Mapping[str, NDArray[np.bool_]], usable: NDArray[np.bool_]
-) -> dict[str, NDArray[np.bool_]]:
-    for name, region in rois.items():
-        if region.shape != usable.shape:
-            message = (
-                f"encoding_accuracy: the ROI {name} must be a mask over the {usable.size} voxels; "
-                f"got shape {region.shape}. Read it with the same grid."
-            )
-            raise ShapeError(message)
-    return {"all": np.ones(usable.size, dtype=bool), **rois}
+def _of_luminance(
+    comparison: Comparison, control: Control, missing: Missing, unmatched: Missing
+) -> pd.DataFrame:
+    names, features = control.luminance()
+    fitted, responses, usable = fitted_responses(comparison, names, features, missing, unmatched)
+    found = {"r": pearson_r(fitted, responses), "r2": r_squared(fitted, responses)}
+    regions = _regions(comparison)
+    inside = np.array([region[usable] for region in regions.values()])
+    return _table(control.name, tuple(regions), inside, found, {})
+
+
+def _regions(comparison: Comparison) -> dict[str, NDArray[np.bool_]]:
+    return {"all": np.ones(comparison.predicted.n_voxels, dtype=bool), **comparison.rois}
 
 
 def _spread(values: NDArray[np.float64], usable: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -202,36 +250,33 @@ def _spread(values: NDArray[np.float64], usable: NDArray[np.bool_]) -> NDArray[n
 
 
 def _table(
-    names: tuple[str, ...],
-    inside: NDArray[np.bool_],
-    found: Mapping[str, NDArray[np.float64]],
-    bounds: tuple[NDArray[np.float64], NDArray[np.float64]],
-    p: NDArray[np.float64],
     model: str,
+    names: Sequence[str],
+    inside: NDArray[np.bool_],
+    maps: Mapping[str, NDArray[np.float64]],
+    of_regions: Mapping[str, NDArray[np.float64]],
 ) -> pd.DataFrame:
+    """Summarise maps in each region, beside what is known of a region as a whole."""
     import pandas as pd
 
-    # All voxels together are no member of the ROIs' family.
-    p_fdr = np.concatenate([p[:1], fdr(p[1:])])
     rows = []
     for at, (name, region) in enumerate(zip(names, inside, strict=True)):
-        taken = region & ~np.isnan(found["r"])
-        row = {
-            "model": model,
-            "roi": name,
-            "n_voxels": int(np.count_nonzero(taken)),
-            "n_significant": int(np.count_nonzero(found["p_fdr"][taken] <= 0.05)),
-            "mean_r": float(found["r"][taken].mean()),
-            "lower": float(bounds[0][at]),
-            "upper": float(bounds[1][at]),
-            "p": float(p[at]),
-            "p_fdr": float(p_fdr[at]),
-            "mean_r2": float(found["r2"][taken].mean()),
-        }
-        if "r_max" in found:
-            normalised = found["r_normalised"][taken]
+        taken = region & ~np.isnan(maps["r"])
+        within = {key: values[taken] for key, values in maps.items()}
+        row: dict[str, Any] = {"model": model, "roi": name, "n_voxels": int(taken.sum())}
+        if "p_fdr" in within:
+            row["n_significant"] = int(np.count_nonzero(within["p_fdr"] <= 0.05))
+        row["mean_r"] = _mean(within["r"])
+        row |= {column: float(values[at]) for column, values in of_regions.items()}
+        row["mean_r2"] = _mean(within["r2"])
+        if "r_max" in within:
+            normalised = within["r_normalised"]
             usable = normalised[~np.isnan(normalised)]
-            row["mean_r_max"] = float(found["r_max"][taken].mean())
+            row["mean_r_max"] = _mean(within["r_max"])
             row["median_r_normalised"] = float(np.median(usable)) if usable.size else np.nan
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if values.size else np.nan

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.datasets.twinset import Twinset
-from imgtofmri.exceptions import DataError
+from imgtofmri.encoder.prediction import Prediction
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.named_files import read_categories, read_table
-from imgtofmri.measured.patterns import Patterns, mean_patterns
+from imgtofmri.measured.patterns import Patterns, check_same_grid, mean_patterns
 from imgtofmri.measured.sources import Grid, read_grid, read_patterns, read_region
 from imgtofmri.progress import track
 
-if TYPE_CHECKING:
-    from imgtofmri.encoder.prediction import Prediction
+Source = str | Path | Sequence[Path]
+"""What `read_patterns` takes: a folder, an image, a table, an array, or several images."""
+
+TABLES = (".tsv", ".csv")
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class Comparison:
     """Predictions and measurements in the same voxels, and what is known of the images.
 
     Attributes
@@ -30,7 +33,7 @@ class Study:
     predicted : Patterns
         One predicted pattern for each image.
     measured : Patterns or None
-        The group's measured patterns; None for the mean of the participants'.
+        The group's measured patterns; None for the mean of the participants', or of the repeats.
     participants : mapping of str to Patterns
         Each participant's measured patterns.
     repeats : tuple of Patterns
@@ -40,56 +43,93 @@ class Study:
     categories : mapping of str to str, or None
         Each image's category.
     leave_out : tuple of str
-        Names of images that take no part.
+        Names of images that take no part, such as those the encoder was trained on.
+    prediction : Prediction or None
+        What `predicted` was taken from; None where it was read from files.
+    predicted_files, measured_files : tuple of Path
+        The files that were read, ROIs, mask and tables among the measured ones.
+    resampled : bool
+        Whether what lay on another grid was to be resampled.
     """
 
     predicted: Patterns
-    measured: Patterns | None
+    measured: Patterns | None = None
     participants: Mapping[str, Patterns] = field(default_factory=dict)
     repeats: tuple[Patterns, ...] = ()
     rois: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     categories: Mapping[str, str] | None = None
     leave_out: tuple[str, ...] = ()
+    prediction: Prediction | None = None
+    predicted_files: tuple[Path, ...] = ()
+    measured_files: tuple[Path, ...] = ()
+    resampled: bool = False
 
-    @property
+    def __post_init__(self) -> None:
+        for name, region in self.rois.items():
+            if region.shape != (self.predicted.n_voxels,):
+                message = (
+                    f"the ROI {name} must be a mask over the {self.predicted.n_voxels} voxels; got "
+                    f"shape {region.shape}. Read it with the same grid."
+                )
+                raise ShapeError(message)
+
+    @cached_property
     def group(self) -> Patterns:
         """The group's measured patterns: those given, else the participants' or repeats' mean."""
         if self.measured is not None:
             return self.measured
-        return mean_patterns(list(self.participants.values()) or self.repeats, "Study.group")
+        return mean_patterns(
+            list(self.participants.values()) or self.repeats, "the measured patterns"
+        )
+
+    def patterns_of(self, prediction: Prediction) -> Patterns:
+        """Return another model's patterns of the same images, in the voxels that are compared.
+
+        Raises
+        ------
+        ShapeError
+            If the prediction lies on another grid.
+        """
+        patterns = Patterns.from_prediction(prediction)
+        mask, affine = self.predicted.mask, self.predicted.affine
+        if mask is None:
+            return patterns
+        where = "the control, against the predictions"
+        check_same_grid(where, prediction.mask.shape, prediction.affine, mask.shape, affine)
+        return patterns.within(mask[prediction.mask])
 
 
-def read_study(
-    predicted: str | Path | Prediction,
-    measured: str | Path | None = None,
-    participants: Mapping[str, Path] | None = None,
-    repeats: Sequence[Path] = (),
-    rois: Mapping[str, Path] | None = None,
-    categories: str | Path | None = None,
+def read_comparison(
+    predicted: Source | Prediction,
+    measured: Source | None = None,
+    participants: Mapping[str, Source] | None = None,
+    repeats: Sequence[Source] = (),
+    rois: Mapping[str, str | Path] | None = None,
+    categories: str | Path | Mapping[str, str] | None = None,
     leave_out: Sequence[str] = (),
     *,
     mask: str | Path | None = None,
     names: Sequence[str] | None = None,
     resample: bool = False,
     progress: bool = True,
-) -> Study:
-    """Read a study from files.
+) -> Comparison:
+    """Read from files what predictions are compared with, and predictions if they are there, too.
 
     Parameters
     ----------
-    predicted : path or Prediction
-        A prediction, or any source that :func:`read_patterns` takes.
-    measured : path, optional
+    predicted : Prediction, or source
+        A prediction, or whatever :func:`read_patterns` takes.
+    measured : source, optional
         The group's patterns, or a table with a column ``participant``, whose rows of the
         participant "group" (or "") are the group's; a column ``category`` is read too.
-    participants : mapping of str to path, optional
-        Sources of each participant's patterns.
-    repeats : sequence of path
-        Sources of repeated measurements.
+    participants : mapping of str to source, optional
+        Each participant's patterns.
+    repeats : sequence of source
+        Repeated measurements.
     rois : mapping of str to path, optional
         Mask images. By default the ROIs of a prediction.
-    categories : path, optional
-        A table with columns ``name`` and ``category``.
+    categories : path or mapping of str to str, optional
+        A table with columns ``name`` and ``category``, or each image's category.
     leave_out : sequence of str
         Names of images that take no part.
     mask : path, optional
@@ -103,7 +143,7 @@ def read_study(
 
     Returns
     -------
-    Study
+    Comparison
 
     Raises
     ------
@@ -111,103 +151,88 @@ def read_study(
         If a source cannot be read or lies elsewhere; the message names it.
     """
     grid = None if mask is None else read_grid(mask)
-    own, regions = _predicted(predicted, grid, names, resample)
-    if own.mask is None or own.affine is None:
-        grid = None
+    regions: dict[str, NDArray[np.bool_]] = {}
+    prediction: Prediction | None = None
+    predicted_files: tuple[Path, ...] = ()
+    if isinstance(predicted, Prediction):
+        prediction = predicted
+        own, regions = _taken(predicted, grid)
     else:
-        grid = Grid(own.mask, own.affine)
-    people_sources: dict[str, Path | list[Path]] = dict(participants or {})
-    table_names: dict[str, list[str]] = {}
-    group_source: str | Path | list[Path] | None = measured
-    known = None if categories is None else read_categories(categories)
-    if measured is not None and Path(measured).suffix.lower() in (".tsv", ".csv"):
-        for row in read_table(measured):
-            if row.category and categories is None:
-                known = (known or {}) | {row.name: row.category}
-            who = row.participant or "group"
-            files = people_sources.setdefault(who, [])
-            if not isinstance(files, list):
+        own = read_patterns(predicted, grid, _names_for(predicted, names), resample)
+        predicted_files = _files(predicted)
+    grid = None if own.mask is None or own.affine is None else Grid(own.mask, own.affine)
+    sources: dict[str, Source] = dict(participants or {})
+    of_table: dict[str, list[str]] = {}
+    files = [Path(path) for path in (mask, *(rois or {}).values()) if path is not None]
+    if isinstance(categories, str | Path):
+        files.append(Path(categories))
+        categories = read_categories(categories)
+    if isinstance(measured, str | Path) and Path(measured).suffix.lower() in TABLES:
+        files.append(Path(measured))
+        rows = read_table(measured)
+        if categories is None:
+            categories = {row.name: row.category for row in rows if row.category} or None
+        for who in dict.fromkeys(row.participant or "group" for row in rows):
+            if who in sources:
                 message = (
-                    f"read_study: participant {who} must come from one source; got {files} and "
+                    f"participant {who} must come from one source; got {sources[who]} and "
                     f"{measured}. Leave one out."
                 )
                 raise DataError(message)
-            files.append(row.file)
-            table_names.setdefault(who, []).append(row.name)
-        group_source = people_sources.pop("group", None)
-    total = len(people_sources) + len(repeats) + (group_source is not None)
-    with track("Reading measured patterns", total, "sources", enabled=progress) as advance:
-
-        def read(source: str | Path | list[Path], of_table: list[str] | None = None) -> Patterns:
-            given = of_table or (None if _names_itself(source) else names)
-            patterns = read_patterns(source, grid, given, resample)
-            advance(1)
-            return patterns
-
-        group = None if group_source is None else read(group_source, table_names.pop("group", None))
-        people = {who: read(files, table_names.get(who)) for who, files in people_sources.items()}
-        again = tuple(read(source) for source in repeats)
-    if group is None and not people and not again:
+            found = [row for row in rows if (row.participant or "group") == who]
+            sources[who] = [row.file for row in found]
+            of_table[who] = [row.name for row in found]
+        measured = sources.pop("group", None)
+    total = len(sources) + len(repeats) + (measured is not None)
+    if not total:
         message = (
-            "read_study: needs measured patterns to compare with; got none. Give the group's, "
+            "expected measured patterns to compare predictions with; got none. Give the group's, "
             "participants' or repeats."
         )
         raise DataError(message)
+    with track("Reading measured patterns", total, "sources", enabled=progress) as advance:
+
+        def read(source: Source, who: str = "") -> Patterns:
+            given = of_table.get(who) or _names_for(source, names)
+            patterns = read_patterns(source, grid, given, resample)
+            files.extend(_files(source))
+            advance(1)
+            return patterns
+
+        group = None if measured is None else read(measured, "group")
+        people = {who: read(source, who) for who, source in sources.items()}
+        again = tuple(read(source) for source in repeats)
     if rois:
         if grid is None:
             message = (
-                "read_study: ROI images need a mask that says where the voxels lie; the predicted "
-                "patterns came without one. Give a mask image."
+                "ROI images need a mask that says where the voxels lie; the predicted patterns "
+                "came without one. Give a mask image."
             )
             raise DataError(message)
         regions = {name: read_region(path, grid, resample) for name, path in rois.items()}
-    return Study(own, group, people, again, regions, known, tuple(leave_out))
-
-
-def _names_itself(source: str | Path | list[Path]) -> bool:
-    """Tell whether a source brings its images' names, so that names given are for others."""
-    if isinstance(source, list):
-        return True
-    path = Path(source)
-    return path.is_dir() or path.suffix.lower() in (".tsv", ".csv", ".npz")
-
-
-def _predicted(
-    predicted: str | Path | Prediction,
-    grid: Grid | None,
-    names: Sequence[str] | None,
-    resample: bool,
-) -> tuple[Patterns, dict[str, NDArray[np.bool_]]]:
-    if isinstance(predicted, str | Path):
-        given = None if _names_itself(predicted) else names
-        return read_patterns(predicted, grid, given, resample), {}
-    patterns = Patterns.from_prediction(predicted)
-    regions = {roi: predicted.roi_mask(roi) for roi in predicted.rois}
-    if grid is None:
-        return patterns, regions
-    from imgtofmri.measured.patterns import check_same_grid
-
-    check_same_grid(
-        "read_study: the mask, against the prediction",
-        grid.mask.shape,
-        grid.affine,
-        predicted.mask.shape,
-        predicted.affine,
+    return Comparison(
+        predicted=own,
+        measured=group,
+        participants=people,
+        repeats=again,
+        rois=regions,
+        categories=categories,
+        leave_out=tuple(leave_out),
+        prediction=prediction,
+        predicted_files=predicted_files,
+        measured_files=tuple(dict.fromkeys(files)),
+        resampled=resample,
     )
-    kept = grid.mask[predicted.mask]
-    if not kept.any():
-        message = (
-            "read_study: the mask must share voxels with the prediction; it shares none. "
-            "Look whether both are in the same space."
-        )
-        raise DataError(message)
-    regions = {roi: region[kept] for roi, region in regions.items() if region[kept].any()}
-    return patterns.within(kept), regions
 
 
-def twinset_study(
-    twinset: Twinset, prediction: Prediction, resample: bool = False, progress: bool = True
-) -> Study:
+def twinset_comparison(
+    twinset: Twinset,
+    prediction: Prediction,
+    leave_out: Sequence[str] = (),
+    *,
+    resample: bool = False,
+    progress: bool = True,
+) -> Comparison:
     """Compare a prediction for the twinset's photographs with the published measurements.
 
     Images that the published model was trained on are left out.
@@ -218,6 +243,8 @@ def twinset_study(
         From :func:`imgtofmri.datasets.twinset.load_analysis_archive`.
     prediction : Prediction
         For ``twinset.stimuli``.
+    leave_out : sequence of str
+        Names of more images to leave out.
     resample : bool
         Whether to resample responses on another grid than the prediction's.
     progress : bool
@@ -225,28 +252,79 @@ def twinset_study(
 
     Returns
     -------
-    Study
+    Comparison
 
     Raises
     ------
     DataError, ShapeError
         If a response cannot be read or lies on another grid.
     """
-    grid = Grid(prediction.mask, prediction.affine)
-    predicted, rois = _predicted(prediction, None, None, resample)
-    people = {}
-    total = 1 + len(twinset.participants)
-    with track("Reading measured patterns", total, "sources", enabled=progress) as advance:
-        group = read_patterns(twinset.group, grid, twinset.names, resample)
-        advance(1)
-        for name, files in twinset.participants.items():
-            people[name] = read_patterns(files, grid, twinset.names, resample)
-            advance(1)
-    return Study(
-        predicted,
-        group,
-        people,
-        rois=rois,
+    return read_comparison(
+        prediction,
+        twinset.group,
+        twinset.participants,
         categories=twinset.categories,
-        leave_out=twinset.duplicates,
+        leave_out=(*twinset.duplicates, *leave_out),
+        names=twinset.names,
+        resample=resample,
+        progress=progress,
     )
+
+
+def read_names(path: Path) -> list[str]:
+    """Read the images' names from a text file, one a line, for sources without names.
+
+    Raises
+    ------
+    OptionError
+        If the file is no text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"names must be a text file in UTF-8; got {path}: {error}. Check it."
+        raise OptionError(message, "names") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _names_for(source: Source, names: Sequence[str] | None) -> Sequence[str] | None:
+    """Return the names given, unless a source brings its images' names: they are for others."""
+    if not isinstance(source, str | Path):
+        return names
+    path = Path(source)
+    return None if path.is_dir() or path.suffix.lower() in (*TABLES, ".npz") else names
+
+
+def _files(source: Source) -> tuple[Path, ...]:
+    """Return the files that a source consists of."""
+    if not isinstance(source, str | Path):
+        return tuple(source)
+    path = Path(source)
+    if path.is_dir():
+        found = (one for one in path.iterdir() if one.name.lower().endswith((".nii", ".nii.gz")))
+        return tuple(sorted(one for one in found if not one.name.startswith(".")))
+    if path.suffix.lower() in TABLES:
+        return (path, *(row.file for row in read_table(path)))
+    return (path,)
+
+
+def _taken(
+    prediction: Prediction, grid: Grid | None
+) -> tuple[Patterns, dict[str, NDArray[np.bool_]]]:
+    """Take a prediction's patterns and ROIs, within a mask if there is one."""
+    patterns = Patterns.from_prediction(prediction)
+    regions = {roi: prediction.roi_mask(roi) for roi in prediction.rois}
+    if grid is None:
+        return patterns, regions
+    where = "the mask, against the prediction"
+    shape, affine = prediction.mask.shape, prediction.affine
+    check_same_grid(where, grid.mask.shape, grid.affine, shape, affine)
+    kept = grid.mask[prediction.mask]
+    if not kept.any():
+        message = (
+            "the mask must share voxels with the prediction; it shares none. Look whether both are "
+            "in the same space."
+        )
+        raise DataError(message)
+    regions = {roi: region[kept] for roi, region in regions.items() if region[kept].any()}
+    return patterns.within(kept), regions

@@ -1,13 +1,14 @@
-"""Figures of matched-pattern validation: each statistic against its null distribution."""
+"""Figures of a validation: statistics over their nulls, correlations, voxels and their ceiling."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgtofmri.encoder.controls import ENCODER
 from imgtofmri.exceptions import DataError
 from imgtofmri.figures.style import (
     MARK_ROW_POINTS,
@@ -23,12 +24,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from imgtofmri.analyses.validate.accuracy import EncodingAccuracy
     from imgtofmri.analyses.validate.matched import MatchedPatterns
 
-__all__ = ["plot_correlations", "plot_matched_patterns"]
+__all__ = ["plot_accuracy", "plot_correlations", "plot_matched_patterns"]
 
 WIDTH_IN = 7.2
 """Two columns of a journal."""
+
+ACCURACY_HEIGHT_IN = 3.0
+
+HALF_WIDTH = 0.36
+"""Of a violin of accuracy, in units of the distance between ROIs."""
 
 TITLES = {
     "group": "Group",
@@ -38,17 +45,14 @@ TITLES = {
 }
 
 
-def plot_matched_patterns(
-    result: MatchedPatterns, controls: Sequence[pd.DataFrame] = (), corrected: str = "p_fdr"
-) -> Figure:
+def plot_matched_patterns(result: MatchedPatterns, corrected: str = "p_fdr") -> Figure:
     """Draw each statistic with its interval over the violin of its null distribution.
 
     Parameters
     ----------
     result : MatchedPatterns
-        From `imgtofmri.analyses.validate.matched_patterns`.
-    controls : sequence of pandas.DataFrame
-        Tables of controls; their statistics are drawn as open circles beside.
+        From `imgtofmri.analyses.validate.matched_patterns`; statistics of controls are drawn as
+        open circles beside.
     corrected : {"p_fdr", "p_max", "p"}
         Which p values the marks show.
 
@@ -59,8 +63,9 @@ def plot_matched_patterns(
     """
     from matplotlib.figure import Figure
 
-    levels = list(dict.fromkeys(result.table["level"]))
-    counts = [int((result.table["level"] == level).sum()) for level in levels]
+    table, controls = _by_model(result.table)
+    levels = list(dict.fromkeys(table["level"]))
+    counts = [int((table["level"] == level).sum()) for level in levels]
     rows = _in_rows(counts)
     with journal_style():
         figure = Figure(figsize=(WIDTH_IN, 2.3 * len(rows) + 0.3))
@@ -71,7 +76,9 @@ def plot_matched_patterns(
             places = lines[line, 0].subgridspec(1, len(members), width_ratios=widths)
             for place, at in enumerate(members):
                 panel = figure.add_subplot(places[0, place])
-                _draw_level(panel, levels[at], result, controls, corrected)
+                chosen = (table["level"] == levels[at]).to_numpy()
+                null = result.null[:, chosen]
+                _draw_level(panel, levels[at], table[chosen], null, controls, corrected)
                 panels.append(panel)
             panels[-len(members)].set_ylabel("matched − mismatched r")
         label_panels(panels)
@@ -84,6 +91,12 @@ def plot_matched_patterns(
         caption = f"{MARKS_LINE} {which[corrected]}"
         figure.supxlabel(caption, x=0.01, ha="left", fontsize=5.5)
     return figure
+
+
+def _by_model(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Return the encoder's rows of a table, and each control's by its name."""
+    models = {str(model): rows for model, rows in table.groupby("model", sort=False)}
+    return models.pop(ENCODER), models
 
 
 def _in_rows(counts: Sequence[int], most: int = 16) -> list[list[int]]:
@@ -100,13 +113,11 @@ def _in_rows(counts: Sequence[int], most: int = 16) -> list[list[int]]:
 def _draw_level(
     axes: Axes,
     level: str,
-    result: MatchedPatterns,
-    controls: Sequence[pd.DataFrame],
+    table: pd.DataFrame,
+    null: NDArray[np.float64],
+    controls: Mapping[str, pd.DataFrame],
     corrected: str,
 ) -> None:
-    chosen = (result.table["level"] == level).to_numpy()
-    table = result.table[chosen]
-    null = result.null[:, chosen]
     x = np.arange(len(table))
     _violins(axes, null, x)
     axes.axhline(0, color="0.7", linewidth=0.5, zorder=0)
@@ -121,9 +132,9 @@ def _draw_level(
         markersize=3.5,
         color=colour_of(0),
         elinewidth=1,
-        label=str(table["model"].iloc[0]),
+        label=ENCODER,
     )
-    for number, control in enumerate(controls):
+    for number, (model, control) in enumerate(controls.items()):
         same = control[control["level"] == level].set_index("name")
         heights = [same["statistic"].get(name, np.nan) for name in table["name"]]
         axes.plot(
@@ -133,7 +144,7 @@ def _draw_level(
             markersize=3,
             markerfacecolor="white",
             color=colour_of(number + 1),
-            label=str(control["model"].iloc[0]),
+            label=model,
         )
     axes.set_xlim(-0.7, len(table) - 0.3)
     axes.set_xticks(x, table["name"])
@@ -208,3 +219,113 @@ def plot_correlations(result: MatchedPatterns, categories: Sequence[str] | None 
                 axes.text(start + size / 2 - 0.5, -1, name, ha="center", va="bottom", fontsize=6)
                 start += size
     return figure
+
+
+def plot_accuracy(result: EncodingAccuracy) -> Figure:
+    """Draw each ROI's voxels: r on the left of a violin, its noise ceiling on the right.
+
+    Parameters
+    ----------
+    result : EncodingAccuracy
+        From `imgtofmri.analyses.validate.encoding_accuracy`; the mean r of controls is drawn as
+        open marks beside.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Coloured: distribution of r over voxels (the whole violin without repeats). Grey:
+        distribution of the noise ceiling r_max, with its mean as a bar. Point: mean r, with the
+        bootstrap's interval over images. Below each ROI: its voxels, and the share with
+        p_fdr <= .05. Marks: p of mean r, adjusted over ROIs.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    table, controls = _by_model(result.table)
+    places = np.arange(len(table))
+    ceiling = "r_max" in result.maps
+    width = min(WIDTH_IN, 1.6 + 0.85 * len(table))
+    with journal_style():
+        figure = Figure(figsize=(width, ACCURACY_HEIGHT_IN))
+        axes = figure.subplots()
+        axes.axhline(0.0, color="0.7", lw=0.5, zorder=0)
+        for place, roi in zip(places, table["roi"], strict=True):
+            region = result.regions[roi] & ~np.isnan(result.maps["r"])
+            sides = "left" if ceiling else "both"
+            _draw_half(axes, result.maps["r"][region], int(place), sides, _colour(int(place)))
+            if ceiling:
+                highest = result.maps["r_max"][region]
+                _draw_half(axes, highest, int(place), "right", "0.8")
+                axes.hlines(highest.mean(), place, place + HALF_WIDTH, color="0.45", lw=1)
+        mean = table["mean_r"].to_numpy()
+        error = np.maximum([mean - table["lower"], table["upper"] - mean], 0)
+        axes.errorbar(places, mean, yerr=error, fmt="o", color="black", ms=3.5, lw=0.9, zorder=4)
+        handles: list[Any] = [Line2D([], [], marker="o", color="black", ms=3.5, label="mean r")]
+        for number, (model, control) in enumerate(controls.items()):
+            same = control.set_index("roi")["mean_r"]
+            heights = [same.get(roi, np.nan) for roi in table["roi"]]
+            style: dict[str, Any] = {
+                "marker": "os^Dv"[number % 5],
+                "mfc": "white",
+                "mec": "0.2",
+                "ms": 3.2,
+            }
+            axes.plot(places - 0.13 * (number + 1), heights, ls="none", mew=0.8, zorder=5, **style)
+            handles.append(Line2D([], [], ls="none", mew=0.8, label=model, **style))
+        if ceiling:
+            handles.append(Patch(facecolor="0.8", label=f"noise ceiling ({result.ceiling_method})"))
+        _label_rois(axes, table, places)
+        # Room for a row of marks above the tallest violin.
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + (high - low) * 1.3 * MARK_ROW_POINTS / 150)
+        mark_significance(axes, places.tolist(), table["p_fdr"].tolist())
+        figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
+        figure.supxlabel(
+            f"Interval: bootstrap over {len(result.names)} images. "
+            f"{MARKS_LINE}, permutation, FDR over ROIs",
+            x=0.01,
+            ha="left",
+            fontsize=5.5,
+        )
+    return figure
+
+
+def _colour(place: int) -> str:
+    """Return the colour of a row: all voxels together are dark grey, ROIs have their own."""
+    return "0.5" if place == 0 else colour_of(place - 1)
+
+
+def _draw_half(axes: Axes, values: NDArray[np.float64], place: int, side: str, colour: str) -> None:
+    """Draw the density of voxels' values on one side of a place, or on both.
+
+    Values without spread have no density and are a line.
+    """
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return
+    left = place - HALF_WIDTH * (side != "right")
+    right = place + HALF_WIDTH * (side != "left")
+    if finite.size < 3 or np.ptp(finite) < 1e-9:
+        axes.hlines(finite.mean(), left, right, color=colour)
+        return
+    drawn = axes.violinplot(finite, [place], widths=2 * HALF_WIDTH, showextrema=False)
+    bodies: Any = drawn["bodies"]
+    for body in bodies:
+        body.set(facecolor=colour, edgecolor="none", alpha=0.75 if side != "right" else 1.0)
+        outline = body.get_paths()[0].vertices
+        outline[:, 0] = np.clip(outline[:, 0], left, right)
+
+
+def _label_rois(axes: Axes, table: pd.DataFrame, places: NDArray[np.intp]) -> None:
+    """Name the ROIs, with their number of voxels and the share that is significant."""
+    labels = []
+    for row in table.to_dict("records"):
+        share = row["n_significant"] / max(row["n_voxels"], 1)
+        labels.append(
+            f"{row['roi']}\n{row['n_voxels']:,} voxels\n{share:.0%} p$_\\mathrm{{FDR}}$ ≤ .05"
+        )
+    axes.set_xticks(places, labels)
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlim(-0.6, len(table) - 0.4)
+    axes.set_ylabel("Pearson's r over images")

@@ -1,89 +1,124 @@
-"""A validation to files: tables, maps, and each figure as PNG and SVG."""
+"""A validation to files: tables, maps, each figure as PNG and SVG, and the record."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imgtofmri.analyses.validate import EncodingAccuracy, MatchedPatterns, Study
-from imgtofmri.analyses.validate.accuracy_figures import plot_accuracy
-from imgtofmri.analyses.validate.figures import plot_correlations, plot_matched_patterns
+from imgtofmri.analyses.validate.accuracy import EncodingAccuracy
+from imgtofmri.analyses.validate.figures import (
+    plot_accuracy,
+    plot_correlations,
+    plot_matched_patterns,
+)
+from imgtofmri.analyses.validate.levels import image_categories
+from imgtofmri.analyses.validate.matched import MatchedPatterns
+from imgtofmri.encoder.controls import describe_controls
 from imgtofmri.figures.style import save_figure, save_table
-from imgtofmri.files import atomic_path
-from imgtofmri.measured.patterns import bare_name
+from imgtofmri.files import atomic_path, sha256_of
+from imgtofmri.outputs import OutputFolder, VolumeWriter
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["accuracy_by_voxel", "write_accuracy", "write_matched"]
+RECORD = "validation.json"
 
 
-def write_matched(
-    result: MatchedPatterns, controls: Sequence[pd.DataFrame], study: Study, folder: Path
-) -> None:
-    """Write matched_patterns.tsv with its figure, and the correlations with theirs.
+def save_validation(
+    matched: MatchedPatterns,
+    folder: OutputFolder | str | Path,
+    accuracy: EncodingAccuracy | None = None,
+    *,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write all of a validation: tables, figures, maps, and the record of what made them.
 
     Parameters
     ----------
-    result : MatchedPatterns
-    controls : sequence of pandas.DataFrame
-        Tables of controls, appended to the result's.
-    study : Study
-        Whose categories frame the correlations.
-    folder : Path
+    matched : MatchedPatterns
+    folder : OutputFolder or path
+        Where to.
+    accuracy : EncodingAccuracy, optional
+        Of the same comparison.
+    overwrite : bool
+        Replace what an earlier run made.
+
+    Returns
+    -------
+    list of Path
+        The files: matched_patterns and correlations with figures; accuracy and accuracy_voxels
+        with their figure, and a map of each statistic; validation.json.
 
     Raises
     ------
+    OptionError
+        If the folder holds an earlier run.
     OutputError
         If the folder cannot be written to.
     """
-    import pandas as pd
+    target = OutputFolder.of(folder, "validate", RECORD, overwrite=overwrite)
+    comparison, prediction = matched.comparison, matched.comparison.prediction
+    settings = {
+        "matched_patterns": dict(matched.settings),
+        **({} if accuracy is None else {"encoding_accuracy": dict(accuracy.settings)}),
+        "images": list(matched.names),
+        "left_out": list(comparison.leave_out),
+        "participants": list(comparison.participants),
+        "rois": list(comparison.rois),
+        "n_repeats": len(comparison.repeats),
+        "n_voxels": comparison.predicted.n_voxels,
+        "resampled": comparison.resampled,
+    }
+    target.begin(
+        settings,
+        None if prediction is None else prediction.provenance.to_dict(),
+        describe_controls(matched.controls),
+        comparison.measured_files,
+    )
+    if prediction is not None:
+        target.used(prediction.names, prediction.sha256, prediction.sources)
+    else:
+        read = comparison.predicted_files
+        target.used([str(path) for path in read], [sha256_of(path) for path in read], read)
+    files = _write_matched(matched, target.path)
+    if accuracy is not None:
+        files += _write_accuracy(accuracy, target.path)
+    target.wrote(*files)
+    target.close()
+    return [*files, target.record]
 
-    save_table(pd.concat([result.table, *controls]), folder / "matched_patterns.tsv")
-    save_figure(plot_matched_patterns(result, controls), folder / "matched_patterns")
-    labels = None
-    if study.categories is not None:
-        known = {bare_name(name): label for name, label in study.categories.items()}
-        labels = [known[bare_name(name)] for name in result.names]
-    save_figure(plot_correlations(result, labels), folder / "correlations")
-    with atomic_path(folder / "correlations.npz") as temporary, temporary.open("wb") as file:
+
+def _write_matched(result: MatchedPatterns, folder: Path) -> list[Path]:
+    """Write matched_patterns.tsv with its figure, and the correlations with theirs."""
+    known = result.comparison.categories
+    labels = None if known is None else image_categories(result.names, known)
+    correlations = folder / "correlations.npz"
+    with atomic_path(correlations) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, correlations=result.correlations, names=np.array(result.names))
+    return [
+        save_table(result.table, folder / "matched_patterns.tsv"),
+        *save_figure(plot_matched_patterns(result), folder / "matched_patterns"),
+        correlations,
+        *save_figure(plot_correlations(result, labels), folder / "correlations"),
+    ]
 
 
-def write_accuracy(
-    result: EncodingAccuracy, controls: Sequence[pd.DataFrame], folder: Path
-) -> None:
-    """Write accuracy.tsv, its figure with the voxels behind it, and a map of each statistic.
-
-    Parameters
-    ----------
-    result : EncodingAccuracy
-    controls : sequence of pandas.DataFrame
-        Tables of controls, appended to the result's.
-    folder : Path
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be written to.
-    """
-    import nibabel as nib
-    import pandas as pd
-
-    save_table(pd.concat([result.table, *controls]), folder / "accuracy.tsv")
-    save_table(accuracy_by_voxel(result), folder / "accuracy_voxels.tsv")
-    save_figure(plot_accuracy(result, controls), folder / "accuracy")
-    if result.mask is None:
-        return
-    for name in result.maps:
-        with atomic_path(folder / f"accuracy_{name}.nii.gz") as temporary:
-            # nibabel tells the format by the name's ending.
-            named = temporary.with_name(f"{temporary.name}.nii.gz")
-            nib.save(result.to_img(name), named)
-            named.replace(temporary)
+def _write_accuracy(result: EncodingAccuracy, folder: Path) -> list[Path]:
+    """Write accuracy.tsv, its figure with the voxels behind it, and a map of each statistic."""
+    files = [
+        save_table(result.table, folder / "accuracy.tsv"),
+        save_table(accuracy_by_voxel(result), folder / "accuracy_voxels.tsv"),
+        *save_figure(plot_accuracy(result), folder / "accuracy"),
+    ]
+    predicted = result.comparison.predicted
+    if predicted.mask is not None and predicted.affine is not None:
+        writer = VolumeWriter(predicted.mask, predicted.affine, outside=np.nan)
+        for name, values in result.maps.items():
+            files.append(folder / f"accuracy_{name}.nii.gz")
+            writer.write(files[-1], values)
+    return files
 
 
 def accuracy_by_voxel(result: EncodingAccuracy) -> pd.DataFrame:
