@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from imgtofmri.backbones import Backbone, UnverifiedWeightsWarning, load_backbone
-from imgtofmri.backbones.architectures import NETWORKS, Network
+from imgtofmri.backbones.architectures import ARCHITECTURES, Architecture
 from imgtofmri.processors import n_processors
 
 N_IMAGES = 32
 N_ROUNDS = 5
 
 
-def random_weights(network: Network, path: Path) -> Path:
+def random_weights(network: Architecture, path: Path) -> Path:
     """Write folded weights that keep activations moderate."""
     rng = np.random.default_rng(0)
     tensors = {}
@@ -62,8 +62,8 @@ def normalise(backbone: Backbone, pixels: NDArray[np.uint8]) -> None:
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("network", nargs="?", default="resnet18", choices=list(NETWORKS))
-    network = NETWORKS[parser.parse_args().network]
+    parser.add_argument("network", nargs="?", default="resnet18", choices=list(ARCHITECTURES))
+    network = ARCHITECTURES[parser.parse_args().network]
     warnings.simplefilter("ignore", UnverifiedWeightsWarning)
     pixels = np.random.default_rng(0).integers(0, 256, (N_IMAGES, 224, 224, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:

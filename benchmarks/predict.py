@@ -20,7 +20,7 @@ import numpy as np
 
 from imgtofmri.analyses.predict import predict_images
 from imgtofmri.backbones import Backbone
-from imgtofmri.backbones.architectures import NETWORKS
+from imgtofmri.backbones.architectures import ARCHITECTURES
 from imgtofmri.encoder import Encoder, Predictor, load_encoder
 from imgtofmri.encoder.spatial import BLOCK
 from imgtofmri.outputs import NiftiLayout, OutputFolder, VolumeWriter
@@ -118,7 +118,7 @@ def _make_weights(path: Path) -> Path:
 
     rng = np.random.default_rng(0)
     tensors = {}
-    for conv in NETWORKS["resnet18"].convolutions:
+    for conv in ARCHITECTURES["resnet18"].convolutions:
         scale = np.sqrt(2 / np.prod(conv.shape[1:]))
         weight = rng.normal(size=conv.shape) * scale
         tensors[f"{conv.name}.weight"] = weight.astype(np.float32)

@@ -94,11 +94,11 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a file of random ResNet-18 weights: a real network that has learned nothing."""
     from safetensors.numpy import save_file
 
-    from imgtofmri.backbones.architectures import NETWORKS
+    from imgtofmri.backbones.architectures import ARCHITECTURES
 
     rng = np.random.default_rng(7)
     tensors = {}
-    for conv in NETWORKS["resnet18"].convolutions:
+    for conv in ARCHITECTURES["resnet18"].convolutions:
         scale = np.sqrt(2 / np.prod(conv.shape[1:]))
         tensors[f"{conv.name}.weight"] = rng.normal(size=conv.shape).astype(np.float32) * scale
         tensors[f"{conv.name}.bias"] = np.zeros(conv.shape[0], np.float32)

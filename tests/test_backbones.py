@@ -17,7 +17,6 @@ from safetensors.numpy import load_file, save_file
 
 from imgtofmri.assets import OFFLINE_VARIABLE, is_offline
 from imgtofmri.backbones import (
-    BACKBONES,
     Backbone,
     Preprocessing,
     UnverifiedWeightsWarning,
@@ -25,9 +24,9 @@ from imgtofmri.backbones import (
     load_backbone,
 )
 from imgtofmri.backbones.architectures import (
+    ARCHITECTURES,
     EFFICIENTNET_STAGES,
-    NETWORKS,
-    Network,
+    Architecture,
     disagreements,
     fold_weights,
     sums_of,
@@ -58,7 +57,7 @@ def standin(test_data: Path) -> Path:
     return test_data / "standin" / "resnet18_standin.safetensors"
 
 
-def random_state(network: Network, seed: int = 0) -> Tensors:
+def random_state(network: Architecture, seed: int = 0) -> Tensors:
     """Draw a state dict with batch normalisation, scaled so that activations stay moderate."""
     rng = np.random.default_rng(seed)
     state: Tensors = {}
@@ -176,17 +175,17 @@ def load_quietly(name: str, weights: Path, **options: Any) -> Backbone:
         return load_backbone(name, weights=weights, **options)
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
 def test_load_backbone_every_layer_equals_forward_pass_in_numpy(
     name: str, rng: np.random.Generator, tmp_path: Path
 ) -> None:
     """With random weights, each layer's mean and deviation equal an independent forward pass's."""
-    state = random_state(NETWORKS[name])
+    state = random_state(ARCHITECTURES[name])
     path = tmp_path / "weights.safetensors"
     save_file(state, path)
     pixels = rng.integers(0, 256, (2, 224, 224, 3), np.uint8)
     oracle = ORACLES[name](state, pixels)
-    backbone = load_quietly(name, path, layers=list(NETWORKS[name].layers))
+    backbone = load_quietly(name, path, layers=list(ARCHITECTURES[name].layers))
     features = backbone(pixels)
     want = np.concatenate(
         [
@@ -202,12 +201,12 @@ def test_load_backbone_every_layer_equals_forward_pass_in_numpy(
     np.testing.assert_allclose(features, want, rtol=1e-3, atol=2e-4 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
 def test_load_backbone_folded_weights_give_the_same_features(
     name: str, rng: np.random.Generator, tmp_path: Path
 ) -> None:
     """A file with batch normalisation folded in already is as good as one with it apart."""
-    network, state = NETWORKS[name], random_state(NETWORKS[name])
+    network, state = ARCHITECTURES[name], random_state(ARCHITECTURES[name])
     apart, folded = tmp_path / "apart.safetensors", tmp_path / "folded.safetensors"
     save_file(state, apart)
     save_file(fold_weights(network, state, "test"), folded)
@@ -232,12 +231,14 @@ def test_load_backbone_features_do_not_depend_on_batch_or_threads(
         np.testing.assert_array_equal(one(pixels[index : index + 1])[0], together[index])
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
 def test_load_backbone_layers_do_not_depend_on_the_batch(
     name: str, rng: np.random.Generator
 ) -> None:
     """However a layer is pooled, an image's features are the same bits alone and in a batch."""
-    inner = [layer for layer in NETWORKS[name].layers if "/" not in layer and layer != "avgpool"]
+    inner = [
+        layer for layer in ARCHITECTURES[name].layers if "/" not in layer and layer != "avgpool"
+    ]
     layers = [f"{layer}{end}" for layer in inner for end in ("", "/sd", "/max", "/flatten:64")]
     backbone = load_backbone(name, weights="untrained", layers=layers)
     pixels = rng.integers(0, 256, (6, 224, 224, 3), np.uint8)
@@ -287,7 +288,7 @@ def test_load_backbone_spec_says_what_it_is(standin: Path) -> None:
 
 def test_published_facts_agree_with_standin_but_for_its_last_stage(standin: Path) -> None:
     """The stored sums are those of the real tensors, which the stand-in holds up to layer3."""
-    folded = fold_weights(NETWORKS["resnet18"], load_file(standin), "stand-in")
+    folded = fold_weights(ARCHITECTURES["resnet18"], load_file(standin), "stand-in")
     facts = published_facts("resnet18")
     wrong = disagreements(facts, folded, 1e-3)
     assert wrong
@@ -326,10 +327,10 @@ def test_load_backbone_offline_names_the_three_remedies(own_cache: Path) -> None
     with pytest.raises(WeightsUnavailableError) as caught:
         load_backbone("resnet18")
     text = str(caught.value)
-    assert "--weights" in text
+    assert "`weights`" in text
     assert "imgtofmri fetch" in text
     assert str(own_cache / "weights") in text
-    assert "--backbone efficientnet-lite0" in text
+    assert "`backbone` efficientnet-lite0" in text
     assert "IMGTOFMRI_OFFLINE forbids the network" in text
 
 
@@ -350,7 +351,7 @@ def test_load_backbone_unreachable_says_what_came_of_each_source(
         load_backbone("resnet18", progress=False)
     text = str(caught.value)
     assert text.count("127.0.0.1: [Errno") == 2
-    assert text.count("--weights") == text.count(str(own_cache)) == 1
+    assert text.count("`weights`") == text.count(str(own_cache)) == 1
     assert len(text) < 500
 
 
@@ -383,7 +384,7 @@ def test_load_backbone_wrong_state_dict_is_named(fault: str, tmp_path: Path) -> 
     """Missing, extra, misshapen and non-finite tensors are each refused by name."""
     changes, match = WRONG_STATES[fault]
     path = tmp_path / "wrong.safetensors"
-    save_file(change(random_state(NETWORKS["resnet18"]), **changes), path)
+    save_file(change(random_state(ARCHITECTURES["resnet18"]), **changes), path)
     with pytest.raises(WeightsError, match=rf"wrong\.safetensors: .*{match}"):
         load_backbone("resnet18", weights=path)
 
@@ -391,7 +392,7 @@ def test_load_backbone_wrong_state_dict_is_named(fault: str, tmp_path: Path) -> 
 def test_load_backbone_weights_of_the_other_network_are_refused(tmp_path: Path) -> None:
     """Weights of another network do not pass for this one's."""
     path = tmp_path / "other.safetensors"
-    save_file(random_state(NETWORKS["efficientnet-lite0"]), path)
+    save_file(random_state(ARCHITECTURES["efficientnet-lite0"]), path)
     with pytest.raises(WeightsError, match="expected the weights of resnet18.*are missing"):
         load_backbone("resnet18", weights=path)
 
@@ -399,7 +400,7 @@ def test_load_backbone_weights_of_the_other_network_are_refused(tmp_path: Path) 
 def test_load_backbone_right_shapes_of_noise_warn(tmp_path: Path) -> None:
     """A wrong file of the right shapes does not pass silently."""
     path = tmp_path / "noise.safetensors"
-    save_file(random_state(NETWORKS["resnet18"]), path)
+    save_file(random_state(ARCHITECTURES["resnet18"]), path)
     with pytest.warns(UnverifiedWeightsWarning, match="tensors differ, among them conv1"):
         backbone = load_backbone("resnet18", weights=path)
     assert not backbone.spec.weights_verified
@@ -435,7 +436,7 @@ def test_load_backbone_unreadable_weights_are_one_clear_error(
 def test_load_backbone_truncated_safetensors_is_refused(tmp_path: Path) -> None:
     """A download that was cut short is refused."""
     path = tmp_path / "cut.safetensors"
-    save_file(random_state(NETWORKS["resnet18"]), path)
+    save_file(random_state(ARCHITECTURES["resnet18"]), path)
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(WeightsError, match=r"cut\.safetensors: expected a whole .safetensors"):
         load_backbone("resnet18", weights=path)
@@ -486,16 +487,16 @@ def test_load_backbone_option_that_does_not_apply_is_refused(
 
 
 def test_backbones_each_have_a_description() -> None:
-    """The networks on offer are those with a graph and facts, each with one line."""
-    assert list(BACKBONES) == list(NETWORKS)
-    assert all(line and "\n" not in line for line in BACKBONES.values())
-    for name in BACKBONES:
+    """The networks on offer have a description of one line, and facts."""
+    for name, architecture in ARCHITECTURES.items():
+        assert architecture.description
+        assert "\n" not in architecture.description
         assert published_facts(name)
 
 
 def test_preprocessing_survives_a_card() -> None:
     """A recipe written to a card as plain data comes back equal."""
-    recipe = NETWORKS["efficientnet-lite0"].preprocessing
+    recipe = ARCHITECTURES["efficientnet-lite0"].preprocessing
     assert Preprocessing.from_dict(recipe.to_dict()) == recipe
 
 

@@ -22,10 +22,11 @@ from imgtofmri.backbones import (
     read_head,
     write_head,
 )
-from imgtofmri.backbones.architectures import NETWORKS
+from imgtofmri.backbones.architectures import ARCHITECTURES
 from imgtofmri.backbones.head import packaged_head
 from imgtofmri.bundle import Bundle
-from imgtofmri.distillation import altered_views, distill, fit_ridge, random_views, reduce_rank
+from imgtofmri.distillation import fit_head, observe, random_views
+from imgtofmri.distillation.heads import reduce_rank, standardised_ridge
 from imgtofmri.encoder import Encoder
 from imgtofmri.encoder.reference import extract_samples
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, WeightsError
@@ -52,9 +53,16 @@ def images(rng: np.random.Generator, n_images: int, size: int = 8) -> NDArray[np
     return rng.integers(0, 256, (n_images, size, size, 3), np.uint8)
 
 
+def distil(
+    student: Backbone, teacher: Backbone, batches: list[NDArray[np.uint8]], **options: Any
+) -> Head:
+    """Fit a head to what both networks make of some images."""
+    return fit_head(student.spec, teacher.spec, *observe(student, teacher, batches), **options)
+
+
 @pytest.mark.parametrize("n_images", [40, 12], ids=["primal", "dual"])
 @pytest.mark.parametrize("penalty", [7.0, np.linspace(1, 20, 20)], ids=["one", "each"])
-def test_fit_ridge_equals_least_squares_with_penalty_rows(
+def test_standardised_ridge_equals_least_squares_with_penalty_rows(
     n_images: int, penalty: float | NDArray[np.float64], rng: np.random.Generator
 ) -> None:
     """The fit equals ordinary least squares with the penalties appended as rows, in either form."""
@@ -64,18 +72,18 @@ def test_fit_ridge_equals_least_squares_with_penalty_rows(
     rows = np.concatenate([standardised, np.sqrt(penalty) * np.eye(20)])
     targets = np.concatenate([y - y.mean(axis=0), np.zeros((20, 5))])
     want = np.linalg.lstsq(rows, targets, rcond=None)[0]
-    center, scale, weights, intercept = fit_ridge(x.copy(), y, penalty)
+    center, scale, weights, intercept = standardised_ridge(x.copy(), y, penalty)
     np.testing.assert_allclose(center, x.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(scale, x.std(axis=0), rtol=1e-5)
     np.testing.assert_allclose(weights, want, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(intercept, y.mean(axis=0), rtol=1e-5, atol=1e-6)
 
 
-def test_fit_ridge_constant_activation_gets_no_weight(rng: np.random.Generator) -> None:
+def test_standardised_ridge_constant_activation_gets_no_weight(rng: np.random.Generator) -> None:
     """A unit that never varies has scale 1 and weight 0, rather than a division by rounding."""
     x = rng.normal(size=(30, 4)).astype(np.float32)
     x[:, 1], x[:, 2] = 0.0, 0.1
-    _, scale, weights, _ = fit_ridge(x, rng.normal(size=(30, 3)).astype(np.float32), 1.0)
+    _, scale, weights, _ = standardised_ridge(x, rng.normal(size=(30, 3)).astype(np.float32), 1.0)
     assert (scale[1:3] == 1.0).all()
     np.testing.assert_allclose(weights[1:3], 0, atol=1e-5)
 
@@ -93,10 +101,10 @@ def test_reduce_rank_full_rank_changes_nothing_and_less_is_best(rng: np.random.G
     np.testing.assert_allclose(x @ first @ second, u[:, :2] * s[:2] @ v[:2], atol=1e-3)
 
 
-def test_distill_student_that_knows_the_teacher_recovers_it(rng: np.random.Generator) -> None:
+def test_fit_head_student_that_knows_the_teacher_recovers_it(rng: np.random.Generator) -> None:
     """A student whose activations span the teacher's features emulates it on new images."""
     student, teacher = Projection("student", 400, 1), Projection("teacher", 7, 2)
-    head = distill(student, teacher, [images(rng, 500), images(rng, 300)], penalty=1e-3)
+    head = distil(student, teacher, [images(rng, 500), images(rng, 300)], penalty=1e-3)
     emulation = DistilledBackbone(student, head)
     unseen = images(rng, 20)
     np.testing.assert_allclose(emulation(unseen), teacher(unseen), rtol=0.02, atol=0.02)
@@ -114,12 +122,12 @@ def test_packaged_head_does_not_depend_on_the_company(rng: np.random.Generator) 
         np.testing.assert_array_equal(head(activations[rows]), together[rows])
 
 
-def test_distill_teacher_that_is_never_negative_is_rectified(rng: np.random.Generator) -> None:
+def test_fit_head_teacher_that_is_never_negative_is_rectified(rng: np.random.Generator) -> None:
     """Where no feature of the teacher is negative, no estimate is."""
     student, teacher = Projection("student", 5, 1), Projection("teacher", 7, 2)
     teacher.matrix = np.abs(teacher.matrix)
     teacher.matrix[:, 0] = 0.0
-    head = distill(student, teacher, [images(rng, 100)], penalty=1.0)
+    head = distil(student, teacher, [images(rng, 100)], penalty=1.0)
     assert head.card["rectified"]
     assert (DistilledBackbone(student, head)(images(rng, 50)) >= 0).all()
 
@@ -127,7 +135,7 @@ def test_distill_teacher_that_is_never_negative_is_rectified(rng: np.random.Gene
 def test_distilled_backbone_spec_bears_the_teacher_s_features_id(rng: np.random.Generator) -> None:
     """The backbone is the student's, its features bear the teacher's id, and it says so."""
     student, teacher = Projection("student", 5, 1), Projection("teacher", 7, 2)
-    head = distill(student, teacher, [images(rng, 20)], note="an estimate", card={"by": "us"})
+    head = distil(student, teacher, [images(rng, 20)], note="an estimate", card={"by": "us"})
     backbone = DistilledBackbone(student, head)
     assert isinstance(backbone, Backbone)
     assert backbone.spec.id == "student"
@@ -142,7 +150,7 @@ def test_write_head_read_head_round_trip_to_half_precision(
     rng: np.random.Generator, tmp_path: Path
 ) -> None:
     """A head comes back from its file with its card whole and its numbers to half precision."""
-    head = distill(
+    head = distil(
         Projection("student", 30, 1), Projection("teacher", 9, 2), [images(rng, 80)], rank=4
     )
     path = tmp_path / "head.safetensors"
@@ -158,7 +166,7 @@ def test_write_head_read_head_round_trip_to_half_precision(
 
 def test_read_head_other_files_are_refused(tmp_path: Path) -> None:
     """A missing file, weights of a network, and a cut file are each refused by name."""
-    head = distill(
+    head = distil(
         Projection("student", 6, 1), Projection("teacher", 3, 2), [np.zeros((3, 8, 8, 3), np.uint8)]
     )
     other, cut = tmp_path / "other.safetensors", tmp_path / "cut.safetensors"
@@ -183,15 +191,15 @@ def test_read_head_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 def test_head_wrong_width_names_the_layers(rng: np.random.Generator) -> None:
     """Activations of other layers are refused."""
-    head = distill(Projection("student", 6, 1), Projection("teacher", 3, 2), [images(rng, 9)])
+    head = distil(Projection("student", 6, 1), Projection("teacher", 3, 2), [images(rng, 9)])
     with pytest.raises(ShapeError, match=r"\(n_stimuli, 6\), the layers last side by side"):
         head(np.zeros((2, 5), np.float32))
 
 
 def test_distilled_backbone_other_student_is_refused(rng: np.random.Generator) -> None:
     """A head on a student that it was not fitted on is refused."""
-    head = distill(Projection("student", 6, 1), Projection("teacher", 3, 2), [images(rng, 9)])
-    with pytest.raises(ShapeError, match="this head takes student .*; got another"):
+    head = distil(Projection("student", 6, 1), Projection("teacher", 3, 2), [images(rng, 9)])
+    with pytest.raises(ShapeError, match="student must be student with .*; got another"):
         DistilledBackbone(Projection("another", 6, 1), head)
 
 
@@ -206,7 +214,7 @@ def test_distilled_backbone_other_student_is_refused(rng: np.random.Generator) -
         ({}, 0, DataError, "at least 2 images; got 0"),
     ],
 )
-def test_distill_settings_that_cannot_work_are_refused(
+def test_fit_head_settings_that_cannot_work_are_refused(
     options: dict[str, Any],
     n_images: int,
     error: type[Exception],
@@ -216,14 +224,14 @@ def test_distill_settings_that_cannot_work_are_refused(
     """A penalty or rank without sense, and too few images, are refused."""
     student, teacher = Projection("student", 6, 1), Projection("teacher", 3, 2)
     with pytest.raises(error, match=match):
-        distill(student, teacher, [images(rng, n_images)] if n_images else [], **options)
+        distil(student, teacher, [images(rng, n_images)] if n_images else [], **options)
 
 
-def test_distill_networks_of_different_sizes_are_refused() -> None:
+def test_fit_head_networks_of_different_sizes_are_refused() -> None:
     """Student and teacher must see the same pixels."""
     student, teacher = Projection("student", 6, 1), Projection("teacher", 3, 2, size=9)
     with pytest.raises(ShapeError, match="student takes 8 px, teacher 9 px"):
-        distill(student, teacher, [])
+        distil(student, teacher, [])
 
 
 def test_random_views_first_is_the_whole_and_second_its_mirror(rng: np.random.Generator) -> None:
@@ -249,27 +257,6 @@ def test_random_views_parts_keep_at_least_a_third_of_the_area() -> None:
         assert spans[0] * spans[1] / 200**2 > 0.34
 
 
-def test_altered_views_blend_join_and_recolour_two_photographs() -> None:
-    """Of a black and a white image: grey, then black beside white, then the first alone."""
-    black, white = Image.new("RGB", (40, 30)), Image.new("RGB", (40, 30), "white")
-    views = altered_views(black, white, 20, 6, np.random.default_rng(1))
-    for blended in views[::3]:
-        assert blended.min() == blended.max()
-        assert 0.3 * 255 <= blended.max() + 1 <= 0.7 * 255 + 2
-    for joined in views[1::3]:
-        assert set(np.unique(joined)) == {0, 255}
-        assert 0.19 < (joined == 0).mean() < 0.81
-    assert (views[2::3] == 0).all()
-
-
-def test_altered_views_repeat_with_the_seed(rng: np.random.Generator) -> None:
-    """The same seed gives the same pictures, and each photograph's colours do change."""
-    image = Image.fromarray(rng.integers(0, 256, (50, 70, 3), np.uint8))
-    first, second = (altered_views(image, image, 32, 3, np.random.default_rng(5)) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
-    assert np.ptp(first[2]) > 0
-
-
 def test_packaged_head_says_what_it_is_and_is_small() -> None:
     """The package's head is at most 5 MB; its card has fidelity, licence and a line to pass on."""
     head = packaged_head("efficientnet-lite0")
@@ -291,7 +278,7 @@ def test_load_backbone_efficientnet_gives_estimates_of_resnet_features(
     rng: np.random.Generator, tmp_path: Path
 ) -> None:
     """By its name alone the network comes with its head; with layers named it comes without."""
-    network = NETWORKS["efficientnet-lite0"]
+    network = ARCHITECTURES["efficientnet-lite0"]
     weights = {
         f"{conv.name}.weight": (
             rng.normal(size=conv.shape) / np.sqrt(np.prod(conv.shape[1:]))

@@ -237,7 +237,7 @@ def test_a_network_of_ones_own_is_found_beside_the_bundle_with_its_recipe(folder
     with pytest.raises(WeightsUnavailableError, match=r"tiny.onnx has another content. Put it th"):
         moved.extractor()
     (folder / "tiny.onnx").unlink()
-    with pytest.raises(WeightsUnavailableError, match=r"it is not there.*--backbone"):
+    with pytest.raises(WeightsUnavailableError, match=r"it is not there.*`backbone`"):
         moved.extractor()
 
 
@@ -308,11 +308,11 @@ def test_an_encoder_fitted_on_an_emulation_predicts_with_it(folder: Path) -> Non
     """A network with a head stands for another: its features are one layer of that other one."""
     from safetensors.numpy import save_file
 
-    from imgtofmri.backbones.architectures import NETWORKS
+    from imgtofmri.backbones.architectures import ARCHITECTURES
 
     rng = np.random.default_rng(5)
     tensors = {}
-    for conv in NETWORKS["efficientnet-lite0"].convolutions:
+    for conv in ARCHITECTURES["efficientnet-lite0"].convolutions:
         scale = np.sqrt(2 / np.prod(conv.shape[1:]))
         tensors[f"{conv.name}.weight"] = (rng.normal(size=conv.shape) * scale).astype(np.float32)
         tensors[f"{conv.name}.bias"] = np.zeros(conv.shape[0], np.float32)

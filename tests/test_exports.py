@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +14,21 @@ import imgtofmri
 
 
 def test_every_public_name_is_there() -> None:
-    """What `__all__` promises can be imported, and `dir` shows it."""
-    for name in imgtofmri.__all__:
-        assert getattr(imgtofmri, name) is not None
-    assert sorted(imgtofmri.__all__) == dir(imgtofmri)
+    """What `__all__` promises can be imported and is documented, and `dir` shows it in order."""
+    for name in set(imgtofmri.__all__) - {"__version__"}:
+        assert inspect.getdoc(getattr(imgtofmri, name)), name
+    assert dir(imgtofmri) == sorted(imgtofmri.__all__)
+
+
+def test_type_checkers_see_the_names_that_are_there() -> None:
+    """Each name is imported for type checkers from where it is imported when it is used."""
+    seen = {
+        alias.asname: str(node.module)
+        for node in ast.walk(ast.parse(Path(imgtofmri.__file__).read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("imgtofmri.")
+        for alias in node.names
+    }
+    assert seen == {name: f"imgtofmri.{home}" for name, home in imgtofmri._HOMES.items()}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -23,12 +37,13 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = imgtofmri.predict_everything
 
 
-def test_importing_the_command_line_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize("module", ["imgtofmri", "imgtofmri.cli.app"])
+def test_importing_the_package_or_its_command_line_imports_nothing_heavy(module: str) -> None:
     """Help must answer at once."""
     heavy = "onnxruntime nilearn nibabel matplotlib pandas av sklearn scipy PIL"
+    heavy += " numpy" if module == "imgtofmri" else ""
     code = (
-        "import sys, imgtofmri.cli.app; "
-        f"print([name for name in '{heavy}'.split() if name in sys.modules])"
+        f"import sys, {module}; print([name for name in '{heavy}'.split() if name in sys.modules])"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

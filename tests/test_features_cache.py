@@ -25,7 +25,8 @@ from imgtofmri.backbones import (
     features_folder,
     load_backbone,
 )
-from imgtofmri.backbones.architectures import NETWORKS
+from imgtofmri.backbones.architectures import ARCHITECTURES
+from imgtofmri.backbones.names import Untrained
 from imgtofmri.backbones.untrained import untrained_weights
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import OutputError, ShapeError
@@ -313,7 +314,7 @@ def test_encoder_fitted_through_a_head_predicts_through_it(
     study_file: Path, tmp_path: Path
 ) -> None:
     """A study of a network with a head gives a bundle that finds network and head again."""
-    weights = untrained_weights(NETWORKS["efficientnet-lite0"]).tensors
+    weights = untrained_weights(ARCHITECTURES["efficientnet-lite0"], Untrained()).tensors
     save_file(dict(weights), tmp_path / "student.safetensors")
     text = study_file.read_text().replace('"untrained"', '"student.safetensors"')
     text = text.replace('"resnet18"', '"efficientnet-lite0"')

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imgtofmri.exceptions import OutputError
-from imgtofmri.files import atomic_path, check_writable, write_whole
+from imgtofmri.files import atomic_path, claim_file, write_whole
 
 CONTENT = bytes(range(256)) * 40
 
@@ -109,6 +109,6 @@ def test_interruptions_while_a_file_is_made_leave_nothing(
     with pytest.raises(KeyboardInterrupt), atomic_path(target):
         pass
     with pytest.raises(KeyboardInterrupt):
-        check_writable(target)
+        claim_file(target)
     assert len(made) == 3
     assert not list(tmp_path.iterdir())

@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from imgtofmri.backbones import load_backbone
-from imgtofmri.cli.backbones import layer_lines, list_backbones, show_backbone
+from imgtofmri.cli.backbones import list_backbones, show_backbone
 from imgtofmri.cli.layers import layers as layers_command
 from imgtofmri.exceptions import OptionError
 from imgtofmri.stimuli import Failure, read_images
@@ -196,4 +196,4 @@ def test_backbones_commands_list_networks_and_tensors(
         "top     n x 3 x 1 x 1  GlobalMaxPool, output",
     ]
     with pytest.raises(OptionError, match="must be one of resnet18"):
-        layer_lines("resnet-18")
+        show_backbone("resnet-18")

@@ -13,11 +13,17 @@ from onnx import TensorProto, helper
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.random_projection import SparseRandomProjection
 
-from imgtofmri.backbones import Backbone, Preprocessing, load_backbone
-from imgtofmri.backbones.architectures import NETWORKS
+from imgtofmri.backbones import (
+    Backbone,
+    LayerInfo,
+    Preprocessing,
+    Untrained,
+    list_layers,
+    load_backbone,
+)
+from imgtofmri.backbones.architectures import ARCHITECTURES
 from imgtofmri.backbones.onnx_graph import read_nodes
 from imgtofmri.backbones.pooling import Layer, Pool, parse_layer, sparse_projection
-from imgtofmri.backbones.runtime import TensorInfo, list_tensors
 from imgtofmri.exceptions import OptionError, WeightsError
 
 RECIPE = Preprocessing(size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
@@ -175,17 +181,17 @@ def test_load_backbone_onnx_unknown_tensor_suggests(onnx_file: Path) -> None:
         load_backbone(onnx_file, layers=["rellu/max"])
 
 
-def test_list_tensors_gives_what_can_be_a_layer(onnx_file: Path) -> None:
+def test_list_layers_of_a_file_gives_what_can_be_a_layer(onnx_file: Path) -> None:
     """Constants, shapes and inputs are left out; shapes are without the images' axis."""
-    assert list_tensors(onnx_file) == [
-        TensorInfo("/conv/max", (5, 16, 16), "Conv", False),
-        TensorInfo("relu", (5, 16, 16), "Relu", False),
-        TensorInfo("map", (5, 1, 1), "GlobalAveragePool", False),
-        TensorInfo("pooled", (5,), "Flatten", True),
-        TensorInfo("rows", (5, 16), "ReduceMax", False),
+    assert list_layers(onnx_file) == [
+        LayerInfo("/conv/max", (5, 16, 16), "Conv"),
+        LayerInfo("relu", (5, 16, 16), "Relu"),
+        LayerInfo("map", (5, 1, 1), "GlobalAveragePool"),
+        LayerInfo("pooled", (5,), "Flatten, output"),
+        LayerInfo("rows", (5, 16), "ReduceMax"),
     ]
     with pytest.raises(WeightsError, match="expected an ONNX file; got no file"):
-        list_tensors(onnx_file.with_name("none.onnx"))
+        list_layers(onnx_file.with_name("none.onnx"))
 
 
 def test_read_nodes_equals_the_onnx_package(onnx_file: Path) -> None:
@@ -203,7 +209,7 @@ def squares() -> NDArray[np.uint8]:
     return np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3), np.uint8)
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
 def test_load_backbone_poolings_of_a_layer_agree(name: str, squares: NDArray[np.uint8]) -> None:
     """Mean, deviation, maximum and projection of a layer are all those of the same maps."""
     base = "layer3" if name == "resnet18" else "block14"
@@ -246,8 +252,8 @@ def test_load_backbone_untrained_weights_have_he_s_variance() -> None:
     """Each layer's weights have variance 2 / fan-out, so that activations stay moderate."""
     from imgtofmri.backbones.untrained import untrained_weights
 
-    network = NETWORKS["resnet18"]
-    tensors = untrained_weights(network, 5).tensors
+    network = ARCHITECTURES["resnet18"]
+    tensors = untrained_weights(network, Untrained(5)).tensors
     for conv in network.convolutions:
         fan_out = conv.shape[0] * conv.shape[2] * conv.shape[3]
         got = tensors[f"{conv.name}.weight"].var()

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imgtofmri.backbones import Untrained
 from imgtofmri.exceptions import OptionError
 from imgtofmri.training.study import (
     BackboneSettings,
@@ -108,13 +109,13 @@ def test_read_study_fills_in_defaults_and_placeholders(folder: Path) -> None:
     assert a.rois[1].layers == ("avgpool",)
 
 
-@pytest.mark.parametrize("weights", ["untrained", "untrained:12"])
-def test_read_study_takes_untrained_weights(weights: str, folder: Path) -> None:
+@pytest.mark.parametrize(("weights", "seed"), [("untrained", 0), ("untrained:12", 12)])
+def test_read_study_takes_untrained_weights(weights: str, seed: int, folder: Path) -> None:
     """Random weights need no file; their seed is a whole number."""
     text = STUDY.replace('name = "resnet18"', f'name = "resnet18"\nweights = "{weights}"')
-    assert read_study(write(folder, text)).backbone.weights == weights
+    assert read_study(write(folder, text)).backbone.weights == Untrained(seed)
     wrong = text.replace(weights, "untrained:x")
-    with pytest.raises(OptionError, match=r"line 15: backbone\.weights must have a whole number"):
+    with pytest.raises(OptionError, match=r"line 15: backbone\.weights must be .*a whole number"):
         read_study(write(folder, wrong))
     with pytest.raises(OptionError, match=r"backbone\.weights must be a file that exists"):
         read_study(write(folder, text.replace(weights, "my.safetensors")))

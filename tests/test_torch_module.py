@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from imgtofmri.backbones import Backbone, Preprocessing, load_backbone
-from imgtofmri.backbones.architectures import NETWORKS
+from imgtofmri.backbones.architectures import ARCHITECTURES
+from imgtofmri.backbones.names import Untrained
 from imgtofmri.backbones.pooling import sparse_projection
 from imgtofmri.backbones.untrained import untrained_weights
 from imgtofmri.exceptions import MissingDependencyError, OptionError, ShapeError
@@ -97,7 +98,7 @@ def test_torch_backbone_agrees_with_the_same_network_on_onnx_runtime(
 
     from imgtofmri.backbones.torch_module import TorchBackbone
 
-    weights = untrained_weights(NETWORKS["resnet18"]).tensors
+    weights = untrained_weights(ARCHITECTURES["resnet18"], Untrained()).tensors
 
     def convolution(name: str, stride: int) -> Any:
         weight = torch.from_numpy(weights[f"{name}.weight"])
@@ -169,7 +170,7 @@ def test_load_backbone_torch_name_without_its_package_says_what_to_install(
 
 def test_load_backbone_torch_name_without_layers_asks_for_them() -> None:
     """No layer is guessed at."""
-    with pytest.raises(OptionError, match="timm:resnet50 needs layers; got none"):
+    with pytest.raises(OptionError, match="layers of timm:resnet50 must be named; got none"):
         load_backbone("timm:resnet50")
 
 

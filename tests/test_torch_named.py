@@ -135,7 +135,7 @@ def test_torch_name_that_is_no_network_of_pictures_is_refused(torchvision: Any) 
     with pytest.raises(OptionError, match=r"must take images of shape \(n, 3, 112, 112\)"):
         load_backbone("torchvision:r3d_18", weights="untrained", layers=["layer1"])
     name = "torchvision:fcn_resnet50"
-    with pytest.raises(OptionError, match=r"its package says no size.*Give preprocessing="):
+    with pytest.raises(OptionError, match=r"its package says no size.*Give `preprocessing`"):
         load_backbone(name, weights="untrained", layers=["backbone.layer1"])
     recipe = Preprocessing(size=64)
     network = load_backbone(
@@ -152,7 +152,7 @@ def test_torch_name_offline_says_how_to_give_weights(
     monkeypatch.setenv("IMGTOFMRI_OFFLINE", "1")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    with pytest.raises(WeightsUnavailableError, match=r"IMGTOFMRI_OFFLINE is set.*weights= \(--w"):
+    with pytest.raises(WeightsUnavailableError, match=r"IMGTOFMRI_OFFLINE is set.*`weights`"):
         load_backbone(name, layers=["layer1"])
 
 

@@ -25,8 +25,8 @@ from typer.testing import CliRunner
 from imgtofmri.backbones import UnverifiedWeightsWarning
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, read_bundle, write_bundle
 from imgtofmri.cli.describe import card_lines
-from imgtofmri.cli.fit import accuracy_lines
 from imgtofmri.cli.fit import fit as fit_command
+from imgtofmri.cli.text import accuracy_lines
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.exceptions import AssetError, DataError, OptionError, OutputError, ShapeError
 from imgtofmri.spaces import MNI152_2MM, affine_map
@@ -439,7 +439,9 @@ def test_fit_command_writes_a_bundle_and_a_table(
     assert lines[0].split() == ["subject", "roi", "voxels", "cv", "r", "ceiling", "r", "penalty"]
     assert lines[1].split()[:3] == ["S1", "LOC", "70"]
     assert lines[:-1] == accuracy_lines(read_bundle(target))
-    with pytest.raises(OptionError, match=r"exists already. Give another -o, or --overwrite"):
+    with pytest.raises(
+        OptionError, match=r"expected no file of that name.*use `overwrite` to replace"
+    ):
         fit_command(planted.study, output=target, quiet=True)
     # Where it cannot be written, that is said before the data are loaded.
     broken = planted.write(**{'"features.npy"': '"LOC_left.nii.gz"'})
@@ -478,11 +480,11 @@ def test_fit_command_engine_overrides_the_study(
     """Options win over the study's engine and device, and are checked like them."""
     study = planted.write('engine = "torch"\ndevice = "cuda"')
     fit_command(study, engine="numpy", check=True)
-    with pytest.raises(OptionError, match=r"fit: device must be left out with the engine numpy"):
+    with pytest.raises(OptionError, match=r"^device must be left out with the engine numpy"):
         fit_command(study, engine="numpy", device="cuda", check=True)
     with pytest.raises(OptionError, match=r"fit: engine must be one of numpy, torch; got 'jax'"):
         fit_command(study, engine="jax", check=True)
-    with pytest.raises(OptionError, match=r"fit: device must be left out .*got 'cpu'"):
+    with pytest.raises(OptionError, match=r"^device must be left out .*got 'cpu'"):
         fit_command(planted.write(), device="cpu", check=True)
 
 

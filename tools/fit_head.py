@@ -14,6 +14,7 @@ import json
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,9 +31,16 @@ from imgtofmri.backbones import (
     read_head,
     write_head,
 )
-from imgtofmri.backbones.architectures import NETWORKS
+from imgtofmri.backbones.architectures import ARCHITECTURES
 from imgtofmri.backbones.weights import UnverifiedWeightsWarning
-from imgtofmri.distillation import altered_views, distill, random_views
+from imgtofmri.distillation import (
+    correlate_maps,
+    fit_head,
+    observe,
+    random_views,
+    summarise_agreement,
+)
+from imgtofmri.distillation.views import random_part
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.encoder.reference import extract_samples, reference_wheel
 from imgtofmri.stimuli import Movie, prepare_image
@@ -53,7 +61,7 @@ EXAMPLES = {
 def main() -> None:
     """Fit, measure, write."""
     arguments = parse()
-    layers = list(NETWORKS["efficientnet-lite0"].layers)
+    layers = list(ARCHITECTURES["efficientnet-lite0"].layers)
     student = load_backbone("efficientnet-lite0", weights=arguments.student, layers=layers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnverifiedWeightsWarning)
@@ -64,18 +72,18 @@ def main() -> None:
     held_out = [photos[index] for index in sorted(order[:n_held_out])]
     fitted = [photos[index] for index in sorted(order[n_held_out:])]
     print(f"{len(fitted)} photographs to fit, {n_held_out} held out", flush=True)
-    sizes = NETWORKS["efficientnet-lite0"].layers.items()
+    sizes = ARCHITECTURES["efficientnet-lite0"].layers.items()
     penalty = [
         np.full(n, arguments.penalty * (DEVIATIONS if layer.endswith("/sd") else 1.0))
         for layer, n in sizes
     ]
-    head = distill(
-        student,
-        teacher,
-        batches(fitted, arguments.views, arguments.altered, arguments.seed),
+    views = batches(fitted, arguments.views, arguments.altered, arguments.seed)
+    head = fit_head(
+        student.spec,
+        teacher.spec,
+        *observe(student, teacher, views, progress=True),
         penalty=np.concatenate(penalty),
         rank=arguments.rank,
-        progress=True,
     )
     encoder = load_encoder()
     path = arguments.out / f"{NAME}.safetensors"
@@ -86,8 +94,7 @@ def main() -> None:
     if arguments.published:
         fidelity |= measure_published(encoder, backbone, arguments.published)
     card = make_card(head, fidelity, len(fitted), n_held_out, arguments)
-    finished = Head(card, head.center, head.scale, head.weights, head.mixing, head.intercept)
-    write_head(finished, path)
+    write_head(replace(head, card=card), path)
     (arguments.out / f"{NAME}.md").write_text(card_text(card), "utf-8")
     print(json.dumps(fidelity, indent=1))
     print(f"{path}: {path.stat().st_size} bytes")
@@ -124,17 +131,66 @@ def batches(
             yield altered_views(image, second.convert("RGB"), SIZE_PX, n_altered, rng)
 
 
+def altered_views(
+    image: Image.Image, other: Image.Image, size: int, n_views: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Make pictures that nobody took: the teacher labels them as it does photographs.
+
+    In turn: random parts of both photographs blended into one another, parts of both side by side,
+    and a part of the first with its brightness, contrast and saturation changed.
+
+    Parameters
+    ----------
+    image, other : PIL images in mode RGB
+    size : int
+        Side of a view, in pixels.
+    n_views : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    uint8 array of shape (n_views, size, size, 3)
+
+    References
+    ----------
+    Zhang et al. (2018), mixup, arXiv:1710.09412. Yun et al. (2019), CutMix, arXiv:1905.04899.
+    """
+    views = np.zeros((n_views, size, size, 3), np.uint8)
+    for index, view in enumerate(views):
+        first = random_part(image, size, rng)
+        if index % 3 == 2:
+            view[:] = recolour(first, rng)
+            continue
+        second = random_part(other, size, rng)
+        if index % 3 == 0:
+            share = rng.uniform(0.3, 0.7)
+            view[:] = np.rint(share * first + (1 - share) * second)
+        else:
+            edge = int(rng.integers(size // 5, size - size // 5))
+            beside = bool(rng.random() < 0.5)
+            view[:] = first
+            if beside:
+                view[:, edge:] = second[:, edge:]
+            else:
+                view[edge:] = second[edge:]
+    return views
+
+
+def recolour(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Change brightness, contrast about the mean, and saturation, each by up to a factor of 1.6."""
+    brightness, contrast, saturation = np.exp(rng.uniform(-0.5, 0.5, 3))
+    values = pixels * brightness
+    grey = values.mean(axis=2, keepdims=True)
+    values = grey + saturation * (values - grey)
+    values = values.mean() + contrast * (values - values.mean())
+    clipped: NDArray[np.float64] = np.rint(np.clip(values, 0, 255))
+    return clipped
+
+
 def whole(path: Path) -> NDArray[np.uint8]:
     """Return a photograph as the encoder sees it."""
     with Image.open(path) as image:
         return prepare_image(image)
-
-
-def correlate(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Correlate the maps of two stacks, row by row."""
-    left, right = (rows - rows.mean(axis=1, keepdims=True) for rows in (left, right))
-    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    return (left * right).sum(axis=1, dtype=np.float64) / norms
 
 
 def measure(
@@ -142,14 +198,8 @@ def measure(
 ) -> dict[str, float]:
     """Correlate student's and teacher's group maps of photographs that the fit never saw."""
     pixels = np.stack([whole(photo) for photo in photos])
-    features = backbone(pixels), teacher(pixels)
-    maps = [encoder.predict_features(rows).group for rows in features]
-    r = correlate(*maps)
-    return {
-        "held_out_mean_r": round(float(r.mean()), 3),
-        "held_out_median_r": round(float(np.median(r)), 3),
-        "held_out_5th_percentile_r": round(float(np.quantile(r, 0.05)), 3),
-    }
+    maps = [encoder.predict_features(network(pixels)).group for network in (backbone, teacher)]
+    return summarise_agreement("held_out", correlate_maps(*maps))
 
 
 def measure_published(encoder: Encoder, backbone: Backbone, folder: Path) -> dict[str, float]:
@@ -171,7 +221,7 @@ def measure_published(encoder: Encoder, backbone: Backbone, folder: Path) -> dic
         prediction = encoder.predict_features(
             backbone(pixels), rois=rois, sigma_mm=sigma_mm, mask="support"
         )
-        r = correlate(prediction.group, published["responses"])
+        r = correlate_maps(prediction.group, published["responses"])
         if name == "images":
             for label, value in zip(images["names"], r, strict=True):
                 fidelity[f"published_{label}_r"] = round(float(value), 3)

@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from imgtofmri.backbones.architectures import NETWORKS, fold_weights, sums_of
+from imgtofmri.backbones.architectures import ARCHITECTURES, fold_weights, sums_of
 from imgtofmri.backbones.weights import read_tensors
 
 OUT = Path(__file__).parent.parent / "src" / "imgtofmri" / "backbones" / "facts"
@@ -24,11 +24,11 @@ WHAT = (
 def main() -> None:
     """Write one network's facts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("network", choices=list(NETWORKS))
+    parser.add_argument("network", choices=list(ARCHITECTURES))
     parser.add_argument("weights", type=Path, help="the published file")
     parser.add_argument("--out", type=Path, default=OUT, help="folder to write to")
     arguments = parser.parse_args()
-    network = NETWORKS[arguments.network]
+    network = ARCHITECTURES[arguments.network]
     folded = fold_weights(network, read_tensors(arguments.weights), str(arguments.weights))
     rows = {
         name: [float(f"{value:.7g}") for value in sums_of(tensor)]

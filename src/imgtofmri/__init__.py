@@ -8,33 +8,64 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# What type checkers see; `_HOMES` is what is imported. Both name the same.
 if TYPE_CHECKING:
-    from imgtofmri.bundle import Bundle, read_bundle, write_bundle
-    from imgtofmri.encoder import Encoder, Prediction, load_encoder
-    from imgtofmri.exceptions import ImgToFmriError
+    from imgtofmri.analyses.contrast import compute_contrast as compute_contrast
+    from imgtofmri.analyses.rsa import compare_geometry as compare_geometry
+    from imgtofmri.analyses.rsa import model_rdms as model_rdms
+    from imgtofmri.analyses.select import select_stimuli as select_stimuli
+    from imgtofmri.analyses.simulate import simulate_bold as simulate_bold
+    from imgtofmri.analyses.validate import encoding_accuracy as encoding_accuracy
+    from imgtofmri.analyses.validate import matched_patterns as matched_patterns
+    from imgtofmri.analyses.validate import read_comparison as read_comparison
+    from imgtofmri.analyses.validate import save_validation as save_validation
+    from imgtofmri.backbones import FeatureExtractor as FeatureExtractor
+    from imgtofmri.backbones import load_backbone as load_backbone
+    from imgtofmri.bundle import Bundle as Bundle
+    from imgtofmri.bundle import read_bundle as read_bundle
+    from imgtofmri.bundle import write_bundle as write_bundle
+    from imgtofmri.distillation import distil_head as distil_head
+    from imgtofmri.encoder import Encoder as Encoder
+    from imgtofmri.encoder import Prediction as Prediction
+    from imgtofmri.encoder import Settings as Settings
+    from imgtofmri.encoder import load_encoder as load_encoder
+    from imgtofmri.exceptions import ImgToFmriError as ImgToFmriError
+    from imgtofmri.measured.movie import read_measured as read_measured
+    from imgtofmri.training import fit_study as fit_study
+    from imgtofmri.training import layer_search as layer_search
+    from imgtofmri.training import save_layers as save_layers
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "Bundle",
-    "Encoder",
-    "ImgToFmriError",
-    "Prediction",
-    "__version__",
-    "load_encoder",
-    "read_bundle",
-    "write_bundle",
-]
 
 _HOMES = {
     "Bundle": "bundle",
     "Encoder": "encoder",
+    "FeatureExtractor": "backbones",
     "ImgToFmriError": "exceptions",
     "Prediction": "encoder",
+    "Settings": "encoder",
+    "compare_geometry": "analyses.rsa",
+    "compute_contrast": "analyses.contrast",
+    "distil_head": "distillation",
+    "encoding_accuracy": "analyses.validate",
+    "fit_study": "training",
+    "layer_search": "training",
+    "load_backbone": "backbones",
     "load_encoder": "encoder",
+    "matched_patterns": "analyses.validate",
+    "model_rdms": "analyses.rsa",
     "read_bundle": "bundle",
+    "read_comparison": "analyses.validate",
+    "read_measured": "measured.movie",
+    "save_layers": "training",
+    "save_validation": "analyses.validate",
+    "select_stimuli": "analyses.select",
+    "simulate_bold": "analyses.simulate",
     "write_bundle": "bundle",
 }
+"""Each public name, and the part of the package that it is imported from when it is first used."""
+
+__all__ = sorted(["__version__", *_HOMES])
 
 
 def __getattr__(name: str) -> Any:
@@ -46,4 +77,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return list(__all__)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from imgtofmri.exceptions import OutputError
+from imgtofmri.exceptions import OptionError, OutputError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -32,7 +32,11 @@ def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 digest of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, or of a folder's file names and SHA-256, in hexadecimal."""
+    if path.is_dir():
+        inside = sorted(file for file in path.rglob("*") if file.is_file())
+        lines = [f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n" for file in inside]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -74,14 +78,22 @@ def atomic_path(target: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
-def check_writable(target: Path) -> None:
-    """Refuse a file that could not be written, before long work is done for it.
+def claim_file(target: Path, *, overwrite: bool = False) -> None:
+    """Refuse a file that is there or could not be written, before long work is done for it.
 
     Raises
     ------
+    OptionError
+        If it is there and shall not be replaced.
     OutputError
         If the folder cannot be made or written to.
     """
+    if target.exists() and not overwrite:
+        message = (
+            f"{target}: expected no file of that name; there is one. Name another, or use "
+            "`overwrite` to replace it."
+        )
+        raise OptionError(message)
     temporary = _part_of(target)
     try:
         _make(temporary, target)

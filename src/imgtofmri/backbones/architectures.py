@@ -33,7 +33,7 @@ class Convolution:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class Architecture:
     """An architecture whose graph is in the package.
 
     Attributes
@@ -82,7 +82,7 @@ EFFICIENTNET_STEM = 32
 EFFICIENTNET_HEAD = 1280
 
 
-def _resnet18() -> Network:
+def _resnet18() -> Architecture:
     convolutions = [Convolution("conv1", "bn1", (64, 3, 7, 7))]
     layers: dict[str, int] = {}
     n_in = 64
@@ -101,7 +101,7 @@ def _resnet18() -> Network:
             n_in = n_out
         pooled = "avgpool" if n_out == RESNET18_WIDTHS[-1] else f"layer{stage}"
         layers |= {pooled: n_out, f"{pooled}/sd": n_out}
-    return Network(
+    return Architecture(
         id="resnet18",
         description="ResNet-18 trained on ImageNet, the published model's network (44.7 MB)",
         convolutions=tuple(convolutions),
@@ -111,7 +111,7 @@ def _resnet18() -> Network:
     )
 
 
-def _efficientnet_lite0() -> Network:
+def _efficientnet_lite0() -> Architecture:
     convolutions = [Convolution("_conv_stem", "_bn0", (EFFICIENTNET_STEM, 3, 3, 3))]
     layers: dict[str, int] = {}
     n_in, index = EFFICIENTNET_STEM, 0
@@ -129,7 +129,7 @@ def _efficientnet_lite0() -> Network:
             n_in, index = n_out, index + 1
     convolutions.append(Convolution("_conv_head", "_bn1", (EFFICIENTNET_HEAD, n_in, 1, 1)))
     layers |= {"avgpool": EFFICIENTNET_HEAD, "avgpool/sd": EFFICIENTNET_HEAD}
-    return Network(
+    return Architecture(
         id="efficientnet-lite0",
         description="EfficientNet-Lite0 from the package index, whose features a distilled head "
         "turns into estimates of ResNet-18's (18.8 MB)",
@@ -141,22 +141,22 @@ def _efficientnet_lite0() -> Network:
     )
 
 
-NETWORKS: Mapping[str, Network] = {
-    network.id: network for network in (_resnet18(), _efficientnet_lite0())
+ARCHITECTURES: Mapping[str, Architecture] = {
+    made.id: made for made in (_resnet18(), _efficientnet_lite0())
 }
-"""The networks by their names."""
+"""The architectures by their names."""
 
 _NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 
 
 def fold_weights(
-    network: Network, tensors: Mapping[str, NDArray[Any]], source: str
+    architecture: Architecture, tensors: Mapping[str, NDArray[Any]], source: str
 ) -> dict[str, NDArray[np.float32]]:
     """Check a state dict against the architecture and fold batch normalisation into it.
 
     Parameters
     ----------
-    network : Network
+    architecture : Architecture
         The architecture.
     tensors : mapping of str to array
         The state dict under its publisher's names, with batch normalisation, or already folded
@@ -180,16 +180,16 @@ def fold_weights(
     With ``g = gamma / sqrt(var + epsilon)``, the weight becomes ``weight * g`` and the bias
     ``beta - mean * g``, computed in double precision.
     """
-    folded_already = f"{network.convolutions[0].name}.bias" in tensors
+    folded_already = f"{architecture.convolutions[0].name}.bias" in tensors
     wanted: dict[str, tuple[int, ...]] = {}
-    for conv in network.convolutions:
+    for conv in architecture.convolutions:
         wanted[f"{conv.name}.weight"] = conv.shape
         parts = ("bias",) if folded_already else _NORM_PARTS
         owner = conv.name if folded_already else conv.norm
         wanted |= {f"{owner}.{part}": conv.shape[:1] for part in parts}
-    _check_state(network, wanted, tensors, source)
+    _check_state(architecture, wanted, tensors, source)
     folded = {}
-    for conv in network.convolutions:
+    for conv in architecture.convolutions:
         weight = tensors[f"{conv.name}.weight"].astype(np.float64)
         if folded_already:
             bias = tensors[f"{conv.name}.bias"].astype(np.float64)
@@ -197,24 +197,24 @@ def fold_weights(
             scale, shift, mean, variance = (
                 tensors[f"{conv.norm}.{part}"].astype(np.float64) for part in _NORM_PARTS
             )
-            gain = scale / np.sqrt(variance + network.norm_epsilon)
+            gain = scale / np.sqrt(variance + architecture.norm_epsilon)
             weight *= gain[:, None, None, None]
             bias = shift - mean * gain
         folded[f"{conv.name}.weight"] = weight.astype(np.float32)
         folded[f"{conv.name}.bias"] = bias.astype(np.float32)
-    for name in network.classifier:
+    for name in architecture.classifier:
         if name in tensors:
             folded[name] = tensors[name].astype(np.float32)
     return folded
 
 
 def _check_state(
-    network: Network,
+    architecture: Architecture,
     wanted: Mapping[str, tuple[int, ...]],
     tensors: Mapping[str, NDArray[Any]],
     source: str,
 ) -> None:
-    known = {**wanted, **network.classifier}
+    known = {**wanted, **architecture.classifier}
     missing = [name for name in wanted if name not in tensors]
     unknown = [
         name for name in tensors if name not in known and not name.endswith(".num_batches_tracked")
@@ -231,7 +231,7 @@ def _check_state(
                 break
     if problem:
         message = (
-            f"{source}: expected the weights of {network.id} under their publisher's names; "
+            f"{source}: expected the weights of {architecture.id} under their publisher's names; "
             f"{problem}. Give the published file, or name the network it belongs to."
         )
         raise WeightsError(message)
@@ -252,18 +252,18 @@ def _some(names: list[str]) -> str:
 
 
 def fold_preprocessing(
-    network: Network, folded: Mapping[str, NDArray[np.float32]]
+    architecture: Architecture, folded: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, NDArray[np.float32]]:
     """Return what the graph takes: the folded weights, with the preprocessing folded in too.
 
     The first convolution takes over the division by the standard deviation. The mean is subtracted
     in the graph, because the zeros that pad the image stand for the mean.
     """
-    recipe = network.preprocessing
-    first = f"{network.convolutions[0].name}.weight"
+    recipe = architecture.preprocessing
+    first = f"{architecture.convolutions[0].name}.weight"
     scale = (255.0 * np.asarray(recipe.std))[:, None, None]
     mean = (255.0 * np.asarray(recipe.mean))[:, None, None]
-    inputs = {name: value for name, value in folded.items() if name not in network.classifier}
+    inputs = {name: value for name, value in folded.items() if name not in architecture.classifier}
     inputs[first] = (folded[first] / scale).astype(np.float32)
     inputs["pixels.mean"] = mean.astype(np.float32)
     return inputs

@@ -77,6 +77,8 @@ class BackboneSpec:
         The file's digest.
     weights_verified : bool
         Whether the weights are known to be the published ones.
+    weights_seed : int or None
+        Of random weights; None where they come from a file.
     note : str
         One line for sidecars, empty when there is nothing to say.
     layer_widths : tuple of int
@@ -97,10 +99,29 @@ class BackboneSpec:
     weights_name: str = ""
     weights_sha256: str = ""
     weights_verified: bool = False
+    weights_seed: int | None = None
     note: str = ""
     layer_widths: tuple[int, ...] = ()
     parallel_calls: int = 1
     images_per_call: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInfo:
+    """What can be a layer of a network.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+        Without the axis of images.
+    made_by : str
+        The operation that makes it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    made_by: str
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ the head was made and how faithful it is.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -80,7 +80,7 @@ class Head:
         """
         if activations.ndim != 2 or activations.shape[1] != len(self.center):
             message = (
-                f"Head: activations must have shape (n_stimuli, {len(self.center)}), the layers "
+                f"activations must have shape (n_stimuli, {len(self.center)}), the layers "
                 f"{', '.join(self.layers)} side by side; got {activations.shape}. Load the student "
                 "with the head's layers."
             )
@@ -112,26 +112,20 @@ class DistilledBackbone:
         spec = student.spec
         if (spec.id, spec.layers) != (head.card["student"], head.layers):
             message = (
-                f"DistilledBackbone: this head takes {head.card['student']} with the layers "
-                f"{', '.join(head.layers)}; got {spec.id} with {', '.join(spec.layers)}. Load that "
-                "student with those layers."
+                f"student must be {head.card['student']} with the layers {', '.join(head.layers)}, "
+                f"which the head was fitted on; got {spec.id} with {', '.join(spec.layers)}. Load "
+                "that one with those layers."
             )
             raise ShapeError(message)
         self._student, self._head = student, head
         note = "; ".join(text for text in (str(head.card["note"]), spec.note) if text)
-        self._spec = BackboneSpec(
-            id=spec.id,
-            layers=spec.layers,
+        self._spec = replace(
+            spec,
             n_features=len(head.intercept),
-            preprocessing=spec.preprocessing,
             features_id=str(head.card["features_id"]),
             emulated=True,
-            weights_name=spec.weights_name,
-            weights_sha256=spec.weights_sha256,
-            weights_verified=spec.weights_verified,
             note=note,
-            parallel_calls=spec.parallel_calls,
-            images_per_call=spec.images_per_call,
+            layer_widths=(),
         )
 
     @property

@@ -54,7 +54,7 @@ class JoinedBackbone:
         if len(set(sizes.values())) > 1:
             got = ", ".join(f"{name} {size}" for name, size in sizes.items())
             message = (
-                "JoinedBackbone: networks of one encoder must take pictures of one size; got "
+                "networks of one encoder must take pictures of one size; got "
                 f"{got}. Give them one preprocessing size in the study, or files made for it, or "
                 "fit an encoder for each."
             )

@@ -48,7 +48,7 @@ def read_nodes(model: bytes) -> list[Node]:
         ]
     except (IndexError, UnicodeDecodeError, ValueError) as error:
         message = (
-            f"read_nodes: expected an encoded ONNX model; got something else ({error}). Export the "
+            f"expected an encoded ONNX model; got something else ({error}). Export the "
             "network again."
         )
         raise WeightsError(message) from error

@@ -88,7 +88,7 @@ def parse_layer(text: str, names: Container[str] = ()) -> Layer:
     if pooling != "flatten":
         if width is not None:
             message = (
-                f"load_backbone: only flatten takes a width, as in {name}/flatten:{width}; got "
+                f"only flatten takes a width, as in {name}/flatten:{width}; got "
                 f"{text}. Leave ':{width}' out."
             )
             raise OptionError(message)
@@ -96,7 +96,7 @@ def parse_layer(text: str, names: Container[str] = ()) -> Layer:
     n_features = FLATTEN_WIDTH if width is None else int(width)
     if n_features < 1:
         message = (
-            f"load_backbone: the width of {name}/flatten must be 1 or more; got {text}. Leave it "
+            f"the width of {name}/flatten must be 1 or more; got {text}. Leave it "
             f"out for {FLATTEN_WIDTH}."
         )
         raise OptionError(message)
@@ -156,7 +156,7 @@ class Pool:
             "flatten": "(n, ...)",
         }.get(layer.pooling, "(n, channels, height, width)")
         message = (
-            f"load_backbone: layer {layer} must have shape {needed}; got {values.ndim} dimensions, "
+            f"layer {layer} must have shape {needed}; got {values.ndim} dimensions, "
             f"{values.shape}. Name another layer, or use {layer.name}/tokens where channels come "
             f"last, for the mean over the axes between, or {layer.name}/flatten for all values."
         )

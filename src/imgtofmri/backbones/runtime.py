@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.backbones.architectures import Network, fold_preprocessing
-from imgtofmri.backbones.base import BackboneSpec, Preprocessing, check_pixels
+from imgtofmri.backbones.architectures import Architecture, fold_preprocessing
+from imgtofmri.backbones.base import BackboneSpec, LayerInfo, Preprocessing, check_pixels
 from imgtofmri.backbones.crew import Crew
 from imgtofmri.backbones.onnx_graph import declare_outputs, read_nodes, tensors_of_image
 from imgtofmri.backbones.pooling import Layer, Pool, parse_layer
@@ -31,7 +30,7 @@ class NetworkBackbone:
 
     Parameters
     ----------
-    network : Network
+    architecture : Architecture
         The architecture.
     weights : LoadedWeights
         Its folded weights.
@@ -48,7 +47,7 @@ class NetworkBackbone:
 
     def __init__(
         self,
-        network: Network,
+        architecture: Architecture,
         weights: LoadedWeights,
         layers: Sequence[str],
         n_threads: int | None = None,
@@ -57,10 +56,10 @@ class NetworkBackbone:
 
         chosen = [parse_layer(layer) for layer in layers]
         for layer in chosen:
-            if layer.name not in network.layers or layer.pooling == "tokens":
-                message = choice_message("load_backbone", "layers", str(layer), network.layers)
-                raise OptionError(message)
-        inputs = fold_preprocessing(network, weights.tensors)
+            if layer.name not in architecture.layers or layer.pooling == "tokens":
+                message = choice_message("", "layers", str(layer), architecture.layers)
+                raise OptionError(message, "layers")
+        inputs = fold_preprocessing(architecture, weights.tensors)
         # The session refers to these values without owning them: they must live as long as it.
         self._values = [
             onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value))
@@ -68,7 +67,7 @@ class NetworkBackbone:
         ]
         options = session_options()
         options.add_external_initializers(list(inputs), self._values)
-        graph = (resources.files(__package__) / "graphs" / f"{network.id}.onnx").read_bytes()
+        graph = (resources.files(__package__) / "graphs" / f"{architecture.id}.onnx").read_bytes()
         # The graph itself gives the mean and the deviation; the rest is pooled from whole maps.
         inside = [layer for layer in chosen if layer.pooling in ("max", "flatten")]
         maps = _pooled_maps(graph) if inside else {}
@@ -82,17 +81,18 @@ class NetworkBackbone:
         self._run_options = onnxruntime.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
         names = tuple(map(str, chosen))
-        widths = tuple(layer.width or network.layers[layer.name] for layer in chosen)
+        widths = tuple(layer.width or architecture.layers[layer.name] for layer in chosen)
         self._crew = Crew(n_threads)
         self._spec = BackboneSpec(
-            id=network.id,
+            id=architecture.id,
             layers=names,
             n_features=sum(widths),
-            preprocessing=network.preprocessing,
-            features_id=f"{network.id}/{'+'.join(names)}",
+            preprocessing=architecture.preprocessing,
+            features_id=f"{architecture.id}/{'+'.join(names)}",
             weights_name=weights.path.name,
             weights_sha256=weights.sha256,
             weights_verified=weights.verified,
+            weights_seed=weights.seed,
             note=weights.note
             or ("" if weights.verified else "the weights are not the published ones"),
             layer_widths=widths,
@@ -162,7 +162,7 @@ class OnnxFileBackbone:
         if not layers and len(outputs) != 1:
             message = (
                 f"{path}: expected a layer to be named, as the graph has {len(outputs)} outputs; "
-                f"got none. Name one with layers= (--layer): {', '.join(outputs)}."
+                f"got none. Name one with `layers`: {', '.join(outputs)}."
             )
             raise OptionError(message)
         unknown = [layer.name for layer in chosen if layer.name not in tensors]
@@ -233,29 +233,7 @@ class OnnxFileBackbone:
         return self._pool([of_name[layer.name] for layer in self._pool.layers])
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """A tensor of an ONNX file that can be a layer.
-
-    Attributes
-    ----------
-    name : str
-        The tensor's name.
-    shape : tuple of int
-        Without the axis of images.
-    op : str
-        The operation that makes it.
-    is_output : bool
-        Whether it is one of the graph's outputs.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    op: str
-    is_output: bool
-
-
-def list_tensors(path: Path, preprocessing: Preprocessing | None = None) -> list[TensorInfo]:
+def list_tensors(path: Path, preprocessing: Preprocessing | None = None) -> list[LayerInfo]:
     """List the tensors of an ONNX file that can be layers, in the order of computation.
 
     Parameters
@@ -267,7 +245,7 @@ def list_tensors(path: Path, preprocessing: Preprocessing | None = None) -> list
 
     Returns
     -------
-    list of TensorInfo
+    list of LayerInfo
         Floating-point tensors that depend on the image and have a row for each.
 
     Raises
@@ -288,7 +266,7 @@ def list_tensors(path: Path, preprocessing: Preprocessing | None = None) -> list
     fetches = [tensor for tensor in ops if tensor in floats]
     images = np.zeros((n_images, 3, side, side), np.float32)
     return [
-        TensorInfo(tensor, value.shape[1:], ops[tensor], tensor in outputs)
+        LayerInfo(tensor, value.shape[1:], ops[tensor] + (", output" if tensor in outputs else ""))
         for tensor, value in zip(fetches, session.run(fetches, {name: images}), strict=True)
         if value.ndim >= 2 and len(value) == n_images
     ]

@@ -80,10 +80,7 @@ def stream_features(
         If the frames are not of the backbone's size, or its features not what it says.
     """
     if batch_size < 1:
-        message = (
-            f"stream_features: batch_size must be 1 or more; got {batch_size}. "
-            f"Leave it out for {BATCH_SIZE}."
-        )
+        message = f"batch_size must be 1 or more; got {batch_size}. Leave it out for {BATCH_SIZE}."
         raise OptionError(message)
     return run_ahead(_stream(frames, backbone, batch_size), AHEAD)
 
@@ -171,7 +168,7 @@ def _stacked(frames: list[Frame], size: int) -> npt.NDArray[np.uint8]:
     for frame in frames:
         if frame.pixels.shape != (size, size, 3):
             message = (
-                f"stream_features: the backbone takes frames of shape ({size}, {size}, 3); "
+                f"the backbone takes frames of shape ({size}, {size}, 3); "
                 f"'{frame.name}' has {frame.pixels.shape}. Read the stimuli with size={size}."
             )
             raise ShapeError(message)
@@ -183,7 +180,7 @@ def _checked(backbone: Backbone, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[n
     expected = (len(pixels), backbone.spec.n_features)
     if features.shape != expected:
         message = (
-            f"stream_features: the backbone says that it gives features of shape {expected}; "
+            f"the backbone says that it gives features of shape {expected}; "
             f"it gave {features.shape}. Its layer must be pooled to one row for each image."
         )
         raise ShapeError(message)

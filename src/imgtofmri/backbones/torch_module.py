@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.backbones.base import BackboneSpec, Preprocessing, check_pixels
+from imgtofmri.backbones.base import BackboneSpec, LayerInfo, Preprocessing, check_pixels
 from imgtofmri.backbones.pooling import Pool, parse_layer
 from imgtofmri.exceptions import MissingDependencyError, OptionError
 
@@ -43,6 +43,8 @@ class TorchBackbone:
         its values, which ``spec.features_id`` bears in any case.
     weights_verified : bool
         Whether they are known to be published ones.
+    weights_seed : int, optional
+        Of random weights.
     note : str, optional
         A line for sidecars.
 
@@ -73,6 +75,7 @@ class TorchBackbone:
         weights_name: str = "",
         weights_sha256: str = "",
         weights_verified: bool = False,
+        weights_seed: int | None = None,
         note: str = "",
     ) -> None:
         modules = {name: child for name, child in module.named_modules() if name}
@@ -107,6 +110,7 @@ class TorchBackbone:
             weights_name=weights_name or type(module).__name__,
             weights_sha256=weights_sha256 or digest,
             weights_verified=weights_verified,
+            weights_seed=weights_seed,
             note=note,
             layer_widths=widths,
         )
@@ -176,8 +180,8 @@ class TorchBackbone:
         return found
 
 
-def module_shapes(module: torch.nn.Module, size: int) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Return the modules inside that can be layers, with the shapes that they give.
+def list_modules(module: torch.nn.Module, size: int) -> list[LayerInfo]:
+    """List the modules inside that can be layers.
 
     Parameters
     ----------
@@ -188,10 +192,10 @@ def module_shapes(module: torch.nn.Module, size: int) -> dict[str, tuple[tuple[i
 
     Returns
     -------
-    dict of str to (shape without the images' axis, name of the class)
+    list of LayerInfo
         Modules that run once and give one tensor with a row for each image, as they run.
     """
-    torch = import_torch("module_shapes")
+    torch = import_torch("list_modules")
     found: dict[str, list[Any]] = {}
     names = {child: name for name, child in module.named_modules() if name}
 
@@ -208,11 +212,11 @@ def module_shapes(module: torch.nn.Module, size: int) -> dict[str, tuple[tuple[i
         for hook in hooks:
             hook.remove()
     kinds = {name: type(child).__name__ for child, name in names.items()}
-    return {
-        name: (shapes[0][1:], kinds[name])
+    return [
+        LayerInfo(name, shapes[0][1:], kinds[name])
         for name, shapes in found.items()
         if len(shapes) == 1 and shapes[0] is not None and len(shapes[0]) > 1 and shapes[0][0] == 2
-    }
+    ]
 
 
 def import_torch(where: str) -> Any:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from imgtofmri.assets import is_offline
-from imgtofmri.backbones.base import Preprocessing
-from imgtofmri.backbones.torch_module import TorchBackbone, import_torch, module_shapes
-from imgtofmri.backbones.untrained import untrained_seed
+from imgtofmri.backbones.base import LayerInfo, Preprocessing
+from imgtofmri.backbones.names import Untrained
+from imgtofmri.backbones.torch_module import TorchBackbone, import_torch, list_modules
 from imgtofmri.backbones.weights import read_tensors
 from imgtofmri.exceptions import (
     MissingDependencyError,
@@ -24,15 +24,12 @@ from imgtofmri.exceptions import (
 )
 from imgtofmri.files import sha256_of
 
-COLLECTIONS = ("timm:", "torchvision:")
-"""How the names of their networks begin."""
-
 
 def load_torch_name(
     name: str,
     layers: Sequence[str] | None,
     preprocessing: Preprocessing | None = None,
-    weights: Path | str | None = None,
+    weights: Path | Untrained | None = None,
 ) -> TorchBackbone:
     """Load a network of timm or torchvision.
 
@@ -44,9 +41,9 @@ def load_torch_name(
         As for `TorchBackbone`.
     preprocessing : Preprocessing, optional
         Default: size, mean and standard deviation that the package gives for the weights.
-    weights : path or str, optional
-        A file with a state dict (nothing in it is executed), or ``"untrained[:SEED]"``. Default:
-        the weights that the package fetches.
+    weights : Path or Untrained, optional
+        A file with a state dict (nothing in it is executed), or random ones. Default: the weights
+        that the package fetches.
 
     Raises
     ------
@@ -59,22 +56,20 @@ def load_torch_name(
     WeightsError
         If the weights file does not fit the network.
     """
-    seed = untrained_seed(weights)
     if not layers:
         message = (
-            f"load_backbone: {name} needs layers; got none. Name modules of the network with "
-            f"layers=, such as layer3; `imgtofmri backbones show {name}` lists them."
+            f"layers of {name} must be named; got none. Name modules of the network, such as "
+            f"layer3; `imgtofmri backbones show {name}` lists them."
         )
-        raise OptionError(message)
-    made = _make(name, pretrained=weights is None, seed=seed or 0)
+        raise OptionError(message, "layers")
+    untrained = weights if isinstance(weights, Untrained) else None
+    made = _make(name, pretrained=weights is None, seed=untrained.seed if untrained else 0)
     weights_name, digest, note = made.weights_name, "", ""
-    if seed is not None:
-        weights_name = f"untrained (seed {seed})"
-        note = f"the weights are random (seed {seed}): nothing was learned"
-    elif weights is not None:
-        path = Path(weights)
-        _fill(import_torch(name), made.module, path, name)
-        weights_name, digest = path.name, sha256_of(path)
+    if untrained:
+        weights_name, note = untrained.name, untrained.note
+    elif isinstance(weights, Path):
+        _fill(import_torch(name), made.module, weights, name)
+        weights_name, digest = weights.name, sha256_of(weights)
     return TorchBackbone(
         made.module.eval(),
         layers,
@@ -83,12 +78,13 @@ def load_torch_name(
         weights_name=weights_name,
         weights_sha256=digest,
         weights_verified=weights is None,
+        weights_seed=untrained.seed if untrained else None,
         note=note,
     )
 
 
-def list_torch_layers(name: str) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Return a network's modules that can be layers; see `module_shapes`. Nothing is fetched.
+def list_torch_layers(name: str) -> list[LayerInfo]:
+    """List a network's modules that can be layers. Nothing is fetched.
 
     Raises
     ------
@@ -96,7 +92,7 @@ def list_torch_layers(name: str) -> dict[str, tuple[tuple[int, ...], str]]:
         As `load_torch_name` does.
     """
     made = _make(name, pretrained=False, seed=0)
-    return module_shapes(made.module.eval(), _recipe(made, name, None).size)
+    return list_modules(made.module.eval(), _recipe(made, name, None).size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +107,7 @@ class _Made:
 def _make(name: str, pretrained: bool, seed: int) -> _Made:
     """Make a network by name, random weights drawn with the seed."""
     collection, _, model = name.partition(":")
-    torch = import_torch(f"load_backbone: {name}")
+    torch = import_torch(name)
     package = _import(collection, name)
     create = _timm if collection == "timm" else _torchvision
     with torch.random.fork_rng(devices=[]), _no_pickled_code():
@@ -121,13 +117,13 @@ def _make(name: str, pretrained: bool, seed: int) -> _Made:
         except OSError as error:
             reason = str(error).partition("\n")[0].rstrip(".")
             message = (
-                f"load_backbone: the weights of {name} could not be had ({reason}). Fetch them "
-                "where there is a network, or give a state dict with weights= (--weights)."
+                f"{name}: the weights could not be had ({reason}). Fetch them "
+                "where there is a network, or give a state dict with `weights`."
             )
             raise WeightsUnavailableError(message) from error
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             message = (
-                f"load_backbone: {name} must be a network of {collection}; it refuses: {error}. "
+                f"{name} must be a network of {collection}; it refuses: {error}. "
                 f"Look its name up in {collection}'s list of models."
             )
             raise OptionError(message) from error
@@ -153,7 +149,7 @@ def _import(collection: str, name: str) -> Any:
         return importlib.import_module(collection)
     except (ImportError, RuntimeError) as error:
         message = (
-            f"load_backbone: {name} needs the package {collection}, which cannot be imported "
+            f"{name} needs the package {collection}, which cannot be imported "
             f"({error}). Install it with `pip install {collection}`, in a version for your PyTorch."
         )
         raise MissingDependencyError(message) from error
@@ -198,8 +194,8 @@ def _recipe(made: _Made, name: str, preprocessing: Preprocessing | None) -> Prep
     recipe = preprocessing or made.recipe
     if recipe is None:
         message = (
-            f"load_backbone: {name} must be a network that classifies images, or preprocessing be "
-            "given; its package says no size, mean and deviation. Give preprocessing=, with size, "
+            f"{name} must be a network that classifies images, or preprocessing be "
+            "given; its package says no size, mean and deviation. Give `preprocessing`, with size, "
             "mean and std."
         )
         raise OptionError(message)

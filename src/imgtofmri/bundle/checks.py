@@ -142,10 +142,11 @@ def _input_problems(entry: Mapping[str, Any]) -> Iterable[str]:
         isinstance(weights, dict)
         and all(isinstance(weights.get(key), str | None) for key in ("name", "sha256"))
         and not re.search(r"[/\\\x00]", weights.get("name") or "")
+        and _is_seed(weights.get("seed", 0))
     ):
         yield (
-            "expected weights to be a file's name, without a folder, and its sha256; got "
-            f"{weights!r:.200}"
+            "expected weights to be a file's name, without a folder, and its sha256, or a seed; "
+            f"got {weights!r:.200}"
         )
 
 
@@ -222,6 +223,10 @@ def _within(voxels: npt.NDArray[Any], grid: Grid) -> bool:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_seed(value: Any) -> bool:
+    return _is_count(value) or (value == 0 and isinstance(value, int))
 
 
 def _is_list(value: Any, kind: Any) -> bool:

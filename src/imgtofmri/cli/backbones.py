@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from imgtofmri.cli.text import table_lines
+
 backbones = typer.Typer(
     name="backbones",
     no_args_is_help=True,
@@ -21,9 +23,9 @@ def list_backbones() -> None:
 
     imgtofmri backbones list
     """
-    from imgtofmri.backbones.architectures import NETWORKS
+    from imgtofmri.backbones.architectures import ARCHITECTURES
 
-    for network in NETWORKS.values():
+    for network in ARCHITECTURES.values():
         typer.echo(f"{network.id}: {network.description}")
         names = [name for name in network.layers if not name.endswith("/sd")]
         typer.echo(f"  layers: {', '.join(names)}")
@@ -54,50 +56,9 @@ def show_backbone(
 
     imgtofmri backbones show timm:vit_small_patch16_224
     """
-    typer.echo("\n".join(layer_lines(name)))
-
-
-def layer_lines(name: str) -> list[str]:
-    """Return a network's layers as lines of a table.
-
-    Parameters
-    ----------
-    name : str
-        A network's name, the path of an ONNX file, or ``"timm:NAME"`` or ``"torchvision:NAME"``.
-
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    OptionError
-        If there is no such network.
-    MissingDependencyError
-        If it needs a package that is not installed.
-    WeightsError
-        If the file is not a usable ONNX model of images.
-    """
-    from pathlib import Path
-
-    from imgtofmri.backbones.runtime import list_tensors
-    from imgtofmri.backbones.torch_named import COLLECTIONS, list_torch_layers
-    from imgtofmri.backbones.weights import find_network
+    from imgtofmri.backbones import list_layers
 
     rows = [("layer", "shape", "made by")]
-    if name.lower().endswith(".onnx"):
-        for tensor in list_tensors(Path(name)):
-            shape = " x ".join(["n", *map(str, tensor.shape)])
-            rows.append((tensor.name, shape, tensor.op + (", output" if tensor.is_output else "")))
-    elif name.startswith(COLLECTIONS):
-        for layer, (sizes, kind) in list_torch_layers(name).items():
-            rows.append((layer, " x ".join(["n", *map(str, sizes)]), kind))
-    else:
-        for layer, width in find_network(name).layers.items():
-            made = "deviation over space" if layer.endswith("/sd") else "mean over space"
-            rows.append((layer, f"n x {width}", made))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    for layer in list_layers(name):
+        rows.append((layer.name, " x ".join(["n", *map(str, layer.shape)]), layer.made_by))
+    typer.echo("\n".join(table_lines(rows)))

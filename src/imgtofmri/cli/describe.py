@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.fit import accuracy_lines
+from imgtofmri.cli.text import accuracy_lines
 
 if TYPE_CHECKING:
     from imgtofmri.bundle import Bundle
@@ -26,6 +26,14 @@ def describe(
             "--voxels", metavar="FILE", help="Write a table of each voxel and its accuracy (TSV)."
         ),
     ] = None,
+    atlas: Annotated[
+        Path | None,
+        typer.Option(
+            "--atlas",
+            metavar="FILE",
+            help="Write the ROIs as an image of labels (.nii.gz), with a table of them beside it.",
+        ),
+    ] = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Show an encoder's card: what it predicts, for whom, from which network, how to cite it.
@@ -37,12 +45,18 @@ def describe(
     imgtofmri describe my-encoder.safetensors --json
 
     imgtofmri describe my-encoder.safetensors --voxels voxels.tsv
+
+    imgtofmri describe --atlas rois.nii.gz
     """
     import json
 
     from imgtofmri.encoder import load_encoder
 
-    bundle = load_encoder(encoder, progress=not quiet).bundle
+    loaded = load_encoder(encoder, progress=not quiet)
+    bundle = loaded.bundle
+    if atlas is not None:
+        for path in loaded.atlas().save(atlas):
+            typer.echo(f"written {path}", err=True)
     if voxels is not None:
         from imgtofmri.encoder.voxelwise import voxel_table
         from imgtofmri.figures.style import save_table

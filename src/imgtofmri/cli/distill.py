@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from imgtofmri.cli import options
+from imgtofmri.cli.codes import report_failures
 from imgtofmri.exceptions import OptionError, choice_message
 
 
@@ -63,33 +64,36 @@ def distill(
     imgtofmri predict new/ -o out/ --backbone head.safetensors
     """
     from imgtofmri.backbones import load_backbone, write_head
-    from imgtofmri.backbones.architectures import NETWORKS
-    from imgtofmri.distillation.emulate import emulate_encoder
+    from imgtofmri.backbones.architectures import ARCHITECTURES
+    from imgtofmri.distillation import distil_head
     from imgtofmri.encoder import load_encoder
+    from imgtofmri.files import claim_file
     from imgtofmri.stimuli import find_images
 
-    if student not in NETWORKS:
-        message = choice_message("distill", "--student", student, NETWORKS)
+    if student not in ARCHITECTURES:
+        message = choice_message("", "student", student, ARCHITECTURES)
         message += " Heads are for the package's own networks."
-        raise OptionError(message)
+        raise OptionError(message, "student")
     if output.suffix != ".safetensors":
-        message = f"distill: --output must end in .safetensors, as a head's file; got {output}."
-        raise OptionError(message)
-    if output.exists() and not overwrite:
-        message = f"{output}: expected no file there; there is one. Use --overwrite to replace it."
-        raise OptionError(message)
-    names = layers or list(NETWORKS[student].layers)
+        message = f"output must end in .safetensors, as a head's file; got {output}. Rename it."
+        raise OptionError(message, "output")
+    claim_file(output, overwrite=overwrite)
     images, failures = find_images(inputs)
-    loaded = load_encoder(encoder, progress=not quiet)
-    learner = load_backbone(student, weights=student_weights, layers=names, progress=not quiet)
-    head, unusable = emulate_encoder(
-        loaded, learner, images, weights, views, penalty, rank, seed, progress=not quiet
+    names = layers or list(ARCHITECTURES[student].layers)
+    head = distil_head(
+        load_encoder(encoder, progress=not quiet),
+        load_backbone(student, weights=student_weights, layers=names, progress=not quiet),
+        images,
+        weights=weights,
+        n_views=views,
+        penalty=penalty,
+        rank=rank,
+        seed=seed,
+        on_failure=failures.append,
+        progress=not quiet,
     )
     write_head(head, output)
-    failures += unusable
-    for failure in failures:
-        typer.echo(f"imgtofmri: {failure.error}", err=True)
     for name, r in head.card["fidelity"].items():
         typer.echo(f"{name.replace('_', ' ')}: {r:.3f}")
     typer.echo(f"head: {output}")
-    return 1 if failures else 0
+    return report_failures(failures, head.card["n_images"])

@@ -32,11 +32,12 @@ def fetch(
     imgtofmri fetch encoder efficientnet-lite0
     """
     from imgtofmri.assets import cache_dir
-    from imgtofmri.backbones import BACKBONES, fetch_weights
+    from imgtofmri.backbones import fetch_weights
+    from imgtofmri.backbones.architectures import ARCHITECTURES
     from imgtofmri.encoder.reference import bundle_path, reference_bundle
     from imgtofmri.exceptions import OptionError, choice_message
 
-    valid = ["encoder", *BACKBONES]
+    valid = ["encoder", *ARCHITECTURES]
     wanted = list(dict.fromkeys(items or ["encoder", "resnet18"]))
     for item in wanted:
         if item not in valid:

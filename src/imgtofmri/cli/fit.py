@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imgtofmri.cli import options
+from imgtofmri.cli.text import accuracy_lines
 
 if TYPE_CHECKING:
-    from imgtofmri.bundle import Bundle
     from imgtofmri.training.study import Study
 
 
@@ -66,14 +65,10 @@ def fit(
 
     imgtofmri fit study.toml --engine torch --device cuda
     """
-    from imgtofmri.exceptions import OptionError
     from imgtofmri.training.study import read_study
 
     described = _with_engine(read_study(study), engine, device)
     target = output or Path(f"{described.id}.safetensors")
-    if target.exists() and not (overwrite or check):
-        message = f"fit: {target} exists already. Give another -o, or --overwrite to replace it."
-        raise OptionError(message)
     if check:
         names = ", ".join(subject.name for subject in described.subjects)
         typer.echo(f"{study}: a valid study of {len(described.subjects)} subjects ({names})")
@@ -82,10 +77,10 @@ def fit(
     from imgtofmri.backbones import features_folder
     from imgtofmri.bundle import write_bundle
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.files import check_writable
+    from imgtofmri.files import claim_file
     from imgtofmri.training import fetch_downloads, fit_study
 
-    check_writable(target)
+    claim_file(target, overwrite=overwrite)
     if fetch:
         fetch_downloads(described, progress=not quiet)
     bundle = fit_study(
@@ -113,49 +108,5 @@ def _with_engine(study: Study, engine: str | None, device: str | None) -> Study:
     chosen = replace(said, engine=engine or said.engine, device=device or kept)
     problem = engine_problem(chosen.engine, chosen.device)
     if problem:
-        message = f"fit: {problem}"
-        raise OptionError(message)
+        raise OptionError(problem, problem.partition(" ")[0])
     return replace(study, fit=chosen)
-
-
-def accuracy_lines(bundle: Bundle) -> list[str]:
-    """Return the accuracy of a bundle's models by subject and ROI as lines of text.
-
-    Parameters
-    ----------
-    bundle : Bundle
-        As `imgtofmri.training.fit_study` returns it.
-
-    Returns
-    -------
-    list of str
-        A table of voxels, median cross-validated r, median noise ceiling and penalty; empty for a
-        bundle that does not record them.
-    """
-    rows = []
-    for subject in bundle.subjects:
-        for roi, model in subject.rois.items():
-            extras = model.extras
-            if "cv_r" in extras:
-                medians = [_median(extras, name) for name in ("cv_r", "noise_ceiling")]
-                penalty = _range(extras["alpha"]) if "alpha" in extras else "-"
-                rows.append((subject.name, roi, str(model.n_voxels), *medians, penalty))
-    if not rows:
-        return []
-    header = ("subject", "roi", "voxels", "cv r", "ceiling r", "penalty")
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (header, *rows)
-    ]
-
-
-def _median(extras: Mapping[str, Any], name: str) -> str:
-    import numpy as np
-
-    return f"{np.median(extras[name]):.3f}" if name in extras else "-"
-
-
-def _range(values: Any) -> str:
-    low, high = float(values.min()), float(values.max())
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

@@ -9,13 +9,11 @@ import typer
 
 from imgtofmri.cli import options
 
-TABLE = "layers.tsv"
-
 
 def layers(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study file, in TOML.")],
     output: options.Output,
-    names: Annotated[
+    layers: Annotated[
         list[str] | None,
         typer.Option(
             "--layers",
@@ -40,24 +38,18 @@ def layers(
     """
     from imgtofmri.backbones import features_folder
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.figures.style import save_figure, save_table
     from imgtofmri.outputs import OutputFolder
-    from imgtofmri.training import layer_search
-    from imgtofmri.training.figures import plot_layers
+    from imgtofmri.training import layer_search, save_layers
 
-    folder = OutputFolder(output, "layers")
-    folder.claim(overwrite=overwrite)
-    folder.begin({"study": str(study), "layers": names})
+    folder = OutputFolder.of(output, "layers", overwrite=overwrite)
     table = layer_search(
         study,
-        names,
+        layers,
         lambda name: load_encoder(name, progress=not quiet).bundle,
         progress=not quiet,
         cache=features_folder() if cache else None,
     )
-    save_table(table, output / TABLE)
-    save_figure(plot_layers(table), output / "layers")
-    folder.close()
+    save_layers(table, study, folder)
     means = table.pivot_table(index="layer", columns="roi", values="median_r", sort=False)
     for roi in means.columns:
         scores = means[roi]

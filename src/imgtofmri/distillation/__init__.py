@@ -1,27 +1,17 @@
-"""A network taught to stand in for another: heads, and how well their group maps agree."""
+"""Distil a head: a student network learns to estimate a teacher's features."""
 
 from __future__ import annotations
 
-from imgtofmri.distillation.heads import (
-    altered_views,
-    distill,
-    fit_head,
-    fit_ridge,
-    map_agreement,
-    observe,
-    random_views,
-    reduce_rank,
-    summarise_agreement,
-)
+from imgtofmri.distillation.agreement import correlate_maps, summarise_agreement
+from imgtofmri.distillation.emulate import distil_head
+from imgtofmri.distillation.heads import fit_head, observe
+from imgtofmri.distillation.views import random_views
 
 __all__ = [
-    "altered_views",
-    "distill",
+    "correlate_maps",
+    "distil_head",
     "fit_head",
-    "fit_ridge",
-    "map_agreement",
     "observe",
     "random_views",
-    "reduce_rank",
     "summarise_agreement",
 ]

@@ -1,45 +1,41 @@
-"""Teach a network to stand in for an encoder's own, on image files without responses."""
+"""Distil a head that stands in for an encoder's own network, on image files without responses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.backbones import Backbone, DistilledBackbone, Head
-from imgtofmri.distillation.heads import (
-    fit_head,
-    map_agreement,
-    observe,
-    random_views,
-    summarise_agreement,
-)
+from imgtofmri.backbones import Backbone, DistilledBackbone, Head, Weights
+from imgtofmri.backbones.extractor import OnFailure
+from imgtofmri.distillation.agreement import held_out_agreement
+from imgtofmri.distillation.heads import fit_head, observe
+from imgtofmri.distillation.views import random_views
 from imgtofmri.encoder import Encoder
-from imgtofmri.encoder.regions import roi_mask
 from imgtofmri.exceptions import DataError, StimulusError
-from imgtofmri.stimuli import Failure, Frame, Source, read_images
+from imgtofmri.stimuli import Failure, Frame, Source, expand_images, read_images
 from imgtofmri.stimuli.images import open_image
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HELD_OUT = 0.2
 MIN_IMAGES = 10
 
 
-def emulate_encoder(
+def distil_head(
     encoder: Encoder,
     student: Backbone,
-    sources: Sequence[Source],
-    weights: str | Path | None = None,
+    images: Any,
+    *,
+    weights: Weights | None = None,
     n_views: int = 8,
     penalty: float = 20_000.0,
     rank: int | None = None,
     seed: int = 0,
+    on_failure: OnFailure | None = None,
     progress: bool = False,
-) -> tuple[Head, list[Failure]]:
+) -> Head:
     """Fit a head with which a student estimates an encoder's features, and measure it.
 
     Parameters
@@ -48,31 +44,35 @@ def emulate_encoder(
         Its own network is the teacher.
     student : Backbone
         Loaded with the layers to use.
-    sources : sequence of Source
-        Image files; a fifth of them is held out whole.
-    weights : path, optional
-        Weights of the encoder's own network.
+    images : path, folder, glob, Source, or a sequence of these
+        Photographs, as files; a fifth of them is held out whole.
+    weights : path, str or Untrained, optional
+        Of the encoder's own network.
     n_views : int
         Views of each image to learn from; see `imgtofmri.distillation.random_views`.
     penalty, rank
-        As for `imgtofmri.distillation.distill`.
+        As for `imgtofmri.distillation.fit_head`.
     seed : int
         Of the split and of the views.
+    on_failure : callable, optional
+        Called with each image that cannot be used. By default the first one raises its error.
     progress : bool
         Whether to report progress on standard error.
 
     Returns
     -------
-    head : Head
+    Head
         Its card holds the agreement of group maps on the held-out images, in all and by ROI.
-    failures : list of Failure
-        Images that could not be used.
 
     Raises
     ------
+    StimulusError
+        If an image cannot be used and there is no ``on_failure``.
     DataError
         If there are fewer than 10 images that can be used.
     """
+    sources: list[Source] = expand_images(images, on_failure)
+    fail = _raise if on_failure is None else on_failure
     teacher = encoder.extractor(weights=weights).network
     size = teacher.spec.preprocessing.size
     order = np.random.default_rng(seed).permutation(len(sources))
@@ -80,25 +80,23 @@ def emulate_encoder(
     held_out, fitted = (
         [sources[i] for i in sorted(part)] for part in np.split(order, [n_held_out])
     )
-    failures: list[Failure] = []
     pixels = []
     for item in read_images(held_out, size=size):
         if isinstance(item, Frame):
             pixels.append(item.pixels)
         else:
-            failures.append(item)
+            fail(item)
     if len(sources) < MIN_IMAGES or len(pixels) < 2:
         message = (
-            f"distill: expected {MIN_IMAGES} or more images that can be used; got {len(sources)}. "
-            "Give photographs, more than the teacher has features if possible."
+            f"images must be {MIN_IMAGES} or more that can be used; got {len(sources)}. Give "
+            "photographs, more than the teacher has features if possible."
         )
         raise DataError(message)
-    views = _views(fitted, size, n_views, seed, failures)
+    views = _views(fitted, size, n_views, seed, fail)
     activations, features = observe(student, teacher, views, progress=progress)
     head = fit_head(student.spec, teacher.spec, activations, features, penalty=penalty, rank=rank)
     stack = np.stack(pixels)
-    estimated, own = DistilledBackbone(student, head)(stack), teacher(stack)
-    fidelity: dict[str, Any] = _fidelity(encoder, estimated, own)
+    fidelity = held_out_agreement(encoder, DistilledBackbone(student, head)(stack), teacher(stack))
     card = {
         **head.card,
         "encoder": encoder.card["id"],
@@ -110,31 +108,21 @@ def emulate_encoder(
         f"distilled head (r of group maps on {len(pixels)} held-out images: mean "
         f"{fidelity['held_out_mean_r']:.2f}, median {fidelity['held_out_median_r']:.2f})",
     }
-    arrays = (head.center, head.scale, head.weights, head.mixing, head.intercept)
-    return Head(card, *arrays), failures
+    return replace(head, card=card)
 
 
-def _fidelity(
-    encoder: Encoder, estimated: NDArray[np.float32], own: NDArray[np.float32]
-) -> dict[str, float]:
-    spatial = encoder.spatial_model()
-    fidelity = summarise_agreement("held_out", map_agreement(spatial, estimated, own))
-    for roi in encoder.rois:
-        voxels = roi_mask(spatial.roi_masks, roi)
-        if voxels.sum() > 1:
-            r = map_agreement(spatial, estimated, own, voxels)
-            fidelity[f"held_out_mean_r_{roi}"] = round(float(r.mean()), 3)
-    return fidelity
+def _raise(failure: Failure) -> None:
+    raise failure.error
 
 
 def _views(
-    sources: Sequence[Source], size: int, n_views: int, seed: int, failures: list[Failure]
+    sources: Sequence[Source], size: int, n_views: int, seed: int, fail: OnFailure
 ) -> Iterator[NDArray[np.uint8]]:
     rng = np.random.default_rng(seed)
     for source in sources:
         try:
             image = open_image(source.path)
         except StimulusError as error:
-            failures.append(Failure(source.name, error))
+            fail(Failure(source.name, error))
         else:
             yield random_views(image, size, n_views, rng)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from imgtofmri.encoder.atlas import Atlas
 from imgtofmri.encoder.controls import Control, Controls
 from imgtofmri.encoder.encoder import Encoder, load_encoder
 from imgtofmri.encoder.prediction import Prediction, concatenate
@@ -10,6 +11,7 @@ from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.settings import Settings
 
 __all__ = [
+    "Atlas",
     "Control",
     "Controls",
     "Encoder",

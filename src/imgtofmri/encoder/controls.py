@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.backbones import BackboneSpec
-from imgtofmri.backbones.untrained import untrained_seed
+from imgtofmri.backbones import BackboneSpec, Untrained
 from imgtofmri.encoder.prediction import Prediction, concatenate, counted
 from imgtofmri.encoder.predictor import Predictor
 from imgtofmri.exceptions import OptionError, ShapeError, choice_message
@@ -165,10 +164,8 @@ def check_controls(names: Sequence[str] | None) -> tuple[str, ...]:
         If one is no control.
     """
     for name in names or ():
-        known = name.partition(":")[0]
-        if name != LUMINANCE and known != "untrained":
+        if name != LUMINANCE and Untrained.parse(name) is None:
             raise OptionError(choice_message("", "control", name, CONTROLS), "control")
-        untrained_seed(name)
     return tuple(dict.fromkeys(names or ()))
 
 

@@ -14,6 +14,7 @@ from imgtofmri.backbones import Backbone, FeatureBatch, FeatureExtractor
 from imgtofmri.backbones.extractor import OnFailure
 from imgtofmri.bundle import Bundle, Card, read_bundle
 from imgtofmri.encoder import reference
+from imgtofmri.encoder.atlas import Atlas, make_atlas
 from imgtofmri.encoder.controls import LUMINANCE, Controls, check_controls
 from imgtofmri.encoder.networks import load_networks, needed_layers
 from imgtofmri.encoder.prediction import Prediction, concatenate, counted
@@ -329,6 +330,16 @@ class Encoder:
         if key not in self._spatial:
             self._spatial[key] = build_spatial_model(self.bundle, *key)
         return self._spatial[key]
+
+    def atlas(self, rois: Sequence[str] | None = None) -> Atlas:
+        """Return the ROIs as an image of labels on the template's grid, with a table of them.
+
+        Raises
+        ------
+        OptionError
+            If there is no such ROI.
+        """
+        return make_atlas(self.bundle, self.spatial_model(rois=rois))
 
     def controls(
         self, names: Sequence[str], settings: Settings | None = None, **changes: Any

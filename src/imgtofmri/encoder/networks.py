@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.backbones import BACKBONES, Backbone, BackboneSpec, Preprocessing, load_backbone
+from imgtofmri.backbones import (
+    Backbone,
+    BackboneSpec,
+    NetworkName,
+    Preprocessing,
+    Untrained,
+    Weights,
+    load_backbone,
+)
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
-from imgtofmri.backbones.torch_named import COLLECTIONS
-from imgtofmri.backbones.untrained import untrained_seed
+from imgtofmri.backbones.names import parse_weights
 from imgtofmri.exceptions import OptionError, ShapeError, WeightsUnavailableError
 from imgtofmri.files import sha256_of
-
-ONNX = ".onnx"
-HEAD = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ class CardNetwork:
     preprocessing : mapping or None
         Of an ONNX file's input.
     weights : mapping
-        ``name``, ``sha256`` and ``verified`` of the file; empty where the card does not say.
+        ``name``, ``sha256`` and ``verified`` of the file, or the ``seed`` of random ones; empty
+        where the card does not say.
     emulated : bool
         Whether its head estimates another network's features.
     """
@@ -64,7 +68,7 @@ class CardNetwork:
     @property
     def is_file(self) -> bool:
         """Whether it is an ONNX file rather than a network known by name."""
-        return str(self.weights.get("name", self.backbone)).lower().endswith(ONNX)
+        return NetworkName.parse(str(self.weights.get("name", self.backbone))).kind == "onnx"
 
     def key(self, layer: str) -> str:
         """Return a layer's name among the layers of all networks."""
@@ -153,7 +157,7 @@ def load_networks(
     needed: Sequence[Sequence[str]],
     *,
     backbone: str | Path | Backbone | None = None,
-    weights: str | Path | None = None,
+    weights: Weights | None = None,
     folder: Path | None = None,
     encoder: str = "",
 ) -> Backbone:
@@ -168,9 +172,9 @@ def load_networks(
     backbone : str, Path or Backbone, optional
         A network or ONNX file, or a network that is loaded already, to use instead of the card's;
         for encoders of one network.
-    weights : str or Path, optional
-        A weights file, for encoders that use one network known by name; or ``"untrained"`` or
-        ``"untrained:SEED"``, random weights for every network.
+    weights : path, str or Untrained, optional
+        A weights file, for encoders that use one network known by name; or random weights for every
+        network.
     folder : Path, optional
         Where the bundle lies. ONNX files, and weights that are not the published ones, are looked
         for there by the names that the card records, and have to have the recorded digests.
@@ -192,7 +196,7 @@ def load_networks(
     ShapeError
         If features are not those that the models were fitted on.
     """
-    networks = card_networks(features)
+    networks, weights = card_networks(features), parse_weights(weights)
     _check_overrides(networks, backbone, weights, encoder)
     if backbone is not None and not isinstance(backbone, str | Path):
         _check_spec(backbone.spec, networks[0], networks[0].layers, encoder)
@@ -217,11 +221,10 @@ def load_networks(
 def _check_overrides(
     networks: Sequence[CardNetwork],
     backbone: str | Path | Backbone | None,
-    weights: str | Path | None,
+    weights: Path | Untrained | None,
     encoder: str,
 ) -> None:
-    random = untrained_seed(None if isinstance(weights, Path) else weights) is not None
-    if random and backbone is None:
+    if isinstance(weights, Untrained) and backbone is None:
         for network in networks:
             if network.is_file or network.emulated:
                 reason = (
@@ -230,11 +233,11 @@ def _check_overrides(
                     else "a network with a distilled head, which was fitted on trained weights"
                 )
                 message = (
-                    "predict: untrained weights need networks whose weights can be drawn at "
-                    f"random; the encoder {encoder} uses {network.features_id}, {reason}. Leave "
-                    "the control out."
+                    "weights can be untrained where every network's can be drawn at random; the "
+                    f"encoder {encoder} uses {network.features_id}, {reason}. Leave the control "
+                    "out."
                 )
-                raise OptionError(message)
+                raise OptionError(message, "weights")
         return
     if len(networks) == 1:
         return
@@ -246,40 +249,40 @@ def _check_overrides(
         if value is not None and not allowed:
             labels = ", ".join(network.label for network in networks)
             message = (
-                f"predict: {option} must be left out, as the encoder {encoder} uses several "
+                f"{option} must be left out, as the encoder {encoder} uses several "
                 f"networks ({labels}); got {str(value)!r}. Put the networks' files beside the "
                 "bundle, under the names that its card records."
             )
-            raise OptionError(message)
+            raise OptionError(message, option)
 
 
 def _emulates(backbone: str | Path | None, network: CardNetwork) -> bool:
     """Return whether a network that was named is another one, with a head, or a head itself."""
-    name = network.backbone if backbone is None else str(backbone)
-    other = name in BACKBONES and name != network.backbone
-    return other or name.lower().endswith(HEAD)
+    named = NetworkName.parse(network.backbone if backbone is None else backbone)
+    return named.kind == "head" or (named.kind == "known" and named.text != network.backbone)
 
 
 def _load(
     network: CardNetwork,
     layers: Sequence[str],
     backbone: str | Path | None,
-    weights: str | Path | None,
+    weights: Path | Untrained | None,
     folder: Path | None,
     encoder: str,
 ) -> Backbone:
-    chosen = network.backbone if backbone is None else str(backbone)
+    chosen = network.backbone if backbone is None else backbone
     if backbone is None and network.is_file:
-        chosen = str(_beside(network, folder, encoder, "backbone"))
-    from_file = chosen.lower().endswith(ONNX)
+        chosen = _beside(network, folder, encoder, "backbone")
+    named = NetworkName.parse(chosen)
+    drawn = isinstance(weights, Untrained)
     # Other weights than the published ones give other features under the same name.
-    known = chosen in BACKBONES or chosen.startswith(COLLECTIONS)
-    ours = backbone is None and weights is None and known
-    drawn = untrained_seed(None if isinstance(weights, Path) else weights) is not None
+    ours = backbone is None and weights is None and named.kind in ("known", "torch")
     if ours and not network.weights.get("verified", True):
-        weights = _untrained(network) or _beside(network, folder, encoder, "weights")
-    collected = chosen.startswith(COLLECTIONS)
-    recipe = network.preprocessing if from_file or collected else None
+        if "seed" in network.weights:
+            weights = Untrained(network.weights["seed"])
+        else:
+            weights = _beside(network, folder, encoder, "weights")
+    recipe = network.preprocessing if named.takes_preprocessing else None
     loaded = load_backbone(
         chosen,
         weights=weights,
@@ -288,15 +291,9 @@ def _load(
         preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
     )
     # What such a network gives is named by a digest of its weights, which random ones change.
-    if not (collected and drawn and loaded.spec.id == network.backbone):
+    if not (named.kind == "torch" and drawn and loaded.spec.id == network.backbone):
         _check_spec(loaded.spec, network, layers, encoder)
     return loaded
-
-
-def _untrained(network: CardNetwork) -> str | None:
-    """Return what draws the card's random weights again; None if they were trained."""
-    found = re.fullmatch(r"untrained \(seed (\d+)\)", str(network.weights.get("name", "")))
-    return None if found is None else f"untrained:{found[1]}"
 
 
 def _check_spec(
@@ -306,16 +303,16 @@ def _check_spec(
     expected = network.id_of(layers)
     if spec.features_id != expected:
         message = (
-            f"predict: the encoder {encoder} was fitted on {expected}; the backbone {spec.id} "
-            f"gives {spec.features_id}. Use a backbone that gives the same features, or fit an "
-            "encoder on this one."
+            f"the encoder {encoder} was fitted on {expected}; the backbone {spec.id} gives "
+            f"{spec.features_id}. Use a backbone that gives the same features, or fit an encoder "
+            "on this one."
         )
         raise ShapeError(message)
     recipe = network.preprocessing
     fitted = None if recipe is None else Preprocessing.from_dict(recipe)
     if not spec.emulated and fitted not in (None, spec.preprocessing):
         message = (
-            f"predict: the encoder {encoder} was fitted with {fitted}; the backbone {spec.id} has "
+            f"the encoder {encoder} was fitted with {fitted}; the backbone {spec.id} has "
             f"{spec.preprocessing}. Load it with the encoder's."
         )
         raise ShapeError(message)
@@ -332,8 +329,7 @@ def _beside(network: CardNetwork, folder: Path | None, encoder: str, option: str
     there = [str(path) for path in found if path.is_file()]
     got = f"{there[0]} has another content" if there else "it is not there"
     message = (
-        f"predict: the encoder {encoder} was fitted with {name} (SHA-256 {str(digest)[:12]}...), "
-        f"which is looked for beside the bundle; {got}. Put it there, or name it with "
-        f"{option}= (--{option})."
+        f"the encoder {encoder} was fitted with {name} (SHA-256 {str(digest)[:12]}...), which is "
+        f"looked for beside the bundle; {got}. Put it there, or name it with `{option}`."
     )
     raise WeightsUnavailableError(message)

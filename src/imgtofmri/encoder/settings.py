@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from imgtofmri.backbones import Backbone
+from imgtofmri.backbones import Backbone, Weights
 from imgtofmri.exceptions import OptionError, choice_message
 
 MaskName = Literal["overlap", "support"]
@@ -44,7 +44,7 @@ class Settings:
     backbone : str, Path or Backbone, optional
         A network's name or file, or one that is loaded already; None is the one that the models
         were fitted on.
-    weights : str or Path, optional
+    weights : str, Path or Untrained, optional
         A file of weights to use instead of the published ones, or ``"untrained[:SEED]"``.
 
     Raises
@@ -64,7 +64,7 @@ class Settings:
     average: AverageName = "zscore"
     center_crop: bool | None = None
     backbone: str | Path | Backbone | None = None
-    weights: str | Path | None = None
+    weights: Weights | None = None
 
     def __post_init__(self) -> None:
         if self.rois is not None:

@@ -7,7 +7,7 @@ and mask, and applied to whole batches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -211,7 +211,7 @@ def build_spatial_model(
     """
     subjects = [subject for subject in bundle.subjects if any(roi in subject.rois for roi in rois)]
     full = [_subject_operator(subject, bundle, rois, sigma_mm) for subject in subjects]
-    roi_masks = _roi_masks(bundle, subjects, rois)
+    roi_masks = _roi_masks(bundle, rois)
     if mask == "overlap":
         inside = np.any(list(roi_masks.values()), axis=0)
     else:
@@ -277,21 +277,32 @@ def _starts(models: Sequence[RoiModel]) -> list[int]:
     return [0, *ends[:-1]]
 
 
-def _roi_masks(
-    bundle: Bundle, subjects: Sequence[SubjectModel], rois: Sequence[str]
-) -> dict[tuple[str, str], spaces.BoolArray]:
+def _roi_masks(bundle: Bundle, rois: Sequence[str]) -> dict[tuple[str, str], spaces.BoolArray]:
     masks: dict[tuple[str, str], spaces.BoolArray] = {}
+    for key, moved in moved_masks(bundle, rois):
+        overlap = spaces.roi_overlap(moved, bundle.template)
+        masks[key] = masks[key] | overlap if key in masks else overlap
+    return masks
+
+
+def moved_masks(
+    bundle: Bundle, rois: Sequence[str]
+) -> Iterator[tuple[tuple[str, str], npt.NDArray[np.float64]]]:
+    """Move each subject's mask of each ROI and hemisphere to the template.
+
+    Yields
+    ------
+    key : (roi, hemi)
+    mask : array of shape (template.n_voxels,)
+    """
     for roi in rois:
-        for subject in subjects:
+        for subject in bundle.subjects:
             if roi not in subject.rois:
                 continue
             model = subject.rois[roi]
             for code in _hemis(model):
-                moved = _moved_mask(subject, model.voxels[model.hemi == code], bundle.template)
-                overlap = spaces.roi_overlap(moved, bundle.template)
-                key = (roi, HEMIS[code])
-                masks[key] = masks[key] | overlap if key in masks else overlap
-    return masks
+                voxels = model.voxels[model.hemi == code]
+                yield (roi, HEMIS[code]), _moved_mask(subject, voxels, bundle.template)
 
 
 def _moved_mask(

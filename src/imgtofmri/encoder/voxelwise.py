@@ -64,7 +64,7 @@ def restrict_voxels(
     what = f"{by}{' / noise_ceiling' if share_of_ceiling else ''}"
     if not subjects:
         message = (
-            f"restrict_voxels: at least one voxel must reach {what} >= {minimum:g}; none of "
+            f"at least one voxel must reach {what} >= {minimum:g}; none of "
             f"{n_before} does. Lower the minimum."
         )
         raise DataError(message)

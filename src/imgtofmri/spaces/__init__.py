@@ -14,7 +14,7 @@ from imgtofmri.spaces.grids import (
     voxel_coordinates,
 )
 from imgtofmri.spaces.maps import affine_map, fnirt_map, map_matrix, merge_matrix, nearest_map
-from imgtofmri.spaces.smoothing import gaussian_kernel, roi_overlap, smoothing_matrix
+from imgtofmri.spaces.smoothing import gaussian_kernel, roi_overlap, smoothed_mask, smoothing_matrix
 
 __all__ = [
     "MNI152_2MM",
@@ -31,6 +31,7 @@ __all__ = [
     "nearest_map",
     "nearest_voxels",
     "roi_overlap",
+    "smoothed_mask",
     "smoothing_matrix",
     "transform",
     "voxel_coordinates",

@@ -82,8 +82,8 @@ def smoothing_matrix(sources: IntArray, grid: Grid, sigma_mm: float) -> scipy.sp
     )
 
 
-def roi_overlap(template_mask: FloatArray, grid: Grid) -> BoolArray:
-    """Return where a moved ROI mask, smoothed, exceeds a fraction of its maximum.
+def smoothed_mask(template_mask: FloatArray, grid: Grid) -> npt.NDArray[np.float64]:
+    """Smooth an ROI mask as group masks are made: by 1 mm.
 
     Parameters
     ----------
@@ -92,11 +92,28 @@ def roi_overlap(template_mask: FloatArray, grid: Grid) -> BoolArray:
 
     Returns
     -------
-    array of shape (grid.n_voxels,), bool
+    array of shape (grid.n_voxels,), float64
     """
     sources = np.flatnonzero(template_mask)
     if not len(sources):
-        return np.zeros(grid.n_voxels, dtype=bool)
+        return np.zeros(grid.n_voxels)
+    smoothed: npt.NDArray[np.float64]
     smoothed = smoothing_matrix(sources, grid, OVERLAP_SIGMA_MM) @ template_mask[sources]
+    return smoothed
+
+
+def roi_overlap(template_mask: FloatArray, grid: Grid) -> BoolArray:
+    """Return where a moved ROI mask, smoothed, exceeds a fraction of its maximum.
+
+    Parameters
+    ----------
+    template_mask : array of shape (grid.n_voxels,)
+        As for `smoothed_mask`.
+
+    Returns
+    -------
+    array of shape (grid.n_voxels,), bool
+    """
+    smoothed = smoothed_mask(template_mask, grid)
     above: BoolArray = smoothed > OVERLAP_FRACTION * smoothed.max()
     return above

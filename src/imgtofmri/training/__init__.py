@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imgtofmri.training.downloads import fetch_downloads
+from imgtofmri.training.files import save_layers
 from imgtofmri.training.fit import fit_models, fit_study
 from imgtofmri.training.layers import layer_search
 from imgtofmri.training.subjects import RoiData, SubjectData, load_subject
@@ -15,4 +16,5 @@ __all__ = [
     "fit_study",
     "layer_search",
     "load_subject",
+    "save_layers",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -140,8 +139,8 @@ def _settings(study: Study) -> dict[str, Any]:
     return {name: getattr(fit, name) for name in fit.__slots__} | {"alphas": list(fit.alphas)}
 
 
-def _digests(study: Study) -> dict[str, str]:
-    """Return the SHA-256 of the study file and of each file of data, by file name."""
+def study_files(study: Study) -> list[Path]:
+    """Return the study file and each file, or folder of arrays, of its data that is there."""
     files: list[Path | None] = [study.path, study.stimuli.table]
     if study.stimuli.features is not None:
         files.append(study.stimuli.features.file)
@@ -155,18 +154,13 @@ def _digests(study: Study) -> dict[str, str]:
             said = subject.derivatives
             runs = measured.find_runs(said.folder, said.raw, said.subject, said.task, said.space)
             files += [path for run in runs for path in (run.bold, run.events, run.confounds)]
-    found = dict.fromkeys(path for path in files if path is not None and path.exists())
+    return list(dict.fromkeys(path for path in files if path is not None and path.exists()))
+
+
+def _digests(study: Study) -> dict[str, str]:
+    """Return the SHA-256 of each file, by its path as the study might say it."""
     home = study.path.parent.resolve()
-    return {_relative(path.resolve(), home): _digest(path) for path in found}
-
-
-def _digest(path: Path) -> str:
-    """Return a file's SHA-256; for a folder (zarr), that of its files' names and SHA-256."""
-    if path.is_file():
-        return sha256_of(path)
-    inside = sorted(file for file in path.rglob("*") if file.is_file())
-    lines = [f"{sha256_of(file)}  {file.relative_to(path).as_posix()}\n" for file in inside]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return {_relative(path.resolve(), home): sha256_of(path) for path in study_files(study)}
 
 
 def _relative(path: Path, home: Path) -> str:

@@ -273,8 +273,7 @@ def _prepare(
     if n_stimuli < 2 * settings.folds:
         message = (
             f"{where}: {settings.folds} folds need at least {2 * settings.folds} different "
-            "stimuli; "
-            f"got {n_stimuli} in {len(rows.names)} rows. Add stimuli, or lower fit.folds."
+            f"stimuli; got {n_stimuli} in {len(rows.names)} rows. Add stimuli, or lower fit.folds."
         )
         raise DataError(message)
     kept, blocks = [], []

@@ -73,14 +73,14 @@ def layer_search(
     chosen = backbone.spec.layers if backbone is not None else layers or study.backbone.layers or ()
     if len(chosen) < 2 or len(set(chosen)) < len(chosen):
         message = (
-            "layer_search: layers must be two or more different ones; got "
-            f"{', '.join(chosen) or 'none'}. Name them with layers= (--layers)."
+            "layers must be two or more different ones; got "
+            f"{', '.join(chosen) or 'none'}. Name each that is to be compared."
         )
-        raise OptionError(message)
+        raise OptionError(message, "layers")
     if backbone is None and study.stimuli.features is None:
         if len(study.backbones) > 1:
             message = (
-                f"layer_search: {study.path} must have one network, whose layers are compared; it "
+                f"{study.path} must have one network, whose layers are compared; it "
                 f"has {len(study.backbones)}. Search each in a study of its own."
             )
             raise OptionError(message)

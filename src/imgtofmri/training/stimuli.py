@@ -15,6 +15,7 @@ from imgtofmri.backbones import (
     Backbone,
     BackboneSpec,
     FeatureExtractor,
+    NetworkName,
     Preprocessing,
     cached_backbone,
     load_backbone,
@@ -202,6 +203,7 @@ def _card(
                 "name": spec.weights_name,
                 "sha256": spec.weights_sha256,
                 "verified": spec.weights_verified,
+                **({} if spec.weights_seed is None else {"seed": spec.weights_seed}),
             },
             **({"emulated": True} if spec.emulated else {}),
         }
@@ -237,8 +239,7 @@ def _given(study: Study, rows: list[str], of_name: dict[str, int]) -> StudyFeatu
     if values.ndim != 2 or len(values) not in (len(of_name), len(rows)):
         message = (
             f"{source.line}: features must have a row for each of the {len(rows)} rows of the "
-            "table, "
-            f"or for each of its {len(of_name)} stimuli in order of first appearance; got "
+            f"table, or for each of its {len(of_name)} stimuli in order of first appearance; got "
             f"{values.shape}. Set transposed = true if stimuli are columns."
         )
         raise ShapeError(message)
@@ -261,7 +262,7 @@ def _given(study: Study, rows: list[str], of_name: dict[str, int]) -> StudyFeatu
             "them."
         )
         raise ShapeError(message)
-    name = Path(settings.name).stem if settings.name.endswith(".onnx") else settings.name
+    name = NetworkName.parse(settings.name).id
     card = {
         "id": f"{name}/{'+'.join(settings.layers)}",
         "backbone": name,

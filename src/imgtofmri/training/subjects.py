@@ -242,9 +242,8 @@ def map_to_template(
     if not len(found.template):
         message = (
             f"{where}: the transform must bring the native grid onto the template; no template "
-            "voxel "
-            "falls inside it. Check its direction: resampling to the template needs the one that "
-            "antsApplyTransforms or applywarp takes for that."
+            "voxel falls inside it. Check its direction: resampling to the template needs the one "
+            "that antsApplyTransforms or applywarp takes for that."
         )
         raise DataError(message)
     return found
@@ -283,8 +282,8 @@ def _geometry_subject(settings: SubjectSettings, bundle: Bundle, template: Grid)
     if bundle.template != template:
         message = (
             f"{settings.line}: the geometry's template grid is {bundle.template.shape}; the "
-            "study's is "
-            f"{template.shape} or has another affine. Leave template.grid out, or give masks."
+            f"study's is {template.shape} or has another affine. Leave template.grid out, or give "
+            "masks."
         )
         raise OptionError(message)
     names = [subject.name for subject in bundle.subjects]
@@ -310,8 +309,7 @@ def _read_places(
             if grid != native:
                 message = (
                     f"{where}: all masks must lie on one grid, {native.shape}; {roi.masks[hemi]} "
-                    "has "
-                    f"shape {grid.shape} or another affine. Resample it."
+                    f"has shape {grid.shape} or another affine. Resample it."
                 )
                 raise DataError(message)
             parts.append((voxels, np.full(len(voxels), HEMIS.index(hemi), dtype=np.uint8)))
@@ -363,8 +361,7 @@ def _responses(
     if settings.mask is None:
         message = (
             f"{source.line}: an array needs a mask that says which voxels its columns are. Add "
-            "mask "
-            "to the subject, or give responses for each ROI."
+            "mask to the subject, or give responses for each ROI."
         )
         raise OptionError(message)
     everywhere, grid = read_mask(settings.mask, where=settings.line)
@@ -372,8 +369,7 @@ def _responses(
     if grid != native or array.ndim != 2 or array.shape[1] != len(everywhere):
         message = (
             f"{source.line}: responses must have a column for each of the {len(everywhere)} voxels "
-            "of "
-            f"the mask, on the ROIs' grid {native.shape}; got {array.shape} and a mask of shape "
+            f"of the mask, on the ROIs' grid {native.shape}; got {array.shape} and a mask of shape "
             f"{grid.shape}. Give the mask that the array was made with; set transposed = true if "
             "voxels are rows."
         )
@@ -413,8 +409,7 @@ def _columns(
         if missing.size:
             message = (
                 f"{where}: every voxel of {name} must be among the measured ones; {missing.size} "
-                "of "
-                f"{len(voxels)} are not in the mask. Restrict the ROI to the mask."
+                f"of {len(voxels)} are not in the mask. Restrict the ROI to the mask."
             )
             raise DataError(message)
         found[name] = values[:, np.searchsorted(everywhere, voxels)]

@@ -14,6 +14,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from imgtofmri.backbones import NetworkName, Untrained
+from imgtofmri.exceptions import OptionError
 from imgtofmri.regression import ENGINES, engine_problem
 from imgtofmri.timeseries import ESTIMATORS, HRFS
 from imgtofmri.training.study.document import Table, cached_file
@@ -149,20 +151,18 @@ class StimuliSettings(Section):
 
 
 def _network(table: Table, name: str, default: str) -> str:
-    """Read a network's name, or the path of an ONNX file."""
+    """Read a network's name, or the path of its file."""
     value = table.text(name, default)
-    return str(table.file(name) if value.endswith(".onnx") else value)
+    return str(table.file(name) if NetworkName.parse(value).is_file else value)
 
 
-def _weights(table: Table, name: str, default: None) -> Path | str | None:
+def _weights(table: Table, name: str, default: None) -> Path | Untrained | None:
     """Read the path of a weights file, or how random weights are drawn."""
-    if str(table.values.get(name, "")).partition(":")[0] != "untrained":
-        found: Path | None = table.file(name, default)
-        return found
-    value: str = table.text(name)
-    if value != "untrained" and not value.partition(":")[2].isdecimal():
-        table.fail(name, f"must have a whole number as its seed; got {value!r}. Correct it.")
-    return value
+    try:
+        untrained = Untrained.parse(str(table.values.get(name)))
+    except OptionError as error:
+        table.fail(name, str(error).removeprefix("weights "))
+    return untrained or table.file(name, default)
 
 
 def _preprocessing(table: Table, name: str, default: None) -> Mapping[str, Any] | None:
@@ -186,7 +186,7 @@ class BackboneSettings(Section):
     layer_widths: tuple[int, ...] | None = setting(
         Table.items, None, kind=int, what="whole numbers"
     )
-    weights: Path | str | None = setting(_weights, None)
+    weights: Path | Untrained | None = setting(_weights, None)
     center_crop: bool = setting(Table.flag, False)
     preprocessing: Mapping[str, Any] | None = setting(_preprocessing, None)
     label: str = ""

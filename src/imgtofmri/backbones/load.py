@@ -1,0 +1,151 @@
+"""Load a network by its name, whatever kind it is of, and list its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from imgtofmri.backbones.base import Backbone, LayerInfo, Preprocessing
+from imgtofmri.backbones.head import DistilledBackbone, Head, packaged_head, read_head
+from imgtofmri.backbones.names import NetworkName, Untrained, Weights, parse_weights
+from imgtofmri.backbones.runtime import NetworkBackbone, OnnxFileBackbone, list_tensors
+from imgtofmri.backbones.torch_named import list_torch_layers, load_torch_name
+from imgtofmri.backbones.untrained import untrained_weights
+from imgtofmri.backbones.weights import load_named, load_published
+from imgtofmri.exceptions import OptionError
+
+
+def load_backbone(
+    name: str | Path = "resnet18",
+    *,
+    weights: Weights | None = None,
+    layers: Sequence[str] | None = None,
+    head: Path | str | Head | None = None,
+    preprocessing: Preprocessing | None = None,
+    n_threads: int | None = None,
+    progress: bool = False,
+) -> Backbone:
+    """Load a feature extractor with its weights.
+
+    Parameters
+    ----------
+    name : str or Path
+        ``"resnet18"`` or ``"efficientnet-lite0"``; the path of an ONNX file (``.onnx``), or that of
+        a head (``.safetensors``), which brings its student and its layers with it; or
+        ``"timm:NAME"`` or ``"torchvision:NAME"``, where those packages are installed.
+    weights : path, str or Untrained, optional
+        A file with the network's weights: safetensors or a PyTorch checkpoint; or ``"untrained"``
+        or ``"untrained:SEED"`` for random ones. Default: the published ones, from the cache or
+        downloaded.
+    layers : sequence of str, optional
+        Layers whose activations, averaged over space, are the features; ``"LAYER/sd"`` is their
+        standard deviation over space, ``"LAYER/max"`` the maximum, ``"LAYER/flatten:WIDTH"`` all
+        values through a random projection (see `imgtofmri.backbones.pooling`). Default: the last
+        layer before the classifier, or what the network's distilled head makes of several:
+        ``"efficientnet-lite0"`` has one in the package and then gives estimates of ResNet-18's
+        features (``spec.emulated`` is True).
+    head : path or Head, optional
+        Another distilled head than the package's. It names its layers itself.
+    preprocessing : Preprocessing, optional
+        For an ONNX file or a network of timm or torchvision only; the others have their own.
+    n_threads : int, optional
+        Threads of the network. Default: the CPUs that this process may use.
+    progress : bool
+        Whether to report a download's progress.
+
+    Returns
+    -------
+    Backbone
+        To be called with uint8 pixels of shape (n_stimuli, size, size, 3).
+
+    Raises
+    ------
+    OptionError
+        If there is no such backbone or layer, or an option does not apply to it.
+    WeightsUnavailableError
+        If the weights are neither in the cache nor to be had; the message names the remedies.
+    WeightsError
+        If a weights file is not what it should be.
+    MissingDependencyError
+        If the network needs a package that is not installed.
+    """
+    if n_threads is not None and n_threads < 1:
+        message = f"n_threads must be at least 1; got {n_threads}. Leave it out to use every CPU."
+        raise OptionError(message, "n_threads")
+    named, from_where = NetworkName.parse(name), parse_weights(weights)
+    if named.kind == "head":
+        _refuse_option("head", head, f"{name} is one")
+        chosen = read_head(Path(name))
+        student = str(chosen.card["student"])
+        return load_backbone(
+            student, weights=weights, head=chosen, n_threads=n_threads, progress=progress
+        )
+    if named.takes_preprocessing:
+        _refuse_option("head", head, "heads are for the package's own networks")
+        if named.kind == "torch":
+            return load_torch_name(named.text, layers, preprocessing, from_where)
+        _refuse_option("weights", weights, f"{name} holds its own weights")
+        return OnnxFileBackbone(Path(name), layers, preprocessing, n_threads)
+    network = named.architecture()
+    _refuse_option("preprocessing", preprocessing, f"{name} has its own")
+    if isinstance(from_where, Untrained):
+        _refuse_option("head", head, "it was fitted on a trained network")
+        random = untrained_weights(network, from_where)
+        return NetworkBackbone(network, random, layers or (network.default_layer,), n_threads)
+    loaded = (
+        load_published(network, progress=progress)
+        if from_where is None
+        else load_named(network, from_where)
+    )
+    if layers is not None:
+        _refuse_option("head", head, "layers are given and the head names its own")
+        return NetworkBackbone(network, loaded, tuple(layers), n_threads)
+    found = _find_head(network.id, head)
+    if found is None:
+        return NetworkBackbone(network, loaded, (network.default_layer,), n_threads)
+    return DistilledBackbone(NetworkBackbone(network, loaded, found.layers, n_threads), found)
+
+
+def _find_head(student: str, head: Path | str | Head | None) -> Head | None:
+    if isinstance(head, Head):
+        return head
+    return packaged_head(student) if head is None else read_head(Path(head))
+
+
+def _refuse_option(option: str, value: object, reason: str) -> None:
+    if value is not None:
+        message = f"{option} must be left out, as {reason}; got {value!r}. Leave it out."
+        raise OptionError(message, option)
+
+
+def list_layers(name: str | Path) -> list[LayerInfo]:
+    """List what can be a layer of a network, in the order of computation.
+
+    Parameters
+    ----------
+    name : str or Path
+        A network's name, the path of an ONNX file, or ``"timm:NAME"`` or ``"torchvision:NAME"``;
+        nothing is fetched.
+
+    Returns
+    -------
+    list of LayerInfo
+
+    Raises
+    ------
+    OptionError
+        If there is no such network.
+    MissingDependencyError
+        If it needs a package that is not installed.
+    WeightsError
+        If the file is not a usable ONNX model of images.
+    """
+    named = NetworkName.parse(name)
+    if named.kind == "onnx":
+        return list_tensors(Path(name))
+    if named.kind == "torch":
+        return list_torch_layers(named.text)
+    return [
+        LayerInfo(layer, (width,), f"{'deviation' if layer.endswith('/sd') else 'mean'} over space")
+        for layer, width in named.architecture().layers.items()
+    ]
