@@ -32,6 +32,8 @@ RUNNABLE = [
     ("docs/how-to/predict-images.md", 0),
     ("docs/how-to/select-stimuli.md", 0),
     ("docs/how-to/simulate-an-experiment.md", 1),
+    ("docs/how-to/train-your-own.md", 1),
+    ("docs/how-to/use-another-network.md", 1),
     ("docs/how-to/validate-predictions.md", 0),
     ("docs/reference/stimuli.md", 0),
     ("docs/reference/stimuli.md", 1),
