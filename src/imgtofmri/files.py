@@ -1,10 +1,11 @@
-"""Write files whole or not at all; tell files by their digests."""
+"""Write files whole or not at all; tell files by their digests; bring names into order."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,20 @@ from pathlib import Path
 from imgtofmri.exceptions import OutputError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Return a key that sorts numbers in names by their value.
+
+    Examples
+    --------
+    >>> sorted(["img10.png", "img9.png", "Img1.png"], key=natural_key)
+    ['Img1.png', 'img9.png', 'img10.png']
+    """
+    parts = re.split(r"([0-9]+)", text.casefold())
+    # Odd places hold the digits; the leading 0 or 1 keeps numbers and text from being compared.
+    key = [(0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(parts)]
+    return key, text
 
 
 def sha256_of(path: Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from imgtofmri import assets
 from imgtofmri.exceptions import DataError
-from imgtofmri.stimuli.discovery import natural_key
+from imgtofmri.files import natural_key
 
 URLS = (
     "https://ndownloader.figshare.com/files/41780682",

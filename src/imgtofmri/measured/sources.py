@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError, ShapeError
+from imgtofmri.files import natural_key
 from imgtofmri.measured.named_files import read_table
 from imgtofmri.measured.patterns import Patterns, check_same_grid
 
@@ -135,8 +136,6 @@ def read_patterns(
                 "Give the folder that holds one file for each image."
             )
             raise DataError(message)
-        from imgtofmri.stimuli.discovery import natural_key
-
         found.sort(key=lambda p: natural_key(p.name))
         return _read_volumes(found, grid, names, resample)
     if not path.exists():
