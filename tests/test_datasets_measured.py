@@ -225,7 +225,7 @@ def test_load_measured_bad_options_are_named(
     with pytest.raises(ShapeError, match="one row for each of 60 volumes; got 59"):
         load_measured(runs[:1], masks, FINE, confounds=[table], progress=False)
     table.write_text("a\tb\n" + "1\tx\n" * 60)
-    with pytest.raises(DataError, match="must be a table of numbers"):
+    with pytest.raises(DataError, match=r"confounds.tsv, line 2: b must be a number; got 'x'"):
         load_measured(runs[:1], masks, FINE, confounds=[table], progress=False)
     table.write_text("a\n" + "1\n" * 30 + "n/a\n" * 30)
     with pytest.raises(DataError, match="finite after the first row; got 30"):

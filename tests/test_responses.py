@@ -26,7 +26,7 @@ from imgtofmri.measured import (
     read_grid,
     read_image_rows,
     read_mask,
-    read_table,
+    read_stimulus_rows,
 )
 from imgtofmri.spaces import Grid
 from imgtofmri.training import fit_study
@@ -218,23 +218,23 @@ def test_read_image_rows_of_a_truncated_file_says_so(
         read_mask(mask, where="S1")
 
 
-def test_read_table_rows_and_folds(tmp_path: Path) -> None:
+def test_read_stimulus_rows_and_folds(tmp_path: Path) -> None:
     """TSV and CSV give stimuli and folds in order; mistakes name the line."""
     (tmp_path / "t.tsv").write_text("image\tset\nb.jpg\ttrain\na.jpg\ttest\n")
-    rows = read_table(tmp_path / "t.tsv", "image", "set")
+    rows = read_stimulus_rows(tmp_path / "t.tsv", "image", "set")
     assert (rows.names, rows.folds) == (("b.jpg", "a.jpg"), ("train", "test"))
     (tmp_path / "t.csv").write_text('\ufeffstimulus,x\n"a, b.jpg",1\n')
-    assert read_table(tmp_path / "t.csv").names == ("a, b.jpg",)
-    with pytest.raises(DataError, match=r"line 1: the column must be one of image, set; got 'img'"):
-        read_table(tmp_path / "t.tsv", "img")
+    assert read_stimulus_rows(tmp_path / "t.csv").names == ("a, b.jpg",)
+    with pytest.raises(DataError, match=r"must have a column img, once; got none among image, set"):
+        read_stimulus_rows(tmp_path / "t.tsv", "img")
     (tmp_path / "t.tsv").write_text("stimulus\tfold\na\t1\nb\t\n")
     with pytest.raises(DataError, match=r"line 3: fold is empty"):
-        read_table(tmp_path / "t.tsv", fold_column="fold")
+        read_stimulus_rows(tmp_path / "t.tsv", fold_column="fold")
     (tmp_path / "t.tsv").write_text("stimulus\n")
-    with pytest.raises(DataError, match=r"the table has none"):
-        read_table(tmp_path / "t.tsv")
-    with pytest.raises(DataError, match=r"the stimuli table cannot be read"):
-        read_table(tmp_path / "gone.tsv")
+    with pytest.raises(DataError, match=r"t.tsv: .* a line for each row are needed; got 1"):
+        read_stimulus_rows(tmp_path / "t.tsv")
+    with pytest.raises(DataError, match=r"gone.tsv: expected a table .* cannot be read: No such"):
+        read_stimulus_rows(tmp_path / "gone.tsv")
 
 
 def test_list_images_is_sorted_by_folder_then_name(tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_estimate_responses_mistakes_are_named(tmp_path: Path, rng: np.random.Ge
     folders = (tmp_path / "fmriprep", tmp_path / "raw")
     runs = find_runs(*folders, "01", "view", "T1w")
     grid = Grid((2, 2, 2), AFFINE)
-    with pytest.raises(DataError, match=r"the column must be one of onset.*got 'stim'"):
+    with pytest.raises(DataError, match=r"must have a column stim, once; got none among onset"):
         estimate_responses(runs, np.arange(8), grid, stimulus_column="stim")
     with pytest.raises(DataError, match=r"the confound must be one of trans_x, csf; got 'trans_y'"):
         estimate_responses(runs, np.arange(8), grid, confounds=["trans_y"])

@@ -515,7 +515,7 @@ def test_read_events_keeps_the_table_and_reads_its_numbers(tmp_path: Path) -> No
     [
         (("onset|duration", "0|1"), "stim_file not among onset, duration"),
         (("onset,duration,stim_file", "0,1,a"), "onset, duration, stim_file not among"),
-        (("onset|duration|stim_file",), "a line for each event are needed; got 1 lines"),
+        (("onset|duration|stim_file",), "a line for each row are needed; got 1 lines"),
         (("onset|duration|stim_file", "0|1"), "line 2: 3 cells are needed; got 2"),
         (("onset|duration|stim_file", "0|-1|a"), "line 2: duration must be .* 0 or more; got '-1'"),
         (("onset|duration|stim_file", "0|1|a", "x|1|a"), "line 3: onset must be .*; got 'x'"),

@@ -147,7 +147,10 @@ def test_estimate_responses_of_mistaken_events_are_refused(
     refuse([10, 50, 900], r"within the run; that to 1 of 3 does not.*order of onset: 3\)")
     refuse([10, 50, 50], r"3 presentations must be told apart; their 3 regressors have rank 2")
     refuse(list(range(0, 160)), r"\d+ regressors need more than \d+ volumes; got 160.*estimator")
-    refuse([10, "soon", 50], r"events.tsv, line 3: onset must be a number of seconds; got soon")
+    refuse(
+        [10, "soon", 50],
+        r"events.tsv, line 3: onset must be a number; got 'soon'",
+    )
     run = write_run(tmp_path, rng, np.array([10.0, 50.0]))
     table = pd.read_csv(run.events, sep="\t").assign(word="n/a")
     table.to_csv(run.events, sep="\t", index=False)

@@ -16,9 +16,9 @@ from imgtofmri.analyses.validate import (
     pair,
     read_categories,
     read_grid,
+    read_pattern_files,
     read_patterns,
     read_region,
-    read_table,
 )
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.patterns import usable_voxels
@@ -282,18 +282,18 @@ def test_tables_errors_name_the_line(tmp_path: Path, volumes: np.ndarray) -> Non
     save(tmp_path / "a.nii", volumes[0])
     table = tmp_path / "t.csv"
     table.write_text("name,file,participant,category\na.jpg,a.nii,s1,cat\n")
-    (row,) = read_table(table)
+    (row,) = read_pattern_files(table)
     assert (row.name, row.participant, row.category) == ("a.jpg", "s1", "cat")
     assert read_categories(table) == {"a.jpg": "cat"}
     table.write_text("name,file\na.jpg,a.nii\nb.jpg,b.nii\n")
     with pytest.raises(DataError, match=r"t.csv, line 3: .* got no file .*b.nii"):
-        read_table(table)
+        read_pattern_files(table)
     table.write_text("name,file\n,a.nii\n")
     with pytest.raises(DataError, match=r"t.csv, line 2: .* got an empty cell"):
-        read_table(table)
+        read_pattern_files(table)
     table.write_text("image\tfile\na.jpg\ta.nii\n")
     with pytest.raises(DataError, match=r"must have a column name or stim_file .*by commas"):
-        read_table(table)
+        read_pattern_files(table)
     with pytest.raises(DataError, match=r"must have a column category"):
         table.write_text("name,file\na.jpg,a.nii\n")
         read_categories(table)
@@ -301,7 +301,7 @@ def test_tables_errors_name_the_line(tmp_path: Path, volumes: np.ndarray) -> Non
     with pytest.raises(DataError, match=r"line 3: expected a name and its one category; .*'dog'"):
         read_categories(table)
     table.write_text("name,file\n")
-    with pytest.raises(DataError, match=r"a header and one line or more; got none"):
-        read_table(table)
-    with pytest.raises(DataError, match=r"expected a table in UTF-8 at .*gone.csv"):
-        read_table(tmp_path / "gone.csv")
+    with pytest.raises(DataError, match=r"a line for each row are needed; got 1"):
+        read_pattern_files(table)
+    with pytest.raises(DataError, match=r"gone.csv: expected a table of text in UTF-8"):
+        read_pattern_files(tmp_path / "gone.csv")

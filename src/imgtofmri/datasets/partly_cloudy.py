@@ -20,6 +20,7 @@ from imgtofmri.assets import is_offline
 from imgtofmri.exceptions import AssetError, OptionError
 from imgtofmri.measured.movie import MeasuredMovie
 from imgtofmri.measured.runs import load_measured
+from imgtofmri.tables import read_table
 
 __all__ = [
     "PARTLY_CLOUDY_BOUNDARIES",
@@ -143,11 +144,10 @@ def fetch_partly_cloudy(
 
 def _n_stored(folder: Path, n_subjects: int) -> int:
     """Count the first adults whose runs nilearn has stored."""
-    import pandas as pd
-
-    table = folder / "participants.tsv"
-    if not table.is_file():
+    path = folder / "participants.tsv"
+    if not path.is_file():
         return 0
-    people = pd.read_csv(table, sep="\t")
-    adults = people["participant_id"][people["Child_Adult"] == "adult"][:n_subjects]
+    people = read_table(path)
+    pairs = zip(people.column("participant_id"), people.column("Child_Adult"), strict=True)
+    adults = [name for name, kind in pairs if kind == "adult"][:n_subjects]
     return sum((folder / _BOLD_NAME.format(name)).is_file() for name in adults)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from imgtofmri.measured.arrays import read_array, read_arrays
 from imgtofmri.measured.derivatives import Run, estimate_responses, find_runs
 from imgtofmri.measured.images import read_grid, read_image_rows, read_mask
-from imgtofmri.measured.tables import StimulusRows, list_images, read_table
+from imgtofmri.measured.tables import StimulusRows, list_images, read_stimulus_rows
 
 __all__ = [
     "Run",
@@ -18,5 +18,5 @@ __all__ = [
     "read_grid",
     "read_image_rows",
     "read_mask",
-    "read_table",
+    "read_stimulus_rows",
 ]

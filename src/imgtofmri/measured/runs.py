@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.measured.confounds import nuisance, read_confounds
 from imgtofmri.measured.movie import MeasuredMovie
 from imgtofmri.progress import track
 from imgtofmri.spaces import Grid, nearest_voxels, transform, voxel_coordinates
@@ -125,7 +126,9 @@ def load_measured(
     with track("Reading measured responses", len(paths), "subjects", progress) as advance:
         for index, path in enumerate(paths):
             run = _read_run(path, grid, n_timepoints, mask)
-            table = None if tables is None else _read_confounds(tables[index], n_timepoints)
+            table = np.empty((n_timepoints, 0))
+            if tables is not None:
+                table = read_confounds(tables[index], n_timepoints, missing="mean")
             runs.append(_clean(run, table, step_s, cutoff_s))
             advance(1)
     data = np.stack(runs)
@@ -286,48 +289,16 @@ def _read_through(path: Path) -> None:
                 pass
 
 
-def _read_confounds(path: Path, n_timepoints: int) -> NDArray[np.float64]:
-    """Read a table of confounds, one row for each volume."""
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path, sep="\t", na_values="n/a").to_numpy(dtype=np.float64)
-    except (OSError, ValueError) as error:
-        message = (
-            f"load_measured: confounds {path} must be a table of numbers separated by tabs; got "
-            f"one that cannot be read ({error}). Keep the columns to regress out and no others."
-        )
-        raise DataError(message) from error
-    if len(table) != n_timepoints:
-        message = (
-            f"load_measured: confounds {path} must have one row for each of {n_timepoints} "
-            f"volumes; got {len(table)}. Give the table that belongs to the run."
-        )
-        raise ShapeError(message)
-    missing = np.isnan(table)
-    if missing[1:].any() or np.isinf(table).any():
-        message = (
-            f"load_measured: confounds {path} must be finite after the first row; got "
-            f"{int(missing[1:].sum() + np.isinf(table).sum())} values that are not. "
-            "Leave out those columns."
-        )
-        raise DataError(message)
-    table[0] = np.where(missing[0], table[1:].mean(axis=0), table[0])
-    return table
-
-
 def _clean(
     run: NDArray[np.float32],
-    confounds: NDArray[np.float64] | None,
+    confounds: NDArray[np.float64],
     tr_s: float,
     cutoff_s: float | None,
 ) -> NDArray[np.float32]:
     """Regress mean, slow cosines and confounds out of one subject's time courses at once."""
-    parts = [] if confounds is None else [confounds]
-    if cutoff_s is not None:
-        parts.append(cosine_basis(len(run), tr_s, cutoff_s=cutoff_s))
-    regressors = np.hstack(parts) if parts else np.empty((len(run), 0))
-    if not regressors.shape[1]:
+    drifts = None if cutoff_s is None else cosine_basis(len(run), tr_s, cutoff_s=cutoff_s)
+    regressors = nuisance(confounds, drifts)
+    if regressors.shape[1] == 1:  # The constant.
         centred: NDArray[np.float32] = run - run.mean(axis=0)
         return centred
     return regress_out(run, regressors).astype(np.float32)

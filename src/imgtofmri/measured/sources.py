@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError, ShapeError
 from imgtofmri.files import natural_key
-from imgtofmri.measured.named_files import read_table
 from imgtofmri.measured.patterns import Patterns, check_same_grid
+from imgtofmri.measured.tables import read_pattern_files
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ def read_patterns(
         raise DataError(message)
     suffix = path.suffix.lower()
     if suffix in (".tsv", ".csv"):
-        rows = read_table(path)
+        rows = read_pattern_files(path)
         if names is None:
             names = [row.name for row in rows]
         return _read_volumes([row.file for row in rows], grid, names, resample)

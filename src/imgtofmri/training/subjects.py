@@ -22,7 +22,7 @@ from imgtofmri.measured import (
     read_grid,
     read_image_rows,
     read_mask,
-    read_table,
+    read_stimulus_rows,
 )
 from imgtofmri.spaces import Grid, VoxelMap, itk
 from imgtofmri.training.study import ArraySource, Study, SubjectSettings, TransformSettings
@@ -386,7 +386,7 @@ def read_rows(study: Study, settings: SubjectSettings) -> StimulusRows:
     stimuli = study.stimuli
     table = settings.table or stimuli.table
     if table is not None:
-        return read_table(table, stimuli.column, stimuli.fold_column)
+        return read_stimulus_rows(table, stimuli.column, stimuli.fold_column)
     assert stimuli.folder is not None
     return list_images(stimuli.folder)
 

@@ -6,9 +6,9 @@ from imgtofmri.analyses.validate.accuracy import EncodingAccuracy, encoding_accu
 from imgtofmri.analyses.validate.comparison import Study, read_study, twinset_study
 from imgtofmri.analyses.validate.features import control_accuracy, feature_control
 from imgtofmri.analyses.validate.matched import MatchedPatterns, matched_patterns
-from imgtofmri.measured.named_files import read_categories, read_table
 from imgtofmri.measured.patterns import Patterns, mean_patterns, pair
 from imgtofmri.measured.sources import Grid, read_grid, read_patterns, read_region
+from imgtofmri.measured.tables import read_categories, read_pattern_files
 
 __all__ = [
     "EncodingAccuracy",
@@ -24,9 +24,9 @@ __all__ = [
     "pair",
     "read_categories",
     "read_grid",
+    "read_pattern_files",
     "read_patterns",
     "read_region",
     "read_study",
-    "read_table",
     "twinset_study",
 ]

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from imgtofmri.datasets.twinset import Twinset
 from imgtofmri.exceptions import DataError
-from imgtofmri.measured.named_files import read_categories, read_table
 from imgtofmri.measured.patterns import Patterns, mean_patterns
 from imgtofmri.measured.sources import Grid, read_grid, read_patterns, read_region
+from imgtofmri.measured.tables import read_categories, read_pattern_files
 from imgtofmri.progress import track
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def read_study(
     group_source: str | Path | list[Path] | None = measured
     known = None if categories is None else read_categories(categories)
     if measured is not None and Path(measured).suffix.lower() in (".tsv", ".csv"):
-        for row in read_table(measured):
+        for row in read_pattern_files(measured):
             if row.category and categories is None:
                 known = (known or {}) | {row.name: row.category}
             who = row.participant or "group"
