@@ -20,8 +20,8 @@ from imgtofmri.datasets.partly_cloudy import (
 from imgtofmri.events import check_boundaries
 from imgtofmri.exceptions import AssetError, DataError, OptionError, ShapeError
 from imgtofmri.measured.movie import MeasuredMovie, read_measured, save_measured
-from imgtofmri.measured.runs import load_measured, resample_mask
-from imgtofmri.spaces import Grid
+from imgtofmri.measured.runs import load_measured
+from imgtofmri.spaces import Grid, resample_mask
 
 SHAPE = (10, 12, 9)
 AFFINE = np.array([[-4.0, 0, 0, 20], [0, 4, 0, -24], [0, 0, 4, -18], [0, 0, 0, 1]])
@@ -180,17 +180,17 @@ def test_load_measured_bad_files_are_named(
     def load(*paths: Path) -> MeasuredMovie:
         return load_measured(paths, masks, FINE, progress=False)
 
-    with pytest.raises(DataError, match=r"gone.nii.gz must be a NIfTI file"):
+    with pytest.raises(DataError, match=r"gone.nii.gz must be a NIfTI image; .*there is no file"):
         load(runs[0], tmp_path / "gone.nii.gz")
     cut = tmp_path / "cut.nii.gz"
     cut.write_bytes(runs[0].read_bytes()[:-20000])
-    with pytest.raises(DataError, match=r"cut.nii.gz must be a whole NIfTI file"):
+    with pytest.raises(DataError, match=r"cut.nii.gz must be a whole NIfTI image"):
         load(runs[0], cut)
     whole = runs[0].read_bytes()
     for name, place in (("middle", len(whole) // 2), ("checksum", len(whole) - 6)):
         damaged = tmp_path / f"{name}.nii.gz"
         damaged.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises(DataError, match=rf"{name}.nii.gz must be a whole NIfTI file"):
+        with pytest.raises(DataError, match=rf"{name}.nii.gz must be a whole NIfTI image"):
             load(runs[0], damaged)
     flat = tmp_path / "flat.nii.gz"
     nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.float32), AFFINE), flat)

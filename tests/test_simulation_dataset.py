@@ -17,7 +17,6 @@ from imgtofmri.analyses.simulate import (
     Noise,
     Run,
     Scan,
-    brain_mask,
     movie_events,
     read_events,
     run_of_movie,
@@ -439,17 +438,6 @@ def test_write_dataset_bad_argument_is_refused(
     with pytest.raises(error, match=match):
         write_dataset(tmp_path / "sim", **(planned | change))
     assert not (tmp_path / "sim").exists()
-
-
-def test_brain_mask_covers_the_template_brain() -> None:
-    """On the 2 mm grid of MNI152 the mask has a brain's volume and holds its centre."""
-    affine = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
-    brain = brain_mask((91, 109, 91), affine)
-    assert brain.shape == (91, 109, 91)
-    assert 1.7e6 < brain.sum() * 8 < 2.0e6
-    centre = np.rint(np.linalg.inv(affine) @ [20, -20, 10, 1])[:3].astype(int)
-    assert brain[tuple(centre)]
-    assert not brain[0].any()
 
 
 def test_events_may_overlap_in_a_run(tmp_path: Path, planned: dict[str, Any]) -> None:

@@ -244,9 +244,9 @@ def test_read_patterns_unusable_sources_are_named(tmp_path: Path, volumes: np.nd
     with pytest.raises(DataError, match=r"got a file ending in '.txt'"):
         read_patterns(tmp_path / "note.txt")
     (tmp_path / "bad.nii.gz").write_bytes(b"not gzip")
-    with pytest.raises(DataError, match=r"expected a NIfTI image at .*bad.nii.gz; got:"):
+    with pytest.raises(DataError, match=r"bad.nii.gz must be a NIfTI image; got one that"):
         read_patterns([tmp_path / "bad.nii.gz"])
-    with pytest.raises(DataError, match=r"gone.nii; got: there is no file"):
+    with pytest.raises(DataError, match=r"gone.nii must be a NIfTI image; .*there is no file"):
         read_patterns([tmp_path / "gone.nii"])
     series = save(tmp_path / "all.nii", np.moveaxis(volumes, 0, -1))
     with pytest.raises(ShapeError, match=r"all.nii must be a 3-D image.* got shape \(5, 4, 3, 4\)"):

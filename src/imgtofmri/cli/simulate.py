@@ -142,7 +142,6 @@ def simulate(
     from imgtofmri.analyses.simulate import (
         Noise,
         Scan,
-        brain_mask,
         check_storage,
         encoded_subjects,
         percent_per_unit_for,
@@ -154,6 +153,7 @@ def simulate(
     from imgtofmri.analyses.simulate.responses import check_subjects
     from imgtofmri.encoder import load_encoder
     from imgtofmri.outputs.staging import check_target
+    from imgtofmri.spaces import brain_mask
     from imgtofmri.timeseries import HRF_NAMES
 
     _check_choices(voxels, runs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imgtofmri.measured.arrays import read_array, read_arrays
 from imgtofmri.measured.derivatives import Run, estimate_responses, find_runs
-from imgtofmri.measured.images import read_grid, read_image_rows, read_mask
+from imgtofmri.measured.images import read_image_rows, read_mask
 from imgtofmri.measured.tables import StimulusRows, list_images, read_stimulus_rows
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "list_images",
     "read_array",
     "read_arrays",
-    "read_grid",
     "read_image_rows",
     "read_mask",
     "read_stimulus_rows",

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from imgtofmri.exceptions import DataError, OptionError, choice_message
 from imgtofmri.measured.confounds import nuisance, read_confounds
 from imgtofmri.measured.images import read_image_rows
-from imgtofmri.spaces import Grid
+from imgtofmri.spaces import Grid, open_image
 from imgtofmri.tables import MISSING, is_missing, read_table
 from imgtofmri.timeseries import ESTIMATORS, HRFS, cosines, estimator_weights, trial_regressors
 
@@ -197,13 +197,10 @@ def _trials(path: Path, stimulus_column: str) -> tuple[list[str], FloatArray, Fl
 
 def _timing(bold: Path) -> tuple[float, float]:
     """Return the repetition time and the time that the first volume stands for, in seconds."""
-    import nibabel as nib
-
     sidecar = bold.with_name(bold.name.removesuffix(".nii.gz") + ".json")
-    header: Any = nib.load(bold)
     try:
         said: dict[str, Any] = json.loads(sidecar.read_text()) if sidecar.exists() else {}
-        tr_s = float(said.get("RepetitionTime", header.header.get_zooms()[3]))
+        tr_s = float(said.get("RepetitionTime", open_image(bold).header.get_zooms()[3]))
         start_s = float(said.get("StartTime", 0.0))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         message = (

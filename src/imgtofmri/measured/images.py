@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError
-from imgtofmri.spaces import Grid
-
-
-def read_grid(path: Path, where: str = "read_grid") -> Grid:
-    """Return the grid of an image, its first three axes.
-
-    Parameters
-    ----------
-    path : Path
-        An image that nibabel reads.
-    where : str
-        What a message begins with.
-
-    Returns
-    -------
-    Grid
-        Shape and affine.
-
-    Raises
-    ------
-    DataError
-        If it is not an image.
-    """
-    image = _load(path, where)
-    x, y, z = (int(size) for size in image.shape[:3])
-    return Grid((x, y, z), np.asarray(image.affine, dtype=float))
+from imgtofmri.spaces import Grid, grid_of, open_image, read_image, reading_values
 
 
 def read_mask(
@@ -66,9 +39,7 @@ def read_mask(
     DataError
         If the file is not a 3-D image, or the mask is empty.
     """
-    image = _load(path, where)
-    with _whole(path, where):
-        values = np.asarray(image.dataobj)
+    values, grid = read_image(path, where)
     if values.ndim == 4 and values.shape[3] == 1:
         values = values[..., 0]
     if values.ndim != 3:
@@ -82,7 +53,7 @@ def read_mask(
             f"{where}: no voxel of {path} is inside the mask{labels}. Check the file and the label."
         )
         raise DataError(message)
-    return voxels, read_grid(path, where)
+    return voxels, grid
 
 
 def read_image_rows(
@@ -113,20 +84,20 @@ def read_image_rows(
     DataError
         If the image is not 4-D or lies on another grid.
     """
-    image = _load(path, where)
+    image = open_image(path, where)
     if len(image.shape) != 4:
         message = (
             f"{where}: responses in an image are 4-D, a volume for each row; {path} has shape "
             f"{image.shape}. Join the volumes into one image."
         )
         raise DataError(message)
-    if read_grid(path, where) != grid:
+    if grid_of(image) != grid:
         message = (
             f"{where}: {path} must lie on the grid of the masks, {grid.shape}; it has shape "
             f"{image.shape[:3]} or another affine. Resample one of them to the other."
         )
         raise DataError(message)
-    with _whole(path, where):
+    with reading_values(path, where):
         rows = np.empty((image.shape[3], len(voxels)), dtype=np.float32)
         for row, volume in zip(rows, _volumes(image, path), strict=True):
             row[:] = volume.reshape(-1)[voxels]
@@ -153,35 +124,3 @@ def _volumes(image: Any, path: Path) -> Iterator[npt.NDArray[Any]]:
         for number in range(n_volumes):
             raw = array_from_file(shape, proxy.dtype, file, proxy.offset + number * n_bytes)
             yield np.asarray(apply_read_scaling(raw, proxy.slope, proxy.inter))
-
-
-@contextmanager
-def _whole(path: Path, where: str) -> Iterator[None]:
-    """Turn what a truncated or damaged file raises when its values are read into one message."""
-    from isal.igzip_lib import IsalError
-
-    kinds: Any = (OSError, EOFError, ValueError, zlib.error, IsalError)
-    try:
-        yield
-    except kinds as error:
-        said = " ".join(str(error).split())
-        message = (
-            f"{where}: the values of {path} cannot be read ({said}). The file is truncated or "
-            "damaged; copy it from its source."
-        )
-        raise DataError(message) from error
-
-
-def _load(path: Path, where: str) -> Any:
-    import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
-
-    try:
-        image: Any = nib.load(path)
-    except (ImageFileError, OSError) as error:
-        message = f"{where}: {path} cannot be read as an image ({error}). Give a NIfTI file."
-        raise DataError(message) from error
-    if len(image.shape) < 3:
-        message = f"{where}: {path} must have three axes or more; its shape is {image.shape}."
-        raise DataError(message)
-    return image

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,14 @@ from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.confounds import nuisance, read_confounds
 from imgtofmri.measured.movie import MeasuredMovie
 from imgtofmri.progress import track
-from imgtofmri.spaces import Grid, nearest_voxels, transform, voxel_coordinates
+from imgtofmri.spaces import Grid, grid_of, open_image, reading_values, resample_mask
 from imgtofmri.timeseries import cosine_basis, regress_out
 
-__all__ = ["load_measured", "resample_mask"]
+__all__ = ["load_measured"]
 
 BoolArray = NDArray[np.bool_]
 
 _CHUNK_BYTES = 1 << 20
-
-# Samples along each edge of a voxel when the part of it inside an ROI is measured.
-_SAMPLES_PER_EDGE = 4
 
 
 def load_measured(
@@ -106,7 +102,7 @@ def load_measured(
         raise ShapeError(message)
     names = _subject_names(paths, subject_names)
     first = _open(paths[0])
-    grid = Grid(first.shape[:3], np.asarray(first.affine, dtype=np.float64))
+    grid = grid_of(first)
     n_timepoints = int(first.shape[3])
     step_s = _repetition_time(first, tr_s, paths[0])
     source = np.asarray(roi_affine, dtype=np.float64)
@@ -149,54 +145,6 @@ def load_measured(
     return MeasuredMovie(data, names, step_s, kept, grid.affine, rois, sources)
 
 
-def resample_mask(mask: BoolArray, affine: ArrayLike, grid: Grid) -> BoolArray:
-    """Bring a mask to another grid: a voxel belongs to it where half of its volume does.
-
-    Unlike nearest neighbour this keeps an ROI's volume when voxels become larger.
-
-    Parameters
-    ----------
-    mask : array of shape (x, y, z), bool
-        The mask.
-    affine : array of shape (4, 4)
-        Its voxel indices to millimetres.
-    grid : Grid
-        Where to bring it.
-
-    Returns
-    -------
-    array of shape ``grid.shape``, bool
-    """
-    source = Grid(mask.shape, np.asarray(affine, dtype=np.float64))
-    to_source = np.linalg.inv(source.affine) @ grid.affine
-    # Only voxels near the mask can hold any of it: sample those, not the whole grid.
-    reach = _box(mask, source, grid)
-    centres = voxel_coordinates(grid).reshape(*grid.shape, 3)[reach].reshape(-1, 3)
-    edge = (np.arange(_SAMPLES_PER_EDGE) + 0.5) / _SAMPLES_PER_EDGE - 0.5
-    offsets = np.stack(np.meshgrid(edge, edge, edge, indexing="ij"), axis=-1).reshape(-1, 3)
-    inside = np.zeros(len(centres), dtype=np.intp)
-    for offset in offsets:
-        voxels = nearest_voxels(transform(to_source, centres + offset), source)
-        inside += (voxels >= 0) & mask.ravel()[np.maximum(voxels, 0)]
-    result = np.zeros(grid.shape, dtype=bool)
-    result[reach] = (2 * inside >= len(offsets)).reshape(result[reach].shape)
-    return result
-
-
-def _box(mask: BoolArray, source: Grid, grid: Grid) -> tuple[slice, slice, slice]:
-    """Return the part of a grid that a mask on another can reach."""
-    voxels = np.argwhere(mask)
-    if not len(voxels):
-        return slice(0, 0), slice(0, 0), slice(0, 0)
-    low, high = voxels.min(axis=0) - 0.5, voxels.max(axis=0) + 0.5
-    corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1).T
-    reached = transform(np.linalg.inv(grid.affine) @ source.affine, corners)
-    start = np.clip(np.floor(reached.min(axis=0)), 0, grid.shape).astype(int)
-    stop = np.clip(np.ceil(reached.max(axis=0)) + 1, 0, grid.shape).astype(int)
-    x, y, z = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
-    return x, y, z
-
-
 def _subject_names(paths: list[Path], given: Sequence[str] | None) -> tuple[str, ...]:
     """Return one name for each file."""
     if given is None:
@@ -214,21 +162,11 @@ def _subject_names(paths: list[Path], given: Sequence[str] | None) -> tuple[str,
 
 def _open(path: Path) -> Any:
     """Open a 4-D image without reading its values."""
-    import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
-
-    try:
-        image: Any = nib.load(path)
-    except (OSError, ImageFileError) as error:
-        message = (
-            f"load_measured: {path} must be a NIfTI file; got one that cannot be read ({error}). "
-            "See that the path is right and the file is whole."
-        )
-        raise DataError(message) from error
+    image = open_image(path)
     if len(image.shape) != 4:
         message = (
-            f"load_measured: {path} must be a 4-D image; got shape {image.shape}. "
-            "Give a whole run, not a single volume."
+            f"{path} must be a 4-D image; got shape {image.shape}. Give a whole run, not a single "
+            "volume."
         )
         raise DataError(message)
     return image
@@ -251,7 +189,7 @@ def _repetition_time(image: Any, tr_s: float | None, path: Path) -> float:
 def _read_run(path: Path, grid: Grid, n_timepoints: int, mask: BoolArray) -> NDArray[np.float32]:
     """Read the masked time courses of one subject."""
     image = _open(path)
-    here = Grid(image.shape[:3], np.asarray(image.affine, dtype=np.float64))
+    here = grid_of(image)
     if here != grid or image.shape[3] != n_timepoints:
         message = (
             f"load_measured: {path} must have the first file's grid {grid.shape} and "
@@ -260,15 +198,9 @@ def _read_run(path: Path, grid: Grid, n_timepoints: int, mask: BoolArray) -> NDA
             "first file's grid, and trim all runs alike."
         )
         raise ShapeError(message)
-    try:
+    with reading_values(path):
         run: NDArray[np.float32] = np.asarray(image.dataobj, dtype=np.float32)[mask].T
         _read_through(path)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        message = (
-            f"load_measured: {path} must be a whole NIfTI file; got one that is cut short or "
-            f"damaged ({error}). Fetch or copy it again."
-        )
-        raise DataError(message) from error
     bad = ~np.isfinite(run)
     if bad.any():
         volumes = np.flatnonzero(bad.any(axis=1))

@@ -14,6 +14,7 @@ from imgtofmri.exceptions import DataError, ShapeError
 from imgtofmri.files import natural_key
 from imgtofmri.measured.patterns import Patterns, check_same_grid
 from imgtofmri.measured.tables import read_pattern_files
+from imgtofmri.spaces import read_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,16 +168,8 @@ def _is_nifti(path: Path) -> bool:
 
 def _load(path: Path, where: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Read an image's values and affine, or say which file is at fault."""
-    import nibabel as nib
-
-    try:
-        image: Any = nib.load(path)
-        values = np.asarray(image.dataobj, dtype=np.float32)
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
-        what = "there is no file" if isinstance(error, FileNotFoundError) else str(error)
-        message = f"{where}: expected a NIfTI image at {path}; got: {what}. Check the file."
-        raise DataError(message) from error
-    return values, np.asarray(image.affine, dtype=np.float64)
+    values, grid = read_image(path, where, np.float32)
+    return values, grid.affine
 
 
 def _voxels(

@@ -6,7 +6,7 @@
 - What is measured: `simulate_bold`, `Scan`, `percent_per_unit_for`, `check_run`, `stimulus_design`,
   `read_kernel`; `Noise`, `SmoothField`, `noise_field`
 
-- What is written: `write_dataset`, a BIDS dataset; `check_length`, `check_storage`, `brain_mask`
+- What is written: `write_dataset`, a BIDS dataset; `check_length`, `check_storage`
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from imgtofmri.analyses.simulate.bold import (
     stimulus_design,
 )
 from imgtofmri.analyses.simulate.dataset import (
-    brain_mask,
     check_length,
     check_storage,
     write_dataset,
@@ -50,7 +49,6 @@ __all__ = [
     "Run",
     "Scan",
     "SmoothField",
-    "brain_mask",
     "check_length",
     "check_run",
     "check_storage",

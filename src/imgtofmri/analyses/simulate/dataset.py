@@ -218,51 +218,6 @@ def check_storage(task: str, dtype: str) -> None:
         raise OptionError(choice_message("simulate", "dtype", dtype, DTYPES))
 
 
-def brain_mask(
-    shape: tuple[int, ...], affine: NDArray[np.float64], space: str = "MNI152NLin6Asym"
-) -> BoolArray:
-    """Return the brain of the MNI152 template on a grid.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        The grid.
-    affine : array of shape (4, 4)
-        Voxel to millimetres of the space, RAS+.
-    space : str
-        The template's name, of MNI152.
-
-    Returns
-    -------
-    brain : array of the given shape, bool
-        The mask that nilearn carries, of ICBM 152 (2009, symmetric), at the nearest voxel. Its
-        outline differs from that of MNI152NLin6Asym by a few millimetres in places.
-
-    Raises
-    ------
-    OptionError
-        If the space is another than MNI152.
-    """
-    from nilearn.datasets import load_mni152_brain_mask
-    from nilearn.image import resample_img
-
-    if not space.startswith("MNI152"):
-        message = (
-            f"simulate: there is a brain mask for MNI152 spaces only; got {space}. Give a mask of "
-            "that template, or simulate the predicted voxels alone."
-        )
-        raise OptionError(message)
-    resampled = resample_img(
-        load_mni152_brain_mask(resolution=2),
-        target_affine=affine,
-        target_shape=shape,
-        interpolation="nearest",
-        force_resample=True,
-        copy_header=True,
-    )
-    return np.asarray(resampled.dataobj) > 0
-
-
 def _fitting(
     name: str, values: ArrayLike | Responses, runs: Sequence[Run], mask: BoolArray
 ) -> Responses:
