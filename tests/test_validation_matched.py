@@ -201,7 +201,7 @@ def test_matched_patterns_errors_name_the_item(rng: np.random.Generator) -> None
         matched_patterns(predicted, group, categories=some)
     with pytest.raises(DataError, match=r"two images or more; 'alone' has one"):
         matched_patterns(predicted, group, categories=CATEGORIES | {"image05.jpg": "alone"})
-    with pytest.raises(DataError, match=r"participant subj2: pair: .* 1 only predicted \(image00"):
+    with pytest.raises(DataError, match=r"participant subj2: .* 1 only predicted \(image00"):
         matched_patterns(predicted, group, people | {"subj2": group.at(range(1, 24))})
     with pytest.raises(ShapeError, match=r"ROI small must be a mask over the 60 voxels"):
         matched_patterns(predicted, group, rois={"small": np.ones(5, bool)})

@@ -13,7 +13,14 @@ from imgtofmri.spaces.grids import (
     transform,
     voxel_coordinates,
 )
-from imgtofmri.spaces.images import grid_of, open_image, read_grid, read_image, reading_values
+from imgtofmri.spaces.images import (
+    grid_of,
+    open_image,
+    place,
+    read_grid,
+    read_image,
+    reading_values,
+)
 from imgtofmri.spaces.maps import affine_map, fnirt_map, map_matrix, merge_matrix, nearest_map
 from imgtofmri.spaces.masks import brain_mask, resample_mask
 from imgtofmri.spaces.registration import map_to_template, other_space
@@ -38,6 +45,7 @@ __all__ = [
     "nearest_voxels",
     "open_image",
     "other_space",
+    "place",
     "read_grid",
     "read_image",
     "reading_values",

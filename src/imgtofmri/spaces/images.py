@@ -15,6 +15,17 @@ from imgtofmri.exceptions import DataError
 from imgtofmri.spaces.grids import Grid
 
 
+def place(path: str | Path, where: str = "") -> str:
+    """Return what a message about a file begins with: who names it, if that is known, and the file.
+
+    Examples
+    --------
+    >>> place("mask.nii", "study.toml, line 8"), place("mask.nii")
+    ('study.toml, line 8: mask.nii', 'mask.nii')
+    """
+    return f"{where}: {path}" if where else str(path)
+
+
 def open_image(path: str | Path, where: str = "") -> Any:
     """Open an image of three axes or more; its values are not read yet.
 
@@ -43,13 +54,13 @@ def open_image(path: str | Path, where: str = "") -> Any:
     except (OSError, EOFError, ValueError, ImageFileError, HeaderDataError) as error:
         what = "there is no file" if isinstance(error, FileNotFoundError) else error
         message = (
-            f"{_at(where)}{path} must be a NIfTI image; got one that cannot be read ({what}). See "
-            "that the path is right and the file is whole."
+            f"{place(path, where)} must be a NIfTI image; got one that cannot be read ({what}). "
+            "See that the path is right and the file is whole."
         )
         raise DataError(message) from error
     if len(image.shape) < 3:
         message = (
-            f"{_at(where)}{path} must have three axes or more; got shape {image.shape}. Give an "
+            f"{place(path, where)} must have three axes or more; got shape {image.shape}. Give an "
             "image of voxels."
         )
         raise DataError(message)
@@ -78,8 +89,8 @@ def reading_values(path: str | Path, where: str = "") -> Iterator[None]:
     except kinds as error:
         said = " ".join(str(error).split())
         message = (
-            f"{_at(where)}{path} must be a whole NIfTI image; its values cannot be read ({said}). "
-            "It is cut short or damaged: copy it from its source."
+            f"{place(path, where)} must be a whole NIfTI image; its values cannot be read "
+            f"({said}). It is cut short or damaged: copy it from its source."
         )
         raise DataError(message) from error
 
@@ -129,7 +140,3 @@ def grid_of(image: Any) -> Grid:
     """Return the grid of an open image, its first three axes."""
     x, y, z = (int(size) for size in image.shape[:3])
     return Grid((x, y, z), np.asarray(image.affine, dtype=np.float64))
-
-
-def _at(where: str) -> str:
-    return f"{where}: " if where else ""

@@ -192,8 +192,8 @@ def _geometry_subject(settings: SubjectSettings, bundle: Bundle, template: Grid)
     if bundle.template != template:
         message = (
             f"{settings.line}: the geometry's template grid is {bundle.template.shape}; the "
-            "study's is "
-            f"{template.shape} or has another affine. Leave template.grid out, or give masks."
+            f"study's is {template.shape} or has another affine. Leave template.grid out, or "
+            "give masks."
         )
         raise OptionError(message)
     names = [subject.name for subject in bundle.subjects]
@@ -214,15 +214,15 @@ def _read_places(
             if hemi not in roi.masks:
                 continue
             where = f"{settings.line}: {roi.name}"
-            voxels, grid = read_mask(roi.masks[hemi], roi.value, where)
-            native = native or grid
-            if grid != native:
+            mask = read_mask(roi.masks[hemi], roi.value, where)
+            native = native or mask.grid
+            if mask.grid != native:
                 message = (
                     f"{where}: all masks must lie on one grid, {native.shape}; {roi.masks[hemi]} "
-                    "has "
-                    f"shape {grid.shape} or another affine. Resample it."
+                    f"has shape {mask.grid.shape} or another affine. Resample it."
                 )
                 raise DataError(message)
+            voxels = mask.voxels
             parts.append((voxels, np.full(len(voxels), HEMIS.index(hemi), dtype=np.uint8)))
         voxels = np.concatenate([part[0] for part in parts])
         if len(np.unique(voxels)) < len(voxels):
@@ -272,19 +272,18 @@ def _responses(
     if settings.mask is None:
         message = (
             f"{source.line}: an array needs a mask that says which voxels its columns are. Add "
-            "mask "
-            "to the subject, or give responses for each ROI."
+            "mask to the subject, or give responses for each ROI."
         )
         raise OptionError(message)
-    everywhere, grid = read_mask(settings.mask, where=settings.line)
+    mask = read_mask(settings.mask, where=settings.line)
+    everywhere = mask.voxels
     (array,) = _load([source])
-    if grid != native or array.ndim != 2 or array.shape[1] != len(everywhere):
+    if mask.grid != native or array.ndim != 2 or array.shape[1] != len(everywhere):
         message = (
             f"{source.line}: responses must have a column for each of the {len(everywhere)} voxels "
-            "of "
-            f"the mask, on the ROIs' grid {native.shape}; got {array.shape} and a mask of shape "
-            f"{grid.shape}. Give the mask that the array was made with; set transposed = true if "
-            "voxels are rows."
+            f"of the mask, on the ROIs' grid {native.shape}; got {array.shape} and a mask of shape "
+            f"{mask.grid.shape}. Give the mask that the array was made with; set transposed = true "
+            "if voxels are rows."
         )
         raise DataError(message)
     return rows, _columns(array, everywhere, places, settings.line)
@@ -322,8 +321,7 @@ def _columns(
         if missing.size:
             message = (
                 f"{where}: every voxel of {name} must be among the measured ones; {missing.size} "
-                "of "
-                f"{len(voxels)} are not in the mask. Restrict the ROI to the mask."
+                f"of {len(voxels)} are not in the mask. Restrict the ROI to the mask."
             )
             raise DataError(message)
         found[name] = values[:, np.searchsorted(everywhere, voxels)]

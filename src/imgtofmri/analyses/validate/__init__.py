@@ -6,13 +6,14 @@ from imgtofmri.analyses.validate.accuracy import EncodingAccuracy, encoding_accu
 from imgtofmri.analyses.validate.comparison import Study, read_study, twinset_study
 from imgtofmri.analyses.validate.features import control_accuracy, feature_control
 from imgtofmri.analyses.validate.matched import MatchedPatterns, matched_patterns
+from imgtofmri.measured.images import Mask, read_mask, read_region
 from imgtofmri.measured.patterns import Patterns, mean_patterns, pair
-from imgtofmri.measured.sources import Grid, read_grid, read_patterns, read_region
+from imgtofmri.measured.sources import read_patterns
 from imgtofmri.measured.tables import read_categories, read_pattern_files
 
 __all__ = [
     "EncodingAccuracy",
-    "Grid",
+    "Mask",
     "MatchedPatterns",
     "Patterns",
     "Study",
@@ -23,7 +24,7 @@ __all__ = [
     "mean_patterns",
     "pair",
     "read_categories",
-    "read_grid",
+    "read_mask",
     "read_pattern_files",
     "read_patterns",
     "read_region",

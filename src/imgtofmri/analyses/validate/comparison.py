@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from imgtofmri.datasets.twinset import Twinset
 from imgtofmri.exceptions import DataError
+from imgtofmri.measured.images import Mask, check_same_grid, read_mask, read_region
 from imgtofmri.measured.patterns import Patterns, mean_patterns
-from imgtofmri.measured.sources import Grid, read_grid, read_patterns, read_region
+from imgtofmri.measured.sources import read_patterns
 from imgtofmri.measured.tables import read_categories, read_pattern_files
 from imgtofmri.progress import track
 
@@ -110,12 +111,12 @@ def read_study(
     DataError, ShapeError
         If a source cannot be read or lies elsewhere; the message names it.
     """
-    grid = None if mask is None else read_grid(mask)
+    grid = None if mask is None else read_mask(mask)
     own, regions = _predicted(predicted, grid, names, resample)
     if own.mask is None or own.affine is None:
         grid = None
     else:
-        grid = Grid(own.mask, own.affine)
+        grid = Mask(own.mask, own.affine)
     people_sources: dict[str, Path | list[Path]] = dict(participants or {})
     table_names: dict[str, list[str]] = {}
     group_source: str | Path | list[Path] | None = measured
@@ -174,7 +175,7 @@ def _names_itself(source: str | Path | list[Path]) -> bool:
 
 def _predicted(
     predicted: str | Path | Prediction,
-    grid: Grid | None,
+    grid: Mask | None,
     names: Sequence[str] | None,
     resample: bool,
 ) -> tuple[Patterns, dict[str, NDArray[np.bool_]]]:
@@ -185,16 +186,14 @@ def _predicted(
     regions = {roi: predicted.roi_mask(roi) for roi in predicted.rois}
     if grid is None:
         return patterns, regions
-    from imgtofmri.measured.patterns import check_same_grid
-
     check_same_grid(
         "read_study: the mask, against the prediction",
-        grid.mask.shape,
+        grid.inside.shape,
         grid.affine,
         predicted.mask.shape,
         predicted.affine,
     )
-    kept = grid.mask[predicted.mask]
+    kept = grid.inside[predicted.mask]
     if not kept.any():
         message = (
             "read_study: the mask must share voxels with the prediction; it shares none. "
@@ -232,7 +231,7 @@ def twinset_study(
     DataError, ShapeError
         If a response cannot be read or lies on another grid.
     """
-    grid = Grid(prediction.mask, prediction.affine)
+    grid = Mask(prediction.mask, prediction.affine)
     predicted, rois = _predicted(prediction, None, None, resample)
     people = {}
     total = 1 + len(twinset.participants)
