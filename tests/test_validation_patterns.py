@@ -229,7 +229,7 @@ def test_read_patterns_arrays(tmp_path: Path, rng: np.random.Generator) -> None:
     with pytest.raises(ShapeError, match=r"must hold 'patterns' of shape .*; got betas \(2, 5\)"):
         read_patterns(tmp_path / "b.npz")
     np.save(tmp_path / "c.npy", np.array([{}], dtype=object))
-    with pytest.raises(DataError, match=r"expected an array of numbers in .*c.npy"):
+    with pytest.raises(DataError, match=r"c.npy: expected an array of numbers"):
         read_patterns(tmp_path / "c.npy")
 
 

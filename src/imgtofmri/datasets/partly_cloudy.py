@@ -95,11 +95,11 @@ def fetch_partly_cloudy(
     """
     if not 1 <= n_subjects <= PARTLY_CLOUDY_N_SUBJECTS:
         message = (
-            "fetch_partly_cloudy: n_subjects must be between 1 and "
+            "n_subjects must be between 1 and "
             f"{PARTLY_CLOUDY_N_SUBJECTS}, the adults there are; got {n_subjects}. Leave it out for "
             "all of them."
         )
-        raise OptionError(message)
+        raise OptionError(message, "n_subjects")
     from nilearn.datasets import fetch_development_fmri
     from nilearn.datasets.utils import get_data_dirs
 
@@ -109,10 +109,10 @@ def fetch_partly_cloudy(
         found = max(_n_stored(place, n_subjects) for place in places)
         if found < n_subjects:
             message = (
-                f"fetch_partly_cloudy: {n_subjects} runs of Partly Cloudy must be there already, "
+                f"{n_subjects} runs of Partly Cloudy must be there already, "
                 f"as IMGTOFMRI_OFFLINE forbids the network; got {found} in "
                 f"{' or '.join(str(place) for place in places)}. Unset it to download them, or "
-                "name their folder with data_dir."
+                "name their folder with `data_dir`."
             )
             raise AssetError(message)
     try:
@@ -125,9 +125,9 @@ def fetch_partly_cloudy(
         )
     except OSError as error:
         message = (
-            f"fetch_partly_cloudy: nilearn could not download Partly Cloudy ({error}). See that "
+            f"nilearn could not download Partly Cloudy ({error}). See that "
             "the network is there and try again: what has come stays. Or name a folder that has "
-            "the data with data_dir."
+            "the data with `data_dir`."
         )
         raise AssetError(message) from error
     return load_measured(

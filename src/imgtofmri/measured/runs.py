@@ -81,22 +81,21 @@ def load_measured(
     spaces that differ by little (MNI152NLin2009cAsym and MNI152NLin6Asym) are taken as one: their
     difference is below the size of a voxel of 4 mm, but not below one of 2 mm.
     """
-    where = "load_measured"
     paths = [Path(path) for path in images]
     if not paths:
-        message = f"{where}: images must name one file or more; got none. Give one per subject."
-        raise OptionError(message)
+        message = "images must name one file or more; got none. Give one per subject."
+        raise OptionError(message, "images")
     twice = [path for path in dict.fromkeys(paths) if paths.count(path) > 1]
     if twice:
         message = (
-            f"{where}: images must be one file for each subject; got {twice[0]} "
+            f"images must be one file for each subject; got {twice[0]} "
             f"{paths.count(twice[0])} times. Name each subject's file once."
         )
-        raise OptionError(message)
+        raise OptionError(message, "images")
     tables = None if confounds is None else [Path(path) for path in confounds]
     if tables is not None and len(tables) != len(paths):
         message = (
-            f"{where}: confounds must be one file for each of {len(paths)} images; got "
+            f"confounds must be one file for each of {len(paths)} images; got "
             f"{len(tables)}. Give both in the same order."
         )
         raise ShapeError(message)
@@ -113,7 +112,7 @@ def load_measured(
     for roi, volume in volumes.items():
         if not volume.any():
             message = (
-                f"{where}: ROI {roi} must cover at least one voxel of the measured grid; got none. "
+                f"ROI {roi} must cover at least one voxel of the measured grid; got none. "
                 f"See that {paths[0].name} is in template space and covers the ROI."
             )
             raise DataError(message)
@@ -136,7 +135,7 @@ def load_measured(
     for roi, voxels in rois.items():
         if not voxels.any():
             message = (
-                f"{where}: ROI {roi} must hold voxels that vary in every subject; got none. Leave "
+                f"ROI {roi} must hold voxels that vary in every subject; got none. Leave "
                 "out subjects whose brain mask does not reach it, or the ROI."
             )
             raise DataError(message)
@@ -153,7 +152,7 @@ def _subject_names(paths: list[Path], given: Sequence[str] | None) -> tuple[str,
         return names if len(set(names)) == len(names) else tuple(path.name for path in paths)
     if len(given) != len(paths):
         message = (
-            f"load_measured: subject_names must be one for each of {len(paths)} images; got "
+            f"subject_names must be one for each of {len(paths)} images; got "
             f"{len(given)}. Give both in the same order."
         )
         raise ShapeError(message)
@@ -179,8 +178,8 @@ def _repetition_time(image: Any, tr_s: float | None, path: Path) -> float:
     found = float(image.header.get_zooms()[3]) * scale if tr_s is None else float(tr_s)
     if not 0.05 <= found <= 30:
         message = (
-            f"load_measured: the repetition time must be between 0.05 and 30 s; got {found:g} s "
-            f"{f'from the header of {path.name}' if tr_s is None else ''}. Give tr_s in seconds."
+            f"the repetition time must be between 0.05 and 30 s; got {found:g} s "
+            f"{f'from the header of {path.name}' if tr_s is None else ''}. Give `tr_s` in seconds."
         )
         raise OptionError(message)
     return found
@@ -192,7 +191,7 @@ def _read_run(path: Path, grid: Grid, n_timepoints: int, mask: BoolArray) -> NDA
     here = grid_of(image)
     if here != grid or image.shape[3] != n_timepoints:
         message = (
-            f"load_measured: {path} must have the first file's grid {grid.shape} and "
+            f"{path} must have the first file's grid {grid.shape} and "
             f"{n_timepoints} volumes; got {here.shape} and {image.shape[3]}"
             f"{'' if here.shape != grid.shape else ', or another affine'}. Resample it to the "
             "first file's grid, and trim all runs alike."
@@ -205,7 +204,7 @@ def _read_run(path: Path, grid: Grid, n_timepoints: int, mask: BoolArray) -> NDA
     if bad.any():
         volumes = np.flatnonzero(bad.any(axis=1))
         message = (
-            f"load_measured: {path} must be finite inside the ROIs; got {int(bad.sum())} values "
+            f"{path} must be finite inside the ROIs; got {int(bad.sum())} values "
             f"that are NaN or infinite, first in volume {volumes[0]}. Mend the data, or leave "
             "the subject out."
         )

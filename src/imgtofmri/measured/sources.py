@@ -63,14 +63,14 @@ def read_patterns(
         found = [p for p in path.iterdir() if _is_nifti(p) and not p.name.startswith(".")]
         if not found:
             message = (
-                f"expected NIfTI files (.nii, .nii.gz) in {path}; found none. "
+                f"{path}: expected NIfTI files (.nii, .nii.gz) in it; found none. "
                 "Give the folder that holds one file for each image."
             )
             raise DataError(message)
         found.sort(key=lambda p: natural_key(p.name))
         return _read_volumes(found, mask, names, resample)
     if not path.exists():
-        message = f"expected patterns at {path}; there is no such file or folder. Check the path."
+        message = f"{path}: expected patterns; there is no such file or folder. Check the path."
         raise DataError(message)
     suffix = path.suffix.lower()
     if suffix in (".tsv", ".csv"):
@@ -103,7 +103,7 @@ def _read_volumes(
         )
         raise ShapeError(message)
     if not paths:
-        message = "expected one or more NIfTI files; got none. Give some."
+        message = "source must be one or more NIfTI files; got none. Give some."
         raise DataError(message)
     if mask is None:
         mask = _shared_mask(paths)
@@ -143,7 +143,7 @@ def _shared_mask(paths: Sequence[Path]) -> Mask:
 def _with_data(inside: NDArray[np.bool_], grid: Grid, path: Path) -> Mask:
     if not inside.any():
         message = (
-            f"expected voxels with data in every image of {path}; got none. Give a mask of the "
+            f"{path}: expected voxels with data in every image; got none. Give a mask of the "
             "voxels to compare."
         )
         raise DataError(message)
@@ -179,7 +179,7 @@ def _read_array(path: Path, mask: Mask | None, names: Sequence[str] | None) -> P
         stored = {"patterns": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except (OSError, ValueError, EOFError) as error:
         message = (
-            f"expected an array of numbers in {path}; got: {error}. "
+            f"{path}: expected an array of numbers; got: {error}. "
             "Save it with numpy.save or numpy.savez."
         )
         raise DataError(message) from error
