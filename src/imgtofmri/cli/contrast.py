@@ -232,8 +232,9 @@ def write_contrast(
 
     from imgtofmri.analyses.contrast.figures import plot_contrast, plot_controls
     from imgtofmri.encoder.controls import ENCODER
-    from imgtofmri.figures.style import save_figure, save_table
+    from imgtofmri.figures.style import save_figure
     from imgtofmri.outputs import VolumeWriter
+    from imgtofmri.tables import write_table
 
     label = slug(results[ENCODER].name)
     for model, result in results.items():
@@ -252,10 +253,10 @@ def write_contrast(
         save_figure(plot_contrast(result, threshold, result.alpha, title), folder / own)
     rois = pd.concat(_of_model(model, result.roi_table) for model, result in results.items())
     means = pd.concat(_of_model(model, one.condition_table) for model, one in results.items())
-    save_table(rois, folder / f"{label}_rois.tsv")
-    save_table(means, folder / f"{label}_conditions.tsv")
+    write_table(rois, folder / f"{label}_rois.tsv")
+    write_table(means, folder / f"{label}_conditions.tsv")
     if images is not None:
-        save_table(images, folder / f"{label}_luminance.tsv")
+        write_table(images, folder / f"{label}_luminance.tsv")
     if images is not None or len(results) > 1:
         save_figure(plot_controls(rois, images), folder / f"{label}_controls")
 

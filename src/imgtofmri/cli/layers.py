@@ -40,8 +40,9 @@ def layers(
     """
     from imgtofmri.backbones import features_folder
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.figures.style import save_figure, save_table
+    from imgtofmri.figures.style import save_figure
     from imgtofmri.outputs import OutputFolder
+    from imgtofmri.tables import write_table
     from imgtofmri.training import layer_search
     from imgtofmri.training.figures import plot_layers
 
@@ -55,7 +56,7 @@ def layers(
         progress=not quiet,
         cache=features_folder() if cache else None,
     )
-    save_table(table, output / TABLE)
+    write_table(table, output / TABLE)
     save_figure(plot_layers(table), output / "layers")
     folder.close()
     means = table.pivot_table(index="layer", columns="roi", values="median_r", sort=False)

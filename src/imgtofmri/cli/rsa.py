@@ -91,10 +91,10 @@ def rsa(
     from imgtofmri.analyses.rsa import compare_geometry, match_conditions, model_rdms
     from imgtofmri.encoder import load_encoder
     from imgtofmri.encoder.controls import ENCODER, check_controls
-    from imgtofmri.figures.style import save_table
     from imgtofmri.outputs import OutputFolder
     from imgtofmri.rsa import COMPARISONS, DISSIMILARITIES
     from imgtofmri.stimuli import find_images
+    from imgtofmri.tables import write_table
 
     for option, value, valid in (
         ("--dissimilarity", dissimilarity, DISSIMILARITIES),
@@ -134,7 +134,7 @@ def rsa(
         _report(name, results[name])
     if results:
         for kind, table in tables(results).items():
-            save_table(table, output / f"{kind}.tsv")
+            write_table(table, output / f"{kind}.tsv")
     for name, compared in results.items():
         _draw(compared, output / f"comparison_{name}")
     details = {

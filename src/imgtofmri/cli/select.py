@@ -141,8 +141,9 @@ def write_selection(
     """Write tables, events, the contact sheet and the figure of checks."""
     from imgtofmri.analyses.select import events_table
     from imgtofmri.analyses.select.figures import plot_checks, plot_contact_sheet
-    from imgtofmri.figures.style import save_figure, save_table
+    from imgtofmri.figures.style import save_figure
     from imgtofmri.stimuli import Frame, read_images
+    from imgtofmri.tables import write_table
 
     common = _common_folder(sources)
     of_name = {source.name: source for source in sources}
@@ -152,10 +153,10 @@ def write_selection(
     }
     duration_s, gap_s, repeats = timing
     events = events_table(files, duration_s, gap_s, repeats, seed=seed)
-    save_table(events, folder / "events.tsv")
-    save_table(result.table, folder / "selection.tsv")
-    save_table(result.checks, folder / "checks.tsv")
-    save_table(result.matching, folder / "matching.tsv")
+    write_table(events, folder / "events.tsv")
+    write_table(result.table, folder / "selection.tsv")
+    write_table(result.checks, folder / "checks.tsv")
+    write_table(result.matching, folder / "matching.tsv")
     chosen = [of_name[item] for items in result.sets.values() for item in items]
     pictures = {
         frame.name: frame.pixels for frame in read_images(chosen) if isinstance(frame, Frame)

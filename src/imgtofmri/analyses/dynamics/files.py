@@ -23,8 +23,9 @@ from imgtofmri.analyses.dynamics.figures import (
     plot_boundary_averages,
     plot_similarity,
 )
-from imgtofmri.figures.style import FORMATS, save_figure, save_table
+from imgtofmri.figures.style import FORMATS, save_figure
 from imgtofmri.files import atomic_path
+from imgtofmri.tables import write_table
 
 __all__ = ["RECORD_NAME", "write_dynamics"]
 
@@ -66,18 +67,18 @@ def write_dynamics(
     target = Path(folder)
     tr_s, boundaries = analysis.settings.tr_s, analysis.boundaries
     _clear(target)
-    files = [save_table(summary_table(analysis.regions), target / "summary.tsv")]
+    files = [write_table(summary_table(analysis.regions), target / "summary.tsv")]
     table = agreement_table(analysis.regions, tr_s, boundaries)
-    files.append(save_table(table, target / "agreement.tsv"))
+    files.append(write_table(table, target / "agreement.tsv"))
     figure = plot_agreement(analysis.regions, tr_s, boundaries)
     files += save_figure(figure, target / "agreement", formats)
     if analysis.effects:
-        files.append(save_table(boundary_table(analysis.effects, tr_s), target / "boundaries.tsv"))
+        files.append(write_table(boundary_table(analysis.effects, tr_s), target / "boundaries.tsv"))
         figure = plot_boundary_averages(analysis.effects, tr_s)
         files += save_figure(figure, target / "boundaries", formats)
     for region in analysis.regions:
         stem = target / f"similarity_roi-{region.roi}"
-        files.append(save_table(similarity_table(region), stem.with_name(f"{stem.name}.tsv")))
+        files.append(write_table(similarity_table(region), stem.with_name(f"{stem.name}.tsv")))
         files += save_figure(plot_similarity(region, tr_s, boundaries), stem, formats)
     path = target / RECORD_NAME
     with atomic_path(path) as temporary:

@@ -29,7 +29,6 @@ from imgtofmri.analyses.simulate.runs import Run
 from imgtofmri.analyses.simulate.sidecars import (
     MASK_SIDECAR,
     bold_sidecar,
-    tsv,
     write_json,
     write_top,
 )
@@ -37,6 +36,7 @@ from imgtofmri.exceptions import OptionError, OutputError, ShapeError, choice_me
 from imgtofmri.outputs.series import MAX_VOLUMES
 from imgtofmri.outputs.staging import staged_folder
 from imgtofmri.progress import track
+from imgtofmri.tables import tsv
 
 # int16 holds noise up to this many standard deviations.
 _NOISE_REACH = 8.0

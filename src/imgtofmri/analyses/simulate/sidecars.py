@@ -10,6 +10,7 @@ from typing import Any
 
 from imgtofmri import __version__
 from imgtofmri.analyses.simulate.bold import Scan
+from imgtofmri.tables import tsv
 from imgtofmri.timeseries import hrf
 
 BIDS_VERSION = "1.10.0"
@@ -100,11 +101,6 @@ def bold_sidecar(
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def tsv(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a tab-separated table."""
-    return "".join("\t".join(row) + "\n" for row in (columns, *rows))
 
 
 _README = """\

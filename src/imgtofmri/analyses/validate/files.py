@@ -11,9 +11,10 @@ import numpy as np
 from imgtofmri.analyses.validate import EncodingAccuracy, MatchedPatterns, Study
 from imgtofmri.analyses.validate.accuracy_figures import plot_accuracy
 from imgtofmri.analyses.validate.figures import plot_correlations, plot_matched_patterns
-from imgtofmri.figures.style import save_figure, save_table
+from imgtofmri.figures.style import save_figure
 from imgtofmri.files import atomic_path
 from imgtofmri.measured.patterns import bare_name
+from imgtofmri.tables import write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,7 @@ def write_matched(
     """
     import pandas as pd
 
-    save_table(pd.concat([result.table, *controls]), folder / "matched_patterns.tsv")
+    write_table(pd.concat([result.table, *controls]), folder / "matched_patterns.tsv")
     save_figure(plot_matched_patterns(result, controls), folder / "matched_patterns")
     labels = None
     if study.categories is not None:
@@ -73,8 +74,8 @@ def write_accuracy(
     import nibabel as nib
     import pandas as pd
 
-    save_table(pd.concat([result.table, *controls]), folder / "accuracy.tsv")
-    save_table(accuracy_by_voxel(result), folder / "accuracy_voxels.tsv")
+    write_table(pd.concat([result.table, *controls]), folder / "accuracy.tsv")
+    write_table(accuracy_by_voxel(result), folder / "accuracy_voxels.tsv")
     save_figure(plot_accuracy(result, controls), folder / "accuracy")
     if result.mask is None:
         return
