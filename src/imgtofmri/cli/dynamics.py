@@ -373,7 +373,7 @@ def _load_measured(
 
     from imgtofmri.datasets.partly_cloudy import fetch_partly_cloudy
     from imgtofmri.measured.movie import read_measured
-    from imgtofmri.measured.runs import load_measured
+    from imgtofmri.measured.runs import read_runs
 
     if len(given) == 1 and given[0].endswith(".npz"):
         if confounds or tr_s is not None:
@@ -389,7 +389,7 @@ def _load_measured(
         volume[spatial.mask] |= voxels
     if list(given) == [PARTLY_CLOUDY]:
         return fetch_partly_cloudy(masks, affine, cutoff_s=cutoff_s, progress=not quiet)
-    return load_measured(
+    return read_runs(
         given,
         masks,
         affine,

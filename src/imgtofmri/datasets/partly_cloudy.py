@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from imgtofmri.assets import is_offline
 from imgtofmri.exceptions import AssetError, OptionError
 from imgtofmri.measured.movie import MeasuredMovie
-from imgtofmri.measured.runs import load_measured
+from imgtofmri.measured.runs import read_runs
 from imgtofmri.tables import read_table
 
 __all__ = [
@@ -72,7 +72,7 @@ def fetch_partly_cloudy(
     n_subjects : int, default 33
         How many adults.
     cutoff_s : float, optional
-        As in `load_measured`.
+        As in `read_runs`.
     data_dir : path, optional
         Where nilearn keeps its data; default: nilearn's own choice.
     progress : bool
@@ -91,7 +91,7 @@ def fetch_partly_cloudy(
     OptionError
         If ``n_subjects`` is not between 1 and 33.
     DataError, ShapeError
-        As `load_measured`.
+        As `read_runs`.
     """
     if not 1 <= n_subjects <= PARTLY_CLOUDY_N_SUBJECTS:
         message = (
@@ -130,7 +130,7 @@ def fetch_partly_cloudy(
             "the data with `data_dir`."
         )
         raise AssetError(message) from error
-    return load_measured(
+    return read_runs(
         fetched.func,
         roi_masks,
         roi_affine,

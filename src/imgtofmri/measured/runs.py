@@ -17,14 +17,14 @@ from imgtofmri.progress import track
 from imgtofmri.spaces import Grid, grid_of, open_image, reading_values, resample_mask
 from imgtofmri.timeseries import cosine_basis, regress_out
 
-__all__ = ["load_measured"]
+__all__ = ["read_runs"]
 
 BoolArray = NDArray[np.bool_]
 
 _CHUNK_BYTES = 1 << 20
 
 
-def load_measured(
+def read_runs(
     images: Sequence[str | Path],
     roi_masks: Mapping[str, ArrayLike],
     roi_affine: ArrayLike,
