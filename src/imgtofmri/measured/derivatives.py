@@ -198,9 +198,10 @@ def _trials(path: Path, stimulus_column: str) -> tuple[list[str], FloatArray, Fl
 def _timing(bold: Path) -> tuple[float, float]:
     """Return the repetition time and the time that the first volume stands for, in seconds."""
     sidecar = bold.with_name(bold.name.removesuffix(".nii.gz") + ".json")
+    header_s = open_image(bold).header.get_zooms()[3]
     try:
         said: dict[str, Any] = json.loads(sidecar.read_text()) if sidecar.exists() else {}
-        tr_s = float(said.get("RepetitionTime", open_image(bold).header.get_zooms()[3]))
+        tr_s = float(said.get("RepetitionTime", header_s))
         start_s = float(said.get("StartTime", 0.0))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         message = (
