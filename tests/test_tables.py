@@ -129,4 +129,4 @@ def test_write_table_is_read_back(tmp_path: Path) -> None:
     table = read_table(path)
     assert table.column("name") == ["a", "b"]
     assert is_missing(table.column("r")[1])
-    assert tsv([table.columns, *table.rows]).encode() == path.read_bytes()
+    assert tsv(table.columns, table.rows).encode() == path.read_bytes()

@@ -281,12 +281,12 @@ def write_table(table: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def tsv(rows: Iterable[Sequence[str]]) -> str:
-    r"""Return rows of text as tab-separated lines.
+def tsv(columns: Sequence[str], rows: Iterable[Sequence[str]] = ()) -> str:
+    r"""Return cells of text as tab-separated lines, the columns' names first.
 
     Examples
     --------
-    >>> tsv([("onset", "duration"), ("0.5", "n/a")])
+    >>> tsv(("onset", "duration"), [("0.5", "n/a")])
     'onset\tduration\n0.5\tn/a\n'
     """
-    return "".join("\t".join(row) + "\n" for row in rows)
+    return "".join("\t".join(row) + "\n" for row in (columns, *rows))

@@ -25,7 +25,7 @@ def save_prediction(
     overwrite: bool = False,
 ) -> list[Path]:
     """Write a prediction; see `Prediction.save`."""
-    from imgtofmri.figures.style import save_table
+    from imgtofmri.tables import write_table
 
     layout = find_layout(format, prediction.space, interval is not None)
     _check_names(prediction)
@@ -35,7 +35,7 @@ def save_prediction(
     with output.begin(settings, prediction.provenance.to_dict()):
         writer = MapWriter(output, layout, subjects=subjects, interval=interval)
         writer.write(prediction)
-        output.wrote(save_table(prediction.roi_table(), output.path / TABLE))
+        output.wrote(write_table(prediction.roi_table(), output.path / TABLE))
         output.wrote(*layout.describe(output.path, prediction.names, (RECORD, TABLE)))
     return output.files
 

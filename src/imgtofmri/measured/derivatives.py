@@ -15,7 +15,7 @@ import numpy.typing as npt
 from imgtofmri.exceptions import DataError, OptionError, choice_message
 from imgtofmri.measured.confounds import nuisance, read_confounds
 from imgtofmri.measured.images import read_image_rows
-from imgtofmri.spaces import Grid
+from imgtofmri.spaces import Grid, open_image
 from imgtofmri.tables import MISSING, is_missing, read_table
 from imgtofmri.timeseries import ESTIMATORS, HRFS, cosines, estimator_weights, trial_regressors
 
@@ -26,8 +26,8 @@ _RAPID_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """The files of one run.
+class BoldRun:
+    """The files of one measured run.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Run:
     confounds: Path
 
 
-def find_runs(folder: Path, raw: Path, subject: str, task: str, space: str) -> list[Run]:
+def find_runs(folder: Path, raw: Path, subject: str, task: str, space: str) -> list[BoldRun]:
     """Find a subject's runs of a task.
 
     Parameters
@@ -52,7 +52,7 @@ def find_runs(folder: Path, raw: Path, subject: str, task: str, space: str) -> l
 
     Returns
     -------
-    list of Run
+    list of BoldRun
         In sorted order of file names: by session, then by run.
 
     Raises
@@ -65,7 +65,7 @@ def find_runs(folder: Path, raw: Path, subject: str, task: str, space: str) -> l
     images = sorted([*home.glob(f"func/{pattern}"), *home.glob(f"ses-*/func/{pattern}")])
     if not images:
         message = (
-            f"find_runs: expected {pattern} in func folders below {home}; there is none. "
+            f"{home}: expected {pattern} in func folders below it; there is none. "
             "Check subject, task and space against fMRIPrep's file names."
         )
         raise DataError(message)
@@ -76,14 +76,14 @@ def find_runs(folder: Path, raw: Path, subject: str, task: str, space: str) -> l
         confounds = image.parent / f"{stem}_desc-confounds_timeseries.tsv"
         for path in (events, confounds):
             if not path.exists():
-                message = f"find_runs: {image.name} needs {path}, which does not exist. Add it."
+                message = f"{image.name} needs {path}, which does not exist. Add it."
                 raise DataError(message)
-        runs.append(Run(image, events, confounds))
+        runs.append(BoldRun(image, events, confounds))
     return runs
 
 
 def estimate_responses(
-    runs: Sequence[Run],
+    runs: Sequence[BoldRun],
     voxels: npt.NDArray[np.intp],
     grid: Grid,
     *,
@@ -103,7 +103,7 @@ def estimate_responses(
 
     Parameters
     ----------
-    runs : sequence of Run
+    runs : sequence of BoldRun
         As `find_runs` returns them.
     voxels : array of shape (n_voxels,), int
         Flat indices, C order.
@@ -144,7 +144,7 @@ def estimate_responses(
     """
     for name, value, valid in (("hrf", hrf, HRFS), ("estimator", estimator, ESTIMATORS)):
         if value not in valid:
-            raise OptionError(choice_message("estimate_responses", name, value, valid))
+            raise OptionError(choice_message("", name, value, valid), name)
     names: list[str] = []
     parts = []
     gaps_s: list[float] = []
@@ -168,14 +168,14 @@ def estimate_responses(
         parts.append(percent.astype(np.float32))
     if not names:
         message = (
-            f"estimate_responses: no event of {len(runs)} runs names a stimulus; expected them in "
-            f"the column {stimulus_column}. Name the column with stimulus_column."
+            f"no event of {len(runs)} runs names a stimulus; expected them in "
+            f"the column {stimulus_column}. Name the column with `stimulus_column`."
         )
         raise DataError(message)
     gap_s = float(np.median(gaps_s)) if gaps_s else np.inf
     if estimator == "lsa" and gap_s < _RAPID_S:
         message = (
-            f"estimate_responses: presentations of {runs[0].bold.name} and the like follow each "
+            f"presentations of {runs[0].bold.name} and the like follow each "
             f"other after {gap_s:.1f} s; estimates of all in one model are then noisy. "
             'Consider estimator = "lss".'
         )
@@ -197,13 +197,11 @@ def _trials(path: Path, stimulus_column: str) -> tuple[list[str], FloatArray, Fl
 
 def _timing(bold: Path) -> tuple[float, float]:
     """Return the repetition time and the time that the first volume stands for, in seconds."""
-    import nibabel as nib
-
     sidecar = bold.with_name(bold.name.removesuffix(".nii.gz") + ".json")
-    header: Any = nib.load(bold)
+    header_s = open_image(bold).header.get_zooms()[3]
     try:
         said: dict[str, Any] = json.loads(sidecar.read_text()) if sidecar.exists() else {}
-        tr_s = float(said.get("RepetitionTime", header.header.get_zooms()[3]))
+        tr_s = float(said.get("RepetitionTime", header_s))
         start_s = float(said.get("StartTime", 0.0))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         message = (

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from imgtofmri import __version__
 from imgtofmri.exceptions import OptionError, choice_message
 from imgtofmri.files import atomic_path
+from imgtofmri.tables import tsv
 
 FormatName = Literal["nifti", "bids"]
 FORMATS: tuple[FormatName, ...] = ("nifti", "bids")
@@ -104,22 +105,20 @@ class BidsLayout:
             "DatasetType": "derivative",
             "GeneratedBy": [{"Name": "imgtofmri", "Version": __version__}],
         }
-        rows = ["desc_id\tdescription"]
+        rows = []
         for name in names:
-            rows.append(f"{bids_label(name)}\tstimulus {name}")
-            rows += [
-                f"{bids_label(name)}{bound.capitalize()}\tstimulus {name}, {bound} bound of the "
-                "prediction interval"
-                for bound in self.bounds
-            ]
+            rows.append((bids_label(name), f"stimulus {name}"))
+            for bound in self.bounds:
+                what = f"stimulus {name}, {bound} bound of the prediction interval"
+                rows.append((bids_label(name) + bound.capitalize(), what))
         files = {
-            "dataset_description.json": json.dumps(description, indent=1),
-            "descriptions.tsv": "\n".join(rows),
-            ".bidsignore": "\n".join(others),
+            "dataset_description.json": json.dumps(description, indent=1) + "\n",
+            "descriptions.tsv": tsv(("desc_id", "description"), rows),
+            ".bidsignore": "\n".join(others) + "\n",
         }
         for file, text in files.items():
             with atomic_path(folder / file) as temporary:
-                temporary.write_text(text + "\n", encoding="utf-8")
+                temporary.write_text(text, encoding="utf-8")
         return [folder / file for file in files]
 
 

@@ -15,9 +15,10 @@ from imgtofmri.analyses.dynamics.figures import (
     plot_boundary_averages,
     plot_similarity,
 )
-from imgtofmri.figures.style import save_figure, save_table
+from imgtofmri.figures.style import save_figure
 from imgtofmri.files import sha256_of
 from imgtofmri.outputs import OutputFolder
+from imgtofmri.tables import write_table
 from imgtofmri.timeseries import HrfLike
 
 
@@ -69,7 +70,7 @@ def save_dynamics(
     for name, path in result.features.items():
         target.used([name], [None if path is None else sha256_of(path)], [path])
     files = [
-        save_table(table, target.path / f"{name}.tsv") for name, table in result.tables().items()
+        write_table(table, target.path / f"{name}.tsv") for name, table in result.tables().items()
     ]
     figures = {"agreement": plot_agreement(result.regions, result.tr_s, starts)}
     if result.effects:

@@ -30,7 +30,7 @@ from imgtofmri.encoder.regions import roi_mask, roi_names
 from imgtofmri.events import boundary_windows
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.measured.movie import MeasuredMovie, read_measured
-from imgtofmri.measured.runs import load_measured
+from imgtofmri.measured.runs import read_runs
 from imgtofmri.stimuli import Movie, check_rate
 
 Measured = MeasuredMovie | str | Path | Sequence[str | Path]
@@ -212,7 +212,7 @@ def _read(
         masks[roi][spatial.mask] = roi_mask(spatial.roi_masks, roi)
     if public:
         return fetch_partly_cloudy(masks, affine, cutoff_s=cutoff_s, progress=progress)
-    return load_measured(
+    return read_runs(
         files,
         masks,
         affine,

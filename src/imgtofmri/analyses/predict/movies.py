@@ -23,6 +23,7 @@ from imgtofmri.outputs import Layout, OutputFolder, SeriesWriter
 from imgtofmri.products import row_products
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Movie, Source
+from imgtofmri.tables import MISSING, tsv
 
 
 def predict_movies(
@@ -164,7 +165,7 @@ class _MovieRun:
             table = files.enter_context(
                 self._target(self._layout.timeseries(name), files).open("w", encoding="utf-8")
             )
-            table.write("\t".join(["onset", *means.columns]) + "\n")
+            table.write(tsv(["onset", *means.columns]))
             sidecar = self._target(self._layout.sidecar(name), files)
             part: Prediction | None = first
             while part is not None:
@@ -173,7 +174,7 @@ class _MovieRun:
                 for owner, values in self._maps(part).items():
                     volumes[owner].append(values)
                 for onset_s, row in zip(onsets_s, means(part), strict=True):
-                    table.write("\t".join([f"{onset_s:.10g}", *map(_number, row)]) + "\n")
+                    table.write(tsv([f"{onset_s:.10g}", *map(_number, row)]))
                 advance(len(part))
                 part = next(self._stream, None)
             sidecar.write_text(json.dumps(self._describe(first), indent=1) + "\n", encoding="utf-8")
@@ -228,4 +229,4 @@ class _MovieRun:
 
 
 def _number(value: float) -> str:
-    return f"{value:.7g}" if math.isfinite(value) else "n/a"
+    return f"{value:.7g}" if math.isfinite(value) else MISSING

@@ -11,11 +11,12 @@ from imgtofmri.analyses.rsa.analysis import GeometryComparison
 from imgtofmri.analyses.rsa.figures import plot_comparison, plot_mds, plot_rdms
 from imgtofmri.encoder import Prediction
 from imgtofmri.encoder.controls import ENCODER, LUMINANCE, describe_controls
-from imgtofmri.figures.style import save_figure, save_table
+from imgtofmri.figures.style import save_figure
 from imgtofmri.files import atomic_path
 from imgtofmri.outputs import OutputFolder
 from imgtofmri.rsa import RDMs
 from imgtofmri.stimuli import Frame, Pixels, Source, read_images
+from imgtofmri.tables import write_table
 
 MAX_THUMBNAILS = 120
 """With more images thumbnails hide each other."""
@@ -67,7 +68,7 @@ def save_geometry(
     files += save_figure(mds, target.path / "mds", ("png",))
     if result.compared:
         for kind, table in result.tables().items():
-            files.append(save_table(table, target.path / f"{kind}.tsv"))
+            files.append(write_table(table, target.path / f"{kind}.tsv"))
     for name, compared in result.compared.items():
         controls = {model: each for model, each in compared.items() if model != ENCODER}
         figure = plot_comparison(compared[ENCODER], controls)

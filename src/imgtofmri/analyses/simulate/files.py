@@ -22,7 +22,6 @@ from imgtofmri.analyses.simulate.sidecars import (
     MASK_SIDECAR,
     bold_sidecar,
     hrf_said,
-    tsv,
     write_json,
     write_top,
 )
@@ -33,6 +32,7 @@ from imgtofmri.outputs.gzip_pieces import compressed
 from imgtofmri.outputs.series import DTYPES, DtypeName, SeriesWriter
 from imgtofmri.outputs.volumes import set_template_header
 from imgtofmri.progress import track
+from imgtofmri.tables import tsv
 
 COMMAND = "simulate"
 

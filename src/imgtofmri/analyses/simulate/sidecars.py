@@ -12,6 +12,7 @@ from imgtofmri import __version__
 from imgtofmri.analyses.simulate.analysis import Simulation
 from imgtofmri.analyses.simulate.bold import Scan
 from imgtofmri.outputs.layouts import BIDS_VERSION
+from imgtofmri.tables import tsv
 from imgtofmri.timeseries import hrf
 
 MASK_SIDECAR = {
@@ -95,11 +96,6 @@ def hrf_said(scan: Scan) -> str | dict[str, Any]:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def tsv(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a tab-separated table."""
-    return "".join("\t".join(row) + "\n" for row in (columns, *rows))
 
 
 _README = """\
