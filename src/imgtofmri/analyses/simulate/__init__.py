@@ -6,12 +6,12 @@
   `run_of_movie`
 - Who sees it: `subject_weights`, `combine`; `encode_images`, `encode_movie`, `encoded_subjects`
 - What is measured: `simulate_bold`, `percent_per_unit_for`, `check_run`, `stimulus_design`,
-  `read_kernel`; `SmoothField`, `noise_field`; `brain_mask`
+  `read_kernel`; `SmoothField`, `noise_field`
 """
 
 from __future__ import annotations
 
-from imgtofmri.analyses.simulate.analysis import Simulation, brain_mask, simulate_experiment
+from imgtofmri.analyses.simulate.analysis import Simulation, simulate_experiment
 from imgtofmri.analyses.simulate.bold import (
     Scan,
     check_run,
@@ -50,7 +50,6 @@ __all__ = [
     "Scan",
     "Simulation",
     "SmoothField",
-    "brain_mask",
     "check_run",
     "check_storage",
     "combine",

@@ -31,6 +31,7 @@ from imgtofmri.analyses.simulate.runs import Run, run_of_movie
 from imgtofmri.analyses.simulate.smoothness import SmoothField
 from imgtofmri.encoder import Encoder, Provenance, Settings, load_encoder
 from imgtofmri.exceptions import OptionError, ShapeError, choice_message
+from imgtofmri.spaces import brain_mask
 
 BoolArray: TypeAlias = NDArray[np.bool_]
 Float32Array: TypeAlias = NDArray[np.float32]
@@ -59,7 +60,8 @@ class Simulation:
     affine : array of shape (4, 4)
         Voxel to millimetres of ``space``, RAS+.
     brain : array of shape (X, Y, Z), bool, optional
-        Further voxels that have a baseline and noise but no response; see `brain_mask`.
+        Further voxels that have a baseline and noise but no response; see
+        `imgtofmri.spaces.brain_mask`.
     space : str
         The template's name.
     seed : int
@@ -256,48 +258,3 @@ def simulate_experiment(
         ),
         experiment.tables,
     )
-
-
-def brain_mask(
-    shape: tuple[int, ...], affine: NDArray[np.float64], space: str = "MNI152NLin6Asym"
-) -> BoolArray:
-    """Return the brain of the MNI152 template on a grid.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        The grid.
-    affine : array of shape (4, 4)
-        Voxel to millimetres of the space, RAS+.
-    space : str
-        The template's name, of MNI152.
-
-    Returns
-    -------
-    brain : array of the given shape, bool
-        The mask that nilearn carries, of ICBM 152 (2009, symmetric), at the nearest voxel. Its
-        outline differs from that of MNI152NLin6Asym by a few millimetres in places.
-
-    Raises
-    ------
-    OptionError
-        If the space is another than MNI152.
-    """
-    from nilearn.datasets import load_mni152_brain_mask
-    from nilearn.image import resample_img
-
-    if not space.startswith("MNI152"):
-        message = (
-            f"space must be one of MNI152, for which there is a brain mask; got {space}. Give a "
-            "mask of that template, or simulate the predicted voxels alone."
-        )
-        raise OptionError(message)
-    resampled = resample_img(
-        load_mni152_brain_mask(resolution=2),
-        target_affine=affine,
-        target_shape=shape,
-        interpolation="nearest",
-        force_resample=True,
-        copy_header=True,
-    )
-    return np.asarray(resampled.dataobj) > 0
