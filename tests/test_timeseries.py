@@ -92,7 +92,7 @@ def test_hrf_scale_peak_has_largest_value_one() -> None:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (("gamm", 0.5), "hrf: model must be one of gam, glover, spm; got 'gamm'. Did you mean gam"),
+        (("gamm", 0.5), "model must be one of gam, glover, spm; got 'gamm'. Did you mean gam"),
         (("gam", 0.0), "dt_s must be a positive number of seconds; got 0.0"),
         (("gam", float("nan")), "dt_s must be a positive number of seconds; got nan"),
         (([], 0.5), r"not empty and finite; got shape \(0,\)"),
@@ -162,7 +162,7 @@ def test_convolve_value_that_is_not_finite_names_the_time_points() -> None:
     """NaN is refused with where it is, and not spread by the transform."""
     responses = np.zeros((10, 2))
     responses[[2, 7], 1] = np.nan, np.inf
-    with pytest.raises(DataError, match=r"convolve: .*at time points 2, 7 \(counted from 0\)"):
+    with pytest.raises(DataError, match=r".*at time points 2, 7 \(counted from 0\)"):
         convolve(responses, [1.0])
 
 
@@ -174,7 +174,7 @@ def test_convolve_three_axes_are_refused() -> None:
 
 def test_convolve_empty_kernel_is_refused() -> None:
     """A kernel without taps is refused."""
-    with pytest.raises(OptionError, match="convolve: a kernel must be 1-D, not empty"):
+    with pytest.raises(OptionError, match="a kernel must be 1-D, not empty"):
         convolve(np.zeros(3), [])
 
 
@@ -418,7 +418,7 @@ def test_similarity_matrix_needs_patterns(shape: tuple[int, ...]) -> None:
 
 def test_similarity_matrix_too_few_volumes_are_refused() -> None:
     """Fewer than three volumes have no dynamics."""
-    with pytest.raises(DataError, match=r"similarity_matrix: 3 time points or more .* got 2"):
+    with pytest.raises(DataError, match=r"3 time points or more .* got 2"):
         similarity_matrix(np.eye(2))
 
 

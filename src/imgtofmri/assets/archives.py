@@ -65,12 +65,12 @@ def extract_archive(
     """
     if folder.exists() and any(folder.iterdir()):
         message = (
-            f"extract_archive: {folder} must be new or empty; it holds files. "
+            f"{folder} must be new or empty; it holds files. "
             "Remove it, or choose another folder."
         )
         raise OutputError(message)
     if not archive.is_file():
-        message = f"extract_archive: expected an archive at {archive}; there is no file. Check it."
+        message = f"expected an archive at {archive}; there is no file. Check it."
         raise AssetError(message)
     if zipfile.is_zipfile(archive):
         members = _zip_members
@@ -78,7 +78,7 @@ def extract_archive(
         members = _tar_members
     else:
         message = (
-            f"extract_archive: {archive} must be a zip or tar archive; it is neither. "
+            f"{archive} must be a zip or tar archive; it is neither. "
             "The download may be damaged; remove the file and fetch it again."
         )
         raise AssetError(message)
@@ -95,7 +95,7 @@ def extract_archive(
                         advance(1)
         except _DAMAGE as error:
             message = (
-                f"extract_archive: {archive} is damaged ({error}). "
+                f"{archive} is damaged ({error}). "
                 "Remove the file and fetch it again."
             )
             raise AssetError(message) from error
@@ -141,7 +141,7 @@ def _contained(name: str, archive: Path) -> PurePosixPath:
     leads_out = path.is_absolute() or ".." in path.parts or ":" in (path.parts or ("",))[0]
     if leads_out or not path.parts or "\0" in name:
         message = (
-            f"extract_archive: {archive} must hold paths inside it only; it holds {name!r}. "
+            f"{archive} must hold paths inside it only; it holds {name!r}. "
             "Nothing was unpacked. Do not use this file."
         )
         raise AssetError(message)

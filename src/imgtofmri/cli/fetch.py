@@ -41,7 +41,7 @@ def fetch(
     wanted = list(dict.fromkeys(items or ["encoder", "resnet18"]))
     for item in wanted:
         if item not in valid:
-            raise OptionError(choice_message("fetch", "ITEM", item, valid))
+            raise OptionError(choice_message("", "ITEM", item, valid))
     n_failed = 0
     for item in wanted:
         try:

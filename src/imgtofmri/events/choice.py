@@ -78,11 +78,11 @@ def choose_n_events(
     >>> choose_n_events(states + 0.5 * rng.standard_normal((28, 50)), range(2, 8)).best.n_events
     4
     """
-    run = check_run(data, "choose_n_events")
+    run = check_run(data)
     numbers = tuple(int(number) for number in candidates)
     if not numbers:
         message = (
-            "choose_n_events: candidates must name one number of events or more; got none. "
+            "candidates must name one number of events or more; got none. "
             "Give for example range(2, 20)."
         )
         raise OptionError(message)

@@ -143,7 +143,7 @@ def maximise(
         best = Fit(segments, weights, patterns, likelihood, variance, step)
     if best is None:
         message = (
-            "fit_events: the first step must give a finite likelihood; got none. The variance is "
+            "the first step must give a finite likelihood; got none. The variance is "
             "too small for these data: use annealed_variance."
         )
         raise DataError(message)

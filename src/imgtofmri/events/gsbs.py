@@ -101,13 +101,13 @@ def greedy_states(
     >>> greedy_states(states + 0.1 * rng.standard_normal((20, 50))).boundaries
     array([ 5, 14])
     """
-    run = check_run(data, "greedy_states")
+    run = check_run(data)
     n_timepoints = len(run)
     limit = n_timepoints // 2 if max_events is None else max_events
     limit = max(limit, 2) if max_events is None else limit
-    _check_n_events("greedy_states", "max_events", limit, n_timepoints)
+    _check_n_events("max_events", limit, n_timepoints)
     if finetune < 0:
-        message = f"greedy_states: finetune must be 0 or more; got {finetune}. Leave it at 1."
+        message = f"finetune must be 0 or more; got {finetune}. Leave it at 1."
         raise OptionError(message)
     table = _ScoreTable(run)
     bounds: list[int] = []
@@ -160,12 +160,12 @@ def optimal_states(data: ArrayLike, n_events: int, *, min_length: int = 1) -> In
     -----
     Time and memory grow with the square of the number of volumes.
     """
-    run = check_run(data, "optimal_states")
+    run = check_run(data)
     n_timepoints = len(run)
-    _check_n_events("optimal_states", "n_events", n_events, n_timepoints)
+    _check_n_events("n_events", n_events, n_timepoints)
     if min_length < 1 or n_events * min_length > n_timepoints:
         message = (
-            f"optimal_states: {n_events} states of min_length {min_length}, 1 or more, must fit "
+            f"{n_events} states of min_length {min_length}, 1 or more, must fit "
             f"into the run; got {n_timepoints} volumes. Ask for fewer or shorter states."
         )
         raise OptionError(message)
@@ -186,11 +186,11 @@ def optimal_states(data: ArrayLike, n_events: int, *, min_length: int = 1) -> In
     return np.array(bounds[:0:-1], dtype=np.intp)
 
 
-def _check_n_events(where: str, name: str, n_events: int, n_timepoints: int) -> None:
+def _check_n_events(name: str, n_events: int, n_timepoints: int) -> None:
     """Refuse a number of events that the volumes cannot hold."""
     if not 2 <= n_events <= n_timepoints:
         message = (
-            f"{where}: {name} must be between 2 and the number of volumes, {n_timepoints}; "
+            f"{name} must be between 2 and the number of volumes, {n_timepoints}; "
             f"got {n_events}. Ask for fewer events."
         )
         raise OptionError(message)

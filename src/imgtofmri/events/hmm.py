@@ -154,21 +154,21 @@ def fit_events(
     >>> fit_events(states + 0.1 * rng.standard_normal((20, 50)), 3).boundaries
     array([ 5, 14])
     """
-    runs = _as_runs(data, "fit_events")
+    runs = _as_runs(data)
     shortest = min(len(run) for run in runs)
     if not 2 <= n_events <= shortest:
         message = (
-            f"fit_events: n_events must be between 2 and the number of volumes, {shortest}; "
+            f"n_events must be between 2 and the number of volumes, {shortest}; "
             f"got {n_events}. Ask for fewer events, or join short runs."
         )
         raise OptionError(message)
     if max_steps < 1:
-        message = f"fit_events: max_steps must be at least 1; got {max_steps}. Leave it at 500."
+        message = f"max_steps must be at least 1; got {max_steps}. Leave it at 500."
         raise OptionError(message)
     schedule = [float(variance(step)) for step in range(1, max_steps + 1)]
     if not all(0 < value < np.inf for value in schedule):
         message = (
-            "fit_events: variance must give a positive number for each step; got "
+            "variance must give a positive number for each step; got "
             f"{next(v for v in schedule if not 0 < v < np.inf)}. Use annealed_variance."
         )
         raise OptionError(message)
@@ -215,23 +215,23 @@ def find_events(data: ArrayLike, patterns: ArrayLike, variance: float) -> tuple[
     OptionError
         If ``variance`` is not positive, or there are more events than volumes.
     """
-    run = _as_runs(data, "find_events")[0]
+    run = _as_runs(data)[0]
     means = np.asarray(patterns, dtype=np.float64)
     if means.ndim != 2 or means.shape[1] != run.shape[1]:
         message = (
-            f"find_events: patterns must have shape (n_events, {run.shape[1]}), the data's voxels; "
+            f"patterns must have shape (n_events, {run.shape[1]}), the data's voxels; "
             f"got {means.shape}. Use patterns fitted on the same voxels."
         )
         raise ShapeError(message)
     if not 1 <= len(means) <= len(run):
         message = (
-            f"find_events: there must be between 1 event and {len(run)}, one per volume; got "
+            f"there must be between 1 event and {len(run)}, one per volume; got "
             f"{len(means)}. Use a longer run or fewer patterns."
         )
         raise OptionError(message)
     if not 0 < variance < np.inf:
         message = (
-            f"find_events: variance must be a positive number; got {variance}. "
+            f"variance must be a positive number; got {variance}. "
             "Use the variance of the fitted model."
         )
         raise OptionError(message)
@@ -240,17 +240,17 @@ def find_events(data: ArrayLike, patterns: ArrayLike, variance: float) -> tuple[
     return posterior(emission(volumes, events, n_voxels, variance))
 
 
-def _as_runs(data: ArrayLike | Sequence[ArrayLike], where: str) -> tuple[Array, ...]:
+def _as_runs(data: ArrayLike | Sequence[ArrayLike]) -> tuple[Array, ...]:
     """Return the data as checked runs with the same voxels."""
     stacked = isinstance(data, np.ndarray) and data.ndim == 3
     listed = isinstance(data, list | tuple) and all(np.ndim(run) == 2 for run in data)
     several = stacked or listed
     given: Sequence[ArrayLike] = data if several else [data]  # type: ignore[assignment,list-item]
-    runs = tuple(check_run(run, where) for run in given)
+    runs = tuple(check_run(run) for run in given)
     widths = sorted({run.shape[1] for run in runs})
     if len(widths) != 1:
         message = (
-            f"{where}: all runs must have the same voxels; got {len(runs)} runs with {widths} "
+            f"all runs must have the same voxels; got {len(runs)} runs with {widths} "
             "voxels. Restrict them to the voxels they share."
         )
         raise ShapeError(message)

@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 
-def check_run(data: ArrayLike, where: str) -> Array:
+def check_run(data: ArrayLike) -> Array:
     """Return one run, shape (n_timepoints, n_voxels), as float64, or say what is wrong with it.
 
     Raises
@@ -24,7 +24,7 @@ def check_run(data: ArrayLike, where: str) -> Array:
     DataError
         If there are fewer than 3 volumes, or values that are not finite.
     """
-    run = time_courses(where, data, name="data", axes=(2,), min_times=MIN_TIMES, min_voxels=1)
+    run = time_courses(data, name="data", axes=(2,), min_times=MIN_TIMES, min_voxels=1)
     return run.astype(np.float64, copy=False)
 
 
@@ -154,13 +154,13 @@ def t_distance(similarity: ArrayLike, boundaries: ArrayLike) -> float:
     matrix = np.asarray(similarity, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         message = (
-            "t_distance: similarity must have shape (n_timepoints, n_timepoints); "
+            "similarity must have shape (n_timepoints, n_timepoints); "
             f"got {matrix.shape}. Correlate the patterns of all pairs of volumes."
         )
         raise ShapeError(message)
     if not np.isfinite(matrix).all():
         message = (
-            f"t_distance: similarity must be finite; got {int((~np.isfinite(matrix)).sum())} "
+            f"similarity must be finite; got {int((~np.isfinite(matrix)).sum())} "
             "values that are NaN or infinite. Leave out volumes that are constant over voxels."
         )
         raise DataError(message)

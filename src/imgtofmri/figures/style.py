@@ -187,7 +187,7 @@ def save_figure(
     known = (*FORMATS, "pdf")
     for name in formats:
         if name not in known:
-            raise OptionError(choice_message("save_figure", "formats", name, known))
+            raise OptionError(choice_message("", "formats", name, known))
     files = []
     for name in formats:
         path = stem.with_name(f"{stem.name}.{name}")

@@ -20,7 +20,7 @@ def check_penalties(alphas: npt.ArrayLike) -> FloatArray:
     valid = penalties.ndim == 1 and penalties.size > 0
     if not valid or not (np.isfinite(penalties) & (penalties > 0)).all():
         message = (
-            f"fit_ridge: alphas must be a list of numbers above 0; got {alphas!r}. "
+            f"alphas must be a list of numbers above 0; got {alphas!r}. "
             "Use numpy.logspace(1, 5, 10), for example."
         )
         raise OptionError(message)
@@ -36,7 +36,7 @@ def check_bands(
     if bands is None or band_scales is None or len(bands) != n_features:
         got = "none" if bands is None else str(len(bands))
         message = (
-            f"fit_ridge: banded ridge needs a band for each of the {n_features} features, and "
+            f"banded ridge needs a band for each of the {n_features} features, and "
             f"band_scales; got {got} bands. Give both, or neither for plain ridge."
         )
         raise ShapeError(message)
@@ -44,13 +44,13 @@ def check_bands(
     scales = np.asarray(band_scales, dtype=np.float64)
     if scales.ndim != 2 or scales.shape[1] != n_bands:
         message = (
-            f"fit_ridge: band_scales must have shape (n_candidates, {n_bands}); "
+            f"band_scales must have shape (n_candidates, {n_bands}); "
             f"got {scales.shape}. See sample_band_scales."
         )
         raise ShapeError(message)
     if not (np.isfinite(scales) & (scales >= 0)).all() or not scales.any(axis=1).all():
         message = (
-            "fit_ridge: band_scales must be finite, not below 0 and not all 0 in a candidate; "
+            "band_scales must be finite, not below 0 and not all 0 in a candidate; "
             f"got {scales.tolist()}. See sample_band_scales."
         )
         raise OptionError(message)
@@ -63,14 +63,14 @@ def units_of(share: Labels | None, n_voxels: int) -> tuple[IndexArray, tuple[Any
         return np.arange(n_voxels), tuple(range(n_voxels))
     if len(share) != n_voxels:
         message = (
-            f"fit_ridge: share must have one label for each of the {n_voxels} voxels; "
+            f"share must have one label for each of the {n_voxels} voxels; "
             f"got {len(share)}. Give the ROI of every voxel, or None for a penalty per voxel."
         )
         raise ShapeError(message)
     return group_codes(share)[0], tuple(dict.fromkeys(share))
 
 
-def check_responses(responses: npt.NDArray[Any], n_rows: int, where: str) -> None:
+def check_responses(responses: npt.NDArray[Any], n_rows: int, where: str = "") -> None:
     """Refuse responses that cannot be fitted.
 
     Parameters
@@ -80,7 +80,7 @@ def check_responses(responses: npt.NDArray[Any], n_rows: int, where: str) -> Non
     n_rows : int
         How many rows there must be.
     where : str
-        What to begin the message with: a function, or a subject and ROI.
+        What to begin the message with, such as a subject and ROI.
 
     Raises
     ------
@@ -89,9 +89,10 @@ def check_responses(responses: npt.NDArray[Any], n_rows: int, where: str) -> Non
     DataError
         If a voxel is not finite or does not vary.
     """
+    place = f"{where}: " if where else ""
     if responses.ndim != 2 or len(responses) != n_rows or responses.shape[1] == 0:
         message = (
-            f"{where}: responses must have shape (n_stimuli, n_voxels) with {n_rows} rows and at "
+            f"{place}responses must have shape (n_stimuli, n_voxels) with {n_rows} rows and at "
             f"least one voxel; got {responses.shape}. Give rows in the order of the stimuli; "
             "transpose if voxels come first."
         )
@@ -101,7 +102,7 @@ def check_responses(responses: npt.NDArray[Any], n_rows: int, where: str) -> Non
         if bad.size:
             some = ", ".join(str(i) for i in bad[:5]) + (", ..." if bad.size > 5 else "")
             message = (
-                f"{where}: every voxel must be finite and vary; {bad.size} of {responses.shape[1]} "
+                f"{place}every voxel must be finite and vary; {bad.size} of {responses.shape[1]} "
                 f"{what} (voxels {some}). Leave them out of the mask, or set "
                 'invalid_voxels = "drop" in the study.'
             )

@@ -190,7 +190,7 @@ def plan_memory(
     if batch < min(64, n_voxels):
         needed = fixed + result + 64 * per_voxel
         message = (
-            f"plan_memory: the fit needs at least {needed / 1e6:,.1f} MB for {n_rows} stimuli x "
+            f"the fit needs at least {needed / 1e6:,.1f} MB for {n_rows} stimuli x "
             f"{n_features} features x {n_voxels} voxels; the limit is {max_bytes / 1e6:,.1f} MB. "
             "Raise max_bytes (fit.max_memory_gb in a study), or fit fewer features or voxels at a "
             "time."
@@ -241,7 +241,7 @@ def prepare_design(
     values = np.asarray(features)
     if values.ndim != 2 or len(values) != len(folds):
         message = (
-            f"fit_ridge: features must have shape (n_stimuli, n_features) with one row for each of "
+            f"features must have shape (n_stimuli, n_features) with one row for each of "
             f"the {len(folds)} fold labels; got {values.shape}. "
             "Give features and folds in the same order."
         )
@@ -249,7 +249,7 @@ def prepare_design(
     sizes = np.bincount(folds)
     if len(sizes) < 2 or sizes.min() < 2:
         message = (
-            f"fit_ridge: at least 2 folds of 2 rows each are needed; got folds of {sizes.tolist()} "
+            f"at least 2 folds of 2 rows each are needed; got folds of {sizes.tolist()} "
             "rows. Use fewer folds or more stimuli."
         )
         raise DataError(message)
@@ -257,7 +257,7 @@ def prepare_design(
     if not np.isfinite(mean).all():
         row, column = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
         message = (
-            f"fit_ridge: features must be finite; row {row}, feature {column} is "
+            f"features must be finite; row {row}, feature {column} is "
             f"{values[row, column]}. Check the images and the backbone, or leave the row out."
         )
         raise DataError(message)

@@ -126,7 +126,7 @@ def open_engine(engine: str = "numpy", device: str | None = None) -> Engine:
     """
     problem = engine_problem(engine, device)
     if problem:
-        message = f"open_engine: {problem}"
+        message = f"{problem}"
         raise OptionError(message)
     if engine == "numpy":
         return NUMPY
@@ -134,7 +134,7 @@ def open_engine(engine: str = "numpy", device: str | None = None) -> Engine:
         import torch
     except ImportError as error:
         message = (
-            "open_engine: the engine torch needs PyTorch; it is not installed. Install it with "
+            "the engine torch needs PyTorch; it is not installed. Install it with "
             "`pip install 'imgtofmri[torch]'`, or use the engine numpy."
         )
         raise MissingDependencyError(message) from error
@@ -144,7 +144,7 @@ def open_engine(engine: str = "numpy", device: str | None = None) -> Engine:
     except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         message = (
-            f"open_engine: device must be one that PyTorch can use here, with double precision; "
+            f"device must be one that PyTorch can use here, with double precision; "
             f'got {chosen!r} ({reason}). Use "cpu", or install PyTorch for that device.'
         )
         raise OptionError(message) from error

@@ -49,12 +49,12 @@ def grouped_folds(
     array([0, 0, 0, 1, 1])
     """
     if n_folds < 2:
-        message = f"grouped_folds: n_folds must be at least 2; got {n_folds}. Use 5, for example."
+        message = f"n_folds must be at least 2; got {n_folds}. Use 5, for example."
         raise OptionError(message)
     code, n_groups = group_codes(groups)
     if n_groups < n_folds:
         message = (
-            f"grouped_folds: {n_folds} folds need at least {n_folds} different stimuli; "
+            f"{n_folds} folds need at least {n_folds} different stimuli; "
             f"got {n_groups}. Use fewer folds or more stimuli."
         )
         raise DataError(message)
@@ -91,13 +91,13 @@ def check_folds(folds: npt.ArrayLike, groups: Labels) -> npt.NDArray[np.intp]:
     labels = np.asarray(folds)
     if labels.shape != (len(groups),):
         message = (
-            f"check_folds: folds must name one fold for each of the {len(groups)} rows; "
+            f"folds must name one fold for each of the {len(groups)} rows; "
             f"got shape {labels.shape}. Give one value per row of the stimuli table."
         )
         raise ShapeError(message)
     names, number = np.unique(labels, return_inverse=True)
     if len(names) < 2:
-        message = f"check_folds: at least 2 folds are needed; got 1 ({str(names[0])!r}). Name more."
+        message = f"at least 2 folds are needed; got 1 ({str(names[0])!r}). Name more."
         raise DataError(message)
     code, n_groups = group_codes(groups)
     first = np.full(n_groups, -1)
@@ -108,7 +108,7 @@ def check_folds(folds: npt.ArrayLike, groups: Labels) -> npt.NDArray[np.intp]:
         others = len(np.unique(code[astray])) - 1
         more = f" (and {others} more)" if others else ""
         message = (
-            f"check_folds: every repeat of a stimulus must lie in one fold; {groups[row]!r}{more} "
+            f"every repeat of a stimulus must lie in one fold; {groups[row]!r}{more} "
             f"lies in {str(names[first[code[row]]])!r} and {str(names[number[row]])!r}. "
             "Put its rows into one fold, or leave folds out and they are made from the stimuli."
         )

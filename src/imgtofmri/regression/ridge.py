@@ -177,12 +177,12 @@ def fit_ridge(
     measured = np.asarray(responses)
     n_features = int(np.shape(features)[-1])
     penalties = check_penalties(alphas)
-    check_responses(measured, len(folds), "fit_ridge")
+    check_responses(measured, len(folds))
     scalings, candidates = check_bands(bands, band_scales, n_features)
     n_folds = int(np.max(folds)) + 1
     if nested and n_folds < 3:
         message = (
-            f"fit_ridge: nested cross-validation needs at least 3 folds; got {n_folds}. "
+            f"nested cross-validation needs at least 3 folds; got {n_folds}. "
             "Use more folds, or nested=False."
         )
         raise OptionError(message)
@@ -270,7 +270,7 @@ def sample_band_scales(
     """
     if n_bands < 1 or n_candidates < 1:
         message = (
-            "sample_band_scales: at least 1 band and 1 candidate are needed; got "
+            "at least 1 band and 1 candidate are needed; got "
             f"{n_bands} and {n_candidates}. Use 20 candidates, for example."
         )
         raise OptionError(message)

@@ -60,7 +60,7 @@ def compare_rdms(
     >>> compare_rdms([1.0, 2.0, 3.0], [[2.0, 4.0, 9.0], [3.0, 2.0, 1.0]]).round(6)
     array([[ 1., -1.]])
     """
-    x, y = checked_pair("compare_rdms", first, second, method, first_names, second_names)
+    x, y = checked_pair(first, second, method, first_names, second_names)
     if method == "kendall":
         return tau_a(dense_ranks(x), dense_ranks(y))
     return np.clip(unit_vectors(x, method) @ unit_vectors(y, method).T, -1.0, 1.0)
@@ -106,7 +106,6 @@ def tau_a(
 
 
 def checked_pair(
-    where: str,
     first: ArrayLike,
     second: ArrayLike,
     method: str,
@@ -115,12 +114,12 @@ def checked_pair(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return both stacks as two-dimensional float64, refusing what cannot be compared."""
     if method not in COMPARISONS:
-        raise OptionError(choice_message(where, "method", method, COMPARISONS))
-    x = checked_stack(where, first, method, first_names)
-    y = checked_stack(where, second, method, second_names)
+        raise OptionError(choice_message("", "method", method, COMPARISONS))
+    x = checked_stack(first, method, first_names)
+    y = checked_stack(second, method, second_names)
     if x.shape[1] != y.shape[1]:
         message = (
-            f"{where}: both stacks must hold the same pairs of conditions; got {x.shape[1]} and "
+            f"both stacks must hold the same pairs of conditions; got {x.shape[1]} and "
             f"{y.shape[1]} pairs. Select the conditions that both have."
         )
         raise ShapeError(message)
@@ -128,13 +127,13 @@ def checked_pair(
 
 
 def checked_stack(
-    where: str, rdms: ArrayLike, method: str, names: Sequence[str] | None = None
+    rdms: ArrayLike, method: str, names: Sequence[str] | None = None
 ) -> NDArray[np.float64]:
     """Return a stack as (n_rdms, n_pairs) float64, refusing NaN, constant and tiny matrices."""
     values = np.atleast_2d(np.asarray(rdms, dtype=np.float64))
     if values.ndim != 2 or values.shape[0] < 1 or values.shape[1] < 3:
         message = (
-            f"{where}: dissimilarities must have shape (n_rdms, n_pairs) with at least 3 pairs "
+            f"dissimilarities must have shape (n_rdms, n_pairs) with at least 3 pairs "
             f"(3 conditions); got {values.shape}. Give upper triangles of the matrices."
         )
         raise ShapeError(message)
@@ -145,7 +144,7 @@ def checked_stack(
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if bad.size:
         message = (
-            f"{where}: dissimilarities must be finite; matrix {label(bad[0])} has NaN or infinite "
+            f"dissimilarities must be finite; matrix {label(bad[0])} has NaN or infinite "
             "entries. Leave those conditions out of all matrices."
         )
         raise DataError(message)
@@ -157,7 +156,7 @@ def checked_stack(
     constant = np.flatnonzero(flat)
     if constant.size:
         message = (
-            f"{where}: dissimilarities must differ between pairs; matrix {label(constant[0])} is "
+            f"dissimilarities must differ between pairs; matrix {label(constant[0])} is "
             "constant. Leave it out: nothing can correlate with it."
         )
         raise DataError(message)

@@ -84,11 +84,11 @@ def rdm_ceiling(subjects: ArrayLike, method: str = "spearman") -> RdmCeiling:
     >>> round(ceiling.lower, 3), round(ceiling.upper, 3)
     (0.744, 0.833)
     """
-    values, _ = checked_pair("rdm_ceiling", subjects, subjects, method)
+    values, _ = checked_pair(subjects, subjects, method)
     n_subjects = values.shape[0]
     if n_subjects < 2:
         message = (
-            f"rdm_ceiling: at least 2 subjects are needed; got {n_subjects}. With one subject "
+            f"at least 2 subjects are needed; got {n_subjects}. With one subject "
             "there is nothing to compare it with."
         )
         raise ShapeError(message)
@@ -100,7 +100,7 @@ def rdm_ceiling(subjects: ArrayLike, method: str = "spearman") -> RdmCeiling:
     pooled = scaled.sum(axis=0)
     others = pooled - scaled
     # The mean of ranks may be constant although no subject's matrix is; then it predicts nothing.
-    checked_stack("rdm_ceiling", others, method)
+    checked_stack(others, method)
     if method == "kendall":
         upper = compare_rdms(pooled, values, method)[0]
         lower = np.array(
@@ -141,7 +141,7 @@ def chance_similarity(
     >>> chance_similarity([1.0, 1.0, 2.0], [1.0, 1.0, 1.0], "cosine").round(3)
     array([[0.943]])
     """
-    x, y = checked_pair("chance_similarity", models, subjects, method)
+    x, y = checked_pair(models, subjects, method)
     if method != "cosine":
         return np.zeros((len(x), len(y)))
     # Over all relabellings each entry visits all places alike, so a vector averages to its mean.
@@ -185,13 +185,13 @@ def permute_conditions(
     >>> permute_conditions(rdm, rdm, [[0, 1, 2], [2, 1, 0]]).round(6).tolist()
     [[1.0], [-1.0]]
     """
-    x, y = checked_pair("permute_conditions", models, subjects, method)
+    x, y = checked_pair(models, subjects, method)
     orders = np.atleast_2d(np.asarray(permutations)).astype(np.intp, copy=False)
     n_conditions = n_conditions_of(x.shape[1])
     identity = np.arange(n_conditions)
     if orders.shape[1:] != (n_conditions,) or not (np.sort(orders, axis=1) == identity).all():
         message = (
-            "permute_conditions: each row of permutations must order the conditions 0 to "
+            "each row of permutations must order the conditions 0 to "
             f"{n_conditions - 1} of the matrices ({x.shape[1]} pairs); got shape {orders.shape}. "
             "Draw them for that many conditions."
         )
@@ -262,15 +262,15 @@ def bootstrap_subjects(
     values = np.asarray(similarity, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] < 2:
         message = (
-            "bootstrap_subjects: similarity must have shape (n_models, n_subjects) with at least "
+            "similarity must have shape (n_models, n_subjects) with at least "
             f"2 subjects; got {values.shape}. One subject cannot be resampled."
         )
         raise ShapeError(message)
-    check_count("bootstrap_subjects", "n_bootstraps", n_bootstraps)
+    check_count("n_bootstraps", n_bootstraps)
     if np.isnan(values).any():
         model, subject = np.argwhere(np.isnan(values))[0]
         message = (
-            f"bootstrap_subjects: similarity must not be NaN; model number {model} has NaN for "
+            f"similarity must not be NaN; model number {model} has NaN for "
             f"subject number {subject}. Leave that subject out."
         )
         raise DataError(message)

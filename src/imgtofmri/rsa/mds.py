@@ -57,13 +57,13 @@ def embed_rdm(
     values = np.asarray(dissimilarities, dtype=np.float64)
     if values.ndim != 1:
         message = (
-            "embed_rdm: dissimilarities must be one upper triangle, shape (n_pairs,); got "
+            "dissimilarities must be one upper triangle, shape (n_pairs,); got "
             f"{values.shape}. Embed one matrix at a time."
         )
         raise ShapeError(message)
     if not np.isfinite(values).all() or values.max(initial=0.0) <= 0:
         message = (
-            "embed_rdm: dissimilarities must be finite and some above 0; got "
+            "dissimilarities must be finite and some above 0; got "
             f"{np.count_nonzero(~np.isfinite(values))} that are not finite, the largest "
             f"{values.max(initial=0.0):g}. Leave such conditions out."
         )
@@ -73,7 +73,7 @@ def embed_rdm(
     n_conditions = len(target)
     if not 1 <= n_dimensions < n_conditions:
         message = (
-            f"embed_rdm: n_dimensions must be between 1 and {n_conditions - 1} for "
+            f"n_dimensions must be between 1 and {n_conditions - 1} for "
             f"{n_conditions} conditions; got {n_dimensions}. Use 2 for a plane."
         )
         raise OptionError(message)

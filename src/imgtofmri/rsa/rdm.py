@@ -59,7 +59,7 @@ class RDMs:
         expected = (len(self.names), n_conditions * (n_conditions - 1) // 2)
         if values.shape != expected:
             message = (
-                f"RDMs: dissimilarities must have shape {expected} for {len(self.names)} names and "
+                f"dissimilarities must have shape {expected} for {len(self.names)} names and "
                 f"{n_conditions} conditions; got {values.shape}. Give upper triangles, row by row."
             )
             raise ShapeError(message)
@@ -67,7 +67,7 @@ class RDMs:
             if len(set(labels)) != len(labels):
                 twice = next(label for label in labels if labels.count(label) > 1)
                 message = (
-                    f"RDMs: each {kind} must come once; got {twice!r} {labels.count(twice)} times. "
+                    f"each {kind} must come once; got {twice!r} {labels.count(twice)} times. "
                     "Rename or average what has the same name."
                 )
                 raise DataError(message)
@@ -76,7 +76,7 @@ class RDMs:
             row, pair = bad[0]
             first, second = (index[pair] for index in np.triu_indices(n_conditions, 1))
             message = (
-                f"RDMs: dissimilarities must be finite; {self.names[row]!r} has "
+                f"dissimilarities must be finite; {self.names[row]!r} has "
                 f"{values[row, pair]} between {self.conditions[first]!r} and "
                 f"{self.conditions[second]!r}. Leave those conditions out."
             )
@@ -98,9 +98,7 @@ class RDMs:
         position = {name: index for index, name in enumerate(self.conditions)}
         for name in conditions:
             if name not in position:
-                raise DataError(
-                    choice_message("RDMs.select", "conditions", name, self.conditions[:20])
-                )
+                raise DataError(choice_message("", "conditions", name, self.conditions[:20]))
         index = np.array([position[name] for name in conditions], dtype=np.intp)
         chosen = self.squares[:, index[:, None], index]
         return replace(self, dissimilarities=to_vector(chosen), conditions=tuple(conditions))
@@ -135,7 +133,7 @@ def to_square(vectors: ArrayLike) -> NDArray[np.float64]:
     n_conditions = n_conditions_of(values.shape[-1])
     if n_conditions < 2:
         message = (
-            "to_square: the last axis must hold n * (n - 1) / 2 pairs (1, 3, 6, 10, ...); got "
+            "the last axis must hold n * (n - 1) / 2 pairs (1, 3, 6, 10, ...); got "
             f"{values.shape[-1]}. Give upper triangles without the diagonal."
         )
         raise ShapeError(message)
@@ -164,7 +162,7 @@ def to_vector(squares: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(squares, dtype=np.float64)
     if values.ndim < 2 or values.shape[-1] != values.shape[-2] or values.shape[-1] < 2:
         message = (
-            "to_vector: a dissimilarity matrix must be square with at least 2 conditions; got "
+            "a dissimilarity matrix must be square with at least 2 conditions; got "
             f"shape {values.shape}. Put the conditions on the last two axes."
         )
         raise ShapeError(message)
@@ -172,7 +170,7 @@ def to_vector(squares: ArrayLike) -> NDArray[np.float64]:
     if not np.allclose(values, mirrored, rtol=1e-6, atol=1e-9, equal_nan=True):
         worst = float(np.nanmax(np.abs(values - mirrored)))
         message = (
-            "to_vector: a dissimilarity matrix must be symmetric; got entries that differ from "
+            "a dissimilarity matrix must be symmetric; got entries that differ from "
             f"their mirror image by {worst:g}. Average the matrix with its transpose if that is "
             "meant."
         )
@@ -227,8 +225,8 @@ def calculate_rdm(
     [1.0, 0.5, 0.5]
     """
     if method not in DISSIMILARITIES:
-        raise OptionError(choice_message("calculate_rdm", "method", method, DISSIMILARITIES))
-    values = _checked_patterns("calculate_rdm", patterns, conditions)
+        raise OptionError(choice_message("", "method", method, DISSIMILARITIES))
+    values = _checked_patterns(patterns, conditions)
     n_voxels = values.shape[-1]
     if method == "euclidean":
         # Distances do not change with the origin, and small numbers lose fewer digits.
@@ -236,7 +234,7 @@ def calculate_rdm(
         return _distances_from_gram(values @ np.swapaxes(values, -1, -2) / n_voxels)
     if n_voxels < 2:
         message = (
-            f"calculate_rdm: a correlation needs at least 2 voxels; got {n_voxels}. Choose a "
+            f"a correlation needs at least 2 voxels; got {n_voxels}. Choose a "
             "larger ROI or method='euclidean'."
         )
         raise ShapeError(message)
@@ -245,7 +243,7 @@ def calculate_rdm(
         values = values - values.mean(axis=-2, keepdims=True)
     values = values - values.mean(axis=-1, keepdims=True)
     norms = np.linalg.norm(values, axis=-1)
-    _refuse_constant("calculate_rdm", norms <= CONSTANT_TOLERANCE * size, conditions)
+    _refuse_constant(norms <= CONSTANT_TOLERANCE * size, conditions)
     values = values / norms[..., None]
     rows, columns = np.triu_indices(values.shape[-2], 1)
     correlations = values @ np.swapaxes(values, -1, -2)
@@ -305,11 +303,11 @@ def calculate_crossnobis(
     values = np.asarray(patterns, dtype=np.float64)
     if values.ndim < 3 or values.shape[-3] < 2:
         message = (
-            "calculate_crossnobis: patterns must have shape (n_repeats, n_conditions, n_voxels) "
+            "patterns must have shape (n_repeats, n_conditions, n_voxels) "
             f"with at least 2 repeats; got {values.shape}. Without repeats use calculate_rdm."
         )
         raise ShapeError(message)
-    values = _checked_patterns("calculate_crossnobis", values, conditions)
+    values = _checked_patterns(values, conditions)
     n_repeats, n_voxels = values.shape[-3], values.shape[-1]
     values = values - values.mean(axis=-2, keepdims=True)
     weighted = _times_precision(values, noise_precision)
@@ -335,7 +333,7 @@ def _times_precision(
     if precision.shape == (n_voxels, n_voxels):
         return np.asarray(values @ precision)
     message = (
-        f"calculate_crossnobis: noise_precision must have shape ({n_voxels},) or "
+        f"noise_precision must have shape ({n_voxels},) or "
         f"({n_voxels}, {n_voxels}), as the patterns have {n_voxels} voxels; got {precision.shape}. "
         "Estimate it on the same voxels."
     )
@@ -354,41 +352,37 @@ def _distances_from_gram(gram: NDArray[np.float64]) -> NDArray[np.float64]:
     )
 
 
-def _checked_patterns(
-    where: str, patterns: ArrayLike, conditions: Sequence[str] | None
-) -> NDArray[np.float64]:
+def _checked_patterns(patterns: ArrayLike, conditions: Sequence[str] | None) -> NDArray[np.float64]:
     """Return patterns as float64, refusing what no distance can be taken of."""
     values = np.asarray(patterns, dtype=np.float64)
     if values.ndim < 2 or values.shape[-2] < 2 or values.shape[-1] < 1:
         message = (
-            f"{where}: patterns must have shape (..., n_conditions, n_voxels) with at least 2 "
+            f"patterns must have shape (..., n_conditions, n_voxels) with at least 2 "
             f"conditions; got {values.shape}. A single condition has no distances."
         )
         raise ShapeError(message)
     if conditions is not None and len(conditions) != values.shape[-2]:
         message = (
-            f"{where}: conditions must name the {values.shape[-2]} patterns; got "
+            f"conditions must name the {values.shape[-2]} patterns; got "
             f"{len(conditions)} names. Give one for each."
         )
         raise ShapeError(message)
     bad = np.argwhere(~np.isfinite(values).all(axis=-1))
     if bad.size:
         message = (
-            f"{where}: patterns must be finite; condition {_label(bad[0], conditions)} has NaN or "
+            f"patterns must be finite; condition {_label(bad[0], conditions)} has NaN or "
             "infinite voxels. Mask those voxels or leave the condition out."
         )
         raise DataError(message)
     return values
 
 
-def _refuse_constant(
-    where: str, constant: NDArray[np.bool_], conditions: Sequence[str] | None
-) -> None:
+def _refuse_constant(constant: NDArray[np.bool_], conditions: Sequence[str] | None) -> None:
     """Refuse patterns that are the same in every voxel."""
     bad = np.argwhere(constant)
     if bad.size:
         message = (
-            f"{where}: a correlation needs patterns that vary over voxels; condition "
+            f"a correlation needs patterns that vary over voxels; condition "
             f"{_label(bad[0], conditions)} is constant (after removing the voxels' means, if "
             "asked). Leave it out or use method='euclidean'."
         )

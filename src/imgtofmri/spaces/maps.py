@@ -39,7 +39,7 @@ def affine_map(native: Grid, template: Grid, native_to_template_mm: FloatArray) 
     """
     if np.shape(native_to_template_mm) != (4, 4) or not np.linalg.det(native_to_template_mm):
         message = (
-            "affine_map: native_to_template_mm must be an invertible matrix of shape (4, 4); got "
+            "native_to_template_mm must be an invertible matrix of shape (4, 4); got "
             f"shape {np.shape(native_to_template_mm)}. Give it as native to template millimetres."
         )
         raise ShapeError(message)

@@ -43,7 +43,7 @@ def pearson_r(predicted: ArrayLike, measured: ArrayLike) -> Array:
     >>> pearson_r(predicted, [[2.0, 7.0], [4.0, 7.0], [7.0, 7.0]]).round(3).tolist()
     [0.993, nan]
     """
-    first, second = paired("pearson_r", predicted, measured)
+    first, second = paired(predicted, measured)
     unit_first, unit_second = correlatable(first, 0), correlatable(second, 0)
     return np.asarray(np.clip(np.einsum("ij,ij->j", unit_first, unit_second), -1.0, 1.0))
 
@@ -74,7 +74,7 @@ def r_squared(predicted: ArrayLike, measured: ArrayLike) -> Array:
     >>> r_squared([[1.0], [2.0], [3.0]], [[1.0], [2.0], [4.0]]).round(3).tolist()
     [0.786]
     """
-    first, second = paired("r_squared", predicted, measured)
+    first, second = paired(predicted, measured)
     residual = np.sum((second - first) ** 2, axis=0)
     total = np.sum(centred(second, 0) ** 2, axis=0)
     varies = total > (1e-12**2) * np.sum(second**2, axis=0)
@@ -148,12 +148,12 @@ def permutation_pearson(
     ShapeError, DataError, OptionError
         If the arrays do not belong together, hold NaN, or have fewer than 2 images.
     """
-    first, second = paired("permutation_pearson", predicted, measured)
+    first, second = paired(predicted, measured)
     n_images, n_voxels = first.shape
-    check_names("permutation_pearson (groups)", None if groups is None else list(groups), n_images)
+    check_names(None if groups is None else list(groups), n_images, "group")
     if regions is not None and (regions.ndim != 2 or regions.shape[1] != n_voxels):
         message = (
-            f"permutation_pearson: regions must have shape (n_regions, {n_voxels}); got "
+            f"regions must have shape (n_regions, {n_voxels}); got "
             f"{regions.shape}. Give one mask over the voxels for each region."
         )
         raise ShapeError(message)

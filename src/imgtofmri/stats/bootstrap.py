@@ -41,8 +41,8 @@ def bootstrap_counts(
     >>> counts.shape, counts.sum(axis=1).tolist()
     ((3, 5), [5.0, 5.0, 5.0])
     """
-    check_count("bootstrap_counts", "n_items", n_items)
-    check_count("bootstrap_counts", "n_bootstraps", n_bootstraps)
+    check_count("n_items", n_items)
+    check_count("n_bootstraps", n_bootstraps)
     drawn = np.random.default_rng(seed).integers(0, n_items, (n_bootstraps, n_items))
     drawn += np.arange(n_bootstraps)[:, None] * n_items
     counts = np.bincount(drawn.ravel(), minlength=n_bootstraps * n_items)
@@ -70,10 +70,7 @@ def bootstrap_interval(draws: ArrayLike, level: float = 0.95) -> tuple[Array, Ar
         If ``level`` is not between 0 and 1.
     """
     if not 0 < level < 1:
-        message = (
-            f"bootstrap_interval: level must lie between 0 and 1; got {level}. "
-            "Give 0.95 for 95 percent."
-        )
+        message = f"level must lie between 0 and 1; got {level}. Give 0.95 for 95 percent."
         raise OptionError(message)
     limits = [(1 - level) / 2, (1 + level) / 2]
     lower, upper = np.nanquantile(np.asarray(draws, dtype=np.float64), limits, axis=0)
@@ -147,11 +144,11 @@ def bootstrap_pearson(
     ShapeError, DataError, OptionError
         If the arrays do not belong together, hold NaN, or have fewer than 3 images.
     """
-    first, second = paired("bootstrap_pearson", predicted, measured, least=3)
+    first, second = paired(predicted, measured, least=3)
     n_images, n_voxels = first.shape
     if regions is not None and (regions.ndim != 2 or regions.shape[1] != n_voxels):
         message = (
-            f"bootstrap_pearson: regions must have shape (n_regions, {n_voxels}); got "
+            f"regions must have shape (n_regions, {n_voxels}); got "
             f"{regions.shape}. Give one mask over the voxels for each region."
         )
         raise ShapeError(message)
@@ -176,7 +173,7 @@ def bootstrap_pearson(
     if np.any(sizes.max(axis=0) == 0):
         region = int(np.flatnonzero(sizes.max(axis=0) == 0)[0])
         message = (
-            f"bootstrap_pearson: every region needs a voxel that varies over images; region "
+            f"every region needs a voxel that varies over images; region "
             f"{region} has none. Leave the region out."
         )
         raise DataError(message)

@@ -54,7 +54,7 @@ class NoiseCeiling:
             ``n s / (1 + (n - 1) s)`` for a share ``s`` in one repeat (Spearman and Brown).
         """
         n = self.n_repeats if n_averaged is None else n_averaged
-        check_count("NoiseCeiling.reliability", "n_averaged", n)
+        check_count("n_averaged", n)
         share = np.clip(self.explainable, 0.0, 1.0)
         return np.asarray(n * share / (1 + (n - 1) * share))
 
@@ -119,17 +119,17 @@ def noise_ceiling(
     [0.5]
     """
     if method not in METHODS:
-        raise OptionError(choice_message("noise_ceiling", "method", method, METHODS))
+        raise OptionError(choice_message("", "method", method, METHODS))
     responses = np.asarray(repeats, dtype=np.float64)
     if responses.ndim != 3:
         message = (
-            "noise_ceiling: repeats must have shape (n_repeats, n_images, n_voxels); got "
+            "repeats must have shape (n_repeats, n_images, n_voxels); got "
             f"{responses.shape}. Stack the repeats along the first axis."
         )
         raise ShapeError(message)
     if min(responses.shape[:2]) < 2:
         message = (
-            "noise_ceiling: needs two repeats and two images at least; got "
+            "needs two repeats and two images at least; got "
             f"{responses.shape[0]} repeats of {responses.shape[1]} images. Without repeats noise "
             "cannot be told from signal."
         )
@@ -137,7 +137,7 @@ def noise_ceiling(
     if not all_finite(responses):
         repeat, image, voxel = (int(at) for at in np.argwhere(~np.isfinite(responses))[0])
         message = (
-            f"noise_ceiling: repeats must be finite; got {responses[repeat, image, voxel]} in "
+            f"repeats must be finite; got {responses[repeat, image, voxel]} in "
             f"repeat {repeat}, image {image}, voxel {voxel}. Leave the voxel or the image out."
         )
         raise DataError(message)
@@ -146,7 +146,7 @@ def noise_ceiling(
     elif method == "explainable-variance":
         share = _explainable_variance(responses)
     else:
-        check_count("noise_ceiling", "n_splits", n_splits)
+        check_count("n_splits", n_splits)
         share = _split_half(responses, n_splits, seed)
     return NoiseCeiling(method, responses.shape[0], share)
 
@@ -228,7 +228,7 @@ def ceiling_normalised(
     highest = ceiling.r_max(n_averaged)
     if correlations.shape != highest.shape:
         message = (
-            f"ceiling_normalised: r must have the ceiling's shape {highest.shape}; got "
+            f"r must have the ceiling's shape {highest.shape}; got "
             f"{correlations.shape}. Estimate the ceiling in the same voxels."
         )
         raise ShapeError(message)

@@ -18,7 +18,6 @@ def item_name(names: Sequence[str] | None, index: int) -> str:
 
 
 def paired(
-    where: str,
     predicted: ArrayLike,
     measured: ArrayLike,
     names: Sequence[str] | None = None,
@@ -28,8 +27,6 @@ def paired(
 
     Parameters
     ----------
-    where : str
-        The function that asks, for the message.
     predicted, measured : array of shape (n_images, n_voxels)
         What to check.
     names : sequence of str, optional
@@ -53,29 +50,29 @@ def paired(
     second = np.asarray(measured, dtype=np.float64)
     if first.ndim != 2 or first.shape != second.shape:
         message = (
-            f"{where}: predicted and measured must both have shape (n_images, n_voxels), with the "
+            f"predicted and measured must both have shape (n_images, n_voxels), with the "
             f"same images and voxels in the same order; got {first.shape} and {second.shape}. "
             "Pair the images by name and use one mask for both."
         )
         raise ShapeError(message)
-    check_names(where, names, first.shape[0])
+    check_names(names, first.shape[0])
     if first.shape[0] < least:
         message = (
-            f"{where}: needs at least {least} images; got {first.shape[0]}. "
+            f"needs at least {least} images; got {first.shape[0]}. "
             "One image can be compared with nothing else."
         )
         raise DataError(message)
-    check_finite(where, "predicted", first, names)
-    check_finite(where, "measured", second, names)
+    check_finite("predicted", first, names)
+    check_finite("measured", second, names)
     return first, second
 
 
-def check_names(where: str, names: Sequence[str] | None, n_images: int) -> None:
+def check_names(names: Sequence[str] | None, n_images: int, what: str = "name") -> None:
     """Refuse a list of names that is not as long as the images are many."""
     if names is not None and len(names) != n_images:
         message = (
-            f"{where}: names must hold one name for each of the {n_images} images; got "
-            f"{len(names)}. Name every image."
+            f"{what}s must hold one {what} for each of the {n_images} images; got "
+            f"{len(names)}. Give one of every image."
         )
         raise ShapeError(message)
 
@@ -86,14 +83,14 @@ def all_finite(values: Array) -> bool:
         return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())
 
 
-def check_finite(where: str, what: str, values: Array, names: Sequence[str] | None = None) -> None:
+def check_finite(what: str, values: Array, names: Sequence[str] | None = None) -> None:
     """Refuse NaN and infinity in an array (n_images, n_voxels), naming the image and the voxel."""
     if all_finite(values):
         return
     bad = ~np.isfinite(values)
     image, voxel = (int(index) for index in np.argwhere(bad)[0])
     message = (
-        f"{where}: {what} must be finite; {item_name(names, image)} holds {values[image, voxel]} "
+        f"{what} must be finite; {item_name(names, image)} holds {values[image, voxel]} "
         f"at voxel {voxel}, and {np.count_nonzero(bad)} of {bad.size} values are not finite. "
         "Leave those voxels out of the mask, or the image out of the analysis."
     )

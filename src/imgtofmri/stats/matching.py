@@ -53,7 +53,7 @@ def correlation_matrix(
     >>> correlation_matrix(patterns, patterns).round(2).tolist()
     [[1.0, -0.5], [-0.5, 1.0]]
     """
-    first, second = paired("correlation_matrix", predicted, measured, names)
+    first, second = paired(predicted, measured, names)
     rows = _unit_patterns(first, "predicted", names)
     columns = _unit_patterns(second, "measured", names)
     return rows @ columns.T
@@ -65,7 +65,7 @@ def _unit_patterns(patterns: Array, what: str, names: Sequence[str] | None) -> A
     constant = np.flatnonzero(np.isnan(units).all(axis=1))
     if constant.size:
         message = (
-            f"correlation_matrix: each {what} pattern must vary over voxels; {what} "
+            f"each {what} pattern must vary over voxels; {what} "
             f"{item_name(names, int(constant[0]))} is constant over all {patterns.shape[1]} "
             f"({constant.size} of {patterns.shape[0]} images are). Look whether the mask lies "
             "where the image has data, or leave the image out."
@@ -101,18 +101,18 @@ def diagonal_statistic(correlations: ArrayLike, cells: NDArray[np.bool_] | None 
     >>> float(diagonal_statistic([[0.75, 0.25], [0.0, 0.25]]))
     0.375
     """
-    matrices, used = _matrices_and_cells("diagonal_statistic", correlations, cells)
+    matrices, used = _matrices_and_cells(correlations, cells)
     diagonal, total, n_diagonal, n_off = _sums(matrices, used)
     return np.asarray(diagonal / n_diagonal - (total - diagonal) / n_off)
 
 
 def _matrices_and_cells(
-    where: str, correlations: ArrayLike, cells: NDArray[np.bool_] | None
+    correlations: ArrayLike, cells: NDArray[np.bool_] | None
 ) -> tuple[Array, NDArray[np.bool_]]:
     matrices = np.asarray(correlations, dtype=np.float64)
     if matrices.ndim < 2 or matrices.shape[-1] != matrices.shape[-2]:
         message = (
-            f"{where}: correlations must have shape (..., n_images, n_images); got "
+            f"correlations must have shape (..., n_images, n_images); got "
             f"{matrices.shape}. Correlate the same images, predicted along rows and measured "
             "along columns."
         )
@@ -120,7 +120,7 @@ def _matrices_and_cells(
     used = np.ones(matrices.shape, dtype=bool) if cells is None else np.asarray(cells, dtype=bool)
     if used.shape != matrices.shape:
         message = (
-            f"{where}: cells must have the shape of correlations, {matrices.shape}; got "
+            f"cells must have the shape of correlations, {matrices.shape}; got "
             f"{used.shape}. Give one mask for each matrix."
         )
         raise ShapeError(message)
@@ -129,7 +129,7 @@ def _matrices_and_cells(
     if np.any((on == 0) | (off == 0)):
         test = int(np.flatnonzero((on == 0) | (off == 0))[0])
         message = (
-            f"{where}: every test needs entries on and off the diagonal; test {test} has "
+            f"every test needs entries on and off the diagonal; test {test} has "
             f"{np.ravel(on)[test]} on and {np.ravel(off)[test]} off it. "
             "Compare two images at least."
         )
@@ -208,22 +208,22 @@ def diagonal_test(
         if cells is None
         else np.asarray(cells, dtype=bool).reshape((-1, *np.shape(cells)[-2:]))
     )
-    matrices, used = _matrices_and_cells("diagonal_test", stack, mask)
+    matrices, used = _matrices_and_cells(stack, mask)
     if matrices.ndim != 3:
         message = (
-            "diagonal_test: correlations must have shape (n_tests, n_images, n_images); got "
+            "correlations must have shape (n_tests, n_images, n_images); got "
             f"{matrices.shape}. Flatten the leading axes."
         )
         raise ShapeError(message)
     if not all_finite(matrices[used]):
         test, row, column = (int(at) for at in np.argwhere(used & ~np.isfinite(matrices))[0])
         message = (
-            f"diagonal_test: correlations must be finite; test {test} holds "
+            f"correlations must be finite; test {test} holds "
             f"{matrices[test, row, column]} at ({row}, {column}). Leave that image out."
         )
         raise DataError(message)
     n_images = matrices.shape[-1]
-    check_names("diagonal_test (groups)", None if groups is None else list(groups), n_images)
+    check_names(None if groups is None else list(groups), n_images, "group")
     on_diagonal = np.einsum("tii->ti", used)
     _check_closed(used, on_diagonal, groups)
     diagonal, total, n_diagonal, n_off = _sums(matrices, used)
@@ -261,7 +261,7 @@ def _check_closed(
     if left_out.size:
         test, row, column = (int(at) for at in left_out[0])
         message = (
-            f"diagonal_test: cells of test {test} must hold entry ({row}, {column}), because a "
+            f"cells of test {test} must hold entry ({row}, {column}), because a "
             f"permutation can bring it to the diagonal; it is left out. Use groups that keep "
             f"images {row} and {column} apart, or let the entry take part."
         )

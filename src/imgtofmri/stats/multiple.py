@@ -58,12 +58,12 @@ def fdr(p_values: ArrayLike, method: FdrMethod = "bh") -> NDArray[np.float64]:
     from scipy.stats import false_discovery_control
 
     if method not in ("bh", "by"):
-        raise OptionError(choice_message("fdr", "method", method, ("bh", "by")))
+        raise OptionError(choice_message("", "method", method, ("bh", "by")))
     p_array = np.asarray(p_values, dtype=np.float64)
     outside = np.flatnonzero((p_array < 0) | (p_array > 1))
     if outside.size:
         message = (
-            f"fdr: p_values must lie between 0 and 1; got {p_array.flat[outside[0]]:g} at position "
+            f"p_values must lie between 0 and 1; got {p_array.flat[outside[0]]:g} at position "
             f"{outside[0]}. Pass p values, not statistics."
         )
         raise DataError(message)
@@ -73,7 +73,7 @@ def fdr(p_values: ArrayLike, method: FdrMethod = "bh") -> NDArray[np.float64]:
     return adjusted
 
 
-def oriented(values: NDArray[np.float64], tail: Tail, where: str) -> NDArray[np.float64]:
+def oriented(values: NDArray[np.float64], tail: Tail) -> NDArray[np.float64]:
     """Turn statistics so that larger is always more extreme in the sense of ``tail``."""
     if tail == "greater":
         return values
@@ -81,7 +81,7 @@ def oriented(values: NDArray[np.float64], tail: Tail, where: str) -> NDArray[np.
         return -values
     if tail == "two-sided":
         return np.abs(values)
-    raise OptionError(choice_message(where, "tail", tail, ("greater", "less", "two-sided")))
+    raise OptionError(choice_message("", "tail", tail, ("greater", "less", "two-sided")))
 
 
 def tie_threshold(extremes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -141,7 +141,7 @@ def max_statistic_p(
     null_array = np.asarray(null, dtype=np.float64)
     if observed_array.ndim != 1 or null_array.shape[1:] != observed_array.shape:
         message = (
-            "max_statistic_p: null must have shape (n_permutations, n_tests) for observed of shape "
+            "null must have shape (n_permutations, n_tests) for observed of shape "
             f"(n_tests,); got null {null_array.shape} and observed {observed_array.shape}. "
             "Give one row for each relabelling."
         )
@@ -152,12 +152,12 @@ def max_statistic_p(
         spread[spread == 0] = 1.0
         pooled = (pooled - pooled.mean(axis=0)) / spread
         observed_array, null_array = pooled[0], pooled[1:]
-    extremes = oriented(observed_array, tail, "max_statistic_p")
+    extremes = oriented(observed_array, tail)
     tested = np.flatnonzero(~np.isnan(extremes))
     p_max = np.full(extremes.shape, np.nan)
     if tested.size == 0:
         return p_max
-    largest = np.sort(oriented(null_array[:, tested], tail, "max_statistic_p").max(axis=1))
+    largest = np.sort(oriented(null_array[:, tested], tail).max(axis=1))
     reached = largest.size - np.searchsorted(largest, tie_threshold(extremes[tested]))
     p_max[tested] = (reached + 1) / (largest.size + 1)
     return p_max

@@ -59,23 +59,21 @@ def permutation_p(
     null_array = np.asarray(null, dtype=np.float64)
     if null_array.ndim != observed_array.ndim + 1 or null_array.shape[1:] != observed_array.shape:
         message = (
-            "permutation_p: null must have shape (n_permutations, *observed.shape); got null "
+            "null must have shape (n_permutations, *observed.shape); got null "
             f"{null_array.shape} and observed {observed_array.shape}. Put the relabellings first."
         )
         raise ShapeError(message)
-    check_count("permutation_p", "the number of permutations", null_array.shape[0])
-    extremes = oriented(observed_array, tail, "permutation_p")
-    reached = np.count_nonzero(
-        oriented(null_array, tail, "permutation_p") >= tie_threshold(extremes), axis=0
-    )
+    check_count("the number of permutations", null_array.shape[0])
+    extremes = oriented(observed_array, tail)
+    reached = np.count_nonzero(oriented(null_array, tail) >= tie_threshold(extremes), axis=0)
     p = (reached + 1) / (null_array.shape[0] + 1)
     return np.where(np.isnan(observed_array), np.nan, p)
 
 
-def check_count(where: str, name: str, value: int, least: int = 1) -> None:
+def check_count(name: str, value: int, least: int = 1) -> None:
     """Refuse a count below ``least``."""
     if value < least:
-        message = f"{where}: {name} must be at least {least}; got {value}. Ask for more."
+        message = f"{name} must be at least {least}; got {value}. Ask for more."
         raise OptionError(message)
 
 
@@ -120,12 +118,12 @@ def permutations(
     >>> chunk.shape, sorted(chunk[0].tolist())
     ((3, 4), [0, 1, 2, 3])
     """
-    check_count("permutations", "n_items", n_items)
-    check_count("permutations", "n_permutations", n_permutations)
-    check_count("permutations", "chunk_size", chunk_size)
+    check_count("n_items", n_items)
+    check_count("n_permutations", n_permutations)
+    check_count("chunk_size", chunk_size)
     if groups is not None and len(groups) != n_items:
         message = (
-            f"permutations: groups must hold one label for each of the {n_items} items; got "
+            f"groups must hold one label for each of the {n_items} items; got "
             f"{len(groups)}. Label every item."
         )
         raise ShapeError(message)
@@ -171,8 +169,8 @@ def sign_flips(n_items: int, n_permutations: int, seed: int | None = 0) -> NDArr
     >>> sorted(set(sign_flips(5, 100, seed=0).ravel().tolist()))
     [-1, 1]
     """
-    check_count("sign_flips", "n_items", n_items)
-    check_count("sign_flips", "n_permutations", n_permutations)
+    check_count("n_items", n_items)
+    check_count("n_permutations", n_permutations)
     draws = np.random.default_rng(seed).integers(0, 2, (n_permutations, n_items), dtype=np.int8)
     return (2 * draws - 1).astype(np.int8)
 
@@ -203,7 +201,7 @@ class NullSummary:
     def __init__(self, observed: ArrayLike, tail: Tail = "greater") -> None:
         self._observed = np.asarray(observed, dtype=np.float64)
         self._tail: Tail = tail
-        extremes = oriented(self._observed, tail, "NullSummary")
+        extremes = oriented(self._observed, tail)
         self._tested = ~np.isnan(extremes)
         self._threshold = tie_threshold(extremes)
         self._reached = np.zeros(extremes.shape, dtype=np.int64)
@@ -216,11 +214,11 @@ class NullSummary:
         """Add the statistics of some more relabellings, shape (n_relabellings, n_tests)."""
         if null.ndim != 2 or null.shape[1:] != self._observed.shape:
             message = (
-                "NullSummary.update: null must have shape (n_relabellings, "
+                "null must have shape (n_relabellings, "
                 f"{self._observed.size}); got {null.shape}. Give one row for each relabelling."
             )
             raise ShapeError(message)
-        extremes = oriented(null, self._tail, "NullSummary")
+        extremes = oriented(null, self._tail)
         self._reached += np.count_nonzero(extremes >= self._threshold, axis=0)
         # Around the observed value, where float64 sums of near-equal numbers would lose digits.
         offset = null - self._observed

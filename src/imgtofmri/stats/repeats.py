@@ -90,7 +90,7 @@ def repeat_variances(responses: npt.NDArray[Any], groups: Labels) -> tuple[Float
     n_rows, n_groups = int(counts.sum()), len(counts)
     if n_groups < 2 or n_rows == n_groups:
         message = (
-            "repeat_variances: at least 2 stimuli, one of them repeated, are needed; "
+            "at least 2 stimuli, one of them repeated, are needed; "
             f"got {n_rows} rows of {n_groups} stimuli. Without repeats there is no noise ceiling."
         )
         raise DataError(message)

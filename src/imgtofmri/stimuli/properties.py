@@ -107,7 +107,7 @@ def luminance_features(
     side = FRAME_SIZE
     if size < 1 or side % size:
         message = (
-            f"luminance_features: size must divide {side}; got {size}. Take 1, 2, 4, 7, 8 or 16."
+            f"size must divide {side}; got {size}. Take 1, 2, 4, 7, 8 or 16."
         )
         raise OptionError(message)
     names: list[str] = []

@@ -39,7 +39,6 @@ def floating(array: ArrayLike) -> FloatArray:
 
 
 def time_courses(
-    where: str,
     array: ArrayLike,
     *,
     name: str = "responses",
@@ -51,7 +50,7 @@ def time_courses(
 
     Parameters
     ----------
-    where, name : str
+    name : str
         The function that asks and what it calls the array, for messages.
     array : array of shape (n_time,), (n_time, n_voxels) or (n_subjects, n_time, n_voxels)
     axes : tuple of int
@@ -72,14 +71,14 @@ def time_courses(
         If there are too few time points, or a value is not finite.
     """
     values = floating(array)
-    check_axes(where, name, values, axes, min_voxels)
-    check_n_times(where, values.shape[0 if values.ndim < 3 else 1], min_times)
+    check_axes(name, values, axes, min_voxels)
+    check_n_times(values.shape[0 if values.ndim < 3 else 1], min_times)
     finite = np.isfinite(values)
     if not finite.all():
         rows = np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1))
         at, kind = ("at", "time points") if values.ndim < 3 else ("in", "subjects")
         message = (
-            f"{where}: {name} must be finite; got NaN or infinity {at} {kind} {some(rows)} "
+            f"{name} must be finite; got NaN or infinity {at} {kind} {some(rows)} "
             f"(counted from 0). Leave out those voxels or {kind}, or mend the data."
         )
         raise DataError(message)
@@ -87,7 +86,6 @@ def time_courses(
 
 
 def check_axes(
-    where: str,
     name: str,
     values: FloatArray,
     axes: tuple[int, ...] = (2, 1),
@@ -100,37 +98,37 @@ def check_axes(
         shapes = " or ".join(_SHAPES[n_axes] for n_axes in axes)
         voxels = f" and {min_voxels} voxel{'s' if min_voxels > 1 else ''}" if min_voxels else ""
         message = (
-            f"{where}: {name} must have shape {shapes} with at least one time point{voxels}; got "
+            f"{name} must have shape {shapes} with at least one time point{voxels}; got "
             f"{values.shape}. Put voxels on the last axis and time before them."
         )
         raise ShapeError(message)
 
 
-def check_n_times(where: str, n_time: int, minimum: int) -> None:
+def check_n_times(n_time: int, minimum: int) -> None:
     """Refuse too short a run."""
     if n_time < minimum:
         message = (
-            f"{where}: {minimum} time points or more are needed; got {n_time}. "
+            f"{minimum} time points or more are needed; got {n_time}. "
             "Use a longer run or trim less."
         )
         raise DataError(message)
 
 
-def check_positive(where: str, name: str, value: float, unit: str) -> None:
+def check_positive(name: str, value: float, unit: str) -> None:
     """Refuse what is not a positive number."""
     if not (math.isfinite(value) and value > 0):
         message = (
-            f"{where}: {name} must be a positive number of {unit}; got {value}. "
+            f"{name} must be a positive number of {unit}; got {value}. "
             f"Give {name} in {unit}, for instance {name}=2.0."
         )
         raise OptionError(message)
 
 
-def check_kernel(where: str, kernel: FloatArray) -> None:
+def check_kernel(kernel: FloatArray) -> None:
     """Refuse a response that nothing can be convolved with."""
     if kernel.ndim != 1 or kernel.size == 0 or not np.isfinite(kernel).all():
         message = (
-            f"{where}: a kernel must be 1-D, not empty and finite; got shape {kernel.shape}"
+            f"a kernel must be 1-D, not empty and finite; got shape {kernel.shape}"
             f"{'' if np.isfinite(kernel).all() else ' with NaN or infinity'}. "
             "Sample the response at steps of dt_s from time 0."
         )

@@ -41,7 +41,7 @@ def remove_mean(responses: ArrayLike) -> FloatArray:
     >>> remove_mean([1.0, 2.0, 6.0]).tolist()
     [-2.0, -1.0, 3.0]
     """
-    values = time_courses("remove_mean", responses, min_times=1)
+    values = time_courses(responses, min_times=1)
     return cast("FloatArray", values - mean_over_time(values))
 
 
@@ -75,12 +75,12 @@ def cosine_basis(n_volumes: int, tr_s: float, *, cutoff_s: float = 128.0) -> NDA
     >>> cosine_basis(150, 2.0, cutoff_s=120.0).shape
     (150, 5)
     """
-    check_positive("cosine_basis", "tr_s", tr_s, "seconds")
-    check_positive("cosine_basis", "cutoff_s", cutoff_s, "seconds")
-    check_n_times("cosine_basis", n_volumes, MIN_TIMES)
+    check_positive("tr_s", tr_s, "seconds")
+    check_positive("cutoff_s", cutoff_s, "seconds")
+    check_n_times(n_volumes, MIN_TIMES)
     if cutoff_s <= 2.0 * tr_s:
         message = (
-            f"cosine_basis: cutoff_s must be longer than two volumes ({2.0 * tr_s:g} s), or "
+            f"cutoff_s must be longer than two volumes ({2.0 * tr_s:g} s), or "
             f"nothing but drift would be left; got {cutoff_s:g}. The usual cutoff is 128 s."
         )
         raise OptionError(message)
@@ -131,7 +131,7 @@ def remove_drift(
     OptionError, ShapeError, DataError
         As `cosine_basis` and `remove_mean` do.
     """
-    values = time_courses("remove_drift", responses, min_times=MIN_TIMES)
+    values = time_courses(responses, min_times=MIN_TIMES)
     basis = cosine_basis(len(values), tr_s, cutoff_s=cutoff_s)
     mean = mean_over_time(values)
     centred = values - mean
@@ -162,11 +162,11 @@ def regress_out(responses: ArrayLike, regressors: ArrayLike) -> FloatArray:
     DataError
         If a value is not finite, or there are fewer than 3 time points.
     """
-    values = time_courses("regress_out", responses, min_times=MIN_TIMES)
-    confounds = time_courses("regress_out", regressors, min_times=MIN_TIMES, name="regressors")
+    values = time_courses(responses, min_times=MIN_TIMES)
+    confounds = time_courses(regressors, min_times=MIN_TIMES, name="regressors")
     if len(confounds) != len(values):
         message = (
-            f"regress_out: regressors must have the {len(values)} rows of responses; "
+            f"regressors must have the {len(values)} rows of responses; "
             f"got {len(confounds)}. Trim both alike."
         )
         raise ShapeError(message)

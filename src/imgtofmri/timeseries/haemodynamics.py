@@ -86,10 +86,10 @@ def hrf(
     >>> kernel.shape, 0.5 * int(kernel.argmax())
     ((64,), 4.5)
     """
-    check_positive("hrf", "dt_s", dt_s, "seconds")
-    check_positive("hrf", "duration_s", duration_s, "seconds")
+    check_positive("dt_s", dt_s, "seconds")
+    check_positive("duration_s", duration_s, "seconds")
     if scale not in HRF_SCALES:
-        raise OptionError(choice_message("hrf", "scale", scale, HRF_SCALES))
+        raise OptionError(choice_message("", "scale", scale, HRF_SCALES))
     n_taps = max(1, round(duration_s / dt_s))
     if isinstance(model, str):
         kernel = _named_hrf(model, dt_s, duration_s, n_taps)
@@ -98,14 +98,14 @@ def hrf(
         kernel = np.asarray(model(times_s), dtype=np.float64)
     else:
         kernel = np.array(model, dtype=np.float64)
-    check_kernel("hrf", kernel)
+    check_kernel(kernel)
     if scale == "native":
         return kernel
     divisor = float(kernel.sum() if scale == "sum" else kernel.max())
     # A kernel that sums to nothing but rounding has no scale; dividing would blow it up.
     if divisor <= 1e-9 * float(np.abs(kernel).sum()) or divisor == 0.0:
         message = (
-            f"hrf: the kernel's {'sum' if scale == 'sum' else 'largest value'} must be positive "
+            f"the kernel's {'sum' if scale == 'sum' else 'largest value'} must be positive "
             f"for scale={scale!r}; got {divisor:.3g}. Use scale='native'."
         )
         raise OptionError(message)
@@ -151,8 +151,8 @@ def convolve(responses: ArrayLike, kernel: ArrayLike) -> FloatArray:
     [0.0, 1.0, 0.5, 0.0]
     """
     taps = np.asarray(kernel, dtype=np.float64)
-    check_kernel("convolve", taps)
-    values = time_courses("convolve", responses, min_times=1)
+    check_kernel(taps)
+    values = time_courses(responses, min_times=1)
     columns = values.reshape(len(values), -1)
     taps = taps[: len(columns)]
     convolved = np.empty_like(columns)
@@ -166,7 +166,7 @@ def convolve(responses: ArrayLike, kernel: ArrayLike) -> FloatArray:
 def _named_hrf(name: str, dt_s: float, duration_s: float, n_taps: int) -> NDArray[np.float64]:
     """Sample one of the published response functions."""
     if name not in HRF_NAMES:
-        raise OptionError(choice_message("hrf", "model", name, HRF_NAMES))
+        raise OptionError(choice_message("", "model", name, HRF_NAMES))
     if name == "gam":
         times_s = np.arange(n_taps) * dt_s
         peak_s = GAM_P * GAM_Q_S

@@ -52,16 +52,15 @@ def volume_times(
     >>> volume_times(3, 2.0, slice_time_ref=0.5).tolist()
     [1.0, 3.0, 5.0]
     """
-    check_positive("volume_times", "tr_s", tr_s, "seconds")
+    check_positive("tr_s", tr_s, "seconds")
     if n_volumes < 1:
         message = (
-            f"volume_times: n_volumes must be 1 or more; got {n_volumes}. "
-            "Ask for a longer run or a shorter TR."
+            f"n_volumes must be 1 or more; got {n_volumes}. Ask for a longer run or a shorter TR."
         )
         raise OptionError(message)
     if not 0.0 <= slice_time_ref <= 1.0:
         message = (
-            "volume_times: slice_time_ref must be a fraction of the TR from 0 to 1; "
+            "slice_time_ref must be a fraction of the TR from 0 to 1; "
             f"got {slice_time_ref}. Use 0 for the start of a volume, 0.5 for its middle."
         )
         raise OptionError(message)
@@ -117,27 +116,26 @@ def sample_to_volumes(
     >>> sample_to_volumes([0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 0.5, 1.0, 1.5, 2.0], 0.75).tolist()
     [0.0, 1.5, 3.0]
     """
-    where = "sample_to_volumes"
-    check_positive(where, "tr_s", tr_s, "seconds")
+    check_positive("tr_s", tr_s, "seconds")
     if resample not in RESAMPLINGS:
-        raise OptionError(choice_message(where, "resample", resample, RESAMPLINGS))
+        raise OptionError(choice_message("", "resample", resample, RESAMPLINGS))
     if resample == "original" and slice_time_ref != 0.0:
         message = (
-            f"{where}: resample='original' samples at the start of each volume (slice_time_ref=0); "
+            f"resample='original' samples at the start of each volume (slice_time_ref=0); "
             f"got slice_time_ref={slice_time_ref}. Use resample='interp'."
         )
         raise OptionError(message)
-    values = time_courses(where, responses, min_times=2)
+    values = time_courses(responses, min_times=2)
     times = np.asarray(times_s, dtype=np.float64)
     if times.shape != (len(values),):
         message = (
-            f"{where}: times_s must have one time for each of the {len(values)} samples; "
+            f"times_s must have one time for each of the {len(values)} samples; "
             f"got shape {times.shape}. Give the time of every row of responses."
         )
         raise ShapeError(message)
     if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
         message = (
-            f"{where}: times_s must be finite and rise from one sample to the next; "
+            "times_s must be finite and rise from one sample to the next; "
             "got times that do not. Sort the samples and drop repeated times."
         )
         raise DataError(message)
@@ -149,7 +147,7 @@ def sample_to_volumes(
     wanted = volume_times(n_volumes, tr_s, slice_time_ref=slice_time_ref)
     if wanted[0] < times[0] - step_s - rounding_s or wanted[-1] > times[-1] + step_s + rounding_s:
         message = (
-            f"{where}: volumes must lie within the samples, {times[0]:g} to {times[-1]:g} s; "
+            f"volumes must lie within the samples, {times[0]:g} to {times[-1]:g} s; "
             f"got volumes from {wanted[0]:g} to {wanted[-1]:g} s. Ask for fewer volumes or give "
             "longer time courses."
         )
@@ -190,10 +188,10 @@ def trim(responses: ArrayLike, *, n_start: int = 0, n_end: int = 0) -> FloatArra
     [2.0]
     """
     values = floating(responses)
-    check_axes("trim", "responses", values)
+    check_axes("responses", values)
     if min(n_start, n_end) < 0 or n_start + n_end >= len(values):
         message = (
-            "trim: n_start and n_end must be 0 or more and leave a volume of "
+            "n_start and n_end must be 0 or more and leave a volume of "
             f"the {len(values)}; got {n_start} and {n_end}. Trim less."
         )
         raise OptionError(message)

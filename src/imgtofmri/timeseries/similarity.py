@@ -51,9 +51,8 @@ def similarity_matrix(responses: ArrayLike) -> NDArray[np.float64]:
     >>> similarity_matrix([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0], [2.0, 4.0, 6.0]])[0].round(9).tolist()
     [1.0, -1.0, 1.0]
     """
-    where = "similarity_matrix"
     # One voxel alone has no pattern to correlate.
-    values = time_courses(where, responses, axes=(2,), min_times=MIN_TIMES, min_voxels=2)
+    values = time_courses(responses, axes=(2,), min_times=MIN_TIMES, min_voxels=2)
     n_time, n_voxels = values.shape
     means = values.mean(axis=1, dtype=np.float64, keepdims=True)
     products = np.zeros((n_time, n_time))
@@ -66,7 +65,7 @@ def similarity_matrix(responses: ArrayLike) -> NDArray[np.float64]:
     flat = np.flatnonzero(norms <= 1e-12 * scale * math.sqrt(n_voxels))
     if flat.size:
         message = (
-            f"{where}: each volume must vary over voxels; volumes {some(flat)} hold one value "
+            f"each volume must vary over voxels; volumes {some(flat)} hold one value "
             "throughout. Remove the mean over time first, or trim those volumes."
         )
         raise DataError(message)
@@ -109,28 +108,27 @@ def row_agreement(
     >>> row_agreement(-lags, -2 * lags, band=3).round(12).tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     """
-    where = "row_agreement"
     pair = [np.asarray(matrix, dtype=np.float64) for matrix in (model, measured)]
     shapes = [matrix.shape for matrix in pair]
     if any(len(shape) < 2 or shape[-1] != shape[-2] for shape in shapes) or (
         shapes[0][-1] != shapes[1][-1]
     ):
         message = (
-            f"{where}: both matrices must be square and of one size; got {shapes[0]} and "
+            f"both matrices must be square and of one size; got {shapes[0]} and "
             f"{shapes[1]}. Bring both to the same volumes, trimmed alike."
         )
         raise ShapeError(message)
     n_time = shapes[0][-1]
-    check_n_times(where, n_time, _MIN_PAIRS + 1)
+    check_n_times(n_time, _MIN_PAIRS + 1)
     if band is not None and band < _MIN_PAIRS:
         message = (
-            f"{where}: band must be {_MIN_PAIRS} volumes or more, as the first row has only that "
+            f"band must be {_MIN_PAIRS} volumes or more, as the first row has only that "
             f"many entries; got {band}. Use a wider band or none."
         )
         raise OptionError(message)
     lags = np.abs(np.subtract.outer(np.arange(n_time), np.arange(n_time)))
     counted = (lags > 0) & (lags <= (n_time if band is None else band))
-    first, second = (_centred_rows(where, matrix, counted) for matrix in pair)
+    first, second = (_centred_rows(matrix, counted) for matrix in pair)
     products = np.einsum("...ij,...ij->...i", first, second)
     norms = np.sqrt((first**2).sum(axis=-1)) * np.sqrt((second**2).sum(axis=-1))
     undefined = norms == 0
@@ -138,14 +136,12 @@ def row_agreement(
     return np.where(undefined, np.nan, np.clip(agreement, -1.0, 1.0))
 
 
-def _centred_rows(
-    where: str, matrix: NDArray[np.float64], counted: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def _centred_rows(matrix: NDArray[np.float64], counted: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Centre each row over the entries that count; the others, and constant rows, become 0."""
     rows = np.where(counted, matrix, 0.0)
     if not np.isfinite(rows).all():
         message = (
-            f"{where}: similarities must be finite; got NaN or infinity. "
+            "similarities must be finite; got NaN or infinity. "
             "Remove volumes or voxels without data before the similarity is computed."
         )
         raise DataError(message)

@@ -62,7 +62,7 @@ _DERIVATIVES = {"derivative": "time_derivative", "dispersion": "dispersion_deriv
 
 
 def estimator_weights(
-    trials: FloatArray, nuisance: FloatArray, estimator: str, where: str = "estimator_weights"
+    trials: FloatArray, nuisance: FloatArray, estimator: str, where: str = ""
 ) -> FloatArray:
     """Return the matrix that turns a run's volumes into responses to its presentations.
 
@@ -98,20 +98,21 @@ def estimator_weights(
     Mumford et al. (2012). Deconvolving BOLD activation in event-related designs for multivoxel
     pattern classification analyses. NeuroImage. doi:10.1016/j.neuroimage.2011.08.076
     """
+    place = f"{where}: " if where else ""
     n_trials, n_volumes, n_functions = trials.shape
     basis = _orthonormal(nuisance)
     n_models = 1 if estimator == "lss" else n_trials
     n_regressors = n_functions * (n_models + (estimator == "lss")) + basis.shape[1]
     if n_regressors >= n_volumes:
         message = (
-            f"{where}: {n_regressors} regressors need more than {n_regressors} volumes; got "
+            f"{place}{n_regressors} regressors need more than {n_regressors} volumes; got "
             f"{n_volumes}. Leave out confounds, set estimator = lss, or estimate responses with "
             "another method."
         )
         raise DataError(message)
     others = trials.sum(axis=0) - trials
     own = _without(_orthogonal(trials), basis)
-    _check_measured(trials, own, where)
+    _check_measured(trials, own, place)
     if estimator == "lss":
         designs = np.concatenate([own, _without(others, basis)], axis=2)
         separate: FloatArray = np.linalg.pinv(designs)[:, 0]
@@ -120,7 +121,7 @@ def estimator_weights(
     rank = int(np.linalg.matrix_rank(design))
     if rank < design.shape[1]:
         message = (
-            f"{where}: the {n_trials} presentations must be told apart; their "
+            f"{place}the {n_trials} presentations must be told apart; their "
             f"{design.shape[1]} regressors have rank {rank}, as where two begin at once or one is "
             "a confound's double. Correct the events, or set estimator = lss."
         )
@@ -129,7 +130,7 @@ def estimator_weights(
     return together
 
 
-def _check_measured(trials: FloatArray, own: FloatArray, where: str) -> None:
+def _check_measured(trials: FloatArray, own: FloatArray, place: str) -> None:
     """Refuse presentations whose response is hardly in the run, or all in the confounds."""
     energies = (own[..., 0] ** 2).sum(axis=1)
     usual = np.median((trials[..., 0] ** 2).sum(axis=1))
@@ -137,7 +138,7 @@ def _check_measured(trials: FloatArray, own: FloatArray, where: str) -> None:
     if bad.size or not usual > 0:
         numbers = ", ".join(str(trial + 1) for trial in bad[:5]) + (", ..." * (bad.size > 5))
         message = (
-            f"{where}: the response to each presentation must lie within the run; that to "
+            f"{place}the response to each presentation must lie within the run; that to "
             f"{bad.size} of {len(own)} does not, or is one with the confounds (in order of onset: "
             f"{numbers}). Correct the onsets, in seconds, or leave these events out."
         )

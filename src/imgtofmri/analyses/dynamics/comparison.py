@@ -179,7 +179,7 @@ def compare_dynamics(
     OptionError
         If an option is out of range.
     """
-    data = time_courses("compare_dynamics", measured, name="measured", axes=(3,), min_voxels=1)
+    data = time_courses(measured, name="measured", axes=(3,), min_voxels=1)
     data = data.astype(np.float32, copy=False)
     check_n_subjects(len(data))
     if not models:
@@ -315,7 +315,7 @@ def bootstrap_similarity(
     """
     if grouping not in GROUPINGS:
         raise OptionError(choice_message("", "grouping", grouping, GROUPINGS), "grouping")
-    data = time_courses("bootstrap_similarity", measured, name="measured", axes=(3,), min_voxels=1)
+    data = time_courses(measured, name="measured", axes=(3,), min_voxels=1)
     data = data.astype(np.float32, copy=False)
     weights = np.asarray(counts, dtype=np.float32)
     weights = weights / weights.sum(axis=1, keepdims=True)

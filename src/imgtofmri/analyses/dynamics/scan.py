@@ -205,7 +205,7 @@ def filter_measured(measured: ArrayLike, tr_s: float, run: RunSettings) -> Float
     """
     values = np.asarray(measured)
     values = values[None] if values.ndim == 2 else values
-    values = time_courses("filter_measured", values, name="measured", axes=(3,), min_voxels=1)
+    values = time_courses(values, name="measured", axes=(3,), min_voxels=1)
     stacked: FloatArray = np.stack([_filter(each, tr_s, run, "the run") for each in values])
     return stacked
 

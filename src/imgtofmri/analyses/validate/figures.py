@@ -193,7 +193,7 @@ def plot_correlations(result: MatchedPatterns, categories: Sequence[str] | None 
 
     if categories is not None and len(categories) != len(result.names):
         message = (
-            f"plot_correlations: categories must name one for each of the {len(result.names)} "
+            f"categories must name one for each of the {len(result.names)} "
             f"images; got {len(categories)}. Give them in the order of the result's names."
         )
         raise DataError(message)
