@@ -116,7 +116,7 @@ def peak_memory_mb() -> float:
 
 def write_brain(n_volumes: int) -> None:
     """Write one run of the whole brain with noise, and print seconds and peak memory."""
-    from imgtofmri.analyses.simulate import brain_mask, write_dataset
+    from imgtofmri.analyses.simulate import Simulation, brain_mask, save_simulation
 
     mask = np.zeros(SHAPE, dtype=bool)
     mask[30:60, 10:40, 30:41] = True
@@ -126,15 +126,9 @@ def write_brain(n_volumes: int) -> None:
     responses = np.random.default_rng(0).normal(size=(2, int(mask.sum())))
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        write_dataset(
-            Path(folder) / "sim",
-            {"S1": responses},
-            [run],
-            Scan(2.0, noise=Noise()),
-            mask=mask,
-            affine=AFFINE,
-            brain=brain,
-        )
+        scan, subjects = Scan(2.0, noise=Noise()), {"S1": responses}
+        simulation = Simulation(subjects, [run], scan, mask, AFFINE, brain)
+        save_simulation(simulation, Path(folder) / "sim")
         seconds = time.perf_counter() - start
     peak_mb = peak_memory_mb()
     print(

@@ -17,7 +17,16 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from imgtofmri.analyses.simulate import Events, movie_events, simulate_bold
+from imgtofmri.analyses.simulate import (
+    Events,
+    Noise,
+    Scan,
+    movie_events,
+    read_experiment,
+    save_simulation,
+    simulate_bold,
+    simulate_experiment,
+)
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli.simulate import simulate
 from imgtofmri.encoder import Encoder
@@ -25,9 +34,9 @@ from imgtofmri.exceptions import (
     DataError,
     ImgToFmriError,
     OptionError,
-    OutputError,
     StimulusError,
 )
+from imgtofmri.files import sha256_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
 
@@ -168,6 +177,8 @@ def test_simulate_movie_holds_its_frames(
     assert_same(data[predicted.mask].T, expected)
     rows = (out / "sub-group/func/sub-group_task-simulation_run-1_events.tsv").read_text("utf-8")
     assert rows.splitlines()[1] == "0\t3.2\tmovie\tfilm.mp4"
+    (shown,) = json.loads((out / "simulate.json").read_text("utf-8"))["inputs"]
+    assert (shown["name"], shown["sha256"]) == ("film.mp4", sha256_of(film))
 
 
 def test_simulate_noise_brain_and_drawn_subjects(
@@ -240,12 +251,12 @@ def test_simulate_kernel_file_is_used(
         (["--tsnr", -5], OptionError, "tsnr must be a positive number"),
         (["--tsnr", 50, "--n-volumes", 20], OptionError, "at least half of drift_cutoff_s"),
         (["--tsnr", 50, "--noise-fwhm-mm", -6], OptionError, "fwhm_mm must be 0 or more"),
-        (["--noise-fwhm-mm", 6], OptionError, "--noise-fwhm-mm goes with --tsnr"),
-        (["--voxels", "all"], OptionError, "--voxels must be one of brain, predicted"),
-        (["--runs", 0], OptionError, "--runs must be 1 or more; got 0"),
+        (["--noise-fwhm-mm", 6], OptionError, "noise_fwhm_mm goes with `tsnr`"),
+        (["--voxels", "all"], OptionError, "voxels must be one of brain, predicted"),
+        (["--runs", 0], OptionError, "runs must be 1 or more; got 0"),
         (["--subjects", "both"], OptionError, "'each', 'group' or a number"),
         (["--dtype", "float64"], OptionError, "dtype must be one of float32, int16"),
-        (["--task", "a b"], OptionError, "task label must consist of letters and digits"),
+        (["--task", "a b"], OptionError, "task must be a label of letters and digits"),
         (["--seed", -1, "--subjects", 2], OptionError, "seed must be a whole number, 0 or more"),
         (["--peak-percent", 0], OptionError, "peak_percent must be a positive number"),
         (["--n-volumes", 3], OptionError, "within the run, 0 to 6 s; 2 begin after it"),
@@ -292,7 +303,7 @@ def test_simulate_wrong_inputs_are_refused(
     """Tables need their stimuli; a movie stands alone; a target with files is left as it is."""
     table, folder = experiment
     common = ("--tr-s", 2, *settings)
-    with pytest.raises(OptionError, match="events tables need --stimuli FOLDER"):
+    with pytest.raises(OptionError, match="stimuli must be the folder"):
         run(table, "-o", tmp_path / "sim", *common)
     with pytest.raises(OptionError, match="or one movie alone; got the movie"):
         run(film, table, "-o", tmp_path / "sim", *common)
@@ -310,5 +321,30 @@ def test_simulate_wrong_inputs_are_refused(
     with pytest.raises(OptionError, match=rf"long\.tsv: .* 99999 s \(line {len(rows) + 2}\)"):
         run(*arguments, "--n-volumes", 60)
     assert not (tmp_path / "sim").exists()
-    with pytest.raises(OutputError, match="it holds files"):
+    with pytest.raises(OptionError, match=r"it holds files and no simulate\.json"):
         run(table, "--stimuli", folder, "-o", folder, *common)
+
+
+def test_simulate_in_python_writes_what_the_command_writes(
+    tmp_path: Path, experiment: tuple[Path, Path], settings: list[str], random_weights: Path
+) -> None:
+    """Three calls give each file of the command, byte for byte but for the record's times."""
+    table, folder = experiment
+    options = ["--tr-s", 2, "--tsnr", 40, "--drift-share", 0, "--seed", 3, "--runs", 2]
+    run(table, "--stimuli", folder, "-o", tmp_path / "command", *options, *settings)
+    shown = read_experiment(table, Scan(2.0, noise=Noise(40.0, drift_share=0.0)), folder)
+    encoder = tmp_path / "encoder.safetensors"
+    simulation = simulate_experiment(
+        shown, encoder, weights=random_weights, seed=3, runs=2, progress=False
+    )
+    files = save_simulation(simulation, tmp_path / "python")
+    assert sorted(files) == sorted(p for p in (tmp_path / "python").rglob("*") if p.is_file())
+    for path in files:
+        twin = tmp_path / "command" / path.relative_to(tmp_path / "python")
+        if path.name == "simulate.json":
+            records = [json.loads(file.read_text("utf-8")) for file in (path, twin)]
+            for record in records:
+                del record["started"], record["written"]
+            assert records[0] == records[1]
+        else:
+            assert path.read_bytes() == twin.read_bytes(), path

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,50 +23,35 @@ from imgtofmri.analyses.contrast import (
     contrast_weights,
     parse_contrast,
     permute_welch_t,
+    save_contrast,
     welch_test,
 )
 from imgtofmri.bundle import Bundle
-from imgtofmri.encoder import Encoder
-from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.encoder import Control, Encoder, Prediction, Settings
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
+from imgtofmri.files import sha256_of
 from imgtofmri.stats import NullSummary, permutations
+from imgtofmri.stimuli import Failure, image_properties
+
+Make = Callable[..., Prediction]
 
 
-@dataclass(frozen=True)
-class Maps:
-    """Predicted responses on a small grid, made in the test."""
+@pytest.fixture
+def make_maps(make_prediction: Make, rng: np.random.Generator) -> Make:
+    """Return what makes noise in three subjects; half of the stimuli drives PPA, when asked to."""
 
-    subjects: Any
-    mask: Any
-    names: tuple[str, ...]
-    roi_masks: Any
-    affine: Any = field(default_factory=lambda: np.diag([2.0, 2.0, 2.0, 1.0]))
-    subject_names: tuple[str, ...] = ("CSI1", "CSI2", "CSI3")
-    average: str = "mean"
+    def make(effect: float = 0.0, **sizes: int) -> Prediction:
+        maps = make_prediction(rng, **sizes)
+        subjects = maps.subjects.copy()
+        subjects[:, : len(maps) // 2, :10] += effect
+        return with_subjects(maps, subjects)
 
-    @property
-    def group(self) -> Any:
-        """Mean over subjects."""
-        return self.subjects.mean(axis=0)
+    return make
 
 
-def make_maps(
-    rng: np.random.Generator, n_stimuli: int = 24, n_voxels: int = 30, effect: float = 0.0
-) -> Maps:
-    """Return noise in three subjects; the first half of the stimuli drives the first 10 voxels."""
-    shared = rng.normal(size=(n_stimuli, n_voxels))
-    subjects = shared + 0.5 * rng.normal(size=(3, n_stimuli, n_voxels))
-    subjects[:, : n_stimuli // 2, :10] += effect
-    mask = np.zeros((4, 5, 4), dtype=bool)
-    mask.ravel()[np.sort(rng.choice(80, n_voxels, replace=False))] = True
-    index = np.arange(n_voxels)
-    rois = {
-        ("PPA", "L"): index < 5,
-        ("PPA", "R"): (index >= 5) & (index < 10),
-        ("LOC", "L"): (index >= 10) & (index < 20),
-        ("LOC", "R"): np.zeros(n_voxels, dtype=bool),
-    }
-    names = tuple(f"image{number:02d}" for number in range(n_stimuli))
-    return Maps(subjects.astype(np.float32), mask, names, rois)
+def with_subjects(maps: Prediction, subjects: Any) -> Prediction:
+    """Return a prediction of other responses."""
+    return replace(maps, subjects=subjects, group=subjects.mean(axis=0))
 
 
 TWO = ["house"] * 12 + ["face"] * 12
@@ -167,9 +155,9 @@ def test_welch_planted_effect_has_predicted_power() -> None:
     assert found.mean() == pytest.approx(power, abs=0.012)
 
 
-def test_compute_contrast_planted_region_is_found(rng: np.random.Generator) -> None:
+def test_compute_contrast_planted_region_is_found(make_maps: Make) -> None:
     """The driven voxels and ROI survive every correction, the others do not, subjects agree."""
-    maps = make_maps(rng, effect=3.0)
+    maps = make_maps(effect=3.0)
     result = compute_contrast(maps, TWO, "house - face", n_permutations=499)
     assert (result.p_max[:10] <= 0.01).all()
     assert (result.conjunction[:10] == 1).all()
@@ -181,9 +169,9 @@ def test_compute_contrast_planted_region_is_found(rng: np.random.Generator) -> N
     assert result.counts == {"house": 12, "face": 12}
 
 
-def test_compute_contrast_maps_equal_direct_computation(rng: np.random.Generator) -> None:
+def test_compute_contrast_maps_equal_direct_computation(make_maps: Make) -> None:
     """Maps and tables hold what scipy gives on the same arrays."""
-    maps = make_maps(rng, effect=1.0)
+    maps = make_maps(effect=1.0)
     result = compute_contrast(maps, TWO, {"house": 1, "face": -1}, n_permutations=20)
     expected = ttest_ind(
         maps.group[:12].astype(float), maps.group[12:].astype(float), equal_var=False
@@ -210,18 +198,18 @@ def test_compute_contrast_maps_equal_direct_computation(rng: np.random.Generator
     )
 
 
-def test_compute_contrast_empty_hemisphere_has_no_row(rng: np.random.Generator) -> None:
+def test_compute_contrast_empty_hemisphere_has_no_row(make_maps: Make) -> None:
     """An ROI without voxels in one hemisphere gets no row for it."""
-    table = compute_contrast(make_maps(rng), TWO, "house - face", n_permutations=5).roi_table
+    table = compute_contrast(make_maps(), TWO, "house - face", n_permutations=5).roi_table
     assert set(table.query("roi == 'LOC'")["hemi"]) == {"L", "both"}
 
 
-def test_compute_contrast_conjunction_needs_every_subject(rng: np.random.Generator) -> None:
+def test_compute_contrast_conjunction_needs_every_subject(make_maps: Make) -> None:
     """An effect in two subjects of three is not consistent."""
-    maps = make_maps(rng, effect=4.0)
+    maps = make_maps(effect=4.0)
     subjects = maps.subjects.copy()
     subjects[2, :12, :10] -= 4.0
-    result = compute_contrast(replace(maps, subjects=subjects), TWO, "house - face", 20)
+    result = compute_contrast(with_subjects(maps, subjects), TWO, "house - face", 20)
     lone = result.subject_t[2, :10]
     assert (result.conjunction[:10][np.abs(lone) < 1.0] == 0).all()
     assert np.abs(lone).min() < 1.0
@@ -229,20 +217,19 @@ def test_compute_contrast_conjunction_needs_every_subject(rng: np.random.Generat
     assert (result.p_conjunction[np.abs(agree) < 3] == 1.0).all()
 
 
-def test_compute_contrast_ignores_conditions_without_weight(rng: np.random.Generator) -> None:
+def test_compute_contrast_ignores_conditions_without_weight(make_maps: Make) -> None:
     """Images of a condition that weighs 0 change nothing."""
-    maps = make_maps(rng, effect=1.0)
+    maps = make_maps(effect=1.0)
     three = ["house"] * 8 + ["face"] * 8 + ["tool"] * 8
     whole = compute_contrast(maps, three, "house - face", 50)
-    part = replace(maps, subjects=maps.subjects[:, :16], names=maps.names[:16])
-    alone = compute_contrast(part, three[:16], "house - face", 50)
+    alone = compute_contrast(maps[:16], three[:16], "house - face", 50)
     np.testing.assert_array_equal(whole.p_max, alone.p_max)
     np.testing.assert_allclose(whole.test.t, alone.test.t)
 
 
-def test_compute_contrast_same_seed_same_answer(rng: np.random.Generator) -> None:
+def test_compute_contrast_same_seed_same_answer(make_maps: Make) -> None:
     """The seed fixes the answer; the sign of the contrast turns the maps and keeps p."""
-    maps = make_maps(rng, effect=0.7)
+    maps = make_maps(effect=0.7)
     first = compute_contrast(maps, TWO, "house - face", 99, seed=3)
     again = compute_contrast(maps, TWO, "house - face", 99, seed=3)
     turned = compute_contrast(maps, TWO, "face - house", 99, seed=3)
@@ -251,10 +238,10 @@ def test_compute_contrast_same_seed_same_answer(rng: np.random.Generator) -> Non
     np.testing.assert_array_equal(first.conjunction, -turned.conjunction)
 
 
-def test_compute_contrast_thread_count_does_not_matter(rng: np.random.Generator) -> None:
+def test_compute_contrast_thread_count_does_not_matter(make_maps: Make) -> None:
     """Permutation p values are the same with one thread of linear algebra and with several."""
     threadpoolctl = pytest.importorskip("threadpoolctl", reason="comes with scikit-learn")
-    maps = make_maps(rng, n_stimuli=60, n_voxels=70, effect=0.5)
+    maps = make_maps(0.5, n_stimuli=60, n_voxels=70)
     conditions = ["house"] * 30 + ["face"] * 30
     found = []
     for n_threads in (1, 2):
@@ -264,9 +251,9 @@ def test_compute_contrast_thread_count_does_not_matter(rng: np.random.Generator)
     np.testing.assert_array_equal(found[0].roi_table["p_max"], found[1].roi_table["p_max"])
 
 
-def test_to_img_puts_values_where_the_mask_is(rng: np.random.Generator) -> None:
+def test_to_img_puts_values_where_the_mask_is(make_maps: Make) -> None:
     """A map's voxels are the mask's in C order; p is 1 and t is 0 elsewhere."""
-    maps = make_maps(rng)
+    maps = make_maps()
     result: Contrast = compute_contrast(maps, TWO, "house - face", 5)
     t, p = result.to_img("t"), result.to_img("p_max")
     np.testing.assert_allclose(t.get_fdata()[maps.mask], result.test.t, rtol=1e-6)
@@ -328,69 +315,231 @@ def test_compute_contrast_places_against_dogs_is_the_textbook_one(
     assert rows.loc[("LOC", "both"), "t"] < -4
 
 
-def _nan_maps() -> Maps:
-    maps = make_maps(np.random.default_rng(0))
-    maps.subjects[1, 4, 2] = np.nan
-    return maps
+def _with(maps: Prediction, where: Any, value: float) -> Prediction:
+    """Return a prediction with some responses replaced."""
+    subjects = maps.subjects.copy()
+    subjects[where] = value
+    return with_subjects(maps, subjects)
 
 
-def _flat_maps() -> Maps:
-    maps = make_maps(np.random.default_rng(0))
-    maps.subjects[:, 5] = 0.0
-    return maps
-
-
-def _plain() -> Maps:
-    return make_maps(np.random.default_rng(0))
+def _zscored(maps: Prediction) -> Prediction:
+    return replace(maps, provenance=replace(maps.provenance, settings=Settings()))
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
         (
-            lambda: compute_contrast(_nan_maps(), TWO, "house - face"),
+            lambda maps: compute_contrast(_with(maps, (1, 4, 2), np.nan), TWO, "house - face"),
             DataError,
-            "'image04' has NaN",
+            "'image04.png' has NaN",
         ),
-        (lambda: compute_contrast(_flat_maps(), TWO, "house - face"), DataError, "'image05' has 0"),
         (
-            lambda: compute_contrast(_plain(), ["one"] + ["two"] * 23, "one - two"),
+            lambda maps: compute_contrast(_with(maps, np.s_[:, 5], 0.0), TWO, "house - face"),
+            DataError,
+            "'image05.png' has 0",
+        ),
+        (
+            lambda maps: compute_contrast(maps, ["one"] + ["two"] * 23, "one - two"),
             DataError,
             "condition 'one' has 1",
         ),
         (
-            lambda: compute_contrast(_plain(), TWO, "house - fase"),
+            lambda maps: compute_contrast(maps, TWO, "house - fase"),
             OptionError,
             "got 'fase'. Did you mean face?",
         ),
-        (lambda: compute_contrast(_plain(), TWO[:-1], "house - face"), ShapeError, "24 stimuli"),
         (
-            lambda: compute_contrast(replace(_plain(), average="zscore"), TWO, "house - face"),
-            OptionError,
-            "average='zscore'",
+            lambda maps: compute_contrast(maps, TWO[:-1], "house - face"),
+            ShapeError,
+            "conditions must label each of the 24 images; got 23",
         ),
-        (lambda: compute_contrast(_plain(), TWO, "house - face", alpha=0), OptionError, "alpha"),
         (
-            lambda: compute_contrast(replace(_plain(), roi_masks={}), TWO, "house - face"),
+            lambda maps: compute_contrast(maps, {"image00.png": "house"}, "house - face"),
+            ShapeError,
+            "label each of the 24 images; got 1",
+        ),
+        (
+            lambda maps: compute_contrast(_zscored(maps), TWO, "house - face"),
+            OptionError,
+            "amplitude; got 'zscore'",
+        ),
+        (
+            lambda maps: compute_contrast(maps, TWO, "house - face", alpha=0),
+            OptionError,
+            "alpha must lie",
+        ),
+        (
+            lambda maps: compute_contrast(replace(maps, roi_masks={}), TWO, "house - face"),
             DataError,
             "at least one ROI",
         ),
-        (lambda: contrast_weights("house", ["house", "face"]), OptionError, "must sum to 0; got 1"),
-        (lambda: contrast_weights({"house": 0}, ["house"]), OptionError, "not all 0"),
-        (lambda: parse_contrast("a > b > c"), OptionError, "more than one '>'"),
-        (lambda: parse_contrast("a > b - c"), OptionError, "a minus beside '>'"),
-        (lambda: parse_contrast("a - a"), OptionError, "'a' twice"),
-        (lambda: parse_contrast(""), OptionError, "where a condition should be"),
-        (lambda: parse_contrast("a > "), OptionError, "where a condition should be"),
-        (lambda: welch_test([[1.0], [2.0]], [0, 1], [1, -1]), DataError, "at least 2 stimuli"),
-        (lambda: welch_test([[1.0], [2.0]], [0], [1, -1]), ShapeError, "n_stimuli, n_tests"),
-        (lambda: compute_contrast(_plain(), TWO, "house - face", 2).to_img("z"), OptionError, "z"),
+        (
+            lambda maps: compute_contrast(maps, ["a", "b", "c"] * 8),
+            OptionError,
+            "which of 3 conditions to compare (a, b, c); got none. Write one such as 'a - c'",
+        ),
+        (
+            lambda maps: compute_contrast(maps, TWO, "house - face", 2).to_img("z"),
+            OptionError,
+            "what must be one of difference, t,",
+        ),
+        (
+            lambda maps: compute_contrast(
+                maps, TWO, controls=[Control("untrained", maps[:20], (), False)]
+            ),
+            ShapeError,
+            "control untrained must be of the prediction's stimuli, in their order; got 20",
+        ),
+        (lambda _: contrast_weights("house", ["house", "face"]), OptionError, "sum to 0; got 1"),
+        (lambda _: contrast_weights({"house": 0}, ["house"]), OptionError, "not all 0"),
+        (lambda _: parse_contrast("a > b > c"), OptionError, "more than one '>'"),
+        (lambda _: parse_contrast("a > b - c"), OptionError, "a minus beside '>'"),
+        (lambda _: parse_contrast("a - a"), OptionError, "'a' twice"),
+        (lambda _: parse_contrast(""), OptionError, "where a condition should be"),
+        (lambda _: parse_contrast("a > "), OptionError, "where a condition should be"),
+        (lambda _: welch_test([[1.0], [2.0]], [0, 1], [1, -1]), DataError, "at least 2 stimuli"),
+        (lambda _: welch_test([[1.0], [2.0]], [0], [1, -1]), ShapeError, "n_stimuli, n_tests"),
     ],
 )
-def test_contrast_bad_input_names_the_item(call: Any, error: type[Exception], message: str) -> None:
+def test_contrast_bad_input_names_the_item(
+    call: Any, error: type[Exception], message: str, make_maps: Make
+) -> None:
     """Each refusal says what was expected and which item is at fault."""
     with pytest.raises(error, match=re.escape(message)):
-        call()
+        call(make_maps())
+
+
+def test_compute_contrast_conditions_by_name_equal_those_in_order(make_maps: Make) -> None:
+    """A mapping from images to conditions, in any order and with more, says the same."""
+    maps = make_maps(effect=1.0)
+    of_name = {"gone.png": "face", **dict(zip(maps.names[::-1], TWO[::-1], strict=True))}
+    by_name = compute_contrast(maps, of_name, "house - face", 20)
+    pd.testing.assert_frame_equal(
+        by_name.roi_table, compute_contrast(maps, TWO, "house - face", 20).roi_table
+    )
+
+
+def test_compute_contrast_default_is_the_first_of_two_minus_the_second(make_maps: Make) -> None:
+    """Without a contrast, two conditions are compared in the order in which they come."""
+    result = compute_contrast(make_maps(), TWO, n_permutations=2)
+    assert result.name == "house - face"
+    assert result.weights == {"house": 1.0, "face": -1.0}
+
+
+def test_compute_contrast_controls_are_the_same_contrast(
+    make_maps: Make, make_prediction: Make, rng: np.random.Generator
+) -> None:
+    """Controls are what their predictions give alone, and change nothing of the encoder's."""
+    maps, other = make_maps(effect=1.0), make_prediction(rng)
+    pictures = tuple(rng.integers(0, 256, (24, 8, 8, 3), dtype=np.uint8))
+    controls = [
+        Control("untrained", other, pictures, center_crop=False),
+        Control("luminance", None, pictures, center_crop=False),
+    ]
+    result = compute_contrast(maps, TWO, "house - face", 50, 3, controls=controls)
+    plain = compute_contrast(maps, TWO, "house - face", 50, 3)
+    np.testing.assert_array_equal(result.p_max, plain.p_max)
+    assert list(result.models) == ["encoder", "untrained"]
+    alone = compute_contrast(other, TWO, "house - face", 50, 3)
+    pd.testing.assert_frame_equal(result.of_controls["untrained"].roi_table, alone.roi_table)
+    light = image_properties(pictures).drop(columns="size")
+    expected = contrast_properties(light, TWO, "house - face", 50, 3)
+    pd.testing.assert_frame_equal(result.of_images, expected)
+    assert expected["property"].tolist() == ["luminance", "contrast"]
+
+
+@pytest.fixture
+def saved(make_prediction: Make, rng: np.random.Generator, tmp_path: Path) -> Contrast:
+    """Return a contrast with both kinds of control, written to the folder ``out``."""
+    (tmp_path / "photos").mkdir()
+    maps = make_prediction(rng, n_stimuli=8, folder=tmp_path / "photos")
+    controls = [
+        Control("untrained:1", make_prediction(rng, n_stimuli=8), maps.sources, False),
+        Control("luminance", None, maps.sources, False),
+    ]
+    conditions = ["house"] * 4 + ["face"] * 4
+    result = compute_contrast(maps, conditions, "house > face", 9, controls=controls)
+    failure = Failure("bad.png", StimulusError("bad.png: no picture"))
+    save_contrast(result, tmp_path / "out", threshold="none", failures=[failure])
+    return result
+
+
+@pytest.mark.parametrize("model", ["encoder", "untrained:1"])
+def test_save_contrast_maps_are_the_results(saved: Contrast, model: str, tmp_path: Path) -> None:
+    """Each map, and each map of a control, holds the result's values in the mask, 0 elsewhere."""
+    result = saved.models[model]
+    stem = "house-gt-face" + ("" if model == "encoder" else "_untrained-1")
+    mask = result.prediction.mask
+    for name, values in {
+        "difference": result.test.difference,
+        "t": result.test.t,
+        "fdr1p": 1 - result.p_fdr,
+        "maxt1p": 1 - result.p_max,
+        "conjunction": result.conjunction,
+    }.items():
+        image = nib.load(tmp_path / "out" / f"{stem}_{name}.nii.gz")
+        np.testing.assert_array_equal(image.get_fdata()[mask], values.astype(np.float32))
+        assert (image.get_fdata()[~mask] == 0).all()
+        np.testing.assert_array_equal(image.affine, result.prediction.affine)
+
+
+def test_save_contrast_tables_are_the_results(saved: Contrast, tmp_path: Path) -> None:
+    """Tables have each model's rows, and that of images has luminance and contrast."""
+    for kind, of in (("rois", "roi_table"), ("conditions", "condition_table")):
+        table = pd.read_csv(tmp_path / "out" / f"house-gt-face_{kind}.tsv", sep="\t")
+        assert list(dict.fromkeys(table["model"])) == ["encoder", "untrained:1"]
+        for model, result in saved.models.items():
+            rows = table[table["model"] == model].drop(columns="model").reset_index(drop=True)
+            pd.testing.assert_frame_equal(
+                rows, getattr(result, of), check_dtype=False, rtol=1e-5, atol=1e-12
+            )
+    images = pd.read_csv(tmp_path / "out" / "house-gt-face_luminance.tsv", sep="\t")
+    pd.testing.assert_frame_equal(images, saved.of_images, rtol=1e-5)
+
+
+def test_save_contrast_record_tells_all_that_was_written(saved: Contrast, tmp_path: Path) -> None:
+    """Every file is in the record with its digest, every image, what failed, and each control."""
+    out = tmp_path / "out"
+    record = json.loads((out / "contrast.json").read_text("utf-8"))
+    listed = {entry["file"]: entry["sha256"] for entry in record["outputs"]}
+    files = [path for path in out.iterdir() if path.name != "contrast.json"]
+    assert listed == {path.name: sha256_of(path) for path in files}
+    figures = {f"house-gt-face{of}.{kind}" for of in ("", "_untrained-1", "_controls")
+               for kind in ("png", "svg")}  # fmt: skip
+    assert figures <= set(listed)
+    assert [entry["sha256"] for entry in record["inputs"]] == list(saved.prediction.sha256)
+    assert record["failures"] == [{"name": "bad.png", "reason": "bad.png: no picture"}]
+    assert record["state"] == "partial"
+    assert set(record["controls"]) == {"untrained:1", "luminance"}
+    assert record["settings"] == {
+        "contrasts": ["house > face"],
+        "conditions": {"house": 4, "face": 4},
+        "n_permutations": 9,
+        "alpha": 0.05,
+        "threshold": "none",
+        "seed": 0,
+    }
+
+
+def test_save_contrast_several_share_a_folder_and_a_record(make_maps: Make, tmp_path: Path) -> None:
+    """Two contrasts of one prediction have files and lines of their own; else they are refused."""
+    maps = make_maps()
+    both = [compute_contrast(maps, TWO, text, 3) for text in ("house - face", "face - house")]
+    save_contrast(both, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "contrast.json").read_text("utf-8"))
+    assert record["settings"]["contrasts"] == ["house - face", "face - house"]
+    assert record["state"] == "complete"
+    names = {entry["file"].partition("_")[0].partition(".")[0] for entry in record["outputs"]}
+    assert names == {"house-minus-face", "face-minus-house"}
+    with pytest.raises(OptionError, match="it holds contrast.json"):
+        save_contrast(both, tmp_path / "out")
+    other = compute_contrast(maps, TWO, "house - face", 4)
+    with pytest.raises(DataError, match="of one prediction, .*; got 2 kinds"):
+        save_contrast([both[0], other], tmp_path / "other")
+    with pytest.raises(OptionError, match="threshold must be one of .*'p'"):
+        save_contrast(both, tmp_path / "other", threshold="p")
+    assert not (tmp_path / "other").exists()
 
 
 def make_properties(rng: np.random.Generator) -> pd.DataFrame:
@@ -440,7 +589,7 @@ def test_contrast_properties_leave_out_conditions_without_weight(rng: np.random.
 def test_contrast_properties_name_the_image_without_a_value(rng: np.random.Generator) -> None:
     """A missing value, a short list of conditions and a single image are refused."""
     properties = make_properties(rng)
-    with pytest.raises(ShapeError, match="label each of the 24 stimuli; got 3"):
+    with pytest.raises(ShapeError, match="label each of the 24 images; got 3"):
         contrast_properties(properties, TWO[:3], "house - face")
     with pytest.raises(DataError, match="condition 'one' has 1"):
         contrast_properties(properties, [*TWO[:23], "one"], "house - one")

@@ -20,8 +20,8 @@ from imgtofmri.datasets.partly_cloudy import (
 from imgtofmri.events import check_boundaries
 from imgtofmri.exceptions import AssetError, DataError, OptionError, ShapeError
 from imgtofmri.measured.movie import MeasuredMovie, read_measured, save_measured
-from imgtofmri.measured.runs import load_measured, resample_mask
-from imgtofmri.spaces import Grid
+from imgtofmri.measured.runs import read_runs
+from imgtofmri.spaces import Grid, resample_mask
 
 SHAPE = (10, 12, 9)
 AFFINE = np.array([[-4.0, 0, 0, 20], [0, 4, 0, -24], [0, 0, 4, -18], [0, 0, 0, 1]])
@@ -66,13 +66,14 @@ def runs(tmp_path: Path, rng: np.random.Generator) -> list[Path]:
     return paths
 
 
-def test_load_measured_equals_nilearns_cleaning(
+def test_read_runs_equals_nilearns_cleaning(
     tmp_path: Path, rng: np.random.Generator, masks: dict[str, NDArray[np.bool_]]
 ) -> None:
     """Cleaned time courses are those of nilearn's signal.clean with the same regressors."""
     path, table = tmp_path / "sub-1_bold.nii.gz", tmp_path / "sub-1_confounds.tsv"
     values, confounds = write_run(path, rng), write_confounds(table, rng)
-    got = load_measured([path], masks, FINE, confounds=[table], cutoff_s=60.0, progress=False)
+    got = read_runs([path], masks, FINE, confounds=[table], cutoff_s=60.0, progress=False)
+    assert got.sources == (path, table)
     expected = signal.clean(
         values[got.mask].T.astype(np.float64),
         confounds=confounds,
@@ -87,11 +88,11 @@ def test_load_measured_equals_nilearns_cleaning(
     np.testing.assert_allclose(got.data[0], expected - expected.mean(axis=0), atol=2e-4)
 
 
-def test_load_measured_keeps_the_voxels_of_rois_in_order(
+def test_read_runs_keeps_the_voxels_of_rois_in_order(
     runs: list[Path], masks: dict[str, NDArray[np.bool_]]
 ) -> None:
     """Columns are the mask's voxels in C order, and each ROI names its own."""
-    got = load_measured(runs, masks, FINE, cutoff_s=None, progress=False)
+    got = read_runs(runs, masks, FINE, cutoff_s=None, progress=False)
     assert got.data.shape == (3, N_VOLUMES, int(got.mask.sum()))
     raw = nib.load(runs[1]).get_fdata()[got.mask].T
     np.testing.assert_allclose(got.data[1], raw - raw.mean(axis=0), atol=1e-4)
@@ -100,14 +101,14 @@ def test_load_measured_keeps_the_voxels_of_rois_in_order(
     np.testing.assert_array_equal(volume, resample_mask(masks["PPA"], FINE, Grid(SHAPE, AFFINE)))
 
 
-def test_load_measured_leaves_out_voxels_without_signal(
+def test_read_runs_leaves_out_voxels_without_signal(
     runs: list[Path], masks: dict[str, NDArray[np.bool_]]
 ) -> None:
     """A voxel that one subject has no data for is left out for all."""
     values = nib.load(runs[2]).get_fdata()
     values[3, 4, 3] = 0
     nib.save(nib.Nifti1Image(values.astype(np.float32), AFFINE), runs[2])
-    got = load_measured(runs, masks, FINE, tr_s=2.0, progress=False)
+    got = read_runs(runs, masks, FINE, tr_s=2.0, progress=False)
     assert not got.mask[3, 4, 3]
     assert got.mask[3, 4, 2]
 
@@ -158,16 +159,17 @@ def test_save_measured_is_read_back(
     tmp_path: Path, runs: list[Path], masks: dict[str, NDArray[np.bool_]]
 ) -> None:
     """What is written is read back, names, ROIs and all."""
-    measured = load_measured(runs, masks, FINE, progress=False)
+    measured = read_runs(runs, masks, FINE, progress=False)
     again = read_measured(save_measured(measured, tmp_path / "new" / "film.npz"))
     np.testing.assert_array_equal(again.data, measured.data)
     np.testing.assert_array_equal(again.mask, measured.mask)
     np.testing.assert_array_equal(again.rois["LOC"], measured.rois["LOC"])
     assert again.subject_names == measured.subject_names == ("sub-0", "sub-1", "sub-2")
     assert (again.tr_s, again.n_subjects, again.n_timepoints) == (2.0, 3, N_VOLUMES)
+    assert again.sources == (tmp_path / "new" / "film.npz",)
 
 
-def test_load_measured_bad_files_are_named(
+def test_read_runs_bad_files_are_named(
     tmp_path: Path,
     rng: np.random.Generator,
     runs: list[Path],
@@ -176,19 +178,19 @@ def test_load_measured_bad_files_are_named(
     """Files that are missing, cut short, damaged, flat, of another grid or with NaN."""
 
     def load(*paths: Path) -> MeasuredMovie:
-        return load_measured(paths, masks, FINE, progress=False)
+        return read_runs(paths, masks, FINE, progress=False)
 
-    with pytest.raises(DataError, match=r"gone.nii.gz must be a NIfTI file"):
+    with pytest.raises(DataError, match=r"gone.nii.gz must be a NIfTI image; .*there is no file"):
         load(runs[0], tmp_path / "gone.nii.gz")
     cut = tmp_path / "cut.nii.gz"
     cut.write_bytes(runs[0].read_bytes()[:-20000])
-    with pytest.raises(DataError, match=r"cut.nii.gz must be a whole NIfTI file"):
+    with pytest.raises(DataError, match=r"cut.nii.gz must be a whole NIfTI image"):
         load(runs[0], cut)
     whole = runs[0].read_bytes()
     for name, place in (("middle", len(whole) // 2), ("checksum", len(whole) - 6)):
         damaged = tmp_path / f"{name}.nii.gz"
         damaged.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises(DataError, match=rf"{name}.nii.gz must be a whole NIfTI file"):
+        with pytest.raises(DataError, match=rf"{name}.nii.gz must be a whole NIfTI image"):
             load(runs[0], damaged)
     flat = tmp_path / "flat.nii.gz"
     nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.float32), AFFINE), flat)
@@ -207,7 +209,7 @@ def test_load_measured_bad_files_are_named(
         load(tmp_path / "short.nii.gz")
 
 
-def test_load_measured_bad_options_are_named(
+def test_read_runs_bad_options_are_named(
     tmp_path: Path,
     rng: np.random.Generator,
     runs: list[Path],
@@ -215,34 +217,34 @@ def test_load_measured_bad_options_are_named(
 ) -> None:
     """No file, confounds that do not fit, a wrong TR, and ROIs outside each have an error."""
     with pytest.raises(OptionError, match="one file or more; got none"):
-        load_measured([], masks, FINE)
+        read_runs([], masks, FINE)
     table = tmp_path / "confounds.tsv"
     with pytest.raises(ShapeError, match="one file for each of 3 images; got 1"):
-        load_measured(runs, masks, FINE, confounds=[table], progress=False)
+        read_runs(runs, masks, FINE, confounds=[table], progress=False)
     write_confounds(table, rng, 59)
     with pytest.raises(ShapeError, match="one row for each of 60 volumes; got 59"):
-        load_measured(runs[:1], masks, FINE, confounds=[table], progress=False)
+        read_runs(runs[:1], masks, FINE, confounds=[table], progress=False)
     table.write_text("a\tb\n" + "1\tx\n" * 60)
-    with pytest.raises(DataError, match="must be a table of numbers"):
-        load_measured(runs[:1], masks, FINE, confounds=[table], progress=False)
+    with pytest.raises(DataError, match=r"confounds.tsv, line 2: b must be a number; got 'x'"):
+        read_runs(runs[:1], masks, FINE, confounds=[table], progress=False)
     table.write_text("a\n" + "1\n" * 30 + "n/a\n" * 30)
     with pytest.raises(DataError, match="finite after the first row; got 30"):
-        load_measured(runs[:1], masks, FINE, confounds=[table], progress=False)
+        read_runs(runs[:1], masks, FINE, confounds=[table], progress=False)
     with pytest.raises(OptionError, match=r"between 0.05 and 30 s; got 2000 s"):
-        load_measured(runs, masks, FINE, tr_s=2000.0, progress=False)
+        read_runs(runs, masks, FINE, tr_s=2000.0, progress=False)
     with pytest.raises(ShapeError, match="one for each of 3 images; got 1"):
-        load_measured(runs, masks, FINE, subject_names=["a"], progress=False)
+        read_runs(runs, masks, FINE, subject_names=["a"], progress=False)
     with pytest.raises(OptionError, match="one file for each subject; got .* 2 times"):
-        load_measured([runs[0], runs[1], runs[0]], masks, FINE, progress=False)
+        read_runs([runs[0], runs[1], runs[0]], masks, FINE, progress=False)
     far = FINE.copy()
     far[:3, 3] += 500
     with pytest.raises(DataError, match="ROI LOC must cover at least one voxel"):
-        load_measured(runs, masks, far, progress=False)
+        read_runs(runs, masks, far, progress=False)
     values = np.asarray(nib.load(runs[0]).dataobj).copy()
     values[resample_mask(masks["PPA"], FINE, Grid(SHAPE, AFFINE))] = 0
     nib.save(nib.Nifti1Image(values, AFFINE), runs[0])
     with pytest.raises(DataError, match="ROI PPA must hold voxels that vary in every subject"):
-        load_measured(runs, masks, FINE, tr_s=2.0, progress=False)
+        read_runs(runs, masks, FINE, tr_s=2.0, progress=False)
 
 
 def test_measured_movie_parts_must_fit() -> None:

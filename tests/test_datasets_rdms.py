@@ -49,6 +49,7 @@ def test_load_rdms_npy_reads_each_shape(array: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(rdms.dissimilarities, VECTORS)
     assert rdms.conditions == tuple(CONDITIONS)
     assert rdms.names == ("rdm-1", "rdm-2", "rdm-3")
+    assert rdms.select(CONDITIONS[:3]).source == rdms.source == tmp_path / "rdms.npy"
 
 
 def test_load_rdms_npy_as_many_subjects_as_conditions(tmp_path: Path) -> None:

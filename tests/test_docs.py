@@ -27,16 +27,18 @@ PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/
 
 RUNNABLE = [
     ("README.md", 0),
+    ("docs/how-to/compare-geometry.md", 1),
     ("docs/how-to/contrast-images.md", 0),
     ("docs/how-to/predict-images.md", 0),
     ("docs/how-to/select-stimuli.md", 0),
+    ("docs/how-to/simulate-an-experiment.md", 1),
     ("docs/how-to/train-your-own.md", 1),
     ("docs/how-to/use-another-network.md", 1),
     ("docs/how-to/validate-predictions.md", 0),
     ("docs/reference/stimuli.md", 0),
     ("docs/reference/stimuli.md", 1),
 ]
-"""Blocks that need no measured data and no trained network."""
+"""Blocks that need no trained network, and no measured data but those of `desk`."""
 
 
 def _blocks(page: str) -> list[str]:
@@ -81,9 +83,14 @@ def desk(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPat
             grey = np.full((32, 32, 3), level * 20, np.uint8)
             film.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
         film.mux(stream.encode())
+    for name in ("run1.tsv", "run2.tsv"):
+        shown = "onset\tduration\tstim_file\n2\t2\t0.jpg\n60.5\t2\t1.jpg\n"
+        (tmp_path / name).write_text(shown, encoding="utf-8")
+    names = [f"{number}.jpg" for number in range(120)]
+    np.savez(tmp_path / "subjects.npz", rdms=rng.random((3, 120 * 119 // 2)), conditions=names)
     monkeypatch.chdir(tmp_path)
     # The blocks as they stand need ResNet-18's weights; which weights changes none of their steps.
-    for method in (Encoder.predict, Encoder.stream):
+    for method in (Encoder.predict, Encoder.stream, Encoder.predictor):
         untrained = functools.partialmethod(method, weights="untrained:0")
         monkeypatch.setattr(Encoder, method.__name__, untrained)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,22 +14,24 @@ from scipy import stats
 
 from imgtofmri.analyses.dynamics import (
     MovieModels,
-    ScanSettings,
-    agreement_table,
+    RunSettings,
     analyse_movie,
     bootstrap_similarity,
     boundary_effects,
-    boundary_table,
-    check_movie_length,
     compare_dynamics,
+    comparison,
     filter_measured,
     find_boundaries,
     luma,
     motion_energy,
-    resampling,
+    to_volumes,
+)
+from imgtofmri.analyses.dynamics.scan import check_movie_length
+from imgtofmri.analyses.dynamics.tables import (
+    agreement_table,
+    boundary_table,
     similarity_table,
     summary_table,
-    to_volumes,
 )
 from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.events import event_labels
@@ -84,8 +87,8 @@ def written_out(
 def test_to_volumes_equals_each_step_written_out(rng: np.random.Generator) -> None:
     """Convolution, sampling, regression and trimming give what NumPy and nilearn give."""
     responses = rng.standard_normal((400, 7))
-    settings = ScanSettings(tr_s=1.7, cutoff_s=60.0, n_volumes=110, skip_volumes=10)
-    got = to_volumes(responses, 0.5 * np.arange(400), settings)
+    run = RunSettings(cutoff_s=60.0, n_volumes=110, skip_volumes=10)
+    got = to_volumes(responses, 0.5 * np.arange(400), 1.7, run)
     expected = written_out(responses, 1.7, 60.0, 110, 10)
     assert got.shape == (100, 7)
     np.testing.assert_allclose(got, expected, atol=1e-9)
@@ -95,9 +98,9 @@ def test_to_volumes_movie_that_starts_later_is_shifted(rng: np.random.Generator)
     """A movie that starts 6 s into the run gives the same volumes three TRs later."""
     responses = rng.standard_normal((100, 4))
     onsets = 0.5 * np.arange(100)
-    now = to_volumes(responses, onsets, ScanSettings(cutoff_s=None, n_volumes=20))
+    now = to_volumes(responses, onsets, 2.0, RunSettings(cutoff_s=None, n_volumes=20))
     later = to_volumes(
-        responses, onsets, ScanSettings(cutoff_s=None, movie_start_s=6.0, n_volumes=23)
+        responses, onsets, 2.0, RunSettings(cutoff_s=None, movie_start_s=6.0, n_volumes=23)
     )
     np.testing.assert_allclose(np.diff(later[3:], axis=0), np.diff(now, axis=0), atol=1e-9)
     np.testing.assert_allclose(np.diff(later[:3], axis=0), 0.0, atol=1e-12)
@@ -111,24 +114,24 @@ def test_check_movie_length_takes_runs_of_the_movies_volumes_alone(
 ) -> None:
     """A run that is a volume longer or shorter is refused, a cut one if the movie is too short."""
     n_frames = round(61.7 * rate_hz)
-    settings = ScanSettings(tr_s, movie_start_s=start_s, slice_time_ref=reference)
+    run = RunSettings(movie_start_s=start_s, slice_time_ref=reference)
     last_s = start_s + (n_frames - 1) / rate_hz
     n_movie = sum((k + reference) * tr_s <= last_s + 1e-9 for k in range(1000))
-    check_movie_length(n_frames, rate_hz, n_movie, settings)
+    check_movie_length(n_frames, rate_hz, n_movie, tr_s, run)
     for n_measured in (n_movie - 1, n_movie + 1):
         with pytest.raises(ShapeError, match=f"the {n_measured} volumes .* got {n_movie}, "):
-            check_movie_length(n_frames, rate_hz, n_measured, settings)
+            check_movie_length(n_frames, rate_hz, n_measured, tr_s, run)
     for n_used in (n_movie - 5, n_movie):
-        check_movie_length(n_frames, rate_hz, n_movie + 9, replace(settings, n_volumes=n_used))
+        check_movie_length(n_frames, rate_hz, n_movie + 9, tr_s, replace(run, n_volumes=n_used))
     with pytest.raises(ShapeError, match=f"the {n_movie + 1} volumes .* got {n_movie}, "):
-        check_movie_length(n_frames, rate_hz, 999, replace(settings, n_volumes=n_movie + 1))
+        check_movie_length(n_frames, rate_hz, 999, tr_s, replace(run, n_volumes=n_movie + 1))
 
 
 def test_filter_measured_takes_out_what_to_volumes_takes_out(rng: np.random.Generator) -> None:
     """The measured runs lose mean and cosines and are trimmed alike, each subject for itself."""
     runs = rng.standard_normal((3, 90, 5)) + np.linspace(0, 9, 90)[:, None]
-    settings = ScanSettings(tr_s=2.0, cutoff_s=60.0, n_volumes=80, skip_volumes=7)
-    got = filter_measured(runs, settings)
+    settings = RunSettings(cutoff_s=60.0, n_volumes=80, skip_volumes=7)
+    got = filter_measured(runs, 2.0, settings)
     drift = create_cosine_drift(1 / 60.0, np.arange(80) * 2.0)
     for run, filtered in zip(runs[:, :80], got, strict=True):
         expected = run - drift @ np.linalg.lstsq(drift, run, rcond=None)[0]
@@ -164,7 +167,7 @@ def test_bootstrap_similarity_equals_loop_over_drawn_subjects(
 ) -> None:
     """A sample's matrix is NumPy's correlation of the mean of the drawn runs, repeats counted."""
     counts = bootstrap_counts(N_SUBJECTS, 7, seed=3).astype(int)
-    monkeypatch.setattr(resampling, "_BATCH_BYTES", 150_000)  # two or three samples a batch
+    monkeypatch.setattr(comparison, "_BATCH_BYTES", 150_000)  # two or three samples a batch
     batches = list(bootstrap_similarity(brains, counts))
     assert len(batches) > 1
     for got, count in zip(np.concatenate(batches), counts, strict=True):
@@ -284,56 +287,43 @@ def test_tables_hold_what_was_computed(models: dict[str, Any], brains: NDArray[n
 
 
 @pytest.fixture
-def movie(rng: np.random.Generator) -> MovieModels:
+def movie(rng: np.random.Generator, make_prediction: Callable[..., Prediction]) -> MovieModels:
     """Return a movie of 80 s: a prediction of two ROIs and a baseline."""
     n_frames, n_voxels = 160, 24
-    mask = np.zeros((4, 3, 2), bool)
-    mask.ravel()[:n_voxels] = True
     events = rng.standard_normal((4, n_voxels))
     group = np.repeat(events, [36, 32, 44, 48], axis=0)
-    group = (group + 0.3 * rng.standard_normal(group.shape)).astype(np.float32)
-    left = np.arange(n_voxels) < 10
-    prediction = Prediction(
-        group=group,
-        subjects=group[None],
-        mask=mask,
-        affine=np.eye(4),
-        names=tuple(f"frame{index}" for index in range(n_frames)),
-        roi_masks={("LOC", "L"): left, ("PPA", "L"): ~left},
-        subject_names=("S1",),
-        onsets_s=0.5 * np.arange(n_frames),
-    )
+    group = group + 0.3 * rng.standard_normal(group.shape)
+    rois = {("LOC", "L"): 10, ("PPA", "L"): 14}
+    prediction = make_prediction(rng, subjects=group[None], rois=rois)
     features = rng.standard_normal((n_frames, 30)).astype(np.float32)
-    return MovieModels(prediction, {"luminance": features}, {})
+    timed = replace(prediction, onsets_s=0.5 * np.arange(n_frames))
+    return MovieModels(timed, {"luminance": features})
 
 
 @pytest.fixture
 def measured(movie: MovieModels, rng: np.random.Generator) -> MeasuredMovie:
     """Return subjects who watched it: the prediction's volumes in noise."""
-    settings = ScanSettings(cutoff_s=None)
-    volumes = to_volumes(movie.prediction.group, movie.onsets_s, settings)
+    prediction = movie.prediction
+    volumes = to_volumes(prediction.group, movie.onsets_s, 2.0, RunSettings(cutoff_s=None))
     noise = 2.0 * rng.standard_normal((5, *volumes.shape))
     data = (volumes + noise).astype(np.float32)
-    mask = movie.prediction.mask
-    rois = {roi: movie.prediction.roi_mask(roi) for roi in ("LOC", "PPA")}
+    rois = {roi: prediction.roi_mask(roi) for roi in prediction.rois}
     names = tuple(f"sub-{index}" for index in range(5))
-    return MeasuredMovie(data, names, 2.0, mask, np.eye(4), rois)
+    return MeasuredMovie(data, names, 2.0, prediction.mask, prediction.affine, rois)
 
 
 def test_analyse_movie_equals_its_steps(movie: MovieModels, measured: MeasuredMovie) -> None:
     """A region's result is what filtering and comparing its voxels by hand gives."""
-    settings = ScanSettings(cutoff_s=40.0, skip_volumes=4)
-    analysis = analyse_movie(
-        movie, measured, settings=settings, boundaries=[5, 13, 24], n_brains=4, seed=2
-    )
+    run = RunSettings(cutoff_s=40.0, skip_volumes=4)
+    analysis = analyse_movie(movie, measured, run=run, boundaries=[5, 13, 24], n_brains=4, seed=2)
     assert [region.roi for region in analysis.regions] == ["all", "LOC", "PPA"]
     voxels = measured.rois["PPA"]
     by_hand = compare_dynamics(
         {
-            "predicted": to_volumes(movie.prediction.group[:, voxels], movie.onsets_s, settings),
-            "luminance": to_volumes(movie.baselines["luminance"], movie.onsets_s, settings),
+            "predicted": to_volumes(movie.prediction.group[:, voxels], movie.onsets_s, 2.0, run),
+            "luminance": to_volumes(movie.baselines["luminance"], movie.onsets_s, 2.0, run),
         },
-        filter_measured(measured.data[:, :, voxels], settings),
+        filter_measured(measured.data[:, :, voxels], 2.0, run),
         n_brains=4,
         seed=2,
     )
@@ -367,7 +357,7 @@ def test_analyse_movie_all_is_what_both_sides_share(
 def test_analyse_movie_takes_further_models(movie: MovieModels, measured: MeasuredMovie) -> None:
     """Features of the user's own are compared beside the rest."""
     extra = {"mine": np.asarray(movie.prediction.group)}
-    analysis = analyse_movie(movie, measured, extra=extra, rois=["all"], n_brains=2)
+    analysis = analyse_movie(movie, measured, features=extra, rois=["all"], n_brains=2)
     region = analysis.regions[0]
     assert region.models == ("predicted", "luminance", "mine")
     np.testing.assert_allclose(region.agreement[2], region.agreement[0], atol=1e-6)
@@ -391,7 +381,7 @@ def test_analyse_movie_finds_boundaries_in_the_group(
     movie: MovieModels, measured: MeasuredMovie
 ) -> None:
     """Boundaries can be found in the measured mean, a few volumes after the frames change."""
-    analysis = analyse_movie(movie, measured, boundaries="hmm", n_events=4, n_brains=2)
+    analysis = analyse_movie(movie, measured, boundaries="hmm:4", n_brains=2)
     assert analysis.boundaries is not None
     np.testing.assert_allclose(analysis.boundaries, np.array([36, 68, 112]) / 4 + 2, atol=2)
 
@@ -431,19 +421,25 @@ def test_to_volumes_bad_input_is_named(rng: np.random.Generator) -> None:
     """Uneven onsets, shapes, runs too short and settings out of range each have an error."""
     responses, onsets = rng.standard_normal((40, 3)), 0.5 * np.arange(40)
     with pytest.raises(ShapeError, match=r"got \(40, 3\) and \(39,\)"):
-        to_volumes(responses, onsets[:39], ScanSettings())
+        to_volumes(responses, onsets[:39], 2.0, RunSettings())
     uneven = onsets.copy()
     uneven[7] += 0.2
     with pytest.raises(DataError, match=r"even spacing; got 40 onsets with steps from 0.3 to 0.7"):
-        to_volumes(responses, uneven, ScanSettings())
+        to_volumes(responses, uneven, 2.0, RunSettings())
     with pytest.raises(OptionError, match="no more than the 10 volumes of the movie; got 11"):
-        to_volumes(responses, onsets, ScanSettings(n_volumes=11))
-    with pytest.raises(DataError, match="at least 3 time points .* skipping 8; got 2 of the movie"):
-        to_volumes(responses, onsets, ScanSettings(skip_volumes=8))
+        to_volumes(responses, onsets, 2.0, RunSettings(n_volumes=11))
+    with pytest.raises(DataError, match="movie must leave at least 3 time points .* 8; got 2"):
+        to_volumes(responses, onsets, 2.0, RunSettings(skip_volumes=8))
     with pytest.raises(OptionError, match="movie_start_s must be 0 or more"):
-        ScanSettings(movie_start_s=-1.0)
+        RunSettings(movie_start_s=-1.0)
     with pytest.raises(OptionError, match="skip_volumes must be 0 or more"):
-        ScanSettings(skip_volumes=-1)
+        RunSettings(skip_volumes=-1)
+    with pytest.raises(OptionError, match="n_volumes must be 1 or more"):
+        RunSettings(n_volumes=0)
+    with pytest.raises(OptionError, match="hrf must be one of gam, glover, spm; got 'canonical'"):
+        RunSettings(hrf="canonical")
+    with pytest.raises(OptionError, match="resample must be one of interp"):
+        RunSettings(resample="linear")
 
 
 def test_filter_measured_bad_input_is_named(brains: NDArray[np.float32]) -> None:
@@ -451,18 +447,18 @@ def test_filter_measured_bad_input_is_named(brains: NDArray[np.float32]) -> None
     broken = brains.copy()
     broken[[1, 3], 0, 0] = np.inf
     with pytest.raises(DataError, match="infinity in subjects 1, 3 "):
-        filter_measured(broken, ScanSettings())
+        filter_measured(broken, 2.0, RunSettings())
     with pytest.raises(ShapeError, match=r"got \(40,\)"):
-        filter_measured(brains[0, :, 0], ScanSettings())
+        filter_measured(brains[0, :, 0], 2.0, RunSettings())
     with pytest.raises(DataError, match="at least 3 time points"):
-        filter_measured(brains[:, :2], ScanSettings())
+        filter_measured(brains[:, :2], 2.0, RunSettings())
 
 
 def test_baselines_bad_input_is_named(rng: np.random.Generator) -> None:
     """Frames of the wrong shape and a square too large have an error."""
-    with pytest.raises(ShapeError, match=r"luma: .* got \(4, 4\)"):
+    with pytest.raises(ShapeError, match=r"pixels must .* got \(4, 4\)"):
         luma(np.zeros((4, 4), np.uint8))
-    with pytest.raises(ShapeError, match=r"motion_energy: .* got \(4, 4\)"):
+    with pytest.raises(ShapeError, match=r"frames must .* got \(4, 4\)"):
         motion_energy(np.zeros((4, 4)))
     with pytest.raises(OptionError, match="between 1 and 4 pixels; got 8"):
         motion_energy(np.zeros((2, 4, 4)))
@@ -474,11 +470,11 @@ def test_analyse_movie_bad_options_are_named(movie: MovieModels, measured: Measu
         analyse_movie(movie, measured, rois=["FFA"])
     with pytest.raises(DataError, match=r"between 1 and 39.*got \[40\]"):
         analyse_movie(movie, measured, boundaries=[5, 40])
-    with pytest.raises(OptionError, match="method must be one of hmm, gsbs, optimal"):
+    with pytest.raises(OptionError, match="hmm, gsbs, optimal; got 'hidden', which is none"):
         analyse_movie(movie, measured, boundaries="hidden")
     with pytest.raises(OptionError, match="needs n_events"):
         analyse_movie(movie, measured, boundaries="optimal")
     with pytest.raises(ShapeError, match=r"160 frames; got \(10, 3\)"):
-        analyse_movie(movie, measured, extra={"mine": np.zeros((10, 3))})
+        analyse_movie(movie, measured, features={"mine": np.zeros((10, 3))})
     with pytest.raises(OptionError, match="got 'luminance', which names another"):
-        analyse_movie(movie, measured, extra={"luminance": np.zeros((160, 3))})
+        analyse_movie(movie, measured, features={"luminance": np.zeros((160, 3))})

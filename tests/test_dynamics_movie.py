@@ -13,20 +13,20 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 from imgtofmri.analyses.dynamics import (
     DynamicsAnalysis,
     MovieModels,
-    ScanSettings,
+    RunSettings,
     analyse_movie,
+    compare_movie,
     luma,
     motion_energy,
     movie_models,
+    save_dynamics,
     to_volumes,
 )
 from imgtofmri.analyses.dynamics.figures import (
@@ -34,21 +34,20 @@ from imgtofmri.analyses.dynamics.figures import (
     plot_boundary_averages,
     plot_similarity,
 )
-from imgtofmri.analyses.dynamics.files import write_dynamics
 from imgtofmri.backbones import load_backbone
 from imgtofmri.bundle import Bundle, write_bundle
-from imgtofmri.cli.dynamics import dynamics
+from imgtofmri.cli import main
 from imgtofmri.datasets.partly_cloudy import PARTLY_CLOUDY_EVENT_STARTS
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import (
     DataError,
-    ImgToFmriError,
     OptionError,
     OutputError,
     ShapeError,
     StimulusError,
 )
 from imgtofmri.figures.style import save_figure, significance_mark
+from imgtofmri.files import sha256_of
 from imgtofmri.measured.movie import MeasuredMovie, save_measured
 from imgtofmri.stimuli import Movie
 
@@ -57,6 +56,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedW
 TR_S, RATE_HZ = 1.0, 2.0
 SCENES_S = (6, 5, 4, 5)
 BASELINES = ("luminance", "motion", "untrained")
+
+Run = Callable[..., tuple[int, str]]
 
 
 def make_movie(
@@ -103,8 +104,8 @@ def models(bundle: Bundle, film: Path, random_weights: Path) -> MovieModels:
 def measured(models: MovieModels) -> MeasuredMovie:
     """Return five subjects: the prediction in noise, on the prediction's own grid."""
     rng = np.random.default_rng(8)
-    settings = ScanSettings(tr_s=TR_S, cutoff_s=None)
-    volumes = to_volumes(models.prediction.group, models.onsets_s, settings)
+    run = RunSettings(cutoff_s=None)
+    volumes = to_volumes(models.prediction.group, models.onsets_s, TR_S, run)
     noise = rng.standard_normal((5, *volumes.shape)) * volumes.std()
     prediction = models.prediction
     return MeasuredMovie(
@@ -120,9 +121,9 @@ def measured(models: MovieModels) -> MeasuredMovie:
 @pytest.fixture(scope="module")
 def analysis(models: MovieModels, measured: MeasuredMovie) -> DynamicsAnalysis:
     """Return the comparison of the two."""
-    settings = ScanSettings(tr_s=TR_S, cutoff_s=None)
+    run = RunSettings(cutoff_s=None)
     return analyse_movie(
-        models, measured, settings=settings, boundaries=[6, 11, 15], n_brains=20, window=(-3, 5)
+        models, measured, run=run, boundaries=[6, 11, 15], n_brains=20, window=(-3, 5)
     )
 
 
@@ -140,7 +141,8 @@ def test_movie_models_are_what_each_gives_alone(
     alone = Encoder(bundle).predict_movie(film, weights=random_weights, progress=False)
     np.testing.assert_allclose(models.prediction.group, alone.group, atol=1e-4)
     np.testing.assert_array_equal(models.onsets_s, alone.onsets_s)
-    assert models.made_with["weights_verified"] == "no"
+    assert not models.prediction.provenance.to_dict()["weights_verified"]
+    assert models.made_of["untrained"]["weights"] == "untrained (seed 0)"
 
 
 def test_movie_models_bad_input_is_named(
@@ -148,7 +150,7 @@ def test_movie_models_bad_input_is_named(
 ) -> None:
     """An unknown baseline, a missing movie and one in which nothing moves have an error."""
     encoder = Encoder(bundle)
-    with pytest.raises(OptionError, match="baselines must be one of luminance, motion, untrained"):
+    with pytest.raises(OptionError, match="baseline must be one of luminance, motion, untrained"):
         movie_models(encoder, "film.mp4", baselines=["light"])
     with pytest.raises(StimulusError, match=r"gone.mp4"):
         movie_models(encoder, tmp_path / "gone.mp4", weights=random_weights, progress=False)
@@ -243,52 +245,126 @@ def test_save_figure_is_reproducible_and_whole(tmp_path: Path, analysis: Dynamic
         save_figure(Figure(), tmp_path / "c", ["gif"])
 
 
-def test_write_dynamics_tables_hold_the_figures_numbers(
-    tmp_path: Path, analysis: DynamicsAnalysis
+def test_save_dynamics_tables_hold_the_figures_numbers(
+    tmp_path: Path, analysis: DynamicsAnalysis, film: Path
 ) -> None:
     """Each figure has its table, the tables hold its numbers, the record names all files."""
-    files = write_dynamics(analysis, tmp_path / "out", record={"seed": 1}, formats=["svg"])
+    files = save_dynamics(analysis, tmp_path / "out")
     assert {path.name for path in files} == {path.name for path in (tmp_path / "out").iterdir()}
     stems = {"agreement", "boundaries", "similarity_roi-all", "similarity_roi-LOC"}
     for stem in stems:
-        assert {f"{stem}.svg", f"{stem}.tsv"} <= {path.name for path in files}
+        assert {f"{stem}.png", f"{stem}.svg", f"{stem}.tsv"} <= {path.name for path in files}
     table = pd.read_csv(tmp_path / "out" / "boundaries.tsv", sep="\t", na_values="n/a")
     rows = table[(table.roi == "PPA") & (table.model == "predicted - motion")]
     average = analysis.effects[2].average
     np.testing.assert_allclose(rows.bootstrap_mean, average.bootstrap_mean[5], rtol=1e-5)
     np.testing.assert_allclose(rows.p, average.p[5], rtol=1e-5)
     record = json.loads((tmp_path / "out" / "dynamics.json").read_text("utf-8"))
-    assert record["boundaries"] == [6, 11, 15]
-    assert record["run"]["tr_s"] == TR_S
-    assert record["seed"] == 1
+    settings = record["settings"]
+    assert settings["boundaries"] == [6, 11, 15]
+    assert settings["run"]["tr_s"] == TR_S
+    assert (settings["seed"], settings["window"]) == (0, [-3, 5])
+    (entry,) = record["inputs"]
+    assert (entry["name"], entry["sha256"]) == (film.name, sha256_of(film))
+    assert set(record["controls"]) == set(BASELINES)
+    names = {path.name for path in files} - {"dynamics.json"}
+    assert {entry["file"] for entry in record["outputs"]} == names
 
 
-def test_write_dynamics_replaces_an_earlier_comparison(
+def test_save_dynamics_replaces_an_earlier_comparison(
     tmp_path: Path, analysis: DynamicsAnalysis
 ) -> None:
     """Files of an earlier comparison go, other people's stay, within the folder and outside."""
     out = tmp_path / "out"
-    write_dynamics(analysis, out, formats=[])
+    one = replace(analysis, regions=analysis.regions[:1], effects=())
+    two = replace(analysis, regions=analysis.regions[:2], effects=())
+    save_dynamics(two, out)
     (out / "notes.txt").write_text("mine")
     (tmp_path / "outside.txt").write_text("mine")
     record = json.loads((out / "dynamics.json").read_text("utf-8"))
-    record["files"] += ["../outside.txt", 3]
+    record["outputs"] += [{"file": "../outside.txt"}, {"file": 3}]
     (out / "dynamics.json").write_text(json.dumps(record))
-    write_dynamics(replace(analysis, regions=analysis.regions[:1], effects=()), out, formats=[])
+    with pytest.raises(OptionError, match="without earlier results; it holds dynamics.json"):
+        save_dynamics(one, out)
+    save_dynamics(one, out, overwrite=True)
+    kept = {f"{stem}.{kind}" for stem in ("agreement", "similarity_roi-all")
+            for kind in ("tsv", "png", "svg")}  # fmt: skip
     names = {path.name for path in out.iterdir()}
-    kept = {"summary.tsv", "agreement.tsv", "similarity_roi-all.tsv", "dynamics.json", "notes.txt"}
-    assert names == kept
+    assert names == kept | {"summary.tsv", "dynamics.json", "notes.txt"}
     assert (tmp_path / "outside.txt").exists()
     (out / "dynamics.json").write_text("not json")
-    write_dynamics(analysis, out, formats=[])
-    assert json.loads((out / "dynamics.json").read_text("utf-8"))["n_subjects"] == 5
+    save_dynamics(one, out, overwrite=True)
+    record = json.loads((out / "dynamics.json").read_text("utf-8"))
+    assert record["settings"]["n_subjects"] == 5
 
 
-def test_write_dynamics_where_it_cannot_says_so(tmp_path: Path, analysis: DynamicsAnalysis) -> None:
+def test_save_dynamics_where_it_cannot_says_so(tmp_path: Path, analysis: DynamicsAnalysis) -> None:
     """A file where the folder should be is refused."""
     (tmp_path / "out").write_text("in the way")
-    with pytest.raises(OutputError, match="cannot write"):
-        write_dynamics(analysis, tmp_path / "out")
+    with pytest.raises(OutputError, match="expected a folder to write to; it is a file"):
+        save_dynamics(analysis, tmp_path / "out")
+
+
+def test_compare_movie_equals_its_steps(
+    tmp_path: Path,
+    film: Path,
+    bundle: Bundle,
+    random_weights: Path,
+    models: MovieModels,
+    measured: MeasuredMovie,
+    opened: list[str],
+) -> None:
+    """One call gives what models and analysis give, of objects and of files."""
+    saved = save_measured(measured, tmp_path / "film.npz")
+    motion = models.baselines["motion"]
+    np.save(tmp_path / "mine.npy", motion)
+    options = {"n_brains": 4, "seed": 3, "window": (-2, 3)}
+    expected = analyse_movie(
+        replace(models, baselines={"luminance": models.baselines["luminance"]}),
+        measured,
+        features={"mine": motion},
+        boundaries="hmm:4",
+        **options,
+    )
+    movie = Movie(film)
+    for brains, mine in ((measured, motion), (saved, tmp_path / "mine.npy")):
+        found = compare_movie(
+            Encoder(bundle),
+            movie,
+            brains,
+            boundaries="hmm:4",
+            features={"mine": mine},
+            weights=random_weights,
+            progress=False,
+            **options,
+        )
+        for name, table in expected.tables().items():
+            pd.testing.assert_frame_equal(found.tables()[name], table)
+    # To find out what it is, and then each time for its pictures.
+    assert opened == [f"file:{film}"] * 3
+    assert found.options["boundaries"] == "hmm:4"
+    assert found.measured == (saved,)
+    assert found.features == {"mine": tmp_path / "mine.npy"}
+
+
+def test_compare_movie_refuses_before_the_movie_is_predicted(
+    film: Path, bundle: Bundle, measured: MeasuredMovie, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features of another number of frames, and options of runs beside clean data, are named."""
+    monkeypatch.setattr("imgtofmri.backbones.extractor.stream_features", _unreachable)
+    encoder = Encoder(bundle)
+    with pytest.raises(ShapeError, match=r"`features` of mine must .* 40 frames; got \(7, 3\)"):
+        compare_movie(encoder, film, measured, features={"mine": np.zeros((7, 3))}, progress=False)
+    features = {"luminance": np.zeros((40, 3))}
+    with pytest.raises(OptionError, match="got 'luminance', which names another"):
+        compare_movie(encoder, film, measured, features=features, progress=False)
+    for option in ({"tr_s": 2.0}, {"confounds": ["a.tsv"]}):
+        with pytest.raises(OptionError, match="go with NIfTI files; got them with data, which is"):
+            compare_movie(encoder, film, measured, progress=False, **option)
+    with pytest.raises(OptionError, match="confounds` and `tr_s` .* got them with partly-cloudy"):
+        compare_movie(encoder, film, "partly-cloudy", tr_s=2.0, progress=False)
+    with pytest.raises(OptionError, match="images must name one file or more; got none"):
+        compare_movie(encoder, film, [], progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -314,33 +390,37 @@ def runs(tmp_path: Path, measured: MeasuredMovie) -> list[Path]:
     return paths
 
 
-def run(*arguments: str | Path) -> Result:
-    """Run the command."""
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(dynamics)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return what runs the command, and gives its exit code and what it said."""
 
+    def call(*arguments: str | Path) -> tuple[int, str]:
+        code = main(["dynamics", *map(str, arguments)])
+        said = capsys.readouterr()
+        return code, said.out + said.err
 
-def refused(*arguments: str | Path) -> str:
-    """Run the command and return the error that ends it."""
-    result = run(*arguments)
-    assert isinstance(result.exception, ImgToFmriError), result.output
-    return str(result.exception)
+    return call
 
 
 def test_dynamics_command_writes_figures_and_tables(
-    tmp_path: Path, film: Path, runs: list[Path], encoder_file: Path, random_weights: Path
+    tmp_path: Path, run: Run, film: Path, runs: list[Path], encoder_file: Path, random_weights: Path
 ) -> None:
     """From a movie and runs to all figures and tables, with the planted model on top."""
     np.save(tmp_path / "mine.npy", np.random.default_rng(0).standard_normal((20, 9)))
+    tables = [path.with_suffix(".tsv") for path in runs]
+    for table in tables:
+        noise = np.random.default_rng(len(table.name)).standard_normal((20, 2))
+        pd.DataFrame(noise, columns=["x", "y"]).to_csv(table, sep="\t", index=False)
     given = [argument for path in runs for argument in ("--measured", path)]
+    given += [argument for path in tables for argument in ("--confounds", path)]
     given += ["--encoder", encoder_file, "--weights", random_weights, "--quiet"]
     given += ["--boundaries", "hmm:4", "--baseline", "motion", "--cutoff-s", "0"]
     given += ["--rate-hz", "1", "--features", f"mine={tmp_path / 'mine.npy'}", "--n-brains", "20"]
     out = tmp_path / "out"
-    result = run(film, "-o", out, *given)
-    assert result.exit_code == 0, result.output
-    assert "all: mean agreement r: predicted 0." in result.output
+    code, said = run(film, "-o", out, *given)
+    assert code == 0, said
+    assert "all: mean agreement r: predicted 0." in said
+    assert f"{len(list(out.iterdir()))} files written: {out}" in said
     names = {path.name for path in out.iterdir()}
     assert {"summary.tsv", "agreement.png", "boundaries.svg", "similarity_roi-PPA.tsv"} <= names
     summary = pd.read_csv(out / "summary.tsv", sep="\t")
@@ -348,12 +428,22 @@ def test_dynamics_command_writes_figures_and_tables(
     best = summary.loc[summary.groupby("roi").agreement.idxmax()]
     assert (best.model == "predicted").all()
     record = json.loads((out / "dynamics.json").read_text("utf-8"))
-    assert len(record["boundaries"]) == 3
-    assert "an earlier comparison" in refused(film, "-o", out, *given)
+    assert len(record["settings"]["boundaries"]) == 3
+    assert record["settings"]["boundaries_from"] == "hmm:4"
+    digests = [{"path": str(path), "sha256": sha256_of(path)} for path in [*runs, *tables]]
+    assert record["measured"] == digests
+    assert [entry["name"] for entry in record["inputs"]] == ["film.mkv", "mine"]
+    assert [entry["sha256"] for entry in record["inputs"]] == [
+        sha256_of(film), sha256_of(tmp_path / "mine.npy")
+    ]  # fmt: skip
+    code, said = run(film, "-o", out, *given)
+    assert code == 2
+    assert "it holds dynamics.json. Use --overwrite" in said
 
 
 def test_dynamics_command_takes_saved_responses(
     tmp_path: Path,
+    run: Run,
     film: Path,
     measured: MeasuredMovie,
     encoder_file: Path,
@@ -366,12 +456,12 @@ def test_dynamics_command_takes_saved_responses(
     """
     saved = save_measured(measured, tmp_path / "film.npz")
     (tmp_path / "starts.txt").write_text("6\n11\n15\n")
-    result = run(
+    code, said = run(
         film, "-o", tmp_path / "out", "--measured", saved, "--boundaries", tmp_path / "starts.txt",
         "--encoder", encoder_file, "--weights", random_weights, "--baseline", "none",
         "--rate-hz", "1", "--n-brains", "5", "--rois", "PPA", "--skip-volumes", "2", "--quiet",
     )  # fmt: skip
-    assert result.exit_code == 0, result.output
+    assert code == 0, said
     assert opened == [f"file:{film}"] * 2
     table = pd.read_csv(tmp_path / "out" / "agreement.tsv", sep="\t")
     assert table.roi.unique().tolist() == ["PPA"]
@@ -380,59 +470,60 @@ def test_dynamics_command_takes_saved_responses(
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "words"),
+    ("options", "code", "words"),
     [
-        (["--boundaries", "5,40"], DataError, "between 1 and 19"),
-        (["--boundaries", "9,5"], DataError, "increasing order; got 5 after 9"),
-        (["--boundaries", "5,5"], DataError, "once each"),
-        (["--boundaries", "hm"], OptionError, "which is none of these"),
-        (["--boundaries", "hmm:many"], OptionError, "needs a number of events; got 'many'"),
-        (["--window", "5"], OptionError, "--window must be FIRST:LAST"),
-        (["--window", "5:-5"], OptionError, "window must be (first lag, last lag) in order"),
-        (["--baseline", "light"], OptionError, "--baseline must be one of luminance"),
-        (["--hrf", "cannonical"], OptionError, "--hrf must be one of gam, glover, spm"),
-        (["--resample", "linear"], OptionError, "--resample must be one of interp"),
-        (["--features", "mine"], OptionError, "--features must be NAME=FILE.npy"),
-        (["--features", "mine=gone.npy"], DataError, "gone.npy must be an .npy file"),
-        (["--n-volumes", "21"], OptionError, "no more than the 20 volumes"),
-        (["--movie-start-s", "4"], ShapeError, "the 20 volumes that were measured; got 24"),
-        (["--skip-volumes", "18"], DataError, "at least 3 time points"),
-        (["--rois", "FFA"], OptionError, "FFA"),
-        (["--rate-hz", "0"], OptionError, "rate_hz"),
-        (["--boundaries=--7"], OptionError, "which is none of these"),
-        (["--boundaries", "hmm:1"], OptionError, "n_events must be between 2"),
-        (["--boundaries", "optimal"], OptionError, "'optimal' needs n_events"),
-        (["--n-brains", "0"], OptionError, "--n-brains must be 1 or more; got 0"),
-        (["--n-resamples", "0"], OptionError, "--n-resamples must be 1 or more; got 0"),
-        (["--exclusion", "-2"], OptionError, "--exclusion must be -1 or more; got -2"),
-        (["--band", "2"], OptionError, "--band must be 3 or more; got 2"),
-        (["--resample", "original", "--slice-time-ref", "0.5"], OptionError, "Use resample="),
-        (["--slice-time-ref", "2"], OptionError, "fraction of the TR from 0 to 1; got 2.0"),
-        (["--tr-s", "2"], OptionError, "--confounds and --tr-s go with NIfTI files"),
-        (["--confounds", "a.tsv"], OptionError, "--confounds and --tr-s go with NIfTI files"),
+        (["--boundaries", "5,40"], 1, "between 1 and 19"),
+        (["--boundaries", "9,5"], 1, "increasing order; got 5 after 9"),
+        (["--boundaries", "5,5"], 1, "once each"),
+        (["--boundaries", "hm"], 2, "which is none of these"),
+        (["--boundaries", "hmm:many"], 2, "need a number of events; got 'many'"),
+        (["--window", "5"], 2, "--window must be FIRST:LAST"),
+        (["--window", "5:-5"], 2, "--window must be (first lag, last lag) in order"),
+        (["--baseline", "light"], 2, "--baseline must be one of luminance"),
+        (["--hrf", "cannonical"], 2, "--hrf must be one of gam, glover, spm"),
+        (["--resample", "linear"], 2, "--resample must be one of interp"),
+        (["--features", "mine"], 2, "--features must be NAME=FILE.npy"),
+        (["--features", "mine=gone.npy"], 1, "gone.npy must be an .npy file"),
+        (["--n-volumes", "21"], 2, "no more than the 20 volumes"),
+        (["--movie-start-s", "4"], 1, "the 20 volumes that were measured; got 24"),
+        (["--skip-volumes", "18"], 1, "at least 3 time points"),
+        (["--rois", "FFA"], 2, "FFA"),
+        (["--rate-hz", "0"], 2, "rate"),
+        (["--boundaries=--7"], 2, "which is none of these"),
+        (["--boundaries", "hmm:1"], 2, "n_events must be between 2"),
+        (["--boundaries", "optimal"], 2, "'optimal' needs n_events"),
+        (["--n-brains", "0"], 2, "--n-brains must be 1 or more; got 0"),
+        (["--n-resamples", "0"], 2, "--n-resamples must be 1 or more; got 0"),
+        (["--exclusion", "-2"], 2, "--exclusion must be -1 or more; got -2"),
+        (["--band", "2"], 2, "--band must be 3 or more; got 2"),
+        (["--resample", "original", "--slice-time-ref", "0.5"], 2, "Use resample="),
+        (["--slice-time-ref", "2"], 2, "fraction of the TR from 0 to 1; got 2.0"),
+        (["--tr-s", "2"], 2, "--confounds and --tr-s go with NIfTI files"),
+        (["--confounds", "a.tsv"], 2, "--confounds and --tr-s go with NIfTI files"),
     ],
 )
 def test_dynamics_command_bad_options_write_nothing(
     tmp_path: Path,
+    run: Run,
     film: Path,
     measured: MeasuredMovie,
     encoder_file: Path,
     random_weights: Path,
     options: list[str],
-    error: type[Exception],
+    code: int,
     words: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each bad option ends in one error that names it, before the movie, with nothing written."""
     monkeypatch.setattr("imgtofmri.backbones.extractor.stream_features", _unreachable)
     saved = save_measured(measured, tmp_path / "film.npz")
-    result = run(
+    ended, said = run(
         film, "-o", tmp_path / "out", "--measured", saved, "--encoder", encoder_file,
         "--weights", random_weights, "--n-brains", "2", "--boundaries", "6,11,15", "--quiet",
         *options,
     )  # fmt: skip
-    assert isinstance(result.exception, error), result.output
-    assert words in str(result.exception)
+    assert ended == code, said
+    assert words in said
     assert not (tmp_path / "out").exists()
 
 
@@ -442,7 +533,7 @@ def _unreachable(*_: object) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"nothing", "archive", "twice"])
 def test_dynamics_command_bad_features_write_nothing(
-    tmp_path: Path, film: Path, content: bytes | str
+    tmp_path: Path, run: Run, film: Path, content: bytes | str
 ) -> None:
     """A file that is empty, no array or an archive, and a name given twice, are refused."""
     file = tmp_path / "mine.npy"
@@ -455,14 +546,15 @@ def test_dynamics_command_bad_features_write_nothing(
     else:
         np.save(file, np.zeros((20, 3)))
         options *= 2
-    result = run(film, "--measured", "gone.npz", "-o", tmp_path / "out", *options)
+    _, said = run(film, "--measured", "gone.npz", "-o", tmp_path / "out", *options)
     words = "got mine twice" if content == "twice" else "mine.npy must be an .npy file of numbers"
-    assert words in str(result.exception)
+    assert words in said
     assert not (tmp_path / "out").exists()
 
 
 def test_dynamics_command_one_subject_is_refused(
     tmp_path: Path,
+    run: Run,
     film: Path,
     measured: MeasuredMovie,
     encoder_file: Path,
@@ -470,14 +562,15 @@ def test_dynamics_command_one_subject_is_refused(
     """Drawing one subject anew gives that subject: no limits, and p values that mean nothing."""
     one = replace(measured, data=measured.data[:1], subject_names=measured.subject_names[:1])
     saved = save_measured(one, tmp_path / "film.npz")
-    words = refused(
+    _, words = run(
         film, "--measured", saved, "--encoder", encoder_file, "-o", tmp_path / "out", "--quiet"
     )
-    assert "2 subjects or more are needed; got 1" in words
+    assert "of 2 subjects or more; got 1" in words
 
 
 def test_dynamics_command_bad_files_write_nothing(
     tmp_path: Path,
+    run: Run,
     film: Path,
     measured: MeasuredMovie,
     encoder_file: Path,
@@ -488,29 +581,30 @@ def test_dynamics_command_bad_files_write_nothing(
     given = ["--measured", saved, "--encoder", encoder_file, "--weights", random_weights]
     given += ["--rate-hz", "1", "--baseline", "none", "-o", out, "--quiet"]
     save_measured(replace(measured, data=measured.data[:, :18]), saved)
-    result = run(film, *given)
-    assert isinstance(result.exception, ShapeError)
-    assert "the 18 volumes that were measured; got 20, as it" in str(result.exception)
+    code, said = run(film, *given)
+    assert code == 1
+    assert "the 18 volumes that were measured; got 20, as it" in said
     # Where only decoding tells how many frames there are, the movie is predicted first.
     clip = film.with_suffix(".avi")
     make_movie(clip)
-    result = run(clip, *given)
-    assert isinstance(result.exception, ShapeError)
-    assert "the 18 volumes that were measured; got 20 of predicted" in str(result.exception)
+    code, said = run(clip, *given)
+    assert code == 1
+    assert "the 18 volumes that were measured; got 20 of predicted" in said
     save_measured(replace(measured, data=measured.data[:, :2]), saved)
-    assert "at least 3 time points" in refused(film, *given)
+    assert "at least 3 time points" in run(film, *given)[1]
     save_measured(measured, saved)
-    assert "gone.mp4" in refused(tmp_path / "gone.mp4", *given)
+    assert "gone.mp4" in run(tmp_path / "gone.mp4", *given)[1]
     arrays = dict(np.load(saved))
     arrays["data"][1, 2, 3] = np.nan
     np.savez(saved, **arrays)
-    assert "NaN or infinite in sub-1" in refused(film, *given)
+    assert "NaN or infinite in sub-1" in run(film, *given)[1]
     assert not out.exists()
 
 
 @pytest.mark.slow
 def test_dynamics_command_on_partly_cloudy(
     tmp_path: Path,
+    run: Run,
     encoder_file: Path,
     random_weights: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -540,12 +634,15 @@ def test_dynamics_command_on_partly_cloudy(
         confounds.to_csv(path, sep="\t", index=False)
     monkeypatch.setenv("IMGTOFMRI_OFFLINE", "1")
     monkeypatch.setenv("NILEARN_DATA", str(tmp_path / "nilearn"))
-    result = run(
+    code, said = run(
         film, "-o", tmp_path / "out", "--measured", "partly-cloudy", "--encoder", encoder_file,
         "--weights", random_weights, "--rate-hz", "0.5", "--quiet",
     )  # fmt: skip
-    assert result.exit_code == 0, result.output
+    assert code == 0, said
     record = json.loads((tmp_path / "out" / "dynamics.json").read_text("utf-8"))
-    assert record["boundaries"] == list(PARTLY_CLOUDY_EVENT_STARTS[1:])
-    assert (record["n_subjects"], record["n_volumes"]) == (33, 158)
-    assert record["run"]["skip_volumes"] == 10
+    settings = record["settings"]
+    assert settings["boundaries"] == list(PARTLY_CLOUDY_EVENT_STARTS[1:])
+    assert settings["boundaries_from"] == "partly-cloudy"
+    assert (settings["n_subjects"], settings["n_volumes"]) == (33, 158)
+    assert settings["run"]["skip_volumes"] == 10
+    assert len(record["measured"]) == 66

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 from scipy.stats import false_discovery_control, kstest, spearmanr
 
-from imgtofmri.analyses.rsa import compare_geometry, control_pairs, match_conditions, model_rdms
-from imgtofmri.exceptions import DataError, OptionError
-from imgtofmri.rsa import COMPARISONS, RDMs, calculate_rdm, to_square
+from imgtofmri.analyses.rsa import (
+    ModelComparison,
+    compare_geometry,
+    compare_models,
+    control_pairs,
+    match_conditions,
+    model_rdms,
+    read_matrices,
+    save_geometry,
+)
+from imgtofmri.analyses.rsa.figures import plot_comparison, plot_mds, plot_rdms
+from imgtofmri.bundle import Bundle, write_bundle
+from imgtofmri.cli import main
+from imgtofmri.encoder import Control, Prediction
+from imgtofmri.exceptions import DataError, OptionError, StimulusError
+from imgtofmri.files import sha256_of
+from imgtofmri.rsa import COMPARISONS, RDMs, calculate_rdm, embed_rdm, to_square
 from imgtofmri.stats import permutations, sign_flips
+from imgtofmri.stimuli import Failure, luminance_features
 
 CONDITIONS = tuple(f"image{number:02d}.jpg" for number in range(12))
 
 
-@dataclass(frozen=True)
-class Maps:
-    """Predicted responses, made in the test."""
+MakePrediction = Callable[..., Prediction]
 
-    group: Any
-    names: tuple[str, ...]
-    roi_masks: Any
+# Encoders of tests have random weights.
+pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
 
 
 def make_measured(rng: np.random.Generator, patterns: Any, n_subjects: int = 6) -> RDMs:
@@ -40,30 +56,24 @@ def make_models(rng: np.random.Generator, patterns: Any) -> RDMs:
     return RDMs(vectors, CONDITIONS, ("true", "other"), "correlation")
 
 
-def test_model_rdms_equal_direct_computation(rng: np.random.Generator) -> None:
+def test_model_rdms_equal_direct_computation(
+    make_prediction: MakePrediction, rng: np.random.Generator
+) -> None:
     """An ROI's matrix is that of its voxels of both hemispheres."""
-    index = np.arange(20)
-    masks = {("PPA", "L"): index < 5, ("PPA", "R"): index > 15, ("LOC", "L"): index == 7}
-    maps = Maps(rng.normal(size=(12, 20)), CONDITIONS, masks)
-    rdms = model_rdms(maps, ["PPA"])
-    voxels = (index < 5) | (index > 15)
-    np.testing.assert_allclose(rdms.dissimilarities[0], calculate_rdm(maps.group[:, voxels]))
-    assert (rdms.names, rdms.conditions) == (("PPA",), CONDITIONS)
-    assert model_rdms(maps, method="euclidean").names == ("PPA", "LOC")
-
-
-def test_model_rdms_unknown_roi_is_named(rng: np.random.Generator) -> None:
-    """An unknown ROI is refused with those there are."""
-    maps = Maps(rng.normal(size=(12, 4)), CONDITIONS, {("PPA", "L"): np.ones(4, bool)})
-    with pytest.raises(OptionError, match="Did you mean PPA"):
-        model_rdms(maps, ["PPPA"])
+    prediction = make_prediction(rng, n_stimuli=12)
+    rdms = model_rdms(prediction)
+    np.testing.assert_allclose(
+        rdms.dissimilarities[0], calculate_rdm(np.asarray(prediction.group)[:, :10])
+    )
+    assert (rdms.names, rdms.conditions) == (("PPA", "LOC"), prediction.names)
+    assert model_rdms(prediction, "euclidean").measure == "euclidean"
 
 
 @pytest.mark.parametrize("method", COMPARISONS)
-def test_compare_geometry_true_model_wins(method: str, rng: np.random.Generator) -> None:
+def test_compare_models_true_model_wins(method: str, rng: np.random.Generator) -> None:
     """The model that subjects carry is found, beats the other and lies below the upper bound."""
     patterns = rng.normal(size=(12, 30))
-    result = compare_geometry(
+    result = compare_models(
         make_models(rng, patterns), make_measured(rng, patterns), method, n_permutations=199
     )
     true, other = result.table.set_index("model").loc[["true", "other"]].to_dict("records")
@@ -76,11 +86,11 @@ def test_compare_geometry_true_model_wins(method: str, rng: np.random.Generator)
     assert result.pairs["p"].item() < 0.05
 
 
-def test_compare_geometry_table_equals_scipy(rng: np.random.Generator) -> None:
+def test_compare_models_table_equals_scipy(rng: np.random.Generator) -> None:
     """Means, standard errors and adjusted p are those of scipy on the same numbers."""
     patterns = rng.normal(size=(12, 30))
     models, measured = make_models(rng, patterns), make_measured(rng, patterns)
-    result = compare_geometry(models, measured, n_permutations=99)
+    result = compare_models(models, measured, n_permutations=99)
     expected = [
         [spearmanr(m, s).statistic for s in measured.dissimilarities]
         for m in models.dissimilarities
@@ -92,11 +102,11 @@ def test_compare_geometry_table_equals_scipy(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(result.table["p_fdr"], false_discovery_control(result.table["p"]))
 
 
-def test_compare_geometry_one_subject_leaves_out_what_needs_more(rng: np.random.Generator) -> None:
+def test_compare_models_one_subject_leaves_out_what_needs_more(rng: np.random.Generator) -> None:
     """With one subject conditions can be permuted; subjects cannot, nor has it a ceiling."""
     patterns = rng.normal(size=(12, 30))
     models, measured = make_models(rng, patterns), make_measured(rng, patterns, 1)
-    result = compare_geometry(models, measured, n_permutations=99)
+    result = compare_models(models, measured, n_permutations=99)
     assert result.ceiling is None
     assert (
         result.table[["ci_low", "p_subjects", "ceiling_lower", "p_ceiling"]].isna().all(axis=None)
@@ -104,11 +114,11 @@ def test_compare_geometry_one_subject_leaves_out_what_needs_more(rng: np.random.
     assert result.table["p"].notna().all()
 
 
-def test_compare_geometry_p_is_a_count_of_relabellings(rng: np.random.Generator) -> None:
+def test_compare_models_p_is_a_count_of_relabellings(rng: np.random.Generator) -> None:
     """P is (count + 1) / (n + 1) of the relabellings that reach the data, written out."""
     patterns = rng.normal(size=(12, 30))
     models, measured = make_models(rng, patterns), make_measured(rng, patterns, 1)
-    result = compare_geometry(models, measured, n_permutations=99)
+    result = compare_models(models, measured, n_permutations=99)
     (orders,) = permutations(12, 99, seed=0)
     subject = measured.dissimilarities[0]
     upper = np.triu_indices(12, 1)
@@ -121,16 +131,16 @@ def test_compare_geometry_p_is_a_count_of_relabellings(rng: np.random.Generator)
         assert p == (count + 1) / 100
     # A subject who is the model: no relabelling is as good, but for one that changes nothing.
     own = RDMs(models.dissimilarities[:1], CONDITIONS, ("same",))
-    assert compare_geometry(own, own, n_permutations=99).table["p"].tolist() == [0.01]
+    assert compare_models(own, own, n_permutations=99).table["p"].tolist() == [0.01]
 
 
 def test_control_pairs_equal_written_out_sign_flips(rng: np.random.Generator) -> None:
     """Differences are the subjects' own, p counts flipped signs, whichever control is compared."""
     patterns = rng.normal(size=(12, 30))
     models, measured = make_models(rng, patterns), make_measured(rng, patterns)
-    result = compare_geometry(models, measured, n_permutations=199)
+    result = compare_models(models, measured, n_permutations=199)
     swapped = RDMs(models.dissimilarities[::-1], CONDITIONS, ("true", "other"))
-    control = compare_geometry(swapped, measured, n_permutations=199)
+    control = compare_models(swapped, measured, n_permutations=199)
     pairs = control_pairs(result, control)
     assert pairs[["model_a", "model_b"]].to_numpy().tolist() == [["true"] * 2, ["other"] * 2]
     signs = sign_flips(6, 199, seed=0)
@@ -146,7 +156,7 @@ def test_control_pairs_equal_written_out_sign_flips(rng: np.random.Generator) ->
         count = sum(abs((s * differences).mean()) >= abs(differences.mean()) - 1e-12 for s in signs)
         assert row["p"] == (count + 1) / 200
     np.testing.assert_allclose(pairs["p_fdr"], false_discovery_control(pairs["p"]))
-    single = compare_geometry(
+    single = compare_models(
         RDMs(models.dissimilarities[1:], CONDITIONS, ("luminance",)), measured, n_permutations=199
     )
     against = control_pairs(result, single)
@@ -161,23 +171,23 @@ def test_control_pairs_need_the_same_subjects_and_models(rng: np.random.Generato
     """Other subjects, or a model without a control, are refused; one subject gives no p."""
     patterns = rng.normal(size=(12, 30))
     models = make_models(rng, patterns)
-    result = compare_geometry(models, make_measured(rng, patterns), n_permutations=9)
-    alone = compare_geometry(models, make_measured(rng, patterns, 1), n_permutations=9)
+    result = compare_models(models, make_measured(rng, patterns), n_permutations=9)
+    alone = compare_models(models, make_measured(rng, patterns, 1), n_permutations=9)
     with pytest.raises(DataError, match="same measured subjects.*got other subjects"):
         control_pairs(result, alone)
     renamed = RDMs(models.dissimilarities, CONDITIONS, ("true", "third"))
-    control = compare_geometry(renamed, make_measured(rng, patterns), n_permutations=9)
+    control = compare_models(renamed, make_measured(rng, patterns), n_permutations=9)
     with pytest.raises(DataError, match="got none for other"):
         control_pairs(result, control)
     assert control_pairs(alone, alone)[["ci_low", "p", "p_fdr"]].isna().all(axis=None)
 
 
-def test_compare_geometry_same_seed_same_answer(rng: np.random.Generator) -> None:
+def test_compare_models_same_seed_same_answer(rng: np.random.Generator) -> None:
     """The seed fixes every number, and another seed gives another null."""
     patterns = rng.normal(size=(12, 5))
     models, measured = make_models(rng, patterns), make_measured(rng, patterns)
     first, again, other = (
-        compare_geometry(models, measured, n_permutations=50, seed=seed) for seed in (1, 1, 2)
+        compare_models(models, measured, n_permutations=50, seed=seed) for seed in (1, 1, 2)
     )
     assert first.table.equals(again.table)
     assert first.pairs.equals(again.pairs)
@@ -185,9 +195,7 @@ def test_compare_geometry_same_seed_same_answer(rng: np.random.Generator) -> Non
 
 
 @pytest.mark.parametrize("method", COMPARISONS)
-def test_compare_geometry_thread_count_does_not_matter(
-    method: str, rng: np.random.Generator
-) -> None:
+def test_compare_models_thread_count_does_not_matter(method: str, rng: np.random.Generator) -> None:
     """P values are the same with one thread of linear algebra and with several."""
     threadpoolctl = pytest.importorskip("threadpoolctl", reason="comes with scikit-learn")
     patterns = rng.normal(size=(12, 400))
@@ -195,19 +203,19 @@ def test_compare_geometry_thread_count_does_not_matter(
     found = []
     for n_threads in (1, 2):
         with threadpoolctl.threadpool_limits(n_threads):
-            found.append(compare_geometry(models, measured, method, n_permutations=200).table)
+            found.append(compare_models(models, measured, method, n_permutations=200).table)
     columns = ["p", "p_max", "p_subjects", "p_ceiling"]
     np.testing.assert_array_equal(found[0][columns], found[1][columns])
 
 
-def test_compare_geometry_null_p_is_uniform() -> None:
+def test_compare_models_null_p_is_uniform() -> None:
     """Over 1,000 data sets with nothing shared, the smallest p_max and p_subjects are uniform."""
     rng = np.random.default_rng(4)
     p_max, p_subjects = np.empty(1000), np.empty(1000)
     for data_set in range(1000):
         models = RDMs(calculate_rdm(rng.normal(size=(2, 12, 8))), CONDITIONS, ("a", "b"))
         measured = RDMs(calculate_rdm(rng.normal(size=(8, 12, 8))), CONDITIONS, tuple("abcdefgh"))
-        table = compare_geometry(
+        table = compare_models(
             models, measured, n_permutations=99, n_bootstraps=1, seed=data_set
         ).table
         p_max[data_set], p_subjects[data_set] = table["p_max"].min(), table["p_subjects"].iloc[0]
@@ -242,12 +250,12 @@ def _rdms(*conditions: str) -> RDMs:
             "are both 'a'",
         ),
         (
-            lambda: compare_geometry(_rdms("a", "b", "c"), _rdms("a", "c", "b")),
+            lambda: compare_models(_rdms("a", "b", "c"), _rdms("a", "c", "b")),
             DataError,
             "match_conditions",
         ),
         (
-            lambda: compare_geometry(_rdms("a", "b", "c"), _rdms("a", "b", "c"), confidence=95),
+            lambda: compare_models(_rdms("a", "b", "c"), _rdms("a", "b", "c"), confidence=95),
             OptionError,
             "confidence must lie between 0 and 1",
         ),
@@ -257,3 +265,323 @@ def test_geometry_bad_input_names_the_item(call: Any, error: type[Exception], me
     """Each refusal says what was expected and what came."""
     with pytest.raises(error, match=re.escape(message)):
         call()
+
+
+@pytest.fixture
+def comparison(rng: np.random.Generator) -> tuple[RDMs, ModelComparison]:
+    """Return two models compared with four subjects who carry the first."""
+    patterns = rng.normal(size=(2, 12, 30))
+    models = RDMs(calculate_rdm(patterns), CONDITIONS, ("PPA", "LOC"))
+    subjects = calculate_rdm(patterns[0] + rng.normal(size=(4, 12, 30)))
+    measured = RDMs(subjects, CONDITIONS, ("a", "b", "c", "d"))
+    return models, compare_models(models, measured, n_permutations=99)
+
+
+def test_plot_comparison_bars_are_means(comparison: tuple[RDMs, ModelComparison]) -> None:
+    """Bars stand at the models' means, each subject is a circle."""
+    axes = plot_comparison(comparison[1]).axes[0]
+    heights = [patch.get_height() for patch in axes.patches][-2:]
+    np.testing.assert_allclose(heights, comparison[1].table["mean"])
+    circles = [line.get_ydata() for line in axes.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(np.sort(circles), np.sort(comparison[1].similarity))
+
+
+def test_plot_mds_places_thumbnails_at_the_points(
+    comparison: tuple[RDMs, ModelComparison], rng: np.random.Generator
+) -> None:
+    """Each image is drawn where the embedding puts it, and the title tells the stress."""
+    models = comparison[0]
+    pictures = {name: rng.integers(0, 256, (6, 8, 3), dtype=np.uint8) for name in CONDITIONS}
+    figure = plot_mds(models, pictures, ["a", "b"] * 6)
+    points, stress = embed_rdm(models.dissimilarities[0])
+    places = [artist.xy for artist in figure.axes[0].artists]
+    np.testing.assert_allclose(places, points)
+    assert f"stress {stress:.2f}" in figure.axes[0].get_title(loc="left")
+
+
+def test_plot_rdms_shows_percentiles(comparison: tuple[RDMs, ModelComparison]) -> None:
+    """Ranked matrices go from near 0 to near 100, symmetric, one panel for each."""
+    figure = plot_rdms(comparison[0])
+    images = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    assert len(images) == 2
+    off_diagonal = images[0][~np.eye(12, dtype=bool)]
+    assert 0 < off_diagonal.min() < 1
+    assert 99 < off_diagonal.max() < 100
+
+
+def test_plot_comparison_controls_stand_beside_their_models(
+    comparison: tuple[RDMs, ModelComparison], rng: np.random.Generator
+) -> None:
+    """A control of each ROI is a grey bar beside the ROI's, one for all stands at the end."""
+    models, result = comparison
+    measured = RDMs(rng.random((4, 66)), models.conditions, tuple("abcd"))
+    beside = compare_models(models, measured, n_permutations=19)
+    single = RDMs(models.dissimilarities[:1], models.conditions, ("luminance",))
+    alone = compare_models(single, measured, n_permutations=19)
+    figure = plot_comparison(result, {"untrained": beside, "luminance": alone})
+    axes = figure.axes[0]
+    bars = [bar for bar in axes.patches if bar.get_height() in
+            {*result.table["mean"], *beside.table["mean"], *alone.table["mean"]}]  # fmt: skip
+    expected = [*result.table["mean"], *beside.table["mean"], *alone.table["mean"]]
+    np.testing.assert_allclose([bar.get_height() for bar in bars], expected)
+    places = np.array([bar.get_x() + bar.get_width() / 2 for bar in bars])
+    np.testing.assert_array_equal(np.round(places), [0, 1, 0, 1, 2])
+    assert (places[2:4] > places[:2]).all()
+    labels = [text.get_text() for text in axes.get_xticklabels()]
+    assert labels == ["PPA", "LOC", "luminance"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["untrained"]
+
+
+@pytest.fixture
+def shown(
+    make_prediction: MakePrediction, rng: np.random.Generator, tmp_path: Path
+) -> tuple[Prediction, RDMs]:
+    """Return a prediction of eight pictures, and subjects who carry its first ROI."""
+    (tmp_path / "photos").mkdir()
+    prediction = make_prediction(rng, n_stimuli=8, folder=tmp_path / "photos")
+    vector = model_rdms(prediction).dissimilarities[0]
+    noisy = vector + 0.1 * rng.normal(size=(5, vector.size))
+    stems = tuple(Path(name).stem for name in prediction.names)
+    return prediction, RDMs(noisy, stems, tuple("abcde"))
+
+
+def _controls(prediction: Prediction, other: Prediction) -> list[Control]:
+    """Return an untrained network's prediction of the same images, and their luminance."""
+    images = tuple(prediction.sources)
+    return [
+        Control("untrained", other, images, False),
+        Control("luminance", None, images, False),
+    ]
+
+
+def test_compare_geometry_equals_its_steps(
+    shown: tuple[Prediction, RDMs], make_prediction: MakePrediction, rng: np.random.Generator
+) -> None:
+    """Tables hold each model's own comparison; luminance is one model, of no ROI, by hand."""
+    prediction, measured = shown
+    other = make_prediction(rng, n_stimuli=8)
+    few = {"n_permutations": 99, "n_bootstraps": 20, "seed": 3}
+    result = compare_geometry(
+        prediction, {"five": measured}, controls=_controls(prediction, other), **few
+    )
+    tables = result.tables()
+    assert tables["rsa"]["model"].tolist() == ["encoder"] * 2 + ["untrained"] * 2 + ["luminance"]
+    assert tables["rsa"]["roi"].fillna("none").tolist() == ["PPA", "LOC", "PPA", "LOC", "none"]
+    assert set(tables["rsa"]["measured"]) == {"five"}
+    assert len(tables["subjects"]) == 5 * 5
+    own, theirs = (
+        compare_models(*match_conditions(model_rdms(each), measured), **few)
+        for each in (prediction, other)
+    )
+    for model, expected in (("encoder", own), ("untrained", theirs)):
+        rows = tables["rsa"][tables["rsa"]["model"] == model].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows[expected.table.columns[1:]], expected.table.iloc[:, 1:])
+    pairs = tables["pairs"]
+    against = pairs[pairs["model_b"] == "untrained"].reset_index(drop=True)
+    expected_pairs = control_pairs(own, theirs)
+    np.testing.assert_array_equal(against["difference"], expected_pairs["difference"])
+    assert pairs["model_b"].tolist() == ["encoder"] + ["untrained"] * 2 + ["luminance"] * 2
+    by_hand = calculate_rdm(luminance_features(list(prediction.sources))[1])
+    np.testing.assert_array_equal(result.models["luminance"].dissimilarities[0], by_hand)
+    mean = np.mean([spearmanr(by_hand, s).statistic for s in measured.dissimilarities])
+    assert tables["rsa"]["mean"].iloc[-1] == pytest.approx(mean)
+
+
+def test_compare_geometry_controls_of_other_images_are_refused(
+    shown: tuple[Prediction, RDMs], make_prediction: MakePrediction, rng: np.random.Generator
+) -> None:
+    """A control that was made of fewer images, be it a network's or luminance, is named."""
+    prediction, measured = shown
+    for control in _controls(prediction[:5], make_prediction(rng, n_stimuli=5)):
+        with pytest.raises(DataError, match=f"control {control.name} must be of the 8 .* got 5"):
+            compare_geometry(prediction, measured, controls=[control])
+
+
+def test_compare_geometry_in_order_names_measured_rows(shown: tuple[Prediction, RDMs]) -> None:
+    """Rows without names are those of the images; another number, or a failure, is refused."""
+    prediction, measured = shown
+    nameless = RDMs(measured.dissimilarities, tuple("01234567"), measured.names)
+    few = {"n_permutations": 9, "n_bootstraps": 2}
+    by_name = compare_geometry(prediction, measured, **few)
+    in_order = compare_geometry(prediction, nameless, in_order=True, **few)
+    pd.testing.assert_frame_equal(in_order.tables()["rsa"], by_name.tables()["rsa"])
+    with pytest.raises(DataError, match="at least 3 conditions must be named alike"):
+        compare_geometry(prediction, nameless, **few)
+    with pytest.raises(DataError, match="measured: with `in_order` .* got 8 rows for 7 images, 0 "):
+        compare_geometry(prediction[:7], nameless, in_order=True, **few)
+    failure = Failure("gone.jpg", StimulusError("gone.jpg is gone"))
+    with pytest.raises(DataError, match="8 rows for 8 images, 1 having failed"):
+        compare_geometry(prediction, nameless, in_order=True, failures=[failure], **few)
+
+
+def test_read_matrices_names_sets_by_what_they_are_given_by(tmp_path: Path) -> None:
+    """A name, a file's name and a mapping's key name a set; matrices pass through."""
+    np.save(tmp_path / "m.npy", np.ones((1, 3)))
+    path = tmp_path / "m.npy"
+    assert list(read_matrices(path)) == list(read_matrices(str(path))) == ["m"]
+    found = read_matrices([f"A={path}", path])
+    assert list(found) == ["A", "m"]
+    assert found["A"].source == path
+    assert read_matrices(found)["A"] is found["A"]
+    assert list(read_matrices({"B": path})) == ["B"]
+    assert list(read_matrices(RDMs(np.ones((1, 3)), tuple("abc"), ("s",)))) == ["measured"]
+    assert read_matrices(()) == {}
+
+
+def test_save_geometry_writes_tables_figures_and_record(
+    shown: tuple[Prediction, RDMs], make_prediction: MakePrediction, tmp_path: Path,
+    rng: np.random.Generator,
+) -> None:  # fmt: skip
+    """Files hold the result's numbers; the record has digests of images, matrices and outputs."""
+    prediction, measured = shown
+    file, out = tmp_path / "five.npz", tmp_path / "out"
+    np.savez(file, rdms=measured.dissimilarities, conditions=measured.conditions)
+    failure = Failure("gone.jpg", StimulusError("gone.jpg is gone"))
+    result = compare_geometry(
+        prediction,
+        file,
+        controls=_controls(prediction, make_prediction(rng, n_stimuli=8)),
+        failures=[failure],
+        n_permutations=19,
+        n_bootstraps=5,
+    )
+    files = save_geometry(result, out)
+    figures = {
+        f"{name}.{kind}" for name in ("models", "comparison_five") for kind in ("png", "svg")
+    }
+    tables = {"rsa.tsv", "pairs.tsv", "subjects.tsv"}
+    names = {*figures, *tables, "models.npz", "mds.png", "rsa.json"}
+    assert {path.name for path in files} == {path.name for path in out.iterdir()} == names
+    read = pd.read_csv(out / "rsa.tsv", sep="\t", na_values="n/a")
+    np.testing.assert_allclose(read["mean"], result.tables()["rsa"]["mean"], rtol=1e-5)
+    with np.load(out / "models.npz") as archive:
+        assert archive["names"].tolist() == [
+            "PPA", "LOC", "PPA untrained", "LOC untrained", "luminance"
+        ]  # fmt: skip
+        np.testing.assert_array_equal(
+            archive["dissimilarities"][:2], result.models["encoder"].dissimilarities
+        )
+    record = json.loads((out / "rsa.json").read_text("utf-8"))
+    assert record["state"] == "partial"
+    assert record["failures"] == [{"name": "gone.jpg", "reason": "gone.jpg is gone"}]
+    assert record["measured"] == [{"path": str(file), "sha256": sha256_of(file)}]
+    assert [entry["sha256"] for entry in record["inputs"]] == list(prediction.sha256)
+    assert set(record["controls"]) == {"untrained", "luminance"}
+    assert {entry["file"] for entry in record["outputs"]} == names - {"rsa.json"}
+    with pytest.raises(OptionError, match="without earlier results"):
+        save_geometry(result, out)
+    save_geometry(result, out, overwrite=True)
+
+
+@pytest.fixture
+def run(small_encoder: Path, random_weights: Path) -> Callable[..., int]:
+    """Return what runs the command with a small encoder."""
+    common = ["--encoder", str(small_encoder), "--weights", str(random_weights), "--quiet"]
+    return lambda *arguments: main(["rsa", *map(str, arguments), *common])
+
+
+@pytest.fixture
+def small_encoder(
+    make_bundle: Callable[..., Bundle], rng: np.random.Generator, tmp_path: Path
+) -> Path:
+    """Write an encoder of ResNet-18's features on a small grid."""
+    write_bundle(make_bundle(rng), tmp_path / "small.safetensors")
+    return tmp_path / "small.safetensors"
+
+
+@pytest.fixture
+def photos(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Write six pictures."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(6):
+        pixels = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"image{number}.png")
+    return folder
+
+
+def test_rsa_command_models_match_themselves(
+    run: Callable[..., int], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Measured matrices that are one ROI's model, but for noise, are won by that ROI."""
+    models_out, out = tmp_path / "models", tmp_path / "out"
+    assert run(photos, "-o", models_out) == 0
+    assert {path.name for path in models_out.iterdir()} == {
+        "models.npz", "models.png", "models.svg", "mds.png", "rsa.json"
+    }  # fmt: skip
+    with np.load(models_out / "models.npz") as archive:
+        names, conditions = archive["names"].tolist(), archive["conditions"]
+        vector = archive["dissimilarities"][names.index("PPA")]
+    noise = 1e-6 * vector.std() * np.random.default_rng(0).normal(size=(4, vector.size))
+    stems = [str(name).removesuffix(".png") for name in conditions]
+    np.savez(tmp_path / "m.npz", rdms=vector + noise, conditions=stems)
+    measured = f"PPA={tmp_path / 'm.npz'}"
+    assert run(photos, "-o", out, "-m", measured, "--permutations", 99) == 0
+    said = capsys.readouterr()
+    assert "PPA: 4 measured, spearman; ceiling " in said.out
+    assert f"2 models of 6 images: {out}" in said.err
+    table = pd.read_csv(out / "rsa.tsv", sep="\t").set_index("roi")
+    assert table["mean"].idxmax() == "PPA"
+    assert table.loc["PPA", "mean"] > 0.99
+    assert table.loc["PPA", "p_max"] == pytest.approx(0.01, abs=0.02)
+    assert len(pd.read_csv(out / "subjects.tsv", sep="\t")) == 4 * 2
+    assert (out / "comparison_PPA.svg").exists()
+    again = ("-o", tmp_path / "third", "-m", measured, "--in-order")
+    assert run(photos, *again) == 0
+    (photos / "broken.png").write_bytes(b"not a picture")
+    assert run(photos, *again, "--overwrite") == 1
+    assert "PPA: with --in-order there must be one row" in capsys.readouterr().err
+    assert run(photos, "-o", models_out, "--overwrite") == 3
+    assert "broken.png" in capsys.readouterr().err
+
+
+def test_rsa_command_of_two_images_is_refused(
+    run: Callable[..., int], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two images have one distance, which says nothing about a geometry."""
+    assert run(*sorted(photos.iterdir())[:2], "-o", tmp_path / "out") == 1
+    assert "a geometry needs at least 3 images; got image0.png, i" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_rsa_command_bad_options_are_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An unknown measure is named as the option that it is of, and nothing is written."""
+    out = tmp_path / "out"
+    for option in ("--dissimilarity", "--comparison"):
+        assert main(["rsa", "gone/", "-o", str(out), option, "sperman"]) == 2
+        assert f"imgtofmri: {option} must be one of " in capsys.readouterr().err
+    matrices = ["-m", f"A={tmp_path / 'm.npy'}", "-m", f"A={tmp_path / 'm.npy'}"]
+    np.save(tmp_path / "m.npy", np.ones((1, 3)))
+    assert main(["rsa", "gone/", "-o", str(out), *matrices]) == 2
+    assert "got 'A' twice. Write NAME=FILE" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_rsa_command_control_of_an_untrained_encoder_is_the_encoder(
+    make_bundle: Callable[..., Bundle], photos: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Rows are the encoder's own and differ from it by 0."""
+    bundle = make_bundle(rng)
+    bundle.card["features"]["weights"] = {"name": "untrained (seed 0)", "verified": False}
+    write_bundle(bundle, tmp_path / "untrained.safetensors")
+    out, file = tmp_path / "out", tmp_path / "m.npz"
+    np.savez(file, rdms=rng.random((4, 15)), conditions=[f"image{n}" for n in range(6)])
+    code = main([
+        "rsa", str(photos), "-o", str(out), "-m", str(file), "--permutations", "99",
+        "--control", "untrained", "--encoder", str(tmp_path / "untrained.safetensors"), "--quiet",
+    ])  # fmt: skip
+    assert code == 0
+    table = pd.read_csv(out / "rsa.tsv", sep="\t")
+    own, untrained = (
+        table[table["model"] == model].drop(columns="model").reset_index(drop=True)
+        for model in ("encoder", "untrained")
+    )
+    pd.testing.assert_frame_equal(untrained, own)
+    pairs = pd.read_csv(out / "pairs.tsv", sep="\t")
+    against = pairs[pairs["model_b"] == "untrained"]
+    assert (against["roi_a"] == against["roi_b"]).all()
+    np.testing.assert_allclose(against["difference"], 0.0, atol=1e-12)
+    record = json.loads((out / "rsa.json").read_text("utf-8"))
+    assert record["controls"]["untrained"]["weights"] == "untrained (seed 0)"

@@ -246,6 +246,31 @@ def test_record_lists_failures_until_they_are_mended(tmp_path: Path) -> None:
     assert content["inputs"][0]["name"] == "a.jpg"
 
 
+def test_folder_written_whole_is_there_at_the_end_or_not_at_all(tmp_path: Path) -> None:
+    """Files are collected beside it; an interruption leaves neither it nor them."""
+    target = tmp_path / "out"
+
+    def write(text: str, end: type[BaseException] | None = None) -> None:
+        folder = OutputFolder.of(target, "simulate", overwrite=target.exists(), whole=True)
+        with folder.begin({}):
+            assert folder.path != target
+            (folder.path / text).write_text(text)
+            if end is not None:
+                raise end
+
+    with pytest.raises(KeyboardInterrupt):
+        write("a", KeyboardInterrupt)
+    assert list(tmp_path.iterdir()) == []
+    write("a")
+    (target / "mine").write_text("mine")
+    with pytest.raises(KeyboardInterrupt):
+        write("b", KeyboardInterrupt)
+    assert sorted(path.name for path in target.iterdir()) == ["a", "mine", "simulate.json"]
+    write("b")
+    assert sorted(path.name for path in target.iterdir()) == ["b", "mine", "simulate.json"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def test_nifti_layout_keeps_the_whole_name() -> None:
     """a.jpg and a.png do not collide."""
     layout = NiftiLayout()
@@ -264,7 +289,7 @@ def test_bids_labels_are_alphanumeric_and_distinct() -> None:
 def test_bids_layout_describes_the_dataset(tmp_path: Path) -> None:
     """The dataset says what made it, and what each description label stands for."""
     layout = BidsLayout()
-    layout.describe(tmp_path, ["a b.jpg"])
+    layout.describe(tmp_path, ["a b.jpg"], ["predictions.json"])
     description = json.loads((tmp_path / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
     label = bids_label("a b.jpg")

@@ -47,6 +47,23 @@ def test_series_writer_equals_nibabel(
     assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (4, 4)
 
 
+def test_series_writer_int16_equals_nibabel_within_half_a_step(
+    tmp_path: Path, rng: np.random.Generator, mask: npt.NDArray[np.bool_]
+) -> None:
+    """Values are rounded to steps of the largest / 32767, and clipped beyond it."""
+    maps = rng.standard_normal((6, int(mask.sum()))).astype(np.float32)
+    path = tmp_path / "series.nii.gz"
+    with SeriesWriter(path, mask, AFFINE, 0.5, "int16", largest=2.0) as writer:
+        writer.append(maps)
+    image = nib.load(path)
+    step = 2.0 / 32767
+    assert image.get_data_dtype() == np.int16
+    assert float(image.dataobj.slope) == pytest.approx(step)
+    np.testing.assert_allclose(
+        image.get_fdata()[mask].T, np.clip(maps, -2.0, 2.0), rtol=0, atol=0.51 * step
+    )
+
+
 def test_series_writer_is_one_valid_gzip_member(
     tmp_path: Path, rng: np.random.Generator, mask: npt.NDArray[np.bool_]
 ) -> None:

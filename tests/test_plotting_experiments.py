@@ -1,10 +1,9 @@
-"""Figures of contrasts, geometry and selections show the numbers of their tables."""
+"""Figures of contrasts and selections show the numbers of their tables."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -12,67 +11,30 @@ import pytest
 
 from imgtofmri.analyses.contrast import Contrast, compute_contrast, contrast_properties
 from imgtofmri.analyses.contrast.figures import THRESHOLDS, plot_contrast, plot_controls
-from imgtofmri.analyses.rsa import GeometryComparison, compare_geometry
-from imgtofmri.analyses.rsa.figures import plot_comparison, plot_mds, plot_rdms
 from imgtofmri.analyses.select import Goal, StimulusSelection, select_stimuli
 from imgtofmri.analyses.select.figures import plot_checks, plot_contact_sheet
+from imgtofmri.encoder import Control, Prediction
 from imgtofmri.exceptions import OptionError
-from imgtofmri.rsa import RDMs, calculate_rdm, embed_rdm
 
-NAMES = tuple(f"image{number:02d}" for number in range(24))
-
-
-@dataclass(frozen=True)
-class Maps:
-    """Predicted responses on the template's grid, made in the test."""
-
-    subjects: Any
-    mask: Any
-    roi_masks: Any
-    affine: Any = field(
-        default_factory=lambda: np.array(
-            [[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]]
-        )
-    )
-    names: tuple[str, ...] = NAMES
-    subject_names: tuple[str, ...] = ("CSI1", "CSI2", "CSI3")
-    average: str = "mean"
-
-    @property
-    def group(self) -> Any:
-        """Mean over subjects."""
-        return self.subjects.mean(axis=0)
+NAMES = tuple(f"image{number:02d}.png" for number in range(24))
 
 
 @pytest.fixture
-def maps(rng: np.random.Generator) -> Maps:
+def maps(make_prediction: Callable[..., Prediction], rng: np.random.Generator) -> Prediction:
     """Return two ROIs of 20 voxels; the first half of the images drives the first."""
-    mask = np.zeros((91, 109, 91), dtype=bool)
-    mask[40:45, 20:24, 30:32] = True
     subjects = rng.normal(size=(24, 40)) + 0.3 * rng.normal(size=(3, 24, 40))
     subjects[:, :12, :20] += 2.0
-    index = np.arange(40)
-    return Maps(subjects, mask, {("PPA", "L"): index < 20, ("LOC", "L"): index >= 20})
+    return make_prediction(rng, subjects=subjects, rois={("PPA", "L"): 20, ("LOC", "L"): 20})
 
 
 @pytest.fixture
-def result(maps: Maps) -> Contrast:
+def result(maps: Prediction) -> Contrast:
     """Return a contrast of the two halves."""
     return compute_contrast(maps, ["house"] * 12 + ["face"] * 12, "house - face", 99)
 
 
 @pytest.fixture
-def comparison(rng: np.random.Generator) -> tuple[RDMs, GeometryComparison]:
-    """Return two models compared with four subjects who carry the first."""
-    patterns = rng.normal(size=(2, 12, 30))
-    models = RDMs(calculate_rdm(patterns), NAMES[:12], ("PPA", "LOC"))
-    subjects = calculate_rdm(patterns[0] + rng.normal(size=(4, 12, 30)))
-    measured = RDMs(subjects, NAMES[:12], ("a", "b", "c", "d"))
-    return models, compare_geometry(models, measured, n_permutations=99)
-
-
-@pytest.fixture
-def selection(maps: Maps) -> StimulusSelection:
+def selection(maps: Prediction) -> StimulusSelection:
     """Return two sets of four and a reference."""
     goals = (Goal("high", "PPA"), Goal("over", "LOC", "PPA"))
     return select_stimuli(maps, goals, 4, n_random=50)
@@ -102,38 +64,6 @@ def test_plot_contrast_unknown_threshold_is_named(result: Contrast) -> None:
         plot_contrast(result, "fdr")
 
 
-def test_plot_comparison_bars_are_means(comparison: tuple[RDMs, GeometryComparison]) -> None:
-    """Bars stand at the models' means, each subject is a circle."""
-    axes = plot_comparison(comparison[1]).axes[0]
-    heights = [patch.get_height() for patch in axes.patches][-2:]
-    np.testing.assert_allclose(heights, comparison[1].table["mean"])
-    circles = [line.get_ydata() for line in axes.lines if line.get_marker() == "o"]
-    np.testing.assert_allclose(np.sort(circles), np.sort(comparison[1].similarity))
-
-
-def test_plot_mds_places_thumbnails_at_the_points(
-    comparison: tuple[RDMs, GeometryComparison], rng: np.random.Generator
-) -> None:
-    """Each image is drawn where the embedding puts it, and the title tells the stress."""
-    models = comparison[0]
-    pictures = {name: rng.integers(0, 256, (6, 8, 3), dtype=np.uint8) for name in NAMES[:12]}
-    figure = plot_mds(models, pictures, ["a", "b"] * 6)
-    points, stress = embed_rdm(models.dissimilarities[0])
-    places = [artist.xy for artist in figure.axes[0].artists]
-    np.testing.assert_allclose(places, points)
-    assert f"stress {stress:.2f}" in figure.axes[0].get_title(loc="left")
-
-
-def test_plot_rdms_shows_percentiles(comparison: tuple[RDMs, GeometryComparison]) -> None:
-    """Ranked matrices go from near 0 to near 100, symmetric, one panel for each."""
-    figure = plot_rdms(comparison[0])
-    images = [axes.images[0].get_array() for axes in figure.axes if axes.images]
-    assert len(images) == 2
-    off_diagonal = images[0][~np.eye(12, dtype=bool)]
-    assert 0 < off_diagonal.min() < 1
-    assert 99 < off_diagonal.max() < 100
-
-
 def test_plot_contact_sheet_shows_every_picture(
     selection: StimulusSelection, rng: np.random.Generator
 ) -> None:
@@ -155,30 +85,7 @@ def test_plot_checks_shows_every_effect(selection: StimulusSelection) -> None:
     assert sum(line.get_marker() == "D" for line in marks) == 2
 
 
-def test_plot_comparison_controls_stand_beside_their_models(
-    comparison: tuple[RDMs, GeometryComparison], rng: np.random.Generator
-) -> None:
-    """A control of each ROI is a grey bar beside the ROI's, one for all stands at the end."""
-    models, result = comparison
-    measured = RDMs(rng.random((4, 66)), models.conditions, tuple("abcd"))
-    beside = compare_geometry(models, measured, n_permutations=19)
-    single = RDMs(models.dissimilarities[:1], models.conditions, ("luminance",))
-    alone = compare_geometry(single, measured, n_permutations=19)
-    figure = plot_comparison(result, {"untrained": beside, "luminance": alone})
-    axes = figure.axes[0]
-    bars = [bar for bar in axes.patches if bar.get_height() in
-            {*result.table["mean"], *beside.table["mean"], *alone.table["mean"]}]  # fmt: skip
-    expected = [*result.table["mean"], *beside.table["mean"], *alone.table["mean"]]
-    np.testing.assert_allclose([bar.get_height() for bar in bars], expected)
-    places = np.array([bar.get_x() + bar.get_width() / 2 for bar in bars])
-    np.testing.assert_array_equal(np.round(places), [0, 1, 0, 1, 2])
-    assert (places[2:4] > places[:2]).all()
-    labels = [text.get_text() for text in axes.get_xticklabels()]
-    assert labels == ["PPA", "LOC", "luminance"]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["untrained"]
-
-
-def test_plot_controls_bars_are_t(maps: Maps, rng: np.random.Generator) -> None:
+def test_plot_controls_bars_are_t(maps: Prediction, rng: np.random.Generator) -> None:
     """Each model's t in each ROI, and each property's, is a bar."""
     conditions = ["house"] * 12 + ["face"] * 12
     results = [compute_contrast(maps, conditions, "house - face", 19, seed) for seed in (0, 1)]
@@ -199,13 +106,13 @@ def test_plot_controls_bars_are_t(maps: Maps, rng: np.random.Generator) -> None:
     assert len(plot_controls(table).axes) == 1
 
 
-def test_plot_checks_controls_stand_beside(maps: Maps, rng: np.random.Generator) -> None:
+def test_plot_checks_controls_stand_beside(maps: Prediction, rng: np.random.Generator) -> None:
     """Each row of every model is one mark, and a legend tells the models apart."""
     properties = pd.DataFrame({"stimulus": NAMES, "luminance": rng.random(24)})
     selection = select_stimuli(
         maps, (Goal("high", "PPA"), Goal("low", "PPA")), 4, properties, n_random=20,
-        controls={"untrained": maps},
-        control_properties=["luminance"],
+        controls=[Control(name, model, (), False) for name, model in
+                  (("untrained", maps), ("luminance", None))],
     )  # fmt: skip
     figure = plot_checks(selection)
     assert len(figure.axes) == 2

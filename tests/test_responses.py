@@ -23,12 +23,11 @@ from imgtofmri.measured import (
     list_images,
     read_array,
     read_arrays,
-    read_grid,
     read_image_rows,
     read_mask,
-    read_table,
+    read_stimulus_rows,
 )
-from imgtofmri.spaces import Grid
+from imgtofmri.spaces import Grid, read_grid
 from imgtofmri.training import fit_study
 
 ARRAY = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -165,16 +164,16 @@ def test_read_mask_takes_voxels_above_zero_or_a_label(tmp_path: Path) -> None:
     """Voxels come in C order; a label picks one region of an atlas."""
     atlas = np.zeros((3, 4, 5), np.int16)
     atlas[1, 2, 3], atlas[0, 1, 4], atlas[2, 0, 0] = 7, 7, 2
-    voxels, grid = read_mask(save(tmp_path / "m.nii.gz", atlas))
-    assert voxels.tolist() == np.flatnonzero(atlas).tolist()
-    assert grid == Grid((3, 4, 5), AFFINE)
-    assert len(read_mask(tmp_path / "m.nii.gz", 7)[0]) == 2
-    with pytest.raises(DataError, match=r"inside the mask = 3; labels there: \[0 2 7\]"):
+    mask = read_mask(save(tmp_path / "m.nii.gz", atlas))
+    assert mask.voxels.tolist() == np.flatnonzero(atlas).tolist()
+    assert mask.grid == Grid((3, 4, 5), AFFINE)
+    assert read_mask(tmp_path / "m.nii.gz", 7).n_voxels == 2
+    with pytest.raises(DataError, match=r"with voxels of the label 3; got labels \[0 2 7\]"):
         read_mask(tmp_path / "m.nii.gz", 3)
-    with pytest.raises(DataError, match=r"a mask is a 3-D image; .* \(3, 4, 5, 2\)"):
+    with pytest.raises(DataError, match=r"must be a 3-D mask image; got shape \(3, 4, 5, 2\)"):
         read_mask(save(tmp_path / "4d.nii.gz", np.zeros((3, 4, 5, 2), np.int16)))
     (tmp_path / "no.nii.gz").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"cannot be read as an image"):
+    with pytest.raises(DataError, match=r"no.nii.gz must be a NIfTI image; got one that"):
         read_mask(tmp_path / "no.nii.gz")
 
 
@@ -199,7 +198,7 @@ def test_read_image_rows_equals_indexing(
     )
     with pytest.raises(DataError, match=r"must lie on the grid of the masks, \(9, 9, 9\)"):
         read_image_rows(path, voxels, Grid((9, 9, 9), AFFINE))
-    with pytest.raises(DataError, match=r"responses in an image are 4-D"):
+    with pytest.raises(DataError, match=r"must be a 4-D image, a volume for each"):
         read_image_rows(save(tmp_path / "3d.nii.gz", values[..., 0]), voxels, read_grid(path))
 
 
@@ -210,31 +209,31 @@ def test_read_image_rows_of_a_truncated_file_says_so(
     """An image whose header is there and whose values are not is named, compressed or not."""
     path = save(tmp_path / f"b{suffix}", rng.normal(size=(9, 9, 9, 6)))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(DataError, match=r"S1: the values of .* cannot be read .*truncated or dam"):
+    with pytest.raises(DataError, match=r"S1: .* must be a whole NIfTI .* cut short or damaged"):
         read_image_rows(path, np.arange(3), read_grid(path), "S1")
     mask = save(tmp_path / f"m{suffix}", rng.normal(size=(99, 9, 9)))
     mask.write_bytes(mask.read_bytes()[: mask.stat().st_size // 2])
-    with pytest.raises(DataError, match=r"S1: the values of .* cannot be read .*truncated or dam"):
+    with pytest.raises(DataError, match=r"S1: .* must be a whole NIfTI .* cut short or damaged"):
         read_mask(mask, where="S1")
 
 
-def test_read_table_rows_and_folds(tmp_path: Path) -> None:
+def test_read_stimulus_rows_and_folds(tmp_path: Path) -> None:
     """TSV and CSV give stimuli and folds in order; mistakes name the line."""
     (tmp_path / "t.tsv").write_text("image\tset\nb.jpg\ttrain\na.jpg\ttest\n")
-    rows = read_table(tmp_path / "t.tsv", "image", "set")
+    rows = read_stimulus_rows(tmp_path / "t.tsv", "image", "set")
     assert (rows.names, rows.folds) == (("b.jpg", "a.jpg"), ("train", "test"))
     (tmp_path / "t.csv").write_text('\ufeffstimulus,x\n"a, b.jpg",1\n')
-    assert read_table(tmp_path / "t.csv").names == ("a, b.jpg",)
-    with pytest.raises(DataError, match=r"line 1: the column must be one of image, set; got 'img'"):
-        read_table(tmp_path / "t.tsv", "img")
+    assert read_stimulus_rows(tmp_path / "t.csv").names == ("a, b.jpg",)
+    with pytest.raises(DataError, match=r"must have a column img, once; got none among image, set"):
+        read_stimulus_rows(tmp_path / "t.tsv", "img")
     (tmp_path / "t.tsv").write_text("stimulus\tfold\na\t1\nb\t\n")
     with pytest.raises(DataError, match=r"line 3: fold is empty"):
-        read_table(tmp_path / "t.tsv", fold_column="fold")
+        read_stimulus_rows(tmp_path / "t.tsv", fold_column="fold")
     (tmp_path / "t.tsv").write_text("stimulus\n")
-    with pytest.raises(DataError, match=r"the table has none"):
-        read_table(tmp_path / "t.tsv")
-    with pytest.raises(DataError, match=r"the stimuli table cannot be read"):
-        read_table(tmp_path / "gone.tsv")
+    with pytest.raises(DataError, match=r"t.tsv: .* a line for each row are needed; got 1"):
+        read_stimulus_rows(tmp_path / "t.tsv")
+    with pytest.raises(DataError, match=r"gone.tsv: expected a table .* cannot be read: No such"):
+        read_stimulus_rows(tmp_path / "gone.tsv")
 
 
 def test_list_images_is_sorted_by_folder_then_name(tmp_path: Path) -> None:
@@ -309,7 +308,7 @@ def test_estimate_responses_mistakes_are_named(tmp_path: Path, rng: np.random.Ge
     folders = (tmp_path / "fmriprep", tmp_path / "raw")
     runs = find_runs(*folders, "01", "view", "T1w")
     grid = Grid((2, 2, 2), AFFINE)
-    with pytest.raises(DataError, match=r"the column must be one of onset.*got 'stim'"):
+    with pytest.raises(DataError, match=r"must have a column stim, once; got none among onset"):
         estimate_responses(runs, np.arange(8), grid, stimulus_column="stim")
     with pytest.raises(DataError, match=r"the confound must be one of trans_x, csf; got 'trans_y'"):
         estimate_responses(runs, np.arange(8), grid, confounds=["trans_y"])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,49 +17,45 @@ from scipy.stats import kstest
 
 from imgtofmri.analyses.select import (
     Goal,
+    StimulusSelection,
     events_table,
     parse_goal,
     roi_responses,
+    save_selection,
     select_stimuli,
 )
 from imgtofmri.analyses.select.solver import choose_by_pairs, choose_by_scores
-from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.encoder import Control, Prediction
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
+from imgtofmri.files import sha256_of
 from imgtofmri.stats import permutations
+from imgtofmri.stimuli import Failure, image_properties
 
 NO_PROPERTIES = np.zeros((12, 0))
 
 
-@dataclass(frozen=True)
-class Maps:
-    """Predicted responses of a pool, made in the test."""
-
-    subjects: Any
-    names: tuple[str, ...]
-    roi_masks: Any
-    subject_names: tuple[str, ...] = ("CSI1", "CSI2", "CSI3")
+Make = Callable[..., Prediction]
 
 
-def test_roi_responses_means_do_not_depend_on_the_company() -> None:
+@pytest.fixture
+def make_maps(make_prediction: Make, rng: np.random.Generator) -> Make:
+    """Return what makes two ROIs in which subjects share what stimuli do, as much as asked."""
+
+    def make(n_stimuli: int = 60, shared: float = 1.0, own: Any = rng, **more: Any) -> Prediction:
+        means = shared * own.normal(size=(n_stimuli, 2)) + own.normal(size=(3, n_stimuli, 2))
+        subjects = np.repeat(means, 8, axis=2) + 0.3 * own.normal(size=(3, n_stimuli, 16))
+        rois = {("PPA", "L"): 3, ("PPA", "R"): 5, ("LOC", "L"): 8}
+        return make_prediction(own, subjects=subjects, rois=rois, **more)
+
+    return make
+
+
+def test_roi_responses_means_do_not_depend_on_the_company(make_maps: Make) -> None:
     """A stimulus' mean over an ROI is the same bits among few and among many."""
-    maps = _plain()
-    few = replace(maps, names=maps.names[:2], subjects=maps.subjects[:, :2])
-    together, alone = roi_responses(maps), roi_responses(few)
+    maps = make_maps()
+    together, alone = roi_responses(maps), roi_responses(maps[:2])
     for roi in together.patterns:
         np.testing.assert_array_equal(alone.means(roi), together.means(roi)[:, :2])
-
-
-def make_maps(rng: np.random.Generator, n_stimuli: int = 60, shared: float = 1.0) -> Maps:
-    """Return two ROIs of 8 voxels in which subjects share what stimuli do, as much as asked."""
-    means = shared * rng.normal(size=(n_stimuli, 2)) + rng.normal(size=(3, n_stimuli, 2))
-    subjects = np.repeat(means, 8, axis=2) + 0.3 * rng.normal(size=(3, n_stimuli, 16))
-    index = np.arange(16)
-    masks = {
-        ("PPA", "L"): index < 3,
-        ("PPA", "R"): (index >= 3) & (index < 8),
-        ("LOC", "L"): index >= 8,
-    }
-    names = tuple(f"image{number:02d}.jpg" for number in range(n_stimuli))
-    return Maps(subjects.astype(np.float32), names, masks)
 
 
 def test_choose_by_scores_without_matching_is_the_top(rng: np.random.Generator) -> None:
@@ -103,9 +102,9 @@ def test_choose_by_pairs_equals_every_choice(rng: np.random.Generator) -> None:
     assert 3 not in members
 
 
-def test_select_stimuli_high_and_low_are_the_extremes(rng: np.random.Generator) -> None:
+def test_select_stimuli_high_and_low_are_the_extremes(make_maps: Make) -> None:
     """Without matching, high and low are the two ends of the pool's order."""
-    maps = make_maps(rng)
+    maps = make_maps()
     goals = (Goal("high", "PPA"), Goal("low", "PPA"))
     result = select_stimuli(maps, goals, 5, n_random=50)
     means = maps.subjects[:, :, :8].mean(axis=2)
@@ -118,9 +117,11 @@ def test_select_stimuli_high_and_low_are_the_extremes(rng: np.random.Generator) 
     assert len(set(members)) == 15
 
 
-def test_select_stimuli_matching_holds_the_tolerance(rng: np.random.Generator) -> None:
+def test_select_stimuli_matching_holds_the_tolerance(
+    make_maps: Make, rng: np.random.Generator
+) -> None:
     """Matched properties of every set lie within the tolerance, although they drive the region."""
-    maps = make_maps(rng, n_stimuli=120)
+    maps = make_maps(120)
     luminance = maps.subjects[:, :, :8].mean(axis=(0, 2)) + 0.5 * rng.normal(size=120)
     properties = pd.DataFrame(
         {"stimulus": maps.names, "luminance": luminance, "size": rng.normal(size=120)}
@@ -135,13 +136,13 @@ def test_select_stimuli_matching_holds_the_tolerance(rng: np.random.Generator) -
 
 
 def test_select_stimuli_alike_set_is_alike_in_one_and_not_the_other(
-    rng: np.random.Generator,
+    make_maps: Make, rng: np.random.Generator
 ) -> None:
     """A planted cluster (one pattern in LOC, different ones in PPA) is found."""
     patterns = rng.normal(size=(40, 16))
     patterns[:6, 8:] = patterns[0, 8:]
     subjects = patterns + 0.3 * rng.normal(size=(3, 40, 16))
-    maps = replace(make_maps(rng, 40), subjects=subjects)
+    maps = replace(make_maps(40), subjects=subjects)
     result = select_stimuli(maps, (Goal("alike", "LOC", "PPA"),), 6, n_random=99)
     assert set(result.sets["LOC-alike-PPA-apart"]) == set(maps.names[:6])
     rows = result.checks.query("check == 'other subject'")
@@ -149,13 +150,13 @@ def test_select_stimuli_alike_set_is_alike_in_one_and_not_the_other(
     assert (rows["effect"] > 0.5).all()
 
 
-def test_select_stimuli_checks_tell_signal_from_selection_noise() -> None:
+def test_select_stimuli_checks_tell_signal_from_selection_noise(make_maps: Make) -> None:
     """Where subjects share nothing, the in-sample effect is large and the held-out one is not."""
     in_sample, held_out, shared = [], [], []
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        noise = select_stimuli(make_maps(rng, shared=0.0), (Goal("high", "PPA"),), 6, n_random=20)
-        signal = select_stimuli(make_maps(rng, shared=2.0), (Goal("high", "PPA"),), 6, n_random=20)
+        noise = select_stimuli(make_maps(60, 0.0, rng), (Goal("high", "PPA"),), 6, n_random=20)
+        signal = select_stimuli(make_maps(60, 2.0, rng), (Goal("high", "PPA"),), 6, n_random=20)
         in_sample.append(noise.checks["effect"].iloc[0])
         held_out.append(noise.checks.query("check == 'other subject'")["effect"].mean())
         shared.append(signal.checks.query("check == 'other subject'")["effect"].mean())
@@ -165,13 +166,13 @@ def test_select_stimuli_checks_tell_signal_from_selection_noise() -> None:
 
 
 @pytest.mark.slow
-def test_select_stimuli_null_p_is_uniform_over_1000_data_sets() -> None:
+def test_select_stimuli_null_p_is_uniform_over_1000_data_sets(make_maps: Make) -> None:
     """Where nothing is shared, held-out p is uniform in the pool and its halves, controls' too."""
     names = ("other subject", "other subject, half 1", "other subject, half 2")
     p_values = np.empty((1000, 3, 3))
     for data_set in range(1000):
         rng = np.random.default_rng(data_set)
-        maps = make_maps(rng, 40, shared=0.0)
+        maps = make_maps(40, 0.0, rng)
         goal = Goal("over", "PPA", "LOC")
         properties = pd.DataFrame({"luminance": rng.normal(size=40)})
         checks = select_stimuli(
@@ -182,8 +183,10 @@ def test_select_stimuli_null_p_is_uniform_over_1000_data_sets() -> None:
             reference=False,
             n_random=99,
             seed=data_set,
-            controls={"untrained": make_maps(rng, 40, shared=0.0)},
-            control_properties=["luminance"],
+            controls=[
+                Control("untrained", make_maps(40, 0.0, rng), (), False),
+                Control("luminance", None, (), False),
+            ],
         ).checks
         first = checks[checks["selected_on"] == "CSI2 and CSI3"].set_index(["model", "check"])
         for column, model in enumerate(("encoder", "untrained", "luminance")):
@@ -193,9 +196,9 @@ def test_select_stimuli_null_p_is_uniform_over_1000_data_sets() -> None:
         assert kstest(column, "uniform").pvalue > 0.01
 
 
-def test_select_stimuli_same_seed_same_answer(rng: np.random.Generator) -> None:
+def test_select_stimuli_same_seed_same_answer(make_maps: Make) -> None:
     """The seed fixes sets and checks."""
-    maps = make_maps(rng)
+    maps = make_maps()
     goals = (Goal("over", "PPA", "LOC"), Goal("alike", "LOC", "PPA"))
     first, again = (select_stimuli(maps, goals, 4, n_random=30, seed=5) for _ in range(2))
     assert first.sets == again.sets
@@ -229,18 +232,15 @@ def test_parse_goal_reads(text: str, goal: Goal) -> None:
     assert parse_goal(text, ["PPA", "LOC"]) == goal
 
 
-def _plain() -> Maps:
-    return make_maps(np.random.default_rng(0))
-
-
-def _nan_maps() -> Maps:
-    maps = _plain()
-    maps.subjects[1, 4, 2] = np.nan
-    return maps
-
-
 def _table(**columns: Any) -> pd.DataFrame:
-    return pd.DataFrame({"stimulus": _plain().names, **columns})
+    names = [f"image{number:02d}.png" for number in range(60)]
+    return pd.DataFrame({"stimulus": names, **columns})
+
+
+def _with_nan(maps: Prediction) -> Prediction:
+    subjects = maps.subjects.copy()
+    subjects[1, 4, 2] = np.nan
+    return replace(maps, subjects=subjects)
 
 
 HIGH = (Goal("high", "PPA"),)
@@ -249,89 +249,88 @@ HIGH = (Goal("high", "PPA"),)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: parse_goal("high PAP", ["PPA"]), OptionError, "Did you mean PPA?"),
-        (lambda: parse_goal("PPA over PPA", ["PPA"]), OptionError, "two different ROIs"),
-        (lambda: parse_goal("most PPA", ["PPA"]), OptionError, "got 'most PPA'"),
-        (lambda: select_stimuli(_plain(), (), 5), OptionError, "at least one goal"),
-        (lambda: select_stimuli(_plain(), HIGH * 2, 5), OptionError, "'PPA-high' twice"),
-        (lambda: select_stimuli(_plain(), (Goal("low", "V1"),), 5), OptionError, "got 'V1'"),
-        (lambda: select_stimuli(_plain(), HIGH, 0), OptionError, "n_per_set must be at least 1"),
+        (lambda _: parse_goal("high PAP", ["PPA"]), OptionError, "Did you mean PPA?"),
+        (lambda _: parse_goal("PPA over PPA", ["PPA"]), OptionError, "two different ROIs"),
+        (lambda _: parse_goal("most PPA", ["PPA"]), OptionError, "got 'most PPA'"),
+        (lambda maps: select_stimuli(maps, (), 5), OptionError, "goals must be one or more"),
+        (lambda maps: select_stimuli(maps, HIGH * 2, 5), OptionError, "'PPA-high' twice"),
+        (lambda maps: select_stimuli(maps, (Goal("low", "V1"),), 5), OptionError, "got 'V1'"),
+        (lambda maps: select_stimuli(maps, HIGH, 0), OptionError, "n_per_set must be at least 1"),
         (
-            lambda: select_stimuli(_plain(), (Goal("alike", "LOC", "PPA"),), 1),
+            lambda maps: select_stimuli(maps, (Goal("alike", "LOC", "PPA"),), 1),
             OptionError,
             "n_per_set must be at least 2",
         ),
-        (lambda: select_stimuli(_plain(), HIGH, 16), DataError, "at least 64 images; got 60"),
-        (lambda: select_stimuli(_nan_maps(), HIGH, 5), DataError, "'image04.jpg' has NaN"),
+        (lambda maps: select_stimuli(maps, HIGH, 16), DataError, "at least 64 images; got 60"),
+        (lambda maps: select_stimuli(_with_nan(maps), HIGH, 5), DataError, "'image04.png' has NaN"),
         (
-            lambda: select_stimuli(
-                replace(_plain(), subjects=_plain().subjects[:1], subject_names=("CSI1",)), HIGH, 5
+            lambda maps: select_stimuli(
+                replace(maps, subjects=maps.subjects[:1], subject_names=("CSI1",)), HIGH, 5
             ),
             DataError,
             "at least 2 subjects",
         ),
         (
-            lambda: select_stimuli(_plain(), HIGH, 5, _table(size=1.0), ["hue"]),
+            lambda maps: select_stimuli(maps, HIGH, 5, _table(size=1.0), ["hue"]),
             OptionError,
             "must be one of stimulus, size; got 'hue'",
         ),
         (
-            lambda: select_stimuli(_plain(), HIGH, 5, _table(size=1.0)[:-1], ["size"]),
+            lambda maps: select_stimuli(maps, HIGH, 5, _table(size=1.0)[:-1], ["size"]),
             ShapeError,
             "each of the 60 stimuli; got 59",
         ),
         (
-            lambda: select_stimuli(_plain(), HIGH, 5, _table(size=np.nan), ["size"]),
+            lambda maps: select_stimuli(maps, HIGH, 5, _table(size=np.nan), ["size"]),
             DataError,
-            "'image00.jpg' has nan for size",
+            "'image00.png' has nan for size",
         ),
         (
-            lambda: select_stimuli(
-                _plain(), HIGH, 5, _table(size=[0.0] * 30 + [1.0] * 30), ["size"], 0.05
+            lambda maps: select_stimuli(
+                maps, HIGH, 5, _table(size=[0.0] * 30 + [1.0] * 30), ["size"], 0.05
             ),
             DataError,
             "match the pool within 0.05",
         ),
         (
-            lambda: choose_by_pairs(
+            lambda _: choose_by_pairs(
                 np.zeros((4, 4)), 1, np.ones(4, bool), np.array([[-1.0], [-1], [1], [1]]), 0.5, 0
             ),
             DataError,
             "no set of 1 out of 4",
         ),
         (
-            lambda: roi_responses(replace(_plain(), subjects=np.ones((3, 60, 16)))),
+            lambda maps: roi_responses(replace(maps, subjects=np.ones((3, 60, 16)))),
             DataError,
             "all give 'PPA' of CSI1 the same",
         ),
         (
-            lambda: roi_responses(replace(_plain(), roi_masks={("OPA", "L"): np.zeros(16, bool)})),
+            lambda maps: roi_responses(replace(maps, roi_masks={("OPA", "L"): np.zeros(16, bool)})),
             DataError,
             "'OPA' must have voxels",
         ),
-        (lambda: events_table({"a": ("b",)}, duration_s=0), OptionError, "duration_s"),
-        (lambda: events_table({"a": ("b",)}, gap_s=-1), OptionError, "gap_s must be at least 0"),
-        (lambda: events_table({"a": ("b",)}, n_repeats=0), OptionError, "n_repeats"),
+        (lambda _: events_table({"a": ("b",)}, duration_s=0), OptionError, "duration_s"),
+        (lambda _: events_table({"a": ("b",)}, gap_s=-1), OptionError, "gap_s must be at least 0"),
+        (lambda _: events_table({"a": ("b",)}, n_repeats=0), OptionError, "n_repeats"),
     ],
 )
 def test_selection_bad_input_names_the_item(
-    call: Any, error: type[Exception], message: str
+    call: Any, error: type[Exception], message: str, make_maps: Make
 ) -> None:
     """Each refusal says what was expected and which item is at fault."""
     with pytest.raises(error, match=re.escape(message)):
-        call()
+        call(make_maps())
 
 
 def test_select_stimuli_controls_change_nothing_and_equal_the_encoder_when_the_same(
-    rng: np.random.Generator,
+    make_maps: Make, rng: np.random.Generator
 ) -> None:
     """The same predictions as a control give the encoder's rows; other rows stay what they were."""
-    maps, goals = make_maps(rng), (Goal("high", "PPA"), Goal("alike", "LOC", "PPA"))
+    maps, goals = make_maps(), (Goal("high", "PPA"), Goal("alike", "LOC", "PPA"))
     other = replace(maps, subjects=rng.normal(size=maps.subjects.shape))
     plain = select_stimuli(maps, goals, 5, n_random=50).checks
-    found = select_stimuli(
-        maps, goals, 5, n_random=50, controls={"same": maps, "untrained": other}
-    ).checks
+    controls = [Control("same", maps, (), False), Control("untrained", other, (), False)]
+    found = select_stimuli(maps, goals, 5, n_random=50, controls=controls).checks
     rows = {
         name: found[found["model"] == name].drop(columns="model").reset_index(drop=True)
         for name in ("encoder", "same", "untrained")
@@ -343,9 +342,11 @@ def test_select_stimuli_controls_change_nothing_and_equal_the_encoder_when_the_s
     assert held_out["p"].median() > 0.05
 
 
-def test_select_stimuli_property_rows_equal_direct_computation(rng: np.random.Generator) -> None:
+def test_select_stimuli_property_rows_equal_direct_computation(
+    make_maps: Make, rng: np.random.Generator
+) -> None:
     """The in-sample row is the set's distance from the pool in its deviations, by hand."""
-    maps = make_maps(rng)
+    maps = make_maps()
     luminance = maps.subjects[:, :, :8].mean(axis=(0, 2)) + 0.2 * rng.normal(size=60)
     properties = pd.DataFrame(
         {"stimulus": maps.names, "luminance": luminance, "contrast": np.ones(60)}
@@ -356,7 +357,7 @@ def test_select_stimuli_property_rows_equal_direct_computation(rng: np.random.Ge
         6,
         properties,
         n_random=200,
-        control_properties=("luminance", "contrast"),
+        controls=[Control("luminance", None, (), False)],
     )
     rows = result.checks[result.checks["model"] == "luminance"]
     members = [maps.names.index(name) for name in result.sets["PPA-high"]]
@@ -382,9 +383,92 @@ def test_select_stimuli_property_rows_equal_direct_computation(rng: np.random.Ge
     assert constant[["effect", "p"]].isna().all(axis=None)
 
 
-def test_select_stimuli_control_of_other_stimuli_is_refused(rng: np.random.Generator) -> None:
+def test_select_stimuli_control_of_other_stimuli_is_refused(make_maps: Make) -> None:
     """A control must predict the pool, in its order, for its subjects."""
-    maps = make_maps(rng)
-    turned = replace(maps, names=maps.names[::-1])
-    with pytest.raises(ShapeError, match="control untrained must predict the same stimuli"):
-        select_stimuli(maps, (Goal("high", "PPA"),), 5, controls={"untrained": turned})
+    maps = make_maps()
+    controls = [Control("untrained", replace(maps, names=maps.names[::-1]), (), False)]
+    with pytest.raises(ShapeError, match="control untrained must be of the prediction's stimuli"):
+        select_stimuli(maps, (Goal("high", "PPA"),), 5, controls=controls)
+
+
+def test_select_stimuli_measures_the_files_that_were_predicted(
+    make_maps: Make, tmp_path: Path
+) -> None:
+    """Without properties those of the files are taken, as if they had been given."""
+    maps = make_maps(24, folder=tmp_path)
+    given = image_properties(maps.sources)
+    first, again = (
+        select_stimuli(maps, ["high PPA"], 4, own, ["luminance"], 0.5, n_random=9)
+        for own in (None, given)
+    )
+    pd.testing.assert_frame_equal(first.table, again.table)
+    pd.testing.assert_frame_equal(first.matching, again.matching)
+    assert set(first.matching["property"]) == {"luminance", "contrast", "size"}
+
+
+@pytest.fixture
+def saved(make_maps: Make, tmp_path: Path) -> StimulusSelection:
+    """Return a selection with both kinds of control, written to the folder ``out``."""
+    photos = tmp_path / "pool" / "photos"
+    photos.mkdir(parents=True)
+    maps = make_maps(24, folder=photos)
+    controls = [
+        Control("untrained", make_maps(24), maps.sources, False),
+        Control("luminance", None, maps.sources, False),
+    ]
+    goals = ["high PPA", "low PPA"]
+    result = select_stimuli(maps, goals, 3, n_random=9, seed=4, controls=controls)
+    failure = Failure("bad.png", StimulusError("bad.png: no picture"))
+    save_selection(result, tmp_path / "out", gap_s=1.0, n_repeats=2, failures=[failure])
+    return result
+
+
+def test_save_selection_tables_are_the_results(saved: StimulusSelection, tmp_path: Path) -> None:
+    """Tables hold the result's, and events the chosen files, relative to the pool's folder."""
+    for name, table in (
+        ("selection", saved.table),
+        ("checks", saved.checks),
+        ("matching", saved.matching),
+    ):
+        written = pd.read_csv(tmp_path / "out" / f"{name}.tsv", sep="\t")
+        pd.testing.assert_frame_equal(written, table, check_dtype=False, rtol=1e-5, atol=1e-9)
+    events = pd.read_csv(tmp_path / "out" / "events.tsv", sep="\t")
+    # Each name is a file's, as all lie in one folder.
+    shown = events_table(saved.sets, 2.0, 1.0, 2, seed=4)
+    pd.testing.assert_frame_equal(events, shown, check_dtype=False)
+
+
+def test_save_selection_record_tells_all_that_was_written(
+    saved: StimulusSelection, tmp_path: Path
+) -> None:
+    """Every file is in the record with its digest, every image, what failed, and each control."""
+    out = tmp_path / "out"
+    record = json.loads((out / "selection.json").read_text("utf-8"))
+    listed = {entry["file"]: entry["sha256"] for entry in record["outputs"]}
+    assert set(listed) == {
+        "events.tsv", "selection.tsv", "checks.tsv", "matching.tsv",
+        "contact-sheet.png", "checks.png", "checks.svg",
+    }  # fmt: skip
+    assert listed == {name: sha256_of(out / name) for name in listed}
+    assert {path.name for path in out.iterdir()} == {*listed, "selection.json"}
+    assert [entry["sha256"] for entry in record["inputs"]] == list(saved.prediction.sha256)
+    assert record["failures"] == [{"name": "bad.png", "reason": "bad.png: no picture"}]
+    assert set(record["controls"]) == {"untrained", "luminance"}
+    assert record["settings"] == {
+        "goals": ["PPA-high", "PPA-low"],
+        "n_per_set": 3,
+        "match": [],
+        "tolerance": 0.1,
+        "n_pool": 24,
+        "n_random": 9,
+        "stimulus_folder": str(tmp_path / "pool" / "photos"),
+        "seed": 4,
+    }
+
+
+def test_save_selection_of_pictures_in_memory_is_refused(make_maps: Make, tmp_path: Path) -> None:
+    """Events name files, so there must be files; nothing is written."""
+    result = select_stimuli(make_maps(24), ["high PPA"], 3, n_random=3)
+    with pytest.raises(DataError, match=r"image00.png: expected an image file, .* in memory"):
+        save_selection(result, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -397,8 +397,8 @@ def test_simulate_bold_bad_option_is_refused(options: dict[str, object], match: 
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"tsnr": 0.0}, "Noise: tsnr must be a positive number; got 0.0"),
-        ({"drift_cutoff_s": -1.0}, "Noise: drift_cutoff_s must be a positive number"),
+        ({"tsnr": 0.0}, "tsnr must be a positive number; got 0.0"),
+        ({"drift_cutoff_s": -1.0}, "drift_cutoff_s must be a positive number"),
         ({"ar1": 1.0}, "ar1 must lie between -1 and 1, both excluded; got 1.0"),
         ({"ar1_share": 0.7, "drift_share": 0.4}, "at most 1 together; got 0.7 and 0.4"),
         ({"drift_share": -0.1}, "must be 0 or more"),
@@ -515,7 +515,7 @@ def test_read_events_keeps_the_table_and_reads_its_numbers(tmp_path: Path) -> No
     [
         (("onset|duration", "0|1"), "stim_file not among onset, duration"),
         (("onset,duration,stim_file", "0,1,a"), "onset, duration, stim_file not among"),
-        (("onset|duration|stim_file",), "a line for each event are needed; got 1 lines"),
+        (("onset|duration|stim_file",), "a line for each row are needed; got 1 lines"),
         (("onset|duration|stim_file", "0|1"), "line 2: 3 cells are needed; got 2"),
         (("onset|duration|stim_file", "0|-1|a"), "line 2: duration must be .* 0 or more; got '-1'"),
         (("onset|duration|stim_file", "0|1|a", "x|1|a"), "line 3: onset must be .*; got 'x'"),

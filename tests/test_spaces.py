@@ -149,3 +149,19 @@ def test_grids_compare_by_shape_and_affine(grid: Grid) -> None:
     assert grid == Grid(grid.shape, grid.affine.copy())
     assert grid != MNI152_2MM
     assert len({grid, Grid(grid.shape, grid.affine.copy())}) == 1
+
+
+def test_brain_mask_covers_the_template_brain() -> None:
+    """On the 2 mm grid of MNI152 the mask has a brain's volume and holds its centre."""
+    brain = spaces.brain_mask(MNI152_2MM.shape, MNI152_2MM.affine)
+    assert brain.shape == MNI152_2MM.shape
+    assert 1.7e6 < brain.sum() * 8 < 2.0e6
+    centre = np.rint(np.linalg.inv(MNI152_2MM.affine) @ [20, -20, 10, 1])[:3].astype(int)
+    assert brain[tuple(centre)]
+    assert not brain[0].any()
+
+
+def test_brain_mask_of_another_template_is_refused() -> None:
+    """There is a brain for MNI152 alone."""
+    with pytest.raises(OptionError, match="space must be one of MNI152, .*; got fsaverage"):
+        spaces.brain_mask((2, 2, 2), np.eye(4), "fsaverage")

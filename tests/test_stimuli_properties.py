@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from imgtofmri.exceptions import OptionError, StimulusError
-from imgtofmri.stimuli import image_properties, luminance, luminance_features
+from imgtofmri.stimuli import find_sources, image_properties, luminance, luminance_features
 
 
 def test_luminance_features_are_block_means_of_linear_light(tmp_path: Path) -> None:
@@ -55,6 +55,19 @@ def test_image_properties_of_known_pictures(tmp_path: Path) -> None:
     assert table["luminance"].tolist() == pytest.approx([0.2126, 0.5])
     assert table["contrast"].tolist() == pytest.approx([0.0, 0.5], abs=1e-12)
     assert table["size"].tolist() == pytest.approx([3.0, np.log10(224 * 224)])
+
+
+def test_image_properties_of_pictures_in_memory_equal_those_of_files(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """An array, a picture and a found source have the numbers of the file that holds them."""
+    pixels = rng.integers(0, 256, (20, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    (source,), _ = find_sources([tmp_path])
+    table = image_properties([tmp_path / "noise.png", source, pixels, Image.fromarray(pixels)])
+    assert (table[["luminance", "contrast", "size"]].nunique() == 1).all()
+    names = [str(tmp_path / "noise.png")] * 2
+    assert table["stimulus"].tolist() == [*names, "image-0002", "image-0003"]
 
 
 def test_image_properties_bad_file_is_named(tmp_path: Path) -> None:

@@ -29,10 +29,10 @@ from imgtofmri.cli.fit import fit as fit_command
 from imgtofmri.cli.text import accuracy_lines
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.exceptions import AssetError, DataError, OptionError, OutputError, ShapeError
-from imgtofmri.spaces import MNI152_2MM, affine_map
+from imgtofmri.spaces import MNI152_2MM, affine_map, map_to_template
 from imgtofmri.training import fetch_downloads, fit_study
-from imgtofmri.training.study import TransformSettings, read_study
-from imgtofmri.training.subjects import map_to_template, template_grid
+from imgtofmri.training.study import read_study
+from imgtofmri.training.subjects import template_grid
 
 N_FEATURES = 12
 SHAPE = (12, 14, 10)
@@ -666,14 +666,15 @@ def test_map_to_template_fnirt_equals_the_published_encoder(
         for name in archive.namelist():
             if "/derivatives/T1/sub-CSI1" in name or "/sub1.anat/" in name:
                 (tmp_path / Path(name).name).write_bytes(archive.read(name))
-    settings = TransformSettings(
-        kind="fnirt",
-        files=(tmp_path / "T1_to_MNI_nonlin_coeff.nii.gz",),
+    subject = published_bundle.subjects[0]
+    found = map_to_template(
+        "fnirt",
+        [tmp_path / "T1_to_MNI_nonlin_coeff.nii.gz"],
+        subject.native,
+        published_bundle.template,
         anatomical=next(tmp_path.glob("*T1w.nii.gz")),
         cropped=tmp_path / "T1_nonroi2roi.mat",
     )
-    subject = published_bundle.subjects[0]
-    found = map_to_template(settings, subject.native, published_bundle.template)
     voxels = np.concatenate([model.voxels for model in subject.rois.values()])
     kept = found.restrict(voxels)
     np.testing.assert_array_equal(kept.template, subject.to_template.template)
@@ -763,7 +764,7 @@ def test_fit_study_affine_that_is_none_is_refused(planted: Planted, text: str, s
     ("kind", "said"),
     [
         ('"fnirt", anatomical = "LOC_left.nii.gz"', "must hold FNIRT's coefficients; it cannot be"),
-        ('"itk"', "expected an ITK displacement field; it cannot be read"),
+        ('"itk"', "warp.nii.gz must be a NIfTI image; got one that cannot be read"),
     ],
 )
 def test_fit_study_warp_that_is_none_is_refused(planted: Planted, kind: str, said: str) -> None:

@@ -17,7 +17,7 @@ from nilearn.image import resample_img
 
 from imgtofmri.cli.describe import card_lines
 from imgtofmri.exceptions import DataError, OptionError
-from imgtofmri.measured import Run, estimate_responses, find_runs
+from imgtofmri.measured import BoldRun, estimate_responses, find_runs
 from imgtofmri.spaces import Grid
 from imgtofmri.timeseries import estimator_weights, trial_regressors
 from imgtofmri.training import fit_study
@@ -31,7 +31,7 @@ MOTION = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
 
 def write_run(
     folder: Path, rng: np.random.Generator, onsets: npt.NDArray[Any], run: int = 1
-) -> Run:
+) -> BoldRun:
     """Write one run of noise as fMRIPrep names it, with events, motion and one spike."""
     func = folder / "fmriprep" / "sub-01" / "func"
     raw = folder / "raw" / "sub-01" / "func"
@@ -53,7 +53,7 @@ def write_run(
     return find_runs(folder / "fmriprep", folder / "raw", "01", "view", "T1w")[-1]
 
 
-def fit_with_nilearn(run: Run, hrf: str, labels: npt.NDArray[Any], wanted: str) -> Any:
+def fit_with_nilearn(run: BoldRun, hrf: str, labels: npt.NDArray[Any], wanted: str) -> Any:
     """Fit one model of a run with nilearn, and return an effect in percent of the mean."""
     times = START_S + TR_S * np.arange(N_VOLUMES)
     events = pd.read_csv(run.events, sep="\t").drop(columns="stim_file")
@@ -147,7 +147,10 @@ def test_estimate_responses_of_mistaken_events_are_refused(
     refuse([10, 50, 900], r"within the run; that to 1 of 3 does not.*order of onset: 3\)")
     refuse([10, 50, 50], r"3 presentations must be told apart; their 3 regressors have rank 2")
     refuse(list(range(0, 160)), r"\d+ regressors need more than \d+ volumes; got 160.*estimator")
-    refuse([10, "soon", 50], r"events.tsv, line 3: onset must be a number of seconds; got soon")
+    refuse(
+        [10, "soon", 50],
+        r"events.tsv, line 3: onset must be a number; got 'soon'",
+    )
     run = write_run(tmp_path, rng, np.array([10.0, 50.0]))
     table = pd.read_csv(run.events, sep="\t").assign(word="n/a")
     table.to_csv(run.events, sep="\t", index=False)

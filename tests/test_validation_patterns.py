@@ -10,9 +10,10 @@ import pytest
 from nibabel.processing import resample_from_to
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.measured.named_files import read_categories, read_table
+from imgtofmri.measured.images import Mask, read_mask, read_region
 from imgtofmri.measured.patterns import Patterns, mean_patterns, pair, usable_voxels
-from imgtofmri.measured.sources import Grid, read_grid, read_patterns, read_region
+from imgtofmri.measured.sources import read_patterns
+from imgtofmri.measured.tables import read_categories, read_pattern_files
 
 AFFINE = np.array([[2.0, 0, 0, -6], [0, 2, 0, -4], [0, 0, 2, 10], [0, 0, 0, 1]])
 
@@ -164,12 +165,12 @@ def test_read_patterns_folder_and_series_and_table_agree(
     np.testing.assert_array_equal(folder.affine, AFFINE)
 
 
-def test_read_patterns_grid_gives_its_voxels(tmp_path: Path, volumes: np.ndarray) -> None:
-    """With a grid, exactly its voxels are read, whatever they hold."""
+def test_read_patterns_mask_gives_its_voxels(tmp_path: Path, volumes: np.ndarray) -> None:
+    """With a mask, exactly its voxels are read, whatever they hold."""
     mask = np.zeros((5, 4, 3), bool)
     mask[0, 0, 0] = mask[1, 1, 1] = mask[4, 2, 1] = True
     series = save(tmp_path / "all.nii", np.moveaxis(volumes, 0, -1))
-    read = read_patterns(series, Grid(mask, AFFINE), names=list("abcd"))
+    read = read_patterns(series, Mask(mask, AFFINE), names=list("abcd"))
     np.testing.assert_array_equal(read.values, volumes[:, mask])
 
 
@@ -179,15 +180,15 @@ def test_read_patterns_resamples_only_when_asked(tmp_path: Path, rng: np.random.
     coarse[:3, 3] = [-7, -5, 9]
     volume = rng.standard_normal((6, 6, 6))
     path = save(tmp_path / "a.nii.gz", volume, coarse)
-    grid = Grid(np.ones((5, 4, 3), bool), AFFINE)
+    mask = Mask(np.ones((5, 4, 3), bool), AFFINE)
     with pytest.raises(ShapeError, match=r"a.nii.gz, .*got shapes \(6, 6, 6\) and \(5, 4, 3\)"):
-        read_patterns([path], grid)
+        read_patterns([path], mask)
     shifted = save(tmp_path / "b.nii.gz", np.ones((5, 4, 3)), coarse)
     with pytest.raises(ShapeError, match=r"b.nii.gz, .*affines differ by up to 1 mm"):
-        read_patterns([shifted], grid)
-    read = read_patterns([path], grid, resample=True)
+        read_patterns([shifted], mask)
+    read = read_patterns([path], mask, resample=True)
     expected = resample_from_to(nib.load(path), ((5, 4, 3), AFFINE), order=1, cval=np.nan)
-    np.testing.assert_allclose(read.values[0], expected.get_fdata()[grid.mask], atol=1e-5)
+    np.testing.assert_allclose(read.values[0], expected.get_fdata()[mask.inside], atol=1e-5)
 
 
 def test_read_patterns_arrays(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -200,19 +201,19 @@ def test_read_patterns_arrays(tmp_path: Path, rng: np.random.Generator) -> None:
     read = read_patterns(tmp_path / "a.npz")
     assert read.names == ("x", "y")
     np.testing.assert_array_equal(read.mask, mask)
-    plain = read_patterns(tmp_path / "a.npy", Grid(mask, AFFINE), names=["x", "y"])
+    plain = read_patterns(tmp_path / "a.npy", Mask(mask, AFFINE), names=["x", "y"])
     np.testing.assert_array_equal(plain.values, values)
     smaller = mask.copy()
     smaller[3, 1, 1] = False
-    cut = read_patterns(tmp_path / "a.npz", Grid(smaller, AFFINE))
+    cut = read_patterns(tmp_path / "a.npz", Mask(smaller, AFFINE))
     np.testing.assert_array_equal(cut.values, np.delete(values, 3, axis=1))
     larger = mask.copy()
     larger[0, 0, 0] = True
     with pytest.raises(ShapeError, match=r"must hold every voxel of the mask; it lacks 1"):
-        read_patterns(tmp_path / "a.npz", Grid(larger, AFFINE))
+        read_patterns(tmp_path / "a.npz", Mask(larger, AFFINE))
     with pytest.raises(ShapeError, match=r"a column for each of the mask's 6 voxels; got 5"):
-        read_patterns(tmp_path / "a.npy", Grid(larger, AFFINE), names=["x", "y"])
-    with pytest.raises(DataError, match=r"holds 2 rows without names.*--names FILE"):
+        read_patterns(tmp_path / "a.npy", Mask(larger, AFFINE), names=["x", "y"])
+    with pytest.raises(DataError, match=r"holds 2 rows without names.*in order with `names`"):
         read_patterns(tmp_path / "a.npy")
     with pytest.raises(ShapeError, match=r"one name for each of the 2 rows of .*; got 3"):
         read_patterns(tmp_path / "a.npy", names=["x", "y", "z"])
@@ -220,7 +221,7 @@ def test_read_patterns_arrays(tmp_path: Path, rng: np.random.Generator) -> None:
     with pytest.raises(ShapeError, match=r"must hold 'patterns' of shape .*; got betas \(2, 5\)"):
         read_patterns(tmp_path / "b.npz")
     np.save(tmp_path / "c.npy", np.array([{}], dtype=object))
-    with pytest.raises(DataError, match=r"expected an array of numbers in .*c.npy"):
+    with pytest.raises(DataError, match=r"c.npy: expected an array of numbers"):
         read_patterns(tmp_path / "c.npy")
 
 
@@ -235,13 +236,13 @@ def test_read_patterns_unusable_sources_are_named(tmp_path: Path, volumes: np.nd
     with pytest.raises(DataError, match=r"got a file ending in '.txt'"):
         read_patterns(tmp_path / "note.txt")
     (tmp_path / "bad.nii.gz").write_bytes(b"not gzip")
-    with pytest.raises(DataError, match=r"expected a NIfTI image at .*bad.nii.gz; got:"):
+    with pytest.raises(DataError, match=r"bad.nii.gz must be a NIfTI image; got one that"):
         read_patterns([tmp_path / "bad.nii.gz"])
-    with pytest.raises(DataError, match=r"gone.nii; got: there is no file"):
+    with pytest.raises(DataError, match=r"gone.nii must be a NIfTI image; .*there is no file"):
         read_patterns([tmp_path / "gone.nii"])
     series = save(tmp_path / "all.nii", np.moveaxis(volumes, 0, -1))
     with pytest.raises(ShapeError, match=r"all.nii must be a 3-D image.* got shape \(5, 4, 3, 4\)"):
-        read_patterns([series], Grid(np.ones((5, 4, 3), bool), AFFINE))
+        read_patterns([series], Mask(np.ones((5, 4, 3), bool), AFFINE))
     with pytest.raises(DataError, match=r"all.nii holds 4 volumes without names"):
         read_patterns(series)
     with pytest.raises(ShapeError, match=r"one name for each of the 1 files; got 2"):
@@ -251,21 +252,20 @@ def test_read_patterns_unusable_sources_are_named(tmp_path: Path, volumes: np.nd
         read_patterns([zeros])
 
 
-def test_read_region_gives_voxels_of_the_grid(tmp_path: Path) -> None:
-    """A region is a mask over the grid's voxels; one outside it is refused."""
+def test_read_region_gives_voxels_of_the_mask(tmp_path: Path) -> None:
+    """A region is a mask over another's voxels; one outside it is refused."""
     mask = np.zeros((5, 4, 3), bool)
     mask[:3] = True
     roi = np.zeros((5, 4, 3))
     roi[2:4, 0, 0] = 1
-    grid = Grid(mask, AFFINE)
-    inside = read_region(save(tmp_path / "roi.nii", roi), grid)
+    inside = read_region(save(tmp_path / "roi.nii", roi), Mask(mask, AFFINE))
     volume = np.zeros(mask.shape, bool)
     volume[mask] = inside
     np.testing.assert_array_equal(np.argwhere(volume), [[2, 0, 0]])
     with pytest.raises(DataError, match=r"outside.nii must share voxels with the mask"):
-        read_region(save(tmp_path / "outside.nii", np.roll(roi, 1, axis=0)), grid)
+        read_region(save(tmp_path / "outside.nii", np.roll(roi, 1, axis=0)), Mask(mask, AFFINE))
     with pytest.raises(DataError, match=r"must be a 3-D mask image .* got 0 everywhere"):
-        read_grid(save(tmp_path / "empty.nii", np.zeros((2, 2, 2))))
+        read_mask(save(tmp_path / "empty.nii", np.zeros((2, 2, 2))))
 
 
 def test_tables_errors_name_the_line(tmp_path: Path, volumes: np.ndarray) -> None:
@@ -273,18 +273,18 @@ def test_tables_errors_name_the_line(tmp_path: Path, volumes: np.ndarray) -> Non
     save(tmp_path / "a.nii", volumes[0])
     table = tmp_path / "t.csv"
     table.write_text("name,file,participant,category\na.jpg,a.nii,s1,cat\n")
-    (row,) = read_table(table)
+    (row,) = read_pattern_files(table)
     assert (row.name, row.participant, row.category) == ("a.jpg", "s1", "cat")
     assert read_categories(table) == {"a.jpg": "cat"}
     table.write_text("name,file\na.jpg,a.nii\nb.jpg,b.nii\n")
     with pytest.raises(DataError, match=r"t.csv, line 3: .* got no file .*b.nii"):
-        read_table(table)
+        read_pattern_files(table)
     table.write_text("name,file\n,a.nii\n")
     with pytest.raises(DataError, match=r"t.csv, line 2: .* got an empty cell"):
-        read_table(table)
+        read_pattern_files(table)
     table.write_text("image\tfile\na.jpg\ta.nii\n")
     with pytest.raises(DataError, match=r"must have a column name or stim_file .*by commas"):
-        read_table(table)
+        read_pattern_files(table)
     with pytest.raises(DataError, match=r"must have a column category"):
         table.write_text("name,file\na.jpg,a.nii\n")
         read_categories(table)
@@ -292,7 +292,7 @@ def test_tables_errors_name_the_line(tmp_path: Path, volumes: np.ndarray) -> Non
     with pytest.raises(DataError, match=r"line 3: expected a name and its one category; .*'dog'"):
         read_categories(table)
     table.write_text("name,file\n")
-    with pytest.raises(DataError, match=r"a header and one line or more; got none"):
-        read_table(table)
-    with pytest.raises(DataError, match=r"expected a table in UTF-8 at .*gone.csv"):
-        read_table(tmp_path / "gone.csv")
+    with pytest.raises(DataError, match=r"a line for each row are needed; got 1"):
+        read_pattern_files(table)
+    with pytest.raises(DataError, match=r"gone.csv: expected a table of text in UTF-8"):
+        read_pattern_files(tmp_path / "gone.csv")

@@ -13,10 +13,8 @@ import numpy.typing as npt
 import pytest
 
 from imgtofmri.exceptions import DataError
-from imgtofmri.spaces import Grid
+from imgtofmri.spaces import Grid, map_to_template
 from imgtofmri.spaces.itk import Affine, DisplacementField, apply_all, read_itk
-from imgtofmri.training.study import TransformSettings
-from imgtofmri.training.subjects import map_to_template
 
 NITRANSFORMS_DATA = Path(nitransforms.__file__).parent / "tests" / "data"
 LPS = np.array([-1.0, -1.0, 1.0])
@@ -187,8 +185,7 @@ def test_map_to_template_itk_takes_the_voxel_under_the_moved_point(
         (30, 30, 30),
         np.diag([2.5, 2.5, 2.5, 1.0]) + np.pad([[-60.0], [-30], [-40]], ((0, 1), (3, 0))),
     )
-    settings = TransformSettings(kind="itk", files=(composite["path"],))
-    found = map_to_template(settings, native, template)
+    found = map_to_template("itk", [composite["path"]], native, template)
     expected = {}
     for flat, index in enumerate(np.ndindex(template.shape)):
         point = template.affine[:3, :3] @ index + template.affine[:3, 3]
@@ -205,21 +202,21 @@ def test_map_to_template_itk_takes_the_voxel_under_the_moved_point(
 def test_map_to_template_affine_and_same(tmp_path: Path) -> None:
     """An affine given as text moves voxels; 'same' leaves them where they are."""
     grid = Grid((5, 5, 5), np.eye(4))
-    same = map_to_template(TransformSettings(kind="same"), grid, grid)
+    same = map_to_template("same", [], grid, grid)
     np.testing.assert_array_equal(same.template, same.native)
     shift = np.eye(4)
     shift[0, 3] = 2
     np.savetxt(tmp_path / "shift.txt", shift)
-    settings = TransformSettings(kind="affine", files=(tmp_path / "shift.txt",))
-    moved = map_to_template(settings, grid, grid)
+    file = tmp_path / "shift.txt"
+    moved = map_to_template("affine", [file], grid, grid)
     np.testing.assert_array_equal(moved.template - moved.native, 50)
     shift[0, 3] = 1e6
     np.savetxt(tmp_path / "shift.txt", shift)
-    with pytest.raises(DataError, match=r"no template voxel falls inside it. Check its direction"):
-        map_to_template(settings, grid, grid, "S1")
+    with pytest.raises(DataError, match=r"^S1: .* no template voxel falls .* Check its direction"):
+        map_to_template("affine", [file], grid, grid, where="S1")
     np.savetxt(tmp_path / "shift.txt", np.eye(3))
     with pytest.raises(DataError, match=r"expected 4 x 4 numbers; got \(3, 3\)"):
-        map_to_template(settings, grid, grid)
+        map_to_template("affine", [file], grid, grid)
 
 
 def test_read_itk_foreign_files_are_refused(tmp_path: Path, composite: dict[str, Any]) -> None:
@@ -241,6 +238,9 @@ def test_read_itk_foreign_files_are_refused(tmp_path: Path, composite: dict[str,
     nib.save(nib.Nifti1Image(np.zeros((3, 3, 3, 3), np.float32), np.eye(4)), tmp_path / "b.nii.gz")
     with pytest.raises(DataError, match=r"shape \(X, Y, Z, 1, 3\); got \(3, 3, 3, 3\)"):
         read_itk([tmp_path / "b.nii.gz"])
+    (tmp_path / "d.nii").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"d.nii must be a NIfTI image; got one that cannot be"):
+        read_itk([tmp_path / "d.nii"])
     (tmp_path / "c.txt").write_text("1 0 0 0\n")
     with pytest.raises(DataError, match=r"expected one ITK affine transform"):
         read_itk([tmp_path / "c.txt"])

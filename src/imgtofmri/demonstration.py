@@ -81,10 +81,8 @@ def make_demonstration(
     sources, _ = find_sources([*samples[:-1], *frames])
     output = OutputFolder(folder, "demo", "predictions.json")
     output.claim(overwrite=True)
-    output.begin({}, predictor.provenance.to_dict())
-    summary = predict_images(predictor, sources, output, NiftiLayout(), progress=progress)
-    output.close()
-    names = summary.done
+    with output.begin({}, predictor.provenance.to_dict()):
+        names = predict_images(predictor, sources, output, NiftiLayout(), progress=progress).done
     titles = _titles(names, frames, samples[-1].name)
     pictures = {source.name: source.path for source in sources}
     vmax = max(robust_maximum(_volume(folder, name)) for name in names)

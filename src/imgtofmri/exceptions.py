@@ -117,7 +117,30 @@ def choice_message(where: str, name: str, got: object, valid: Iterable[object]) 
     """
     options = [str(item) for item in valid]
     place = f"{where}: " if where else ""
-    message = f"{place}{name} must be one of {', '.join(options)}; got {got!r}."
-    folded = {option.lower(): option for option in options}
+    return f"{place}{name} must be one of {', '.join(options)}; got {got!r}.{meant(got, options)}"
+
+
+def check_choice(name: str, got: object, valid: Iterable[object]) -> None:
+    """Refuse what is not a valid choice of a parameter.
+
+    Raises
+    ------
+    OptionError
+        As `choice_message` says it.
+    """
+    options = list(valid)
+    if got not in options:
+        raise OptionError(choice_message("", name, got, options), name)
+
+
+def meant(got: object, valid: Iterable[str]) -> str:
+    """Say, after a blank, which of what is valid was probably meant; nothing if none is near.
+
+    Examples
+    --------
+    >>> meant("onsets", ["onset", "duration"])
+    ' Did you mean onset?'
+    """
+    folded = {option.lower(): option for option in valid}
     close = difflib.get_close_matches(str(got).lower(), folded, n=1)
-    return f"{message} Did you mean {folded[close[0]]}?" if close else message
+    return f" Did you mean {folded[close[0]]}?" if close else ""

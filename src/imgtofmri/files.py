@@ -1,11 +1,13 @@
-"""Write files whole or not at all; tell files by their digests."""
+"""Write files whole or not at all; tell files by their digests; bring names into order."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +15,20 @@ from pathlib import Path
 from imgtofmri.exceptions import OptionError, OutputError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Return a key that sorts numbers in names by their value.
+
+    Examples
+    --------
+    >>> sorted(["img10.png", "img9.png", "Img1.png"], key=natural_key)
+    ['Img1.png', 'img9.png', 'img10.png']
+    """
+    parts = re.split(r"([0-9]+)", text.casefold())
+    # Odd places hold the digits; the leading 0 or 1 keeps numbers and text from being compared.
+    key = [(0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(parts)]
+    return key, text
 
 
 def sha256_of(path: Path) -> str:
@@ -33,7 +49,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     ----------
     target : Path
         Where the file shall be. Its folder is made when missing; an existing file is replaced in
-        one step, so that a reader sees the old file or the new one and never half of one.
+        one step, so that a reader sees the old file or the new one and never half of one. It has
+        the mode that the user's umask gives to new files, whatever writes it.
 
     Raises
     ------
@@ -43,8 +60,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = _part_of(target)
     try:
         _make(temporary, target)
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
         try:
+            # Some libraries put a file of their own there, which is for its owner alone.
+            if stat.S_IMODE(temporary.stat().st_mode) != mode:
+                temporary.chmod(mode)
             temporary.replace(target)
         except OSError as error:
             raise cannot_write(target, error) from error

@@ -156,6 +156,8 @@ class CachedBackbone:
     def _database(self) -> Iterator[sqlite3.Connection]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.path.exists():
+                self.path.touch()  # As the umask has it; SQLite's are never for the group to write.
             with closing(sqlite3.connect(self.path, timeout=_WAIT_S)) as database:
                 database.execute(_TABLE)
                 yield database

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 import re
 import signal
@@ -12,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, get_type_hints
 
 import typer
 
@@ -162,15 +161,23 @@ def _termination_interrupts() -> Iterator[None]:
 
 def _in_options(error: ImgToFmriError, command: Callable[..., object]) -> str:
     """Return a message with parameters called as the command line calls them."""
-    message, known = str(error), inspect.signature(command).parameters
+    message, options = str(error), _options(command)
     option = getattr(error, "option", "")
-    if option in known and message.startswith(option):
+    if option in options and message.startswith(option):
         message = f"`{option}`{message.removeprefix(option)}"
+    return re.sub(r"`([a-z0-9_]+)`", lambda found: options.get(found[1], found[0]), message)
 
-    def shown(found: re.Match[str]) -> str:
-        return f"--{found[1].replace('_', '-')}" if found[1] in known else found[0]
 
-    return re.sub(r"`([a-z0-9_]+)`", shown, message)
+def _options(command: Callable[..., object]) -> dict[str, str]:
+    """Return the option of each parameter that has one, such as ``--n`` of n_per_set."""
+    found = {}
+    for name, hint in get_type_hints(command, include_extras=True).items():
+        for said in getattr(hint, "__metadata__", ()):
+            # The first word of an annotation's Option stands where its default would.
+            for word in map(str, (said.default, *(said.param_decls or ()))):
+                if word.startswith("--"):
+                    found[name] = word.partition("/")[0]
+    return found
 
 
 def _say(line: str) -> None:

@@ -59,9 +59,9 @@ def describe(
             typer.echo(f"written {path}", err=True)
     if voxels is not None:
         from imgtofmri.encoder.voxelwise import voxel_table
-        from imgtofmri.figures.style import save_table
+        from imgtofmri.tables import write_table
 
-        save_table(voxel_table(bundle), voxels)
+        write_table(voxel_table(bundle), voxels)
         typer.echo(f"written {voxels}", err=True)
     if as_json:
         typer.echo(json.dumps(bundle.card, indent=1, ensure_ascii=False))

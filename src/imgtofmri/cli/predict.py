@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from imgtofmri.cli import options
 from imgtofmri.cli.codes import report_failures
-from imgtofmri.exceptions import OptionError, choice_message
 
 if TYPE_CHECKING:
     from imgtofmri.encoder import Settings
-    from imgtofmri.outputs import Layout
-    from imgtofmri.stimuli import Failure
+    from imgtofmri.outputs import FormatName
 
 
 @options.takes_settings()
@@ -52,7 +49,7 @@ def predict(
             "--share-of-ceiling", help="--min-accuracy is of r divided by the noise ceiling."
         ),
     ] = False,
-    output_format: Annotated[
+    format: Annotated[
         str, typer.Option("--format", metavar="nifti|bids", help="How to lay out the files.")
     ] = "nifti",
     rate_hz: options.RateHz = 2.0,
@@ -86,101 +83,28 @@ def predict(
 
     imgtofmri predict photos/ -o out/ --encoder my-encoder.safetensors --min-accuracy 0.1
     """
-    from imgtofmri.analyses.predict import (
-        check_targets,
-        predict_images,
-        predict_movies,
+    from imgtofmri.analyses.predict import predict_into
+
+    summary = predict_into(
+        output,
+        encoder,
+        inputs,
+        settings,
+        format=cast("FormatName", format),
+        subjects=subjects,
+        interval=interval,
+        min_accuracy=min_accuracy,
+        share_of_ceiling=share_of_ceiling,
+        rate_hz=rate_hz,
+        resume=resume,
+        overwrite=overwrite,
+        progress=not quiet,
     )
-    from imgtofmri.encoder import load_encoder
-    from imgtofmri.encoder.prediction import check_interval
-    from imgtofmri.outputs import FORMATS, OutputFolder
-    from imgtofmri.outputs.folder import INTERRUPTED
-    from imgtofmri.stimuli import check_rate, find_sources
-
-    if output_format not in FORMATS:
-        raise OptionError(choice_message("predict", "--format", output_format, FORMATS))
-    if share_of_ceiling and min_accuracy is None:
-        message = (
-            "predict: --share-of-ceiling needs --min-accuracy, which it explains; got none. Add "
-            "--min-accuracy 0.5, for example."
-        )
-        raise OptionError(message)
-    check_rate(rate_hz)
-    folder = OutputFolder(output, "predict", "predictions.json")
-    folder.claim(overwrite=overwrite, resume=resume, resumable=True)
-    sources, unusable = find_sources(inputs)
-    if not sources:
-        return _report([], [], unusable, output)
-    images = [source for source in sources if source.kind == "image"]
-    movies = [source for source in sources if source.kind == "movie"]
-    loaded = load_encoder(encoder, progress=not quiet)
-    if min_accuracy is not None:
-        loaded = loaded.restricted(min_accuracy, share_of_ceiling)
-    layout = _layout(output_format, loaded.bundle.space, interval)
-    predictor = loaded.predictor(settings)
-    spatial = predictor.spatial
-    if interval is not None:
-        check_interval(settings.average, spatial.residual_variance, interval)
-    if not overwrite:
-        check_targets(folder, sources, layout)
-    asked = {
-        "format": output_format,
-        "subjects": list(spatial.subject_names) if subjects else [],
-        "rate_hz": rate_hz if movies else None,
-        "interval": interval,
-    }
-    folder.begin(asked, predictor.provenance.to_dict())
-    for failure in unusable:
-        folder.fail(failure.name, str(failure.error))
-    state = INTERRUPTED
-    try:
-        summaries = [
-            predict_images(
-                predictor,
-                images,
-                folder,
-                layout,
-                subjects=subjects,
-                interval=interval,
-                progress=not quiet,
-            ),
-            predict_movies(
-                predictor,
-                movies,
-                folder,
-                layout,
-                rate_hz=rate_hz,
-                subjects=subjects,
-                interval=interval,
-                progress=not quiet,
-            ),
-        ]
-        layout.describe(output, folder.names)
-        state = ""
-    finally:
-        folder.close(state)
-    done = [name for summary in summaries for name in summary.done]
-    kept = [name for summary in summaries for name in summary.kept]
-    failures = [failure for summary in summaries for failure in summary.failures]
-    return _report(done, kept, [*unusable, *failures], output)
-
-
-def _report(done: list[str], kept: list[str], failures: list[Failure], output: Path) -> int:
-    """Name what failed, count the rest, and return the exit code."""
-    code = report_failures(failures, len(done) + len(kept))
-    counts = [f"{len(done)} predicted"]
-    if kept:
-        counts.append(f"{len(kept)} kept from an earlier run")
-    if failures:
-        counts.append(f"{len(failures)} failed (named above)")
+    code = report_failures(summary.failures, len(summary.done) + len(summary.kept))
+    counts = [f"{len(summary.done)} predicted"]
+    if summary.kept:
+        counts.append(f"{len(summary.kept)} kept from an earlier run")
+    if summary.failures:
+        counts.append(f"{len(summary.failures)} failed (named above)")
     typer.echo(f"{', '.join(counts)}: {output}", err=True)
     return code
-
-
-def _layout(output_format: str, space: str, interval: float | None) -> Layout:
-    from imgtofmri.analyses.predict import BOUNDS
-    from imgtofmri.outputs import BidsLayout, NiftiLayout
-
-    if output_format == "nifti":
-        return NiftiLayout()
-    return BidsLayout(space, () if interval is None else BOUNDS)

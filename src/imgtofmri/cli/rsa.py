@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imgtofmri.cli import options
 from imgtofmri.cli.codes import report_failures
-from imgtofmri.exceptions import DataError, OptionError, choice_message
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from imgtofmri.analyses.rsa import GeometryComparison
-    from imgtofmri.encoder import Control, Settings
-    from imgtofmri.rsa import RDMs
-    from imgtofmri.stimuli import Source
-
-#: With more images thumbnails hide each other.
-MAX_THUMBNAILS = 120
+    from imgtofmri.analyses.rsa import ModelComparison
+    from imgtofmri.encoder import Settings
 
 
 @options.takes_settings(average="mean")
@@ -88,241 +79,48 @@ def rsa(
 
     imgtofmri rsa photos/ -o out/ -m subjects.npz --control untrained --control luminance
     """
-    from imgtofmri.analyses.rsa import compare_geometry, match_conditions, model_rdms
+    from imgtofmri.analyses.rsa import (
+        check_measures,
+        compare_geometry,
+        read_matrices,
+        save_geometry,
+    )
     from imgtofmri.encoder import load_encoder
     from imgtofmri.encoder.controls import ENCODER, check_controls
-    from imgtofmri.figures.style import save_table
     from imgtofmri.outputs import OutputFolder
-    from imgtofmri.rsa import COMPARISONS, DISSIMILARITIES
     from imgtofmri.stimuli import find_images
 
-    for option, value, valid in (
-        ("--dissimilarity", dissimilarity, DISSIMILARITIES),
-        ("--comparison", comparison, COMPARISONS),
-    ):
-        if value not in valid:
-            raise OptionError(choice_message("rsa", option, value, valid))
+    check_measures(dissimilarity, comparison)
     check_controls(control)
     folder = OutputFolder(output, "rsa")
     folder.claim(overwrite=overwrite)
-    stacks = load_measured(measured or [], descriptor, key)
-    sources, unusable = find_images(inputs)
+    matrices = read_matrices(measured or (), key=key, descriptor=descriptor)
+    sources, failures = find_images(inputs)
     loaded = load_encoder(encoder, progress=not quiet)
     controls = loaded.controls(control or (), settings)
-    failures = list(unusable)
     own = loaded.predict(sources, settings, on_failure=failures.append, progress=not quiet)
     shown = [source for source in sources if source.name in own.names]
-    if len(own) < 3:
-        message = (
-            "rsa: a geometry needs at least 3 images; got "
-            f"{', '.join(own.names)}. Give all images that were shown."
-        )
-        raise DataError(message)
-    models = {ENCODER: model_rdms(own, method=dissimilarity)}
-    models |= control_rdms(controls.predict(shown, progress=not quiet), dissimilarity)
-    write_models(models, shown, output)
-    results: dict[str, dict[str, GeometryComparison]] = {}
-    for name, stack in stacks.items():
-        renamed = _named_in_order(stack, own.names, len(failures), name) if in_order else stack
-        # Each control is a family of its own: asking for one changes no p of the encoder's.
-        results[name] = {
-            model: compare_geometry(
-                *match_conditions(rdms, renamed), comparison, permutations, bootstraps, seed=seed
-            )
-            for model, rdms in models.items()
-        }
-        _report(name, results[name])
-    if results:
-        for kind, table in tables(results).items():
-            save_table(table, output / f"{kind}.tsv")
-    for name, compared in results.items():
-        _draw(compared, output / f"comparison_{name}")
-    details = {
-        "measured": list(measured or []),
-        "dissimilarity": dissimilarity,
-        "comparison": comparison,
-        "n_permutations": permutations,
-        "n_bootstraps": bootstraps,
-        "seed": seed,
-    }
-    folder.begin(details, own.provenance.to_dict(), controls.to_dict())
-    folder.used(own.names, own.sha256, own.sources)
-    for failure in failures:
-        folder.fail(failure.name, str(failure.error))
-    folder.close()
-    n_models = len(models[ENCODER].names)
+    result = compare_geometry(
+        own,
+        matrices,
+        controls=controls.predict(shown, progress=not quiet),
+        failures=failures,
+        in_order=in_order,
+        dissimilarity=dissimilarity,
+        comparison=comparison,
+        n_permutations=permutations,
+        n_bootstraps=bootstraps,
+        seed=seed,
+    )
+    for name, compared in result.compared.items():
+        _report(name, compared)
+    save_geometry(result, folder)
+    n_models = len(result.models[ENCODER].names)
     typer.echo(f"{n_models} models of {len(own)} images: {output}", err=True)
     return report_failures(failures, len(own))
 
 
-def load_measured(
-    entries: list[str], descriptor: str | None = None, key: str | None = None
-) -> dict[str, RDMs]:
-    """Read measured matrices, each named by what stands before ``=`` or by its file.
-
-    Raises
-    ------
-    OptionError
-        If two have one name.
-    """
-    from imgtofmri.measured.rdms import load_rdms
-
-    stacks: dict[str, RDMs] = {}
-    for entry in entries:
-        name, separator, file = entry.partition("=")
-        path = Path(file if separator else entry)
-        label = name if separator else path.stem
-        if label in stacks:
-            message = (
-                f"rsa: measured matrices must have different names; got {label!r} twice. Write "
-                "--measured NAME=FILE."
-            )
-            raise OptionError(message)
-        stacks[label] = load_rdms(path, key=key, pattern_descriptor=descriptor)
-    return stacks
-
-
-def control_rdms(controls: Sequence[Control], dissimilarity: str) -> dict[str, RDMs]:
-    """Make the controls' model matrices: one for each ROI, but for luminance only one.
-
-    Luminance is a pattern over a 16 x 16 grid, treated as a pattern over voxels is.
-    """
-    from imgtofmri.analyses.rsa import model_rdms
-    from imgtofmri.encoder.controls import LUMINANCE
-    from imgtofmri.rsa import RDMs, calculate_rdm
-
-    found = {}
-    for control in controls:
-        if control.prediction is not None:
-            found[control.name] = model_rdms(control.prediction, method=dissimilarity)
-        else:
-            names, features = control.luminance()
-            vector = calculate_rdm(features, dissimilarity, conditions=names)
-            found[control.name] = RDMs(vector[None], names, (LUMINANCE,), dissimilarity)
-    return found
-
-
-def write_models(models: dict[str, RDMs], sources: Sequence[Source], folder: Path) -> None:
-    """Write the model matrices as .npz and as figures; the pictures are placed by the encoder's."""
-    import numpy as np
-
-    from imgtofmri.analyses.rsa.figures import plot_mds, plot_rdms
-    from imgtofmri.encoder.controls import ENCODER, LUMINANCE
-    from imgtofmri.figures.style import save_figure
-    from imgtofmri.files import atomic_path
-    from imgtofmri.rsa import RDMs
-    from imgtofmri.stimuli import Frame, read_images
-
-    own = models[ENCODER]
-    labels = {
-        name: rdms.names
-        if name in (ENCODER, LUMINANCE)
-        else tuple(f"{roi} {name}" for roi in rdms.names)
-        for name, rdms in models.items()
-    }
-    everything = RDMs(
-        np.concatenate([rdms.dissimilarities for rdms in models.values()]),
-        own.conditions,
-        tuple(label for name in models for label in labels[name]),
-        own.measure,
-    )
-    with atomic_path(folder / "models.npz") as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            dissimilarities=everything.dissimilarities,
-            conditions=np.array(everything.conditions),
-            names=np.array(everything.names),
-        )
-    save_figure(plot_rdms(everything), folder / "models")
-    pictures = {}
-    if len(sources) <= MAX_THUMBNAILS:
-        frames = read_images(list(sources), size=64)
-        pictures = {frame.name: frame.pixels for frame in frames if isinstance(frame, Frame)}
-    save_figure(plot_mds(own, pictures), folder / "mds", ("png",))
-
-
-def tables(results: dict[str, dict[str, GeometryComparison]]) -> dict[str, pd.DataFrame]:
-    """Join the comparisons with all measured sets into tidy tables: rsa, pairs, subjects.
-
-    Parameters
-    ----------
-    results : dict of str to dict of str to GeometryComparison
-        For each measured set, the encoder's and each control's.
-    """
-    import pandas as pd
-
-    from imgtofmri.analyses.rsa import control_pairs
-    from imgtofmri.encoder.controls import ENCODER
-
-    joined: dict[str, list[pd.DataFrame]] = {"rsa": [], "pairs": [], "subjects": []}
-    for name, compared in results.items():
-        own = compared[ENCODER]
-        joined["pairs"].append(_of_pairs(own.pairs, name, ENCODER))
-        for model, result in compared.items():
-            if model != ENCODER:
-                joined["pairs"].append(_of_pairs(control_pairs(own, result), name, model))
-            wide = pd.DataFrame(result.similarity, columns=list(result.subjects))
-            wide.insert(0, "model", list(result.models))
-            tidy = wide.melt("model", var_name="subject", value_name="similarity")
-            for kind, table in (("rsa", result.table), ("subjects", tidy)):
-                of_roi = table.rename(columns={"model": "roi"})
-                of_roi["roi"] = _rois(of_roi["roi"])
-                of_roi.insert(0, "model", model)
-                of_roi.insert(0, "measured", name)
-                joined[kind].append(of_roi)
-    return {kind: _stacked(parts) for kind, parts in joined.items()}
-
-
-def _of_pairs(pairs: pd.DataFrame, measured: str, control: str) -> pd.DataFrame:
-    """Say of which measured set and of which models the two ROIs of each pair are."""
-    from imgtofmri.encoder.controls import ENCODER
-
-    table = pairs.rename(columns={"model_a": "roi_a", "model_b": "roi_b"})
-    table["roi_b"] = _rois(table["roi_b"])
-    table.insert(1, "model_b", control)
-    table.insert(0, "model_a", ENCODER)
-    table.insert(0, "measured", measured)
-    return table
-
-
-def _rois(names: pd.Series[str]) -> pd.Series[str]:
-    """Leave the ROI empty where the model, luminance, is of none."""
-    from imgtofmri.encoder.controls import LUMINANCE
-
-    return names.where(names != LUMINANCE)
-
-
-def _stacked(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    import pandas as pd
-
-    rows = [record for part in parts for record in part.to_dict("records")]
-    return pd.DataFrame(rows, columns=parts[0].columns)
-
-
-def _named_in_order(stack: RDMs, names: tuple[str, ...], n_failed: int, name: str) -> RDMs:
-    """Give measured rows the names of the images, refusing another number or missing images."""
-    from imgtofmri.rsa import RDMs
-
-    if n_failed or len(stack.conditions) != len(names):
-        message = (
-            f"rsa: with --in-order {name} must have one row for each image; got "
-            f"{len(stack.conditions)} rows for {len(names)} images, {n_failed} having "
-            "failed. Give the images that were shown, all of them."
-        )
-        raise DataError(message)
-    return RDMs(stack.dissimilarities, names, stack.names, stack.measure)
-
-
-def _draw(compared: dict[str, GeometryComparison], stem: Path) -> None:
-    from imgtofmri.analyses.rsa.figures import plot_comparison
-    from imgtofmri.encoder.controls import ENCODER
-    from imgtofmri.figures.style import save_figure
-
-    controls = {name: result for name, result in compared.items() if name != ENCODER}
-    save_figure(plot_comparison(compared[ENCODER], controls), stem)
-
-
-def _report(name: str, compared: dict[str, GeometryComparison]) -> None:
+def _report(name: str, compared: Mapping[str, ModelComparison]) -> None:
     """Print one line for each model, its controls beside it."""
     from imgtofmri.encoder.controls import ENCODER
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +12,6 @@ from imgtofmri.cli.codes import report_failures
 if TYPE_CHECKING:
     from imgtofmri.analyses.select import StimulusSelection
     from imgtofmri.encoder import Settings
-    from imgtofmri.stimuli import Source
 
 
 @options.takes_settings(average="mean")
@@ -26,7 +22,7 @@ def select(
         typer.Argument(metavar="INPUT", help="The pool: image files, folders or globs, mixed."),
     ],
     output: options.Output,
-    goals: Annotated[
+    goal: Annotated[
         list[str],
         typer.Option(
             "--goal",
@@ -74,100 +70,51 @@ def select(
 
     imgtofmri select photos/ -o out/ -g "high PPA" --control untrained --control luminance
     """
-    from imgtofmri.analyses.select import parse_goal, select_stimuli
-    from imgtofmri.analyses.select.analysis import check_pool_size
+    from imgtofmri.analyses.select import (
+        check_pool_size,
+        parse_goal,
+        save_selection,
+        select_stimuli,
+    )
+    from imgtofmri.analyses.select.files import RECORD
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.encoder.controls import LUMINANCE, check_controls
-    from imgtofmri.exceptions import OptionError, choice_message
+    from imgtofmri.encoder.controls import check_controls
+    from imgtofmri.exceptions import check_choice
     from imgtofmri.outputs import OutputFolder
-    from imgtofmri.stimuli import PROPERTIES, find_images, image_properties
+    from imgtofmri.stimuli import PROPERTIES, find_images
 
     check_controls(control)
-    folder = OutputFolder(output, "select", "selection.json")
-    folder.claim(overwrite=overwrite)
+    folder = OutputFolder.of(output, "select", RECORD, overwrite=overwrite)
     for name in match or ():
-        if name not in PROPERTIES:
-            raise OptionError(choice_message("select", "--match", name, PROPERTIES))
-    sources, unusable = find_images(inputs)
-    check_pool_size(len(sources), len(goals) + reference, n_per_set)
+        check_choice("match", name, PROPERTIES)
+    images, failures = find_images(inputs)
+    check_pool_size(len(images), len(goal) + reference, n_per_set)
     loaded = load_encoder(encoder, progress=not quiet)
-    parsed = [parse_goal(goal, settings.rois or loaded.rois) for goal in goals]
+    goals = [parse_goal(text, settings.rois or loaded.rois) for text in goal]
     controls = loaded.controls(control or (), settings)
-    failures = list(unusable)
-    own = loaded.predict(sources, settings, on_failure=failures.append, progress=not quiet)
-    shown = [source for source in sources if source.name in own.names]
-    crop = bool(own.settings.center_crop)
-    properties = image_properties([source.path for source in shown], crop)
-    others = {one.name: one.prediction for one in controls.predict(shown, progress=not quiet)}
+    own = loaded.predict(images, settings, on_failure=failures.append, progress=not quiet)
+    shown = [image for image in images if image.name in own.names]
     result = select_stimuli(
         own,
-        parsed,
+        goals,
         n_per_set,
-        properties,
-        tuple(match or ()),
-        tolerance,
-        reference,
+        match=match or (),
+        tolerance=tolerance,
+        reference=reference,
         seed=seed,
-        controls={name: found for name, found in others.items() if found is not None},
-        control_properties=("luminance", "contrast") if LUMINANCE in others else (),
+        controls=controls.predict(shown, progress=not quiet),
     )
-    write_selection(result, shown, output, (duration_s, gap_s, repeats), seed)
-    details = {
-        "goals": [goal.name for goal in parsed],
-        "n_per_set": n_per_set,
-        "match": list(match or ()),
-        "tolerance": tolerance,
-        "n_pool": result.n_pool,
-        "stimulus_folder": str(_common_folder(shown)),
-        "seed": seed,
-    }
-    folder.begin(details, own.provenance.to_dict(), controls.to_dict())
-    folder.used(own.names, own.sha256, own.sources)
-    for failure in failures:
-        folder.fail(failure.name, str(failure.error))
-    folder.close()
+    save_selection(
+        result,
+        folder,
+        duration_s=duration_s,
+        gap_s=gap_s,
+        n_repeats=repeats,
+        failures=failures,
+    )
     _report(result)
-    typer.echo(f"{len(result.sets)} sets out of {result.n_pool} images: {output}", err=True)
+    typer.echo(f"{len(result.sets)} sets out of {len(own)} images: {output}", err=True)
     return report_failures(failures, len(own))
-
-
-def write_selection(
-    result: StimulusSelection,
-    sources: Sequence[Source],
-    folder: Path,
-    timing: tuple[float, float, int],
-    seed: int,
-) -> None:
-    """Write tables, events, the contact sheet and the figure of checks."""
-    from imgtofmri.analyses.select import events_table
-    from imgtofmri.analyses.select.figures import plot_checks, plot_contact_sheet
-    from imgtofmri.figures.style import save_figure, save_table
-    from imgtofmri.stimuli import Frame, read_images
-
-    common = _common_folder(sources)
-    of_name = {source.name: source for source in sources}
-    files = {
-        name: tuple(Path(os.path.relpath(of_name[item].path, common)).as_posix() for item in items)
-        for name, items in result.sets.items()
-    }
-    duration_s, gap_s, repeats = timing
-    events = events_table(files, duration_s, gap_s, repeats, seed=seed)
-    save_table(events, folder / "events.tsv")
-    save_table(result.table, folder / "selection.tsv")
-    save_table(result.checks, folder / "checks.tsv")
-    save_table(result.matching, folder / "matching.tsv")
-    chosen = [of_name[item] for items in result.sets.values() for item in items]
-    pictures = {
-        frame.name: frame.pixels for frame in read_images(chosen) if isinstance(frame, Frame)
-    }
-    save_figure(plot_contact_sheet(result, pictures), folder / "contact-sheet", ("png",), dpi=150)
-    save_figure(plot_checks(result), folder / "checks")
-
-
-def _common_folder(sources: Sequence[Source]) -> Path:
-    """Return the deepest folder that holds all images."""
-    parents = [str(source.path.absolute().parent) for source in sources]
-    return Path(os.path.commonpath(parents))
 
 
 def _report(result: StimulusSelection) -> None:

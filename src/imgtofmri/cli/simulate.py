@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.exceptions import OptionError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from imgtofmri.analyses.simulate import Run, Scan
-    from imgtofmri.backbones import FeatureExtractor
+    from imgtofmri.analyses.simulate.analysis import VoxelsName
     from imgtofmri.encoder import Settings
-    from imgtofmri.stimuli import Movie
+    from imgtofmri.outputs.series import DtypeName
 
-VOXELS = ("brain", "predicted")
 # The step at which a haemodynamic response from a file is sampled, in seconds.
 KERNEL_STEP_S = 0.05
 
@@ -142,155 +135,56 @@ def simulate(
     from imgtofmri.analyses.simulate import (
         Noise,
         Scan,
-        brain_mask,
         check_storage,
-        encoded_subjects,
-        percent_per_unit_for,
+        dataset_folder,
+        read_experiment,
         read_kernel,
-        subject_weights,
-        write_dataset,
+        save_simulation,
+        simulate_experiment,
     )
-    from imgtofmri.analyses.simulate.noise import check_positive, check_seed
-    from imgtofmri.analyses.simulate.responses import check_subjects
-    from imgtofmri.encoder import load_encoder
-    from imgtofmri.outputs.staging import check_target
     from imgtofmri.timeseries import HRF_NAMES
 
-    _check_choices(voxels, runs)
-    chosen = int(subjects) if subjects.isdecimal() else subjects
-    check_subjects(chosen)
-    check_seed(seed)
     check_storage(task, dtype)
-    kernel = hrf if hrf in HRF_NAMES or not Path(hrf).is_file() else read_kernel(hrf, KERNEL_STEP_S)
-    noise = None
     if noise_fwhm_mm and tsnr is None:
         message = (
-            "simulate: --noise-fwhm-mm goes with --tsnr, which adds the noise; got it alone. "
-            "Give for example --tsnr 60."
+            "noise_fwhm_mm goes with `tsnr`, which adds the noise; got it alone. Give for example "
+            "`tsnr` 60."
         )
-        raise OptionError(message)
+        raise OptionError(message, "noise_fwhm_mm")
+    noise = None
     if tsnr is not None:
         noise = Noise(tsnr, ar1, ar1_share, drift_share, drift_cutoff_s, noise_fwhm_mm)
+    is_file = hrf not in HRF_NAMES and Path(hrf).is_file()
     scan = Scan(
         tr_s,
-        hrf=kernel,
+        hrf=read_kernel(hrf, KERNEL_STEP_S) if is_file else hrf,
         hrf_step_s=KERNEL_STEP_S,
         slice_time_ref=slice_time_ref,
         baseline=baseline,
         percent_per_unit=1.0 if percent_per_unit is None else percent_per_unit,
         noise=noise,
     )
-    check_positive("simulate", "peak_percent", peak_percent)
-    check_target(output, overwrite=overwrite)
-    experiment = _read_experiment(inputs, stimuli, scan, n_volumes)
-    loaded = load_encoder(encoder, progress=not quiet)
-    predictor = loaded.predictor(settings)
-    spatial = predictor.spatial
-    source = predictor.provenance.to_dict()
-    shares = subject_weights(spatial.subject_names, chosen, seed=seed)
-    features, planned = _encode(
-        experiment, predictor.extractor, scan, n_volumes, rate_hz, not quiet
-    )
-    responses = encoded_subjects(spatial, features, shares)
-    if percent_per_unit is None:
-        shown = [(run.events, run.n_volumes) for run in planned]
-        unit = percent_per_unit_for(peak_percent, responses.values(), shown, scan)
-        scan = replace(scan, percent_per_unit=unit)
-    template, space = loaded.bundle.template, loaded.bundle.space
-    write_dataset(
-        output,
-        responses,
-        planned * runs,
-        scan,
-        mask=spatial.mask,
-        affine=template.affine,
-        brain=brain_mask(template.shape, template.affine, space) if voxels == "brain" else None,
-        task=task,
-        space=space,
+    folder = dataset_folder(output, overwrite=overwrite)
+    simulation = simulate_experiment(
+        read_experiment(inputs, scan, stimuli, n_volumes=n_volumes, rate_hz=rate_hz),
+        encoder,
+        settings,
+        subjects=int(subjects) if subjects.isdecimal() else subjects,
+        runs=runs,
         seed=seed,
-        dtype=cast("Literal['float32', 'int16']", dtype),
-        stimuli=experiment.files if copy_stimuli else None,
-        source=source,
-        overwrite=overwrite,
+        peak_percent=peak_percent if percent_per_unit is None else None,
+        voxels=cast("VoxelsName", voxels),
         progress=not quiet,
     )
-    counts = f"runs: {len(planned) * runs * len(responses)}, subjects: {len(responses)}"
+    save_simulation(
+        simulation,
+        folder,
+        task=task,
+        dtype=cast("DtypeName", dtype),
+        copy_stimuli=copy_stimuli,
+        progress=not quiet,
+    )
+    n_subjects = len(simulation.subjects)
+    counts = f"runs: {len(simulation.runs) * n_subjects}, subjects: {n_subjects}"
     typer.echo(f"simulated ({counts}): {output}", err=True)
     return 0
-
-
-@dataclass(frozen=True)
-class _Experiment:
-    """What shall be shown: stimuli by name, with the runs that show them, or a movie."""
-
-    files: Mapping[str, Path]
-    runs: tuple[Run, ...] = ()
-    movie: Movie | None = None
-
-
-def _check_choices(voxels: str, runs: int) -> None:
-    if voxels not in VOXELS:
-        raise OptionError(choice_message("simulate", "--voxels", voxels, VOXELS))
-    if runs < 1:
-        message = f"simulate: --runs must be 1 or more; got {runs}. Leave it out for one."
-        raise OptionError(message)
-
-
-def _read_experiment(
-    inputs: Sequence[Path], stimuli: Path | None, scan: Scan, n_volumes: int | None
-) -> _Experiment:
-    """Read and check the tables, or say which movie it is, before anything is loaded."""
-    from imgtofmri.analyses.simulate import (
-        check_length,
-        check_run,
-        find_stimuli,
-        read_events,
-        run_of_table,
-    )
-    from imgtofmri.stimuli import Movie, suffix_kind
-
-    movies = [path for path in inputs if suffix_kind(path) == "movie"]
-    if movies:
-        if len(inputs) > 1 or stimuli is not None:
-            message = (
-                "simulate: INPUT must be events tables with --stimuli FOLDER, or one movie alone; "
-                f"got the movie {movies[0]} and more. Simulate them one at a time."
-            )
-            raise OptionError(message)
-        movie = Movie(movies[0])
-        _ = movie.info  # Refuses what is no movie.
-        return _Experiment({movie.path.name: movie.path}, movie=movie)
-    if stimuli is None:
-        message = (
-            "simulate: events tables need --stimuli FOLDER, from which their stim_file starts; got "
-            "none. Name the folder of the images."
-        )
-        raise OptionError(message)
-    tables = [read_events(path) for path in inputs]
-    files = find_stimuli(tables, stimuli)
-    index = {name: row for row, name in enumerate(files)}
-    runs = tuple(run_of_table(table, index, scan.tr_s, n_volumes) for table in tables)
-    for table, run in zip(tables, runs, strict=True):
-        name = f"events file {table.path}"
-        check_length(run, name)
-        check_run(run.events, scan, run.n_volumes, name=name, lines=table.shown_lines)
-    return _Experiment(files, runs)
-
-
-def _encode(
-    experiment: _Experiment,
-    extractor: FeatureExtractor,
-    scan: Scan,
-    n_volumes: int | None,
-    rate_hz: float,
-    progress: bool,
-) -> tuple[NDArray[np.float32], list[Run]]:
-    """Return the features of what is shown, and the runs that show it."""
-    from imgtofmri.analyses.simulate import encode_images, encode_movie, run_of_movie
-
-    if experiment.movie is None:
-        features = encode_images(extractor, list(experiment.files.values()), progress=progress)
-        return features, list(experiment.runs)
-    movie = experiment.movie
-    features, events = encode_movie(extractor, movie, rate_hz, progress=progress)
-    return features, [run_of_movie(events, movie.path.name, scan.tr_s, n_volumes)]

@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike
 from imgtofmri.assets import is_offline
 from imgtofmri.exceptions import AssetError, OptionError
 from imgtofmri.measured.movie import MeasuredMovie
-from imgtofmri.measured.runs import load_measured
+from imgtofmri.measured.runs import read_runs
+from imgtofmri.tables import read_table
 
 __all__ = [
     "PARTLY_CLOUDY_BOUNDARIES",
@@ -71,7 +72,7 @@ def fetch_partly_cloudy(
     n_subjects : int, default 33
         How many adults.
     cutoff_s : float, optional
-        As in `load_measured`.
+        As in `read_runs`.
     data_dir : path, optional
         Where nilearn keeps its data; default: nilearn's own choice.
     progress : bool
@@ -90,15 +91,15 @@ def fetch_partly_cloudy(
     OptionError
         If ``n_subjects`` is not between 1 and 33.
     DataError, ShapeError
-        As `load_measured`.
+        As `read_runs`.
     """
     if not 1 <= n_subjects <= PARTLY_CLOUDY_N_SUBJECTS:
         message = (
-            "fetch_partly_cloudy: n_subjects must be between 1 and "
+            "n_subjects must be between 1 and "
             f"{PARTLY_CLOUDY_N_SUBJECTS}, the adults there are; got {n_subjects}. Leave it out for "
             "all of them."
         )
-        raise OptionError(message)
+        raise OptionError(message, "n_subjects")
     from nilearn.datasets import fetch_development_fmri
     from nilearn.datasets.utils import get_data_dirs
 
@@ -108,10 +109,10 @@ def fetch_partly_cloudy(
         found = max(_n_stored(place, n_subjects) for place in places)
         if found < n_subjects:
             message = (
-                f"fetch_partly_cloudy: {n_subjects} runs of Partly Cloudy must be there already, "
+                f"{n_subjects} runs of Partly Cloudy must be there already, "
                 f"as IMGTOFMRI_OFFLINE forbids the network; got {found} in "
                 f"{' or '.join(str(place) for place in places)}. Unset it to download them, or "
-                "name their folder with data_dir."
+                "name their folder with `data_dir`."
             )
             raise AssetError(message)
     try:
@@ -124,12 +125,12 @@ def fetch_partly_cloudy(
         )
     except OSError as error:
         message = (
-            f"fetch_partly_cloudy: nilearn could not download Partly Cloudy ({error}). See that "
+            f"nilearn could not download Partly Cloudy ({error}). See that "
             "the network is there and try again: what has come stays. Or name a folder that has "
-            "the data with data_dir."
+            "the data with `data_dir`."
         )
         raise AssetError(message) from error
-    return load_measured(
+    return read_runs(
         fetched.func,
         roi_masks,
         roi_affine,
@@ -143,11 +144,10 @@ def fetch_partly_cloudy(
 
 def _n_stored(folder: Path, n_subjects: int) -> int:
     """Count the first adults whose runs nilearn has stored."""
-    import pandas as pd
-
-    table = folder / "participants.tsv"
-    if not table.is_file():
+    path = folder / "participants.tsv"
+    if not path.is_file():
         return 0
-    people = pd.read_csv(table, sep="\t")
-    adults = people["participant_id"][people["Child_Adult"] == "adult"][:n_subjects]
+    people = read_table(path)
+    pairs = zip(people.column("participant_id"), people.column("Child_Adult"), strict=True)
+    adults = [name for name, kind in pairs if kind == "adult"][:n_subjects]
     return sum((folder / _BOLD_NAME.format(name)).is_file() for name in adults)

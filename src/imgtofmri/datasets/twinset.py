@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from imgtofmri import assets
 from imgtofmri.exceptions import DataError
-from imgtofmri.stimuli.discovery import natural_key
+from imgtofmri.files import natural_key
 
 URLS = (
     "https://ndownloader.figshare.com/files/41780682",
@@ -173,8 +173,8 @@ def load_analysis_archive(source: Path, progress: bool = True) -> Twinset:
     ]
     if not people:
         message = (
-            f"load_analysis_archive: expected folders subj01 ... with r_m_s_beta_0001.nii.gz ... "
-            f"below {source}; found none. Unpack the whole archive there."
+            f"{source}: expected folders subj01 ... with r_m_s_beta_0001.nii.gz ... below it; "
+            "found none. Unpack the whole archive there."
         )
         raise DataError(message)
     names = [folder.name for folder in people]
@@ -182,8 +182,8 @@ def load_analysis_archive(source: Path, progress: bool = True) -> Twinset:
     if twice is not None:
         where = ", ".join(str(folder) for folder in people if folder.name == twice)
         message = (
-            f"load_analysis_archive: expected one folder of responses for {twice}; found {where}. "
-            "Remove all but one."
+            f"{source}: expected one folder of responses for {twice}; found {where}. Remove all "
+            "but one."
         )
         raise DataError(message)
     participants = {folder.name: _betas(folder, "r_m_s") for folder in people}
@@ -195,8 +195,8 @@ def _only(source: Path, folders: list[Path], name: str) -> Path:
     if len(found) != 1:
         came = ", ".join(str(folder) for folder in found) or "none"
         message = (
-            f"load_analysis_archive: expected one folder {name} below {source}; found {came}. "
-            "Give the folder that the published archive was unpacked into, and nothing else."
+            f"{source}: expected one folder {name} below it; found {came}. Give the folder that "
+            "the published archive was unpacked into, and nothing else."
         )
         raise DataError(message)
     return found[0]
@@ -210,8 +210,8 @@ def _stimuli(folder: Path) -> tuple[Path, ...]:
     ]
     if len(images) != N_IMAGES:
         message = (
-            f"load_analysis_archive: expected {N_IMAGES} photographs in {folder}; found "
-            f"{len(images)}. Unpack the whole archive, and put nothing else into the folder."
+            f"{folder}: expected {N_IMAGES} photographs; found {len(images)}. Unpack the whole "
+            "archive, and put nothing else into the folder."
         )
         raise DataError(message)
     numbers = {path: re.findall(r"\d+", path.stem) for path in images}
@@ -233,9 +233,9 @@ def _betas(folder: Path, kind: str) -> tuple[Path, ...]:
     missing = [number for number in range(1, N_IMAGES + 1) if number not in found]
     if missing:
         message = (
-            f"load_analysis_archive: expected {kind}_beta_0001.nii.gz ... "
-            f"{kind}_beta_{N_IMAGES:04d}.nii.gz in {folder}; {kind}_beta_{missing[0]:04d}.nii.gz "
-            f"is missing ({len(missing)} of {N_IMAGES} are). Unpack the whole archive."
+            f"{folder}: expected {kind}_beta_0001.nii.gz ... {kind}_beta_{N_IMAGES:04d}.nii.gz; "
+            f"{kind}_beta_{missing[0]:04d}.nii.gz is missing ({len(missing)} of {N_IMAGES} are). "
+            "Unpack the whole archive."
         )
         raise DataError(message)
     return tuple(found[number] for number in range(1, N_IMAGES + 1))

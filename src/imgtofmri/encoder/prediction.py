@@ -14,7 +14,7 @@ from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.regions import BOTH, RoiMasks, RoiPlace, roi_mask, roi_names, roi_places
 from imgtofmri.encoder.settings import AverageName, Settings
 from imgtofmri.exceptions import OptionError, ShapeError, choice_message
-from imgtofmri.outputs.volumes import to_img
+from imgtofmri.outputs import BOUNDS, FormatName, OutputFolder, to_img
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -221,6 +221,86 @@ class Prediction:
                 columns["unit"] = self.unit if subject == GROUP else MODEL_UNIT
                 parts.append(pd.DataFrame(columns))
         return pd.concat(parts, ignore_index=True)
+
+    def maps(
+        self, *, subjects: bool = False, interval: float | None = None
+    ) -> dict[tuple[str | None, str], npt.NDArray[np.float32]]:
+        """Return the maps that files are made of.
+
+        Parameters
+        ----------
+        subjects : bool
+            Whether each subject's map is wanted, too.
+        interval : float, optional
+            The level of a prediction interval whose bounds are wanted, too.
+
+        Returns
+        -------
+        dict of (subject or None, bound) to array of shape (n_stimuli, n_voxels)
+            The group is None; the bound is empty, "lower" or "upper".
+
+        Raises
+        ------
+        OptionError
+            As `interval` does.
+        """
+        maps: dict[tuple[str | None, str], npt.NDArray[np.float32]] = {(None, ""): self.group}
+        if subjects:
+            people = zip(self.subject_names, self.subjects, strict=True)
+            maps |= {(name, ""): values for name, values in people}
+        if interval is not None:
+            bounds = zip(BOUNDS, self.interval(interval), strict=True)
+            maps |= {(None, name): values for name, values in bounds}
+        return maps
+
+    def save(
+        self,
+        folder: OutputFolder | str | Path,
+        format: FormatName = "nifti",
+        *,
+        subjects: bool = False,
+        interval: float | None = None,
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Write a volume for each stimulus, the means of the ROIs, and a record.
+
+        Volumes and record are those of ``imgtofmri predict``. A movie's frames are volumes of
+        their own; `imgtofmri.analyses.predict.predict_into` writes 4-D ones.
+
+        Parameters
+        ----------
+        folder : str, Path or OutputFolder
+        format : {"nifti", "bids"}
+            ``NAME.nii.gz``, or a BIDS derivative dataset.
+        subjects : bool
+            Write each subject's smoothed map, too.
+        interval : float, optional
+            Write the bounds of a prediction interval of this level, too.
+        overwrite : bool
+            Replace what an earlier run made.
+
+        Returns
+        -------
+        list of Path
+            The volumes, ``rois.tsv``, which is `roi_table`, and ``predictions.json``.
+
+        Raises
+        ------
+        OptionError
+            If the folder holds an earlier run, names of stimuli cannot name files, or as `interval`
+            does.
+        OutputError
+            If a file cannot be written.
+
+        Examples
+        --------
+        >>> encoder.predict("photos/").save("out/", subjects=True)  # doctest: +SKIP
+        """
+        from imgtofmri.encoder.saving import save_prediction
+
+        return save_prediction(
+            self, folder, format, subjects=subjects, interval=interval, overwrite=overwrite
+        )
 
     def interval(
         self, level: float = 0.95

@@ -11,6 +11,8 @@ from imgtofmri.events.averages import (
     average_around_boundaries,
     bootstrap_p,
     boundary_windows,
+    limits_of_samples,
+    mean_of_samples,
 )
 from imgtofmri.events.choice import EventChoice, choose_n_events
 from imgtofmri.events.gsbs import StateSearch, greedy_states, optimal_states
@@ -36,6 +38,8 @@ __all__ = [
     "find_events",
     "fit_events",
     "greedy_states",
+    "limits_of_samples",
+    "mean_of_samples",
     "optimal_states",
     "t_distance",
 ]

@@ -25,6 +25,8 @@ __all__ = [
     "average_around_boundaries",
     "bootstrap_p",
     "boundary_windows",
+    "limits_of_samples",
+    "mean_of_samples",
 ]
 
 Array = NDArray[np.float64]
@@ -104,20 +106,20 @@ def boundary_windows(
     >>> valid.tolist()
     [[True, True, True, False], [True, True, True, True]]
     """
-    bounds = check_boundaries(boundaries, n_timepoints, "boundary_windows")
+    bounds = check_boundaries(boundaries, n_timepoints)
     first, last = window
     if first > last:
         message = (
-            f"boundary_windows: window must be (first lag, last lag) in order; got {window}. "
-            "Use for example (-5, 10)."
+            f"window must be (first lag, last lag) in order; got {window}. Use for example "
+            "(-5, 10)."
         )
-        raise OptionError(message)
+        raise OptionError(message, "window")
     if exclusion < -1:
         message = (
-            "boundary_windows: exclusion must be 0 volumes or more, or -1 for none; got "
-            f"{exclusion}. The published analysis used 2."
+            f"exclusion must be 0 volumes or more, or -1 for none; got {exclusion}. The published "
+            "analysis used 2."
         )
-        raise OptionError(message)
+        raise OptionError(message, "exclusion")
     lags = np.arange(first, last + 1)
     volumes = bounds[:, None] + lags
     near = np.abs(volumes[:, :, None] - bounds) <= exclusion
@@ -185,14 +187,14 @@ def average_around_boundaries(
     samples_of = course[..., None, :] if brains is None else _courses(brains)
     if samples_of.shape != (*course.shape[:-1], samples_of.shape[-2], course.shape[-1]):
         message = (
-            "average_around_boundaries: brains must have shape (..., n_brains, n_timepoints) with "
-            f"the other axes of values, {course.shape}; got {samples_of.shape}. Compute both alike."
+            "brains must have shape (..., n_brains, n_timepoints) with the other axes of values, "
+            f"{course.shape}; got {samples_of.shape}. Compute both alike."
         )
         raise ShapeError(message)
     if n_resamples < 1 or not 0 < interval < 1:
         message = (
-            "average_around_boundaries: n_resamples must be 1 or more and interval between 0 and "
-            f"1; got {n_resamples} and {interval}. Use 10 and 0.95."
+            f"n_resamples must be 1 or more and interval between 0 and 1; got {n_resamples} and "
+            f"{interval}. Use 10 and 0.95."
         )
         raise OptionError(message)
     n_timepoints = course.shape[-1]
@@ -206,12 +208,11 @@ def average_around_boundaries(
     samples = samples.reshape(*course.shape[:-1], n_brains * n_resamples, len(lags))
     ones = np.ones((1, n_boundaries))
     mean = _weighted_mean(ones, course, volumes, valid)[..., 0, :]
-    tails = 50 * (1 - interval)
-    lower, upper = _percentiles(samples, (tails, 100 - tails))
+    lower, upper = limits_of_samples(samples, interval)
     return BoundaryAverage(
         lags=lags,
         mean=mean,
-        bootstrap_mean=_mean(samples),
+        bootstrap_mean=mean_of_samples(samples),
         lower=lower,
         upper=upper,
         p=bootstrap_p(samples),
@@ -249,7 +250,7 @@ def _courses(values: ArrayLike) -> Array:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim == 0 or np.isinf(array).any():
         message = (
-            "average_around_boundaries: values must be courses over time, finite or NaN; got "
+            "values must be courses over time, finite or NaN; got "
             f"{'a single number' if array.ndim == 0 else 'infinite values'}. Set what is not "
             "defined to NaN."
         )
@@ -268,16 +269,38 @@ def _weighted_mean(
     return np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
 
 
-def _mean(samples: Array) -> Array:
-    """Average samples without the invalid ones; NaN where there is none."""
+def mean_of_samples(samples: Array) -> Array:
+    """Average samples on the last axis but one, without invalid ones; NaN where there is none."""
     n_valid = np.sum(~np.isnan(samples), axis=-2)
     total = np.nansum(samples, axis=-2)
     mean: Array = np.divide(total, n_valid, out=np.full_like(total, np.nan), where=n_valid > 0)
     return mean
 
 
-def _percentiles(samples: Array, q: tuple[float, float]) -> tuple[Array, Array]:
-    """Return percentiles over samples without the invalid ones; NaN where there is none."""
+def limits_of_samples(samples: Array, interval: float = 0.95) -> tuple[Array, Array]:
+    """Return percentiles over the last axis but one, without invalid samples.
+
+    Parameters
+    ----------
+    samples : array of shape (..., n_samples, n_lags)
+    interval : float
+        Part of the samples between the two.
+
+    Returns
+    -------
+    lower, upper : arrays of shape (..., n_lags)
+        NaN where no sample is valid.
+
+    Raises
+    ------
+    OptionError
+        If ``interval`` is not between 0 and 1.
+    """
+    if not 0 < interval < 1:
+        message = f"interval must be between 0 and 1; got {interval}. Use 0.95."
+        raise OptionError(message, "interval")
+    tails = 50 * (1 - interval)
+    q = (tails, 100 - tails)
     empty = np.asarray(np.isnan(samples).all(axis=-2))
     # nanpercentile warns of empty slices, and zeros stand in for them here.
     filled = np.where(empty[..., None, :], 0.0, samples)

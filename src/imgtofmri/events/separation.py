@@ -28,9 +28,7 @@ def check_run(data: ArrayLike, where: str) -> Array:
     return run.astype(np.float64, copy=False)
 
 
-def check_boundaries(
-    boundaries: ArrayLike, n_timepoints: int, where: str = "check_boundaries"
-) -> Indices:
+def check_boundaries(boundaries: ArrayLike, n_timepoints: int) -> Indices:
     """Return event boundaries as an array of volumes, or say what is wrong with them.
 
     A boundary is the index of the first volume of a new event. The first event begins at volume 0,
@@ -42,8 +40,6 @@ def check_boundaries(
         Volumes, counted from 0 after trimming, in increasing order.
     n_timepoints : int
         Volumes in the run.
-    where : str
-        The function that asks, for messages.
 
     Returns
     -------
@@ -64,19 +60,19 @@ def check_boundaries(
     given = np.asarray(boundaries)
     if given.ndim != 1:
         message = (
-            f"{where}: boundaries must be one list of volumes; got an array of shape "
+            f"`boundaries` must be one list of volumes; got an array of shape "
             f"{given.shape}. Give the first volume of each event after the first."
         )
         raise ShapeError(message)
     if not len(given):
         message = (
-            f"{where}: boundaries must be one volume or more; got none. "
+            "`boundaries` must be one volume or more; got none. "
             "Give the first volume of each event after the first, or have them found."
         )
         raise DataError(message)
     if given.dtype.kind not in "iuf" or not np.array_equal(given, np.round(given)):
         message = (
-            f"{where}: boundaries must be whole numbers, volumes counted from 0; got "
+            f"`boundaries` must be whole numbers, volumes counted from 0; got "
             f"{given.tolist()}. Divide times in seconds by the TR and round them."
         )
         raise DataError(message)
@@ -84,7 +80,7 @@ def check_boundaries(
     outside = volumes[(volumes < 1) | (volumes >= n_timepoints)]
     if len(outside):
         message = (
-            f"{where}: boundaries must lie between 1 and {n_timepoints - 1}, the run's last volume "
+            f"`boundaries` must lie between 1 and {n_timepoints - 1}, the run's last volume "
             f"(volume 0 begins the first event and is no boundary); got {outside.tolist()}. Leave "
             "those out, and count volumes after trimming."
         )
@@ -92,15 +88,12 @@ def check_boundaries(
     steps = np.diff(volumes)
     if (steps == 0).any():
         twice = sorted(set(volumes[1:][steps == 0].tolist()))
-        message = (
-            f"{where}: boundaries must be given once each; got {twice} twice. "
-            "Leave out one of each."
-        )
+        message = f"`boundaries` must be given once each; got {twice} twice. Leave out one of each."
         raise DataError(message)
     if (steps < 0).any():
         place = int(np.argmax(steps < 0))
         message = (
-            f"{where}: boundaries must be in increasing order; got {volumes[place + 1]} after "
+            f"`boundaries` must be in increasing order; got {volumes[place + 1]} after "
             f"{volumes[place]}. Sort them, and see that they count one run's volumes."
         )
         raise DataError(message)
@@ -126,7 +119,7 @@ def event_labels(boundaries: ArrayLike, n_timepoints: int) -> Indices:
     >>> event_labels([2, 3], 5)
     array([0, 0, 1, 2, 2])
     """
-    volumes = check_boundaries(boundaries, n_timepoints, "event_labels")
+    volumes = check_boundaries(boundaries, n_timepoints)
     return np.searchsorted(volumes, np.arange(n_timepoints), side="right")
 
 

@@ -11,7 +11,6 @@ from imgtofmri.exceptions import OptionError, choice_message
 from imgtofmri.files import atomic_path
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -24,7 +23,6 @@ __all__ = [
     "label_panels",
     "mark_significance",
     "save_figure",
-    "save_table",
     "significance_mark",
 ]
 
@@ -199,31 +197,6 @@ def save_figure(
             figure.savefig(temporary, format=name, dpi=dpi, metadata=metadata, facecolor="white")
         files.append(path)
     return tuple(files)
-
-
-def save_table(table: pd.DataFrame, path: Path) -> Path:
-    """Write a table as tab-separated values, missing ones as n/a, whole or not at all.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-    path : Path
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be written to.
-    """
-    with atomic_path(path) as temporary:
-        table.to_csv(
-            temporary, sep="\t", index=False, na_rep="n/a", float_format="%.6g", lineterminator="\n"
-        )
-    return path
 
 
 def _first_font(names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from imgtofmri.unpickle import load_arrays_pickle
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5", ".mat", ".zarr")
 
 
-def read_array(path: Path, key: str | None = None, where: str = "read_array") -> npt.NDArray[Any]:
+def read_array(path: Path, key: str | None = None, where: str = "array") -> npt.NDArray[Any]:
     """Read one array of numbers from a file.
 
     Parameters

@@ -6,7 +6,6 @@ import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError, OptionError, choice_message
+from imgtofmri.measured.confounds import nuisance, read_confounds
 from imgtofmri.measured.images import read_image_rows
-from imgtofmri.spaces import Grid
-from imgtofmri.timeseries import ESTIMATORS, HRFS, estimator_weights, trial_regressors
+from imgtofmri.spaces import Grid, open_image
+from imgtofmri.tables import MISSING, is_missing, read_table
+from imgtofmri.timeseries import ESTIMATORS, HRFS, cosines, estimator_weights, trial_regressors
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -25,8 +26,8 @@ _RAPID_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """The files of one run.
+class BoldRun:
+    """The files of one measured run.
 
     Attributes
     ----------
@@ -39,7 +40,7 @@ class Run:
     confounds: Path
 
 
-def find_runs(folder: Path, raw: Path, subject: str, task: str, space: str) -> list[Run]:
+def find_runs(folder: Path, raw: Path, subject: str, task: str, space: str) -> list[BoldRun]:
     """Find a subject's runs of a task.
 
     Parameters
@@ -51,7 +52,7 @@ def find_runs(folder: Path, raw: Path, subject: str, task: str, space: str) -> l
 
     Returns
     -------
-    list of Run
+    list of BoldRun
         In sorted order of file names: by session, then by run.
 
     Raises
@@ -64,7 +65,7 @@ def find_runs(folder: Path, raw: Path, subject: str, task: str, space: str) -> l
     images = sorted([*home.glob(f"func/{pattern}"), *home.glob(f"ses-*/func/{pattern}")])
     if not images:
         message = (
-            f"find_runs: expected {pattern} in func folders below {home}; there is none. "
+            f"{home}: expected {pattern} in func folders below it; there is none. "
             "Check subject, task and space against fMRIPrep's file names."
         )
         raise DataError(message)
@@ -75,14 +76,14 @@ def find_runs(folder: Path, raw: Path, subject: str, task: str, space: str) -> l
         confounds = image.parent / f"{stem}_desc-confounds_timeseries.tsv"
         for path in (events, confounds):
             if not path.exists():
-                message = f"find_runs: {image.name} needs {path}, which does not exist. Add it."
+                message = f"{image.name} needs {path}, which does not exist. Add it."
                 raise DataError(message)
-        runs.append(Run(image, events, confounds))
+        runs.append(BoldRun(image, events, confounds))
     return runs
 
 
 def estimate_responses(
-    runs: Sequence[Run],
+    runs: Sequence[BoldRun],
     voxels: npt.NDArray[np.intp],
     grid: Grid,
     *,
@@ -102,7 +103,7 @@ def estimate_responses(
 
     Parameters
     ----------
-    runs : sequence of Run
+    runs : sequence of BoldRun
         As `find_runs` returns them.
     voxels : array of shape (n_voxels,), int
         Flat indices, C order.
@@ -143,36 +144,38 @@ def estimate_responses(
     """
     for name, value, valid in (("hrf", hrf, HRFS), ("estimator", estimator, ESTIMATORS)):
         if value not in valid:
-            raise OptionError(choice_message("estimate_responses", name, value, valid))
+            raise OptionError(choice_message("", name, value, valid), name)
     names: list[str] = []
     parts = []
     gaps_s: list[float] = []
     for run in runs:
-        table = _trials(run.events, stimulus_column)
-        if not len(table):
+        shown, onsets_s, durations_s = _trials(run.events, stimulus_column)
+        if not shown:
             continue
         series = read_image_rows(run.bold, voxels, grid, run.bold.name).astype(np.float64)
         tr_s, start_s = _timing(run.bold)
         times_s: FloatArray = start_s + tr_s * np.arange(len(series), dtype=np.float64)
-        trials = trial_regressors(table["onset"], table["duration"], times_s, hrf)
-        nuisance = _nuisance(run.confounds, confounds, times_s, high_pass_hz)
-        weights = estimator_weights(trials, nuisance, estimator, run.bold.name)
+        trials = trial_regressors(onsets_s, durations_s, times_s, hrf)
+        measured = read_confounds(run.confounds, len(series), confounds)
+        drifts = cosines(times_s, high_pass_hz) if high_pass_hz else None
+        others = nuisance(measured, drifts)
+        weights = estimator_weights(trials, others, estimator, run.bold.name)
         mean = series.mean(axis=0)
         betas = weights @ series
         percent = np.divide(100.0 * betas, mean, out=np.zeros_like(betas), where=mean != 0)
-        names += [str(name) for name in table[stimulus_column]]
-        gaps_s += np.diff(table["onset"]).tolist()
+        names += shown
+        gaps_s += np.diff(onsets_s).tolist()
         parts.append(percent.astype(np.float32))
     if not names:
         message = (
-            f"estimate_responses: no event of {len(runs)} runs names a stimulus; expected them in "
-            f"the column {stimulus_column}. Name the column with stimulus_column."
+            f"no event of {len(runs)} runs names a stimulus; expected them in "
+            f"the column {stimulus_column}. Name the column with `stimulus_column`."
         )
         raise DataError(message)
     gap_s = float(np.median(gaps_s)) if gaps_s else np.inf
     if estimator == "lsa" and gap_s < _RAPID_S:
         message = (
-            f"estimate_responses: presentations of {runs[0].bold.name} and the like follow each "
+            f"presentations of {runs[0].bold.name} and the like follow each "
             f"other after {gap_s:.1f} s; estimates of all in one model are then noisy. "
             'Consider estimator = "lss".'
         )
@@ -180,85 +183,25 @@ def estimate_responses(
     return names, np.concatenate(parts)
 
 
-def _trials(path: Path, stimulus_column: str) -> Any:
-    """Return the events that name a stimulus, in order of their onsets."""
-    import pandas as pd
-
-    table = _read_tsv(path, dtype={stimulus_column: str})
-    for column in ("onset", "duration", stimulus_column):
-        if column not in table:
-            raise DataError(choice_message(str(path), "the column", column, table.columns))
-    table = table.dropna(subset=[stimulus_column])
-    for column in ("onset", "duration"):
-        values = pd.to_numeric(table[column], errors="coerce")
-        bad = values.isna() | (values < 0 if column == "duration" else False)
-        if bad.any():
-            row = table.index[bad][0]
-            message = (
-                f"{path}, line {row + 2}: {column} must be a number of seconds; got "
-                f"{table[column][row]}. Correct it, or set {stimulus_column} to n/a."
-            )
-            raise DataError(message)
-        table[column] = values.astype(float)
-    return table.sort_values("onset", kind="stable")
-
-
-def _nuisance(
-    path: Path, patterns: Sequence[str], times_s: FloatArray, high_pass_hz: float
-) -> FloatArray:
-    """Return the regressors that are not of stimuli: constant, drifts and confounds."""
-    from nilearn.glm.first_level import make_first_level_design_matrix
-
-    names, values = _confounds(path, patterns, len(times_s))
-    matrix = make_first_level_design_matrix(
-        times_s,
-        drift_model="cosine" if high_pass_hz else None,
-        high_pass=high_pass_hz or None,
-        add_regs=values if names else None,
-        add_reg_names=names or None,
-    )
-    return np.asarray(matrix, dtype=np.float64)
-
-
-def _confounds(path: Path, patterns: Sequence[str], n_volumes: int) -> tuple[list[str], FloatArray]:
-    """Return the names and values of the confounds that patterns match."""
-    if not patterns:
-        return [], np.empty((n_volumes, 0))
-    table = _read_tsv(path)
-    names: dict[str, None] = {}
-    for pattern in patterns:
-        matched = [str(name) for name in table.columns if fnmatchcase(str(name), pattern)]
-        if not matched and not any(mark in pattern for mark in "*?["):
-            raise DataError(choice_message(str(path), "the confound", pattern, table.columns))
-        names.update(dict.fromkeys(matched))
-    if len(table) != n_volumes:
-        message = (
-            f"{path}: expected a row for each of the {n_volumes} volumes; got {len(table)}. "
-            "The files are of different runs or versions."
-        )
-        raise DataError(message)
-    return list(names), table[list(names)].fillna(0.0).to_numpy(dtype=float)
-
-
-def _read_tsv(path: Path, **options: Any) -> Any:
-    import pandas as pd
-
-    try:
-        return pd.read_csv(path, sep="\t", na_values="n/a", **options)
-    except (OSError, ValueError) as error:  # pandas' own errors are among these
-        message = f"{path}: the table cannot be read ({error}). Give a TSV file as BIDS has it."
-        raise DataError(message) from error
+def _trials(path: Path, stimulus_column: str) -> tuple[list[str], FloatArray, FloatArray]:
+    """Return the stimuli, onsets and durations of presentations, in order of their onsets."""
+    table = read_table(path, may_be_empty=True)
+    names = table.column(stimulus_column)
+    rows = [row for row, name in enumerate(names) if not is_missing(name)]
+    remedy = f"Correct it, in seconds, or set {stimulus_column} to {MISSING}."
+    onsets_s = table.numbers("onset", rows, remedy=remedy)
+    durations_s = table.numbers("duration", rows, least=0.0, remedy=remedy)
+    order = np.argsort(onsets_s, kind="stable")
+    return [names[rows[trial]] for trial in order], onsets_s[order], durations_s[order]
 
 
 def _timing(bold: Path) -> tuple[float, float]:
     """Return the repetition time and the time that the first volume stands for, in seconds."""
-    import nibabel as nib
-
     sidecar = bold.with_name(bold.name.removesuffix(".nii.gz") + ".json")
-    header: Any = nib.load(bold)
+    header_s = open_image(bold).header.get_zooms()[3]
     try:
         said: dict[str, Any] = json.loads(sidecar.read_text()) if sidecar.exists() else {}
-        tr_s = float(said.get("RepetitionTime", header.header.get_zooms()[3]))
+        tr_s = float(said.get("RepetitionTime", header_s))
         start_s = float(said.get("StartTime", 0.0))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         message = (

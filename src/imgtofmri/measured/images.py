@@ -1,92 +1,197 @@
-"""ROI masks and response images in NIfTI files."""
+"""Masks, regions and response images in NIfTI files."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.exceptions import DataError
-from imgtofmri.spaces import Grid
+from imgtofmri.exceptions import DataError, ShapeError
+from imgtofmri.spaces import Grid, grid_of, open_image, place, read_image, reading_values
+
+# Affines that differ by less, in millimetres, are of one grid.
+_SAME_MM = 1e-3
 
 
-def read_grid(path: Path, where: str = "read_grid") -> Grid:
-    """Return the grid of an image, its first three axes.
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """Some voxels of a grid.
 
-    Parameters
+    Attributes
     ----------
-    path : Path
-        An image that nibabel reads.
-    where : str
-        What a message begins with.
-
-    Returns
-    -------
-    Grid
-        Shape and affine.
-
-    Raises
-    ------
-    DataError
-        If it is not an image.
+    inside : array of shape (X, Y, Z), bool
+        Which.
+    affine : array of shape (4, 4)
+        Voxel indices to millimetres, RAS+.
     """
-    image = _load(path, where)
-    x, y, z = (int(size) for size in image.shape[:3])
-    return Grid((x, y, z), np.asarray(image.affine, dtype=float))
+
+    inside: npt.NDArray[np.bool_]
+    affine: npt.NDArray[np.float64]
+
+    @property
+    def n_voxels(self) -> int:
+        """How many voxels are inside."""
+        return int(np.count_nonzero(self.inside))
+
+    @property
+    def voxels(self) -> npt.NDArray[np.intp]:
+        """The voxels inside, as flat indices in C order, shape (n_voxels,)."""
+        return np.flatnonzero(self.inside)
+
+    @property
+    def grid(self) -> Grid:
+        """The grid."""
+        x, y, z = self.inside.shape
+        return Grid((x, y, z), self.affine)
+
+    def take(
+        self, volume: npt.NDArray[Any], grid: Grid, path: str | Path, *, resample: bool = False
+    ) -> npt.NDArray[np.float32]:
+        """Return the values of a volume inside the mask.
+
+        Parameters
+        ----------
+        volume : array of shape (x, y, z)
+            Values on a grid, the mask's or another.
+        grid : Grid
+            That grid.
+        path : path
+            The volume's file, for messages.
+        resample : bool
+            Whether to resample from another grid, linearly, with NaN outside of it.
+
+        Returns
+        -------
+        values : array of shape (n_voxels,), float32
+
+        Raises
+        ------
+        ShapeError
+            If the grid is another and may not be resampled.
+        """
+        shape = self.inside.shape
+        if volume.shape == shape and np.allclose(grid.affine, self.affine, atol=_SAME_MM):
+            return np.asarray(volume[self.inside])
+        if not resample:
+            where = f"{path}, against the mask"
+            check_same_grid(where, volume.shape, grid.affine, shape, self.affine)
+        from scipy import ndimage
+
+        to_source = np.linalg.inv(grid.affine) @ self.affine
+        points = to_source[:3, :3] @ np.array(np.nonzero(self.inside)) + to_source[:3, 3:]
+        values = ndimage.map_coordinates(volume, points, order=1, cval=np.nan)
+        return np.asarray(values, dtype=np.float32)
 
 
-def read_mask(
-    path: Path, value: int | None = None, where: str = "read_mask"
-) -> tuple[npt.NDArray[np.intp], Grid]:
-    """Return the voxels of a mask.
+def read_mask(path: str | Path, value: int | None = None, where: str = "") -> Mask:
+    """Read a mask image, or one region of an atlas.
 
     Parameters
     ----------
-    path : Path
+    path : path
         A 3-D image.
     value : int, optional
         The label to take from an atlas. Default: every voxel above 0.
     where : str
-        What a message begins with.
+        What a message begins with, before the path.
 
     Returns
     -------
-    voxels : array of shape (n_voxels,), int
-        Flat indices, C order.
-    grid : Grid
-        The image's.
+    Mask
 
     Raises
     ------
     DataError
-        If the file is not a 3-D image, or the mask is empty.
+        If the file is not a 3-D image, or no voxel is inside.
     """
-    image = _load(path, where)
-    with _whole(path, where):
-        values = np.asarray(image.dataobj)
+    values, grid = read_image(path, where)
     if values.ndim == 4 and values.shape[3] == 1:
         values = values[..., 0]
     if values.ndim != 3:
-        message = f"{where}: a mask is a 3-D image; {path} has shape {values.shape}. Split it."
-        raise DataError(message)
-    inside = values > 0 if value is None else np.round(values) == value
-    voxels = np.flatnonzero(inside)
-    if not voxels.size:
-        labels = "" if value is None else f" = {value}; labels there: {np.unique(values)[:10]}"
         message = (
-            f"{where}: no voxel of {path} is inside the mask{labels}. Check the file and the label."
+            f"{place(path, where)} must be a 3-D mask image; got shape {values.shape}. Split it."
         )
         raise DataError(message)
-    return voxels, read_grid(path, where)
+    inside = values > 0 if value is None else np.round(values) == value
+    if not inside.any():
+        wanted, got = "voxels above 0", "0 everywhere"
+        if value is not None:
+            wanted, got = f"voxels of the label {value}", f"labels {np.unique(values)[:10]}"
+        message = (
+            f"{place(path, where)} must be a 3-D mask image with {wanted}; got {got}. Check the "
+            "file and the label."
+        )
+        raise DataError(message)
+    return Mask(inside, grid.affine)
+
+
+def read_region(path: str | Path, mask: Mask, resample: bool = False) -> npt.NDArray[np.bool_]:
+    """Read a region's mask image as a mask over the voxels of another.
+
+    Parameters
+    ----------
+    path : path
+        A 3-D image; the region is where it is above 0 (above 0.5 after resampling).
+    mask : Mask
+        The voxels.
+    resample : bool
+        Whether to resample an image on another grid.
+
+    Returns
+    -------
+    region : array of shape (n_voxels,), bool
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or has no voxel inside the mask.
+    ShapeError
+        If it lies on another grid and may not be resampled.
+    """
+    region = read_mask(path)
+    values = mask.take(region.inside.astype(np.float32), region.grid, path, resample=resample)
+    inside = values > (0.5 if resample else 0)
+    if not inside.any():
+        message = (
+            f"{path} must share voxels with the mask; it shares none of {mask.n_voxels}. Look "
+            "whether both are in the same space."
+        )
+        raise DataError(message)
+    return np.asarray(inside)
+
+
+def check_same_grid(
+    where: str,
+    shape: tuple[int, ...],
+    affine: npt.NDArray[np.float64] | None,
+    other_shape: tuple[int, ...],
+    other_affine: npt.NDArray[np.float64] | None,
+) -> None:
+    """Refuse two grids that are not the same, to a thousandth of a millimetre."""
+    if shape != other_shape:
+        message = (
+            f"{where}: both must lie on one grid; got shapes {shape} and {other_shape}. "
+            "Resample (`resample`), or give data on the same grid."
+        )
+        raise ShapeError(message)
+    if affine is None or other_affine is None:
+        return
+    if not np.allclose(affine, other_affine, atol=_SAME_MM):
+        difference = np.abs(np.asarray(affine) - other_affine).max()
+        message = (
+            f"{where}: both must lie on one grid; shapes agree ({shape}) but affines differ by up "
+            f"to {difference:.3g} mm. Resample (`resample`), or look which affine "
+            "is right."
+        )
+        raise ShapeError(message)
 
 
 def read_image_rows(
-    path: Path, voxels: npt.NDArray[np.intp], grid: Grid, where: str = "read_image_rows"
+    path: Path, voxels: npt.NDArray[np.intp], grid: Grid, where: str = ""
 ) -> npt.NDArray[np.float32]:
     """Return the values of some voxels in each volume of a 4-D image.
 
@@ -101,7 +206,7 @@ def read_image_rows(
     grid : Grid
         The grid that the image must have.
     where : str
-        What a message begins with.
+        What a message begins with, before the path.
 
     Returns
     -------
@@ -113,20 +218,20 @@ def read_image_rows(
     DataError
         If the image is not 4-D or lies on another grid.
     """
-    image = _load(path, where)
+    image = open_image(path, where)
     if len(image.shape) != 4:
         message = (
-            f"{where}: responses in an image are 4-D, a volume for each row; {path} has shape "
+            f"{place(path, where)} must be a 4-D image, a volume for each row; got shape "
             f"{image.shape}. Join the volumes into one image."
         )
         raise DataError(message)
-    if read_grid(path, where) != grid:
+    if grid_of(image) != grid:
         message = (
-            f"{where}: {path} must lie on the grid of the masks, {grid.shape}; it has shape "
+            f"{place(path, where)} must lie on the grid of the masks, {grid.shape}; it has shape "
             f"{image.shape[:3]} or another affine. Resample one of them to the other."
         )
         raise DataError(message)
-    with _whole(path, where):
+    with reading_values(path, where):
         rows = np.empty((image.shape[3], len(voxels)), dtype=np.float32)
         for row, volume in zip(rows, _volumes(image, path), strict=True):
             row[:] = volume.reshape(-1)[voxels]
@@ -153,35 +258,3 @@ def _volumes(image: Any, path: Path) -> Iterator[npt.NDArray[Any]]:
         for number in range(n_volumes):
             raw = array_from_file(shape, proxy.dtype, file, proxy.offset + number * n_bytes)
             yield np.asarray(apply_read_scaling(raw, proxy.slope, proxy.inter))
-
-
-@contextmanager
-def _whole(path: Path, where: str) -> Iterator[None]:
-    """Turn what a truncated or damaged file raises when its values are read into one message."""
-    from isal.igzip_lib import IsalError
-
-    kinds: Any = (OSError, EOFError, ValueError, zlib.error, IsalError)
-    try:
-        yield
-    except kinds as error:
-        said = " ".join(str(error).split())
-        message = (
-            f"{where}: the values of {path} cannot be read ({said}). The file is truncated or "
-            "damaged; copy it from its source."
-        )
-        raise DataError(message) from error
-
-
-def _load(path: Path, where: str) -> Any:
-    import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
-
-    try:
-        image: Any = nib.load(path)
-    except (ImageFileError, OSError) as error:
-        message = f"{where}: {path} cannot be read as an image ({error}). Give a NIfTI file."
-        raise DataError(message) from error
-    if len(image.shape) < 3:
-        message = f"{where}: {path} must have three axes or more; its shape is {image.shape}."
-        raise DataError(message)
-    return image

@@ -37,6 +37,8 @@ class MeasuredMovie:
         Voxel indices of ``mask`` to millimetres, RAS+.
     rois : dict of str to array of shape (n_voxels,), bool
         Which voxels belong to which ROI, both hemispheres together.
+    sources : tuple of Path
+        The files that it was read from: runs, then confounds.
     """
 
     data: NDArray[np.float32]
@@ -45,6 +47,7 @@ class MeasuredMovie:
     mask: BoolArray
     affine: NDArray[np.float64]
     rois: Mapping[str, BoolArray]
+    sources: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the parts belong together."""
@@ -52,7 +55,7 @@ class MeasuredMovie:
         expected = (len(self.subject_names), n_voxels)
         if self.data.ndim != 3 or (self.data.shape[0], self.data.shape[2]) != expected:
             message = (
-                f"MeasuredMovie: data must have shape (n_subjects, n_timepoints, n_voxels) with "
+                f"data must have shape (n_subjects, n_timepoints, n_voxels) with "
                 f"{expected[0]} subjects and the mask's {n_voxels} voxels; got {self.data.shape}. "
                 "Give one name for each subject and one column for each voxel of the mask."
             )
@@ -60,22 +63,22 @@ class MeasuredMovie:
         for roi, voxels in self.rois.items():
             if voxels.shape != (n_voxels,) or voxels.dtype != np.bool_:
                 message = (
-                    f"MeasuredMovie: ROI {roi} must be a bool array of the mask's {n_voxels} "
+                    f"ROI {roi} must be a bool array of the mask's {n_voxels} "
                     f"voxels; got {voxels.dtype} of shape {voxels.shape}. Index the ROI's volume "
                     "with the mask."
                 )
                 raise ShapeError(message)
         if not 0.05 <= self.tr_s <= 30:
             message = (
-                "MeasuredMovie: tr_s must be between 0.05 and 30 seconds; got "
+                "tr_s must be between 0.05 and 30 seconds; got "
                 f"{self.tr_s:g}. Give the repetition time in seconds."
             )
-            raise OptionError(message)
+            raise OptionError(message, "tr_s")
         bad = ~np.isfinite(self.data).all(axis=(1, 2))
         if bad.any():
             names = [self.subject_names[i] for i in np.flatnonzero(bad)]
             message = (
-                "MeasuredMovie: data must be finite; got values that are NaN or infinite in "
+                "data must be finite; got values that are NaN or infinite in "
                 f"{', '.join(names)}. Leave out those subjects or voxels, or mend the data."
             )
             raise DataError(message)
@@ -147,14 +150,14 @@ def read_measured(path: str | Path) -> MeasuredMovie:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         message = (
-            f"read_measured: {path} must be an .npz file of arrays; got one that cannot be read "
+            f"{path} must be an .npz file of arrays; got one that cannot be read "
             f"({error}). Write it with save_measured."
         )
         raise DataError(message) from error
     missing = {"data", "subject_names", "tr_s", "mask", "affine"} - set(arrays)
     if missing:
         message = (
-            f"read_measured: {path} must hold data, subject_names, tr_s, mask and affine; got none "
+            f"{path} must hold data, subject_names, tr_s, mask and affine; got none "
             f"of the name {', '.join(sorted(missing))}. Write it with save_measured."
         )
         raise DataError(message)
@@ -166,7 +169,7 @@ def read_measured(path: str | Path) -> MeasuredMovie:
     if wrong:
         found = arrays[wrong[0]]
         message = (
-            f"read_measured: {path} must hold data and mask as arrays of numbers, tr_s as one and "
+            f"{path} must hold data and mask as arrays of numbers, tr_s as one and "
             f"affine as 4 x 4; got {wrong[0]} as {found.dtype} of shape {found.shape}. Write it "
             "with save_measured."
         )
@@ -178,4 +181,5 @@ def read_measured(path: str | Path) -> MeasuredMovie:
         mask=arrays["mask"].astype(bool),
         affine=arrays["affine"].astype(np.float64),
         rois={name[4:]: value for name, value in arrays.items() if name.startswith("roi_")},
+        sources=(Path(path),),
     )

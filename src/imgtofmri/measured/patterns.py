@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
+from imgtofmri.measured.images import check_same_grid
 
 if TYPE_CHECKING:
     from imgtofmri.encoder.prediction import Prediction
@@ -44,20 +45,20 @@ class Patterns:
         if self.values.ndim != 2 or n_expected not in (None, self.values.shape[1]):
             n_voxels = "n_voxels" if n_expected is None else n_expected
             message = (
-                f"Patterns: values must have shape (n_images, {n_voxels}), a column for each voxel "
+                f"values must have shape (n_images, {n_voxels}), a column for each voxel "
                 f"of the mask; got {self.values.shape}. Read them with the mask they belong to."
             )
             raise ShapeError(message)
         if len(self.names) != len(self.values):
             message = (
-                f"Patterns: names must hold one name for each of the {len(self.values)} images; "
+                f"names must hold one name for each of the {len(self.values)} images; "
                 f"got {len(self.names)}. Name every image."
             )
             raise ShapeError(message)
         twice = _repeated(self.names)
         if twice is not None:
             message = (
-                f"Patterns: every image needs a name of its own; {twice!r} comes more than once. "
+                f"every image needs a name of its own; {twice!r} comes more than once. "
                 "Average repeats first, or give them as separate sets of patterns."
             )
             raise DataError(message)
@@ -99,7 +100,7 @@ class Patterns:
         return cls(prediction.names, values, prediction.mask, prediction.affine)
 
 
-def mean_patterns(patterns: Sequence[Patterns], where: str = "mean_patterns") -> Patterns:
+def mean_patterns(patterns: Sequence[Patterns], where: str = "patterns") -> Patterns:
     """Average several sets of patterns of the same images: participants, or repeats.
 
     Parameters
@@ -107,7 +108,7 @@ def mean_patterns(patterns: Sequence[Patterns], where: str = "mean_patterns") ->
     patterns : sequence of Patterns
         Of the same images (in any order) in the same voxels.
     where : str
-        Who asks, for messages.
+        What messages begin with.
 
     Returns
     -------
@@ -173,7 +174,7 @@ def pair(
     ShapeError
         If the voxels differ.
     """
-    check_same_voxels("pair", predicted, measured)
+    check_same_voxels("predicted and measured patterns", predicted, measured)
     rows, other_rows = pair_names(predicted.names, measured.names, leave_out, unmatched)
     return predicted.at(rows), measured.at(other_rows)
 
@@ -196,7 +197,7 @@ def pair_names(
     DataError, OptionError
         As :func:`pair`.
     """
-    check_missing_option("pair", "unmatched", unmatched)
+    check_missing_option("unmatched", unmatched)
     left_keys, right_keys = list(predicted), list(measured)
     if set(left_keys) != set(right_keys):
         short_left = [bare_name(name) for name in left_keys]
@@ -216,14 +217,14 @@ def pair_names(
             if lone
         ]
         message = (
-            f"pair: every image must be predicted and measured, under the same name; got "
+            f"every image must be predicted and measured, under the same name; got "
             f"{' and '.join(said)}. Rename them, leave them out by name, or drop what has no "
-            "partner (unmatched='drop', --unmatched drop)."
+            "partner: set `unmatched` to drop."
         )
         raise DataError(message)
     if not common:
         message = (
-            f"pair: no image is left to compare, of {len(predicted)} predicted and "
+            f"no image is left to compare, of {len(predicted)} predicted and "
             f"{len(measured)} measured. Look whether the names agree: the first are "
             f"{predicted[0] if predicted else '(none)'!r} and "
             f"{measured[0] if measured else '(none)'!r}."
@@ -244,7 +245,8 @@ def _find_left_out(leave_out: Collection[str], keys: Sequence[str]) -> set[str]:
         elif bare_name(name) in known:
             found.add(known[bare_name(name)])
         else:
-            raise OptionError(choice_message("pair", "leave_out", name, dict.fromkeys(keys)))
+            message = choice_message("", "leave_out", name, dict.fromkeys(keys))
+            raise OptionError(message, "leave_out")
     return found
 
 
@@ -270,7 +272,7 @@ def usable_voxels(sets: Mapping[str, Patterns], missing: Missing = "error") -> N
     DataError
         If a voxel has no data and ``missing`` is "error", or none has.
     """
-    check_missing_option("usable_voxels", "missing", missing)
+    check_missing_option("missing", missing)
     usable: NDArray[np.bool_] | None = None
     for name, patterns in sets.items():
         finite = np.isfinite(patterns.values).all(axis=0)
@@ -282,15 +284,15 @@ def usable_voxels(sets: Mapping[str, Patterns], missing: Missing = "error") -> N
                 rows = np.flatnonzero(~np.isfinite(patterns.values).all(axis=1))
                 image = f"; the first image with NaN or infinity is {patterns.names[rows[0]]!r}"
             message = (
-                f"usable_voxels: every voxel of the mask must have data in {name}; {lost} of "
+                f"every voxel of the mask must have data in {name}; {lost} of "
                 f"{patterns.n_voxels} do not{image}. Use a smaller mask, or drop such voxels from "
-                "all sets (missing='drop', --missing drop)."
+                "all sets: set `missing` to drop."
             )
             raise DataError(message)
         usable = with_data if usable is None else usable & with_data
     if usable is None or not usable.any():
         message = (
-            f"usable_voxels: no voxel has data in all of {', '.join(sets) or 'no sets'}. "
+            f"no voxel has data in all of {', '.join(sets) or 'no sets'}. "
             "Look whether they lie on the same grid and the mask covers the brain."
         )
         raise DataError(message)
@@ -316,36 +318,10 @@ def check_same_voxels(where: str, first: Patterns, second: Patterns) -> None:
         raise ShapeError(message)
 
 
-def check_same_grid(
-    where: str,
-    shape: tuple[int, ...],
-    affine: NDArray[np.float64] | None,
-    other_shape: tuple[int, ...],
-    other_affine: NDArray[np.float64] | None,
-) -> None:
-    """Refuse two grids that are not the same, to a thousandth of a millimetre."""
-    if shape != other_shape:
-        message = (
-            f"{where}: both must lie on one grid; got shapes {shape} and {other_shape}. "
-            "Resample (resample=True, --resample), or give data on the same grid."
-        )
-        raise ShapeError(message)
-    if affine is None or other_affine is None:
-        return
-    if not np.allclose(affine, other_affine, atol=1e-3):
-        difference = np.abs(np.asarray(affine) - other_affine).max()
-        message = (
-            f"{where}: both must lie on one grid; shapes agree ({shape}) but affines differ by up "
-            f"to {difference:.3g} mm. Resample (resample=True, --resample), or look which affine "
-            "is right."
-        )
-        raise ShapeError(message)
-
-
-def check_missing_option(where: str, name: str, value: str) -> None:
+def check_missing_option(name: str, value: str) -> None:
     """Refuse what is neither "error" nor "drop"."""
     if value not in ("error", "drop"):
-        raise OptionError(choice_message(where, name, value, ("error", "drop")))
+        raise OptionError(choice_message("", name, value, ("error", "drop")), name)
 
 
 def bare_name(name: str) -> str:

@@ -69,12 +69,12 @@ def load_rdms(
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         message = (
-            f"load_rdms: {path.name} must end in {', '.join(SUFFIXES)}; got {path.suffix!r}. Save "
+            f"{path.name} must end in {', '.join(SUFFIXES)}; got {path.suffix!r}. Save "
             "the matrices in one of these formats."
         )
         raise OptionError(message)
     if not path.is_file():
-        message = f"load_rdms: {path} must be a file; there is none. Check its spelling."
+        message = f"{path} must be a file; there is none. Check its spelling."
         raise DataError(message)
     if suffix in (".h5", ".hdf5"):
         found = _read_rsatoolbox(path, pattern_descriptor)
@@ -88,13 +88,13 @@ def load_rdms(
         labels = [str(number) for number in range(n_conditions)]
     if len(labels) != n_conditions:
         message = (
-            f"load_rdms: {path.name} holds matrices of {n_conditions} conditions; got "
+            f"{path.name} holds matrices of {n_conditions} conditions; got "
             f"{len(labels)} names for them. Give one for each row."
         )
         raise DataError(message)
     if names is None or len(names) != len(vectors) or len(set(names)) != len(names):
         names = [f"rdm-{number}" for number in range(1, len(vectors) + 1)]
-    return RDMs(vectors, tuple(labels), tuple(names), measure)
+    return RDMs(vectors, tuple(labels), tuple(names), measure, path)
 
 
 _Found = tuple[NDArray[Any], list[str] | None, list[str] | None, str]
@@ -111,7 +111,7 @@ def _read_variables(path: Path) -> dict[str, Any]:
         return _read_matlab(path)
     except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
         message = (
-            f"load_rdms: {path.name} must be a whole {path.suffix} file of plain arrays; it cannot "
+            f"{path.name} must be a whole {path.suffix} file of plain arrays; it cannot "
             f"be read ({error}). Save it again, without Python objects."
         )
         raise DataError(message) from error
@@ -139,17 +139,17 @@ def _gather(path: Path, variables: dict[str, Any], key: str | None) -> _Found:
     numeric = [name for name, value in variables.items() if _could_be_rdms(value)]
     if key is not None and key not in variables:
         message = (
-            f"load_rdms: key must be a variable of {path.name} ({', '.join(variables)}); got "
+            f"key must be a variable of {path.name} ({', '.join(variables)}); got "
             f"{key!r}. Name one of these."
         )
-        raise OptionError(message)
+        raise OptionError(message, "key")
     known = [name for name in _MATRIX_KEYS if name in numeric]
     candidates = [key] if key is not None else (known[:1] or numeric)
     if len(candidates) != 1:
         message = (
-            f"load_rdms: {path.name} must hold one array of matrices; got "
+            f"{path.name} must hold one array of matrices; got "
             f"{', '.join(candidates) or 'none'} among {', '.join(variables) or 'no variables'}. "
-            "Say which with key."
+            "Say which with `key`."
         )
         raise DataError(message)
     matrices = variables[candidates[0]]
@@ -164,7 +164,7 @@ def _gather(path: Path, variables: dict[str, Any], key: str | None) -> _Found:
         squares = [np.atleast_2d(np.asarray(cell["RDM"], dtype=np.float64)) for cell in cells]
         if len({square.shape for square in squares}) != 1:
             message = (
-                f"load_rdms: {path.name} must hold matrices of one size; got "
+                f"{path.name} must hold matrices of one size; got "
                 f"{sorted({square.shape for square in squares})}. Keep those of one size."
             )
             raise DataError(message)
@@ -179,7 +179,7 @@ def _read_rsatoolbox(path: Path, descriptor: str | None) -> _Found:
         with h5py.File(path, "r") as file:
             if "dissimilarities" not in file:
                 message = (
-                    f"load_rdms: {path.name} must be a file of rsatoolbox, with a data set "
+                    f"{path.name} must be a file of rsatoolbox, with a data set "
                     f"'dissimilarities'; got {', '.join(file) or 'nothing'}. Save it with "
                     "RDMs.save(..., file_type='hdf5')."
                 )
@@ -190,16 +190,15 @@ def _read_rsatoolbox(path: Path, descriptor: str | None) -> _Found:
             measure = str(file.attrs.get("dissimilarity_measure", "unknown"))
     except OSError as error:
         message = (
-            f"load_rdms: {path.name} must be a whole HDF5 file; it cannot be read ({error}). Save "
-            "it again."
+            f"{path.name} must be a whole HDF5 file; it cannot be read ({error}). Save it again."
         )
         raise DataError(message) from error
     if descriptor is not None and descriptor not in patterns:
         message = (
-            f"load_rdms: pattern_descriptor must be one of {', '.join(patterns) or 'none'} in "
+            f"pattern_descriptor must be one of {', '.join(patterns) or 'none'} in "
             f"{path.name}; got {descriptor!r}. Name one of these."
         )
-        raise OptionError(message)
+        raise OptionError(message, "pattern_descriptor")
     wanted = (descriptor,) if descriptor is not None else _CONDITION_KEYS
     return matrices, _strings(patterns, wanted), _strings(subjects, _NAME_KEYS), measure
 
@@ -249,12 +248,12 @@ def _as_vectors(path: Path, matrices: NDArray[Any]) -> NDArray[np.float64]:
         try:
             return to_vector(stack)
         except DataError as error:
-            message = f"load_rdms: {path.name} does not hold dissimilarity matrices. {error}"
+            message = f"{path.name} does not hold dissimilarity matrices. {error}"
             raise DataError(message) from error
     if values.ndim in (1, 2) and n_conditions_of(values.shape[-1]) >= 3:
         return np.atleast_2d(values)
     message = (
-        f"load_rdms: {path.name} must hold (n_subjects, n, n), (n, n, n_subjects), (n, n) or upper "
+        f"{path.name} must hold (n_subjects, n, n), (n, n, n_subjects), (n, n) or upper "
         f"triangles (n_subjects, n * (n - 1) / 2); got shape {values.shape}. Save it as one of "
         "these."
     )
@@ -272,7 +271,7 @@ def _h5py() -> Any:
         import h5py
     except ImportError as error:
         message = (
-            "load_rdms: HDF5 files need the package h5py, which is not installed. Install it with "
+            "HDF5 files need the package h5py, which is not installed. Install it with "
             "pip install 'imgtofmri[train]', or save the matrices as .npz."
         )
         raise MissingDependencyError(message) from error

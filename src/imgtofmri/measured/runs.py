@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,22 +11,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.measured.confounds import nuisance, read_confounds
 from imgtofmri.measured.movie import MeasuredMovie
 from imgtofmri.progress import track
-from imgtofmri.spaces import Grid, nearest_voxels, transform, voxel_coordinates
+from imgtofmri.spaces import Grid, grid_of, open_image, reading_values, resample_mask
 from imgtofmri.timeseries import cosine_basis, regress_out
 
-__all__ = ["load_measured", "resample_mask"]
+__all__ = ["read_runs"]
 
 BoolArray = NDArray[np.bool_]
 
 _CHUNK_BYTES = 1 << 20
 
-# Samples along each edge of a voxel when the part of it inside an ROI is measured.
-_SAMPLES_PER_EDGE = 4
 
-
-def load_measured(
+def read_runs(
     images: Sequence[str | Path],
     roi_masks: Mapping[str, ArrayLike],
     roi_affine: ArrayLike,
@@ -84,28 +81,27 @@ def load_measured(
     spaces that differ by little (MNI152NLin2009cAsym and MNI152NLin6Asym) are taken as one: their
     difference is below the size of a voxel of 4 mm, but not below one of 2 mm.
     """
-    where = "load_measured"
     paths = [Path(path) for path in images]
     if not paths:
-        message = f"{where}: images must name one file or more; got none. Give one per subject."
-        raise OptionError(message)
+        message = "images must name one file or more; got none. Give one per subject."
+        raise OptionError(message, "images")
     twice = [path for path in dict.fromkeys(paths) if paths.count(path) > 1]
     if twice:
         message = (
-            f"{where}: images must be one file for each subject; got {twice[0]} "
+            f"images must be one file for each subject; got {twice[0]} "
             f"{paths.count(twice[0])} times. Name each subject's file once."
         )
-        raise OptionError(message)
+        raise OptionError(message, "images")
     tables = None if confounds is None else [Path(path) for path in confounds]
     if tables is not None and len(tables) != len(paths):
         message = (
-            f"{where}: confounds must be one file for each of {len(paths)} images; got "
+            f"confounds must be one file for each of {len(paths)} images; got "
             f"{len(tables)}. Give both in the same order."
         )
         raise ShapeError(message)
     names = _subject_names(paths, subject_names)
     first = _open(paths[0])
-    grid = Grid(first.shape[:3], np.asarray(first.affine, dtype=np.float64))
+    grid = grid_of(first)
     n_timepoints = int(first.shape[3])
     step_s = _repetition_time(first, tr_s, paths[0])
     source = np.asarray(roi_affine, dtype=np.float64)
@@ -116,7 +112,7 @@ def load_measured(
     for roi, volume in volumes.items():
         if not volume.any():
             message = (
-                f"{where}: ROI {roi} must cover at least one voxel of the measured grid; got none. "
+                f"ROI {roi} must cover at least one voxel of the measured grid; got none. "
                 f"See that {paths[0].name} is in template space and covers the ROI."
             )
             raise DataError(message)
@@ -125,7 +121,9 @@ def load_measured(
     with track("Reading measured responses", len(paths), "subjects", progress) as advance:
         for index, path in enumerate(paths):
             run = _read_run(path, grid, n_timepoints, mask)
-            table = None if tables is None else _read_confounds(tables[index], n_timepoints)
+            table = np.empty((n_timepoints, 0))
+            if tables is not None:
+                table = read_confounds(tables[index], n_timepoints, missing="mean")
             runs.append(_clean(run, table, step_s, cutoff_s))
             advance(1)
     data = np.stack(runs)
@@ -137,61 +135,13 @@ def load_measured(
     for roi, voxels in rois.items():
         if not voxels.any():
             message = (
-                f"{where}: ROI {roi} must hold voxels that vary in every subject; got none. Leave "
+                f"ROI {roi} must hold voxels that vary in every subject; got none. Leave "
                 "out subjects whose brain mask does not reach it, or the ROI."
             )
             raise DataError(message)
-    return MeasuredMovie(
-        np.ascontiguousarray(data[:, :, alive]), names, step_s, kept, grid.affine, rois
-    )
-
-
-def resample_mask(mask: BoolArray, affine: ArrayLike, grid: Grid) -> BoolArray:
-    """Bring a mask to another grid: a voxel belongs to it where half of its volume does.
-
-    Unlike nearest neighbour this keeps an ROI's volume when voxels become larger.
-
-    Parameters
-    ----------
-    mask : array of shape (x, y, z), bool
-        The mask.
-    affine : array of shape (4, 4)
-        Its voxel indices to millimetres.
-    grid : Grid
-        Where to bring it.
-
-    Returns
-    -------
-    array of shape ``grid.shape``, bool
-    """
-    source = Grid(mask.shape, np.asarray(affine, dtype=np.float64))
-    to_source = np.linalg.inv(source.affine) @ grid.affine
-    # Only voxels near the mask can hold any of it: sample those, not the whole grid.
-    reach = _box(mask, source, grid)
-    centres = voxel_coordinates(grid).reshape(*grid.shape, 3)[reach].reshape(-1, 3)
-    edge = (np.arange(_SAMPLES_PER_EDGE) + 0.5) / _SAMPLES_PER_EDGE - 0.5
-    offsets = np.stack(np.meshgrid(edge, edge, edge, indexing="ij"), axis=-1).reshape(-1, 3)
-    inside = np.zeros(len(centres), dtype=np.intp)
-    for offset in offsets:
-        voxels = nearest_voxels(transform(to_source, centres + offset), source)
-        inside += (voxels >= 0) & mask.ravel()[np.maximum(voxels, 0)]
-    result = np.zeros(grid.shape, dtype=bool)
-    result[reach] = (2 * inside >= len(offsets)).reshape(result[reach].shape)
-    return result
-
-
-def _box(mask: BoolArray, source: Grid, grid: Grid) -> tuple[slice, slice, slice]:
-    """Return the part of a grid that a mask on another can reach."""
-    voxels = np.argwhere(mask)
-    if not len(voxels):
-        return slice(0, 0), slice(0, 0), slice(0, 0)
-    low, high = voxels.min(axis=0) - 0.5, voxels.max(axis=0) + 0.5
-    corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1).T
-    reached = transform(np.linalg.inv(grid.affine) @ source.affine, corners)
-    start = np.clip(np.floor(reached.min(axis=0)), 0, grid.shape).astype(int)
-    stop = np.clip(np.ceil(reached.max(axis=0)) + 1, 0, grid.shape).astype(int)
-    x, y, z = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
-    return x, y, z
+    sources = (*paths, *(tables or ()))
+    data = np.ascontiguousarray(data[:, :, alive])
+    return MeasuredMovie(data, names, step_s, kept, grid.affine, rois, sources)
 
 
 def _subject_names(paths: list[Path], given: Sequence[str] | None) -> tuple[str, ...]:
@@ -202,7 +152,7 @@ def _subject_names(paths: list[Path], given: Sequence[str] | None) -> tuple[str,
         return names if len(set(names)) == len(names) else tuple(path.name for path in paths)
     if len(given) != len(paths):
         message = (
-            f"load_measured: subject_names must be one for each of {len(paths)} images; got "
+            f"subject_names must be one for each of {len(paths)} images; got "
             f"{len(given)}. Give both in the same order."
         )
         raise ShapeError(message)
@@ -211,21 +161,11 @@ def _subject_names(paths: list[Path], given: Sequence[str] | None) -> tuple[str,
 
 def _open(path: Path) -> Any:
     """Open a 4-D image without reading its values."""
-    import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
-
-    try:
-        image: Any = nib.load(path)
-    except (OSError, ImageFileError) as error:
-        message = (
-            f"load_measured: {path} must be a NIfTI file; got one that cannot be read ({error}). "
-            "See that the path is right and the file is whole."
-        )
-        raise DataError(message) from error
+    image = open_image(path)
     if len(image.shape) != 4:
         message = (
-            f"load_measured: {path} must be a 4-D image; got shape {image.shape}. "
-            "Give a whole run, not a single volume."
+            f"{path} must be a 4-D image; got shape {image.shape}. Give a whole run, not a single "
+            "volume."
         )
         raise DataError(message)
     return image
@@ -238,8 +178,8 @@ def _repetition_time(image: Any, tr_s: float | None, path: Path) -> float:
     found = float(image.header.get_zooms()[3]) * scale if tr_s is None else float(tr_s)
     if not 0.05 <= found <= 30:
         message = (
-            f"load_measured: the repetition time must be between 0.05 and 30 s; got {found:g} s "
-            f"{f'from the header of {path.name}' if tr_s is None else ''}. Give tr_s in seconds."
+            f"the repetition time must be between 0.05 and 30 s; got {found:g} s "
+            f"{f'from the header of {path.name}' if tr_s is None else ''}. Give `tr_s` in seconds."
         )
         raise OptionError(message)
     return found
@@ -248,29 +188,23 @@ def _repetition_time(image: Any, tr_s: float | None, path: Path) -> float:
 def _read_run(path: Path, grid: Grid, n_timepoints: int, mask: BoolArray) -> NDArray[np.float32]:
     """Read the masked time courses of one subject."""
     image = _open(path)
-    here = Grid(image.shape[:3], np.asarray(image.affine, dtype=np.float64))
+    here = grid_of(image)
     if here != grid or image.shape[3] != n_timepoints:
         message = (
-            f"load_measured: {path} must have the first file's grid {grid.shape} and "
+            f"{path} must have the first file's grid {grid.shape} and "
             f"{n_timepoints} volumes; got {here.shape} and {image.shape[3]}"
             f"{'' if here.shape != grid.shape else ', or another affine'}. Resample it to the "
             "first file's grid, and trim all runs alike."
         )
         raise ShapeError(message)
-    try:
+    with reading_values(path):
         run: NDArray[np.float32] = np.asarray(image.dataobj, dtype=np.float32)[mask].T
         _read_through(path)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        message = (
-            f"load_measured: {path} must be a whole NIfTI file; got one that is cut short or "
-            f"damaged ({error}). Fetch or copy it again."
-        )
-        raise DataError(message) from error
     bad = ~np.isfinite(run)
     if bad.any():
         volumes = np.flatnonzero(bad.any(axis=1))
         message = (
-            f"load_measured: {path} must be finite inside the ROIs; got {int(bad.sum())} values "
+            f"{path} must be finite inside the ROIs; got {int(bad.sum())} values "
             f"that are NaN or infinite, first in volume {volumes[0]}. Mend the data, or leave "
             "the subject out."
         )
@@ -286,48 +220,16 @@ def _read_through(path: Path) -> None:
                 pass
 
 
-def _read_confounds(path: Path, n_timepoints: int) -> NDArray[np.float64]:
-    """Read a table of confounds, one row for each volume."""
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path, sep="\t", na_values="n/a").to_numpy(dtype=np.float64)
-    except (OSError, ValueError) as error:
-        message = (
-            f"load_measured: confounds {path} must be a table of numbers separated by tabs; got "
-            f"one that cannot be read ({error}). Keep the columns to regress out and no others."
-        )
-        raise DataError(message) from error
-    if len(table) != n_timepoints:
-        message = (
-            f"load_measured: confounds {path} must have one row for each of {n_timepoints} "
-            f"volumes; got {len(table)}. Give the table that belongs to the run."
-        )
-        raise ShapeError(message)
-    missing = np.isnan(table)
-    if missing[1:].any() or np.isinf(table).any():
-        message = (
-            f"load_measured: confounds {path} must be finite after the first row; got "
-            f"{int(missing[1:].sum() + np.isinf(table).sum())} values that are not. "
-            "Leave out those columns."
-        )
-        raise DataError(message)
-    table[0] = np.where(missing[0], table[1:].mean(axis=0), table[0])
-    return table
-
-
 def _clean(
     run: NDArray[np.float32],
-    confounds: NDArray[np.float64] | None,
+    confounds: NDArray[np.float64],
     tr_s: float,
     cutoff_s: float | None,
 ) -> NDArray[np.float32]:
     """Regress mean, slow cosines and confounds out of one subject's time courses at once."""
-    parts = [] if confounds is None else [confounds]
-    if cutoff_s is not None:
-        parts.append(cosine_basis(len(run), tr_s, cutoff_s=cutoff_s))
-    regressors = np.hstack(parts) if parts else np.empty((len(run), 0))
-    if not regressors.shape[1]:
+    drifts = None if cutoff_s is None else cosine_basis(len(run), tr_s, cutoff_s=cutoff_s)
+    regressors = nuisance(confounds, drifts)
+    if regressors.shape[1] == 1:  # The constant.
         centred: NDArray[np.float32] = run - run.mean(axis=0)
         return centred
     return regress_out(run, regressors).astype(np.float32)

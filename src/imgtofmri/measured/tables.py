@@ -1,13 +1,16 @@
-"""Which stimulus each row of the responses belongs to."""
+"""Which stimulus a row of responses, a file of a pattern or a category belongs to."""
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgtofmri.exceptions import DataError, choice_message
+from imgtofmri.exceptions import DataError
 from imgtofmri.stimuli import IMAGE_SUFFIXES
+from imgtofmri.tables import read_table
+
+_NAME_COLUMNS = ("name", "stim_file", "stimulus")
+_FILE_COLUMNS = ("file", "path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +29,10 @@ class StimulusRows:
     folds: tuple[str, ...] | None = None
 
 
-def read_table(
+def read_stimulus_rows(
     path: Path, column: str = "stimulus", fold_column: str | None = None
 ) -> StimulusRows:
-    """Read a table of stimuli.
+    """Read the stimulus of each row of responses from a table.
 
     Parameters
     ----------
@@ -50,27 +53,14 @@ def read_table(
     DataError
         If the file cannot be read, lacks a column, or has an empty cell.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            delimiter = "," if path.suffix.lower() == ".csv" else "\t"
-            reader = csv.DictReader(file, delimiter=delimiter)
-            header, rows = list(reader.fieldnames or ()), list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        message = f"{path}: the stimuli table cannot be read ({error}). Give a TSV or CSV file."
-        raise DataError(message) from error
-    for name in (column, fold_column):
-        if name is not None and name not in header:
-            raise DataError(choice_message(f"{path}, line 1", "the column", name, header))
-    if not rows:
-        message = f"{path}: expected a row for each response; the table has none. Fill it in."
-        raise DataError(message)
-    for line, row in enumerate(rows, start=2):
-        for name in (column, fold_column):
-            if name is not None and not (row[name] or "").strip():
-                message = f"{path}, line {line}: {name} is empty. Fill it in, or drop the row."
-                raise DataError(message)
-    folds = None if fold_column is None else tuple(row[fold_column] for row in rows)
-    return StimulusRows(tuple(row[column] for row in rows), folds)
+    table = read_table(path)
+    found = {name: tuple(table.column(name)) for name in (column, fold_column) if name is not None}
+    for name, cells in found.items():
+        if "" in cells:
+            place = table.place(cells.index(""))
+            message = f"{place}: {name} is empty. Fill it in, or drop the row."
+            raise DataError(message)
+    return StimulusRows(found[column], None if fold_column is None else found[fold_column])
 
 
 def list_images(folder: Path) -> StimulusRows:
@@ -93,7 +83,7 @@ def list_images(folder: Path) -> StimulusRows:
     """
     found = [
         path.relative_to(folder)
-        for path in sorted(folder.rglob("*"))
+        for path in folder.rglob("*")
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     ]
     if not found:
@@ -101,3 +91,78 @@ def list_images(folder: Path) -> StimulusRows:
         raise DataError(message)
     ordered = sorted(found, key=lambda path: (path.parent.parts, path.name))
     return StimulusRows(tuple(path.as_posix() for path in ordered))
+
+
+@dataclass(frozen=True)
+class PatternFile:
+    """A file that holds the response to an image.
+
+    Attributes
+    ----------
+    name : str
+        The image's name.
+    file : Path
+        The pattern's NIfTI file.
+    participant : str
+        Whose response it is; "" if the table does not say.
+    category : str
+        The image's category; "" if the table does not say.
+    """
+
+    name: str
+    file: Path
+    participant: str = ""
+    category: str = ""
+
+
+def read_pattern_files(path: str | Path) -> list[PatternFile]:
+    """Read a table of patterns: a header, then a row for each image (and participant).
+
+    Columns: ``name`` (or ``stim_file``), ``file`` (relative to the table), and if wanted
+    ``participant`` and ``category``. Others are ignored.
+
+    Raises
+    ------
+    DataError
+        If a column, a cell or a file is missing; the message names the line.
+    """
+    table = read_table(path)
+    names, files = table.column(*_NAME_COLUMNS), table.column(*_FILE_COLUMNS)
+    absent = [""] * len(table)
+    people, categories = (
+        table.column(name) if table.has(name) else absent for name in ("participant", "category")
+    )
+    found = []
+    for row, (name, file, *more) in enumerate(zip(names, files, people, categories, strict=True)):
+        one = PatternFile(name, table.path.parent / file, *more)
+        if not name or not file or not one.file.is_file():
+            what = f"no file {one.file}" if name and file else "an empty cell"
+            message = (
+                f"{table.place(row)}: expected an image's name and an existing file; got {what}. "
+                "Correct the line; paths count from the table's folder."
+            )
+            raise DataError(message)
+        found.append(one)
+    return found
+
+
+def read_categories(path: str | Path) -> dict[str, str]:
+    """Read a table with columns ``name`` (or ``stim_file``) and ``category``.
+
+    Raises
+    ------
+    DataError
+        If a column or a cell is missing, or an image comes twice with different categories.
+    """
+    table = read_table(path)
+    pairs = zip(table.column(*_NAME_COLUMNS), table.column("category"), strict=True)
+    categories: dict[str, str] = {}
+    for row, (name, category) in enumerate(pairs):
+        if not name or not category or categories.get(name, category) != category:
+            message = (
+                f"{table.place(row)}: expected a name and its one category; got {name!r} and "
+                f"{category!r}. Correct the line."
+            )
+            raise DataError(message)
+        categories[name] = category
+    return categories

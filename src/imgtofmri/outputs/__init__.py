@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from imgtofmri.outputs.folder import OutputFolder
-from imgtofmri.outputs.layouts import FORMATS, BidsLayout, FormatName, Layout, NiftiLayout
+from imgtofmri.outputs.layouts import (
+    BOUNDS,
+    FORMATS,
+    BidsLayout,
+    FormatName,
+    Layout,
+    NiftiLayout,
+    find_layout,
+)
 from imgtofmri.outputs.series import SeriesWriter
 from imgtofmri.outputs.volumes import VolumeWriter, to_img
 
 __all__ = [
+    "BOUNDS",
     "FORMATS",
     "BidsLayout",
     "FormatName",
@@ -16,5 +25,6 @@ __all__ = [
     "OutputFolder",
     "SeriesWriter",
     "VolumeWriter",
+    "find_layout",
     "to_img",
 ]

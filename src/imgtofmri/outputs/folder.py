@@ -4,21 +4,28 @@ The record is a JSON file beside the results, of one schema for every command; s
 `docs/reference/record.md`. While a long run goes on, each input that is done is appended to a
 journal beside it, so that an interrupted run can be resumed and no record of many inputs is
 rewritten again and again; closing the folder writes the record whole and removes the journal.
+
+A folder can also be written whole or not at all: its files are collected beside it and take their
+place when it is closed. The record then lists all of them, and only these are ever replaced.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import secrets
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any, Self
 
 from imgtofmri import __version__
 from imgtofmri.exceptions import OptionError, OutputError
 from imgtofmri.files import cannot_write, sha256_of, write_whole
+from imgtofmri.outputs.staging import exchange
 
 RECORD_VERSION = 1
 """Of the record's schema; a record of another one is not resumed."""
@@ -40,7 +47,7 @@ class OutputFolder:
     """The folder of one run.
 
     Call `claim` before anything is computed, then `begin`; `add`, `fail` and `wrote` as results
-    come to be; and `close`.
+    come to be; and `close`. A ``with`` block on what `begin` returns closes it, however it ends.
 
     Parameters
     ----------
@@ -50,11 +57,16 @@ class OutputFolder:
         The command that the run is of, such as ``"contrast"``.
     record : str, optional
         The record's file name; by default the command's.
+    whole : bool
+        Nothing is there until all is: files are written to a new folder beside it, which is
+        ``path`` from `begin` to `close`.
     """
 
-    def __init__(self, path: Path, command: str, record: str = "") -> None:
+    def __init__(self, path: Path, command: str, record: str = "", *, whole: bool = False) -> None:
         self.path = path
         self.command = command
+        self._target, self._whole = path, whole
+        self._replaced: set[PurePosixPath] = set()
         self.record = path / (record or f"{command}.json")
         self._journal = self.record.with_suffix(".jsonl")
         self._head: dict[str, Any] = {}
@@ -72,6 +84,7 @@ class OutputFolder:
         record: str = "",
         *,
         overwrite: bool = False,
+        whole: bool = False,
     ) -> OutputFolder:
         """Return a folder that is claimed: the one given, or a new one at a path.
 
@@ -82,7 +95,7 @@ class OutputFolder:
         """
         if isinstance(folder, OutputFolder):
             return folder
-        claimed = cls(Path(folder), command, record)
+        claimed = cls(Path(folder), command, record, whole=whole)
         claimed.claim(overwrite=overwrite)
         return claimed
 
@@ -104,9 +117,10 @@ class OutputFolder:
         ------
         OptionError
             If the folder holds an earlier run and nothing says what to do with it; if both are
-            asked for; or if the name is a file's.
+            asked for; if the name is a file's; or if it shall be written whole and holds files that
+            no such run wrote.
         OutputError
-            If it is a file.
+            If it is a file, or the record of what may be replaced cannot be read.
         """
         self._resumes = resume
         if resume and overwrite:
@@ -133,6 +147,35 @@ class OutputFolder:
                 f"{self.record.name}. Use {resuming}`overwrite` to do all again, or another folder."
             )
             raise OptionError(message)
+        if self._whole and self.path.exists() and any(self.path.iterdir()):
+            self._replaced = self._replaceable()
+
+    def _replaceable(self) -> set[PurePosixPath]:
+        """Return the files that an earlier run wrote here, as its record lists them."""
+        if not self.record.exists():
+            message = (
+                f"{self.path}: expected a new or empty folder, or what an earlier {self.command} "
+                f"wrote; it holds files and no {self.record.name}. Choose another folder."
+            )
+            raise OptionError(message)
+        try:
+            listed = json.loads(self.record.read_text(encoding="utf-8"))["outputs"]
+            files = {PurePosixPath(output["file"]) for output in listed}
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            message = (
+                f"{self.record}: expected the record of an earlier run, which says what may be "
+                f"replaced; it cannot be read ({type(error).__name__}: {error}). Choose another "
+                "folder."
+            )
+            raise OutputError(message) from error
+        outside = next((file for file in files if file.is_absolute() or ".." in file.parts), None)
+        if outside is not None:
+            message = (
+                f"{self.record}: expected files of its own folder; it names {outside}, which is "
+                "outside. Choose another folder."
+            )
+            raise OutputError(message)
+        return files | {PurePosixPath(self.record.name)}
 
     def begin(
         self,
@@ -140,7 +183,7 @@ class OutputFolder:
         prediction: Mapping[str, Any] | None = None,
         controls: Mapping[str, Any] | None = None,
         measured: Iterable[Path] = (),
-    ) -> None:
+    ) -> Self:
         """Open the record, taking over what an earlier run made if that is resumed.
 
         Parameters
@@ -153,6 +196,11 @@ class OutputFolder:
             What each control is: ``controls.to_dict()``.
         measured : iterable of Path
             Files of measured data; their digests are recorded.
+
+        Returns
+        -------
+        OutputFolder
+            This one, for a ``with`` block.
 
         Raises
         ------
@@ -167,15 +215,36 @@ class OutputFolder:
             "controls": dict(controls or {}),
             "measured": [{"path": str(path), "sha256": sha256_of(path)} for path in measured],
         }
+        if self._whole:
+            self._stage()
+            return self
         if self._resumes and self.record.exists():
             self._take_over()
         self._write(RUNNING)
         self._journal.unlink(missing_ok=True)
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close("" if kind is None else INTERRUPTED)
 
     @property
     def names(self) -> list[str]:
         """Names of the inputs whose results are recorded."""
         return list(self._inputs)
+
+    @property
+    def files(self) -> list[Path]:
+        """The recorded files, and the record itself."""
+        entries = (output["file"] for entry in self._inputs.values() for output in entry["outputs"])
+        return [*(self.path / file for file in (*entries, *self._outputs)), self.record]
 
     def knows(self, name: str) -> bool:
         """Return whether an earlier run recorded this input."""
@@ -238,10 +307,54 @@ class OutputFolder:
         Parameters
         ----------
         state : str
-            `INTERRUPTED`; by default `COMPLETE`, or `PARTIAL` where inputs failed.
+            `INTERRUPTED`, which leaves nothing of a folder that is written whole; by default
+            `COMPLETE`, or `PARTIAL` where inputs failed.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written, or a file of somebody else's is where one should go.
         """
-        self._write(state or (PARTIAL if self._failures else COMPLETE))
-        self._journal.unlink(missing_ok=True)
+        if self._whole and state == INTERRUPTED:
+            self._unstage()
+            return
+        try:
+            if self._whole:
+                self.wrote(*(path for path in self._files() if path != self.record))
+            self._write(state or (PARTIAL if self._failures else COMPLETE))
+            self._journal.unlink(missing_ok=True)
+            if self._whole:
+                exchange(self.path, self._target.resolve(), self._replaced, self._files())
+        except OutputError:
+            raise
+        except OSError as error:
+            raise cannot_write(self._target, error) from error
+        finally:
+            if self._whole:
+                self._unstage()
+
+    def _files(self) -> list[Path]:
+        """Return all files that are there, the record last: what it lists is then in place."""
+        files = (path for path in self.path.rglob("*") if path.is_file())
+        return sorted(files, key=lambda path: (path == self.record, path))
+
+    def _stage(self) -> None:
+        """Go on in a new folder beside the target."""
+        target = self._target.resolve()
+        stage = target.with_name(f".{target.name}-{secrets.token_hex(4)}.part")
+        try:
+            stage.mkdir(parents=True)
+        except OSError as error:
+            raise cannot_write(self._target, error) from error
+        self._move(stage)
+
+    def _unstage(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._move(self._target)
+
+    def _move(self, path: Path) -> None:
+        self.path = path
+        self.record, self._journal = path / self.record.name, path / self._journal.name
 
     def _write(self, state: str) -> None:
         content = {

@@ -28,6 +28,12 @@ def deflate(data: bytes | memoryview, last: bool) -> bytes:
     return bytes(compressor.compress(data) + compressor.flush(flush))
 
 
+def compressed(data: bytes) -> bytes:
+    """Return a whole gzip member of some bytes, which depends on nothing else."""
+    end = struct.pack("<II", crc32(data), len(data) % 2**32)
+    return GZIP_HEADER + deflate(data, last=True) + end
+
+
 def crc32(data: bytes | memoryview) -> int:
     """Return the CRC-32 of some bytes."""
     from isal import isal_zlib

@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from imgtofmri import __version__
+from imgtofmri.exceptions import OptionError, choice_message
 from imgtofmri.files import atomic_path
+from imgtofmri.tables import tsv
 
 FormatName = Literal["nifti", "bids"]
 FORMATS: tuple[FormatName, ...] = ("nifti", "bids")
 BIDS_VERSION = "1.10.0"
+
+BOUNDS = ("lower", "upper")
+"""The bounds of a prediction interval, as files are named after them."""
 
 
 class Layout(Protocol):
@@ -33,8 +38,8 @@ class Layout(Protocol):
         """Return the file that describes a movie's group volume."""
         ...
 
-    def describe(self, folder: Path, names: Sequence[str]) -> None:
-        """Write what the layout needs besides the volumes."""
+    def describe(self, folder: Path, names: Sequence[str], others: Sequence[str]) -> list[Path]:
+        """Write what the layout needs besides the volumes; others are files that it knows not."""
         ...
 
 
@@ -55,8 +60,9 @@ class NiftiLayout:
         """Return ``film.mp4.json``."""
         return f"{name}.json"
 
-    def describe(self, folder: Path, names: Sequence[str]) -> None:
+    def describe(self, folder: Path, names: Sequence[str], others: Sequence[str]) -> list[Path]:
         """Write nothing: the volumes and the run's record say it all."""
+        return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,7 @@ class BidsLayout:
         parts = [who, "task-viewing", f"space-{self.space}", f"desc-{what}", ending]
         return f"{who}/func/{'_'.join(parts)}"
 
-    def describe(self, folder: Path, names: Sequence[str]) -> None:
+    def describe(self, folder: Path, names: Sequence[str], others: Sequence[str]) -> list[Path]:
         """Write ``dataset_description.json``, ``descriptions.tsv`` and ``.bidsignore``."""
         description = {
             "Name": "Predicted responses to images",
@@ -99,22 +105,52 @@ class BidsLayout:
             "DatasetType": "derivative",
             "GeneratedBy": [{"Name": "imgtofmri", "Version": __version__}],
         }
-        rows = ["desc_id\tdescription"]
+        rows = []
         for name in names:
-            rows.append(f"{bids_label(name)}\tstimulus {name}")
-            rows += [
-                f"{bids_label(name)}{bound.capitalize()}\tstimulus {name}, {bound} bound of the "
-                "prediction interval"
-                for bound in self.bounds
-            ]
+            rows.append((bids_label(name), f"stimulus {name}"))
+            for bound in self.bounds:
+                what = f"stimulus {name}, {bound} bound of the prediction interval"
+                rows.append((bids_label(name) + bound.capitalize(), what))
         files = {
-            "dataset_description.json": json.dumps(description, indent=1),
-            "descriptions.tsv": "\n".join(rows),
-            ".bidsignore": "predictions.json",
+            "dataset_description.json": json.dumps(description, indent=1) + "\n",
+            "descriptions.tsv": tsv(("desc_id", "description"), rows),
+            ".bidsignore": "\n".join(others) + "\n",
         }
         for file, text in files.items():
             with atomic_path(folder / file) as temporary:
-                temporary.write_text(text + "\n", encoding="utf-8")
+                temporary.write_text(text, encoding="utf-8")
+        return [folder / file for file in files]
+
+
+def check_format(name: str) -> None:
+    """Refuse a layout that there is not, before anything is loaded.
+
+    Raises
+    ------
+    OptionError
+    """
+    if name not in FORMATS:
+        raise OptionError(choice_message("", "format", name, FORMATS), "format")
+
+
+def find_layout(name: str, space: str, bounded: bool = False) -> Layout:
+    """Return a layout by its name.
+
+    Parameters
+    ----------
+    name : {"nifti", "bids"}
+    space : str
+        The template space.
+    bounded : bool
+        Whether the bounds of an interval are written, too.
+
+    Raises
+    ------
+    OptionError
+        If there is no such layout.
+    """
+    check_format(name)
+    return NiftiLayout() if name == "nifti" else BidsLayout(space, BOUNDS if bounded else ())
 
 
 def bids_label(name: str) -> str:

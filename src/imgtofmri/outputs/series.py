@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,11 @@ from imgtofmri.outputs.volumes import fortran_places, nifti_header
 
 MAX_VOLUMES = 32_767
 """NIfTI-1 counts volumes with a signed 16-bit number."""
+
+DtypeName: TypeAlias = Literal["float32", "int16"]
+DTYPES: tuple[DtypeName, ...] = ("float32", "int16")
+
+_INT16_MAX = 32_767
 
 
 class SeriesWriter:
@@ -44,6 +49,10 @@ class SeriesWriter:
         Voxel indices to millimetres of the template.
     step_s : float
         Time between volumes in seconds, for the header.
+    dtype : {"float32", "int16"}
+        Type of the stored values. int16 is scaled, in steps of ``largest / 32767``.
+    largest : float
+        The largest magnitude that int16 must hold; beyond it values are clipped.
 
     Attributes
     ----------
@@ -57,12 +66,15 @@ class SeriesWriter:
         mask: npt.NDArray[np.bool_],
         affine: npt.NDArray[np.float64],
         step_s: float,
+        dtype: DtypeName = "float32",
+        largest: float = 0.0,
     ) -> None:
         from isal import isal_zlib
 
         self.n_volumes = 0
         self._path, self._shape, self._affine, self._step_s = path, mask.shape, affine, step_s
-        self._volume = np.zeros(mask.size, dtype=np.float32)
+        self._slope = largest / _INT16_MAX if dtype == "int16" and largest > 0 else 1.0
+        self._volume = np.zeros(mask.size, dtype=dtype)
         self._places = fortran_places(mask)
         self._deflate = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, RAW_DEFLATE)
         self._crc32 = 0
@@ -107,7 +119,7 @@ class SeriesWriter:
             raise OutputError(message)
         try:
             for values in maps:
-                self._volume[self._places] = values
+                self._volume[self._places] = self._stored(values)
                 data = self._volume.data
                 self._crc32 = isal_zlib.crc32(data, self._crc32)
                 self._file.write(self._deflate.compress(data))
@@ -115,6 +127,14 @@ class SeriesWriter:
         except OSError as error:
             message = f"cannot write {self._path}: {error.strerror}. Make room on the disk."
             raise OutputError(message) from error
+
+    def _stored(self, values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[Any]:
+        """Return the numbers that the file holds for these values."""
+        if self._volume.dtype == np.float32:
+            return values
+        steps: npt.NDArray[Any] = np.rint(values / self._slope)
+        np.clip(steps, -_INT16_MAX, _INT16_MAX, out=steps)
+        return steps
 
     def _finish(self) -> None:
         header = self._header(self.n_volumes)
@@ -126,4 +146,5 @@ class SeriesWriter:
         self._file.write(stored_block(header))
 
     def _header(self, n_volumes: int) -> bytes:
-        return nifti_header((*self._shape, n_volumes), self._affine, self._step_s)
+        shape, dtype = (*self._shape, n_volumes), self._volume.dtype
+        return nifti_header(shape, self._affine, self._step_s, dtype, self._slope)

@@ -84,9 +84,13 @@ class VolumeWriter:
 
 
 def nifti_header(
-    shape: tuple[int, ...], affine: npt.NDArray[np.float64], step_s: float | None = None
+    shape: tuple[int, ...],
+    affine: npt.NDArray[np.float64],
+    step_s: float | None = None,
+    dtype: npt.DTypeLike = np.float32,
+    slope: float = 1.0,
 ) -> bytes:
-    """Return the bytes before the data of a float32 single-file NIfTI-1 image.
+    """Return the bytes before the data of a single-file NIfTI-1 image.
 
     Parameters
     ----------
@@ -95,16 +99,20 @@ def nifti_header(
     affine : array of shape (4, 4)
     step_s : float, optional
         Time between volumes in seconds.
+    dtype : dtype
+        Of the stored values.
+    slope : float
+        What a stored value is multiplied with.
     """
     import nibabel as nib
 
     header = nib.Nifti1Header()
-    header.set_data_dtype(np.float32)
+    header.set_data_dtype(dtype)
     header.set_data_shape(shape)
     set_template_header(header, affine, step_s)
     header["vox_offset"] = 352
     header["magic"] = b"n+1"
-    header["scl_slope"] = 1
+    header.set_slope_inter(slope, 0.0)
     return bytes(header.binaryblock) + b"\0\0\0\0"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +33,8 @@ class RDMs:
         What each matrix belongs to: a subject, a ROI, a model.
     measure : str
         How the dissimilarities were measured, for captions and sidecars.
+    source : Path or None
+        The file that they were read from.
 
     Raises
     ------
@@ -45,6 +48,7 @@ class RDMs:
     conditions: tuple[str, ...]
     names: tuple[str, ...]
     measure: str = "unknown"
+    source: Path | None = None
 
     def __post_init__(self) -> None:
         values = np.atleast_2d(np.asarray(self.dissimilarities, dtype=np.float64))
@@ -99,7 +103,7 @@ class RDMs:
                 )
         index = np.array([position[name] for name in conditions], dtype=np.intp)
         chosen = self.squares[:, index[:, None], index]
-        return RDMs(to_vector(chosen), tuple(conditions), self.names, self.measure)
+        return replace(self, dissimilarities=to_vector(chosen), conditions=tuple(conditions))
 
 
 def n_conditions_of(n_pairs: int) -> int:

@@ -1,4 +1,4 @@
-"""Grids, the maps between them, smoothing, and transforms out of files."""
+"""Grids, masks on them, the maps between them, smoothing; images and transforms out of files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from imgtofmri.spaces.grids import (
     transform,
     voxel_coordinates,
 )
+from imgtofmri.spaces.images import (
+    grid_of,
+    open_image,
+    place,
+    read_grid,
+    read_image,
+    reading_values,
+)
 from imgtofmri.spaces.maps import affine_map, fnirt_map, map_matrix, merge_matrix, nearest_map
+from imgtofmri.spaces.masks import brain_mask, resample_mask
+from imgtofmri.spaces.registration import map_to_template, other_space
 from imgtofmri.spaces.smoothing import gaussian_kernel, roi_overlap, smoothed_mask, smoothing_matrix
 
 __all__ = [
@@ -24,12 +34,22 @@ __all__ = [
     "IntArray",
     "VoxelMap",
     "affine_map",
+    "brain_mask",
     "fnirt_map",
     "gaussian_kernel",
+    "grid_of",
     "map_matrix",
+    "map_to_template",
     "merge_matrix",
     "nearest_map",
     "nearest_voxels",
+    "open_image",
+    "other_space",
+    "place",
+    "read_grid",
+    "read_image",
+    "reading_values",
+    "resample_mask",
     "roi_overlap",
     "smoothed_mask",
     "smoothing_matrix",

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError, MissingDependencyError
+from imgtofmri.spaces.images import read_image
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -191,19 +192,8 @@ def _affine_of(matrix: FloatArray, translation: FloatArray, centre: FloatArray) 
 
 
 def _read_field(path: Path) -> DisplacementField:
-    import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
-
-    try:
-        image: Any = nib.load(path)
-        shape = image.shape
-        values = np.asarray(image.dataobj, dtype=np.float32)
-    except (ImageFileError, OSError, EOFError, ValueError) as error:
-        message = (
-            f"{path}: expected an ITK displacement field; it cannot be read ({error}). It is "
-            "damaged, truncated or of another kind; copy it from its source."
-        )
-        raise DataError(message) from error
+    values, grid = read_image(path, dtype=np.float32)
+    shape = values.shape
     if len(shape) != 5 or shape[3:] != (1, 3):
         message = (
             f"{path}: an ITK displacement field has shape (X, Y, Z, 1, 3); got {shape}. "
@@ -211,7 +201,7 @@ def _read_field(path: Path) -> DisplacementField:
         )
         raise DataError(message)
     vectors = values[..., 0, :]
-    return DisplacementField(_to_ras(vectors), np.asarray(image.affine, dtype=float))
+    return DisplacementField(_to_ras(vectors), grid.affine)
 
 
 def _to_ras(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

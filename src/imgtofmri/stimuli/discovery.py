@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from imgtofmri.exceptions import OptionError, StimulusError
+from imgtofmri.files import natural_key
 from imgtofmri.stimuli.items import Failure, Source, one_line, refuse
 
 IMAGE_SUFFIXES = (
@@ -120,20 +120,6 @@ def suffix_kind(path: str | Path) -> Literal["image", "movie"] | None:
     if suffix in IMAGE_SUFFIXES:
         return "image"
     return "movie" if suffix in MOVIE_SUFFIXES else None
-
-
-def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Return a key that sorts numbers in names by their value.
-
-    Examples
-    --------
-    >>> sorted(["img10.png", "img9.png", "Img1.png"], key=natural_key)
-    ['Img1.png', 'img9.png', 'img10.png']
-    """
-    parts = re.split(r"([0-9]+)", text.casefold())
-    # Odd places hold the digits; the leading 0 or 1 keeps numbers and text from being compared.
-    key = [(0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(parts)]
-    return key, text
 
 
 def unique_names(paths: list[Path]) -> list[str]:

@@ -4,14 +4,14 @@ Arrays in, arrays out; time runs along the first axis: ``(n_time, n_voxels)``.
 
 - Haemodynamics: `hrf`, `convolve`
 - Sampling: `volume_times`, `sample_to_volumes`, `trim`
-- Drift and confounds: `remove_mean`, `cosine_basis`, `remove_drift`, `regress_out`
+- Drift and confounds: `remove_mean`, `cosine_basis`, `cosines`, `remove_drift`, `regress_out`
 - Responses to single presentations: `trial_regressors`, `estimator_weights`
 - Similarity over time: `similarity_matrix`, `row_agreement`
 """
 
 from __future__ import annotations
 
-from imgtofmri.timeseries.drift import cosine_basis, regress_out, remove_drift, remove_mean
+from imgtofmri.timeseries.drift import cosine_basis, cosines, regress_out, remove_drift, remove_mean
 from imgtofmri.timeseries.haemodynamics import HRF_NAMES, HrfLike, convolve, hrf
 from imgtofmri.timeseries.sampling import (
     RESAMPLINGS,
@@ -32,6 +32,7 @@ __all__ = [
     "Resampling",
     "convolve",
     "cosine_basis",
+    "cosines",
     "estimator_weights",
     "hrf",
     "regress_out",

@@ -75,8 +75,6 @@ def cosine_basis(n_volumes: int, tr_s: float, *, cutoff_s: float = 128.0) -> NDA
     >>> cosine_basis(150, 2.0, cutoff_s=120.0).shape
     (150, 5)
     """
-    from nilearn.glm.first_level.design_matrix import create_cosine_drift
-
     check_positive("cosine_basis", "tr_s", tr_s, "seconds")
     check_positive("cosine_basis", "cutoff_s", cutoff_s, "seconds")
     check_n_times("cosine_basis", n_volumes, MIN_TIMES)
@@ -86,7 +84,26 @@ def cosine_basis(n_volumes: int, tr_s: float, *, cutoff_s: float = 128.0) -> NDA
             f"nothing but drift would be left; got {cutoff_s:g}. The usual cutoff is 128 s."
         )
         raise OptionError(message)
-    drift = create_cosine_drift(1.0 / cutoff_s, np.arange(n_volumes) * tr_s)
+    return cosines(np.arange(n_volumes) * tr_s, 1.0 / cutoff_s)
+
+
+def cosines(times_s: ArrayLike, high_pass_hz: float) -> NDArray[np.float64]:
+    """Return the discrete cosines slower than a frequency, as `cosine_basis` does, unchecked.
+
+    Parameters
+    ----------
+    times_s : array of shape (n_volumes,)
+        When each volume was measured, in seconds.
+    high_pass_hz : float
+        Fastest frequency that counts as drift.
+
+    Returns
+    -------
+    cosines : array of shape (n_volumes, n_cosines), float64
+    """
+    from nilearn.glm.first_level.design_matrix import create_cosine_drift
+
+    drift = create_cosine_drift(high_pass_hz, np.asarray(times_s))
     return cast("NDArray[np.float64]", np.asarray(drift[:, :-1], dtype=np.float64))
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgtofmri.figures.style import save_figure, save_table
+from imgtofmri.figures.style import save_figure
 from imgtofmri.outputs import OutputFolder
+from imgtofmri.tables import write_table
 from imgtofmri.training.card import study_files
 from imgtofmri.training.figures import plot_layers
 from imgtofmri.training.study import Study, read_study
@@ -53,7 +54,7 @@ def save_layers(
     settings = {"study": str(described.path), "layers": layers}
     out.begin(settings, measured=study_files(described))
     files = [
-        save_table(table, out.path / "layers.tsv"),
+        write_table(table, out.path / "layers.tsv"),
         *save_figure(plot_layers(table), out.path / "layers"),
     ]
     out.wrote(*files)

@@ -19,19 +19,15 @@ from imgtofmri.measured import (
     find_runs,
     list_images,
     read_arrays,
-    read_grid,
     read_image_rows,
     read_mask,
-    read_table,
+    read_stimulus_rows,
 )
-from imgtofmri.spaces import Grid, VoxelMap, itk
-from imgtofmri.training.study import ArraySource, Study, SubjectSettings, TransformSettings
+from imgtofmri.spaces import Grid, VoxelMap
+from imgtofmri.training.study import ArraySource, Study, SubjectSettings
 
 Geometry = Callable[[str], Bundle]
 IndexArray = npt.NDArray[np.intp]
-
-# Template points that go through a transform together: bounds the memory of fine templates.
-_CHUNK = 500_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,7 +120,16 @@ def load_subject(
     else:
         native, places = _read_places(settings)
         assert settings.transform is not None
-        to_template = map_to_template(settings.transform, native, template, settings.line)
+        said = settings.transform
+        to_template = spaces.map_to_template(
+            said.kind,
+            said.files,
+            native,
+            template,
+            anatomical=said.anatomical,
+            cropped=said.cropped,
+            where=settings.line,
+        )
     rows, responses = _responses(study, settings, native, places)
     lines = {roi.name: roi.responses.line for roi in settings.rois if roi.responses is not None}
     for name, values in responses.items():
@@ -172,118 +177,23 @@ def template_grid(study: Study) -> Grid:
     if study.template.grid is None:
         return spaces.MNI152_2MM
     where = f"{study.path}: template.grid"
-    grid = read_grid(study.template.grid, where)
-    for space, (low_mm, size_mm) in _BOXES.items():
-        corners = spaces.transform(
-            grid.affine, np.array([[-0.5] * 3, np.subtract(grid.shape, 0.5)], dtype=float)
+    grid = spaces.read_grid(study.template.grid, where)
+    other = spaces.other_space(grid, study.template.space)
+    if other is not None:
+        message = (
+            f"{where} has the size and place of {other}, but template.space says "
+            f"{study.template.space}; these differ by millimetres. Look which one it is."
         )
-        # Grids of some resolutions end up to a voxel beyond the box.
-        margin = float(grid.voxel_mm.max())
-        fits = np.abs(corners.min(axis=0) - low_mm).max() <= margin
-        fits &= bool(np.abs(np.ptp(corners, axis=0) - size_mm).max() <= margin)
-        if fits and study.template.space in _BOXES and study.template.space != space:
-            message = (
-                f"{where} has the size and place of {space}, but template.space says "
-                f"{study.template.space}; these differ by millimetres. Look which one it is."
-            )
-            warnings.warn(message, stacklevel=2)
+        warnings.warn(message, stacklevel=2)
     return grid
-
-
-# The lower corner and the size of the two usual templates, in millimetres, voxels' edges included.
-_BOXES = {
-    "MNI152NLin6Asym": ((-91.0, -127.0, -73.0), (182.0, 218.0, 182.0)),
-    "MNI152NLin2009cAsym": ((-96.5, -132.5, -78.5), (193.0, 229.0, 193.0)),
-}
-
-
-def map_to_template(
-    settings: TransformSettings, native: Grid, template: Grid, where: str = "map_to_template"
-) -> VoxelMap:
-    """Return which native voxel each template voxel takes its value from.
-
-    Parameters
-    ----------
-    settings : TransformSettings
-        Kind and files of the transform.
-    native, template : Grid
-        From and to.
-    where : str
-        What a message begins with.
-
-    Returns
-    -------
-    VoxelMap
-        By nearest neighbour.
-
-    Raises
-    ------
-    DataError
-        If a file is not such a transform, or the template misses the native grid altogether.
-    """
-    if settings.kind == "same":
-        found = spaces.affine_map(native, template, np.eye(4))
-    elif settings.kind == "affine":
-        found = spaces.affine_map(native, template, _read_matrix(settings.files[0]))
-    elif settings.kind == "fnirt":
-        assert settings.anatomical is not None
-        cropped = np.eye(4) if settings.cropped is None else _read_matrix(settings.cropped)
-        anatomical = read_grid(settings.anatomical, where)
-        try:
-            found = spaces.fnirt_map(native, anatomical, settings.files[0], cropped, template)
-        except Exception as error:  # fslpy raises many kinds for a file that is another thing
-            message = (
-                f"{where}: {settings.files[0]} must hold FNIRT's coefficients; it cannot be read "
-                f"as these ({error}). Give what fnirt wrote with --cout."
-            )
-            raise DataError(message) from error
-    else:
-        found = _itk_map(itk.read_itk(settings.files), native, template)
-    if not len(found.template):
-        message = (
-            f"{where}: the transform must bring the native grid onto the template; no template "
-            "voxel falls inside it. Check its direction: resampling to the template needs the one "
-            "that antsApplyTransforms or applywarp takes for that."
-        )
-        raise DataError(message)
-    return found
-
-
-def _itk_map(transforms: list[itk.Transform], native: Grid, template: Grid) -> VoxelMap:
-    to_native = np.linalg.inv(native.affine)
-    coordinates = spaces.voxel_coordinates(template)
-    for start in range(0, len(coordinates), _CHUNK):
-        points = spaces.transform(template.affine, coordinates[start : start + _CHUNK])
-        moved = itk.apply_all(transforms, points)
-        coordinates[start : start + _CHUNK] = spaces.transform(to_native, moved)
-    return spaces.nearest_map(coordinates, native)
-
-
-def _read_matrix(path: Any) -> npt.NDArray[np.float64]:
-    try:
-        matrix = np.loadtxt(path)
-    except (OSError, ValueError) as error:
-        message = f"{path}: expected a text file of 4 x 4 numbers ({error}). Correct the path."
-        raise DataError(message) from error
-    if matrix.shape != (4, 4):
-        message = f"{path}: expected 4 x 4 numbers; got {matrix.shape}. Give a whole affine matrix."
-        raise DataError(message)
-    usual = np.isfinite(matrix).all() and matrix[3].tolist() == [0, 0, 0, 1]
-    if not usual or not abs(np.linalg.det(matrix)) > 1e-9:
-        message = (
-            f"{path}: expected an affine that can be inverted and whose last row is 0 0 0 1; got "
-            f"{matrix.tolist()}. Give the matrix from native to template millimetres."
-        )
-        raise DataError(message)
-    return matrix
 
 
 def _geometry_subject(settings: SubjectSettings, bundle: Bundle, template: Grid) -> SubjectModel:
     if bundle.template != template:
         message = (
             f"{settings.line}: the geometry's template grid is {bundle.template.shape}; the "
-            f"study's is {template.shape} or has another affine. Leave template.grid out, or give "
-            "masks."
+            f"study's is {template.shape} or has another affine. Leave template.grid out, or "
+            "give masks."
         )
         raise OptionError(message)
     names = [subject.name for subject in bundle.subjects]
@@ -304,14 +214,15 @@ def _read_places(
             if hemi not in roi.masks:
                 continue
             where = f"{settings.line}: {roi.name}"
-            voxels, grid = read_mask(roi.masks[hemi], roi.value, where)
-            native = native or grid
-            if grid != native:
+            mask = read_mask(roi.masks[hemi], roi.value, where)
+            native = native or mask.grid
+            if mask.grid != native:
                 message = (
                     f"{where}: all masks must lie on one grid, {native.shape}; {roi.masks[hemi]} "
-                    f"has shape {grid.shape} or another affine. Resample it."
+                    f"has shape {mask.grid.shape} or another affine. Resample it."
                 )
                 raise DataError(message)
+            voxels = mask.voxels
             parts.append((voxels, np.full(len(voxels), HEMIS.index(hemi), dtype=np.uint8)))
         voxels = np.concatenate([part[0] for part in parts])
         if len(np.unique(voxels)) < len(voxels):
@@ -364,14 +275,15 @@ def _responses(
             "mask to the subject, or give responses for each ROI."
         )
         raise OptionError(message)
-    everywhere, grid = read_mask(settings.mask, where=settings.line)
+    mask = read_mask(settings.mask, where=settings.line)
+    everywhere = mask.voxels
     (array,) = _load([source])
-    if grid != native or array.ndim != 2 or array.shape[1] != len(everywhere):
+    if mask.grid != native or array.ndim != 2 or array.shape[1] != len(everywhere):
         message = (
             f"{source.line}: responses must have a column for each of the {len(everywhere)} voxels "
             f"of the mask, on the ROIs' grid {native.shape}; got {array.shape} and a mask of shape "
-            f"{grid.shape}. Give the mask that the array was made with; set transposed = true if "
-            "voxels are rows."
+            f"{mask.grid.shape}. Give the mask that the array was made with; set transposed = true "
+            "if voxels are rows."
         )
         raise DataError(message)
     return rows, _columns(array, everywhere, places, settings.line)
@@ -382,7 +294,7 @@ def read_rows(study: Study, settings: SubjectSettings) -> StimulusRows:
     stimuli = study.stimuli
     table = settings.table or stimuli.table
     if table is not None:
-        return read_table(table, stimuli.column, stimuli.fold_column)
+        return read_stimulus_rows(table, stimuli.column, stimuli.fold_column)
     assert stimuli.folder is not None
     return list_images(stimuli.folder)
 

@@ -1,19 +1,30 @@
-"""A contrast of predicted responses: maps, ROI tables, and whether the subjects agree."""
+"""A contrast of predicted responses: maps, ROI tables, and whether the subjects agree.
+
+And the same contrast of its controls: of what an untrained network predicts for the images, and of
+what the images are like before any brain sees them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.analyses.contrast.design import contrast_design, written_contrast
+from imgtofmri.analyses.contrast.expression import (
+    contrast_weights,
+    default_contrast,
+    written_contrast,
+)
 from imgtofmri.analyses.contrast.welch import WelchTest, permuted_tests, welch_test
-from imgtofmri.encoder import Prediction
-from imgtofmri.encoder.regions import RoiPlace, roi_places
-from imgtofmri.exceptions import DataError, OptionError, choice_message
+from imgtofmri.encoder import Control, Prediction
+from imgtofmri.encoder.controls import ENCODER, control_predictions
+from imgtofmri.encoder.prediction import GROUP
+from imgtofmri.encoder.regions import RoiPlace
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
 from imgtofmri.outputs import to_img
 from imgtofmri.stats import NullSummary, fdr
 
@@ -62,12 +73,19 @@ class Contrast:
         row's difference). Families of the corrections are the rows of one subject.
     condition_table : pandas.DataFrame
         roi, hemi, subject, condition, n, mean, sem.
-    mask : array of bool
-    affine : array of shape (4, 4)
-    subject_names : tuple of str
+    prediction : Prediction
+        What was contrasted.
+    conditions : tuple of str
+        The condition of each of its images.
     n_permutations : int
     seed : int or None
     alpha : float
+    controls : tuple of Control
+        Those that were asked for.
+    of_controls : dict of str to Contrast
+        The same contrast of what each untrained control predicts.
+    of_images : pandas.DataFrame or None
+        The contrast of the images' luminance, where that was a control; see `contrast_properties`.
     """
 
     name: str
@@ -82,12 +100,19 @@ class Contrast:
     p_conjunction: NDArray[np.float64]
     roi_table: pd.DataFrame
     condition_table: pd.DataFrame
-    mask: NDArray[np.bool_]
-    affine: NDArray[np.float64]
-    subject_names: tuple[str, ...]
+    prediction: Prediction
+    conditions: tuple[str, ...]
     n_permutations: int
     seed: int | None
     alpha: float
+    controls: tuple[Control, ...] = ()
+    of_controls: dict[str, Contrast] = field(default_factory=dict)
+    of_images: pd.DataFrame | None = None
+
+    @property
+    def models(self) -> dict[str, Contrast]:
+        """The encoder's contrast and its controls', each by what tables call it."""
+        return {ENCODER: self, **self.of_controls}
 
     def to_img(self, what: str = "t") -> Any:
         """Return one map as a NIfTI image on the template's grid.
@@ -102,20 +127,21 @@ class Contrast:
         OptionError
             If there is no such map.
         """
-        if what not in _MAPS:
-            raise OptionError(choice_message("Contrast.to_img", "what", what, _MAPS))
+        check_choice("what", what, _MAPS)
         values = getattr(self.test if what in ("difference", "t", "p") else self, what)
         shown = np.where(np.isnan(values), _MAPS[what], values)
-        return to_img(shown[None], self.mask, self.affine, outside=_MAPS[what])
+        mask, affine = self.prediction.mask, self.prediction.affine
+        return to_img(shown[None], mask, affine, outside=_MAPS[what])
 
 
 def compute_contrast(
-    maps: Prediction,
-    conditions: Sequence[str],
-    contrast: str | Mapping[str, float],
+    prediction: Prediction,
+    conditions: Sequence[str] | Mapping[str, str],
+    contrast: str | Mapping[str, float] | None = None,
     n_permutations: int = 1000,
     seed: int | None = 0,
     alpha: float = 0.05,
+    controls: Sequence[Control] = (),
 ) -> Contrast:
     """Contrast predicted responses between conditions, images being the random factor.
 
@@ -126,18 +152,22 @@ def compute_contrast(
 
     Parameters
     ----------
-    maps : Prediction
+    prediction : Prediction
         Predicted with ``average="mean"``; the z-scores of the published model discard amplitude.
-    conditions : sequence of str, length n_stimuli
-        The condition of each stimulus.
-    contrast : str or mapping of str to float
-        ``"house - face"``, ``"scene > face + object"``, or one weight for each condition.
+    conditions : sequence of str, length n_stimuli; or mapping of str to str
+        The condition of each image, in order or by the images' names.
+    contrast : str or mapping of str to float, optional
+        ``"house - face"``, ``"scene > face + object"``, or one weight for each condition. By
+        default the first of two conditions minus the second.
     n_permutations : int
         Exchanges for ``p_max``.
     seed : int or None
         The same seed gives the same exchanges and the same answer, whatever the thread count.
     alpha : float
         Level of each subject's test in the conjunction.
+    controls : sequence of Control
+        From `Encoder.controls`: untrained networks' predictions of the same images are contrasted
+        alike, and so is the images' luminance. No number of the encoder's depends on them.
 
     Returns
     -------
@@ -146,9 +176,9 @@ def compute_contrast(
     Raises
     ------
     OptionError
-        If the contrast is none, names an unknown condition, or the maps lack amplitude.
+        If the contrast is none, names an unknown condition, or the prediction lacks amplitude.
     ShapeError
-        If there is not one condition for each stimulus.
+        If there is not one condition for each image, or a control is of other images.
     DataError
         If a condition has fewer than 2 images, or an image's responses are NaN or all the same.
 
@@ -157,36 +187,178 @@ def compute_contrast(
     Westfall PH, Young SS (1993), Resampling-Based Multiple Testing, Wiley.
     Nichols T et al. (2005), doi:10.1016/j.neuroimage.2004.12.005 (conjunction).
     """
-    if not 0 < alpha < 1:
-        message = f"contrast: alpha must lie between 0 and 1; got {alpha}. Use 0.05."
-        raise OptionError(message)
-    if maps.average != "mean":
+    design = _Design.of(conditions, contrast, prediction.names)
+    result = _contrast(prediction, design, n_permutations, seed, alpha)
+    of_controls = {
+        name: _contrast(other, design, n_permutations, seed, alpha)
+        for name, other in control_predictions(controls, prediction).items()
+    }
+    of_images = None
+    for control in controls:
+        if control.prediction is None:
+            light = control.properties.drop(columns="size")
+            of_images = contrast_properties(
+                light, design.conditions, contrast, n_permutations, seed
+            )
+    return replace(result, controls=tuple(controls), of_controls=of_controls, of_images=of_images)
+
+
+def contrast_properties(
+    properties: pd.DataFrame,
+    conditions: Sequence[str],
+    contrast: str | Mapping[str, float] | None = None,
+    n_permutations: int = 1000,
+    seed: int | None = 0,
+) -> pd.DataFrame:
+    """Contrast what is measured on the images themselves, such as luminance, as responses are.
+
+    The same test as in :func:`compute_contrast`, with the same exchanges for the same seed: Welch's
+    t over images, and under the null hypothesis images are exchanged between the conditions that
+    have a weight.
+
+    Parameters
+    ----------
+    properties : pandas.DataFrame
+        One row for each image and one column of numbers for each property; a column ``stimulus``
+        names the images.
+    conditions : sequence of str
+        The condition of each image.
+    contrast, n_permutations, seed
+        As for :func:`compute_contrast`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each property: contrast, property, difference, ci_low, ci_high (95 %),
+        d (difference in standard deviations of the images within conditions), t, dof, p, p_fdr,
+        p_max (corrected over the properties). NaN where a property does not vary.
+
+    Raises
+    ------
+    OptionError, ShapeError
+        As :func:`compute_contrast`.
+    DataError
+        If a condition has fewer than 2 images, or a property is missing for an image.
+    """
+    import pandas as pd
+
+    names = list(properties.get("stimulus", range(len(properties))))
+    measured = properties.drop(columns="stimulus", errors="ignore")
+    design = _Design.of(conditions, contrast, names)
+    values = measured.to_numpy(dtype=np.float64)[design.chosen]
+    bad = np.argwhere(~np.isfinite(values))
+    if bad.size:
+        row, column = bad[0]
         message = (
-            "contrast: predictions must keep their amplitude, average='mean'; got "
-            f"average={maps.average!r}. Predict again with average='mean'."
+            f"properties must be finite; image {names[design.chosen[row]]!r} has "
+            f"{values[row, column]} for {measured.columns[column]}. Measure it again or leave it "
+            "out."
         )
-        raise OptionError(message)
-    labels, weights, names = contrast_design(len(maps.names), conditions, contrast)
-    chosen = np.flatnonzero(weights[labels])
-    labels = labels[chosen]
-    group = np.asarray(maps.group, dtype=np.float64)[chosen]
-    subjects = [np.asarray(subject, dtype=np.float64)[chosen] for subject in maps.subjects]
-    _check_responses(group, [maps.names[index] for index in chosen])
-    places = _places_with_voxels(maps)
+        raise DataError(message)
+    labels, weights = design.labels, design.weights
+    ((test, null),) = permuted_tests([values], labels, weights, n_permutations, seed)
+    within = np.mean([part.var(axis=0, ddof=1) for _, part in design.split(values)], axis=0)
+    tested = ~np.isnan(test.t)
+    d = np.full(len(within), np.nan)
+    d[tested] = test.difference[tested] / np.sqrt(within[tested])
+    columns = {"contrast": design.name, "property": list(measured.columns)}
+    table = pd.DataFrame({**columns, **test.columns(null)})
+    table.insert(list(table).index("t"), "d", d)
+    return table
+
+
+@dataclass(frozen=True)
+class _Design:
+    """Which images take part in a contrast, and what their conditions weigh.
+
+    ``labels`` are the conditions of the ``chosen`` images, those whose condition has a weight, as
+    positions in ``kinds``, to which ``weights`` belong.
+    """
+
+    name: str
+    conditions: tuple[str, ...]
+    kinds: tuple[str, ...]
+    weights: NDArray[np.float64]
+    chosen: NDArray[np.intp]
+    labels: NDArray[np.intp]
+
+    @classmethod
+    def of(
+        cls,
+        conditions: Sequence[str] | Mapping[str, str],
+        contrast: str | Mapping[str, float] | None,
+        images: Sequence[object],
+    ) -> _Design:
+        """Make it for images of some names, refusing what cannot be tested."""
+        if isinstance(conditions, Mapping):
+            conditions = [conditions[str(name)] for name in images if name in conditions]
+        counts = Counter(conditions)
+        if len(conditions) != len(images):
+            message = (
+                f"conditions must label each of the {len(images)} images; got {len(conditions)}. "
+                "Give one condition for each."
+            )
+            raise ShapeError(message)
+        kinds = tuple(counts)
+        contrast = default_contrast(kinds) if contrast is None else contrast
+        weights = contrast_weights(contrast, kinds)
+        for kind, weight in zip(kinds, weights, strict=True):
+            if weight and counts[kind] < 2:
+                message = (
+                    "each condition needs at least 2 images, as images are the random factor; "
+                    f"condition {kind!r} has {counts[kind]}. Add images."
+                )
+                raise DataError(message)
+        labels = np.array([kinds.index(condition) for condition in conditions], dtype=np.intp)
+        chosen = np.flatnonzero(weights[labels])
+        name = written_contrast(contrast)
+        return cls(name, tuple(conditions), kinds, weights, chosen, labels[chosen])
+
+    def split(self, values: NDArray[np.float64]) -> Iterator[tuple[str, NDArray[np.float64]]]:
+        """Yield each condition that has a weight, with its rows."""
+        for index in np.flatnonzero(self.weights):
+            yield self.kinds[index], values[self.labels == index]
+
+
+def _contrast(
+    prediction: Prediction,
+    design: _Design,
+    n_permutations: int,
+    seed: int | None,
+    alpha: float,
+) -> Contrast:
+    """Contrast one prediction."""
+    if not 0 < alpha < 1:
+        message = f"alpha must lie between 0 and 1; got {alpha}. Use 0.05."
+        raise OptionError(message, "alpha")
+    if prediction.average != "mean":
+        message = (
+            'average must be "mean" for a contrast, as z-scores have lost their amplitude; got '
+            f"{prediction.average!r}. Predict with that average."
+        )
+        raise OptionError(message, "average")
+    labels, weights = design.labels, design.weights
+    all_maps = (prediction.group, *prediction.subjects)
+    group, *subjects = (maps.astype(np.float64)[design.chosen] for maps in all_maps)
+    _check_responses(group, [prediction.names[index] for index in design.chosen])
+    places = _places_with_voxels(prediction)
     averaging = np.stack([voxels / voxels.sum() for *_, voxels in places], axis=1)
     rois = [values @ averaging for values in (group, *subjects)]
 
     (test, null), *roi_tests = permuted_tests([group, *rois], labels, weights, n_permutations, seed)
     subject_tests = [welch_test(values, labels, weights) for values in subjects]
-    name = contrast if isinstance(contrast, str) else written_contrast(contrast)
-    used = [(int(index), names[index]) for index in np.flatnonzero(weights)]
     subject_t = np.stack([result.t for result in subject_tests])
     subject_p = np.stack([result.p for result in subject_tests])
     conjunction, p_conjunction = _conjunction(subject_t, subject_p, alpha)
+    of_whom = (GROUP, *prediction.subject_names)
     return Contrast(
-        name=name,
-        weights={condition: float(weights[index]) for index, condition in used},
-        counts={condition: int(np.sum(labels == index)) for index, condition in used},
+        name=design.name,
+        weights={
+            condition: float(weight)
+            for condition, weight in zip(design.kinds, weights, strict=True)
+            if weight
+        },
+        counts={condition: len(rows) for condition, rows in design.split(group)},
         test=test,
         p_fdr=fdr(test.p),
         p_max=null.p_max,
@@ -194,13 +366,10 @@ def compute_contrast(
         subject_t=subject_t,
         conjunction=conjunction,
         p_conjunction=p_conjunction,
-        roi_table=_roi_table(name, places, ("group", *maps.subject_names), roi_tests),
-        condition_table=_condition_table(
-            places, ("group", *maps.subject_names), rois, labels, used
-        ),
-        mask=np.asarray(maps.mask, dtype=bool),
-        affine=np.asarray(maps.affine, dtype=np.float64),
-        subject_names=tuple(maps.subject_names),
+        roi_table=_roi_table(design.name, places, of_whom, roi_tests),
+        condition_table=_condition_table(places, of_whom, rois, design),
+        prediction=prediction,
+        conditions=design.conditions,
         n_permutations=n_permutations,
         seed=seed,
         alpha=alpha,
@@ -212,25 +381,25 @@ def _check_responses(responses: NDArray[np.float64], names: Sequence[str]) -> No
     bad = np.flatnonzero(~np.isfinite(responses).all(axis=1))
     if bad.size:
         message = (
-            f"contrast: responses must be finite; image {names[bad[0]]!r} has NaN or infinite "
-            "voxels. Predict it again or leave it out."
+            f"responses must be finite; image {names[bad[0]]!r} has NaN or infinite voxels. "
+            "Predict it again or leave it out."
         )
         raise DataError(message)
     flat = np.flatnonzero(np.ptp(responses, axis=1) == 0)
     if responses.shape[1] > 1 and flat.size:
         message = (
-            f"contrast: a response must vary over voxels; image {names[flat[0]]!r} has "
+            f"a response must vary over voxels; image {names[flat[0]]!r} has "
             f"{responses[flat[0], 0]:g} in all {responses.shape[1]}. Leave it out."
         )
         raise DataError(message)
 
 
 def _places_with_voxels(prediction: Prediction) -> list[RoiPlace]:
-    places = [place for place in roi_places(prediction.roi_masks) if place.voxels.any()]
+    places = [place for place in prediction.roi_places if place.voxels.any()]
     if not places:
         message = (
-            "contrast: at least one ROI must have voxels in the mask; got none. Predict with the "
-            "ROIs of interest."
+            "at least one ROI must have voxels in the mask; got none. Predict with the ROIs of "
+            "interest."
         )
         raise DataError(message)
     return places
@@ -274,16 +443,14 @@ def _condition_table(
     places: Sequence[RoiPlace],
     subjects: Sequence[str],
     rois: Sequence[NDArray[np.float64]],
-    labels: NDArray[np.intp],
-    used: Sequence[tuple[int, str]],
+    design: _Design,
 ) -> pd.DataFrame:
     """Make the tidy table of condition means in ROIs."""
     import pandas as pd
 
     parts = []
     for subject, values in zip(subjects, rois, strict=True):
-        for index, condition in used:
-            members = values[labels == index]
+        for condition, members in design.split(values):
             columns = {
                 "roi": [roi for roi, *_ in places],
                 "hemi": [hemi for _, hemi, _ in places],

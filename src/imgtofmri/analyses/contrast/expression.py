@@ -88,22 +88,62 @@ def contrast_weights(
     named = parse_contrast(contrast) if isinstance(contrast, str) else dict(contrast)
     for name in named:
         if name not in conditions:
-            raise OptionError(choice_message("contrast", "a condition", name, conditions))
+            of_what = "a condition of `contrast`"
+            raise OptionError(choice_message("", of_what, name, conditions))
     weights = np.array([float(named.get(name, 0.0)) for name in conditions])
     if not np.isfinite(weights).all() or not weights.any():
         message = (
-            f"contrast: weights must be finite and not all 0; got {dict(named)}. Name two "
+            f"contrast must have finite weights that are not all 0; got {dict(named)}. Name two "
             "conditions or more, as in 'house - face'."
         )
-        raise OptionError(message)
+        raise OptionError(message, "contrast")
     if abs(weights.sum()) > 1e-6 * np.abs(weights).sum():
         message = (
-            f"contrast: weights must sum to 0; got {weights.sum():g} from {dict(named)}. A "
-            "prediction has no rest condition to be compared with: write a difference, or "
+            f"contrast must have weights that sum to 0; got {weights.sum():g} from {dict(named)}. "
+            "A prediction has no rest condition to be compared with: write a difference, or "
             "'a > b + c' to have each side averaged."
         )
-        raise OptionError(message)
+        raise OptionError(message, "contrast")
     return weights
+
+
+def default_contrast(conditions: Sequence[str]) -> str:
+    """Write the first of two conditions minus the second.
+
+    Parameters
+    ----------
+    conditions : sequence of str
+        The conditions that there are.
+
+    Raises
+    ------
+    OptionError
+        If there are not two.
+    """
+    if len(conditions) != 2:
+        message = (
+            f"contrast must say which of {len(conditions)} conditions to compare "
+            f"({', '.join(conditions)}); got none. Write one such as "
+            f"'{conditions[0]} - {conditions[-1]}'."
+        )
+        raise OptionError(message, "contrast")
+    return f"{conditions[0]} - {conditions[1]}"
+
+
+def written_contrast(contrast: str | Mapping[str, float]) -> str:
+    """Write weights as `parse_contrast` reads them; what is written already stays as it is.
+
+    Examples
+    --------
+    >>> written_contrast({"house": 1, "face": -0.5, "tool": -0.5})
+    '1*house - 0.5*face - 0.5*tool'
+    """
+    if isinstance(contrast, str):
+        return contrast
+    terms = [
+        f"{'-' if value < 0 else '+'} {abs(value):g}*{name}" for name, value in contrast.items()
+    ]
+    return " ".join(terms).removeprefix("+ ")
 
 
 def _terms(side: str, text: str) -> list[tuple[str, float]]:
@@ -125,7 +165,7 @@ def _terms(side: str, text: str) -> list[tuple[str, float]]:
 def _not_a_contrast(text: str, problem: str) -> OptionError:
     """Say what a contrast looks like."""
     message = (
-        "contrast: a contrast is conditions with signs between blanks, such as 'house - face' or "
+        "contrast must be conditions with signs between blanks, such as 'house - face' or "
         f"'scene > face + object'; got {text!r} with {problem}. Write it like that."
     )
-    return OptionError(message)
+    return OptionError(message, "contrast")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.analyses.contrast import Contrast
-from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.analyses.contrast.analysis import Contrast
+from imgtofmri.exceptions import check_choice
 from imgtofmri.figures.style import (
     DIVERGING,
     MARKS_LINE,
@@ -58,8 +58,7 @@ def plot_contrast(
     """
     from matplotlib.figure import Figure
 
-    if threshold not in THRESHOLDS:
-        raise OptionError(choice_message("plot_contrast", "threshold", threshold, THRESHOLDS))
+    check_choice("threshold", threshold, THRESHOLDS)
     with journal_style():
         figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
         figure.set_layout_engine("none")
@@ -155,7 +154,7 @@ def _draw_brain(figure: Figure, result: Contrast, threshold: str, alpha: float, 
         shown = result.to_img("conjunction").get_fdata() != 0
         rule = f"every subject p < {result.alpha:g}, same sign"
     elif threshold == "none":
-        shown = result.mask
+        shown = result.prediction.mask
         rule = "no threshold"
     else:
         shown = result.to_img(threshold).get_fdata() < alpha
@@ -165,7 +164,7 @@ def _draw_brain(figure: Figure, result: Contrast, threshold: str, alpha: float, 
     where: dict[str, Any] = {"display_mode": "lyrz", "axes": brain, "figure": figure}
     if values.size:
         plotting.plot_glass_brain(
-            nib.Nifti1Image(np.where(shown, volume, 0.0), result.affine),
+            nib.Nifti1Image(np.where(shown, volume, 0.0), result.prediction.affine),
             colorbar=True,
             plot_abs=False,
             symmetric_cbar=True,
@@ -213,7 +212,7 @@ def _draw_differences(axes: Axes, result: Contrast) -> None:
     axes.errorbar(
         places, group["difference"], yerr=error, fmt="o", color="black", ms=4, lw=0.9, zorder=3
     )
-    for number, subject in enumerate(result.subject_names):
+    for number, subject in enumerate(result.prediction.subject_names):
         rows = table[table["subject"] == subject].set_index("roi").loc[rois]
         shift = 0.16 + 0.11 * number
         axes.plot(

@@ -232,7 +232,7 @@ def _checked(
     factors = np.asarray(weights, dtype=np.float64)
     if values.ndim != 2 or codes.shape != (values.shape[0],) or factors.ndim != 1:
         message = (
-            "welch_test: responses must have shape (n_stimuli, n_tests), labels (n_stimuli,) and "
+            "responses must have shape (n_stimuli, n_tests), labels (n_stimuli,) and "
             f"weights (n_conditions,); got {values.shape}, {codes.shape} and {factors.shape}. "
             "Give one label for each stimulus."
         )
@@ -241,7 +241,7 @@ def _checked(
         count = int(np.count_nonzero(codes == code))
         if count < 2:
             message = (
-                f"welch_test: each condition needs at least 2 stimuli; number {code} has {count}. "
+                f"each condition needs at least 2 stimuli; number {code} has {count}. "
                 "Add stimuli or leave the condition out."
             )
             raise DataError(message)

@@ -4,39 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from imgtofmri.analyses.dynamics.boundaries import Search, place_boundaries, read_boundaries
 from imgtofmri.analyses.dynamics.comparison import (
     BoundaryEffects,
     RegionDynamics,
     boundary_effects,
     compare_dynamics,
 )
-from imgtofmri.analyses.dynamics.models import PREDICTED, MovieModels
-from imgtofmri.analyses.dynamics.scanner import ScanSettings, filter_measured, to_volumes
-from imgtofmri.events import (
-    check_boundaries,
-    choose_n_events,
-    fit_events,
-    greedy_states,
-    optimal_states,
+from imgtofmri.analyses.dynamics.models import PREDICTED, MovieModels, check_features
+from imgtofmri.analyses.dynamics.scan import RunSettings, filter_measured, to_volumes
+from imgtofmri.analyses.dynamics.tables import (
+    agreement_table,
+    boundary_table,
+    similarity_table,
+    summary_table,
 )
-from imgtofmri.exceptions import OptionError, ShapeError, choice_message
+from imgtofmri.encoder import Provenance
+from imgtofmri.exceptions import OptionError, choice_message
 from imgtofmri.measured.movie import MeasuredMovie
+from imgtofmri.stimuli import Movie
 
-__all__ = ["ALL_VOXELS", "DynamicsAnalysis", "analyse_movie", "find_boundaries"]
+if TYPE_CHECKING:
+    import pandas as pd
 
 ALL_VOXELS = "all"
 """The region that is the union of the ROIs which prediction and measurement share."""
 
-METHODS = ("hmm", "gsbs", "optimal")
-
 
 @dataclass(frozen=True, eq=False)
 class DynamicsAnalysis:
-    """All that was compared, for tables and figures.
+    """All that was compared, and what made it.
 
     Attributes
     ----------
@@ -46,25 +49,65 @@ class DynamicsAnalysis:
         One for each region; empty without boundaries.
     boundaries : array of int, shape (n_boundaries,), or None
         Volumes at which events begin, counted after trimming.
-    settings : ScanSettings
-        The run.
+    tr_s : float
+        Repetition time in seconds.
+    run : RunSettings
+    provenance : Provenance
+        Of the prediction.
+    movie : Movie or None
+    rate_hz : float or None
+        Frames that were taken in each second.
+    baselines : dict of str to dict of str to str
+        What each baseline is.
+    features : dict of str to (Path or None)
+        Further models, and their files.
+    measured : tuple of Path
+        The measurement's files.
+    options : dict
+        As `analyse_movie` took them: boundaries, band, window, ...
     """
 
     regions: tuple[RegionDynamics, ...]
     effects: tuple[BoundaryEffects, ...]
     boundaries: NDArray[np.intp] | None
-    settings: ScanSettings
+    tr_s: float
+    run: RunSettings
+    provenance: Provenance
+    movie: Movie | None
+    rate_hz: float | None
+    baselines: Mapping[str, Mapping[str, str]]
+    features: Mapping[str, Path | None]
+    measured: tuple[Path, ...]
+    options: Mapping[str, Any]
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return the tables behind the figures, by the names of their files.
+
+        Returns
+        -------
+        dict of str to pandas.DataFrame
+            summary, agreement, boundaries (where there are some), and similarity_roi-ROI of each
+            region; see `imgtofmri.analyses.dynamics.tables`.
+        """
+        found = {
+            "summary": summary_table(self.regions),
+            "agreement": agreement_table(self.regions, self.tr_s, self.boundaries),
+        }
+        if self.effects:
+            found["boundaries"] = boundary_table(self.effects, self.tr_s)
+        return found | {
+            f"similarity_roi-{region.roi}": similarity_table(region) for region in self.regions
+        }
 
 
 def analyse_movie(
     models: MovieModels,
     measured: MeasuredMovie,
     *,
-    settings: ScanSettings | None = None,
-    extra: Mapping[str, ArrayLike] | None = None,
+    run: RunSettings | None = None,
+    features: Mapping[str, ArrayLike] | None = None,
     rois: Sequence[str] | None = None,
-    boundaries: ArrayLike | str | None = None,
-    n_events: int | None = None,
+    boundaries: ArrayLike | str | Path | Search | None = None,
     band: int | None = None,
     window: tuple[int, int] = (-5, 10),
     exclusion: int = 2,
@@ -81,18 +124,17 @@ def analyse_movie(
         From `movie_models`.
     measured : MeasuredMovie
         Subjects who watched the same movie.
-    settings : ScanSettings, optional
-        The run; default: the measurement's TR and nothing trimmed.
-    extra : dict of str to array of shape (n_frames, n_features), optional
+    run : RunSettings, optional
+        By default nothing is trimmed.
+    features : dict of str to array of shape (n_frames, n_features), optional
         Further models of the same frames.
     rois : sequence of str, optional
         Which regions; "all" is the union of the ROIs that both have, or, where they share none,
         all voxels of each. Default: "all" and every ROI that both have.
-    boundaries : array of int, or {"hmm", "gsbs", "optimal"}, optional
-        Volumes at which events begin, counted after trimming; or how to find them in the measured
-        group (`find_boundaries`). None leaves boundaries out.
-    n_events : int, optional
-        For `find_boundaries`.
+    boundaries : array of int, text or path, optional
+        Volumes at which events begin, counted after trimming: an array, ``"12,26,44"`` or a text
+        file of them; or how to find them in the measured group with `find_boundaries`, such as
+        ``"hmm"`` or ``"gsbs:14"``. None leaves boundaries out.
     band, n_brains, grouping
         As in `compare_dynamics`.
     window, exclusion, n_resamples
@@ -113,21 +155,17 @@ def analyse_movie(
     OptionError
         If a region or an option is not valid.
     """
-    run = ScanSettings(tr_s=measured.tr_s) if settings is None else settings
+    run = RunSettings() if run is None else run
     chosen = _regions(models, measured, rois)
-    onsets_s = models.onsets_s
-    further = _check_extra(extra or {}, models)
+    further = check_features(features or {}, models.baselines, len(models.onsets_s))
+    search = read_boundaries(boundaries)
     fixed = {
-        name: to_volumes(features, onsets_s, run)
-        for name, features in {**models.baselines, **further}.items()
+        name: to_volumes(values, models.onsets_s, measured.tr_s, run)
+        for name, values in {**models.baselines, **further}.items()
     }
-    volumes = filter_measured(measured.data, run)
-    predicted = to_volumes(models.prediction.group, onsets_s, run)
-    starts = None
-    if isinstance(boundaries, str):
-        starts = find_boundaries(volumes.mean(axis=0), boundaries, n_events=n_events)
-    elif boundaries is not None:
-        starts = check_boundaries(boundaries, volumes.shape[1], "analyse_movie")
+    volumes = filter_measured(measured.data, measured.tr_s, run)
+    predicted = to_volumes(models.prediction.group, models.onsets_s, measured.tr_s, run)
+    starts = place_boundaries(search, volumes.mean(axis=0))
     regions, effects = [], []
     for roi in chosen:
         here, there = _voxels(models, measured, roi)
@@ -152,61 +190,29 @@ def analyse_movie(
                     seed=seed,
                 )
             )
-    return DynamicsAnalysis(tuple(regions), tuple(effects), starts, run)
-
-
-def find_boundaries(
-    data: ArrayLike, method: str = "hmm", *, n_events: int | None = None
-) -> NDArray[np.intp]:
-    """Find event boundaries in a group's time courses.
-
-    Parameters
-    ----------
-    data : array of shape (n_timepoints, n_voxels)
-        Mean over subjects.
-    method : {"hmm", "gsbs", "optimal"}, default "hmm"
-        Hidden Markov model with splits and mergers, greedy state boundary search, or the best of
-        all placements of events of 3 volumes or more by the greedy search's score.
-    n_events : int, optional
-        How many events. Default: chosen by t-distance, for "hmm" among 2 to a quarter of the
-        volumes (40 at most); "optimal" needs it.
-
-    Returns
-    -------
-    boundaries : array of int, shape (n_events - 1,)
-        Volumes at which events begin.
-
-    Raises
-    ------
-    OptionError
-        If the method is not known or lacks ``n_events``.
-    DataError
-        If the data are not finite, or fewer than 3 volumes.
-
-    Notes
-    -----
-    Boundaries found in a measurement are not independent of it: what happens around them in the
-    same measurement is to be read with that in mind.
-    """
-    if method not in METHODS:
-        raise OptionError(choice_message("find_boundaries", "method", method, METHODS))
-    if method == "optimal":
-        if n_events is None:
-            message = (
-                "find_boundaries: method 'optimal' needs n_events; got none. Give it, or use "
-                "'gsbs', which chooses the number."
-            )
-            raise OptionError(message)
-        return optimal_states(data, n_events, min_length=3)
-    if method == "gsbs":
-        if n_events is None:
-            return greedy_states(data).boundaries
-        # Adding one boundary at a time is what reaches every number exactly.
-        return greedy_states(data, n_events, statewise=False).steps[-1]
-    if n_events is not None:
-        return fit_events(data, n_events, split_merge=True).boundaries
-    largest = max(2, min(40, len(np.asarray(data)) // 4))
-    return choose_n_events(data, range(2, largest + 1), split_merge=True).best.boundaries
+    return DynamicsAnalysis(
+        regions=tuple(regions),
+        effects=tuple(effects),
+        boundaries=starts,
+        tr_s=measured.tr_s,
+        run=run,
+        provenance=models.prediction.provenance,
+        movie=models.movie,
+        rate_hz=models.rate_hz,
+        baselines=models.made_of,
+        features=dict.fromkeys(further),
+        measured=measured.sources,
+        options={
+            "boundaries": str(boundaries) if isinstance(boundaries, str | Path) else None,
+            "band": band,
+            "window": list(window),
+            "exclusion": exclusion,
+            "n_brains": n_brains,
+            "n_resamples": n_resamples,
+            "grouping": grouping,
+            "seed": seed,
+        },
+    )
 
 
 def _regions(
@@ -220,7 +226,7 @@ def _regions(
         return tuple(shared if len(shared) == 1 else known)
     for roi in rois:
         if roi not in known:
-            raise OptionError(choice_message("analyse_movie", "rois", roi, known))
+            raise OptionError(choice_message("", "rois", roi, known), "rois")
     return tuple(dict.fromkeys(rois))
 
 
@@ -240,27 +246,3 @@ def _voxels(
     here = np.any([models.prediction.roi_mask(name) for name in names], axis=0)
     there = np.any([measured.rois[name] for name in names], axis=0)
     return here, there
-
-
-def _check_extra(
-    extra: Mapping[str, ArrayLike], models: MovieModels
-) -> dict[str, NDArray[np.float32]]:
-    """Return further models as float32, with one row for each frame."""
-    n_frames = len(models.onsets_s)
-    checked = {}
-    for name, values in extra.items():
-        features = np.asarray(values, dtype=np.float32)
-        if features.ndim != 2 or len(features) != n_frames:
-            message = (
-                f"analyse_movie: features of {name} must have shape (n_frames, n_features) with "
-                f"{n_frames} frames; got {features.shape}. Compute them at the same rate."
-            )
-            raise ShapeError(message)
-        if name in models.baselines or name == PREDICTED:
-            message = (
-                f"analyse_movie: further models must have names of their own; got {name!r}, which "
-                "names another. Rename it."
-            )
-            raise OptionError(message)
-        checked[name] = features
-    return checked

@@ -7,35 +7,43 @@ rows. Patterns are never compared across voxels of different brains or grids.
 A bootstrap sample holds about 63 % of the subjects, some of them several times, so its mean is
 noisier than that of all subjects and agrees with a model a little less. Limits and p values are of
 the samples, and so is the line that figures draw; tables also give the agreement of all subjects.
+
+A sample's similarity is that of the mean of its subjects' time courses: a subject drawn twice
+weighs twice. Centring patterns over voxels is linear, so it is done once; the means of many samples
+are one matrix product of weights with time courses, and each sample's similarity is one more
+product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.analyses.dynamics.resampling import bootstrap_similarity
-from imgtofmri.events import BoundaryAverage, average_around_boundaries
-from imgtofmri.events import bootstrap_p as p_of_samples
-from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.analyses.dynamics.scan import check_least
+from imgtofmri.events import (
+    BoundaryAverage,
+    average_around_boundaries,
+    bootstrap_p,
+    limits_of_samples,
+    mean_of_samples,
+)
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
 from imgtofmri.stats import bootstrap_counts
 from imgtofmri.timeseries import row_agreement, similarity_matrix
 from imgtofmri.timeseries.checks import time_courses
-
-__all__ = [
-    "BoundaryEffects",
-    "RegionDynamics",
-    "boundary_effects",
-    "compare_dynamics",
-]
 
 Array = NDArray[np.float64]
 
 MEASURED = "measured"
 """The name of the brains among the similarity matrices."""
+
+GROUPINGS = ("data", "similarity")
+
+# Working memory of one batch of samples.
+_BATCH_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,23 +95,21 @@ class RegionDynamics:
     @property
     def bootstrap_mean(self) -> Array:
         """Mean over the bootstrap's samples, as ``agreement``."""
-        n_valid = np.sum(~np.isnan(self.brains), axis=1)
-        total = np.nansum(self.brains, axis=1)
-        mean: Array = np.divide(total, n_valid, out=np.full_like(total, np.nan), where=n_valid > 0)
-        return mean
+        return mean_of_samples(self.brains)
 
     def limits(self, interval: float = 0.95) -> tuple[Array, Array]:
         """Return the bootstrap's lower and upper limit of agreement, each as ``agreement``."""
-        return _limits(self.brains, interval)
+        return limits_of_samples(self.brains, interval)
 
     def mean_limits(self, interval: float = 0.95) -> tuple[Array, Array]:
         """Return the bootstrap's limits of the mean over volumes, each of shape (n_models,)."""
-        return _limits(self.mean_brains, interval)
+        low, high = limits_of_samples(self.mean_brains[..., None], interval)
+        return low[..., 0], high[..., 0]
 
     @property
     def mean_p(self) -> Array:
         """One-sided bootstrap p of the mean over volumes, shape (n_models,)."""
-        return p_of_samples(self.mean_brains[..., None])[..., 0]
+        return bootstrap_p(self.mean_brains[..., None])[..., 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,19 +181,14 @@ def compare_dynamics(
     """
     data = time_courses("compare_dynamics", measured, name="measured", axes=(3,), min_voxels=1)
     data = data.astype(np.float32, copy=False)
-    if len(data) < 2:
-        message = (
-            f"compare_dynamics: measured must be of 2 subjects or more; got {len(data)}. Limits "
-            "and p values come from drawing subjects anew, which one subject does not allow."
-        )
-        raise DataError(message)
+    check_n_subjects(len(data))
     if not models:
-        message = "compare_dynamics: models must name one model or more; got none. Give one."
+        message = "models must name one model or more; got none. Give one."
         raise OptionError(message)
     if MEASURED in models:
         message = (
-            f"compare_dynamics: a model must not be named {MEASURED!r}, which names the brains; "
-            "got one. Give it another name."
+            f"a model must not be named {MEASURED!r}, which names the brains; got one. Give it "
+            "another name."
         )
         raise OptionError(message)
     n_timepoints = data.shape[1]
@@ -196,14 +197,12 @@ def compare_dynamics(
     if different:
         got = ", ".join(f"{length} of {name}" for name, length in different.items())
         message = (
-            f"compare_dynamics: models must have the {n_timepoints} volumes that were measured; "
-            f"got {got}. Check TR and movie, cut both to the same volumes (n_volumes), and skip "
-            "the same at the start."
+            f"models must have the {n_timepoints} volumes that were measured; got {got}. Check TR "
+            "and movie, cut both to the same volumes with `n_volumes`, and skip the same at the "
+            "start."
         )
         raise ShapeError(message)
-    if n_brains < 1:
-        message = f"compare_dynamics: n_brains must be 1 or more; got {n_brains}. Use 100."
-        raise OptionError(message)
+    check_least("n_brains", n_brains, 1)
     similarity = {name: similarity_matrix(np.asarray(values)) for name, values in models.items()}
     stacked = np.stack(list(similarity.values()))[:, None]
     group = next(iter(bootstrap_similarity(data, np.ones((1, len(data))), grouping=grouping)))
@@ -227,6 +226,16 @@ def compare_dynamics(
         n_subjects=len(data),
         n_voxels=int(data.shape[2]),
     )
+
+
+def check_n_subjects(n_subjects: int) -> None:
+    """Refuse a single subject."""
+    if n_subjects < 2:
+        message = (
+            f"measured responses must be of 2 subjects or more; got {n_subjects}. Limits and p "
+            "values come from drawing subjects anew, which one subject does not allow."
+        )
+        raise DataError(message)
 
 
 def boundary_effects(
@@ -278,12 +287,69 @@ def boundary_effects(
     return BoundaryEffects(region.roi, np.asarray(boundaries, dtype=np.intp), names, average)
 
 
-def _limits(samples: Array, interval: float) -> tuple[Array, Array]:
-    """Return percentiles over bootstrap samples on axis 1."""
-    if not 0 < interval < 1:
-        message = f"limits: interval must be between 0 and 1; got {interval}. Use 0.95."
-        raise OptionError(message)
-    tails = 50 * (1 - interval)
-    empty = np.asarray(np.isnan(samples).all(axis=1, keepdims=True))
-    low, high = np.nanpercentile(np.where(empty, 0.0, samples), (tails, 100 - tails), axis=1)
-    return np.where(empty[:, 0], np.nan, low), np.where(empty[:, 0], np.nan, high)
+def bootstrap_similarity(
+    measured: ArrayLike, counts: ArrayLike, *, grouping: str = "data"
+) -> Iterator[Array]:
+    """Compute the similarity matrices of samples of subjects, in batches of bounded size.
+
+    Parameters
+    ----------
+    measured : array of shape (n_subjects, n_timepoints, n_voxels)
+        Time courses.
+    counts : array of shape (n_samples, n_subjects)
+        How often each subject was drawn, as `imgtofmri.stats.bootstrap_counts` gives it.
+    grouping : {"data", "similarity"}
+        As in `compare_dynamics`.
+
+    Yields
+    ------
+    array of shape (n_batch, n_timepoints, n_timepoints), float64
+        In the order of ``counts``.
+
+    Raises
+    ------
+    ShapeError, DataError
+        If the data are not as `compare_dynamics` asks.
+    OptionError
+        If ``grouping`` is not known.
+    """
+    if grouping not in GROUPINGS:
+        raise OptionError(choice_message("", "grouping", grouping, GROUPINGS), "grouping")
+    data = time_courses("bootstrap_similarity", measured, name="measured", axes=(3,), min_voxels=1)
+    data = data.astype(np.float32, copy=False)
+    weights = np.asarray(counts, dtype=np.float32)
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    n_subjects, n_timepoints, n_voxels = data.shape
+    if grouping == "similarity":
+        each = np.stack([similarity_matrix(run) for run in data])
+        each = each.reshape(n_subjects, -1)
+        bytes_each = 16 * n_timepoints**2
+    else:
+        centred = data - data.mean(axis=2, keepdims=True)
+        flat = centred.reshape(n_subjects, -1)
+        bytes_each = 4 * n_timepoints * n_voxels + 24 * n_timepoints**2
+    n_batch = max(1, _BATCH_BYTES // bytes_each)
+    for start in range(0, len(weights), n_batch):
+        part = weights[start : start + n_batch]
+        if grouping == "similarity":
+            yield (part.astype(np.float64) @ each).reshape(-1, n_timepoints, n_timepoints)
+        else:
+            means = (part @ flat).reshape(-1, n_timepoints, n_voxels)
+            yield _correlate(means)
+
+
+def _correlate(rows: NDArray[np.float32]) -> Array:
+    """Correlate all pairs of rows, centred already, in each of a stack of matrices."""
+    products: Array = np.matmul(rows, rows.swapaxes(1, 2)).astype(np.float64)
+    norm = np.sqrt(np.diagonal(products, axis1=1, axis2=2))
+    flat = norm == 0
+    if flat.any():
+        message = (
+            "each measured volume must vary over voxels; got volume "
+            f"{int(np.argwhere(flat)[0, 1])} with one value throughout. Remove the mean over time "
+            "first, or trim that volume."
+        )
+        raise DataError(message)
+    products /= norm[:, :, None]
+    products /= norm[:, None, :]
+    return products

@@ -1,137 +1,106 @@
-"""A comparison of dynamics to files: each figure as PNG and SVG, the table behind it as TSV."""
+"""A comparison of dynamics to files: each figure, the table behind it, and the record."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from imgtofmri import __version__
-from imgtofmri.analyses.dynamics import (
-    DynamicsAnalysis,
-    agreement_table,
-    boundary_table,
-    similarity_table,
-    summary_table,
-)
+from imgtofmri.analyses.dynamics.analysis import DynamicsAnalysis
 from imgtofmri.analyses.dynamics.figures import (
     plot_agreement,
     plot_boundary_averages,
     plot_similarity,
 )
-from imgtofmri.figures.style import FORMATS, save_figure, save_table
-from imgtofmri.files import atomic_path
-
-__all__ = ["RECORD_NAME", "write_dynamics"]
-
-RECORD_NAME = "dynamics.json"
-"""The record of a comparison, written last: where it is, all other files are."""
+from imgtofmri.figures.style import save_figure
+from imgtofmri.files import sha256_of
+from imgtofmri.outputs import OutputFolder
+from imgtofmri.tables import write_table
+from imgtofmri.timeseries import HrfLike
 
 
-def write_dynamics(
-    analysis: DynamicsAnalysis,
-    folder: str | Path,
-    *,
-    record: Mapping[str, Any] | None = None,
-    formats: Sequence[str] = FORMATS,
-) -> tuple[Path, ...]:
+def save_dynamics(
+    result: DynamicsAnalysis, folder: OutputFolder | str | Path, *, overwrite: bool = False
+) -> list[Path]:
     """Write all figures, tables and the record of a comparison.
 
     Parameters
     ----------
-    analysis : DynamicsAnalysis
-        From `analyse_movie`.
-    folder : path
-        Where to; made when missing. Files of an earlier comparison are replaced.
-    record : dict, optional
-        What made the analysis, for the record: encoder, weights, options.
-    formats : sequence of str, default ("png", "svg")
-        Of figures.
+    result : DynamicsAnalysis
+        From `compare_movie` or `analyse_movie`.
+    folder : OutputFolder or path
+        Where to; a path is made when missing.
+    overwrite : bool
+        Replace the files of an earlier comparison there.
 
     Returns
     -------
-    tuple of Path
-        The files: ``summary.tsv``, ``agreement.*``, ``boundaries.*`` (with boundaries),
+    list of Path
+        ``summary.tsv``, ``agreement.*``, ``boundaries.*`` (with boundaries),
         ``similarity_roi-ROI.*`` for each region, ``dynamics.json``.
 
     Raises
     ------
+    OptionError
+        If the folder holds an earlier comparison.
     OutputError
-        If the folder cannot be written to.
+        If it cannot be written to.
     """
-    target = Path(folder)
-    tr_s, boundaries = analysis.settings.tr_s, analysis.boundaries
+    target = OutputFolder.of(folder, "dynamics", overwrite=overwrite)
     _clear(target)
-    files = [save_table(summary_table(analysis.regions), target / "summary.tsv")]
-    table = agreement_table(analysis.regions, tr_s, boundaries)
-    files.append(save_table(table, target / "agreement.tsv"))
-    figure = plot_agreement(analysis.regions, tr_s, boundaries)
-    files += save_figure(figure, target / "agreement", formats)
-    if analysis.effects:
-        files.append(save_table(boundary_table(analysis.effects, tr_s), target / "boundaries.tsv"))
-        figure = plot_boundary_averages(analysis.effects, tr_s)
-        files += save_figure(figure, target / "boundaries", formats)
-    for region in analysis.regions:
-        stem = target / f"similarity_roi-{region.roi}"
-        files.append(save_table(similarity_table(region), stem.with_name(f"{stem.name}.tsv")))
-        files += save_figure(plot_similarity(region, tr_s, boundaries), stem, formats)
-    path = target / RECORD_NAME
-    with atomic_path(path) as temporary:
-        text = json.dumps(_record(analysis, record or {}, files), indent=2, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-    return (*files, path)
+    first = result.regions[0]
+    starts = result.boundaries
+    settings = {
+        **result.options,
+        "boundaries_from": result.options["boundaries"],
+        "boundaries": None if starts is None else starts.tolist(),
+        "rate_hz": result.rate_hz,
+        "run": {"tr_s": result.tr_s, **asdict(result.run), "hrf": _plain(result.run.hrf)},
+        "models": list(first.models),
+        "regions": {region.roi: region.n_voxels for region in result.regions},
+        "n_subjects": first.n_subjects,
+        "n_volumes": first.n_timepoints,
+    }
+    target.begin(settings, result.provenance.to_dict(), result.baselines, result.measured)
+    if result.movie is not None:
+        target.used([result.movie.name], [result.movie.sha256], [result.movie.path])
+    for name, path in result.features.items():
+        target.used([name], [None if path is None else sha256_of(path)], [path])
+    files = [
+        write_table(table, target.path / f"{name}.tsv") for name, table in result.tables().items()
+    ]
+    figures = {"agreement": plot_agreement(result.regions, result.tr_s, starts)}
+    if result.effects:
+        figures["boundaries"] = plot_boundary_averages(result.effects, result.tr_s)
+    for region in result.regions:
+        figures[f"similarity_roi-{region.roi}"] = plot_similarity(region, result.tr_s, starts)
+    for name, figure in figures.items():
+        files += save_figure(figure, target.path / name)
+    target.wrote(*files)
+    target.close()
+    return [*files, target.record]
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: OutputFolder) -> None:
     """Remove an earlier comparison: the record first, then the files it names."""
-    path = folder / RECORD_NAME
-    if not path.exists():
+    if not folder.record.exists():
         return
     try:
-        names = json.loads(path.read_text("utf-8"))["files"]
-    except (ValueError, KeyError, TypeError):
+        names = [entry["file"] for entry in json.loads(folder.record.read_text("utf-8"))["outputs"]]
+    except (ValueError, LookupError, TypeError):
         names = []
-    path.unlink()
+    folder.record.unlink()
     for name in names:
         # A record that was tampered with must not reach outside its folder.
         if isinstance(name, str) and Path(name).name == name:
-            (folder / name).unlink(missing_ok=True)
+            (folder.path / name).unlink(missing_ok=True)
 
 
-def _record(
-    analysis: DynamicsAnalysis, record: Mapping[str, Any], files: Sequence[Path]
-) -> dict[str, Any]:
-    """Gather what another person needs to know of a comparison."""
-    settings = {
-        entry.name: _plain(getattr(analysis.settings, entry.name))
-        for entry in fields(analysis.settings)
-    }
-    first = analysis.regions[0]
-    boundaries = analysis.boundaries
-    return {
-        "imgtofmri_version": __version__,
-        **{name: _plain(value) for name, value in record.items()},
-        "run": settings,
-        "models": list(first.models),
-        "regions": {region.roi: region.n_voxels for region in analysis.regions},
-        "n_subjects": first.n_subjects,
-        "n_volumes": first.n_timepoints,
-        "n_subject_samples": int(first.brains.shape[1]),
-        "boundaries": None if boundaries is None else boundaries.tolist(),
-        "files": [path.name for path in files],
-    }
-
-
-def _plain(value: Any) -> Any:
-    """Return a value that JSON can hold."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    return str(getattr(value, "__name__", value))
+def _plain(hrf: HrfLike) -> Any:
+    """Return a haemodynamic response as JSON can hold it."""
+    if callable(hrf):
+        return getattr(hrf, "__name__", repr(hrf))
+    return hrf if isinstance(hrf, str) else np.asarray(hrf).tolist()

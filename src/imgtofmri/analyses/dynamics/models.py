@@ -1,32 +1,30 @@
-"""One pass over a movie: the encoder's prediction and every baseline's features."""
+"""What a movie's frames predict: the encoder's prediction and baselines, in one pass over it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.analyses.dynamics.baselines import (
-    check_changes,
-    luma,
-    motion_energy,
-)
 from imgtofmri.backbones import FeatureBatch
 from imgtofmri.backbones.stream import joined
 from imgtofmri.encoder import Encoder, Prediction, Settings
-from imgtofmri.exceptions import OptionError, StimulusError, choice_message
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError, choice_message
 from imgtofmri.progress import track
 from imgtofmri.stimuli.items import Frame
 from imgtofmri.stimuli.movie import Movie
 
-__all__ = ["BASELINES", "MovieModels", "movie_models"]
-
 BASELINES = ("luminance", "motion", "untrained")
 """The baselines that come from frames alone."""
+
+_FEATURES = {
+    "luminance": "luma of each pixel, of values as stored",
+    "motion": "squared change of luma from frame to frame, over squares of 8 by 8 pixels",
+}
 
 PREDICTED = "predicted"
 """The name of the encoder's prediction among the models."""
@@ -42,13 +40,18 @@ class MovieModels:
         The encoder's, with the frames' onsets.
     baselines : dict of str to array of shape (n_frames, n_features)
         Features of the same frames.
-    made_with : dict of str to str
-        Encoder, features, weights and movie, for the record.
+    movie : Movie or None
+    rate_hz : float or None
+        Frames that were taken in each second.
+    made_of : dict of str to dict of str to str
+        What each baseline is, for a record.
     """
 
     prediction: Prediction
     baselines: Mapping[str, NDArray[np.float32]]
-    made_with: Mapping[str, str]
+    movie: Movie | None = None
+    rate_hz: float | None = None
+    made_of: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def onsets_s(self) -> NDArray[np.float64]:
@@ -106,15 +109,19 @@ def movie_models(
     -----
     Luma keeps each frame's pixels in memory, 200 kB a frame; the rest is small.
     """
-    for name in baselines:
-        if name not in BASELINES:
-            raise OptionError(choice_message("movie_models", "baselines", name, BASELINES))
+    check_baselines(baselines)
     predictor = encoder.predictor(settings, **changes)
-    extractor, network = predictor.extractor, predictor.extractor.network
+    extractor = predictor.extractor
+    made_of = {name: {"features": _FEATURES.get(name, "")} for name in dict.fromkeys(baselines)}
     untrained = None
     if "untrained" in baselines:
         weights = f"untrained:{untrained_seed}"
         untrained = encoder.extractor(rois=predictor.settings.rois, weights=weights).network
+        made_of["untrained"] = {
+            "features": untrained.spec.features_id,
+            "weights": untrained.spec.weights_name,
+            "sha256": untrained.spec.weights_sha256,
+        }
     film = Movie.of(movie)
     lights = _Rows()
     waiting: list[NDArray[np.uint8]] = []
@@ -138,29 +145,150 @@ def movie_models(
                 del waiting[: len(batch.names)]
     if not batches:
         message = (
-            f"movie_models: {film.path} must have at least one frame; got none at {rate_hz:g} Hz. "
+            f"{film.path} must have at least one frame; got none at {rate_hz:g} Hz. "
             "See that the file is whole."
         )
         raise StimulusError(message)
     prediction = predictor.readout.predict(joined(batches))
     found: dict[str, NDArray[np.float32]] = {}
-    for name in dict.fromkeys(baselines):
+    for name in made_of:
         if name == "luminance":
             found[name] = lights.stacked().reshape(len(lights), -1)
         elif name == "motion":
             found[name] = motion_energy(lights.stacked()).reshape(len(lights), -1)
         else:
             found[name] = np.concatenate(random)
-        check_changes(name, found[name])
-    made_with = {
-        "encoder": str(encoder.card["id"]),
-        "features": network.spec.features_id,
-        "weights": network.spec.weights_name,
-        "weights_sha256": network.spec.weights_sha256,
-        "weights_verified": "yes" if network.spec.weights_verified else "no",
-        "movie": film.path.name,
-    }
-    return MovieModels(prediction, found, made_with)
+        _check_changes(name, found[name])
+    return MovieModels(prediction, found, film, rate_hz, made_of)
+
+
+def check_baselines(names: Sequence[str]) -> None:
+    """Refuse a baseline that is none, before anything is loaded."""
+    for name in names:
+        if name not in BASELINES:
+            raise OptionError(choice_message("", "baseline", name, BASELINES), "baseline")
+
+
+def check_features(
+    features: Mapping[str, ArrayLike], baselines: Collection[str], n_frames: int | None
+) -> dict[str, NDArray[np.float32]]:
+    """Return further models of the frames as float32.
+
+    Raises
+    ------
+    ShapeError
+        If one has not a row for each frame, where their number is known.
+    OptionError
+        If its name is another model's.
+    """
+    checked = {}
+    for name, values in features.items():
+        rows = np.asarray(values, dtype=np.float32)
+        if rows.ndim != 2 or n_frames not in (None, len(rows)):
+            message = (
+                f"`features` of {name} must have shape (n_frames, n_features) with {n_frames} "
+                f"frames; got {rows.shape}. Compute them at the same rate."
+            )
+            raise ShapeError(message)
+        if name in baselines or name == PREDICTED:
+            message = (
+                f"features must have names of their own; got {name!r}, which names another model. "
+                "Rename it."
+            )
+            raise OptionError(message, "features")
+        checked[name] = rows
+    return checked
+
+
+def luma(pixels: ArrayLike) -> NDArray[np.float32]:
+    """Return the luma of each pixel, ``0.2126 R + 0.7152 G + 0.0722 B``.
+
+    Of the values as they are stored, encoded for a screen, as in the published work, which calls it
+    luminance. `imgtofmri.stimuli.luminance` is that of linear light, as a photometer measures it.
+
+    Parameters
+    ----------
+    pixels : array of shape (..., height, width, 3), uint8
+        RGB frames as the network gets them, resized.
+
+    Returns
+    -------
+    array of shape (..., height, width), float32
+        From 0, black, to 1, white.
+
+    Raises
+    ------
+    ShapeError
+        If the last axis is not red, green and blue.
+
+    References
+    ----------
+    ITU-R BT.709 for the weights.
+
+    Examples
+    --------
+    >>> float(luma(np.full((1, 1, 3), 255, np.uint8))[0, 0])
+    1.0
+    """
+    frames = np.asarray(pixels)
+    if frames.ndim < 3 or frames.shape[-1] != 3:
+        message = (
+            f"pixels must have shape (..., height, width, 3); got {frames.shape}. Give RGB frames."
+        )
+        raise ShapeError(message)
+    weights = np.array([0.2126, 0.7152, 0.0722]) / 255.0
+    return (frames.astype(np.float32) @ weights.astype(np.float32)).astype(np.float32)
+
+
+def motion_energy(frames: ArrayLike, *, pool: int = 8) -> NDArray[np.float32]:
+    """Return the energy of change from each frame to the next, averaged over squares of pixels.
+
+    Squares rather than pixels, so that a scene that moves by a few pixels keeps its pattern.
+
+    Parameters
+    ----------
+    frames : array of shape (n_frames, height, width)
+        Luma. The first frame follows nothing and has no energy.
+    pool : int, default 8
+        Side of a square in pixels; what is left over at the right and lower edge is not used.
+
+    Returns
+    -------
+    array of shape (n_frames, height // pool, width // pool), float32
+        Mean squared difference from the frame before.
+
+    Raises
+    ------
+    ShapeError
+        If frames have not three axes.
+    OptionError
+        If ``pool`` does not fit into a frame.
+
+    Examples
+    --------
+    >>> motion_energy(np.arange(3.0)[:, None, None] * np.ones((1, 8, 8))).ravel().tolist()
+    [0.0, 1.0, 1.0]
+    """
+    values = np.asarray(frames, dtype=np.float32)
+    if values.ndim != 3:
+        message = (
+            f"frames must have shape (n_frames, height, width); got {values.shape}. Give luma."
+        )
+        raise ShapeError(message)
+    n_frames, height, width = values.shape
+    if not 1 <= pool <= min(height, width):
+        message = (
+            f"pool must be between 1 and {min(height, width)} pixels; got {pool}. "
+            "Use 8 for frames of 224 pixels."
+        )
+        raise OptionError(message)
+    rows, columns = height // pool, width // pool
+    cut = values[:, : rows * pool, : columns * pool]
+    energy = np.zeros((n_frames, rows, columns), np.float32)
+    for now in range(1, n_frames):
+        squares = (cut[now] - cut[now - 1]) ** 2
+        energy[now] = squares.reshape(rows, pool, columns, pool).mean(axis=(1, 3))
+    return energy
 
 
 class _Rows:
@@ -185,3 +313,13 @@ class _Rows:
     def stacked(self) -> NDArray[np.float32]:
         """Return all arrays, shape (n_rows, ...), as a view."""
         return self._block[: self._n_rows]
+
+
+def _check_changes(name: str, features: NDArray[np.float32]) -> None:
+    """Refuse features that are the same in every frame, as nothing can agree with them."""
+    if not np.ptp(features, axis=0).any():
+        message = (
+            f"the baseline {name} must change over the movie; got the same in all {len(features)} "
+            "frames. Leave it out."
+        )
+        raise DataError(message)

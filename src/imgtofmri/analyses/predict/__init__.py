@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from imgtofmri.analyses.predict.images import (
-    BOUNDS,
-    RunSummary,
-    check_targets,
-    predict_images,
-)
+from imgtofmri.analyses.predict.images import RunSummary, predict_images
 from imgtofmri.analyses.predict.movies import RoiMeans, predict_movies
+from imgtofmri.analyses.predict.run import check_targets, predict_into
 
 __all__ = [
-    "BOUNDS",
     "RoiMeans",
     "RunSummary",
     "check_targets",
     "predict_images",
+    "predict_into",
     "predict_movies",
 ]

@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
-from imgtofmri.encoder import Prediction, Predictor
-from imgtofmri.exceptions import OptionError
+from imgtofmri.encoder import Predictor
+from imgtofmri.encoder.saving import MapWriter
 from imgtofmri.files import sha256_of
-from imgtofmri.outputs import Layout, OutputFolder, VolumeWriter
+from imgtofmri.outputs import Layout, OutputFolder
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Source
-
-BOUNDS = ("lower", "upper")
-"""The bounds of a prediction interval, as files are named after them."""
 
 
 @dataclass(slots=True)
@@ -92,72 +86,12 @@ def predict_images(
             folder.fail(failure.name, str(failure.error))
             advance(1)
 
-        writer: VolumeWriter | None = None
+        writer = MapWriter(folder, layout, subjects=subjects, interval=interval)
         for part in predictor.stream(pending, fail):
-            writer = writer or VolumeWriter(part.mask, part.affine)
-            maps = run_maps(part, subjects, interval)
-            for index, name in enumerate(part.names):
-                files = {}
-                for (subject, bound), values in maps.items():
-                    file = layout.volume(name, subject, bound)
-                    files[file] = writer.write(folder.path / file, values[index])
-                folder.add(name, part.sha256[index], files, part.sources[index])
-                summary.done.append(name)
-                advance(1)
+            writer.write(part)
+            summary.done.extend(part.names)
+            advance(len(part))
     return summary
-
-
-def check_targets(folder: OutputFolder, sources: Sequence[Source], layout: Layout) -> None:
-    """Refuse to write over files that no earlier run is known to have made.
-
-    Raises
-    ------
-    OptionError
-        Naming the first such file.
-    """
-    if folder.record.exists():
-        return
-    for source in sources:
-        files = [layout.volume(source.name)]
-        if source.kind == "movie":
-            files += [layout.timeseries(source.name), layout.sidecar(source.name)]
-        target = next((folder.path / file for file in files if (folder.path / file).exists()), None)
-        if target is not None:
-            message = (
-                f"{target}: expected no file of this name; there is one. Use `overwrite` to "
-                "replace it, or another folder."
-            )
-            raise OptionError(message)
-
-
-def run_maps(
-    part: Prediction, subjects: bool, interval: float | None
-) -> dict[tuple[str | None, str], npt.NDArray[np.float32]]:
-    """Return the maps that a run writes.
-
-    Parameters
-    ----------
-    part : Prediction
-    subjects : bool
-        Whether each subject's map is wanted, too.
-    interval : float or None
-        The level of the prediction interval that is wanted, too.
-
-    Returns
-    -------
-    dict of (subject or None, bound) to array of shape (n_stimuli, n_voxels)
-        The group is None; the bound is empty, "lower" or "upper".
-    """
-    maps: dict[tuple[str | None, str], npt.NDArray[np.float32]] = {(None, ""): part.group}
-    if subjects:
-        maps |= {
-            (name, ""): values
-            for name, values in zip(part.subject_names, part.subjects, strict=True)
-        }
-    if interval is not None:
-        bounds = part.interval(interval)
-        maps |= {(None, name): values for name, values in zip(BOUNDS, bounds, strict=True)}
-    return maps
 
 
 def source_digest(source: Source) -> str | None:

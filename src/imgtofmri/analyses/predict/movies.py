@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri import __version__
-from imgtofmri.analyses.predict.images import RunSummary, run_maps, source_digest
+from imgtofmri.analyses.predict.images import RunSummary, source_digest
 from imgtofmri.encoder import Prediction, Predictor
 from imgtofmri.encoder.prediction import GROUP
 from imgtofmri.exceptions import OutputError, StimulusError
@@ -24,6 +23,7 @@ from imgtofmri.outputs import Layout, OutputFolder, SeriesWriter
 from imgtofmri.products import row_products
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Movie, Source
+from imgtofmri.tables import MISSING, tsv
 
 
 def predict_movies(
@@ -142,7 +142,7 @@ class _MovieRun:
         subjects: bool,
         interval: float | None,
     ) -> None:
-        self._maps = partial(run_maps, subjects=subjects, interval=interval)
+        self._subjects, self._interval = subjects, interval
         self._movie, self._folder, self._layout = movie, folder, layout
         self._rate_hz = rate_hz
         self._stream = predictor.stream_movie(movie, rate_hz)
@@ -165,7 +165,7 @@ class _MovieRun:
             table = files.enter_context(
                 self._target(self._layout.timeseries(name), files).open("w", encoding="utf-8")
             )
-            table.write("\t".join(["onset", *means.columns]) + "\n")
+            table.write(tsv(["onset", *means.columns]))
             sidecar = self._target(self._layout.sidecar(name), files)
             part: Prediction | None = first
             while part is not None:
@@ -174,13 +174,16 @@ class _MovieRun:
                 for owner, values in self._maps(part).items():
                     volumes[owner].append(values)
                 for onset_s, row in zip(onsets_s, means(part), strict=True):
-                    table.write("\t".join([f"{onset_s:.10g}", *map(_number, row)]) + "\n")
+                    table.write(tsv([f"{onset_s:.10g}", *map(_number, row)]))
                 advance(len(part))
                 part = next(self._stream, None)
             sidecar.write_text(json.dumps(self._describe(first), indent=1) + "\n", encoding="utf-8")
         outputs = {file: sha256_of(self._folder.path / file) for file in self._files}
         path, n_volumes = self._movie.path, len(self._onsets_s)
         self._folder.add(name, self._sha256, outputs, path, n_volumes=n_volumes)
+
+    def _maps(self, part: Prediction) -> dict[tuple[str | None, str], npt.NDArray[np.float32]]:
+        return part.maps(subjects=self._subjects, interval=self._interval)
 
     def _open_volumes(
         self, first: Prediction, files: ExitStack
@@ -226,4 +229,4 @@ class _MovieRun:
 
 
 def _number(value: float) -> str:
-    return f"{value:.7g}" if math.isfinite(value) else "n/a"
+    return f"{value:.7g}" if math.isfinite(value) else MISSING

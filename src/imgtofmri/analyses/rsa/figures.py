@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.analyses.rsa import GeometryComparison
+from imgtofmri.analyses.rsa.comparison import ModelComparison
 from imgtofmri.figures.style import (
     MARKS_LINE,
     colour_of,
@@ -75,14 +75,14 @@ def plot_rdms(rdms: RDMs, ranked: bool = True) -> Figure:
 
 
 def plot_comparison(
-    result: GeometryComparison, controls: Mapping[str, GeometryComparison] | None = None
+    result: ModelComparison, controls: Mapping[str, ModelComparison] | None = None
 ) -> Figure:
     """Draw each model's similarity to the measured subjects beside the noise ceiling.
 
     Parameters
     ----------
-    result : GeometryComparison
-    controls : mapping of str to GeometryComparison, optional
+    result : ModelComparison
+    controls : mapping of str to ModelComparison, optional
         Of the same measured subjects. A control of a model's name stands beside the model; others
         stand at the end.
 
@@ -139,7 +139,7 @@ class _Bar:
     similarity: NDArray[np.float64]
 
 
-def _bars(result: GeometryComparison, controls: Mapping[str, GeometryComparison]) -> list[_Bar]:
+def _bars(result: ModelComparison, controls: Mapping[str, ModelComparison]) -> list[_Bar]:
     """Put each model's bar and its controls' side by side, and what belongs to no model after."""
     beside = [name for name, control in controls.items() if len(control.models) > 1]
     width = 0.7 / (1 + len(beside))

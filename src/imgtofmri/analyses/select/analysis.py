@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,20 @@ from imgtofmri.analyses.select.checks import Judges, Request, check_sets, choose
 from imgtofmri.analyses.select.goals import (
     Goal,
     RoiResponses,
+    parse_goal,
     roi_responses,
     standardised,
 )
-from imgtofmri.encoder import Prediction
-from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
-from imgtofmri.stimuli import PROPERTIES
+from imgtofmri.encoder import Control, Prediction
+from imgtofmri.encoder.controls import control_predictions
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
+from imgtofmri.stimuli import PROPERTIES, image_properties
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: What sets are measured on where luminance is a control.
+LIGHT = ("luminance", "contrast")
 
 
 @dataclass(frozen=True)
@@ -41,21 +46,26 @@ class StimulusSelection:
     matching : pandas.DataFrame
         set, property, mean, difference (from the pool's mean, in the pool's standard deviations),
         matched (whether this property was asked for). Empty without properties.
-    n_pool : int
-    seed : int or None
+    prediction : Prediction
+        Of the pool.
+    request : Request
+        What was asked for: goals, n_per_set, match, tolerance, reference, n_random, seed.
+    controls : tuple of Control
+        Those that were asked for.
     """
 
     sets: dict[str, tuple[str, ...]]
     table: pd.DataFrame
     checks: pd.DataFrame
     matching: pd.DataFrame
-    n_pool: int
-    seed: int | None
+    prediction: Prediction
+    request: Request
+    controls: tuple[Control, ...]
 
 
 def select_stimuli(
-    maps: Prediction,
-    goals: Sequence[Goal],
+    prediction: Prediction,
+    goals: Sequence[Goal | str],
     n_per_set: int,
     properties: pd.DataFrame | None = None,
     match: Sequence[str] = (),
@@ -63,8 +73,7 @@ def select_stimuli(
     reference: bool = True,
     n_random: int = 1000,
     seed: int | None = 0,
-    controls: Mapping[str, Prediction] | None = None,
-    control_properties: Sequence[str] = (),
+    controls: Sequence[Control] = (),
 ) -> StimulusSelection:
     """Choose disjoint sets of stimuli, one for each goal, and check them honestly.
 
@@ -93,13 +102,15 @@ def select_stimuli(
 
     Parameters
     ----------
-    maps : Prediction
-        Predicted responses of the pool to choose from, several subjects.
-    goals : sequence of Goal
+    prediction : Prediction
+        Of the pool to choose from, several subjects.
+    goals : sequence of Goal or str
+        As `parse_goal` reads them.
     n_per_set : int
         Stimuli in each set.
     properties : pandas.DataFrame, optional
-        As `image_properties` gives, one row for each stimulus of ``maps``, in order.
+        As `image_properties` gives, one row for each stimulus of ``prediction``, in order. By
+        default its files are measured.
     match : sequence of str
         Columns of ``properties`` to match on.
     tolerance : float
@@ -110,15 +121,13 @@ def select_stimuli(
         Random sets behind each p.
     seed : int or None
         Of the halves, the reference, the random sets and the searches.
-    controls : mapping of str to Prediction, optional
-        Other predictions for the same stimuli and subjects, such as an untrained network's. They
-        take no part in the choice; the same sets are measured on them, against the same random
-        sets.
-    control_properties : sequence of str
-        Columns of ``properties`` that are measured on the sets in the same way: how far a set's
-        mean lies from the pool's in standard deviations, p two-sided among the same random sets.
-        For each two goals a row ``ONE - OTHER`` has the difference between the chosen sets, in the
-        same unit, with p two-sided by exchanging images between the two sets.
+    controls : sequence of Control
+        From `Encoder.controls`. They take no part in the choice; the same sets are measured on what
+        untrained networks predict, against the same random sets. For luminance, and for contrast,
+        this is how far a set's mean of the property lies from the pool's in standard deviations, p
+        two-sided among the same random sets. For each two goals a row ``ONE - OTHER`` has the
+        difference between the chosen sets, in the same unit, with p two-sided by exchanging images
+        between the two sets.
 
     Returns
     -------
@@ -133,33 +142,58 @@ def select_stimuli(
         If no goal or a goal twice is given, an ROI or property is unknown, or a number is out of
         range.
     ShapeError
-        If there is not one row of properties for each stimulus.
+        If there is not one row of properties for each stimulus, or a control is of others.
     DataError
         If responses or properties are NaN, there are fewer than 2 subjects, the pool is too small
         for its halves, or no choice can be matched.
     """
-    responses = roi_responses(maps)
-    names = responses.names
-    _check_request(responses, goals, n_per_set, tolerance, reference, n_random)
-    values = _matched_values(properties, match, len(names))
+    responses = roi_responses(prediction)
+    parsed = tuple(
+        parse_goal(goal, prediction.rois) if isinstance(goal, str) else goal for goal in goals
+    )
+    _check_request(responses, parsed, n_per_set, tolerance, reference, n_random)
+    luminance = next((control for control in controls if control.prediction is None), None)
+    if properties is None and luminance is not None:
+        properties = luminance.properties
+    elif properties is None and None not in prediction.sources:
+        crop = bool(prediction.settings.center_crop)
+        properties = image_properties([path for path in prediction.sources if path], crop)
+    n_pool = len(prediction)
+    request = Request(
+        goals=parsed,
+        n_per_set=n_per_set,
+        match=tuple(match),
+        properties=_matched_values(properties, match, n_pool),
+        tolerance=tolerance,
+        reference=reference,
+        n_random=n_random,
+        seed=seed,
+    )
+    judged = () if properties is None or luminance is None else properties.columns
     judges = Judges(
-        {name: _same_stimuli(responses, other, name) for name, other in (controls or {}).items()},
         {
-            name: _matched_values(properties, [name], len(names))[:, 0]
-            for name in control_properties
+            name: roi_responses(other)
+            for name, other in control_predictions(controls, prediction).items()
+        },
+        {
+            name: _matched_values(properties, [name], n_pool)[:, 0]
+            for name in LIGHT
+            if name in judged
         },
     )
-    request = Request(tuple(goals), n_per_set, values, float(tolerance), reference, n_random, seed)
-    everything = np.arange(len(names))
     everybody = range(len(responses.subject_names))
-    chosen = choose_sets(responses, request, everybody, everything)
+    chosen = choose_sets(responses, request, everybody, np.arange(n_pool))
     return StimulusSelection(
-        sets={name: tuple(names[index] for index in members) for name, members in chosen.items()},
+        sets={
+            name: tuple(prediction.names[index] for index in members)
+            for name, members in chosen.items()
+        },
         table=_table(responses, chosen, properties),
         checks=check_sets(responses, request, chosen, judges),
         matching=_matching(chosen, properties, match),
-        n_pool=len(names),
-        seed=seed,
+        prediction=prediction,
+        request=request,
+        controls=tuple(controls),
     )
 
 
@@ -208,11 +242,11 @@ def events_table(
     numbers = (("gap_s", gap_s, 0.0), ("start_s", start_s, 0.0), ("n_repeats", n_repeats, 1.0))
     for name, value, least in numbers:
         if not value >= least:
-            message = f"events_table: {name} must be at least {least:g}; got {value}. Raise it."
-            raise OptionError(message)
+            message = f"{name} must be at least {least:g}; got {value}. Raise it."
+            raise OptionError(message, name)
     if not duration_s > 0:
-        message = f"events_table: duration_s must be above 0; got {duration_s}. Use 2."
-        raise OptionError(message)
+        message = f"duration_s must be above 0; got {duration_s}. Use 2."
+        raise OptionError(message, "duration_s")
     pairs = [(name, stimulus) for name, members in sets.items() for stimulus in members]
     rng = np.random.default_rng(seed)
     order: list[int] = []
@@ -251,8 +285,8 @@ def check_pool_size(n_pool: int, n_sets: int, n_per_set: int) -> None:
     needed = 2 * n_sets * n_per_set
     if n_pool < needed:
         message = (
-            f"select: {n_sets} sets of {n_per_set} must fit into half of the pool, which is held "
-            f"out in turn: at least {needed} images; got {n_pool}. Ask for fewer or give a larger "
+            f"half of the pool, which is held out in turn, must have room for {n_sets} sets of "
+            f"{n_per_set}: at least {needed} images; got {n_pool}. Ask for fewer or give a larger "
             "pool."
         )
         raise DataError(message)
@@ -268,16 +302,15 @@ def _check_request(
 ) -> None:
     """Refuse what cannot be chosen before anything is computed."""
     if not goals:
-        message = "select: at least one goal is needed; got none. Name one, such as 'high PPA'."
+        message = "goals must be one or more; got none. Name one, such as 'high PPA'."
         raise OptionError(message)
     names = [goal.name for goal in goals]
     for goal in goals:
         if names.count(goal.name) > 1:
-            message = f"select: each goal must come once; got {goal.name!r} twice. Drop one."
+            message = f"each goal must come once; got {goal.name!r} twice. Drop one."
             raise OptionError(message)
         for roi in goal.rois:
-            if roi not in responses.patterns:
-                raise OptionError(choice_message("select", "a goal's ROI", roi, responses.patterns))
+            check_choice("a goal's ROI", roi, responses.patterns)
     least = 2 if any(goal.kind == "alike" for goal in goals) else 1
     for name, value, low in (
         ("n_per_set", n_per_set, least),
@@ -285,32 +318,15 @@ def _check_request(
         ("tolerance", tolerance, 0),
     ):
         if not value >= low:
-            message = f"select: {name} must be at least {low}; got {value}. Raise it."
-            raise OptionError(message)
+            message = f"{name} must be at least {low}; got {value}. Raise it."
+            raise OptionError(message, name)
     if len(responses.subject_names) < 2:
         message = (
-            "select: at least 2 subjects are needed, so that one can be held out; got "
+            "at least 2 subjects are needed, so that one can be held out; got "
             f"{len(responses.subject_names)}. Use an encoder of several subjects."
         )
         raise DataError(message)
     check_pool_size(len(responses.names), len(goals) + reference, n_per_set)
-
-
-def _same_stimuli(responses: RoiResponses, maps: Prediction, name: str) -> RoiResponses:
-    """Gather a control's responses, refusing those of other stimuli or subjects."""
-    control = roi_responses(maps)
-    for what, own, other in (
-        ("stimuli", responses.names, control.names),
-        ("subjects", responses.subject_names, control.subject_names),
-        ("ROIs", tuple(responses.patterns), tuple(control.patterns)),
-    ):
-        if own != other:
-            message = (
-                f"select: the control {name} must predict the same {what}, in the same order; got "
-                f"{len(other)} where the pool has {len(own)}, or others. Predict the pool with it."
-            )
-            raise ShapeError(message)
-    return control
 
 
 def _matched_values(
@@ -319,21 +335,20 @@ def _matched_values(
     """Return the properties to match on, z-scored over the pool, shape (n_stimuli, n_match)."""
     if properties is not None and len(properties) != n_stimuli:
         message = (
-            f"select: properties must have one row for each of the {n_stimuli} stimuli; got "
+            f"properties must have one row for each of the {n_stimuli} stimuli; got "
             f"{len(properties)}. Measure the images that were predicted."
         )
         raise ShapeError(message)
     columns = [] if properties is None else list(properties.columns)
     for name in match:
-        if name not in columns:
-            raise OptionError(choice_message("select", "match", name, columns or PROPERTIES))
+        check_choice("match", name, columns or PROPERTIES)
     if properties is None or not match:
         return np.zeros((n_stimuli, 0))
     values = properties[list(match)].to_numpy(dtype=np.float64)
     bad = np.argwhere(~np.isfinite(values))
     if bad.size:
         message = (
-            f"select: properties must be finite; image {properties.iloc[bad[0, 0], 0]!r} has "
+            f"properties must be finite; image {properties.iloc[bad[0, 0], 0]!r} has "
             f"{values[tuple(bad[0])]} for {match[bad[0, 1]]}. Measure it again or leave it out."
         )
         raise DataError(message)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imgtofmri.analyses.select.goals import Goal, RoiResponses, standardised
 from imgtofmri.analyses.select.solver import choose_by_pairs, choose_by_scores, random_sets
+from imgtofmri.encoder.controls import ENCODER
 from imgtofmri.stats import permutation_p, permutations
 
 if TYPE_CHECKING:
@@ -20,16 +21,32 @@ if TYPE_CHECKING:
 #: The name of the set to compare with.
 REFERENCE = "reference"
 
-#: What the table of checks calls the predictions that sets are chosen by.
-MODEL = "encoder"
-
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for, so that it can be asked again on parts of the data."""
+    """What is asked for, so that it can be asked again on parts of the data.
+
+    Parameters
+    ----------
+    goals : tuple of Goal
+    n_per_set : int
+        Stimuli in each set.
+    match : tuple of str
+        The properties that sets are matched on.
+    properties : array of shape (n_stimuli, n_match)
+        What they are, z-scored over the pool.
+    tolerance : float
+        Of matching, in standard deviations of the pool.
+    reference : bool
+        Whether there is a random set, too.
+    n_random : int
+        Random sets behind each p.
+    seed : int or None
+    """
 
     goals: tuple[Goal, ...]
     n_per_set: int
+    match: tuple[str, ...]
     properties: NDArray[np.float64]
     tolerance: float
     reference: bool
@@ -105,7 +122,7 @@ def check_sets(
     streams = np.random.SeedSequence(request.seed).spawn(1 + 3 * n_subjects)
     shuffled = np.random.default_rng(streams[0]).permutation(n_stimuli)
     first, second = np.sort(shuffled[: n_stimuli // 2]), np.sort(shuffled[n_stimuli // 2 :])
-    models = {MODEL: responses, **judges.responses}
+    models = {ENCODER: responses, **judges.responses}
     rows: list[tuple[object, ...]] = []
 
     def judge(
@@ -173,8 +190,8 @@ def _property_difference(
     null = np.concatenate(
         [both[orders] @ signs for orders in permutations(len(both), n_permutations, seed)]
     )
-    p = permutation_p(np.array([difference]), null[:, None], "two-sided")
-    return difference / float(values.std()), float(p[0])
+    p = permutation_p(difference, null, "two-sided")
+    return difference / float(values.std()), float(p)
 
 
 def _property_effect(
@@ -192,10 +209,8 @@ def _property_effect(
     if draws is None:
         return effect, float("nan")
     centre = values[pool].mean()
-    observed = abs(values[members].mean() - centre)
-    null = np.abs(values[draws].mean(axis=1) - centre)
-    reached = np.count_nonzero(null >= observed - 1e-12 * max(1.0, observed))
-    return effect, float((reached + 1) / (len(null) + 1))
+    null = values[draws].mean(axis=1) - centre
+    return effect, float(permutation_p(values[members].mean() - centre, null, "two-sided"))
 
 
 def _effect(
@@ -230,5 +245,4 @@ def _effect(
         null = np.array([values[np.ix_(one, one)].sum() for one in drawn]) / n_pairs
     else:
         null = values[drawn].mean(axis=1)
-    reached = np.count_nonzero(null >= observed - 1e-12 * max(1.0, abs(observed)))
-    return effect, float((reached + 1) / (len(null) + 1))
+    return effect, float(permutation_p(observed, null))

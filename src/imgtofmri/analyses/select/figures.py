@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.analyses.select import StimulusSelection
+from imgtofmri.analyses.select.analysis import StimulusSelection
+from imgtofmri.encoder.controls import ENCODER
 from imgtofmri.figures.style import colour_of, journal_style
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def plot_checks(selection: StimulusSelection) -> Figure:
 
     checks = selection.checks
     # Without the differences between sets, which are only of the images' properties.
-    goals = list(dict.fromkeys(checks.loc[checks["model"] == "encoder", "set"]))
+    goals = list(dict.fromkeys(checks.loc[checks["model"] == ENCODER, "set"]))
     models = list(dict.fromkeys(checks["model"]))
     with journal_style():
         n_columns = min(4 if len(models) == 1 else 2, len(goals))

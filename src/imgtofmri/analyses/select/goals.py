@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.encoder import Prediction
-from imgtofmri.encoder.regions import roi_mask, roi_names
 from imgtofmri.exceptions import DataError, OptionError, choice_message
 from imgtofmri.rsa import calculate_rdm, to_square
 
@@ -82,18 +81,16 @@ def parse_goal(text: str, rois: Sequence[str]) -> Goal:
             goal = Goal(kind, *match.groups())  # type: ignore[arg-type]
             for roi in goal.rois:
                 if roi not in rois:
-                    raise OptionError(choice_message("select", "a goal's ROI", roi, rois))
+                    raise OptionError(choice_message("", "goal's ROI", roi, rois), "goal")
             if goal.roi == goal.other:
-                message = (
-                    f"select: a goal must name two different ROIs; got {text!r}. Pull apart two."
-                )
-                raise OptionError(message)
+                message = f"goal must name two different ROIs; got {text!r}. Pull apart two."
+                raise OptionError(message, "goal")
             return goal
     message = (
-        "select: a goal is 'high ROI', 'low ROI', 'ROI over ROI' or 'alike ROI apart ROI'; got "
+        "goal must be 'high ROI', 'low ROI', 'ROI over ROI' or 'alike ROI apart ROI'; got "
         f"{text!r}. Write it like one of these."
     )
-    raise OptionError(message)
+    raise OptionError(message, "goal")
 
 
 @dataclass(frozen=True)
@@ -153,7 +150,7 @@ class RoiResponses:
         return to_square(total / len(subjects))
 
 
-def roi_responses(maps: Prediction) -> RoiResponses:
+def roi_responses(prediction: Prediction) -> RoiResponses:
     """Gather predicted responses by ROI, refusing what no choice can rest on.
 
     Raises
@@ -162,32 +159,32 @@ def roi_responses(maps: Prediction) -> RoiResponses:
         If an image's responses are NaN, an ROI has no voxels, or all images give an ROI the same
         response.
     """
-    subjects = np.asarray(maps.subjects)
+    subjects = np.asarray(prediction.subjects)
     bad = np.argwhere(~np.isfinite(subjects).all(axis=-1))
     if bad.size:
         subject, stimulus = bad[0]
         message = (
-            f"select: responses must be finite; image {maps.names[stimulus]!r} has NaN or infinite "
-            f"voxels in {maps.subject_names[subject]}. Predict it again or leave it out."
+            f"responses must be finite; image {prediction.names[stimulus]!r} has NaN or infinite "
+            f"voxels in {prediction.subject_names[subject]}. Predict it again or leave it out."
         )
         raise DataError(message)
     patterns = {}
-    for roi in roi_names(maps.roi_masks):
-        voxels = roi_mask(maps.roi_masks, roi)
+    for roi in prediction.rois:
+        voxels = prediction.roi_mask(roi)
         if not voxels.any():
-            message = f"select: ROI {roi!r} must have voxels; got none. Leave it out."
+            message = f"ROI {roi!r} must have voxels; got none. Leave it out."
             raise DataError(message)
         # Rows in one piece are summed alike, however many there are.
         patterns[roi] = np.ascontiguousarray(subjects[:, :, voxels], dtype=np.float64)
         spread = np.ptp(patterns[roi].mean(axis=-1), axis=1)
         if (spread == 0).any():
+            subject = prediction.subject_names[int(np.argmin(spread))]
             message = (
-                f"select: images must differ in their responses; all give {roi!r} of "
-                f"{maps.subject_names[int(np.argmin(spread))]} the same. Give a pool of more than "
-                "one picture."
+                f"images must differ in their responses; all give {roi!r} of {subject} the same. "
+                "Give a pool of more than one picture."
             )
             raise DataError(message)
-    return RoiResponses(tuple(maps.names), tuple(maps.subject_names), patterns)
+    return RoiResponses(tuple(prediction.names), tuple(prediction.subject_names), patterns)
 
 
 def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:

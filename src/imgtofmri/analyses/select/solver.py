@@ -91,9 +91,9 @@ def choose_by_scores(
             chosen = max(found, key=lambda one: float(scores.ravel() @ one), default=None)
     if chosen is None:
         message = (
-            f"select: no {n_sets} sets of {n_per_set} out of {n_stimuli} images match the pool "
+            f"no {n_sets} sets of {n_per_set} out of {n_stimuli} images match the pool "
             f"within {tolerance:g} standard deviations on every property asked for. Raise the "
-            "tolerance, ask for fewer images or give a larger pool."
+            "`tolerance`, ask for fewer images or give a larger pool."
         )
         raise DataError(message)
     sets = chosen.reshape(n_sets, n_stimuli)
@@ -183,7 +183,7 @@ def choose_by_pairs(
             best, best_value = members, value
     if best is None:
         message = (
-            f"select: no set of {n_per_set} out of {candidates.size} images was found that matches "
+            f"no set of {n_per_set} out of {candidates.size} images was found that matches "
             f"the pool within {tolerance:g} standard deviations on every property asked for. Raise "
             "the tolerance, ask for fewer images or give a larger pool."
         )

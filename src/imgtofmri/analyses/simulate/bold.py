@@ -73,25 +73,25 @@ class Scan:
 
     def __post_init__(self) -> None:
         for name in ("tr_s", "hrf_step_s", "baseline"):
-            check_positive("simulate", name, getattr(self, name))
+            check_positive(name, getattr(self, name))
         if not _TR_S[0] <= self.tr_s <= _TR_S[1]:
             message = (
-                f"simulate: tr_s must be from {_TR_S[0]:g} to {_TR_S[1]:g} seconds; got "
+                f"tr_s must be from {_TR_S[0]:g} to {_TR_S[1]:g} seconds; got "
                 f"{self.tr_s:g}. Give seconds, not milliseconds."
             )
-            raise OptionError(message)
+            raise OptionError(message, "tr_s")
         if not 0.0 <= self.slice_time_ref < 1.0:
             message = (
-                "simulate: slice_time_ref must be a fraction of the TR from 0 to below 1; "
+                "slice_time_ref must be a fraction of the TR from 0 to below 1; "
                 f"got {self.slice_time_ref}. Use 0 for the start of a volume, 0.5 for its middle."
             )
-            raise OptionError(message)
+            raise OptionError(message, "slice_time_ref")
         if not math.isfinite(self.percent_per_unit):
             message = (
-                f"simulate: percent_per_unit must be finite; got {self.percent_per_unit}. "
+                f"percent_per_unit must be finite; got {self.percent_per_unit}. "
                 "1 makes a response of 1 a signal change of 1 percent."
             )
-            raise OptionError(message)
+            raise OptionError(message, "percent_per_unit")
         hrf(self.hrf, self.hrf_step_s, scale="sum")
 
 
@@ -163,7 +163,7 @@ def simulate_bold(
         inside = np.asarray(mask, dtype=bool)
         if inside.sum() != checked.n_voxels:
             message = (
-                f"simulate: mask must hold the {checked.n_voxels} voxels of the responses; got "
+                f"mask must hold the {checked.n_voxels} voxels of the responses; got "
                 f"{inside.sum()}. Give the mask that they were predicted with."
             )
             raise ShapeError(message)
@@ -262,7 +262,7 @@ def percent_per_unit_for(
     DataError
         If there is no signal to scale.
     """
-    check_positive("simulate", "peak_percent", peak_percent)
+    check_positive("peak_percent", peak_percent)
     planned = list(runs)
     peaks = []
     for responses in subjects:
@@ -277,8 +277,8 @@ def percent_per_unit_for(
     strong = float(np.percentile(np.concatenate(peaks), 99)) if peaks else 0.0
     if strong == 0.0:
         message = (
-            "simulate: some response must differ from 0 to be scaled to peak_percent; got no "
-            "signal at all. Check the amplitudes, or give percent_per_unit instead."
+            "some response must differ from 0 to be scaled to peak_percent; got no "
+            "signal at all. Check the amplitudes, or give `percent_per_unit` instead."
         )
         raise DataError(message)
     return peak_percent / strong

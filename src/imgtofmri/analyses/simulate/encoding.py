@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from imgtofmri.analyses.simulate.events import Events, movie_events
 from imgtofmri.analyses.simulate.responses import EncodedResponses
-from imgtofmri.backbones import FeatureExtractor
+from imgtofmri.backbones import FeatureBatch, FeatureExtractor
 from imgtofmri.exceptions import StimulusError
 from imgtofmri.stimuli import Failure, Movie, Source
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def encode_images(
     extractor: FeatureExtractor, paths: Sequence[Path], *, progress: bool = False
-) -> NDArray[np.float32]:
+) -> FeatureBatch:
     """Compute the features of images, all of which are needed.
 
     Parameters
@@ -35,7 +35,7 @@ def encode_images(
 
     Returns
     -------
-    features : array of shape (n_images, n_features), float32
+    FeatureBatch
 
     Raises
     ------
@@ -44,15 +44,15 @@ def encode_images(
     """
     failures: list[Failure] = []
     sources = [Source(path, path.name, "image") for path in paths]
-    features = extractor.features(sources, failures.append, progress).features
+    batch = extractor.features(sources, failures.append, progress)
     if failures:
         reasons = "; ".join(str(failure.error) for failure in failures)
         message = (
-            f"simulate: every stimulus that the events show is needed; {len(failures)} of "
+            f"stimuli: every one that the events show is needed; {len(failures)} of "
             f"{len(paths)} cannot be used: {reasons}"
         )
         raise StimulusError(message)
-    return features
+    return batch
 
 
 def encode_movie(
@@ -61,7 +61,7 @@ def encode_movie(
     rate_hz: float = 2.0,
     *,
     progress: bool = False,
-) -> tuple[NDArray[np.float32], Events]:
+) -> tuple[FeatureBatch, Events]:
     """Compute the features of a movie's frames.
 
     Parameters
@@ -76,7 +76,7 @@ def encode_movie(
 
     Returns
     -------
-    features : array of shape (n_frames, n_features), float32
+    frames : FeatureBatch
     events : Events
         One for each frame, which lasts until the next; the last one to the movie's end.
 
@@ -93,7 +93,7 @@ def encode_movie(
     # A header may be missing or wrong; frames are taken up to the end, so it is at most a step off.
     if end_s is None or not 0.0 < end_s - onsets_s[-1] <= step_s:
         end_s = onsets_s[-1] + step_s
-    return frames.features, movie_events(onsets_s, end_s=end_s)
+    return frames, movie_events(onsets_s, end_s=end_s)
 
 
 def encoded_subjects(

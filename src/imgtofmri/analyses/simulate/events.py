@@ -63,14 +63,14 @@ class Events:
         if onsets.ndim != 1 or len({array.shape for array in arrays}) != 1:
             shapes = ", ".join(str(array.shape) for array in arrays)
             message = (
-                "Events: onsets_s, durations_s, stimuli and amplitudes must have one shape "
+                "onsets_s, durations_s, stimuli and amplitudes must have one shape "
                 f"(n_events,); got {shapes}. Give one of each for every event."
             )
             raise ShapeError(message)
         finite = all(np.isfinite(array).all() for array in arrays)
         if not (onsets.size and finite and (durations >= 0).all() and (indices >= 0).all()):
             message = (
-                "Events: there must be an event, all numbers finite, durations_s and stimuli 0 or "
+                "there must be an event, all numbers finite, durations_s and stimuli 0 or "
                 f"more; got {onsets.size} events"
                 f"{'' if finite else ', some not finite'}"
                 f"{', some duration negative' if (durations < 0).any() else ''}"
@@ -121,7 +121,7 @@ def movie_events(onsets_s: ArrayLike, *, end_s: float | None = None) -> Events:
     onsets = np.asarray(onsets_s, dtype=np.float64)
     if onsets.ndim != 1 or len(onsets) < 2:
         message = (
-            "movie_events: onsets_s must hold 2 frames or more; got an array of shape "
+            "onsets_s must hold 2 frames or more; got an array of shape "
             f"{onsets.shape}. Use a longer movie or a higher rate."
         )
         raise DataError(message)
@@ -129,7 +129,7 @@ def movie_events(onsets_s: ArrayLike, *, end_s: float | None = None) -> Events:
     durations = np.diff(onsets, append=end)
     if not (np.isfinite(durations).all() and (durations > 0).all()):
         message = (
-            "movie_events: frames must follow each other and end before end_s; got times that do "
+            "frames must follow each other and end before end_s; got times that do "
             f"not rise up to {end:g} s. Sort the frames and check the movie's end."
         )
         raise DataError(message)

@@ -54,26 +54,26 @@ class Noise:
 
     def __post_init__(self) -> None:
         for name in ("tsnr", "drift_cutoff_s"):
-            check_positive("Noise", name, getattr(self, name))
+            check_positive(name, getattr(self, name))
         if not -1.0 < self.ar1 < 1.0:
             message = (
-                f"Noise: ar1 must lie between -1 and 1, both excluded; got {self.ar1}. "
+                f"ar1 must lie between -1 and 1, both excluded; got {self.ar1}. "
                 "Values from 0.2 to 0.5 are usual at a TR of 2 s."
             )
-            raise OptionError(message)
+            raise OptionError(message, "ar1")
         shares = (self.ar1_share, self.drift_share)
         if not (min(shares) >= 0.0 and sum(shares) <= 1.0):
             message = (
-                "Noise: ar1_share and drift_share must be 0 or more and at most 1 together; "
+                "ar1_share and drift_share must be 0 or more and at most 1 together; "
                 f"got {shares[0]} and {shares[1]}. White noise takes the rest."
             )
             raise OptionError(message)
         if not (math.isfinite(self.fwhm_mm) and self.fwhm_mm >= 0.0):
             message = (
-                f"Noise: fwhm_mm must be 0 or more millimetres; got {self.fwhm_mm}. "
+                f"fwhm_mm must be 0 or more millimetres; got {self.fwhm_mm}. "
                 "Two to three voxels are usual; 0 leaves voxels independent."
             )
-            raise OptionError(message)
+            raise OptionError(message, "fwhm_mm")
 
 
 def stream(seed: int, *key: int) -> np.random.Generator:
@@ -107,10 +107,10 @@ def check_seed(seed: int) -> None:
     """
     if seed < 0:
         message = (
-            f"simulate: seed must be a whole number, 0 or more; got {seed}. "
+            f"seed must be a whole number, 0 or more; got {seed}. "
             "Any such number will do; write it down."
         )
-        raise OptionError(message)
+        raise OptionError(message, "seed")
 
 
 def noise_blocks(
@@ -161,7 +161,7 @@ def noise_blocks(
     """
     if noise.fwhm_mm > 0 and field is None:
         message = (
-            "simulate: noise with fwhm_mm needs to know where voxels are; got no mask and affine. "
+            "noise with fwhm_mm needs to know where voxels are; got no mask and affine. "
             "Give those of the prediction."
         )
         raise OptionError(message)
@@ -231,7 +231,7 @@ def drift_basis(noise: Noise, tr_s: float, n_volumes: int) -> NDArray[np.float64
     basis = cosine_basis(n_volumes, tr_s, cutoff_s=noise.drift_cutoff_s) if long_enough else empty
     if basis.shape[1] == 0:
         message = (
-            "simulate: a run with drift must be at least half of drift_cutoff_s long "
+            "a run with drift must be at least half of drift_cutoff_s long "
             f"({noise.drift_cutoff_s / 2:g} s) and 3 volumes; got {n_volumes * tr_s:g} s and "
             f"{n_volumes}. Ask for more volumes, a shorter cutoff, or drift_share=0."
         )
@@ -239,11 +239,11 @@ def drift_basis(noise: Noise, tr_s: float, n_volumes: int) -> NDArray[np.float64
     return basis
 
 
-def check_positive(where: str, name: str, value: float) -> None:
+def check_positive(name: str, value: float) -> None:
     """Refuse a number that is not positive and finite."""
     if not (math.isfinite(value) and value > 0):
         message = (
-            f"{where}: {name} must be a positive number; got {value}. "
-            f"Give {name} above 0, in the unit that its name says."
+            f"{name} must be a positive number; got {value}. Give one above 0, in the unit "
+            "that its name says."
         )
-        raise OptionError(message)
+        raise OptionError(message, name)

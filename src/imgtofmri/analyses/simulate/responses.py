@@ -171,7 +171,7 @@ def subject_weights(
     n_drawn = int(subjects)
     if n_given < 2:
         message = (
-            f"simulate: drawing subjects takes an encoder with 2 or more; got {n_given}. "
+            f"drawing subjects takes an encoder with 2 or more; got {n_given}. "
             "Simulate 'each' subject or the 'group'."
         )
         raise DataError(message)
@@ -194,10 +194,10 @@ def check_subjects(subjects: str | int) -> None:
         return
     if not isinstance(subjects, int) or subjects < 1:
         message = (
-            "simulate: subjects must be 'each', 'group' or a number, 1 or more; "
+            "subjects must be 'each', 'group' or a number, 1 or more; "
             f"got {subjects!r}. Give a number to draw new subjects."
         )
-        raise OptionError(message)
+        raise OptionError(message, "subjects")
 
 
 def combine(
@@ -255,7 +255,7 @@ def check_responses(responses: ArrayLike | Responses, n_shown: int) -> Responses
         shape, checked = values.shape, ArrayResponses(values)
     if len(shape) != 2 or shape[0] < n_shown:
         message = (
-            "simulate: responses must have shape (n_stimuli, n_voxels) with a row for each of the "
+            "responses must have shape (n_stimuli, n_voxels) with a row for each of the "
             f"{n_shown} stimuli that the events show; got {shape}. Predict every stimulus."
         )
         raise ShapeError(message)
@@ -264,7 +264,7 @@ def check_responses(responses: ArrayLike | Responses, n_shown: int) -> Responses
         if bad.size:
             shown = ", ".join(map(str, bad[:5]))
             message = (
-                f"simulate: responses must be finite; got NaN or infinity in {bad.size} stimuli, "
+                f"responses must be finite; got NaN or infinity in {bad.size} stimuli, "
                 f"rows {shown}{' ...' if bad.size > 5 else ''}. Leave out those stimuli or voxels."
             )
             raise DataError(message)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imgtofmri.analyses.simulate.events import Events
-from imgtofmri.analyses.simulate.tables import AMPLITUDE_COLUMNS, MISSING, EventsTable
+from imgtofmri.analyses.simulate.tables import AMPLITUDE_COLUMNS, EventsTable
+from imgtofmri.tables import MISSING
 
 # After the last event the response still runs; by then little of it is left.
 TAIL_S = 16.0

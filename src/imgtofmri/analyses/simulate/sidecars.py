@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from imgtofmri import __version__
+from imgtofmri.analyses.simulate.analysis import Simulation
 from imgtofmri.analyses.simulate.bold import Scan
+from imgtofmri.outputs.layouts import BIDS_VERSION
+from imgtofmri.tables import tsv
 from imgtofmri.timeseries import hrf
-
-BIDS_VERSION = "1.10.0"
 
 MASK_SIDECAR = {
     "Type": "Brain",
@@ -27,14 +28,9 @@ _COLUMN_DESCRIPTIONS = {
 
 
 def write_top(
-    stage: Path,
-    labels: Sequence[str],
-    columns: Iterable[str],
-    task: str,
-    space: str,
-    source: Mapping[str, Any] | None,
+    folder: Path, labels: Sequence[str], simulation: Simulation, task: str, record: str
 ) -> None:
-    """Write the files at the top of a dataset."""
+    """Write the files at the top of a dataset; BIDS tools are told to pass over the record."""
     generator = {
         "Name": "imgtofmri",
         "Version": __version__,
@@ -46,36 +42,28 @@ def write_top(
         "DatasetType": "derivative",
         "GeneratedBy": [generator],
     }
-    write_json(stage / "dataset_description.json", description)
+    write_json(folder / "dataset_description.json", description)
+    (folder / ".bidsignore").write_text(f"{record}\n", encoding="utf-8")
     rows = [(f"sub-{label}",) for label in labels]
-    (stage / "participants.tsv").write_text(tsv(("participant_id",), rows), encoding="utf-8")
+    (folder / "participants.tsv").write_text(tsv(("participant_id",), rows), encoding="utf-8")
     known = {"onset", "duration", "trial_type", "response_time", "HED"}
     described = {
         column: {"Description": _COLUMN_DESCRIPTIONS.get(column, "As in the given events file.")}
-        for column in dict.fromkeys(columns)
+        for column in dict.fromkeys(name for run in simulation.runs for name in run.columns)
         if column not in known
     }
-    write_json(stage / f"task-{task}_events.json", described)
-    told = source or {}
-    encoder = f"The encoder {told['encoder']}" if told.get("encoder") else "An encoding model"
-    note = f" Note: {told['note']}." if told.get("note") else ""
-    readme = _README.format(encoder=encoder, note=note, task=task, space=space)
-    (stage / "README.md").write_text(readme, encoding="utf-8")
+    write_json(folder / f"task-{task}_events.json", described)
+    made = simulation.provenance
+    encoder = f"The encoder {made.encoder}" if made and made.encoder else "An encoding model"
+    network = None if made is None else made.network
+    note = f" Note: {network.note}." if network and network.note else ""
+    readme = _README.format(encoder=encoder, note=note, task=task, space=simulation.space)
+    (folder / "README.md").write_text(readme, encoding="utf-8")
 
 
-def bold_sidecar(
-    task: str,
-    scan: Scan,
-    seed: int,
-    key: tuple[int, int],
-    subject: str,
-    source: Mapping[str, Any] | None,
-) -> dict[str, Any]:
+def bold_sidecar(task: str, simulation: Simulation, subject: str, number: int) -> dict[str, Any]:
     """Return what the file of a run says about itself."""
-    model: Any = scan.hrf
-    if not isinstance(model, str):
-        samples = hrf(scan.hrf, scan.hrf_step_s).tolist()
-        model = {"StepSeconds": scan.hrf_step_s, "Samples": samples}
+    scan, made = simulation.scan, simulation.provenance
     return {
         "TaskName": task,
         "RepetitionTime": scan.tr_s,
@@ -86,25 +74,28 @@ def bold_sidecar(
         "Sources": [],
         "Simulation": {
             "Subject": subject,
-            "HaemodynamicResponse": model,
+            "HaemodynamicResponse": hrf_said(scan),
             "Baseline": scan.baseline,
             "PercentPerUnit": scan.percent_per_unit,
             "Noise": None if scan.noise is None else asdict(scan.noise),
-            "Seed": seed,
-            "Stream": list(key),
-            **(source or {}),
+            "Seed": simulation.seed,
+            "Stream": [list(simulation.subjects).index(subject), number],
+            **({} if made is None else made.to_dict()),
         },
     }
+
+
+def hrf_said(scan: Scan) -> str | dict[str, Any]:
+    """Return the name of a haemodynamic response, or its samples where it has none."""
+    if isinstance(scan.hrf, str):
+        return scan.hrf
+    samples = hrf(scan.hrf, scan.hrf_step_s).tolist()
+    return {"StepSeconds": scan.hrf_step_s, "Samples": samples}
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def tsv(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a tab-separated table."""
-    return "".join("\t".join(row) + "\n" for row in (columns, *rows))
 
 
 _README = """\

@@ -49,7 +49,7 @@ class SmoothField:
         inside, to_mm = np.asarray(mask, dtype=bool), np.asarray(affine, dtype=np.float64)
         if inside.ndim != 3 or to_mm.shape != (4, 4):
             message = (
-                "simulate: mask must have shape (X, Y, Z) and affine (4, 4); got "
+                "mask must have shape (X, Y, Z) and affine (4, 4); got "
                 f"{inside.shape} and {to_mm.shape}. Give a prediction's mask and affine."
             )
             raise ShapeError(message)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from imgtofmri.analyses.simulate.events import Events
 from imgtofmri.exceptions import DataError, StimulusError
+from imgtofmri.tables import MISSING, TextTable, read_table
 
 REQUIRED_COLUMNS = ("onset", "duration", "stim_file")
 # BIDS names none; "modulation" is what nilearn reads.
 AMPLITUDE_COLUMNS = ("amplitude", "modulation")
-MISSING = "n/a"
 
 # A day has 86,400 s; what is beyond this is a mistake of unit or a slip.
 _MAX_NUMBER = 1_000_000.0
@@ -110,9 +110,8 @@ def read_events(path: str | Path) -> EventsTable:
     """
     path = Path(path)
     where = f"events file {path}"
-    numbered = _read_lines(path, where)
-    columns, rows = numbered[0][1], [cells for _, cells in numbered[1:]]
-    lines = [line for line, _ in numbered[1:]]
+    table = read_table(path, where, quotes=False, full=True)
+    columns = table.columns
     missing = [name for name in REQUIRED_COLUMNS if name not in columns]
     if missing:
         message = (
@@ -139,22 +138,15 @@ def read_events(path: str | Path) -> EventsTable:
             "Drop one of them."
         )
         raise DataError(message)
-    for line, row in zip(lines, rows, strict=True):
-        if len(row) != len(columns):
-            message = (
-                f"{where}, line {line}: {len(columns)} cells are needed; got {len(row)}. "
-                "Write n/a where a value is missing."
-            )
-            raise DataError(message)
-    table = EventsTable(path, columns, tuple(rows), tuple(lines))
-    _check_numbers(table, where)
-    if not table.stim_files:
+    shown = [row for row, name in enumerate(table.column("stim_file")) if name != MISSING]
+    _check(table, shown)
+    if not shown:
         message = (
-            f"{where}: some row must name a stimulus in stim_file; got {len(rows)} rows without "
+            f"{where}: some row must name a stimulus in stim_file; got {len(table)} rows without "
             "one. Give the image that each event shows."
         )
         raise DataError(message)
-    return table
+    return EventsTable(path, columns, table.rows, table.lines)
 
 
 def find_stimuli(tables: Sequence[EventsTable], folder: str | Path) -> dict[str, Path]:
@@ -243,58 +235,21 @@ def read_kernel(path: str | Path, step_s: float) -> NDArray[np.float64]:
     return np.interp(times_s, table[:, 0], table[:, 1])
 
 
-def _read_lines(path: Path, where: str) -> list[tuple[int, tuple[str, ...]]]:
-    """Return the number and the cells of every line that is not empty."""
-    # Line ends alone part lines: splitlines() would take rarer signs within a cell for them.
-    text = _read_text(path, where).replace("\r\n", "\n").replace("\r", "\n")
-    numbered = enumerate((line.split("\t") for line in text.split("\n")), start=1)
-    stripped = ((number, tuple(cell.strip() for cell in cells)) for number, cells in numbered)
-    lines = [(number, cells) for number, cells in stripped if any(cells)]
-    if len(lines) < 2:
+def _check(table: TextTable, shown: Sequence[int]) -> None:
+    """Refuse cells that are not numbers in rows that show a stimulus."""
+    names = table.column("stim_file")
+    empty = [row for row in shown if not names[row]]
+    if empty:
         message = (
-            f"{where}: a line of column names and a line for each event are needed; "
-            f"got {len(lines)} lines. Write one event a line."
+            f"{table.place(empty[0])}: stim_file must name a file or be n/a; got an empty cell. "
+            "Write n/a where nothing is shown."
         )
         raise DataError(message)
-    return lines
-
-
-def _check_numbers(table: EventsTable, where: str) -> None:
-    """Refuse cells that are not numbers in rows that show a stimulus."""
-    names = ["onset", "duration"]
-    if table.amplitude_column is not None:
-        names.append(table.amplitude_column)
-    for number, row in zip(table.lines, table.rows, strict=True):
-        cells = dict(zip(table.columns, row, strict=True))
-        if not cells["stim_file"]:
-            message = (
-                f"{where}, line {number}: stim_file must name a file or be n/a; got an empty cell. "
-                "Write n/a where nothing is shown."
-            )
-            raise DataError(message)
-        if cells["stim_file"] == MISSING:
-            continue
-        for name in names:
-            value = _number(cells[name])
-            negative = name == "duration" and value < 0
-            if not abs(value) <= _MAX_NUMBER or negative:
-                message = (
-                    f"{where}, line {number}: {name} must be a number"
-                    f"{' of seconds, 0 or more' if name == 'duration' else ''}"
-                    f"{'' if math.isnan(value) or negative else f', at most {_MAX_NUMBER:,.0f}'}; "
-                    f"got {cells[name]!r}. Correct it, or write n/a as its stim_file if nothing "
-                    "is shown."
-                )
-                raise DataError(message)
-
-
-def _number(cell: str) -> float:
-    """Return the number in a cell, NaN if there is none."""
-    try:
-        # Python would read 1_0 as 10.
-        return math.nan if "_" in cell else float(cell)
-    except ValueError:
-        return math.nan
+    remedy = "Correct it, or write n/a as its stim_file if nothing is shown."
+    for name in ("onset", "duration", *AMPLITUDE_COLUMNS):
+        if table.has(name):
+            least = 0.0 if name == "duration" else -_MAX_NUMBER
+            table.numbers(name, shown, least=least, most=_MAX_NUMBER, remedy=remedy)
 
 
 def _is_file(path: Path) -> bool:

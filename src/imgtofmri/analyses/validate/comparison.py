@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from imgtofmri.datasets.twinset import Twinset
 from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.measured.named_files import read_categories, read_table
-from imgtofmri.measured.patterns import Patterns, check_same_grid, mean_patterns
-from imgtofmri.measured.sources import Grid, read_grid, read_patterns, read_region
+from imgtofmri.measured.images import Mask, check_same_grid, read_mask, read_region
+from imgtofmri.measured.patterns import Patterns, mean_patterns
+from imgtofmri.measured.sources import read_patterns
+from imgtofmri.measured.tables import read_categories, read_pattern_files
 from imgtofmri.progress import track
 
 Source = str | Path | Sequence[Path]
@@ -150,7 +151,7 @@ def read_comparison(
     DataError, ShapeError
         If a source cannot be read or lies elsewhere; the message names it.
     """
-    grid = None if mask is None else read_grid(mask)
+    grid = None if mask is None else read_mask(mask)
     regions: dict[str, NDArray[np.bool_]] = {}
     prediction: Prediction | None = None
     predicted_files: tuple[Path, ...] = ()
@@ -160,7 +161,7 @@ def read_comparison(
     else:
         own = read_patterns(predicted, grid, _names_for(predicted, names), resample)
         predicted_files = _files(predicted)
-    grid = None if own.mask is None or own.affine is None else Grid(own.mask, own.affine)
+    grid = None if own.mask is None or own.affine is None else Mask(own.mask, own.affine)
     sources: dict[str, Source] = dict(participants or {})
     of_table: dict[str, list[str]] = {}
     files = [Path(path) for path in (mask, *(rois or {}).values()) if path is not None]
@@ -169,7 +170,7 @@ def read_comparison(
         categories = read_categories(categories)
     if isinstance(measured, str | Path) and Path(measured).suffix.lower() in TABLES:
         files.append(Path(measured))
-        rows = read_table(measured)
+        rows = read_pattern_files(measured)
         if categories is None:
             categories = {row.name: row.category for row in rows if row.category} or None
         for who in dict.fromkeys(row.participant or "group" for row in rows):
@@ -304,12 +305,12 @@ def _files(source: Source) -> tuple[Path, ...]:
         found = (one for one in path.iterdir() if one.name.lower().endswith((".nii", ".nii.gz")))
         return tuple(sorted(one for one in found if not one.name.startswith(".")))
     if path.suffix.lower() in TABLES:
-        return (path, *(row.file for row in read_table(path)))
+        return (path, *(row.file for row in read_pattern_files(path)))
     return (path,)
 
 
 def _taken(
-    prediction: Prediction, grid: Grid | None
+    prediction: Prediction, grid: Mask | None
 ) -> tuple[Patterns, dict[str, NDArray[np.bool_]]]:
     """Take a prediction's patterns and ROIs, within a mask if there is one."""
     patterns = Patterns.from_prediction(prediction)
@@ -318,8 +319,8 @@ def _taken(
         return patterns, regions
     where = "the mask, against the prediction"
     shape, affine = prediction.mask.shape, prediction.affine
-    check_same_grid(where, grid.mask.shape, grid.affine, shape, affine)
-    kept = grid.mask[prediction.mask]
+    check_same_grid(where, grid.inside.shape, grid.affine, shape, affine)
+    kept = grid.inside[prediction.mask]
     if not kept.any():
         message = (
             "the mask must share voxels with the prediction; it shares none. Look whether both are "

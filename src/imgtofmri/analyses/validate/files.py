@@ -16,9 +16,10 @@ from imgtofmri.analyses.validate.figures import (
 from imgtofmri.analyses.validate.levels import image_categories
 from imgtofmri.analyses.validate.matched import MatchedPatterns
 from imgtofmri.encoder.controls import describe_controls
-from imgtofmri.figures.style import save_figure, save_table
+from imgtofmri.figures.style import save_figure
 from imgtofmri.files import atomic_path, sha256_of
 from imgtofmri.outputs import OutputFolder, VolumeWriter
+from imgtofmri.tables import write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,7 +99,7 @@ def _write_matched(result: MatchedPatterns, folder: Path) -> list[Path]:
     with atomic_path(correlations) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, correlations=result.correlations, names=np.array(result.names))
     return [
-        save_table(result.table, folder / "matched_patterns.tsv"),
+        write_table(result.table, folder / "matched_patterns.tsv"),
         *save_figure(plot_matched_patterns(result), folder / "matched_patterns"),
         correlations,
         *save_figure(plot_correlations(result, labels), folder / "correlations"),
@@ -108,8 +109,8 @@ def _write_matched(result: MatchedPatterns, folder: Path) -> list[Path]:
 def _write_accuracy(result: EncodingAccuracy, folder: Path) -> list[Path]:
     """Write accuracy.tsv, its figure with the voxels behind it, and a map of each statistic."""
     files = [
-        save_table(result.table, folder / "accuracy.tsv"),
-        save_table(accuracy_by_voxel(result), folder / "accuracy_voxels.tsv"),
+        write_table(result.table, folder / "accuracy.tsv"),
+        write_table(accuracy_by_voxel(result), folder / "accuracy_voxels.tsv"),
         *save_figure(plot_accuracy(result), folder / "accuracy"),
     ]
     predicted = result.comparison.predicted

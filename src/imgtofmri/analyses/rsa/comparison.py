@@ -1,12 +1,10 @@
-"""Predicted and measured representational geometry compared, with inference.
+"""Model matrices compared with those of measured subjects, with inference.
 
-The predictions give one model matrix for each ROI; measured matrices come from subjects who saw the
-same images. How alike they are is set beside what the subjects' own agreement allows.
+How alike they are is set beside what the subjects' own agreement allows.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,14 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.encoder import Prediction
-from imgtofmri.encoder.regions import roi_mask, roi_names
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.rsa import (
     RdmCeiling,
     RDMs,
     bootstrap_subjects,
-    calculate_rdm,
     chance_similarity,
     compare_rdms,
     permute_conditions,
@@ -37,7 +32,7 @@ _PAIR_COLUMNS = ["model_a", "model_b", "difference", "ci_low", "ci_high", "p"]
 
 
 @dataclass(frozen=True)
-class GeometryComparison:
+class ModelComparison:
     """Model matrices compared with those of measured subjects.
 
     Parameters
@@ -75,71 +70,7 @@ class GeometryComparison:
     confidence: float
 
 
-def model_rdms(
-    maps: Prediction, rois: Sequence[str] | None = None, method: str = "correlation"
-) -> RDMs:
-    """Make one model matrix for each ROI from predicted group responses.
-
-    Parameters
-    ----------
-    maps : Prediction
-    rois : sequence of str, optional
-        All by default.
-    method : {"correlation", "euclidean"}
-        As in `imgtofmri.rsa.calculate_rdm`; each voxel's mean over images is removed. With
-        "euclidean" predict with ``average="mean"``, which keeps amplitude.
-
-    Returns
-    -------
-    RDMs
-        Named after the ROIs, hemispheres together, over the stimuli.
-
-    Raises
-    ------
-    OptionError
-        If an ROI or the method is unknown.
-    ShapeError, DataError
-        If there are too few images or voxels, or a pattern is NaN or constant.
-    """
-    there = list(roi_names(maps.roi_masks))
-    rows = []
-    for roi in rois if rois is not None else there:
-        voxels = roi_mask(maps.roi_masks, roi)
-        rows.append(calculate_rdm(maps.group[:, voxels], method, conditions=maps.names))
-    names = tuple(rois) if rois is not None else tuple(there)
-    return RDMs(np.stack(rows), tuple(maps.names), names, method)
-
-
-def match_conditions(models: RDMs, measured: RDMs) -> tuple[RDMs, RDMs]:
-    """Keep the conditions that both have, in the models' order and under the models' names.
-
-    Names are compared whole, and then without folders and suffixes (``set/dog.jpg`` is ``dog``).
-
-    Raises
-    ------
-    DataError
-        If fewer than 3 conditions have a partner, or a name without its suffix has two.
-    """
-    if set(models.conditions) & set(measured.conditions):
-        partner = {name: name for name in measured.conditions}
-        pairs = [(name, partner[name]) for name in models.conditions if name in partner]
-    else:
-        ours, theirs = (_by_stem(rdms.conditions) for rdms in (models, measured))
-        pairs = [(ours[stem], theirs[stem]) for stem in ours if stem in theirs]
-    if len(pairs) < 3:
-        message = (
-            "match_conditions: at least 3 conditions must be named alike in the images and in the "
-            f"measured matrices; got {len(pairs)} (images: {', '.join(models.conditions[:3])} ...; "
-            f"measured: {', '.join(measured.conditions[:3])} ...). Name the measured conditions "
-            "after the images."
-        )
-        raise DataError(message)
-    ours_chosen = models.select([name for name, _ in pairs])
-    theirs_chosen = measured.select([name for _, name in pairs])
-    return ours_chosen, dataclasses.replace(theirs_chosen, conditions=ours_chosen.conditions)
-
-
-def compare_geometry(
+def compare_models(
     models: RDMs,
     measured: RDMs,
     method: str = "spearman",
@@ -147,7 +78,7 @@ def compare_geometry(
     n_bootstraps: int = 1000,
     confidence: float = 0.95,
     seed: int | None = 0,
-) -> GeometryComparison:
+) -> ModelComparison:
     """Compare models with measured subjects and test what can be tested.
 
     Three questions have three tests. *Does the model explain these subjects' geometry, over images
@@ -175,7 +106,7 @@ def compare_geometry(
 
     Returns
     -------
-    GeometryComparison
+    ModelComparison
         What needs several subjects is NaN with one.
 
     Raises
@@ -193,16 +124,14 @@ def compare_geometry(
     """
     if models.conditions != measured.conditions:
         message = (
-            "compare_geometry: models and measured must be over the same conditions in the same "
-            f"order; got {len(models.conditions)} and {len(measured.conditions)}, or another "
-            "order. Pass both through match_conditions."
+            "models and measured must be over the same conditions in the same order; got "
+            f"{len(models.conditions)} and {len(measured.conditions)}, or another order. Pass both "
+            "through match_conditions."
         )
         raise DataError(message)
     if not 0 < confidence < 1:
-        message = (
-            f"compare_geometry: confidence must lie between 0 and 1; got {confidence}. Use 0.95."
-        )
-        raise OptionError(message)
+        message = f"confidence must lie between 0 and 1; got {confidence}. Use 0.95."
+        raise OptionError(message, "confidence")
     similarity = compare_rdms(
         models.dissimilarities, measured.dissimilarities, method, models.names, measured.names
     )
@@ -218,7 +147,7 @@ def compare_geometry(
     test = PermutationTest(similarity.mean(axis=1), null, standardise=False)
     chance = chance_similarity(models.dissimilarities, measured.dissimilarities, method)
     table = _table(models, similarity, method, test, chance, ceiling, subjects)
-    return GeometryComparison(
+    return ModelComparison(
         similarity=similarity,
         models=models.names,
         subjects=measured.names,
@@ -233,14 +162,14 @@ def compare_geometry(
     )
 
 
-def control_pairs(result: GeometryComparison, control: GeometryComparison) -> pd.DataFrame:
+def control_pairs(result: ModelComparison, control: ModelComparison) -> pd.DataFrame:
     """Compare each model with its control, subject by subject.
 
     Parameters
     ----------
-    result : GeometryComparison
+    result : ModelComparison
         Of the models.
-    control : GeometryComparison
+    control : ModelComparison
         Of the controls with the same measured subjects: one of each model's name, or a single one
         that all models are compared with.
 
@@ -263,8 +192,8 @@ def control_pairs(result: GeometryComparison, control: GeometryComparison) -> pd
     if result.subjects != control.subjects or absent:
         got = f"none for {absent[0]}" if absent else "other subjects"
         message = (
-            "control_pairs: controls must be compared with the same measured subjects, one for "
-            f"each model or one for all; got {got}. Compare both with the same matrices."
+            "controls must be compared with the same measured subjects, one for each model or one "
+            f"for all; got {got}. Compare both with the same matrices."
         )
         raise DataError(message)
     partners = [control.models[0] if single else name for name in result.models]
@@ -376,20 +305,3 @@ def _pairs(models: Sequence[str], subjects: _SubjectTests) -> pd.DataFrame:
             rows.append((models[first], models[second], differences.mean(), low, high, p))
     table = pd.DataFrame(rows, columns=_PAIR_COLUMNS)
     return table.assign(p_fdr=fdr(table["p"]) if rows else table["p"])
-
-
-def _by_stem(names: Sequence[str]) -> dict[str, str]:
-    """Map names without folders and suffixes to whole names, refusing what becomes ambiguous."""
-    stems: dict[str, str] = {}
-    for name in names:
-        file = name.replace("\\", "/").rsplit("/", 1)[-1]
-        stem = file.rsplit(".", 1)[0] if "." in file[1:] else file
-        if stem in stems:
-            message = (
-                f"match_conditions: names must differ without folders and suffixes; {name!r} and "
-                f"{stems[stem]!r} are both {stem!r}. Name the measured conditions as the images "
-                "are named, whole."
-            )
-            raise DataError(message)
-        stems[stem] = name
-    return stems

@@ -1,0 +1,242 @@
+"""Files of contrasts: which image is of which condition, and what the results are written to."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from imgtofmri.analyses.contrast.analysis import Contrast
+from imgtofmri.analyses.contrast.figures import THRESHOLDS, plot_contrast, plot_controls
+from imgtofmri.encoder.controls import ENCODER, describe_controls
+from imgtofmri.exceptions import DataError, OptionError, check_choice
+from imgtofmri.figures.style import save_figure
+from imgtofmri.outputs import OutputFolder, VolumeWriter
+from imgtofmri.stimuli import Failure, Source, find_images
+from imgtofmri.tables import is_missing, read_table, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE_SUFFIXES = (".tsv", ".csv")
+
+
+def find_conditions(
+    inputs: Sequence[str | Path],
+) -> tuple[list[Source], dict[str, str], list[Failure]]:
+    """Find image files and the condition of each, from folders or from one table.
+
+    Parameters
+    ----------
+    inputs : sequence of str or Path
+        One folder for each condition, which is named after it; or one table, as `read_conditions`
+        reads it.
+
+    Returns
+    -------
+    images : list of Source
+    conditions : dict of str to str
+        The condition of each image, by the image's name.
+    failures : list of Failure
+        What is there and is not an image.
+
+    Raises
+    ------
+    OptionError
+        If there are fewer than two folders, or two have one name.
+    StimulusError
+        If a folder or the table has no images.
+    DataError
+        If the table cannot be read, or lacks a column or a value.
+    """
+    of_path: dict[Path, str] = {}
+    failures: list[Failure] = []
+    if len(inputs) == 1 and Path(inputs[0]).suffix.lower() in TABLE_SUFFIXES:
+        of_path = read_conditions(inputs[0])
+    elif len(inputs) > 1:
+        for entry in inputs:
+            name = Path(entry).resolve().name
+            if name in of_path.values():
+                message = (
+                    f"{entry}: expected a folder of another name, as it names the condition; got "
+                    f"{name!r} twice. Rename one, or give a table with columns stim_file and "
+                    "condition."
+                )
+                raise OptionError(message)
+            found, unusable = find_images([entry])
+            of_path |= {image.path: name for image in found}
+            failures += unusable
+    else:
+        message = (
+            "expected two folders or more, or one .tsv or .csv table; got "
+            f"{', '.join(map(str, inputs))}. Give one folder for each condition."
+        )
+        raise OptionError(message)
+    images, unusable = find_images(of_path)
+    for image in images:
+        if image.path not in of_path:
+            message = (
+                f"{inputs[0]}: expected the name of one image in each row; got a folder or pattern "
+                f"that {image.path} is of. Name the images one by one."
+            )
+            raise DataError(message)
+    conditions = {image.name: of_path[image.path] for image in images}
+    return images, conditions, [*failures, *unusable]
+
+
+def read_conditions(path: str | Path) -> dict[Path, str]:
+    """Read a table of images and their conditions.
+
+    Parameters
+    ----------
+    path : str or Path
+        TSV or CSV with the columns stim_file, relative to the table's folder, and condition.
+
+    Returns
+    -------
+    dict of Path to str
+        The condition of each image file, in the table's order.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be read, lacks a column or a value, or names an image twice.
+    """
+    table = read_table(path)
+    files, conditions = table.column("stim_file"), table.column("condition")
+    for row, (file, condition) in enumerate(zip(files, conditions, strict=True)):
+        if is_missing(file) or is_missing(condition):
+            message = (
+                f"{table.place(row)}: expected a stim_file and a condition; got {file!r} and "
+                f"{condition!r}. Fill it in or delete the row."
+            )
+            raise DataError(message)
+        if file in files[:row]:
+            message = (
+                f"{table.place(row)}: expected each image once; got {file!r} twice. Images are the "
+                "random factor: keep one row."
+            )
+            raise DataError(message)
+    return {table.path.parent / file: of for file, of in zip(files, conditions, strict=True)}
+
+
+def save_contrast(
+    results: Contrast | Sequence[Contrast],
+    folder: OutputFolder | str | Path,
+    *,
+    threshold: str = "p_fdr",
+    failures: Iterable[Failure] = (),
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write contrasts' maps, tables and figures, those of their controls, and the record.
+
+    Parameters
+    ----------
+    results : Contrast or sequence of Contrast
+        Of one prediction. Files are named after each, and a control's have its name in theirs.
+    folder : OutputFolder, str or Path
+    threshold : {"p_fdr", "p_max", "conjunction", "none"}
+        Which voxels the figures show; see `plot_contrast`.
+    failures : iterable of Failure
+        Images that could not be used, for the record.
+    overwrite : bool
+        Replace what an earlier run wrote there.
+
+    Returns
+    -------
+    list of Path
+        The files, without the record, ``contrast.json``.
+
+    Raises
+    ------
+    OptionError
+        If the folder holds results of an earlier run, or there is no such threshold.
+    DataError
+        If the contrasts were not made alike.
+    OutputError
+        If the folder cannot be written to.
+    """
+    check_choice("threshold", threshold, THRESHOLDS)
+    several = [results] if isinstance(results, Contrast) else list(results)
+    made = {(id(one.prediction), one.n_permutations, one.seed, one.alpha) for one in several}
+    if len(made) != 1:
+        message = (
+            "results must be contrasts of one prediction, with the same permutations, seed and "
+            f"alpha, as one record tells them; got {len(made)} kinds. Give each a folder of its "
+            "own."
+        )
+        raise DataError(message)
+    first = several[0]
+    prediction = first.prediction
+    out = OutputFolder.of(folder, "contrast", overwrite=overwrite)
+    details = {
+        "contrasts": [one.name for one in several],
+        "conditions": dict(Counter(first.conditions)),
+        "n_permutations": first.n_permutations,
+        "alpha": first.alpha,
+        "threshold": threshold,
+        "seed": first.seed,
+    }
+    out.begin(details, prediction.provenance.to_dict(), describe_controls(first.controls))
+    out.used(prediction.names, prediction.sha256, prediction.sources)
+    for failure in failures:
+        out.fail(failure.name, str(failure.error))
+    files = [file for one in several for file in _save_one(one, out.path, threshold)]
+    out.wrote(*files)
+    out.close()
+    return files
+
+
+def _save_one(result: Contrast, folder: Path, threshold: str) -> list[Path]:
+    """Write one contrast's files."""
+    import pandas as pd
+
+    label, models = slug(result.name), result.models
+    files: list[Path] = []
+    for model, one in models.items():
+        own = label if model == ENCODER else f"{label}_{slug(model)}"
+        maps = {
+            "difference": one.test.difference,
+            "t": one.test.t,
+            "fdr1p": 1.0 - one.p_fdr,
+            "maxt1p": 1.0 - one.p_max,
+            "conjunction": one.conjunction.astype(np.float64),
+        }
+        writer = VolumeWriter(one.prediction.mask, one.prediction.affine)
+        for name, values in maps.items():
+            files.append(folder / f"{own}_{name}.nii.gz")
+            writer.write(files[-1], np.nan_to_num(values))
+        title = "" if model == ENCODER else f"control {model}: "
+        files += save_figure(plot_contrast(one, threshold, one.alpha, title), folder / own)
+    rois = pd.concat(_of_model(model, one.roi_table) for model, one in models.items())
+    means = pd.concat(_of_model(model, one.condition_table) for model, one in models.items())
+    tables = {"rois": rois, "conditions": means, "luminance": result.of_images}
+    for name, table in tables.items():
+        if table is not None:
+            files.append(write_table(table, folder / f"{label}_{name}.tsv"))
+    if result.controls:
+        files += save_figure(plot_controls(rois, result.of_images), folder / f"{label}_controls")
+    return files
+
+
+def _of_model(model: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Say in a first column whose rows these are."""
+    named = table.copy()
+    named.insert(0, "model", model)
+    return named
+
+
+def slug(text: str) -> str:
+    """Turn a contrast into a file name.
+
+    Examples
+    --------
+    >>> slug("scene > face + 0.5*object")
+    'scene-gt-face-plus-0.5-object'
+    """
+    words = text.replace(">", " gt ").replace("+", " plus ").replace(" - ", " minus ")
+    return re.sub(r"[^\w.]+", "-", words).strip("-.") or "contrast"

@@ -1,0 +1,239 @@
+"""A movie file and measured files to a comparison, all that can be refused being refused first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from imgtofmri.analyses.dynamics.analysis import DynamicsAnalysis, analyse_movie
+from imgtofmri.analyses.dynamics.boundaries import (
+    PARTLY_CLOUDY,
+    place_boundaries,
+    read_boundaries,
+)
+from imgtofmri.analyses.dynamics.comparison import check_n_subjects
+from imgtofmri.analyses.dynamics.models import check_baselines, check_features, movie_models
+from imgtofmri.analyses.dynamics.scan import (
+    RunSettings,
+    check_least,
+    check_movie_length,
+    filter_measured,
+)
+from imgtofmri.datasets.partly_cloudy import PARTLY_CLOUDY_SKIP_VOLUMES, fetch_partly_cloudy
+from imgtofmri.encoder import Encoder, Settings, load_encoder
+from imgtofmri.encoder.regions import roi_mask, roi_names
+from imgtofmri.events import boundary_windows
+from imgtofmri.exceptions import DataError, OptionError
+from imgtofmri.measured.movie import MeasuredMovie, read_measured
+from imgtofmri.measured.runs import read_runs
+from imgtofmri.stimuli import Movie, check_rate
+
+Measured = MeasuredMovie | str | Path | Sequence[str | Path]
+"""Measured responses, or the files or the name that they are found by."""
+
+
+def compare_movie(
+    encoder: Encoder | str | Path,
+    movie: Movie | str | Path,
+    measured: Measured,
+    *,
+    confounds: Sequence[str | Path] | None = None,
+    tr_s: float | None = None,
+    boundaries: ArrayLike | str | Path | None = None,
+    baselines: Sequence[str] = ("luminance",),
+    features: Mapping[str, ArrayLike | str | Path] | None = None,
+    rate_hz: float = 2.0,
+    run: RunSettings | None = None,
+    band: int | None = None,
+    window: tuple[int, int] = (-5, 10),
+    exclusion: int = 2,
+    n_brains: int = 100,
+    n_resamples: int = 10,
+    seed: int = 0,
+    progress: bool = True,
+    settings: Settings | None = None,
+    **changes: Any,
+) -> DynamicsAnalysis:
+    """Compare a movie's predicted dynamics with measured ones, region by region.
+
+    The movie takes longest: what can be refused without predicting it is refused before.
+
+    Parameters
+    ----------
+    encoder : Encoder, id or path
+        As `load_encoder` takes it.
+    movie : path or Movie
+        The movie that was shown.
+    measured : MeasuredMovie, "partly-cloudy", path or sequence of paths
+        A public data set; one .npz file of `save_measured`; or 4-D NIfTI files in template space,
+        one for each subject.
+    confounds : sequence of path, optional
+        A table for each NIfTI file, in their order.
+    tr_s : float, optional
+        Repetition time of NIfTI files in seconds; by default the header's.
+    boundaries : array of int, text or path, optional
+        As in `analyse_movie`; ``"partly-cloudy"`` are the published ones, the data set's default.
+    baselines : sequence of {"luminance", "motion", "untrained"}
+        As in `movie_models`.
+    features : dict of str to array of shape (n_frames, n_features) or .npy file, optional
+        Further models of the same frames.
+    rate_hz : float
+        Frames taken in each second.
+    run : RunSettings, optional
+        How a run is sampled, filtered and cut.
+    band, window, exclusion, n_brains, n_resamples, seed
+        As in `analyse_movie`; the seed is the untrained network's, too.
+    progress : bool
+        Whether to report progress on standard error.
+    settings, **changes
+        As for `Encoder.predict`.
+
+    Returns
+    -------
+    DynamicsAnalysis
+        `save_dynamics` writes it.
+
+    Raises
+    ------
+    OptionError
+        If an option is not valid.
+    DataError, ShapeError
+        If measured responses, boundaries or features cannot be used, or are not the movie's.
+    StimulusError
+        If the movie cannot be read.
+
+    Examples
+    --------
+    >>> runs = ["sub-01_bold.nii.gz", "sub-02_bold.nii.gz"]
+    >>> compare_movie(encoder, "film.mp4", runs, boundaries="hmm:12")  # doctest: +SKIP
+    """
+    check_baselines(baselines)
+    check_rate(rate_hz)
+    for name, value, least in (
+        ("n_brains", n_brains, 1),
+        ("n_resamples", n_resamples, 1),
+        ("exclusion", exclusion, -1),
+        ("band", band, 3),
+    ):
+        check_least(name, value, least)
+    run = RunSettings() if run is None else run
+    public = _is_public(measured)
+    given = PARTLY_CLOUDY if boundaries is None and public else boundaries
+    search = read_boundaries(given)
+    arrays = {name: _features(values) for name, values in (features or {}).items()}
+    loaded = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, progress)
+    film = Movie.of(movie)
+    n_frames = film.n_frames(rate_hz)
+    chosen = loaded.settings(settings, **changes)
+    brains = _read(measured, loaded, chosen, confounds, tr_s, run.cutoff_s, progress)
+    if run.skip_volumes is None:
+        run = replace(run, skip_volumes=PARTLY_CLOUDY_SKIP_VOLUMES if public else 0)
+    check_n_subjects(brains.n_subjects)
+    volumes = filter_measured(brains.data, brains.tr_s, run)
+    starts = place_boundaries(search, volumes.mean(axis=0))
+    if starts is not None:
+        boundary_windows(volumes.shape[1], starts, window=window, exclusion=exclusion)
+    check_features(arrays, baselines, n_frames)
+    if n_frames is not None:
+        check_movie_length(n_frames, rate_hz, brains.n_timepoints, brains.tr_s, run)
+    models = movie_models(
+        loaded,
+        film,
+        baselines=baselines,
+        rate_hz=rate_hz,
+        untrained_seed=seed,
+        progress=progress,
+        settings=settings,
+        **changes,
+    )
+    analysis = analyse_movie(
+        models,
+        brains,
+        run=run,
+        features=arrays,
+        boundaries=starts,
+        band=band,
+        window=window,
+        exclusion=exclusion,
+        n_brains=n_brains,
+        n_resamples=n_resamples,
+        seed=seed,
+    )
+    text = str(given) if isinstance(given, str | Path) else None
+    files = {
+        name: Path(values) if isinstance(values, str | Path) else None
+        for name, values in (features or {}).items()
+    }
+    return replace(analysis, features=files, options={**analysis.options, "boundaries": text})
+
+
+def _is_public(measured: Measured) -> bool:
+    return not isinstance(measured, MeasuredMovie) and _files(measured) == [PARTLY_CLOUDY]
+
+
+def _files(measured: str | Path | Sequence[str | Path]) -> list[str]:
+    return [str(name) for name in ([measured] if isinstance(measured, str | Path) else measured)]
+
+
+def _read(
+    measured: Measured,
+    encoder: Encoder,
+    settings: Settings,
+    confounds: Sequence[str | Path] | None,
+    tr_s: float | None,
+    cutoff_s: float | None,
+    progress: bool,
+) -> MeasuredMovie:
+    """Return measured responses, those of runs in the voxels of the prediction's ROIs."""
+    files = ["data"] if isinstance(measured, MeasuredMovie) else _files(measured)
+    is_npz = len(files) == 1 and files[0].endswith(".npz")
+    public = _is_public(measured)
+    cleaned = isinstance(measured, MeasuredMovie) or is_npz or public
+    if cleaned and (confounds or tr_s is not None):
+        message = (
+            f"`confounds` and `tr_s` go with NIfTI files; got them with {files[0]}, which is "
+            "cleaned and has a TR. Leave them out."
+        )
+        raise OptionError(message)
+    if isinstance(measured, MeasuredMovie):
+        return measured
+    if is_npz:
+        return read_measured(files[0])
+    spatial = encoder.spatial_model(settings)
+    affine = encoder.bundle.template.affine
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for roi in roi_names(spatial.roi_masks):
+        masks[roi] = np.zeros(spatial.mask.shape, dtype=bool)
+        masks[roi][spatial.mask] = roi_mask(spatial.roi_masks, roi)
+    if public:
+        return fetch_partly_cloudy(masks, affine, cutoff_s=cutoff_s, progress=progress)
+    return read_runs(
+        files,
+        masks,
+        affine,
+        confounds=confounds,
+        tr_s=tr_s,
+        cutoff_s=cutoff_s,
+        progress=progress,
+    )
+
+
+def _features(given: ArrayLike | str | Path) -> NDArray[np.float32]:
+    """Return features as they are, or read them from a file of one array."""
+    if not isinstance(given, str | Path):
+        return np.asarray(given, dtype=np.float32)
+    try:
+        with Path(given).open("rb") as stream:
+            values = np.lib.format.read_array(stream, allow_pickle=False)
+        return values.astype(np.float32)
+    except (OSError, ValueError, EOFError) as error:
+        message = (
+            f"{given} must be an .npy file of numbers; got one that cannot be read ({error}). "
+            "Write it with numpy.save."
+        )
+        raise DataError(message) from error

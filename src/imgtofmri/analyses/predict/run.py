@@ -1,0 +1,146 @@
+"""`predict_into`: all that ``imgtofmri predict`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from imgtofmri.analyses.predict.images import RunSummary, predict_images
+from imgtofmri.analyses.predict.movies import predict_movies
+from imgtofmri.encoder import Encoder, Settings, load_encoder
+from imgtofmri.encoder.prediction import check_interval
+from imgtofmri.encoder.saving import COMMAND, RECORD, output_settings
+from imgtofmri.exceptions import OptionError
+from imgtofmri.outputs import FormatName, Layout, OutputFolder, find_layout
+from imgtofmri.outputs.layouts import check_format
+from imgtofmri.stimuli import Source, check_rate, find_sources
+
+
+def predict_into(
+    folder: str | Path,
+    encoder: Encoder | str | Path,
+    inputs: str | Path | Iterable[str | Path],
+    settings: Settings | None = None,
+    *,
+    format: FormatName = "nifti",
+    subjects: bool = False,
+    interval: float | None = None,
+    min_accuracy: float | None = None,
+    share_of_ceiling: bool = False,
+    rate_hz: float = 2.0,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    **changes: Any,
+) -> RunSummary:
+    """Predict images and movies into a folder, with a record from which a run can be resumed.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where to write.
+    encoder : Encoder, str or Path
+        One that is loaded, or what `imgtofmri.load_encoder` takes; it is loaded when inputs are
+        found and the folder can be used.
+    inputs : path or iterable of paths
+        Image files, movies, folders and globs, as `imgtofmri.stimuli.find_sources` takes them.
+    settings, **changes
+        As for `Encoder.predict`.
+    format : {"nifti", "bids"}
+        How files are laid out.
+    subjects : bool
+        Write each subject's map, too.
+    interval : float, optional
+        Write the bounds of a prediction interval of this level, too.
+    min_accuracy : float, optional
+        Leave out voxels whose cross-validated r is below this; see `Encoder.restricted`.
+    share_of_ceiling : bool
+        ``min_accuracy`` is of r divided by the noise ceiling.
+    rate_hz : float
+        Frames a second that are taken of a movie.
+    resume : bool
+        Do what an earlier run left, and verify what it made.
+    overwrite : bool
+        Do all again.
+    progress : bool
+        Whether to report progress on standard error.
+
+    Returns
+    -------
+    RunSummary
+        Inputs that cannot be used are its failures, and the rest is predicted. Where none can be
+        found, nothing is written.
+
+    Raises
+    ------
+    OptionError
+        If an option is not valid, or the folder holds results and neither ``resume`` nor
+        ``overwrite`` says what to do with them.
+    OutputError
+        If a file cannot be written.
+    """
+    check_format(format)
+    if share_of_ceiling and min_accuracy is None:
+        message = (
+            "share_of_ceiling needs `min_accuracy`, which it explains; got none. Add a "
+            "`min_accuracy` of 0.5, for example."
+        )
+        raise OptionError(message, "share_of_ceiling")
+    check_rate(rate_hz)
+    output = OutputFolder(Path(folder), COMMAND, RECORD)
+    output.claim(overwrite=overwrite, resume=resume, resumable=True)
+    sources, failures = find_sources([inputs] if isinstance(inputs, str | Path) else inputs)
+    if not sources:
+        return RunSummary(failures=failures)
+    loaded = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, progress)
+    if min_accuracy is not None:
+        loaded = loaded.restricted(min_accuracy, share_of_ceiling)
+    layout = find_layout(format, loaded.bundle.space, interval is not None)
+    predictor = loaded.predictor(settings, **changes)
+    spatial = predictor.spatial
+    if interval is not None:
+        check_interval(predictor.settings.average, spatial.residual_variance, interval)
+    if not overwrite:
+        check_targets(output, sources, layout)
+    images = [source for source in sources if source.kind == "image"]
+    movies = [source for source in sources if source.kind == "movie"]
+    names = spatial.subject_names if subjects else ()
+    asked = output_settings(format, names, interval, rate_hz if movies else None)
+    chosen: dict[str, Any] = {"subjects": subjects, "interval": interval, "progress": progress}
+    with output.begin(asked, predictor.provenance.to_dict()):
+        for failure in failures:
+            output.fail(failure.name, str(failure.error))
+        parts = (
+            predict_images(predictor, images, output, layout, **chosen),
+            predict_movies(predictor, movies, output, layout, rate_hz=rate_hz, **chosen),
+        )
+        output.wrote(*layout.describe(output.path, output.names, (RECORD,)))
+    return RunSummary(
+        [name for part in parts for name in part.done],
+        [name for part in parts for name in part.kept],
+        [*failures, *(failure for part in parts for failure in part.failures)],
+    )
+
+
+def check_targets(folder: OutputFolder, sources: Sequence[Source], layout: Layout) -> None:
+    """Refuse to write over files that no earlier run is known to have made.
+
+    Raises
+    ------
+    OptionError
+        Naming the first such file.
+    """
+    if folder.record.exists():
+        return
+    for source in sources:
+        files = [layout.volume(source.name)]
+        if source.kind == "movie":
+            files += [layout.timeseries(source.name), layout.sidecar(source.name)]
+        target = next((folder.path / file for file in files if (folder.path / file).exists()), None)
+        if target is not None:
+            message = (
+                f"{target}: expected no file of this name; there is one. Use `overwrite` to "
+                "replace it, or another folder."
+            )
+            raise OptionError(message)

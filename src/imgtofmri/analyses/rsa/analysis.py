@@ -1,0 +1,225 @@
+"""A prediction's geometry, and its controls', compared with measured matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from imgtofmri.analyses.rsa.comparison import ModelComparison, compare_models, control_pairs
+from imgtofmri.analyses.rsa.matrices import (
+    Measured,
+    control_rdms,
+    match_conditions,
+    model_rdms,
+    name_in_order,
+    read_matrices,
+)
+from imgtofmri.encoder import Control, Prediction
+from imgtofmri.encoder.controls import ENCODER, LUMINANCE
+from imgtofmri.exceptions import DataError, OptionError, choice_message
+from imgtofmri.rsa import COMPARISONS, DISSIMILARITIES, RDMs
+from imgtofmri.stimuli import Failure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class GeometryComparison:
+    """A prediction's and its controls' matrices compared with measured ones.
+
+    Attributes
+    ----------
+    models : dict of str to RDMs
+        The encoder's matrices, one for each ROI, under "encoder", and each control's.
+    compared : dict of str to dict of str to ModelComparison
+        For each measured set, the encoder's comparison and each control's. A control is a family of
+        its own: asking for one changes no p of the encoder's.
+    prediction : Prediction
+    controls : tuple of Control
+    measured : dict of str to RDMs
+    failures : tuple of Failure
+        Images that could not be used.
+    options : dict
+        As `compare_geometry` took them: dissimilarity, comparison, ...
+    """
+
+    models: Mapping[str, RDMs]
+    compared: Mapping[str, Mapping[str, ModelComparison]]
+    prediction: Prediction
+    controls: tuple[Control, ...]
+    measured: Mapping[str, RDMs]
+    failures: tuple[Failure, ...]
+    options: Mapping[str, Any]
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Join the comparisons with all measured sets into tidy tables.
+
+        Returns
+        -------
+        dict of str to pandas.DataFrame
+            "rsa" has a row for each measured set, model and ROI, with the columns of
+            `ModelComparison.table`; "pairs" one for each two ROIs, and for each ROI and control;
+            "subjects" each similarity. Columns ``model`` say whose a row is: "encoder", or a
+            control. Empty without measured matrices.
+        """
+        import pandas as pd
+
+        joined: dict[str, list[pd.DataFrame]] = {"rsa": [], "pairs": [], "subjects": []}
+        for name, compared in self.compared.items():
+            own = compared[ENCODER]
+            joined["pairs"].append(_of_pairs(own.pairs, name, ENCODER))
+            for model, result in compared.items():
+                if model != ENCODER:
+                    joined["pairs"].append(_of_pairs(control_pairs(own, result), name, model))
+                wide = pd.DataFrame(result.similarity, columns=list(result.subjects))
+                wide.insert(0, "model", list(result.models))
+                tidy = wide.melt("model", var_name="subject", value_name="similarity")
+                for kind, table in (("rsa", result.table), ("subjects", tidy)):
+                    of_roi = table.rename(columns={"model": "roi"})
+                    of_roi["roi"] = _rois(of_roi["roi"])
+                    of_roi.insert(0, "model", model)
+                    of_roi.insert(0, "measured", name)
+                    joined[kind].append(of_roi)
+        return {kind: _stacked(parts) for kind, parts in joined.items()}
+
+
+def compare_geometry(
+    prediction: Prediction,
+    measured: Measured = (),
+    *,
+    controls: Sequence[Control] = (),
+    failures: Sequence[Failure] = (),
+    in_order: bool = False,
+    dissimilarity: str = "correlation",
+    comparison: str = "spearman",
+    n_permutations: int = 1000,
+    n_bootstraps: int = 1000,
+    confidence: float = 0.95,
+    seed: int | None = 0,
+) -> GeometryComparison:
+    """Compare the geometry of predicted patterns with measured ones, ROI by ROI.
+
+    Each ROI's prediction is a model of each set of measured matrices, and so is each control's.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Of the images that were shown; with ``average="mean"``, which keeps amplitude.
+    measured : RDMs, path, "NAME=FILE", a sequence of these, or a dict of str to RDMs or path
+        Sets of matrices, one matrix for each subject; see `read_matrices`. Conditions are matched
+        with the images as in `match_conditions`.
+    controls : sequence of Control
+        ``encoder.controls(["untrained", "luminance"], average="mean").predict(images)``.
+    failures : sequence of Failure
+        Images that could not be predicted: the record names them.
+    in_order : bool
+        Whether measured rows have no names, but follow the images, none of which failed.
+    dissimilarity : {"correlation", "euclidean"}
+        Of the models, as in `model_rdms`.
+    comparison : {"spearman", "kendall", "pearson", "cosine"}
+        Of matrices.
+    n_permutations, n_bootstraps, confidence, seed
+        As in `compare_models`.
+
+    Returns
+    -------
+    GeometryComparison
+        `save_geometry` writes it.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than 3 images, or matrices do not fit them.
+    OptionError
+        If an option is not valid, or two sets of matrices have one name.
+
+    Examples
+    --------
+    >>> result = compare_geometry(prediction, "subjects.npz")  # doctest: +SKIP
+    >>> result.tables()["rsa"]  # doctest: +SKIP
+    """
+    check_measures(dissimilarity, comparison)
+    if len(prediction) < 3:
+        message = (
+            f"a geometry needs at least 3 images; got {', '.join(prediction.names)}. Give all "
+            "images that were shown."
+        )
+        raise DataError(message)
+    stacks = read_matrices(measured)
+    if in_order:
+        stacks = {
+            name: name_in_order(stack, prediction.names, len(failures), name)
+            for name, stack in stacks.items()
+        }
+    models = {ENCODER: model_rdms(prediction, dissimilarity)}
+    models |= {control.name: control_rdms(control, dissimilarity) for control in controls}
+    for name, rdms in models.items():
+        if rdms.conditions != prediction.names:
+            message = (
+                f"the control {name} must be of the {len(prediction)} images of the prediction, in "
+                f"their order; got {len(rdms.conditions)}, or others. Predict the same with it."
+            )
+            raise DataError(message)
+    tests: dict[str, Any] = {
+        "n_permutations": n_permutations,
+        "n_bootstraps": n_bootstraps,
+        "confidence": confidence,
+        "seed": seed,
+    }
+    compared = {
+        name: {
+            model: compare_models(*match_conditions(rdms, stack), comparison, **tests)
+            for model, rdms in models.items()
+        }
+        for name, stack in stacks.items()
+    }
+    return GeometryComparison(
+        models=models,
+        compared=compared,
+        prediction=prediction,
+        controls=tuple(controls),
+        measured=stacks,
+        failures=tuple(failures),
+        options={"in_order": in_order, "dissimilarity": dissimilarity, "comparison": comparison}
+        | tests,
+    )
+
+
+def check_measures(dissimilarity: str, comparison: str) -> None:
+    """Refuse what dissimilarities and comparisons cannot be, before anything is loaded.
+
+    Raises
+    ------
+    OptionError
+        If one is not known.
+    """
+    for option, value, valid in (
+        ("dissimilarity", dissimilarity, DISSIMILARITIES),
+        ("comparison", comparison, COMPARISONS),
+    ):
+        if value not in valid:
+            raise OptionError(choice_message("", option, value, valid), option)
+
+
+def _of_pairs(pairs: pd.DataFrame, measured: str, control: str) -> pd.DataFrame:
+    """Say of which measured set and of which models the two ROIs of each pair are."""
+    table = pairs.rename(columns={"model_a": "roi_a", "model_b": "roi_b"})
+    table["roi_b"] = _rois(table["roi_b"])
+    table.insert(1, "model_b", control)
+    table.insert(0, "model_a", ENCODER)
+    table.insert(0, "measured", measured)
+    return table
+
+
+def _rois(names: pd.Series[str]) -> pd.Series[str]:
+    """Leave the ROI empty where the model, luminance, is of none."""
+    return names.where(names != LUMINANCE)
+
+
+def _stacked(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [record for part in parts for record in part.to_dict("records")]
+    return pd.DataFrame(rows, columns=parts[0].columns if parts else None)

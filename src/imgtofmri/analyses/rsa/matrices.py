@@ -1,0 +1,170 @@
+"""Matrices: of models, from predictions and controls; of measured subjects, from files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from imgtofmri.encoder import Control, Prediction
+from imgtofmri.encoder.controls import LUMINANCE
+from imgtofmri.exceptions import DataError, OptionError
+from imgtofmri.measured.rdms import load_rdms
+from imgtofmri.rsa import RDMs, calculate_rdm
+
+Measured = RDMs | str | Path | Sequence[RDMs | str | Path] | Mapping[str, RDMs | str | Path]
+"""Measured matrices, or what `read_matrices` finds them by."""
+
+MEASURED = "measured"
+"""What matrices are called that have no name and no file."""
+
+
+def model_rdms(prediction: Prediction, method: str = "correlation") -> RDMs:
+    """Make one model matrix for each ROI from predicted group responses.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    method : {"correlation", "euclidean"}
+        As in `imgtofmri.rsa.calculate_rdm`; each voxel's mean over images is removed. With
+        "euclidean" predict with ``average="mean"``, which keeps amplitude.
+
+    Returns
+    -------
+    RDMs
+        Named after the ROIs, hemispheres together, over the stimuli.
+
+    Raises
+    ------
+    OptionError
+        If the method is unknown.
+    ShapeError, DataError
+        If there are too few images or voxels, or a pattern is NaN or constant.
+    """
+    names = prediction.names
+    rows = [
+        calculate_rdm(prediction.group[:, prediction.roi_mask(roi)], method, conditions=names)
+        for roi in prediction.rois
+    ]
+    return RDMs(np.stack(rows), names, prediction.rois, method)
+
+
+def control_rdms(control: Control, method: str = "correlation") -> RDMs:
+    """Make a control's model matrices: one for each ROI, but for luminance only one.
+
+    Luminance is a pattern over a 16 x 16 grid, treated as a pattern over voxels is.
+    """
+    if control.prediction is not None:
+        return model_rdms(control.prediction, method)
+    names, features = control.luminance()
+    vector = calculate_rdm(features, method, conditions=names)
+    return RDMs(vector[None], names, (LUMINANCE,), method)
+
+
+def read_matrices(
+    measured: Measured, *, key: str | None = None, descriptor: str | None = None
+) -> dict[str, RDMs]:
+    """Return measured matrices by their names, those of files read.
+
+    Parameters
+    ----------
+    measured : RDMs, path, "NAME=FILE", a sequence of these, or a dict of str to RDMs or path
+        Files as `imgtofmri.measured.rdms.load_rdms` reads them; one without a name is called by
+        its file.
+    key : str, optional
+        The variable of an .npz or .mat file.
+    descriptor : str, optional
+        rsatoolbox's descriptor that names the conditions.
+
+    Raises
+    ------
+    OptionError
+        If two have one name.
+    DataError
+        If a file does not hold matrices.
+    """
+    entries: list[tuple[str, RDMs | str | Path]]
+    if isinstance(measured, Mapping):
+        entries = list(measured.items())
+    elif isinstance(measured, RDMs | str | Path):
+        entries = [_named(measured)]
+    else:
+        entries = [_named(entry) for entry in measured]
+    found: dict[str, RDMs] = {}
+    for name, matrices in entries:
+        if name in found:
+            message = (
+                f"measured matrices must have different names; got {name!r} twice. Write NAME=FILE."
+            )
+            raise OptionError(message)
+        if not isinstance(matrices, RDMs):
+            matrices = load_rdms(matrices, key=key, pattern_descriptor=descriptor)
+        found[name] = matrices
+    return found
+
+
+def _named(entry: RDMs | str | Path) -> tuple[str, RDMs | Path]:
+    """Return what a set of measured matrices is called, and the set or its file."""
+    if isinstance(entry, RDMs):
+        return MEASURED if entry.source is None else entry.source.stem, entry
+    name, separator, file = str(entry).partition("=")
+    return (name, Path(file)) if separator else (Path(entry).stem, Path(entry))
+
+
+def name_in_order(measured: RDMs, names: tuple[str, ...], n_failed: int, name: str) -> RDMs:
+    """Give measured rows the names of the images, refusing another number or missing images."""
+    if n_failed or len(measured.conditions) != len(names):
+        message = (
+            f"{name}: with `in_order` there must be one row for each image; got "
+            f"{len(measured.conditions)} rows for {len(names)} images, {n_failed} having failed. "
+            "Give the images that were shown, all of them."
+        )
+        raise DataError(message)
+    return replace(measured, conditions=names)
+
+
+def match_conditions(models: RDMs, measured: RDMs) -> tuple[RDMs, RDMs]:
+    """Keep the conditions that both have, in the models' order and under the models' names.
+
+    Names are compared whole, and then without folders and suffixes (``set/dog.jpg`` is ``dog``).
+
+    Raises
+    ------
+    DataError
+        If fewer than 3 conditions have a partner, or a name without its suffix has two.
+    """
+    if set(models.conditions) & set(measured.conditions):
+        partner = {name: name for name in measured.conditions}
+        pairs = [(name, partner[name]) for name in models.conditions if name in partner]
+    else:
+        ours, theirs = (_by_stem(rdms.conditions) for rdms in (models, measured))
+        pairs = [(ours[stem], theirs[stem]) for stem in ours if stem in theirs]
+    if len(pairs) < 3:
+        message = (
+            "at least 3 conditions must be named alike in the images and in the measured matrices; "
+            f"got {len(pairs)} (images: {', '.join(models.conditions[:3])} ...; measured: "
+            f"{', '.join(measured.conditions[:3])} ...). Name the measured conditions after the "
+            "images."
+        )
+        raise DataError(message)
+    ours_chosen = models.select([name for name, _ in pairs])
+    theirs_chosen = measured.select([name for _, name in pairs])
+    return ours_chosen, replace(theirs_chosen, conditions=ours_chosen.conditions)
+
+
+def _by_stem(names: Sequence[str]) -> dict[str, str]:
+    """Map names without folders and suffixes to whole names, refusing what becomes ambiguous."""
+    stems: dict[str, str] = {}
+    for name in names:
+        file = name.replace("\\", "/").rsplit("/", 1)[-1]
+        stem = file.rsplit(".", 1)[0] if "." in file[1:] else file
+        if stem in stems:
+            message = (
+                f"names must differ without folders and suffixes; {name!r} and {stems[stem]!r} are "
+                f"both {stem!r}. Name the measured conditions as the images are named, whole."
+            )
+            raise DataError(message)
+        stems[stem] = name
+    return stems

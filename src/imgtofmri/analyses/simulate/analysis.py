@@ -1,0 +1,260 @@
+"""`Simulation`: who sees what, and the volumes that come of it, made when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from imgtofmri.analyses.simulate.bold import (
+    Scan,
+    check_run,
+    noise_field,
+    percent_per_unit_for,
+    simulate_blocks,
+)
+from imgtofmri.analyses.simulate.encoding import encode_images, encode_movie, encoded_subjects
+from imgtofmri.analyses.simulate.experiment import Experiment, Input
+from imgtofmri.analyses.simulate.noise import check_positive, check_seed
+from imgtofmri.analyses.simulate.responses import (
+    Responses,
+    check_responses,
+    check_subjects,
+    subject_weights,
+)
+from imgtofmri.analyses.simulate.runs import Run, run_of_movie
+from imgtofmri.analyses.simulate.smoothness import SmoothField
+from imgtofmri.encoder import Encoder, Provenance, Settings, load_encoder
+from imgtofmri.exceptions import OptionError, ShapeError, choice_message
+from imgtofmri.spaces import brain_mask
+
+BoolArray: TypeAlias = NDArray[np.bool_]
+Float32Array: TypeAlias = NDArray[np.float32]
+
+VoxelsName = Literal["brain", "predicted"]
+VOXELS: tuple[VoxelsName, ...] = ("brain", "predicted")
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """An experiment on some subjects, every run checked; volumes are made when asked for.
+
+    `simulate_experiment` makes it of an encoder; it can be made of responses of one's own, too.
+
+    Attributes
+    ----------
+    subjects : mapping of str to Responses
+        Each subject's responses, by name; arrays of shape (n_stimuli, n_voxels) can be given.
+        Voxels in C order of the mask.
+    runs : sequence of Run
+        What each subject sees. The noise of each run and subject is its own.
+    scan : Scan
+        How responses become BOLD.
+    mask : array of shape (X, Y, Z), bool
+        Voxels with a response.
+    affine : array of shape (4, 4)
+        Voxel to millimetres of ``space``, RAS+.
+    brain : array of shape (X, Y, Z), bool, optional
+        Further voxels that have a baseline and noise but no response; see
+        `imgtofmri.spaces.brain_mask`.
+    space : str
+        The template's name.
+    seed : int
+        Seed of the noise.
+    provenance : Provenance, optional
+        What predicted the responses.
+    stimuli, tables : sequence of Input
+        The files that are shown, and the events files.
+
+    Raises
+    ------
+    OptionError
+        If there is no run or subject, or an event lies outside its run.
+    ShapeError, DataError
+        If responses do not fit the mask or the events, or are not finite.
+    """
+
+    subjects: Mapping[str, Responses]
+    runs: Sequence[Run]
+    scan: Scan
+    mask: BoolArray
+    affine: NDArray[np.float64]
+    brain: BoolArray | None = None
+    space: str = "MNI152NLin6Asym"
+    seed: int = 0
+    provenance: Provenance | None = None
+    stimuli: Sequence[Input] = ()
+    tables: Sequence[Input] = ()
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        if not self.runs or not self.subjects:
+            message = (
+                "a simulation needs one or more runs and subjects; got "
+                f"{len(self.runs)} runs and {len(self.subjects)} subjects. Give some."
+            )
+            raise OptionError(message)
+        checked = {name: self._fitting(name, values) for name, values in self.subjects.items()}
+        object.__setattr__(self, "subjects", checked)
+        object.__setattr__(self, "runs", tuple(self.runs))
+        for run in self.runs:
+            check_run(run.events, self.scan, run.n_volumes)
+
+    @cached_property
+    def inside(self) -> BoolArray:
+        """The voxels that are simulated, shape (X, Y, Z)."""
+        return self.mask if self.brain is None else self.mask | self.brain
+
+    def bold(self, subject: str, run: int = 0) -> Float32Array:
+        """Return a subject's run.
+
+        Parameters
+        ----------
+        subject : str
+        run : int
+            Which of the runs, from 0.
+
+        Returns
+        -------
+        array of shape (n_volumes, n_voxels), float32
+            Voxels in C order of ``inside``.
+
+        Raises
+        ------
+        OptionError
+            If there is no such subject.
+        """
+        return np.concatenate(list(self.blocks(subject, run)))
+
+    def blocks(self, subject: str, run: int = 0) -> Iterator[Float32Array]:
+        """Make a subject's run a block of volumes at a time; see `bold`."""
+        names = list(self.subjects)
+        if subject not in names:
+            raise OptionError(choice_message("", "subject", subject, names), "subject")
+        return simulate_blocks(
+            self.subjects[subject],
+            self.runs[run].events,
+            self.scan,
+            self.runs[run].n_volumes,
+            seed=self.seed,
+            key=(names.index(subject), run),
+            n_voxels=int(self.inside.sum()),
+            columns=np.flatnonzero(self.mask[self.inside]),
+            field=self._field,
+        )
+
+    @cached_property
+    def _field(self) -> SmoothField | None:
+        return noise_field(self.scan, self.inside, self.affine)
+
+    def _fitting(self, name: str, values: ArrayLike | Responses) -> Responses:
+        """Check one subject's responses against the events and the mask."""
+        responses = check_responses(values, max(run.events.n_stimuli for run in self.runs))
+        if responses.n_voxels != self.mask.sum():
+            message = (
+                f"responses of {name} must have a column for each of the {self.mask.sum()} voxels "
+                f"of the mask; got {responses.n_voxels}. Use the mask they were predicted with."
+            )
+            raise ShapeError(message)
+        return responses
+
+
+def simulate_experiment(
+    experiment: Experiment,
+    encoder: Encoder | str | Path,
+    settings: Settings | None = None,
+    *,
+    subjects: str | int = "each",
+    runs: int = 1,
+    seed: int = 0,
+    peak_percent: float | None = 2.0,
+    voxels: VoxelsName = "brain",
+    progress: bool = True,
+    **changes: Any,
+) -> Simulation:
+    """Show an experiment to an encoder.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        From `read_experiment`.
+    encoder : Encoder, str or Path
+        One that is loaded, or what `imgtofmri.load_encoder` takes; it is loaded when all else is
+        found valid.
+    settings, **changes
+        As for `Encoder.predict`; amplitude is kept, whatever ``average`` is.
+    subjects : "each", "group" or int
+        Who is scanned: as for `subject_weights`.
+    runs : int
+        How often each run is repeated, with noise anew.
+    seed : int
+        Seed of the noise and of drawn subjects.
+    peak_percent : float or None
+        Scale signals so that the strong ones reach this, in percent of the baseline, as
+        `percent_per_unit_for` does; None leaves the scan's ``percent_per_unit``.
+    voxels : {"brain", "predicted"}
+        Which voxels have a baseline and noise: those of the brain, or those with a response.
+    progress : bool
+        Whether to report progress on standard error.
+
+    Returns
+    -------
+    Simulation
+
+    Raises
+    ------
+    OptionError
+        If an option is not valid.
+    StimulusError
+        If stimuli cannot be used; all are named.
+    """
+    if voxels not in VOXELS:
+        raise OptionError(choice_message("", "voxels", voxels, VOXELS), "voxels")
+    if runs < 1:
+        message = f"runs must be 1 or more; got {runs}. Leave it out for one."
+        raise OptionError(message, "runs")
+    check_subjects(subjects)
+    check_seed(seed)
+    if peak_percent is not None:
+        check_positive("peak_percent", peak_percent)
+    loaded = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, progress)
+    predictor = loaded.predictor(settings, **{**changes, "average": "mean"})
+    shares = subject_weights(predictor.spatial.subject_names, subjects, seed=seed)
+    planned: Sequence[Run] = experiment.runs
+    if experiment.movie is None:
+        paths = [path for _, path in experiment.stimuli]
+        batch = encode_images(predictor.extractor, paths, progress=progress)
+    else:
+        movie, scan = experiment.movie, experiment.scan
+        batch, events = encode_movie(
+            predictor.extractor, movie, experiment.rate_hz, progress=progress
+        )
+        planned = [run_of_movie(events, movie.path.name, scan.tr_s, experiment.n_volumes)]
+    responses = encoded_subjects(predictor.spatial, batch.features, shares)
+    scan = experiment.scan
+    if peak_percent is not None:
+        shown = [(run.events, run.n_volumes) for run in planned]
+        unit = percent_per_unit_for(peak_percent, responses.values(), shown, scan)
+        scan = replace(scan, percent_per_unit=unit)
+    template, space = loaded.bundle.template, loaded.bundle.space
+    return Simulation(
+        responses,
+        [*planned] * runs,
+        scan,
+        predictor.spatial.mask,
+        template.affine,
+        brain_mask(template.shape, template.affine, space) if voxels == "brain" else None,
+        space,
+        seed,
+        predictor.provenance,
+        tuple(
+            Input(name, path, digest)
+            for (name, path), digest in zip(experiment.stimuli, batch.sha256, strict=False)
+        ),
+        experiment.tables,
+    )

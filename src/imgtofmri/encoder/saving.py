@@ -1,0 +1,112 @@
+"""Predictions to files: what `Prediction.save` and ``imgtofmri predict`` write alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imgtofmri.exceptions import OptionError
+from imgtofmri.outputs import FormatName, Layout, OutputFolder, VolumeWriter, find_layout
+
+if TYPE_CHECKING:
+    from imgtofmri.encoder.prediction import Prediction
+
+COMMAND, RECORD, TABLE = "predict", "predictions.json", "rois.tsv"
+
+
+def save_prediction(
+    prediction: Prediction,
+    folder: OutputFolder | str | Path,
+    format: FormatName = "nifti",
+    *,
+    subjects: bool = False,
+    interval: float | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write a prediction; see `Prediction.save`."""
+    from imgtofmri.tables import write_table
+
+    layout = find_layout(format, prediction.space, interval is not None)
+    _check_names(prediction)
+    output = OutputFolder.of(folder, COMMAND, RECORD, overwrite=overwrite)
+    names = prediction.subject_names if subjects else ()
+    settings = output_settings(format, names, interval)
+    with output.begin(settings, prediction.provenance.to_dict()):
+        writer = MapWriter(output, layout, subjects=subjects, interval=interval)
+        writer.write(prediction)
+        output.wrote(write_table(prediction.roi_table(), output.path / TABLE))
+        output.wrote(*layout.describe(output.path, prediction.names, (RECORD, TABLE)))
+    return output.files
+
+
+def output_settings(
+    format: str,
+    subjects: tuple[str, ...] = (),
+    interval: float | None = None,
+    rate_hz: float | None = None,
+) -> dict[str, Any]:
+    """Return what a record says of how predictions were written."""
+    return {
+        "format": format,
+        "subjects": list(subjects),
+        "rate_hz": rate_hz,
+        "interval": interval,
+    }
+
+
+class MapWriter:
+    """Writes a volume for each stimulus and map, and says so in the folder's record.
+
+    Parameters
+    ----------
+    folder : OutputFolder
+        Begun.
+    layout : Layout
+        Names the files.
+    subjects, interval
+        As for `Prediction.maps`.
+    """
+
+    def __init__(
+        self,
+        folder: OutputFolder,
+        layout: Layout,
+        *,
+        subjects: bool = False,
+        interval: float | None = None,
+    ) -> None:
+        self._folder, self._layout = folder, layout
+        self._subjects, self._interval = subjects, interval
+        self._writer: VolumeWriter | None = None
+
+    def write(self, part: Prediction) -> None:
+        """Write the maps of some stimuli; all parts must be of one mask.
+
+        Raises
+        ------
+        OutputError
+            If a volume cannot be written.
+        """
+        self._writer = self._writer or VolumeWriter(part.mask, part.affine)
+        maps = part.maps(subjects=self._subjects, interval=self._interval)
+        for index, name in enumerate(part.names):
+            files = {}
+            for (subject, bound), values in maps.items():
+                file = self._layout.volume(name, subject, bound)
+                files[file] = self._writer.write(self._folder.path / file, values[index])
+            self._folder.add(name, part.sha256[index], files, part.sources[index])
+
+
+def _check_names(prediction: Prediction) -> None:
+    """Refuse names that files cannot have, or that would be one file's."""
+    counts = Counter(name.casefold() for name in prediction.names)
+    for name in prediction.names:
+        is_plain = name not in ("", "..") and name == Path(name).name and name.isprintable()
+        if not is_plain or counts[name.casefold()] > 1:
+            message = (
+                "expected stimuli with names of their own, each of which can be a file's; got "
+                f"{name!r}{' more than once' if is_plain else ''}. Give names as predict_features "
+                "takes them, or files whose names differ."
+            )
+            raise OptionError(message)

@@ -1,0 +1,124 @@
+"""The command select, as a person uses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from imgtofmri.bundle import Bundle, write_bundle
+from imgtofmri.cli import main
+
+Run = Callable[..., int]
+
+pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
+
+
+@pytest.fixture
+def folders(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, Path]:
+    """Return two folders of four noisy pictures each."""
+    pair = (tmp_path / "dark", tmp_path / "bright")
+    for folder, offset in zip(pair, (0, 128), strict=True):
+        folder.mkdir()
+        for number in range(4):
+            pixels = rng.integers(offset, offset + 100, (30, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{folder.name}{number}.png")
+    return pair
+
+
+@pytest.fixture
+def run(
+    make_bundle: Callable[..., Bundle], rng: np.random.Generator, random_weights: Path,
+    tmp_path: Path,
+) -> Run:  # fmt: skip
+    """Return a function that runs the command with a small encoder and gives its exit code."""
+    encoder = tmp_path / "small.safetensors"
+    write_bundle(make_bundle(rng), encoder)
+
+    def call(*arguments: object, weights: object = random_weights) -> int:
+        common = ("--encoder", encoder, "--weights", weights, "--quiet", "-o", tmp_path / "out")
+        return main([str(word) for word in ("select", *arguments, *common)])
+
+    return call
+
+
+def test_select_writes_sets_checks_and_events(
+    run: Run, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The events name files that exist below the folder that the record names."""
+    (folders[0] / "broken.png").write_bytes(b"not a picture")
+    goals = ("-g", "high PPA", "-g", "LOC over PPA")
+    assert run(*folders, *goals, "-n", 1, "--repeats", 2, "--no-reference") == 3
+    printed = capsys.readouterr()
+    assert "broken.png" in printed.err
+    assert [line.split()[0] for line in printed.out.splitlines()] == ["PPA-high", "LOC-over-PPA"]
+    out = tmp_path / "out"
+    names = {"selection.tsv", "checks.tsv", "matching.tsv", "events.tsv", "selection.json"}
+    names |= {"contact-sheet.png", "checks.png", "checks.svg"}
+    assert {path.name for path in out.iterdir()} == names
+    events = pd.read_csv(out / "events.tsv", sep="\t")
+    record = json.loads((out / "selection.json").read_text("utf-8"))
+    folder = Path(record["settings"]["stimulus_folder"])
+    assert folder == tmp_path
+    assert all((folder / name).is_file() for name in events["stim_file"])
+    assert set(events["trial_type"]) == {"PPA-high", "LOC-over-PPA"}
+    assert len(events) == 4
+    checks = pd.read_csv(out / "checks.tsv", sep="\t")
+    assert set(checks["tested_on"]) == {"all", "S1", "S2"}
+    assert record["state"] == "partial"
+    assert len(record["inputs"]) == 8
+
+
+def test_select_control_of_an_untrained_encoder_is_the_encoder(
+    run: Run, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Its rows of the checks are the encoder's own; luminance and contrast have theirs."""
+    controls = ("--control", "untrained", "--control", "luminance")
+    code = run(
+        *folders, "-g", "high PPA", "-n", 1, "--no-reference", *controls, weights="untrained"
+    )
+    assert code == 0
+    table = pd.read_csv(tmp_path / "out" / "checks.tsv", sep="\t")
+    assert list(dict.fromkeys(table["model"])) == ["encoder", "untrained", "luminance", "contrast"]
+    own, untrained = (
+        table[table["model"] == name].drop(columns="model").reset_index(drop=True)
+        for name in ("encoder", "untrained")
+    )
+    pd.testing.assert_frame_equal(untrained, own)
+    record = json.loads((tmp_path / "out" / "selection.json").read_text("utf-8"))
+    assert set(record["controls"]) == {"untrained", "luminance"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-g", "high PAP"], "--goal's ROI must be one of LOC, PPA; got 'PAP'. Did you mean PPA?"),
+        (["-g", "loud PPA"], "--goal must be 'high ROI'"),
+        (["-g", "high PPA", "--match", "hue"], "--match must be one of luminance, contrast, size"),
+        (["-g", "alike LOC apart PPA"], "--n must be at least 2; got 1"),
+    ],
+)
+def test_select_bad_option_is_named(
+    arguments: list[str], message: str, run: Run, folders: tuple[Path, Path], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Bad usage ends with exit code 2, names the option as it was typed, and writes nothing."""
+    assert run(*folders, *arguments, "-n", "1") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_select_too_small_a_pool_is_refused_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The number of images tells it: no network is needed, not even an encoder."""
+    for number in range(5):
+        (tmp_path / f"{number}.jpg").touch()
+    arguments = ["select", str(tmp_path), "-g", "high PPA", "-n", "2", "-o", str(tmp_path / "out")]
+    assert main([*arguments, "--encoder", str(tmp_path / "none.safetensors")]) == 1
+    assert "at least 8 images; got 5" in capsys.readouterr().err

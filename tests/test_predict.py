@@ -1,0 +1,178 @@
+"""Predictions to files in Python: a `Prediction` saved, and all that the command does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from imgtofmri.analyses.predict import predict_into
+from imgtofmri.bundle import Bundle, write_bundle
+from imgtofmri.cli import main
+from imgtofmri.encoder import Encoder, Prediction
+from imgtofmri.exceptions import OptionError
+from imgtofmri.files import sha256_of
+
+WEIGHTS = "untrained:0"
+
+
+@pytest.fixture
+def encoder(make_bundle: Callable[..., Bundle], rng: np.random.Generator) -> Encoder:
+    """Return a small encoder of a ResNet-18's features."""
+    return Encoder(make_bundle(rng))
+
+
+@pytest.fixture
+def prediction(small_bundle: Bundle, rng: np.random.Generator) -> Prediction:
+    """Return a prediction of three stimuli."""
+    features = rng.normal(size=(3, 6))
+    return Encoder(small_bundle).predict_features(features, names=["a.jpg", "b.jpg", "ü c.png"])
+
+
+@pytest.fixture
+def photos(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Return a folder of three pictures and a file that is none."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.jpg", "b.png", "c.png"):
+        pixels = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "bad.png").write_text("no picture")
+    return folder
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    """Return a folder's record without what depends on when it was made."""
+    record: dict[str, Any] = json.loads((folder / "predictions.json").read_text("utf-8"))
+    return {key: record[key] for key in record if key not in ("started", "written")}
+
+
+def test_save_writes_maps_table_and_record(tmp_path: Path, prediction: Prediction) -> None:
+    """Each volume holds its stimulus' map, the table is roi_table's, and the record lists both."""
+    out = tmp_path / "out"
+    files = prediction.save(out, subjects=True)
+    assert sorted(files) == sorted(out.iterdir())
+    for index, name in enumerate(prediction.names):
+        maps = {f"{name}.nii.gz": prediction.group[index]}
+        maps |= {f"{name}_sub-{s}.nii.gz": prediction.subject(s)[index] for s in ("S1", "S2")}
+        for file, values in maps.items():
+            data = np.asarray(nib.load(out / file).dataobj)
+            np.testing.assert_array_equal(data[prediction.mask], values)
+    table = pd.read_csv(out / "rois.tsv", sep="\t")
+    expected = prediction.roi_table()
+    assert list(table.columns) == list(expected.columns)
+    assert set(table["unit"]) == {"z", "model units"}
+    np.testing.assert_allclose(table["mean"], expected["mean"], rtol=1e-5)
+    record = record_of(out)
+    assert record["state"] == "complete"
+    assert record["prediction"] == prediction.provenance.to_dict()
+    assert [entry["name"] for entry in record["inputs"]] == list(prediction.names)
+    assert record["outputs"] == [{"file": "rois.tsv", "sha256": sha256_of(out / "rois.tsv")}]
+
+
+def test_save_does_not_replace_unasked_and_bids_is_a_dataset(
+    tmp_path: Path, prediction: Prediction
+) -> None:
+    """An earlier run stays unless it is to be replaced; BIDS tools pass over what is not BIDS'."""
+    out = tmp_path / "out"
+    prediction.save(out, "bids")
+    assert (out / ".bidsignore").read_text("utf-8") == "predictions.json\nrois.tsv\n"
+    assert len(list((out / "sub-group" / "func").iterdir())) == 3
+    with pytest.raises(OptionError, match=r"it holds predictions\.json. Use `overwrite`"):
+        prediction.save(out, "bids")
+    prediction[:1].save(out, "bids", overwrite=True)
+    assert [entry["name"] for entry in record_of(out)["inputs"]] == ["a.jpg"]
+    with pytest.raises(OptionError, match="format must be one of nifti, bids; got 'nift'"):
+        prediction.save(tmp_path / "other", "nift")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["../a", "b", "c"], ["a/b", "b", "c"], ["", "b", "c"], ["a", "A", "c"], ["..", "b", "c"]],
+)
+def test_save_names_that_no_file_can_have_are_refused(
+    tmp_path: Path, small_bundle: Bundle, names: list[str]
+) -> None:
+    """Names cannot lead out of the folder, and no two stimuli share a file."""
+    made = Encoder(small_bundle).predict_features(np.zeros((3, 6)), names=names)
+    with pytest.raises(OptionError, match="expected stimuli with names of their own"):
+        made.save(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_predict_into_is_what_the_command_does(
+    tmp_path: Path, encoder: Encoder, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One call writes the command's files, byte for byte, and returns what it prints."""
+    path = tmp_path / "encoder.safetensors"
+    write_bundle(encoder.bundle, path)
+    options = ["--encoder", str(path), "--weights", WEIGHTS, "--quiet", "--subjects"]
+    command, python = tmp_path / "command", tmp_path / "python"
+    assert main(["predict", str(photos), "-o", str(command), *options]) == 3
+    assert "bad.png" in capsys.readouterr().err
+    summary = predict_into(python, encoder, photos, subjects=True, weights=WEIGHTS, progress=False)
+    assert summary.done == ["a.jpg", "b.png", "c.png"]
+    assert [failure.name for failure in summary.failures] == ["bad.png"]
+    assert record_of(python) == record_of(command)
+    names = sorted(file.name for file in command.iterdir())
+    assert names == sorted(file.name for file in python.iterdir())
+    for name in names:
+        if name != "predictions.json":
+            assert (python / name).read_bytes() == (command / name).read_bytes()
+    saved = encoder.predict([photos / "a.jpg"], weights=WEIGHTS, progress=False)
+    saved.save(tmp_path / "saved", subjects=True)
+    for name in ("a.jpg.nii.gz", "a.jpg_sub-S1.nii.gz"):
+        assert (tmp_path / "saved" / name).read_bytes() == (python / name).read_bytes()
+
+
+def test_predict_resumed_past_a_bad_file_ends_as_it_first_did(
+    tmp_path: Path, encoder: Encoder, photos: Path
+) -> None:
+    """The state and the exit code say the same of the same inputs, resumed or not."""
+    path, out = tmp_path / "encoder.safetensors", tmp_path / "out"
+    write_bundle(encoder.bundle, path)
+    arguments = ["predict", str(photos), "-o", str(out), "--encoder", str(path), "--quiet"]
+    arguments += ["--weights", WEIGHTS]
+    codes, states = [main(arguments)], [record_of(out)["state"]]
+    for _ in range(2):
+        codes.append(main([*arguments, "--resume"]))
+        states.append(record_of(out)["state"])
+    assert (codes, states) == ([3, 3, 3], ["partial"] * 3)
+    assert [failure["name"] for failure in record_of(out)["failures"]] == ["bad.png"]
+    Image.new("RGB", (9, 9)).save(photos / "bad.png")
+    assert main([*arguments, "--resume"]) == 0
+    assert (record_of(out)["state"], record_of(out)["failures"]) == ("complete", [])
+
+
+def test_predict_into_nothing_usable_writes_nothing(tmp_path: Path, encoder: Encoder) -> None:
+    """Inputs that are not there are failures, and no folder is made for them."""
+    out = tmp_path / "out"
+    summary = predict_into(out, encoder, [tmp_path / "none.jpg"], weights=WEIGHTS, progress=False)
+    assert (summary.done, len(summary.failures)) == ([], 1)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"format": "gifti"}, "format must be one of nifti, bids"),
+        ({"share_of_ceiling": True}, "share_of_ceiling needs `min_accuracy`"),
+        ({"rate_hz": 0.0}, "rate_hz must be above 0"),
+        ({"interval": 0.9}, 'average must be "mean" for an interval'),
+        ({"rois": ["FFA"]}, "rois must be one of LOC, PPA; got 'FFA'"),
+    ],
+)
+def test_predict_into_bad_option_writes_nothing(
+    tmp_path: Path, encoder: Encoder, photos: Path, options: dict[str, Any], match: str
+) -> None:
+    """Each is refused before anything is written."""
+    with pytest.raises(OptionError, match=match):
+        predict_into(tmp_path / "out", encoder, photos, weights=WEIGHTS, **options)
+    assert not (tmp_path / "out").exists()
