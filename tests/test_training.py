@@ -482,7 +482,7 @@ def test_fit_command_engine_overrides_the_study(
     fit_command(study, engine="numpy", check=True)
     with pytest.raises(OptionError, match=r"^device must be left out with the engine numpy"):
         fit_command(study, engine="numpy", device="cuda", check=True)
-    with pytest.raises(OptionError, match=r"fit: engine must be one of numpy, torch; got 'jax'"):
+    with pytest.raises(OptionError, match=r"^engine must be one of numpy, torch; got 'jax'"):
         fit_command(study, engine="jax", check=True)
     with pytest.raises(OptionError, match=r"^device must be left out .*got 'cpu'"):
         fit_command(planted.write(), device="cpu", check=True)

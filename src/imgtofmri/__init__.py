@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Any
 # What type checkers see; `_HOMES` is what is imported. Both name the same.
 if TYPE_CHECKING:
     from imgtofmri.analyses.contrast import compute_contrast as compute_contrast
+    from imgtofmri.analyses.contrast import save_contrast as save_contrast
+    from imgtofmri.analyses.dynamics import compare_movie as compare_movie
+    from imgtofmri.analyses.dynamics import save_dynamics as save_dynamics
     from imgtofmri.analyses.rsa import compare_geometry as compare_geometry
     from imgtofmri.analyses.rsa import model_rdms as model_rdms
+    from imgtofmri.analyses.rsa import save_geometry as save_geometry
+    from imgtofmri.analyses.select import save_selection as save_selection
     from imgtofmri.analyses.select import select_stimuli as select_stimuli
+    from imgtofmri.analyses.simulate import save_simulation as save_simulation
     from imgtofmri.analyses.simulate import simulate_bold as simulate_bold
+    from imgtofmri.analyses.simulate import simulate_experiment as simulate_experiment
     from imgtofmri.analyses.validate import encoding_accuracy as encoding_accuracy
     from imgtofmri.analyses.validate import matched_patterns as matched_patterns
     from imgtofmri.analyses.validate import read_comparison as read_comparison
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     from imgtofmri.encoder import Prediction as Prediction
     from imgtofmri.encoder import Settings as Settings
     from imgtofmri.encoder import load_encoder as load_encoder
+    from imgtofmri.encoder.saving import save_prediction as save_prediction
     from imgtofmri.exceptions import ImgToFmriError as ImgToFmriError
     from imgtofmri.measured.movie import read_measured as read_measured
     from imgtofmri.training import fit_study as fit_study
@@ -45,6 +53,7 @@ _HOMES = {
     "Prediction": "encoder",
     "Settings": "encoder",
     "compare_geometry": "analyses.rsa",
+    "compare_movie": "analyses.dynamics",
     "compute_contrast": "analyses.contrast",
     "distil_head": "distillation",
     "encoding_accuracy": "analyses.validate",
@@ -57,10 +66,17 @@ _HOMES = {
     "read_bundle": "bundle",
     "read_comparison": "analyses.validate",
     "read_measured": "measured.movie",
+    "save_contrast": "analyses.contrast",
+    "save_dynamics": "analyses.dynamics",
+    "save_geometry": "analyses.rsa",
     "save_layers": "training",
+    "save_prediction": "encoder.saving",
+    "save_selection": "analyses.select",
+    "save_simulation": "analyses.simulate",
     "save_validation": "analyses.validate",
     "select_stimuli": "analyses.select",
     "simulate_bold": "analyses.simulate",
+    "simulate_experiment": "analyses.simulate",
     "write_bundle": "bundle",
 }
 """Each public name, and the part of the package that it is imported from when it is first used."""
