@@ -350,7 +350,7 @@ def untrained(
 ) -> list[Any]:
     """Return options for an encoder of an untrained network, pictures and noisy measurements."""
     small = make_bundle(rng)
-    weights = {"name": "untrained (seed 0)", "verified": False}
+    weights = {"name": "untrained (seed 0)", "seed": 0, "verified": False}
     bundle = replace(
         small, card=small.card | {"features": small.card["features"] | {"weights": weights}}
     )

@@ -564,7 +564,11 @@ def test_rsa_command_control_of_an_untrained_encoder_is_the_encoder(
 ) -> None:
     """Rows are the encoder's own and differ from it by 0."""
     bundle = make_bundle(rng)
-    bundle.card["features"]["weights"] = {"name": "untrained (seed 0)", "verified": False}
+    bundle.card["features"]["weights"] = {
+        "name": "untrained (seed 0)",
+        "seed": 0,
+        "verified": False,
+    }
     write_bundle(bundle, tmp_path / "untrained.safetensors")
     out, file = tmp_path / "out", tmp_path / "m.npz"
     np.savez(file, rdms=rng.random((4, 15)), conditions=[f"image{n}" for n in range(6)])

@@ -95,9 +95,7 @@ def test_accuracy_errors_name_what_is_wrong(rng: np.random.Generator) -> None:
         r_squared(bad, good)
     with pytest.raises(DataError, match=r"needs at least 2 images; got 1"):
         permutation_pearson(good[:1], good[:1])
-    with pytest.raises(
-        ShapeError, match="groups must hold one group for each of the 4"
-    ):
+    with pytest.raises(ShapeError, match="groups must hold one group for each of the 4"):
         permutation_pearson(good, good, 10, groups=["a"])
 
 

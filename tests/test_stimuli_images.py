@@ -226,7 +226,7 @@ def test_read_images_other_objects_are_failures() -> None:
     assert "got image-0000, a int. Convert it" in str(failure.error)
     failure = only(np.zeros((4, 4)))
     assert isinstance(failure, Failure)
-    assert "image-0000: prepare_image: expected a uint8 array" in str(failure.error)
+    assert "image-0000: expected a uint8 array" in str(failure.error)
 
 
 def test_read_images_mixed_inputs_keep_order_and_names(

@@ -65,8 +65,7 @@ def extract_archive(
     """
     if folder.exists() and any(folder.iterdir()):
         message = (
-            f"{folder} must be new or empty; it holds files. "
-            "Remove it, or choose another folder."
+            f"{folder} must be new or empty; it holds files. Remove it, or choose another folder."
         )
         raise OutputError(message)
     if not archive.is_file():
@@ -94,10 +93,7 @@ def extract_archive(
                         _write(unpacked.joinpath(*path.parts), content)
                         advance(1)
         except _DAMAGE as error:
-            message = (
-                f"{archive} is damaged ({error}). "
-                "Remove the file and fetch it again."
-            )
+            message = f"{archive} is damaged ({error}). Remove the file and fetch it again."
             raise AssetError(message) from error
         if folder.exists():
             folder.rmdir()

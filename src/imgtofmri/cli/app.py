@@ -173,10 +173,12 @@ def _options(command: Callable[..., object]) -> dict[str, str]:
     found = {}
     for name, hint in get_type_hints(command, include_extras=True).items():
         for said in getattr(hint, "__metadata__", ()):
+            if not isinstance(said, typer.models.OptionInfo):
+                continue
             # The first word of an annotation's Option stands where its default would.
-            for word in map(str, (said.default, *(said.param_decls or ()))):
-                if word.startswith("--"):
-                    found[name] = word.partition("/")[0]
+            words = map(str, (said.default, *(said.param_decls or ())))
+            named = [word.partition("/")[0] for word in words if word.startswith("--")]
+            found[name] = named[0] if named else f"--{name.replace('_', '-')}"
     return found
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-WHERE = "Movie"
 """What messages about movies begin with."""
 
 _MAX_DECODE_THREADS = 8
@@ -52,17 +51,17 @@ def _open(path: Path) -> InputContainer:
     expected = "a movie"
     if not path.exists():
         got = f"'{path}', which does not exist"
-        raise refuse(WHERE, expected, got, "Check its spelling and where links lead.")
+        raise refuse(expected, got, "Check its spelling and where links lead.")
     if not path.is_file():
-        raise refuse(WHERE, expected, f"'{path}', which is not a file", "Name the movie's file.")
+        raise refuse(expected, f"'{path}', which is not a file", "Name the movie's file.")
     if path.stat().st_size == 0:
         got = f"'{path}', which is empty (0 bytes)"
-        raise refuse(WHERE, expected, got, "Copy it again or leave it out.")
+        raise refuse(expected, got, "Copy it again or leave it out.")
     try:
         path.open("rb").close()
     except OSError as error:
         got = f"'{path}', which cannot be read ({error.strerror})"
-        raise refuse(WHERE, expected, got, "Check its permissions and its disk.") from error
+        raise refuse(expected, got, "Check its permissions and its disk.") from error
     # Titles in old files are not always UTF-8; nobody reads them here. From 19 on PyAV takes any
     # title, and no longer this argument.
     before_19 = int(av.__version__.partition(".")[0]) < 19
@@ -75,11 +74,11 @@ def _open(path: Path) -> InputContainer:
         reason = getattr(error, "strerror", None) or str(error)
         got = f"'{path}', which cannot be opened ({reason})"
         remedy = "It is not a movie or was cut short: copy it again, or leave it out."
-        raise refuse(WHERE, expected, got, remedy) from error
+        raise refuse(expected, got, remedy) from error
     if container.format.name == "image2" or container.format.name.endswith("_pipe"):
         container.close()
         remedy = "Give it as an image."
-        raise refuse(WHERE, expected, f"'{path}', which is a single picture", remedy)
+        raise refuse(expected, f"'{path}', which is a single picture", remedy)
     return container
 
 
@@ -90,7 +89,8 @@ def _stream(container: InputContainer, path: Path, threaded: bool) -> VideoStrea
     if not movies:
         kinds = ", ".join(sorted({stream.type for stream in container.streams}))
         got = f"'{path}', which holds {kinds or 'nothing'} and no video stream"
-        raise refuse(WHERE, "a movie", got, "Leave it out.")
+        expected = "a movie"
+        raise refuse(expected, got, "Leave it out.")
     if all(stream.codec_context is None for stream in movies):
         raise no_pictures(path)
     movies = [stream for stream in movies if stream.codec_context is not None]
@@ -111,4 +111,4 @@ def no_pictures(path: Path) -> StimulusError:
     """Return the error for a movie without a single picture."""
     got = f"'{path}', which has a video stream but no picture that can be decoded"
     remedy = "It was cut short or its codec is not known: export it again as MP4 (H.264)."
-    return refuse(WHERE, "a movie", got, remedy)
+    return refuse("a movie", got, remedy)

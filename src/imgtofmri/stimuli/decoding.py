@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgtofmri.stimuli.clock import Clock, exact
-from imgtofmri.stimuli.containers import WHERE, no_pictures, open_pictures
+from imgtofmri.stimuli.containers import no_pictures, open_pictures
 from imgtofmri.stimuli.items import refuse
 
 if TYPE_CHECKING:
@@ -135,7 +135,8 @@ def timed_pictures(
     ):
         name = Path(container.name.removeprefix("file:"))
         got = f"'{name}', which ends at {float(reached_s):.1f} s of {float(whole_s):.1f} s"
-        raise refuse(WHERE, "a whole movie", got, "It was cut short: copy it again.")
+        expected = "a whole movie"
+        raise refuse(expected, got, "It was cut short: copy it again.")
 
 
 def _stamped(

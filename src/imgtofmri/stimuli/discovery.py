@@ -27,7 +27,6 @@ MOVIE_SUFFIXES = (
 ).split()
 """Suffixes of movie files, in lower case; upper case counts alike."""
 
-_WHERE = "find_sources"
 
 # File systems take 255 bytes for a name; outputs add up to 74 of their own (BIDS), and more where
 # an encoder's space or subjects have long names.
@@ -99,7 +98,7 @@ def find_images(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failur
         if source.kind != "image":
             got = f"'{source.path}', a movie"
             remedy = "Leave it out: `predict`, `simulate` and `dynamics` take movies."
-            error = refuse(_WHERE, "an image file", got, remedy)
+            error = refuse("an image file", got, remedy)
             failures.append(Failure(source.name, error))
     if not sources:
         more = f" And {len(failures) - 1} more could not be used." if len(failures) > 1 else ""
@@ -194,7 +193,7 @@ def _expand(entry: str) -> Iterator[Path | Failure]:
     path = Path(entry)
     if not entry.strip():
         remedy = "Leave it out, or look whether a variable of your script is unset."
-        yield Failure("''", refuse(_WHERE, "an image or movie file", "an empty name", remedy))
+        yield Failure("''", refuse("an image or movie file", "an empty name", remedy))
     elif os.path.isdir(entry):  # noqa: PTH112  (Path.is_dir raises on folders that are closed to us)
         yield from _expand_folder(path)
     elif os.path.lexists(path):
@@ -212,7 +211,7 @@ def _expand_folder(folder: Path) -> Iterator[Path | Failure]:
     except OSError as error:
         got = f"'{folder}', which cannot be listed ({_reason(error)})"
         expected = "a folder of images or movies"
-        yield Failure(one_line(folder), refuse(_WHERE, expected, got, "Check its permissions."))
+        yield Failure(one_line(folder), refuse(expected, got, "Check its permissions."))
         return
     items = list(_keep_stimuli(folder / name for name in sorted(names, key=natural_key)))
     if items:
@@ -220,7 +219,7 @@ def _expand_folder(folder: Path) -> Iterator[Path | Failure]:
     elif suffix_kind(folder):
         got = f"'{folder}', which is a folder and holds none"
         remedy = "Name the file that was meant."
-        yield Failure(one_line(folder), refuse(_WHERE, "an image or movie file", got, remedy))
+        yield Failure(one_line(folder), refuse("an image or movie file", got, remedy))
     else:
         got = f"the folder '{folder}', which holds none"
         if any(os.path.isdir(folder / name) for name in names):  # noqa: PTH112
@@ -260,7 +259,7 @@ def _check_named(path: Path) -> Path | Failure:
         remedy = f"Convert it; these count: {suffixes_line()}."
     else:
         return path
-    return Failure(one_line(shown), refuse(_WHERE, "an image or movie file", got, remedy))
+    return Failure(one_line(shown), refuse("an image or movie file", got, remedy))
 
 
 def suffixes_line() -> str:

@@ -29,7 +29,6 @@ FORMATS = "JPEG PNG WEBP GIF BMP DIB TIFF PPM JPEG2000 AVIF".split()
 
 _MAX_FILE_BYTES = 1_000_000_000
 _AHEAD = 32
-_WHERE = "read_images"
 
 
 def read_images(
@@ -77,7 +76,7 @@ def read_images(
     depth = _AHEAD if ahead is None else ahead
     for name, value in (("size", size), ("n_workers", workers), ("ahead", depth)):
         if value < 1:
-            message = f"{_WHERE}: {name} must be 1 or more; got {value}. Leave it out to be right."
+            message = f"{name} must be 1 or more; got {value}. Leave it out to be right."
             raise OptionError(message)
     return _read_ahead(_as_images(images), size, center_crop, workers, depth)
 
@@ -112,7 +111,7 @@ def _read_one(item: object, index: int, size: int, center_crop: bool) -> Frame |
         if isinstance(item, Image.Image | np.ndarray):
             return Frame(name, prepare_image(item, size, center_crop))
         expected = "a path, a PIL image or a uint8 array"
-        raise refuse(_WHERE, expected, f"{name}, a {type(item).__name__}", "Convert it.")
+        raise refuse(expected, f"{name}, a {type(item).__name__}", "Convert it.")
     except StimulusError as error:
         return Failure(name, _about(error, shown))
     # Damaged files make decoders raise nearly anything; one of them must not end the run.
@@ -139,7 +138,7 @@ def open_image(path: Path) -> Image.Image:
 def _undecodable(name: str, error: Exception) -> StimulusError:
     reason = one_line(str(error) or type(error).__name__)
     got = f"'{name}', which cannot be decoded ({reason})"
-    failure = refuse(_WHERE, "a whole image", got, "Export it again or leave it out.")
+    failure = refuse("a whole image", got, "Export it again or leave it out.")
     failure.__cause__ = error
     return failure
 
@@ -158,27 +157,28 @@ def read_bytes(path: Path) -> bytes:
         status = path.stat()
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             got = f"'{path}', which is a device or a pipe"
-            raise refuse(_WHERE, expected, got, "Save what it gives to a file first.")
+            raise refuse(expected, got, "Save what it gives to a file first.")
         if status.st_size > _MAX_FILE_BYTES:
             got = f"'{path}' of {status.st_size / 1e9:.1f} GB"
-            raise refuse(_WHERE, "an image file below 1 GB", got, "Save it smaller.")
+            expected = "an image file below 1 GB"
+            raise refuse(expected, got, "Save it smaller.")
         data = path.read_bytes()
     except StimulusError:
         raise
     except FileNotFoundError:
         got = f"'{path}', which does not exist"
-        raise refuse(_WHERE, expected, got, "Check its spelling and where links lead.") from None
+        raise refuse(expected, got, "Check its spelling and where links lead.") from None
     except IsADirectoryError:
         got = f"'{path}', which is a folder"
         remedy = "find_sources takes folders and gives the files in them."
-        raise refuse(_WHERE, expected, got, remedy) from None
+        raise refuse(expected, got, remedy) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         got = f"'{path}', which cannot be read ({reason})"
-        raise refuse(_WHERE, expected, got, "Check its permissions and its disk.") from error
+        raise refuse(expected, got, "Check its permissions and its disk.") from error
     if not data:
         got = f"'{path}', which is empty (0 bytes)"
-        raise refuse(_WHERE, expected, got, "Copy it again or leave it out.")
+        raise refuse(expected, got, "Copy it again or leave it out.")
     return data
 
 
@@ -216,14 +216,14 @@ def decode(data: bytes, name: str) -> Image.Image:
             picture = factory(io.BytesIO(data), "")
         except (SyntaxError, IndexError, TypeError, KeyError, struct.error):
             continue
-        check_dimensions(picture.size, _WHERE, f"'{name}'")
+        check_dimensions(picture.size, f"'{name}'")
         return picture
     got = f"'{name}', whose content is none of these"
     expected = f"an image ({', '.join(FORMATS)})"
     remedy = "Export it again as PNG or JPEG, or leave it out."
     if suffix_kind(name) == "movie":
         remedy = "It is named like a movie: Movie reads those."
-    raise refuse(_WHERE, expected, got, remedy)
+    raise refuse(expected, got, remedy)
 
 
 def _name_of(item: object, index: int) -> str:

@@ -93,7 +93,7 @@ def one_line(text: object) -> str:
     return "".join(char if char.isprintable() else "_" for char in str(text))
 
 
-def refuse(where: str, expected: str, got: str, remedy: str) -> StimulusError:
+def refuse(expected: str, got: str, remedy: str) -> StimulusError:
     """Make the error for an unusable input from the four parts of its message.
 
     Returns
@@ -101,4 +101,4 @@ def refuse(where: str, expected: str, got: str, remedy: str) -> StimulusError:
     StimulusError
         For the caller to raise, or to put into a `Failure`. Its message is one line.
     """
-    return StimulusError(f"{where}: expected {expected}; got {one_line(got)}. {remedy}")
+    return StimulusError(f"expected {expected}; got {one_line(got)}. {remedy}")

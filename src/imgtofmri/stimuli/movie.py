@@ -17,7 +17,7 @@ from imgtofmri.exceptions import OptionError
 from imgtofmri.files import sha256_of
 from imgtofmri.stimuli.ahead import run_ahead
 from imgtofmri.stimuli.clock import exact
-from imgtofmri.stimuli.containers import WHERE, no_pictures, open_pictures
+from imgtofmri.stimuli.containers import no_pictures, open_pictures
 from imgtofmri.stimuli.decoding import Tally, Timed, read_pictures, timed_pictures
 from imgtofmri.stimuli.items import FRAME_SIZE, Frame, Pixels, Source, one_line
 from imgtofmri.stimuli.pictures import orientation, prepare_picture
@@ -196,7 +196,7 @@ class Movie:
         rate = check_rate(rate_hz)
         for option, value in (("size", size), ("ahead", ahead)):
             if value < 1:
-                message = f"{WHERE}: {option} must be 1 or more; got {value}. Leave it out."
+                message = f"{option} must be 1 or more; got {value}. Leave it out."
                 raise OptionError(message)
         tally = Tally()
         pictures = read_pictures(self.path, tally, self.timeline.needed(rate))
@@ -225,7 +225,7 @@ class Movie:
         yield from frames
         if tally.broken:
             message = (
-                f"{WHERE}: {tally.broken} of {tally.broken + tally.good} pictures of "
+                f"{tally.broken} of {tally.broken + tally.good} pictures of "
                 f"'{one_line(self.name)}' could not be decoded; the nearest others stand for them."
             )
             warnings.warn(message, StimulusWarning, stacklevel=2)

@@ -17,7 +17,6 @@ MAX_PIXELS = 100_000_000
 # the crop's own part is resized.
 _MAX_RESIZED_PIXELS = 16_000_000
 
-_WHERE = "prepare_image"
 _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 
 
@@ -67,7 +66,7 @@ def prepare_image(
     (224, 224, 3)
     """
     picture = _from_array(image) if isinstance(image, np.ndarray) else image
-    check_dimensions(picture.size, _WHERE, "the picture")
+    check_dimensions(picture.size, "the picture")
     rgb = to_rgb(picture)
     if center_crop:
         square = _resize_and_crop(rgb, size)
@@ -76,14 +75,14 @@ def prepare_image(
     return np.array(square, dtype=np.uint8)
 
 
-def check_dimensions(dimensions: tuple[int, int], where: str, what: str) -> None:
+def check_dimensions(dimensions: tuple[int, int], what: str) -> None:
     """Refuse pictures without pixels and those with far too many.
 
     Parameters
     ----------
     dimensions : tuple of int
         Width and height in pixels.
-    where, what : str
+    what : str
         For the message: the function, and the picture's name.
 
     Raises
@@ -94,11 +93,12 @@ def check_dimensions(dimensions: tuple[int, int], where: str, what: str) -> None
     width, height = dimensions
     if width < 1 or height < 1:
         got = f"{what} of {width} x {height}"
-        raise refuse(where, "a picture of at least 1 x 1 pixels", got, "Leave it out.")
+        expected = "a picture of at least 1 x 1 pixels"
+        raise refuse(expected, got, "Leave it out.")
     if width * height >= MAX_PIXELS:
         got = f"{what} of {width} x {height}, {width * height / 1e6:.0f} million"
         expected = f"fewer than {MAX_PIXELS // 1_000_000} million pixels"
-        raise refuse(where, expected, got, "Save it smaller: the network sees 224 x 224.")
+        raise refuse(expected, got, "Save it smaller: the network sees 224 x 224.")
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -117,7 +117,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         kind = "32-bit integers" if mode == "I" else "floating-point values"
         expected = "8-bit or 16-bit values, whose black and white are known"
         remedy = "Scale the values to 0..255 and save them as an 8-bit PNG."
-        raise refuse(_WHERE, expected, kind, remedy)
+        raise refuse(expected, kind, remedy)
     if mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in upright.info:
         opaque = Image.new("RGBA", upright.size, "white")
         # La converts to nothing but LA.
@@ -219,10 +219,11 @@ def _from_array(array: npt.NDArray[np.uint8]) -> Image.Image:
     got = f"{array.dtype} of shape {array.shape}"
     if array.dtype != np.uint8:
         remedy = "Scale the values to 0..255 and convert with .astype(np.uint8)."
-        raise refuse(_WHERE, expected, got, remedy)
+        raise refuse(expected, got, remedy)
     if array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] not in {1, 3, 4}):
-        raise refuse(_WHERE, expected, got, "Give one picture, channels last.")
+        raise refuse(expected, got, "Give one picture, channels last.")
     if array.size == 0:
-        raise refuse(_WHERE, "a picture of at least 1 x 1 pixels", got, "Leave it out.")
+        expected = "a picture of at least 1 x 1 pixels"
+        raise refuse(expected, got, "Leave it out.")
     plane = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
     return Image.fromarray(np.ascontiguousarray(plane))

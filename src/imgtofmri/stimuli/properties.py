@@ -106,9 +106,7 @@ def luminance_features(
     """
     side = FRAME_SIZE
     if size < 1 or side % size:
-        message = (
-            f"size must divide {side}; got {size}. Take 1, 2, 4, 7, 8 or 16."
-        )
+        message = f"size must divide {side}; got {size}. Take 1, 2, 4, 7, 8 or 16."
         raise OptionError(message)
     names: list[str] = []
     rows: list[NDArray[Any]] = []

@@ -12,7 +12,6 @@ import numpy as np
 
 from imgtofmri.exceptions import OptionError
 from imgtofmri.stimuli.clock import Clock
-from imgtofmri.stimuli.containers import WHERE
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -44,7 +43,7 @@ def check_rate(rate_hz: float) -> Fraction:
     """
     if not (math.isfinite(rate_hz) and 0 < rate_hz <= _MAX_RATE_HZ):
         message = (
-            f"{WHERE}: rate_hz must be above 0 and at most {_MAX_RATE_HZ:g} frames a second; "
+            f"rate_hz must be above 0 and at most {_MAX_RATE_HZ:g} frames a second; "
             f"got {rate_hz}. The published model takes 2."
         )
         raise OptionError(message)
