@@ -49,3 +49,15 @@ def test_importing_the_package_or_its_command_line_imports_nothing_heavy(module:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_only_modules_of_figures_draw() -> None:
+    """Matplotlib is imported in modules, or below packages, that are called figures."""
+    root = Path(imgtofmri.__file__).parent
+    drawing = [
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        if "import matplotlib" in (text := path.read_text("utf-8")) or "from matplotlib" in text
+    ]
+    assert drawing
+    assert all("figures" in path for path in drawing), drawing

@@ -53,7 +53,7 @@ class Provenance:
 
     @property
     def units(self) -> str:
-        """What the group's maps are measured in."""
+        """What the group's maps are measured in; subjects' are in the models' own units."""
         zscored = self.settings.average == "zscore"
         return "standard deviations over the mask" if zscored else "the models' own"
 
@@ -81,5 +81,6 @@ class Provenance:
             "average": settings.average,
             "center_crop": settings.center_crop,
             "space": self.space,
+            "units": self.units,
             **({"restricted": self.restricted} if self.restricted else {}),
         }

@@ -1,0 +1,85 @@
+"""The record of each command: one schema, with digests of what went in and what came out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgtofmri.bundle import Bundle, write_bundle
+from imgtofmri.cli import main
+from imgtofmri.files import sha256_of
+
+pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
+
+FIELDS = (
+    "GeneratedBy RecordVersion command state started written versions settings prediction controls "
+    "measured inputs outputs failures"
+).split()
+
+COMMANDS = {
+    "predict": ("dark bright", "predictions.json"),
+    "contrast": ("dark bright --permutations 5 --control untrained", "contrast.json"),
+    "select": ("dark bright -g high_PPA -n 2 --no-reference", "selection.json"),
+    "rsa": ("dark bright -m subjects.npz --permutations 5 --bootstraps 5", "rsa.json"),
+    "validate": ("--stimuli dark --stimuli bright -m betas --permutations 5", "validation.json"),
+    "simulate": ("run.tsv --stimuli dark --tr-s 2 --voxels predicted", "simulate.json"),
+}
+
+
+@pytest.fixture
+def desk(
+    tmp_path: Path,
+    rng: np.random.Generator,
+    make_bundle: Callable[..., Bundle],
+    random_weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[str]:
+    """Lay out pictures, measurements and an encoder; return the options that name the encoder."""
+    for folder, offset in (("dark", 0), ("bright", 128)):
+        (tmp_path / folder).mkdir()
+        for number in range(4):
+            pixels = rng.integers(offset, offset + 100, (30, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{folder}{number}.png")
+    names = [f"{kind}{number}.png" for kind in ("dark", "bright") for number in range(4)]
+    np.savez(tmp_path / "subjects.npz", rdms=rng.random((3, 28)), conditions=names)
+    (tmp_path / "run.tsv").write_text("onset\tduration\tstim_file\n2\t2\tdark0.png\n", "utf-8")
+    write_bundle(make_bundle(rng), tmp_path / "small.safetensors")
+    monkeypatch.chdir(tmp_path)
+    options = ["--encoder", "small.safetensors", "--weights", str(random_weights), "--quiet"]
+    assert main(["predict", "dark", "bright", "-o", "betas", *options]) == 0
+    (tmp_path / "betas" / "predictions.json").rename(tmp_path / "made.json")
+    return options
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_keeps_one_record_of_what_went_in_and_came_out(
+    command: str, desk: list[str]
+) -> None:
+    """Fields are the same for all; each digest is that of the file; each file written is listed."""
+    arguments, record = COMMANDS[command]
+    words = [word.replace("_", " ") for word in arguments.split()]
+    assert main([command, *words, "-o", "out", *desk]) == 0
+    said = json.loads(Path("out", record).read_text("utf-8"))
+    assert list(said) == FIELDS
+    assert (said["command"], said["state"], said["failures"]) == (command, "complete", [])
+    assert said["prediction"]["units"] in ("standard deviations over the mask", "the models' own")
+    stimuli = [entry for entry in said["inputs"] if entry["path"].endswith(".png")]
+    assert len(stimuli) == (1 if command == "simulate" else 8)
+    for entry in [*said["inputs"], *said["measured"]]:
+        assert entry["sha256"] == sha256_of(Path(entry["path"]))
+    assert bool(said["measured"]) == (command in ("rsa", "validate"))
+    listed = {
+        file["file"]: file["sha256"]
+        for entry in [said, *said["inputs"]]
+        for file in entry["outputs"]
+    }
+    there = {
+        path.relative_to("out").as_posix() for path in Path("out").rglob("*") if path.is_file()
+    }
+    assert set(listed) == there - {record}
+    assert all(sha256_of(Path("out", file)) == digest for file, digest in listed.items())
