@@ -28,6 +28,7 @@ PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/
 RUNNABLE = [
     ("README.md", 0),
     ("docs/how-to/compare-geometry.md", 1),
+    ("docs/how-to/compare-movie-dynamics.md", 0),
     ("docs/how-to/contrast-images.md", 0),
     ("docs/how-to/predict-images.md", 0),
     ("docs/how-to/select-stimuli.md", 0),
@@ -79,10 +80,17 @@ def desk(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPat
     with av.open(tmp_path / "film.mp4", "w") as film:
         stream = film.add_stream("mpeg4", rate=4)
         stream.width = stream.height = 32
-        for level in range(8):
-            grey = np.full((32, 32, 3), level * 20, np.uint8)
-            film.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        for _ in range(240):
+            noise = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
         film.mux(stream.encode())
+    coarse = np.diag([-8.0, 8, 8, 1])
+    coarse[:3, 3] = 90, -126, -72
+    for name in ("sub-01_bold.nii.gz", "sub-02_bold.nii.gz"):
+        bold = nib.Nifti1Image(rng.random((23, 28, 23, 30)).astype(np.float32), coarse)
+        bold.header.set_zooms((8, 8, 8, 2))
+        bold.header.set_xyzt_units("mm", "sec")
+        nib.save(bold, tmp_path / name)
     for name in ("run1.tsv", "run2.tsv"):
         shown = "onset\tduration\tstim_file\n2\t2\t0.jpg\n60.5\t2\t1.jpg\n"
         (tmp_path / name).write_text(shown, encoding="utf-8")
