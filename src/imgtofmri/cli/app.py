@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import signal
 import sys
 import threading
@@ -17,7 +16,15 @@ import typer
 
 from imgtofmri import __version__
 from imgtofmri.cli.backbones import backbones, list_backbones, show_backbone
-from imgtofmri.cli.codes import ALL_FAILED, DONE, FAILED, INTERRUPTED, PARTIAL, USAGE
+from imgtofmri.cli.codes import (
+    ALL_FAILED,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    PARTIAL,
+    USAGE,
+    in_options,
+)
 from imgtofmri.cli.command import Command
 from imgtofmri.cli.contrast import contrast
 from imgtofmri.cli.demo import demo
@@ -68,7 +75,7 @@ def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
             _say("interrupted; what was written is whole")
             code = INTERRUPTED
         except ImgToFmriError as error:
-            _say(_in_options(error, command))
+            _say(in_options(error, _options(command)))
             code = USAGE if isinstance(error, OptionError) else FAILED
         except (PermissionError, NotADirectoryError) as error:
             # Not ours: of files and folders that only the operating system knows to be closed.
@@ -157,15 +164,6 @@ def _termination_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _in_options(error: ImgToFmriError, command: Callable[..., object]) -> str:
-    """Return a message with parameters called as the command line calls them."""
-    message, options = str(error), _options(command)
-    option = getattr(error, "option", "")
-    if option in options and message.startswith(option):
-        message = f"`{option}`{message.removeprefix(option)}"
-    return re.sub(r"`([a-z0-9_]+)`", lambda found: options.get(found[1], found[0]), message)
 
 
 def _options(command: Callable[..., object]) -> dict[str, str]:

@@ -1,11 +1,14 @@
-"""How a command ends: its exit code, and what it says of inputs that failed."""
+"""How a command ends: its exit code, and what it says of errors and of inputs that failed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import typer
+
+from imgtofmri.cli.options import SETTINGS
 
 if TYPE_CHECKING:
     from imgtofmri.stimuli import Failure
@@ -13,10 +16,32 @@ if TYPE_CHECKING:
 DONE, FAILED, USAGE, PARTIAL, ALL_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
+def in_options(error: Exception, options: Mapping[str, str] | None = None) -> str:
+    """Return an error's message with parameters called as the command line calls them.
+
+    Parameters
+    ----------
+    error : Exception
+        Whose message has parameters in backquotes, or begins with the one that it is about.
+    options : mapping of str to str, optional
+        The option of each of a command's parameters. Those of `imgtofmri.Settings` are known.
+    """
+    known = {name: f"--{name.replace('_', '-')}" for name in SETTINGS} | dict(options or {})
+    message, about = str(error), getattr(error, "option", "")
+    if about in known and message.startswith(about):
+        message = f"`{about}`{message.removeprefix(about)}"
+    return re.sub(r"`([a-z0-9_]+)`", lambda found: known.get(found[1], found[0]), message)
+
+
 def report_failures(failures: Sequence[Failure], n_done: int) -> int:
     """Name what failed on standard error and return the exit code."""
     for failure in failures:
-        typer.echo(f"imgtofmri: {failure.error}", err=True)
-    if not failures:
+        typer.echo(f"imgtofmri: {in_options(failure.error)}", err=True)
+    return ending(len(failures), n_done)
+
+
+def ending(n_failed: int, n_done: int) -> int:
+    """Return the exit code of what can fail item by item."""
+    if not n_failed:
         return DONE
     return PARTIAL if n_done else ALL_FAILED

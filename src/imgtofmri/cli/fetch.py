@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from imgtofmri.cli import options
+from imgtofmri.cli.codes import ending, in_options
 from imgtofmri.exceptions import ImgToFmriError
 
 
@@ -52,8 +53,8 @@ def fetch(
                 path = fetch_weights(item, progress=not quiet)
         except ImgToFmriError as error:
             n_failed += 1
-            typer.echo(f"imgtofmri: {error}", err=True)
+            typer.echo(f"imgtofmri: {in_options(error)}", err=True)
         else:
             typer.echo(f"{item}: {path}")
     typer.echo(f"cache: {cache_dir()}")
-    return 1 if n_failed else 0
+    return ending(n_failed, len(wanted) - n_failed)

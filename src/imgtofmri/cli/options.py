@@ -81,7 +81,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Report no progress."
 
 ENCODER_ID = "bold5000-resnet18"
 
-_SETTINGS: dict[str, tuple[Any, Any]] = {
+SETTINGS: dict[str, tuple[Any, Any]] = {
     "rois": (Rois, None),
     "sigma_mm": (SigmaMm, 1.0),
     "mask": (Mask, "overlap"),
@@ -105,9 +105,7 @@ def takes_settings(average: AverageName | None = None) -> Callable[[Command], Co
         How subjects are averaged, without an option to choose it. By default there is one, and the
         published model's way is its default.
     """
-    shared = {
-        name: pair for name, pair in _SETTINGS.items() if average is None or name != "average"
-    }
+    shared = {name: pair for name, pair in SETTINGS.items() if average is None or name != "average"}
 
     fixed: dict[str, Any] = {} if average is None else {"average": average}
 
