@@ -20,7 +20,6 @@ from imgtofmri.encoder.prediction import Prediction, concatenate
 from imgtofmri.encoder.spatial import group_maps, zscore
 from imgtofmri.exceptions import (
     BundleError,
-    ImgToFmriError,
     OptionError,
     ShapeError,
     StimulusError,
@@ -344,9 +343,11 @@ def test_a_movie_among_images_says_which_method_takes_it(encoder: Encoder, tmp_p
 
 
 def test_no_images_is_an_error(encoder: Encoder) -> None:
-    """An empty list is not an empty prediction."""
-    with pytest.raises(ImgToFmriError, match="got none"):
-        encoder.predict([], progress=False)
+    """An empty list is not an empty prediction, nor is a stack of no pictures."""
+    for nothing in ([], np.empty((0, 8, 8, 3), np.uint8)):
+        for on_failure in (None, [].append):
+            with pytest.raises(StimulusError, match="got none"):
+                encoder.predict(nothing, on_failure=on_failure, progress=False)
 
 
 def test_encoder_that_predicted_can_be_copied_and_pickled(

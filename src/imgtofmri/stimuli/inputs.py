@@ -34,9 +34,13 @@ def expand_images(images: Any, on_failure: Callable[[Failure], object] | None = 
         If there is none, or a path is not an image file that exists.
     """
     if isinstance(images, np.ndarray):
-        return [*images] if images.ndim == 4 else [images]
+        images = [*images] if images.ndim == 4 else [images]
     if isinstance(images, str | Path | Source) or not isinstance(images, Iterable):
         images = [images]
+    images = [*images]
+    if not images:
+        message = "expected one or more images, got none. Give a file, folder or array."
+        raise StimulusError(message)
     items: list[Any] = []
     paths: list[str | Path] = []
     for image in images:
@@ -46,11 +50,7 @@ def expand_images(images: Any, on_failure: Callable[[Failure], object] | None = 
             items += _found(paths, on_failure)
             paths = []
             items.append(image)
-    items += _found(paths, on_failure)
-    if not items and on_failure is None:
-        message = "expected one or more images, got none. Give a file, folder or array."
-        raise StimulusError(message)
-    return items
+    return items + _found(paths, on_failure)
 
 
 def _found(paths: list[str | Path], on_failure: Callable[[Failure], object] | None) -> list[Source]:
