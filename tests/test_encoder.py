@@ -350,6 +350,18 @@ def test_no_images_is_an_error(encoder: Encoder) -> None:
                 encoder.predict(nothing, on_failure=on_failure, progress=False)
 
 
+def test_controls_are_made_by_the_encoder(encoder: Encoder, rng: np.random.Generator) -> None:
+    """Luminance needs no network: the images go through as they are."""
+    controls = encoder.controls(["luminance", "luminance"])
+    assert repr(controls) == "Controls(luminance)"
+    images = rng.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    (control,) = controls.predict(images, progress=False)
+    assert control.name == "luminance"
+    assert control.prediction is None
+    with pytest.raises(OptionError, match="untrained"):
+        encoder.controls(["untrainde"])
+
+
 def test_encoder_that_predicted_can_be_copied_and_pickled(
     small_bundle: Bundle, rng: np.random.Generator
 ) -> None:

@@ -82,6 +82,9 @@ class Controls:
         self._predictors = predictors
         self._center_crop = center_crop
 
+    def __repr__(self) -> str:
+        return f"Controls({', '.join(self._predictors)})"
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._predictors)
 
