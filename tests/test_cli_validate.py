@@ -185,6 +185,10 @@ def test_validate_folders_and_repeats_agree_with_the_table(folder: Path) -> None
             "--control luminance needs the images; got --predicted. Give --stimuli",
         ),
         (["--stimuli", "s", "--measured", "m", "--control", "noise"], "--control must be one of"),
+        (["--exchange", "rows"], "--exchange must be one of category, all; got 'rows'"),
+        (["--ceiling", "split"], "--ceiling must be one of signal-power"),
+        (["--missing", "skip"], "--missing must be one of error, drop; got 'skip'"),
+        (["--unmatched", "skip"], "--unmatched must be one of error, drop; got 'skip'"),
         (["--predicted", "p", "--participant", "s1"], "--participant must be NAME=PATH"),
         (["--predicted", "p", "-m", "m", "--roi-mask", "a"], "--roi-mask must be NAME=PATH"),
         (
@@ -208,8 +212,6 @@ def test_validate_bad_usage_is_named_before_anything_is_read(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--exchange", "rows"], 2, "--exchange must be one of category, all; got 'rows'"),
-        (["--ceiling", "split"], 2, "must be one of signal-power"),
         (["--leave-out", "image"], 2, "must be one of image00.jpg"),
         (["--measured", "{folder}/empty"], 1, "found none"),
         (["--measured", "{folder}/other.nii.gz"], 1, "other.nii.gz"),

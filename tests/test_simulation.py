@@ -374,7 +374,7 @@ def test_combine_does_not_depend_on_the_company(rng: np.random.Generator) -> Non
         ({"tr_s": 0.0}, "tr_s must be a positive number; got 0.0"),
         ({"tr_s": -2.0}, "tr_s must be a positive number; got -2.0"),
         ({"tr_s": float("nan")}, "tr_s must be a positive number; got nan"),
-        ({"hrf": "glovr"}, "model must be one of gam, glover, spm; got 'glovr'. Did you"),
+        ({"hrf": "glovr"}, "hrf must be one of gam, glover, spm; got 'glovr'. Did you"),
         ({"hrf": [1.0, -1.0]}, "sum must be positive"),
         ({"slice_time_ref": 1.0}, "slice_time_ref must be a fraction of the TR from 0 to below 1"),
         ({"baseline": 0.0}, "baseline must be a positive number; got 0.0"),

@@ -16,7 +16,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from imgtofmri.analyses.validate import Comparison, encoding_accuracy
 from imgtofmri.encoder import Control, Prediction
-from imgtofmri.exceptions import DataError, ShapeError
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.patterns import Patterns
 from imgtofmri.stats import bootstrap_counts, permutations
 from imgtofmri.stimuli import luminance_features
@@ -144,6 +144,8 @@ def test_encoding_accuracy_without_repeats_has_no_ceiling(rng: np.random.Generat
     assert result.settings["ceiling_method"] is None
     assert "r_max" not in result.maps
     assert "mean_r_max" not in result.table
+    with pytest.raises(OptionError, match="ceiling_method must be one of signal-power"):
+        encoding_accuracy(once, ceiling_method="split")  # type: ignore[arg-type]
 
 
 def test_encoding_accuracy_of_controls_stands_beside_the_encoder(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -135,11 +135,22 @@ def validate(
         twinset_comparison,
     )
     from imgtofmri.analyses.validate.files import RECORD
+    from imgtofmri.analyses.validate.levels import Exchange
     from imgtofmri.datasets.twinset import fetch_twinset, load_analysis_archive
     from imgtofmri.encoder import load_encoder
     from imgtofmri.encoder.controls import check_controls
+    from imgtofmri.exceptions import check_choice
+    from imgtofmri.measured.patterns import Missing
     from imgtofmri.outputs import OutputFolder
+    from imgtofmri.stats.ceiling import CeilingMethod
 
+    for name, value, valid in (
+        ("exchange", exchange, Exchange),
+        ("ceiling", ceiling, CeilingMethod),
+        ("missing", missing, Missing),
+        ("unmatched", unmatched, Missing),
+    ):
+        check_choice(name, value, get_args(valid))
     check_controls(control)
     _check_sources(
         {"stimuli": stimuli, "predicted": predicted, "twinset": twinset},

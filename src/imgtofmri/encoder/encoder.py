@@ -23,7 +23,13 @@ from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.settings import Settings
 from imgtofmri.encoder.spatial import SpatialModel, build_spatial_model, native_responses
 from imgtofmri.encoder.voxelwise import restrict_voxels
-from imgtofmri.exceptions import OptionError, ShapeError, StimulusError, choice_message
+from imgtofmri.exceptions import (
+    OptionError,
+    ShapeError,
+    StimulusError,
+    check_choice,
+    choice_message,
+)
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Movie, Source, expand_images
 
@@ -471,9 +477,7 @@ class Encoder:
         ShapeError
             If the features have another shape, or are not finite.
         """
-        if subject not in self.subjects:
-            raise OptionError(choice_message("", "subject", subject, self.subjects), "subject")
+        check_choice("subject", subject, self.subjects)
         models = self.bundle.subjects[self.subjects.index(subject)].rois
-        if roi not in models:
-            raise OptionError(choice_message("", "roi", roi, models), "roi")
+        check_choice("roi", roi, models)
         return native_responses(models[roi], check_features(self.bundle, features))

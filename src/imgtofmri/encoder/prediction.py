@@ -13,7 +13,7 @@ import numpy.typing as npt
 from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.regions import BOTH, RoiMasks, RoiPlace, roi_mask, roi_names, roi_places
 from imgtofmri.encoder.settings import AverageName, Settings
-from imgtofmri.exceptions import OptionError, ShapeError, choice_message
+from imgtofmri.exceptions import OptionError, ShapeError, check_choice, choice_message
 from imgtofmri.outputs import BOUNDS, FormatName, OutputFolder, to_img
 
 if TYPE_CHECKING:
@@ -161,8 +161,7 @@ class Prediction:
 
     def subject(self, name: str) -> npt.NDArray[np.float32]:
         """Return one subject's smoothed maps, shape (n_stimuli, n_voxels)."""
-        if name not in self.subject_names:
-            raise OptionError(choice_message("", "subject", name, self.subject_names), "subject")
+        check_choice("subject", name, self.subject_names)
         maps: npt.NDArray[np.float32] = self.subjects[self.subject_names.index(name)]
         return maps
 

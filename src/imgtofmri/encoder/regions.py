@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.exceptions import OptionError, check_choice, choice_message
 from imgtofmri.spaces import BoolArray
 
 RoiMasks = Mapping[tuple[str, str], BoolArray]
@@ -50,8 +50,7 @@ def roi_mask(masks: RoiMasks, roi: str, hemi: str = BOTH) -> BoolArray:
     if hemi == BOTH:
         both: BoolArray = np.any(list(sides.values()), axis=0)
         return both
-    if hemi not in sides:
-        raise OptionError(choice_message("", "hemi", hemi, [BOTH, *sides]), "hemi")
+    check_choice("hemi", hemi, [BOTH, *sides])
     return sides[hemi]
 
 

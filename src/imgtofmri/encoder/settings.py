@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from imgtofmri.backbones import Backbone, Weights
-from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.exceptions import OptionError, check_choice, choice_message
 
 MaskName = Literal["overlap", "support"]
 MASKS: tuple[MaskName, ...] = ("overlap", "support")
@@ -82,8 +82,7 @@ class Settings:
             raise OptionError(message, "sigma_mm")
         object.__setattr__(self, "sigma_mm", float(self.sigma_mm))
         for name, valid in (("mask", MASKS), ("average", AVERAGES)):
-            if getattr(self, name) not in valid:
-                raise OptionError(choice_message("", name, getattr(self, name), valid), name)
+            check_choice(name, getattr(self, name), valid)
 
     @classmethod
     def of(cls, settings: Settings | None = None, **changes: Any) -> Settings:
@@ -123,7 +122,6 @@ class Settings:
             If the encoder has not one of the ROIs.
         """
         for roi in self.rois or ():
-            if roi not in rois:
-                raise OptionError(choice_message("", "rois", roi, rois), "rois")
+            check_choice("rois", roi, rois)
         crop = center_crop if self.center_crop is None else self.center_crop
         return replace(self, rois=self.rois or tuple(rois), center_crop=crop)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.exceptions import DataError, OptionError, choice_message
+from imgtofmri.exceptions import DataError, check_choice
 from imgtofmri.measured.confounds import nuisance, read_confounds
 from imgtofmri.measured.images import read_image_rows
 from imgtofmri.spaces import Grid, open_image
@@ -143,8 +143,7 @@ def estimate_responses(
     pattern classification analyses. NeuroImage. doi:10.1016/j.neuroimage.2011.08.076
     """
     for name, value, valid in (("hrf", hrf, HRFS), ("estimator", estimator, ESTIMATORS)):
-        if value not in valid:
-            raise OptionError(choice_message("", name, value, valid), name)
+        check_choice(name, value, valid)
     names: list[str] = []
     parts = []
     gaps_s: list[float] = []

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice, choice_message
 from imgtofmri.measured.images import check_same_grid
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def pair_names(
     DataError, OptionError
         As :func:`pair`.
     """
-    check_missing_option("unmatched", unmatched)
+    check_choice("unmatched", unmatched, get_args(Missing))
     left_keys, right_keys = list(predicted), list(measured)
     if set(left_keys) != set(right_keys):
         short_left = [bare_name(name) for name in left_keys]
@@ -272,7 +272,7 @@ def usable_voxels(sets: Mapping[str, Patterns], missing: Missing = "error") -> N
     DataError
         If a voxel has no data and ``missing`` is "error", or none has.
     """
-    check_missing_option("missing", missing)
+    check_choice("missing", missing, get_args(Missing))
     usable: NDArray[np.bool_] | None = None
     for name, patterns in sets.items():
         finite = np.isfinite(patterns.values).all(axis=0)
@@ -316,12 +316,6 @@ def check_same_voxels(where: str, first: Patterns, second: Patterns) -> None:
             "Read both with the same mask."
         )
         raise ShapeError(message)
-
-
-def check_missing_option(name: str, value: str) -> None:
-    """Refuse what is neither "error" nor "drop"."""
-    if value not in ("error", "drop"):
-        raise OptionError(choice_message("", name, value, ("error", "drop")), name)
 
 
 def bare_name(name: str) -> str:

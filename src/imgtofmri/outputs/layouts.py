@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from imgtofmri import __version__
-from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.exceptions import check_choice
 from imgtofmri.files import atomic_path
 from imgtofmri.tables import tsv
 
@@ -129,8 +129,7 @@ def check_format(name: str) -> None:
     ------
     OptionError
     """
-    if name not in FORMATS:
-        raise OptionError(choice_message("", "format", name, FORMATS), "format")
+    check_choice("format", name, FORMATS)
 
 
 def find_layout(name: str, space: str, bounded: bool = False) -> Layout:

@@ -26,7 +26,7 @@ from imgtofmri.analyses.dynamics.tables import (
     summary_table,
 )
 from imgtofmri.encoder import Provenance
-from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.exceptions import check_choice
 from imgtofmri.measured.movie import MeasuredMovie
 from imgtofmri.stimuli import Movie
 
@@ -225,8 +225,7 @@ def _regions(
         # A single ROI is all there is.
         return tuple(shared if len(shared) == 1 else known)
     for roi in rois:
-        if roi not in known:
-            raise OptionError(choice_message("", "rois", roi, known), "rois")
+        check_choice("rois", roi, known)
     return tuple(dict.fromkeys(rois))
 
 

@@ -16,7 +16,7 @@ from imgtofmri.events import (
     greedy_states,
     optimal_states,
 )
-from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.exceptions import OptionError, check_choice
 
 PARTLY_CLOUDY = "partly-cloudy"
 """What the public data set and its boundaries are called."""
@@ -134,8 +134,7 @@ def find_boundaries(
     Boundaries found in a measurement are not independent of it: what happens around them in the
     same measurement is to be read with that in mind.
     """
-    if method not in METHODS:
-        raise OptionError(choice_message("", "method", method, METHODS), "method")
+    check_choice("method", method, METHODS)
     if method == "optimal":
         if n_events is None:
             message = (

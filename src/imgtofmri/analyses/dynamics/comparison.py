@@ -30,7 +30,7 @@ from imgtofmri.events import (
     limits_of_samples,
     mean_of_samples,
 )
-from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
 from imgtofmri.stats import bootstrap_counts
 from imgtofmri.timeseries import row_agreement, similarity_matrix
 from imgtofmri.timeseries.checks import time_courses
@@ -313,8 +313,7 @@ def bootstrap_similarity(
     OptionError
         If ``grouping`` is not known.
     """
-    if grouping not in GROUPINGS:
-        raise OptionError(choice_message("", "grouping", grouping, GROUPINGS), "grouping")
+    check_choice("grouping", grouping, GROUPINGS)
     data = time_courses(measured, name="measured", axes=(3,), min_voxels=1)
     data = data.astype(np.float32, copy=False)
     weights = np.asarray(counts, dtype=np.float32)

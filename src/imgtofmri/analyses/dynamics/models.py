@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from imgtofmri.backbones import FeatureBatch
 from imgtofmri.backbones.stream import joined
 from imgtofmri.encoder import Encoder, Prediction, Settings
-from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError, choice_message
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError, check_choice
 from imgtofmri.progress import track
 from imgtofmri.stimuli.items import Frame
 from imgtofmri.stimuli.movie import Movie
@@ -165,8 +165,7 @@ def movie_models(
 def check_baselines(names: Sequence[str]) -> None:
     """Refuse a baseline that is none, before anything is loaded."""
     for name in names:
-        if name not in BASELINES:
-            raise OptionError(choice_message("", "baseline", name, BASELINES), "baseline")
+        check_choice("baseline", name, BASELINES)
 
 
 def check_features(

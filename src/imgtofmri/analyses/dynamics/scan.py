@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
 from imgtofmri.timeseries import (
     HRF_NAMES,
     RESAMPLINGS,
@@ -65,8 +65,8 @@ class RunSettings:
     def __post_init__(self) -> None:
         for name, valid in (("hrf", HRF_NAMES), ("resample", RESAMPLINGS)):
             value = getattr(self, name)
-            if isinstance(value, str) and value not in valid:
-                raise OptionError(choice_message("", name, value, valid), name)
+            if isinstance(value, str):
+                check_choice(name, value, valid)
         if not 0 <= self.movie_start_s < np.inf:
             message = (
                 f"movie_start_s must be 0 or more seconds; got {self.movie_start_s}. Cut the "

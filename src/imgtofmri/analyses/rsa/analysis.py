@@ -17,7 +17,7 @@ from imgtofmri.analyses.rsa.matrices import (
 )
 from imgtofmri.encoder import Control, Prediction
 from imgtofmri.encoder.controls import ENCODER, LUMINANCE
-from imgtofmri.exceptions import DataError, OptionError, choice_message
+from imgtofmri.exceptions import DataError, check_choice
 from imgtofmri.rsa import COMPARISONS, DISSIMILARITIES, RDMs
 from imgtofmri.stimuli import Failure
 
@@ -199,8 +199,7 @@ def check_measures(dissimilarity: str, comparison: str) -> None:
         ("dissimilarity", dissimilarity, DISSIMILARITIES),
         ("comparison", comparison, COMPARISONS),
     ):
-        if value not in valid:
-            raise OptionError(choice_message("", option, value, valid), option)
+        check_choice(option, value, valid)
 
 
 def _of_pairs(pairs: pd.DataFrame, measured: str, control: str) -> pd.DataFrame:

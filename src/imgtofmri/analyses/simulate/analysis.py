@@ -30,7 +30,7 @@ from imgtofmri.analyses.simulate.responses import (
 from imgtofmri.analyses.simulate.runs import Run, run_of_movie
 from imgtofmri.analyses.simulate.smoothness import SmoothField
 from imgtofmri.encoder import Encoder, Provenance, Settings, load_encoder
-from imgtofmri.exceptions import OptionError, ShapeError, choice_message
+from imgtofmri.exceptions import OptionError, ShapeError, check_choice
 from imgtofmri.spaces import brain_mask
 
 BoolArray: TypeAlias = NDArray[np.bool_]
@@ -134,8 +134,7 @@ class Simulation:
     def blocks(self, subject: str, run: int = 0) -> Iterator[Float32Array]:
         """Make a subject's run a block of volumes at a time; see `bold`."""
         names = list(self.subjects)
-        if subject not in names:
-            raise OptionError(choice_message("", "subject", subject, names), "subject")
+        check_choice("subject", subject, names)
         return simulate_blocks(
             self.subjects[subject],
             self.runs[run].events,
@@ -213,8 +212,7 @@ def simulate_experiment(
     StimulusError
         If stimuli cannot be used; all are named.
     """
-    if voxels not in VOXELS:
-        raise OptionError(choice_message("", "voxels", voxels, VOXELS), "voxels")
+    check_choice("voxels", voxels, VOXELS)
     if runs < 1:
         message = f"runs must be 1 or more; got {runs}. Leave it out for one."
         raise OptionError(message, "runs")

@@ -19,8 +19,8 @@ from imgtofmri.analyses.simulate.events import Events, check_within_run
 from imgtofmri.analyses.simulate.noise import Noise, check_positive, drift_basis, noise_blocks
 from imgtofmri.analyses.simulate.responses import Responses, check_responses
 from imgtofmri.analyses.simulate.smoothness import SmoothField
-from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.timeseries import HrfLike, hrf, volume_times
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
+from imgtofmri.timeseries import HRF_NAMES, HrfLike, hrf, volume_times
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -92,6 +92,8 @@ class Scan:
                 "1 makes a response of 1 a signal change of 1 percent."
             )
             raise OptionError(message, "percent_per_unit")
+        if isinstance(self.hrf, str):
+            check_choice("hrf", self.hrf, HRF_NAMES)
         hrf(self.hrf, self.hrf_step_s, scale="sum")
 
 

@@ -25,7 +25,7 @@ from imgtofmri.analyses.simulate.sidecars import (
     write_json,
     write_top,
 )
-from imgtofmri.exceptions import OptionError, OutputError, choice_message
+from imgtofmri.exceptions import OptionError, OutputError, check_choice
 from imgtofmri.files import write_whole
 from imgtofmri.outputs import OutputFolder
 from imgtofmri.outputs.gzip_pieces import compressed
@@ -150,8 +150,7 @@ def check_storage(task: str, dtype: str) -> None:
     OptionError
     """
     _label(task, "task", keep=True)
-    if dtype not in DTYPES:
-        raise OptionError(choice_message("", "dtype", dtype, DTYPES), "dtype")
+    check_choice("dtype", dtype, DTYPES)
 
 
 def _write_run(

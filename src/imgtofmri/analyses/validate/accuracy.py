@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from imgtofmri.analyses.validate.comparison import Comparison
 from imgtofmri.analyses.validate.features import fitted_responses
 from imgtofmri.encoder.controls import ENCODER
-from imgtofmri.exceptions import DataError, ShapeError
+from imgtofmri.exceptions import DataError, ShapeError, check_choice
 from imgtofmri.measured.patterns import Missing, Patterns, pair, usable_voxels
 from imgtofmri.outputs import to_img
 from imgtofmri.stats import (
@@ -139,7 +139,10 @@ def encoding_accuracy(
         If images have no partner, there are fewer than three, or values are missing.
     ShapeError
         If voxels differ.
+    OptionError
+        If ``ceiling_method``, ``missing`` or ``unmatched`` is not known.
     """
+    check_choice("ceiling_method", ceiling_method, get_args(CeilingMethod))
     shared: dict[str, Any] = {"missing": missing, "unmatched": unmatched}
     chosen: dict[str, Any] = {
         "ceiling_method": ceiling_method,

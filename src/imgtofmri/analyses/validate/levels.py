@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
+from imgtofmri.exceptions import DataError, ShapeError
 from imgtofmri.measured.patterns import Patterns, bare_name, pair
 from imgtofmri.stats import PermutationTest
 
@@ -75,13 +75,6 @@ class Level:
                 "n_voxels": self.n_voxels,
             }
         )
-
-
-def check_exchange(exchange: str) -> None:
-    """Refuse what is neither "category" nor "all"."""
-    if exchange not in ("category", "all"):
-        message = choice_message("", "exchange", exchange, ("category", "all"))
-        raise OptionError(message, "exchange")
 
 
 def find_levels(

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.analyses.validate.comparison import Comparison
 from imgtofmri.analyses.validate.features import matched_features
-from imgtofmri.analyses.validate.levels import Exchange, check_exchange, find_levels, in_order
+from imgtofmri.analyses.validate.levels import Exchange, find_levels, in_order
 from imgtofmri.encoder.controls import ENCODER
+from imgtofmri.exceptions import check_choice
 from imgtofmri.measured.patterns import Missing, Patterns, pair, usable_voxels
 from imgtofmri.stats import (
     bootstrap_counts,
@@ -150,7 +151,7 @@ def matched_patterns(
     ----------
     Bennett M, Baldassano C (2023), doi:10.52294/001c.87545.
     """
-    check_exchange(exchange)
+    check_choice("exchange", exchange, get_args(Exchange))
     many = N_PERMUTATIONS if n_permutations is None else n_permutations
     few = N_PERMUTATIONS_FITTED if n_permutations is None else n_permutations
     shared: dict[str, Any] = {
