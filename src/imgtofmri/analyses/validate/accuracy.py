@@ -156,16 +156,13 @@ def encoding_accuracy(
         return _of_model(comparison, predicted, model, **chosen, **shared)
 
     own = of(comparison.predicted, ENCODER)
-    tables = [own.table]
-    for control in controls:
-        if control.prediction is None:
-            tables.append(_of_luminance(comparison, control, **shared))
-        else:
-            tables.append(of(comparison.patterns_of(control.prediction), control.name).table)
-    import pandas as pd
-
+    table = comparison.beside_controls(
+        own.table,
+        controls,
+        lambda patterns, name: of(patterns, name).table,
+        lambda control: _of_luminance(comparison, control, **shared),
+    )
     settings = shared | chosen | {"ceiling_method": own.ceiling_method}
-    table = pd.concat(tables, ignore_index=True)
     return replace(own, table=table, controls=tuple(controls), settings=settings)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,11 @@ from imgtofmri.measured.patterns import Patterns, mean_patterns
 from imgtofmri.measured.sources import read_patterns
 from imgtofmri.measured.tables import read_categories, read_pattern_files
 from imgtofmri.progress import track
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from imgtofmri.encoder import Control
 
 Source = str | Path | Sequence[Path]
 """What `read_patterns` takes: a folder, an image, a table, an array, or several images."""
@@ -98,6 +104,27 @@ class Comparison:
         where = "the control, against the predictions"
         check_same_grid(where, prediction.mask.shape, prediction.affine, mask.shape, affine)
         return patterns.within(mask[prediction.mask])
+
+    def beside_controls(
+        self,
+        table: pd.DataFrame,
+        controls: Iterable[Control],
+        of_patterns: Callable[[Patterns, str], pd.DataFrame],
+        of_luminance: Callable[[Control], pd.DataFrame],
+    ) -> pd.DataFrame:
+        """Put below the encoder's table what the same analysis makes of each control.
+
+        ``of_patterns`` takes a network's patterns and its name; ``of_luminance`` what has none.
+        """
+        import pandas as pd
+
+        tables = [table]
+        for control in controls:
+            if control.prediction is None:
+                tables.append(of_luminance(control))
+            else:
+                tables.append(of_patterns(self.patterns_of(control.prediction), control.name))
+        return pd.concat(tables, ignore_index=True)
 
 
 def read_comparison(

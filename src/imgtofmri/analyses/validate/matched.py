@@ -165,22 +165,17 @@ def matched_patterns(
     def of(predicted: Patterns, model: str) -> MatchedPatterns:
         return _of_model(comparison, predicted, model, n_permutations=many, **resampled, **shared)
 
-    own = of(comparison.predicted, ENCODER)
-    tables = [own.table]
-    for control in controls:
-        if control.prediction is None:
-            names, features = control.luminance()
-            tables.append(
-                matched_features(
-                    comparison, names, features, control.name, n_permutations=few, **shared
-                )
-            )
-        else:
-            tables.append(of(comparison.patterns_of(control.prediction), control.name).table)
-    import pandas as pd
+    def of_luminance(control: Control) -> pd.DataFrame:
+        names, features = control.luminance()
+        return matched_features(
+            comparison, names, features, control.name, n_permutations=few, **shared
+        )
 
+    own = of(comparison.predicted, ENCODER)
+    table = comparison.beside_controls(
+        own.table, controls, lambda patterns, name: of(patterns, name).table, of_luminance
+    )
     settings = shared | resampled | {"n_permutations": many, "n_permutations_luminance": few}
-    table = pd.concat(tables, ignore_index=True)
     return replace(own, table=table, controls=tuple(controls), settings=settings)
 
 
