@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.stats import zscore
 
 from imgtofmri import Prediction, assets
-from imgtofmri.bundle import Bundle, RoiModel, SubjectModel
+from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, write_bundle
 from imgtofmri.encoder import Provenance, Settings, reference
 from imgtofmri.files import sha256_of
 from imgtofmri.spaces import Grid, affine_map
@@ -118,6 +118,31 @@ def small_bundle(rng: np.random.Generator, make_bundle: Callable[..., Bundle]) -
 def make_bundle() -> Callable[..., Bundle]:
     """Return what makes small encoders."""
     return _make_bundle
+
+
+@pytest.fixture
+def small_encoder(
+    make_bundle: Callable[..., Bundle], rng: np.random.Generator, tmp_path: Path
+) -> Path:
+    """Write an encoder of ResNet-18's features on a small grid."""
+    write_bundle(make_bundle(rng), tmp_path / "small.safetensors")
+    return tmp_path / "small.safetensors"
+
+
+@pytest.fixture
+def dark_and_bright(tmp_path: Path, rng: np.random.Generator) -> Callable[[int], tuple[Path, Path]]:
+    """Return what makes two folders of some noisy pictures each."""
+
+    def make(n_each: int) -> tuple[Path, Path]:
+        pair = (tmp_path / "dark", tmp_path / "bright")
+        for folder, offset in zip(pair, (0, 128), strict=True):
+            folder.mkdir()
+            for number in range(n_each):
+                pixels = rng.integers(offset, offset + 100, (30, 40, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{folder.name}{number}.png")
+        return pair
+
+    return make
 
 
 def _make_bundle(

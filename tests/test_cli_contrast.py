@@ -16,7 +16,6 @@ from PIL import Image
 
 from imgtofmri.analyses.contrast import find_conditions, read_conditions
 from imgtofmri.analyses.contrast.files import slug
-from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.stimuli import luminance
@@ -30,28 +29,17 @@ MAPS = ("difference", "t", "fdr1p", "maxt1p", "conjunction")
 
 
 @pytest.fixture
-def folders(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, Path]:
-    """Return folders of three dark and three bright noisy pictures."""
-    pair = (tmp_path / "dark", tmp_path / "bright")
-    for folder, offset in zip(pair, (0, 128), strict=True):
-        folder.mkdir()
-        for number in range(3):
-            pixels = rng.integers(offset, offset + 100, (30, 40, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"{folder.name}{number}.png")
-    return pair
+def folders(dark_and_bright: Callable[[int], tuple[Path, Path]]) -> tuple[Path, Path]:
+    """Return two folders of three noisy pictures each."""
+    return dark_and_bright(3)
 
 
 @pytest.fixture
-def run(
-    make_bundle: Callable[..., Bundle], rng: np.random.Generator, random_weights: Path,
-    tmp_path: Path,
-) -> Run:  # fmt: skip
+def run(small_encoder: Path, random_weights: Path) -> Run:
     """Return a function that runs the command with a small encoder and gives its exit code."""
-    encoder = tmp_path / "small.safetensors"
-    write_bundle(make_bundle(rng), encoder)
 
     def call(*arguments: object, weights: object = random_weights) -> int:
-        common = ("--encoder", encoder, "--weights", weights, "--quiet", "--permutations", 9)
+        common = ("--encoder", small_encoder, "--weights", weights, "--quiet", "--permutations", 9)
         return main([str(word) for word in ("contrast", *arguments, *common)])
 
     return call

@@ -6,12 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
-from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
 
 Run = Callable[..., int]
@@ -20,28 +17,25 @@ pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedW
 
 
 @pytest.fixture
-def folders(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, Path]:
+def folders(dark_and_bright: Callable[[int], tuple[Path, Path]]) -> tuple[Path, Path]:
     """Return two folders of four noisy pictures each."""
-    pair = (tmp_path / "dark", tmp_path / "bright")
-    for folder, offset in zip(pair, (0, 128), strict=True):
-        folder.mkdir()
-        for number in range(4):
-            pixels = rng.integers(offset, offset + 100, (30, 40, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"{folder.name}{number}.png")
-    return pair
+    return dark_and_bright(4)
 
 
 @pytest.fixture
-def run(
-    make_bundle: Callable[..., Bundle], rng: np.random.Generator, random_weights: Path,
-    tmp_path: Path,
-) -> Run:  # fmt: skip
+def run(small_encoder: Path, random_weights: Path, tmp_path: Path) -> Run:
     """Return a function that runs the command with a small encoder and gives its exit code."""
-    encoder = tmp_path / "small.safetensors"
-    write_bundle(make_bundle(rng), encoder)
 
     def call(*arguments: object, weights: object = random_weights) -> int:
-        common = ("--encoder", encoder, "--weights", weights, "--quiet", "-o", tmp_path / "out")
+        common = (
+            "--encoder",
+            small_encoder,
+            "--weights",
+            weights,
+            "--quiet",
+            "-o",
+            tmp_path / "out",
+        )
         return main([str(word) for word in ("select", *arguments, *common)])
 
     return call

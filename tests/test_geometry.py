@@ -481,15 +481,6 @@ def run(small_encoder: Path, random_weights: Path) -> Callable[..., int]:
 
 
 @pytest.fixture
-def small_encoder(
-    make_bundle: Callable[..., Bundle], rng: np.random.Generator, tmp_path: Path
-) -> Path:
-    """Write an encoder of ResNet-18's features on a small grid."""
-    write_bundle(make_bundle(rng), tmp_path / "small.safetensors")
-    return tmp_path / "small.safetensors"
-
-
-@pytest.fixture
 def photos(tmp_path: Path, rng: np.random.Generator) -> Path:
     """Write six pictures."""
     folder = tmp_path / "photos"

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.files import sha256_of
 
@@ -35,22 +33,18 @@ COMMANDS = {
 def desk(
     tmp_path: Path,
     rng: np.random.Generator,
-    make_bundle: Callable[..., Bundle],
+    small_encoder: Path,
+    dark_and_bright: Callable[[int], tuple[Path, Path]],
     random_weights: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> list[str]:
     """Lay out pictures, measurements and an encoder; return the options that name the encoder."""
-    for folder, offset in (("dark", 0), ("bright", 128)):
-        (tmp_path / folder).mkdir()
-        for number in range(4):
-            pixels = rng.integers(offset, offset + 100, (30, 40, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / folder / f"{folder}{number}.png")
+    dark_and_bright(4)
     names = [f"{kind}{number}.png" for kind in ("dark", "bright") for number in range(4)]
     np.savez(tmp_path / "subjects.npz", rdms=rng.random((3, 28)), conditions=names)
     (tmp_path / "run.tsv").write_text("onset\tduration\tstim_file\n2\t2\tdark0.png\n", "utf-8")
-    write_bundle(make_bundle(rng), tmp_path / "small.safetensors")
     monkeypatch.chdir(tmp_path)
-    options = ["--encoder", "small.safetensors", "--weights", str(random_weights), "--quiet"]
+    options = ["--encoder", small_encoder.name, "--weights", str(random_weights), "--quiet"]
     assert main(["predict", "dark", "bright", "-o", "betas", *options]) == 0
     (tmp_path / "betas" / "predictions.json").rename(tmp_path / "made.json")
     return options
