@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Generator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,7 @@ def _make_prediction(
     mask.ravel()[np.sort(rng.choice(mask.size, n_voxels, replace=False))] = True
     ends = np.cumsum([0, *rois.values()])
     index = np.arange(n_voxels)
+    spans = dict(zip(rois, pairwise(ends), strict=True))
     names = tuple(f"image{number:02d}.png" for number in range(n_stimuli))
     files = () if folder is None else tuple(folder / name for name in names)
     for file in files:
@@ -241,10 +243,13 @@ def _make_prediction(
         affine=np.array([[-2.0, 0, 0, 10], [0, 2, 0, -70], [0, 0, 2, -10], [0, 0, 0, 1]]),
         names=names,
         roi_masks={
-            place: (index >= first) & (index < last)
-            for place, first, last in zip(rois, ends[:-1], ends[1:], strict=True)
+            place: (index >= first) & (index < last) for place, (first, last) in spans.items()
         },
         subject_names=tuple(f"CSI{number + 1}" for number in range(n_subjects)),
+        # Every person's native voxels are the template's, so that both ways can be compared.
+        native=tuple(subjects),
+        own_rois=({place: index[slice(*span)] for place, span in spans.items()},) * n_subjects,
+        coverage=np.ones((n_subjects, n_voxels), np.float32),
         provenance=Provenance(
             Settings(rois=[roi for roi, _ in rois], average=average, center_crop=False), "small"
         ),

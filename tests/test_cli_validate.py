@@ -313,6 +313,9 @@ def miniature(rng: np.random.Generator, folder: Path) -> tuple[Twinset, Predicti
         names=twinset.names,
         roi_masks={("LOC", "L"): halves, ("LOC", "R"): ~halves, ("PPA", "L"): halves},
         subject_names=("CSI1",),
+        native=(true,),
+        own_rois=({("LOC", "L"): np.flatnonzero(halves)},),
+        coverage=np.ones((1, true.shape[1]), np.float32),
     )
     return twinset, prediction
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pytest
 import scipy.ndimage
 
-from imgtofmri.analyses.predict import RoiMeans
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.encoder.prediction import Prediction, concatenate
@@ -147,7 +146,9 @@ def test_published_encoder_numbers_do_not_depend_on_the_company(
         alone = published_encoder.predict_features(features[part])
         np.testing.assert_array_equal(alone.subjects, together.subjects[:, part])
         np.testing.assert_array_equal(alone.group, together.group[part])
-        np.testing.assert_array_equal(RoiMeans(alone)(alone), RoiMeans(together)(together)[part])
+        np.testing.assert_array_equal(
+            alone.roi_means().values, together.roi_means().values[..., part]
+        )
 
 
 @pytest.mark.network
@@ -172,9 +173,15 @@ def test_roi_table_does_not_depend_on_the_company(encoder: Encoder, features: Fe
 
 
 def test_average_mean_keeps_amplitude(encoder: Encoder, features: Features) -> None:
-    """The mean is that of the subjects' maps; z-scores have mean 0 and deviation 1."""
+    """The mean is over those who stand behind a voxel; z-scores have mean 0 and deviation 1."""
     mean = encoder.predict_features(features, average="mean")
-    np.testing.assert_allclose(mean.group, mean.subjects.mean(axis=0), atol=1e-6)
+    people = mean.coverage.sum(axis=0, dtype=np.float64)
+    assert 0 < mean.covered.sum() < len(people)
+    np.testing.assert_array_equal(mean.covered, people >= 0.5)
+    assert np.isnan(mean.group[:, ~mean.covered]).all()
+    total = mean.subjects.sum(axis=0, dtype=np.float64)
+    expected = (total / people)[:, mean.covered]
+    np.testing.assert_allclose(mean.group[:, mean.covered], expected, rtol=1e-6)
     scored = encoder.predict_features(features)
     np.testing.assert_allclose(scored.group.mean(axis=1), 0, atol=1e-6)
     np.testing.assert_allclose(scored.group.std(axis=1), 1, atol=1e-6)
@@ -183,15 +190,16 @@ def test_average_mean_keeps_amplitude(encoder: Encoder, features: Features) -> N
 def test_prediction_is_linear_up_to_the_zscores(encoder: Encoder, features: Features) -> None:
     """The response to the mean of two feature vectors is the mean of the responses."""
     pair = features[:2]
-    ends = encoder.predict_features(pair, average="mean").group
+    ends = encoder.predict_features(pair, average="mean")
     middle = encoder.predict_features(pair.mean(axis=0, keepdims=True), average="mean").group
-    np.testing.assert_allclose(middle[0], ends.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(middle[0], ends.group.mean(axis=0), atol=1e-5)
 
 
 def test_zscore_of_a_constant_map_is_zero() -> None:
     """There is no deviation to divide by."""
     assert not zscore(np.full((2, 5), 3.0, np.float32)).any()
-    assert not group_maps(np.full((3, 2, 5), 3.0, np.float32), "zscore").any()
+    everywhere = np.ones((3, 5), np.float32)
+    assert not group_maps(np.full((3, 2, 5), 3.0, np.float32), "zscore", everywhere).any()
 
 
 def test_predict_native_is_the_linear_model(encoder: Encoder, features: Features) -> None:
@@ -228,14 +236,80 @@ def test_order_of_rois_does_not_matter_for_two(encoder: Encoder, features: Featu
     np.testing.assert_allclose(one.group, other.group, atol=1e-5)
 
 
-def test_roi_table_means_are_the_maps_means(encoder: Encoder, features: Features) -> None:
-    """Each row of the tidy table is the mean over the ROI's voxels."""
+def test_roi_means_are_of_each_persons_own_roi(encoder: Encoder, features: Features) -> None:
+    """Rows equal the models' own voxels in native space; the group's, the mean over people."""
     got = encoder.predict_features(features[:2], names=["a", "b"])
-    table = got.roi_table()
+    table = got.roi_table().set_index(["stimulus", "roi", "hemi", "subject"])["mean"]
     assert len(table) == 2 * 2 * 3 * 3  # stimuli, ROIs, hemispheres and both, subjects and group
-    row = table.query("stimulus == 'b' and roi == 'PPA' and hemi == 'both' and subject == 'S2'")
-    expected = got.subjects[1, 1, got.roi_mask("PPA")].mean()
-    np.testing.assert_allclose(row["mean"].item(), expected, rtol=1e-6)
+    assert set(got.roi_table()["unit"]) == {"model units"}
+    for roi in ("LOC", "PPA"):
+        for hemi, codes in {"L": [0], "R": [1], "both": [0, 1]}.items():
+            means = {}
+            for subject in encoder.bundle.subjects:
+                model = subject.rois[roi]
+                own = np.isin(model.hemi, codes)
+                responses = features[1].astype(float) @ model.weights[:, own] + model.intercept[own]
+                means[subject.name] = responses.mean()
+                found = got.roi_responses(roi, subject.name, hemi)[1]
+                np.testing.assert_allclose(found, responses, rtol=1e-5, atol=1e-5)
+            means["group"] = np.mean(list(means.values()))
+            for subject_name, mean in means.items():
+                row = table["b", roi, hemi, subject_name]
+                np.testing.assert_allclose(row, mean, rtol=1e-5, atol=1e-6)
+
+
+def test_a_person_without_an_roi_has_no_mean_of_it(
+    small_bundle: Bundle, features: Features
+) -> None:
+    """The row is NaN, the group is the other person's, and voxels are refused with who has it."""
+    one, two = small_bundle.subjects
+    lacking = dataclasses.replace(one, rois={"PPA": one.rois["PPA"]})
+    got = Encoder(dataclasses.replace(small_bundle, subjects=(lacking, two))).predict_features(
+        features[:2]
+    )
+    means = got.roi_means()
+    place = means.places.index(("LOC", "both"))
+    assert np.isnan(means.values[place, 0]).all()
+    np.testing.assert_array_equal(means.group[place], means.values[place, 1])
+    with pytest.raises(OptionError, match="must be one who has LOC; got S1, who has not. .*: S2"):
+        got.roi_responses("LOC", "S1")
+
+
+def test_coverage_is_the_map_of_a_person_who_responds_with_one_everywhere(
+    small_bundle: Bundle, features: Features
+) -> None:
+    """Its sum over people says how many stand behind a voxel."""
+    ones = tuple(
+        dataclasses.replace(
+            subject,
+            rois={
+                roi: dataclasses.replace(
+                    model, weights=0 * model.weights, intercept=np.ones_like(model.intercept)
+                )
+                for roi, model in subject.rois.items()
+            },
+        )
+        for subject in small_bundle.subjects
+    )
+    got = Encoder(dataclasses.replace(small_bundle, subjects=ones)).predict_features(
+        features[:1], average="mean"
+    )
+    np.testing.assert_allclose(got.coverage, got.subjects[:, 0], atol=1e-6)
+    np.testing.assert_allclose(got.group[0, got.covered], 1, atol=1e-6)
+
+
+def test_agreement_is_the_correlation_over_stimuli(encoder: Encoder, features: Features) -> None:
+    """Of two people, in voxels of which each makes half of the map; NumPy is the oracle."""
+    got = encoder.predict_features(features)
+    agreement = got.agreement()
+    both = (got.coverage >= 0.5).all(axis=0)
+    assert 0 < both.sum() < len(both)
+    np.testing.assert_array_equal(np.isnan(agreement), ~both)
+    for voxel in np.flatnonzero(both):
+        expected = np.corrcoef(got.subjects[0, :, voxel], got.subjects[1, :, voxel])[0, 1]
+        np.testing.assert_allclose(agreement[voxel], expected, atol=1e-5)
+    with pytest.raises(OptionError, match="needs at least 20 stimuli, .* got 19"):
+        got[:19].agreement()
 
 
 def test_to_img_puts_each_value_in_its_voxel(encoder: Encoder, features: Features) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from imgtofmri.analyses.predict import RoiMeans, RunSummary, check_targets, predict_movies
+from imgtofmri.analyses.predict import RunSummary, check_targets, predict_movies
 from imgtofmri.bundle import Bundle
 from imgtofmri.cli import main
-from imgtofmri.encoder import Encoder, Prediction, Settings
+from imgtofmri.encoder import Encoder, Settings
 from imgtofmri.exceptions import OptionError
 from imgtofmri.outputs import BidsLayout, NiftiLayout, OutputFolder
 from imgtofmri.stimuli import Source
@@ -85,50 +85,6 @@ def table_of(path: Path) -> tuple[list[str], npt.NDArray[np.float64]]:
     return header, np.array([[np.nan if x == "n/a" else float(x) for x in row] for row in rows])
 
 
-def test_roi_means_equal_the_table_of_the_prediction(rng: np.random.Generator) -> None:
-    """Means by one matrix product are those of the tidy table; an ROI without voxels has none."""
-    mask = np.ones((4, 5, 3), bool)
-    n_voxels = int(mask.sum())
-    roi_masks = {(roi, hemi): rng.random(n_voxels) < 0.3 for roi in ("A", "B") for hemi in "LR"}
-    roi_masks["B", "L"][:] = False
-    prediction = Prediction(
-        group=rng.standard_normal((6, n_voxels)).astype(np.float32),
-        subjects=rng.standard_normal((2, 6, n_voxels)).astype(np.float32),
-        mask=mask,
-        affine=np.eye(4),
-        names=tuple("abcdef"),
-        roi_masks=roi_masks,
-        subject_names=("s1", "s2"),
-    )
-    means = RoiMeans(prediction)
-    values = means(prediction)
-    assert values.shape == (6, len(means.columns)) == (6, 18)
-    table = prediction.roi_table()
-    for column, got in zip(means.columns, values.T, strict=True):
-        subject, roi, hemi = column.split("_")
-        chosen = (table["subject"] == subject) & (table["roi"] == roi) & (table["hemi"] == hemi)
-        np.testing.assert_allclose(got, table.loc[chosen, "mean"].to_numpy(), rtol=1e-5, atol=1e-6)
-    assert np.isnan(values[:, means.columns.index("s1_B_L")]).all()
-
-
-def test_roi_means_do_not_depend_on_the_company(rng: np.random.Generator) -> None:
-    """A frame's means are the same bits alone, in another order and among others."""
-    mask = np.ones((16, 16, 16), bool)
-    roi_masks = {(roi, hemi): rng.random(mask.size) < 0.3 for roi in "AB" for hemi in "LR"}
-    group = rng.standard_normal((37, mask.size)).astype(np.float32)
-
-    def means(order: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-        names = tuple(map(str, order))
-        rows = group[order]
-        part = Prediction(rows, -rows[None], mask, np.eye(4), names, roi_masks, ("s1",))
-        return RoiMeans(part)(part)
-
-    together = means(np.arange(37))
-    for order in (np.array([0]), np.array([36]), np.arange(5, 22), rng.permutation(37)):
-        np.testing.assert_array_equal(means(order), together[order])
-
-
-@pytest.mark.network
 def test_predict_movies_files_hold_what_predict_movie_returns(
     tmp_path: Path, encoder: Encoder, settings: Settings
 ) -> None:
@@ -151,8 +107,9 @@ def test_predict_movies_files_hold_what_predict_movie_returns(
     assert header[:4] == ["onset", "group_LOC_L", "group_LOC_R", "group_LOC_both"]
     assert len(header) == 1 + 2 * 3 * 4
     np.testing.assert_allclose(rows[:, 0], np.arange(N_FRAMES) / RATE_HZ)
-    expected = whole.group[:, whole.roi_mask("PPA", "R")].mean(axis=1)
-    np.testing.assert_allclose(rows[:, header.index("group_PPA_R")], expected, atol=1e-4)
+    means = whole.roi_means()
+    expected = means.group[means.places.index(("PPA", "R"))]
+    np.testing.assert_allclose(rows[:, header.index("group_PPA_R")], expected, rtol=1e-5)
 
     sidecar = json.loads((out / "a.mp4.json").read_text(encoding="utf-8"))
     assert sidecar["OnsetsSeconds"] == [k / RATE_HZ for k in range(N_FRAMES)]

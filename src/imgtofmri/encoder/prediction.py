@@ -10,9 +10,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from imgtofmri.encoder.agreement import Agreement
 from imgtofmri.encoder.provenance import Provenance
-from imgtofmri.encoder.regions import BOTH, RoiMasks, RoiPlace, roi_mask, roi_names, roi_places
+from imgtofmri.encoder.regions import (
+    BOTH,
+    OwnRois,
+    RoiMasks,
+    RoiMeans,
+    RoiPlace,
+    own_columns,
+    roi_mask,
+    roi_means,
+    roi_names,
+    roi_places,
+)
 from imgtofmri.encoder.settings import AverageName, Settings
+from imgtofmri.encoder.spatial import LEAST_COVERAGE
 from imgtofmri.exceptions import OptionError, ShapeError, check_choice, choice_message
 from imgtofmri.outputs import BOUNDS, FormatName, OutputFolder, to_img
 
@@ -38,7 +51,8 @@ class Prediction:
     ----------
     group : array of shape (n_stimuli, n_voxels), float32
         The group map of each stimulus. With ``average="zscore"`` in standard deviations over the
-        mask's voxels, with ``average="mean"`` in the models' own units.
+        mask's voxels. With ``average="mean"`` in the models' own units, over the people who stand
+        behind a voxel, NaN where too few do: outside `covered`.
     subjects : array of shape (n_subjects, n_stimuli, n_voxels), float32
         Each subject's smoothed map, in the models' own units.
     mask : array of shape (X, Y, Z), bool
@@ -50,6 +64,13 @@ class Prediction:
     roi_masks : dict of (roi, hemi) to array of shape (n_voxels,), bool
         hemi is "L", "R", or "B" where hemispheres are not told apart.
     subject_names : tuple of str
+    native : tuple of array of shape (n_stimuli, n_outputs), float32
+        Each subject's responses in native space, not smoothed, in the models' own units.
+    own_rois : tuple of dict of (roi, hemi) to array of int
+        Which columns of a subject's native responses are that subject's own ROI.
+    coverage : array of shape (n_subjects, n_voxels), float32
+        The share of each subject's map that the subject's own voxels make: 1 well inside the ROIs,
+        0 far away. Their sum says how many people stand behind a voxel.
     provenance : Provenance
         The encoder, the network and the settings that made it.
     onsets_s : array of shape (n_stimuli,) or None
@@ -70,6 +91,9 @@ class Prediction:
     names: tuple[str, ...]
     roi_masks: RoiMasks
     subject_names: tuple[str, ...]
+    native: tuple[npt.NDArray[np.float32], ...]
+    own_rois: tuple[OwnRois, ...]
+    coverage: npt.NDArray[np.float32]
     provenance: Provenance = field(default_factory=Provenance)
     onsets_s: npt.NDArray[np.float64] | None = None
     sha256: tuple[str | None, ...] = ()
@@ -101,6 +125,7 @@ class Prediction:
             self,
             group=self.group[chosen],
             subjects=self.subjects[:, chosen],
+            native=tuple(responses[chosen] for responses in self.native),
             names=self.names[chosen],
             onsets_s=None if self.onsets_s is None else self.onsets_s[chosen],
             sha256=self.sha256[chosen],
@@ -159,6 +184,76 @@ class Prediction:
         """
         return roi_mask(self.roi_masks, roi, hemi)
 
+    @property
+    def covered(self) -> npt.NDArray[np.bool_]:
+        """Which voxels enough people stand behind for a mean over them, shape (n_voxels,)."""
+        people: npt.NDArray[np.float64] = self.coverage.sum(axis=0, dtype=np.float64)
+        return people >= LEAST_COVERAGE
+
+    def roi_responses(self, roi: str, subject: str, hemi: str = BOTH) -> npt.NDArray[np.float32]:
+        """Return the responses of the voxels of a subject's own ROI.
+
+        They are of the subject's native space and not smoothed: no voxel of another ROI, and none
+        of another person, has a share in them.
+
+        Parameters
+        ----------
+        roi, subject : str
+        hemi : {"both", "L", "R"}
+
+        Returns
+        -------
+        array of shape (n_stimuli, n_voxels), float32
+            In the models' own units.
+
+        Raises
+        ------
+        OptionError
+            If there is no such ROI, hemisphere or subject, or the subject lacks the ROI.
+        """
+        roi_mask(self.roi_masks, roi, hemi)
+        check_choice("subject", subject, self.subject_names)
+        number = self.subject_names.index(subject)
+        columns = own_columns(self.own_rois[number], roi, hemi)
+        if not len(columns):
+            have = [
+                name
+                for name, own in zip(self.subject_names, self.own_rois, strict=True)
+                if len(own_columns(own, roi, hemi))
+            ]
+            where = roi if hemi == BOTH else f"{roi} in hemisphere {hemi}"
+            message = (
+                f"subject must be one who has {where}; got {subject}, who has not. Those who have: "
+                f"{', '.join(have) or 'none'}."
+            )
+            raise OptionError(message, "subject")
+        return self.native[number][:, columns]
+
+    def roi_means(self) -> RoiMeans:
+        """Return the mean response of each person's own ROIs, in native space.
+
+        Subject-specific ROIs keep people and regions apart (Nieto-Castanon and Fedorenko 2012,
+        doi:10.1016/j.neuroimage.2012.06.065): the group is the mean over people of their own means.
+        """
+        places = [(roi, hemi) for roi, hemi, _ in self.roi_places]
+        return roi_means(self.native, self.own_rois, places, self.subject_names)
+
+    def agreement(self) -> npt.NDArray[np.float32]:
+        """Return how well people agree at each voxel on which stimuli drive it.
+
+        Returns
+        -------
+        array of shape (n_voxels,), float32
+            The correlation over stimuli of two people's maps, averaged over the pairs of people of
+            whom each makes at least half of the voxel's map (`coverage`); NaN where there are none.
+
+        Raises
+        ------
+        OptionError
+            If there are fewer than 20 stimuli, from which such a correlation cannot be told.
+        """
+        return Agreement.of(self.subjects, self.coverage).values()
+
     def subject(self, name: str) -> npt.NDArray[np.float32]:
         """Return one subject's smoothed maps, shape (n_stimuli, n_voxels)."""
         check_choice("subject", name, self.subject_names)
@@ -195,31 +290,37 @@ class Prediction:
         return to_img(maps, self.mask, self.affine, step_s)
 
     def roi_table(self) -> pd.DataFrame:
-        """Return the mean response of each ROI, as a tidy table.
+        """Return the mean response of each person's own ROIs, as a tidy table.
 
         Returns
         -------
         pandas.DataFrame
             Columns stimulus, onset (movies only), roi, hemi ("L", "R", "both"), subject ("group" or
-            a name), mean and unit. The group's means are of the group map, in `unit`; a subject's
-            are of the smoothed map, in model units. Rows of different units are not to be compared.
+            a name), mean and unit. A subject's rows are `roi_means` of that subject, the group's
+            the mean over those who have the ROI; all are in the models' units, whatever `average`
+            is. NaN where a subject lacks the ROI.
         """
         import pandas as pd
 
-        maps = {GROUP: self.group, **dict(zip(self.subject_names, self.subjects, strict=True))}
-        parts = []
-        for roi, hemi, voxels in self.roi_places:
-            for subject, values in maps.items():
-                columns: dict[str, Any] = {"stimulus": self.names}
-                if self.onsets_s is not None:
-                    columns["onset"] = self.onsets_s
-                # Rows in one piece are summed alike, however many there are.
-                inside = np.ascontiguousarray(values[:, voxels])
-                mean = inside.mean(axis=1) if inside.shape[1] else np.full(len(self), np.nan)
-                columns |= {"roi": roi, "hemi": hemi, "subject": subject, "mean": mean}
-                columns["unit"] = self.unit if subject == GROUP else MODEL_UNIT
-                parts.append(pd.DataFrame(columns))
-        return pd.concat(parts, ignore_index=True)
+        means = self.roi_means()
+        owners = {GROUP: means.group} | {
+            subject: means.values[:, number] for number, subject in enumerate(means.subjects)
+        }
+        columns: dict[str, Any] = {"stimulus": self.names}
+        if self.onsets_s is not None:
+            columns["onset"] = self.onsets_s
+        return pd.concat(
+            [
+                pd.DataFrame(
+                    columns
+                    | {"roi": roi, "hemi": hemi, "subject": subject}
+                    | {"mean": values[number].astype(np.float32), "unit": MODEL_UNIT}
+                )
+                for number, (roi, hemi) in enumerate(means.places)
+                for subject, values in owners.items()
+            ],
+            ignore_index=True,
+        )
 
     def maps(
         self, *, subjects: bool = False, interval: float | None = None
@@ -398,6 +499,7 @@ def concatenate(parts: Iterable[Prediction]) -> Prediction:
         first,
         group=np.concatenate([part.group for part in parts]),
         subjects=np.concatenate([part.subjects for part in parts], axis=1),
+        native=tuple(map(np.concatenate, zip(*(part.native for part in parts), strict=True))),
         names=tuple(name for part in parts for name in part.names),
         onsets_s=np.concatenate(onsets) if len(onsets) == len(parts) else None,
         sha256=tuple(digest for part in parts for digest in part.sha256),

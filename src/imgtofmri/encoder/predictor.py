@@ -43,7 +43,7 @@ class Readout:
 
     def predict(self, batch: FeatureBatch) -> Prediction:
         """Predict stimuli whose features are known."""
-        group, subjects = self.spatial.predict(batch.features, self.settings.average)
+        group, subjects, native = self.spatial.predict(batch.features, self.settings.average)
         onsets_s = None
         if batch.onsets_s and batch.onsets_s[0] is not None:
             onsets_s = np.array(batch.onsets_s, dtype=np.float64)
@@ -55,6 +55,9 @@ class Readout:
             names=batch.names,
             roi_masks=self.spatial.roi_masks,
             subject_names=self.spatial.subject_names,
+            native=native,
+            own_rois=tuple(subject.own_rois for subject in self.spatial.subjects),
+            coverage=self.spatial.coverage,
             provenance=self.provenance,
             onsets_s=onsets_s,
             sha256=batch.sha256,

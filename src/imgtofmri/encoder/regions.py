@@ -1,17 +1,22 @@
-"""ROIs of a group mask: which voxels belong to each, and to each of its hemispheres."""
+"""ROIs and their hemispheres: of a group mask, and each person's own in native space."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from imgtofmri.exceptions import OptionError, check_choice, choice_message
 from imgtofmri.spaces import BoolArray
 
 RoiMasks = Mapping[tuple[str, str], BoolArray]
 """(roi, hemi) to a choice of voxels; hemi is "L", "R", or "B" where they are not told apart."""
+
+OwnRois = Mapping[tuple[str, str], npt.NDArray[np.intp]]
+"""(roi, hemi) to the columns of a person's native responses that are that person's own ROI."""
 
 BOTH = "both"
 
@@ -65,3 +70,71 @@ def roi_places(masks: RoiMasks) -> tuple[RoiPlace, ...]:
         for hemi in ("L", "R", BOTH)
         if hemi == BOTH or (roi, hemi) in masks
     )
+
+
+def own_columns(own: OwnRois, roi: str, hemi: str = BOTH) -> npt.NDArray[np.intp]:
+    """Return the columns of a person's own ROI, none where the person lacks it."""
+    sides = [columns for (name, side), columns in own.items() if name == roi]
+    if hemi != BOTH:
+        sides = [own[roi, hemi]] if (roi, hemi) in own else []
+    return np.concatenate(sides) if sides else np.empty(0, np.intp)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RoiMeans:
+    """The mean response of each person's own ROIs to each stimulus.
+
+    Attributes
+    ----------
+    places : tuple of (roi, hemi)
+        Each ROI in its left and right hemisphere, then in "both".
+    subjects : tuple of str
+    values : array of shape (n_places, n_subjects, n_stimuli), float64
+        In the models' units, over the voxels of the person's native space, none of them smoothed;
+        NaN where a person lacks the ROI.
+    """
+
+    places: tuple[tuple[str, str], ...]
+    subjects: tuple[str, ...]
+    values: npt.NDArray[np.float64]
+
+    @property
+    def group(self) -> npt.NDArray[np.float64]:
+        """The mean over the people who have the ROI, shape (n_places, n_stimuli)."""
+        known = ~np.isnan(self.values)
+        total, n = np.where(known, self.values, 0).sum(axis=1), known.sum(axis=1)
+        mean = np.full(total.shape, np.nan)
+        np.divide(total, n, out=mean, where=n > 0)
+        return mean
+
+
+def roi_means(
+    native: Sequence[npt.NDArray[np.floating[Any]]],
+    own_rois: Sequence[OwnRois],
+    places: Sequence[tuple[str, str]],
+    subjects: Sequence[str],
+) -> RoiMeans:
+    """Average native responses over each person's own ROIs.
+
+    Parameters
+    ----------
+    native : sequence of array of shape (n_stimuli, n_outputs)
+        Each person's responses.
+    own_rois : sequence of OwnRois
+        Each person's.
+    places : sequence of (roi, hemi)
+    subjects : sequence of str
+
+    Returns
+    -------
+    RoiMeans
+    """
+    values = np.full((len(places), len(native), len(native[0])), np.nan)
+    for number, (roi, hemi) in enumerate(places):
+        for person, (responses, own) in enumerate(zip(native, own_rois, strict=True)):
+            columns = own_columns(own, roi, hemi)
+            if len(columns):
+                # Rows in one piece are summed alike, however many there are.
+                inside = np.ascontiguousarray(responses[:, columns])
+                values[number, person] = inside.mean(axis=1, dtype=np.float64)
+    return RoiMeans(tuple(places), tuple(subjects), values)

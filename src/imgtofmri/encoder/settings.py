@@ -37,7 +37,8 @@ class Settings:
         smoothed map can differ from zero.
     average : {"zscore", "mean"}
         "zscore" is the published model: each subject's map is z-scored over the mask, the sum of
-        the maps is z-scored again. "mean" is the mean over subjects and keeps amplitude.
+        the maps is z-scored again. "mean" keeps amplitude: the mean over the people who stand
+        behind a voxel, NaN where fewer than half a person does.
     center_crop : bool, optional
         Resize the short side and crop the centre, instead of squeezing the whole picture. None is
         as for the pictures that the models were fitted on; the published model's were squeezed.

@@ -8,7 +8,7 @@ and mask, and applied to whole batches.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +16,24 @@ import scipy.sparse
 
 from imgtofmri import spaces
 from imgtofmri.bundle import HEMIS, Bundle, RoiModel, SubjectModel
-from imgtofmri.encoder.regions import RoiMasks
+from imgtofmri.encoder.regions import OwnRois, RoiMasks
 from imgtofmri.encoder.settings import AverageName, MaskName
 from imgtofmri.exceptions import OptionError
 from imgtofmri.processors import one_blas_thread
 from imgtofmri.products import row_products
 from imgtofmri.spaces import FloatArray
 
+Native = npt.NDArray[np.float32]
+
 BLOCK = 32
 """How many stimuli are predicted together: enough to be fast, few enough for memory."""
+
+LEAST_COVERAGE = 0.5
+"""How many people must stand behind a voxel for a mean over people: less is NaN.
+
+Half a person: from here on most of what is averaged is a response, and not the edge of one that
+smoothing spread.
+"""
 
 RESIDUAL = "residual_variance"
 """The extra of a model's voxels from which prediction intervals are made."""
@@ -42,11 +51,22 @@ class SubjectOperator:
         One row for each voxel of the group mask, in C order.
     name : str
         The subject's.
+    own_rois : dict of (roi, hemi) to array of int
+        Which outputs are the subject's own ROI; hemi is "L", "R" or "B".
     """
 
     models: tuple[RoiModel, ...]
     matrix: scipy.sparse.csr_array
     name: str
+    own_rois: OwnRois
+
+    @property
+    def coverage(self) -> npt.NDArray[np.float32]:
+        """The share of each voxel's map that the subject's own voxels make, shape (n_voxels,).
+
+        A subject who responds with 1 everywhere has this map: 1 well inside the ROIs, 0 far away.
+        """
+        return np.asarray(self.matrix.sum(axis=1, dtype=np.float64), dtype=np.float32).ravel()
 
     def native(self, features: FloatArray) -> npt.NDArray[np.float32]:
         """Predict the models' outputs, one after another.
@@ -93,6 +113,8 @@ class SpatialModel:
         the bundle does not tell the hemispheres apart).
     subjects : tuple of SubjectOperator
         In the bundle's order of subjects.
+    coverage : array of shape (n_subjects, n_voxels), float32
+        How far each subject stands behind each voxel, from 0 to 1; see `SubjectOperator.coverage`.
     residual_variance : array of shape (n_voxels,), float64, or None
         Of a measured response about its prediction, the mean over subjects, as cross-validation
         found it; None where the bundle does not record it. Residuals of neighbouring voxels are
@@ -102,6 +124,7 @@ class SpatialModel:
     mask: spaces.BoolArray
     roi_masks: RoiMasks
     subjects: tuple[SubjectOperator, ...]
+    coverage: npt.NDArray[np.float32]
     residual_variance: npt.NDArray[np.float64] | None = None
 
     @property
@@ -111,8 +134,8 @@ class SpatialModel:
 
     def predict(
         self, features: FloatArray, average: AverageName
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Predict group maps and subjects' maps from features.
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[Native, ...]]:
+        """Predict group maps, subjects' maps and their native responses from features.
 
         Parameters
         ----------
@@ -124,17 +147,23 @@ class SpatialModel:
         -------
         group : array of shape (n_stimuli, n_voxels), float32
         subjects : array of shape (n_subjects, n_stimuli, n_voxels), float32
+        native : tuple of array of shape (n_stimuli, n_outputs), float32
+            One for each subject, whose number of outputs is its own.
         """
         n_stimuli, n_voxels = len(features), int(self.mask.sum())
         subjects = np.empty((len(self.subjects), n_stimuli, n_voxels), dtype=np.float32)
         group = np.empty((n_stimuli, n_voxels), dtype=np.float32)
+        native = tuple(
+            np.empty((n_stimuli, subject.matrix.shape[1]), np.float32) for subject in self.subjects
+        )
         with one_blas_thread():
             for start in range(0, n_stimuli, BLOCK):
                 here = slice(start, start + BLOCK)
                 for number, subject in enumerate(self.subjects):
-                    subjects[number, here] = subject.apply(subject.native(features[here]))
-                group[here] = group_maps(subjects[:, here], average)
-        return group, subjects
+                    native[number][here] = subject.native(features[here])
+                    subjects[number, here] = subject.apply(native[number][here])
+                group[here] = group_maps(subjects[:, here], average, self.coverage)
+        return group, subjects, native
 
 
 def native_responses(model: RoiModel, features: FloatArray) -> npt.NDArray[np.float32]:
@@ -154,7 +183,9 @@ def native_responses(model: RoiModel, features: FloatArray) -> npt.NDArray[np.fl
     return row_products(used, model.weights) + model.intercept
 
 
-def group_maps(subjects: npt.NDArray[np.float32], average: AverageName) -> npt.NDArray[np.float32]:
+def group_maps(
+    subjects: npt.NDArray[np.float32], average: AverageName, coverage: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
     """Average subjects' maps into group maps.
 
     Parameters
@@ -162,14 +193,19 @@ def group_maps(subjects: npt.NDArray[np.float32], average: AverageName) -> npt.N
     subjects : array of shape (n_subjects, n_stimuli, n_voxels)
     average : {"zscore", "mean"}
         "zscore": each subject's map is z-scored over voxels, the sum over subjects is z-scored
-        again (the published model). "mean": the mean over subjects, which keeps amplitude.
+        again (the published model). "mean": the mean over the subjects who stand behind a voxel,
+        each by their coverage, which keeps amplitude.
+    coverage : array of shape (n_subjects, n_voxels)
 
     Returns
     -------
     array of shape (n_stimuli, n_voxels), float32
+        A mean is NaN where the subjects' coverage comes to less than `LEAST_COVERAGE`.
     """
     if average == "mean":
-        group: FloatArray = subjects.mean(axis=0, dtype=np.float64)
+        people = coverage.sum(axis=0, dtype=np.float64)
+        weight = np.where(people < LEAST_COVERAGE, np.nan, people)
+        group: FloatArray = subjects.sum(axis=0, dtype=np.float64) / weight
     else:
         group, scratch = np.zeros(subjects.shape[1:]), np.empty(subjects.shape[1:])
         for maps in subjects:
@@ -221,13 +257,13 @@ def build_spatial_model(
         raise OptionError(message, "rois")
     kept = np.flatnonzero(inside)
     operators = tuple(
-        SubjectOperator(operator.models, operator.matrix[kept].astype(np.float32), operator.name)
-        for operator in full
+        replace(operator, matrix=operator.matrix[kept].astype(np.float32)) for operator in full
     )
     return SpatialModel(
         inside.reshape(bundle.template.shape),
         {key: roi_mask[kept] for key, roi_mask in roi_masks.items()},
         operators,
+        np.stack([operator.coverage for operator in operators]),
         _residual_variance(operators),
     )
 
@@ -248,7 +284,8 @@ def _subject_operator(
     subject: SubjectModel, bundle: Bundle, rois: Sequence[str], sigma_mm: float
 ) -> SubjectOperator:
     """Return the operator onto every voxel of the template."""
-    models = tuple(subject.rois[roi] for roi in rois if roi in subject.rois)
+    named = {roi: subject.rois[roi] for roi in rois if roi in subject.rois}
+    models = tuple(named.values())
     voxels, merge = spaces.merge_matrix(
         [model.voxels[model.hemi == hemi] for model in models for hemi in _hemis(model)]
     )
@@ -265,7 +302,12 @@ def _subject_operator(
     matrix = (smooth @ (move @ merge)).tocsr()
     matrix = matrix[:, np.argsort(order)]
     matrix.sort_indices()
-    return SubjectOperator(models, matrix, subject.name)
+    own_rois = {
+        (roi, HEMIS[code]): start + np.flatnonzero(model.hemi == code)
+        for (roi, model), start in zip(named.items(), _starts(models), strict=True)
+        for code in _hemis(model)
+    }
+    return SubjectOperator(models, matrix, subject.name, own_rois)
 
 
 def _hemis(model: RoiModel) -> list[int]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from imgtofmri.analyses.predict.images import RunSummary, predict_images
-from imgtofmri.analyses.predict.movies import RoiMeans, predict_movies
+from imgtofmri.analyses.predict.movies import predict_movies
 from imgtofmri.analyses.predict.run import check_targets, predict_into
 
 __all__ = [
-    "RoiMeans",
     "RunSummary",
     "check_targets",
     "predict_images",

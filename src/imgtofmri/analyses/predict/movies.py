@@ -16,11 +16,10 @@ import numpy.typing as npt
 from imgtofmri import __version__
 from imgtofmri.analyses.predict.images import RunSummary, source_digest
 from imgtofmri.encoder import Prediction, Predictor
-from imgtofmri.encoder.prediction import GROUP
+from imgtofmri.encoder.prediction import GROUP, MODEL_UNIT
 from imgtofmri.exceptions import OutputError, StimulusError
 from imgtofmri.files import atomic_path, sha256_of
 from imgtofmri.outputs import Layout, OutputFolder, SeriesWriter
-from imgtofmri.products import row_products
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Movie, Source
 from imgtofmri.tables import MISSING, tsv
@@ -101,32 +100,18 @@ def predict_movies(
     return summary
 
 
-class RoiMeans:
-    """The mean of each ROI and hemisphere, for the group and each subject, stimulus by stimulus.
+def mean_columns(part: Prediction) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the means of each person's own ROIs as columns, the group's first.
 
-    Parameters
-    ----------
-    part : Prediction
-        Any one of a run: its ROI masks and subjects count.
-
-    Attributes
-    ----------
-    columns : tuple of str
-        ``group_LOC_L``, ``group_LOC_R``, ``group_LOC_both``, ... ``CSI1_LOC_L``, ...
+    They are ``group_LOC_L``, ``group_LOC_R``, ``group_LOC_both``, ... ``CSI1_LOC_L``, ...
     """
-
-    def __init__(self, part: Prediction) -> None:
-        chosen = np.stack([place.voxels for place in part.roi_places], axis=1).astype(np.float32)
-        with np.errstate(invalid="ignore"):  # An ROI outside the mask has no mean.
-            self._weights = chosen / chosen.sum(axis=0)
-        labels = [f"{roi}_{hemi}" for roi, hemi, _ in part.roi_places]
-        owners = (GROUP, *part.subject_names)
-        self.columns = tuple(f"{owner}_{label}" for owner in owners for label in labels)
-
-    def __call__(self, part: Prediction) -> npt.NDArray[np.float32]:
-        """Return the means, shape (n_stimuli, n_columns)."""
-        maps = (part.group, *part.subjects)
-        return np.hstack([row_products(one, self._weights) for one in maps])
+    means = part.roi_means()
+    people = dict(zip(means.subjects, means.values.swapaxes(0, 1), strict=True))
+    return {
+        f"{owner}_{roi}_{hemi}": values
+        for owner, rows in {GROUP: means.group, **people}.items()
+        for (roi, hemi), values in zip(means.places, rows, strict=True)
+    }
 
 
 class _MovieRun:
@@ -161,11 +146,10 @@ class _MovieRun:
             first = next(self._stream)
             self._sha256 = first.sha256[0]
             volumes = self._open_volumes(first, files)
-            means = RoiMeans(first)
             table = files.enter_context(
                 self._target(self._layout.timeseries(name), files).open("w", encoding="utf-8")
             )
-            table.write(tsv(["onset", *means.columns]))
+            table.write(tsv(["onset", *mean_columns(first)]))
             sidecar = self._target(self._layout.sidecar(name), files)
             part: Prediction | None = first
             while part is not None:
@@ -173,7 +157,7 @@ class _MovieRun:
                 self._onsets_s += onsets_s.tolist()
                 for owner, values in self._maps(part).items():
                     volumes[owner].append(values)
-                for onset_s, row in zip(onsets_s, means(part), strict=True):
+                for onset_s, *row in zip(onsets_s, *mean_columns(part).values(), strict=True):
                     table.write(tsv([f"{onset_s:.10g}", *map(_number, row)]))
                 advance(len(part))
                 part = next(self._stream, None)
@@ -221,9 +205,10 @@ class _MovieRun:
             "Settings": part.provenance.to_dict(),
             "Timeseries": {
                 "File": Path(self._layout.timeseries(self._movie.name)).name,
-                "Columns": "onset in seconds; then OWNER_ROI_HEMI, the mean over the voxels of an "
-                "ROI: OWNER is group (the group map) or a subject (its smoothed map, in the "
-                "models' own units), HEMI is L, R or both",
+                "Columns": "onset in seconds; then OWNER_ROI_HEMI, in the models' own units: OWNER "
+                "is a subject (the mean over the voxels of that subject's own ROI, in native "
+                "space, not smoothed) or group (the mean over subjects), HEMI is L, R or both",
+                "Units": MODEL_UNIT,
             },
         }
 
