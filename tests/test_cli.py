@@ -65,7 +65,7 @@ def test_predict_writes_a_volume_for_each_image(
     assert main(["predict", str(photos), "-o", str(out), *options]) == 0
     names = ["a.jpg", "a.png", "with space.jpg", "ünï.png"]
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        [f"{name}.nii.gz" for name in names] + ["predictions.json"]
+        [f"{name}.nii.gz" for name in names] + ["evidence", "predictions.json"]
     )
     image = nib.load(out / "a.jpg.nii.gz")
     assert image.shape == (91, 109, 91)
@@ -143,7 +143,7 @@ def test_predict_bids_is_read_as_a_derivative(
     out = tmp_path / "out"
     assert main(["predict", str(photos), "-o", str(out), "--format", "bids", *options]) == 0
     maps = sorted(path.name for path in (out / "sub-group" / "func").iterdir())
-    assert len(maps) == 4
+    assert len(maps) == 4 + 1  # and the coverage
     assert "sub-group_task-viewing_space-MNI152NLin6Asym_desc-ajpg_statmap.nii.gz" in maps
     assert (out / ".bidsignore").read_text() == "predictions.json\n"
 
@@ -355,7 +355,7 @@ def test_predict_name_too_long_for_a_file_is_shortened(
         out = tmp_path / layout
         arguments = ["predict", f"{tmp_path}/*.png", "-o", str(out), "--format", layout]
         assert main([*arguments, "--subjects", *options]) == 0
-        assert len(list(out.rglob("*.nii.gz"))) == 3 * 4
+        assert len(list(out.rglob("*.nii.gz"))) == 3 * 4 + 1  # and the coverage
 
 
 def test_predict_into_what_is_no_folder_says_which_it_is(

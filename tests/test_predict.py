@@ -19,6 +19,7 @@ from imgtofmri.cli import main
 from imgtofmri.encoder import Encoder, Prediction
 from imgtofmri.exceptions import OptionError
 from imgtofmri.files import sha256_of
+from imgtofmri.outputs import FormatName
 
 WEIGHTS = "untrained:0"
 
@@ -58,7 +59,7 @@ def test_save_writes_maps_table_and_record(tmp_path: Path, prediction: Predictio
     """Each volume holds its stimulus' map, the table is roi_table's, and the record lists both."""
     out = tmp_path / "out"
     files = prediction.save(out, subjects=True)
-    assert sorted(files) == sorted(out.iterdir())
+    assert sorted(files) == sorted(path for path in out.rglob("*") if path.is_file())
     for index, name in enumerate(prediction.names):
         maps = {f"{name}.nii.gz": prediction.group[index]}
         maps |= {f"{name}_sub-{s}.nii.gz": prediction.subject(s)[index] for s in ("S1", "S2")}
@@ -68,13 +69,47 @@ def test_save_writes_maps_table_and_record(tmp_path: Path, prediction: Predictio
     table = pd.read_csv(out / "rois.tsv", sep="\t")
     expected = prediction.roi_table()
     assert list(table.columns) == list(expected.columns)
-    assert set(table["unit"]) == {"z", "model units"}
+    assert set(table["unit"]) == {"model units"}
     np.testing.assert_allclose(table["mean"], expected["mean"], rtol=1e-5)
     record = record_of(out)
     assert record["state"] == "complete"
     assert record["prediction"] == prediction.provenance.to_dict()
     assert [entry["name"] for entry in record["inputs"]] == list(prediction.names)
-    assert record["outputs"] == [{"file": "rois.tsv", "sha256": sha256_of(out / "rois.tsv")}]
+    assert record["outputs"] == [
+        {"file": file, "sha256": sha256_of(out / file)}
+        for file in ("evidence/coverage.nii.gz", "rois.tsv")
+    ]
+    coverage = np.asarray(nib.load(out / "evidence" / "coverage.nii.gz").dataobj)
+    np.testing.assert_array_equal(coverage[prediction.mask], prediction.coverage.sum(axis=0))
+
+
+@pytest.mark.parametrize("format", ["nifti", "bids"])
+def test_agreement_of_a_run_does_not_depend_on_its_interruption(
+    tmp_path: Path, encoder: Encoder, rng: np.random.Generator, format: FormatName
+) -> None:
+    """Of 20 images or more it is `Prediction.agreement`, also where half were predicted before."""
+    for number in range(21):
+        pixels = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    pictures = [tmp_path / f"{number}.png" for number in range(21)]
+    chosen: dict[str, Any] = {"format": format, "weights": WEIGHTS, "progress": False}
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    predict_into(whole, encoder, pictures, **chosen)
+    predict_into(resumed, encoder, pictures[5:12], **chosen)
+    assert not [path for path in resumed.rglob("*agreement*")]
+    summary = predict_into(resumed, encoder, pictures, resume=True, **chosen)
+    assert (len(summary.done), len(summary.kept)) == (14, 7)
+    (file,) = whole.rglob("*agreement*.nii.gz")
+    assert file.read_bytes() == (resumed / file.relative_to(whole)).read_bytes()
+    prediction = encoder.predict(pictures, weights=WEIGHTS, progress=False)
+    values = np.asarray(nib.load(file).dataobj)[prediction.mask]
+    np.testing.assert_array_equal(values, prediction.agreement())
+    again = predict_into(resumed, encoder, pictures, resume=True, **chosen)
+    assert (len(again.done), len(again.kept)) == (0, 21)
+    assert file.read_bytes() == (resumed / file.relative_to(whole)).read_bytes()
+    assert [output["file"] for output in record_of(resumed)["outputs"]] == [
+        output["file"] for output in record_of(whole)["outputs"]
+    ]
 
 
 def test_save_does_not_replace_unasked_and_bids_is_a_dataset(
@@ -84,7 +119,7 @@ def test_save_does_not_replace_unasked_and_bids_is_a_dataset(
     out = tmp_path / "out"
     prediction.save(out, "bids")
     assert (out / ".bidsignore").read_text("utf-8") == "predictions.json\nrois.tsv\n"
-    assert len(list((out / "sub-group" / "func").iterdir())) == 3
+    assert len(list((out / "sub-group" / "func").iterdir())) == 3 + 1  # and the coverage
     with pytest.raises(OptionError, match=r"it holds predictions\.json. Use `overwrite`"):
         prediction.save(out, "bids")
     prediction[:1].save(out, "bids", overwrite=True)
@@ -121,10 +156,10 @@ def test_predict_into_is_what_the_command_does(
     assert summary.done == ["a.jpg", "b.png", "c.png"]
     assert [failure.name for failure in summary.failures] == ["bad.png"]
     assert record_of(python) == record_of(command)
-    names = sorted(file.name for file in command.iterdir())
-    assert names == sorted(file.name for file in python.iterdir())
+    names = sorted(path.relative_to(command) for path in command.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(python) for path in python.rglob("*") if path.is_file())
     for name in names:
-        if name != "predictions.json":
+        if name.name != "predictions.json":
             assert (python / name).read_bytes() == (command / name).read_bytes()
     saved = encoder.predict([photos / "a.jpg"], weights=WEIGHTS, progress=False)
     saved.save(tmp_path / "saved", subjects=True)

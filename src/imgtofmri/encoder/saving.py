@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imgtofmri.encoder.agreement import LEAST_STIMULI, Agreement
 from imgtofmri.exceptions import OptionError
 from imgtofmri.outputs import FormatName, Layout, OutputFolder, VolumeWriter, find_layout
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from imgtofmri.encoder.prediction import Prediction
+    from imgtofmri.encoder.spatial import SpatialModel
+
+COVERAGE, AGREEMENT = EVIDENCE = ("coverage", "agreement")
+
+MOST_STIMULI = 1000
+"""From how many images of a run agreement is found, the first ones: more hardly change it, and an
+interrupted run must predict them again."""
 
 COMMAND, RECORD, TABLE = "predict", "predictions.json", "rois.tsv"
 
@@ -35,6 +47,9 @@ def save_prediction(
     with output.begin(settings, prediction.provenance.to_dict()):
         writer = MapWriter(output, layout, subjects=subjects, interval=interval)
         writer.write(prediction)
+        evidence = EvidenceWriter(output, layout, prediction, prediction.affine)
+        evidence.agreement.add(prediction.subjects[:, :MOST_STIMULI])
+        evidence.write()
         output.wrote(write_table(prediction.roi_table(), output.path / TABLE))
         output.wrote(*layout.describe(output.path, prediction.names, (RECORD, TABLE)))
     return output.files
@@ -80,8 +95,14 @@ class MapWriter:
         self._subjects, self._interval = subjects, interval
         self._writer: VolumeWriter | None = None
 
-    def write(self, part: Prediction) -> None:
+    def write(self, part: Prediction, names: Collection[str] | None = None) -> None:
         """Write the maps of some stimuli; all parts must be of one mask.
+
+        Parameters
+        ----------
+        part : Prediction
+        names : collection of str, optional
+            Those to write; all by default.
 
         Raises
         ------
@@ -91,11 +112,55 @@ class MapWriter:
         self._writer = self._writer or VolumeWriter(part.mask, part.affine)
         maps = part.maps(subjects=self._subjects, interval=self._interval)
         for index, name in enumerate(part.names):
+            if names is not None and name not in names:
+                continue
             files = {}
             for (subject, bound), values in maps.items():
                 file = self._layout.volume(name, subject, bound)
                 files[file] = self._writer.write(self._folder.path / file, values[index])
             self._folder.add(name, part.sha256[index], files, part.sources[index])
+
+
+class EvidenceWriter:
+    """Writes how far a run's maps can be trusted: `coverage`, and people's `agreement`.
+
+    Parameters
+    ----------
+    folder : OutputFolder
+        Begun.
+    layout : Layout
+        Names the files.
+    of : Prediction or SpatialModel
+        The voxels, and what people stand behind.
+    affine : array of shape (4, 4)
+    """
+
+    def __init__(
+        self,
+        folder: OutputFolder,
+        layout: Layout,
+        of: Prediction | SpatialModel,
+        affine: npt.NDArray[np.float64],
+    ) -> None:
+        self._folder, self._layout = folder, layout
+        self._coverage = of.coverage
+        self._writer = VolumeWriter(of.mask, affine)
+        self.agreement = Agreement(of.coverage)
+
+    def keep(self, n_stimuli: int) -> bool:
+        """Keep the maps of an earlier run of so many, if they are there and are what it wrote."""
+        maps = EVIDENCE if n_stimuli >= LEAST_STIMULI else [COVERAGE]
+        return self._folder.keep(*map(self._layout.evidence, maps))
+
+    def write(self) -> None:
+        """Write the maps; agreement where there were stimuli enough for it."""
+        maps = {COVERAGE: self._coverage.sum(axis=0)}
+        if self.agreement.n_stimuli >= LEAST_STIMULI:
+            maps[AGREEMENT] = self.agreement.values()
+        for what, values in maps.items():
+            path = self._folder.path / self._layout.evidence(what)
+            self._writer.write(path, values)
+            self._folder.wrote(path)
 
 
 def _check_names(prediction: Prediction) -> None:

@@ -73,6 +73,7 @@ class OutputFolder:
         self._inputs: dict[str, dict[str, Any]] = {}
         self._failures: dict[str, str] = {}
         self._outputs: dict[str, str] = {}
+        self._earlier: dict[str, str] = {}
         self._resumes = False
         self._started = _now()
 
@@ -301,6 +302,16 @@ class OutputFolder:
         for file in files:
             self._outputs[file.relative_to(self.path).as_posix()] = sha256_of(file)
 
+    def keep(self, *files: str) -> bool:
+        """Keep files that an earlier run wrote as a whole, if all are still what it wrote."""
+        kept = all(
+            (self.path / file).is_file() and sha256_of(self.path / file) == self._earlier.get(file)
+            for file in files
+        )
+        if kept:
+            self._outputs |= {file: self._earlier[file] for file in files}
+        return kept
+
     def close(self, state: str = "") -> None:
         """Write the record for good.
 
@@ -401,6 +412,7 @@ class OutputFolder:
                     continue
                 _check_entry(entry)
                 inputs[entry["name"]] = entry
+            written = {output["file"]: output["sha256"] for output in earlier["outputs"]}
             before = {key: dict(earlier[key]) for key in ("settings", "prediction")}
             version_then = earlier["GeneratedBy"][0]["Version"]
             started = str(earlier["started"])
@@ -425,7 +437,7 @@ class OutputFolder:
                 f"{'; '.join(different)}. Resume with the same settings, or use another folder."
             )
             raise OptionError(message)
-        self._inputs = inputs
+        self._inputs, self._earlier = inputs, written
         self._started = started
 
     def _journalled(self) -> list[dict[str, Any]]:

@@ -30,6 +30,10 @@ class Layout(Protocol):
         """Return the file of a stimulus' group map, of its bound, or of one subject's map."""
         ...
 
+    def evidence(self, what: str) -> str:
+        """Return the file of a map that says how far the others can be trusted."""
+        ...
+
     def timeseries(self, name: str) -> str:
         """Return the file of a movie's table of ROI means."""
         ...
@@ -51,6 +55,10 @@ class NiftiLayout:
         """Return ``horse.jpg.nii.gz``, with ``_sub-CSI1`` or ``_lower`` before the suffix."""
         ending = "" if subject is None else f"_sub-{subject}"
         return f"{name}{ending}{f'_{bound}' if bound else ''}.nii.gz"
+
+    def evidence(self, what: str) -> str:
+        """Return ``evidence/coverage.nii.gz``, apart from what ``*.nii.gz`` should find."""
+        return f"evidence/{what}.nii.gz"
 
     def timeseries(self, name: str) -> str:
         """Return ``film.mp4_timeseries.tsv``."""
@@ -83,6 +91,10 @@ class BidsLayout:
     def volume(self, name: str, subject: str | None = None, bound: str = "") -> str:
         """Return ``sub-group/func/sub-group_task-viewing_..._statmap.nii.gz``."""
         return self._file(name, subject or "group", "statmap.nii.gz", bound)
+
+    def evidence(self, what: str) -> str:
+        """Return ``sub-group/func/sub-group_task-viewing_..._desc-coverage_statmap.nii.gz``."""
+        return self.volume(what)
 
     def timeseries(self, name: str) -> str:
         """Return ``sub-group/func/sub-group_task-viewing_..._timeseries.tsv``."""

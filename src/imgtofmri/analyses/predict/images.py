@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from imgtofmri.encoder import Predictor
-from imgtofmri.encoder.saving import MapWriter
+from imgtofmri.encoder.saving import MOST_STIMULI, EvidenceWriter, MapWriter
 from imgtofmri.files import sha256_of
 from imgtofmri.outputs import Layout, OutputFolder
 from imgtofmri.progress import track
@@ -37,6 +37,7 @@ def predict_images(
     sources: Sequence[Source],
     folder: OutputFolder,
     layout: Layout,
+    evidence: EvidenceWriter | None = None,
     *,
     subjects: bool = False,
     interval: float | None = None,
@@ -54,6 +55,8 @@ def predict_images(
         Begun. What it holds and can verify is not predicted again.
     layout : Layout
         Names the files.
+    evidence : EvidenceWriter, optional
+        Is told the maps from which people's agreement is found.
     subjects : bool
         Whether to write each subject's smoothed map, too.
     interval : float, optional
@@ -77,9 +80,13 @@ def predict_images(
             summary.kept.append(source.name)
         else:
             pending.append(source)
-    if not pending:
+    if not pending and (evidence is None or evidence.keep(len(sources))):
         return summary
-    with track("Predicting", len(pending), "images", enabled=progress) as advance:
+    # Maps of an earlier run are not read again: what they say of agreement is predicted anew.
+    telling = {source.name for source in sources[:MOST_STIMULI]} if evidence else set()
+    kept = set(summary.kept)
+    again = [s for s in sources if s.name not in kept or s.name in telling]
+    with track("Predicting", len(again), "images", enabled=progress) as advance:
 
         def fail(failure: Failure) -> None:
             summary.failures.append(failure)
@@ -87,9 +94,13 @@ def predict_images(
             advance(1)
 
         writer = MapWriter(folder, layout, subjects=subjects, interval=interval)
-        for part in predictor.stream(pending, fail):
-            writer.write(part)
-            summary.done.extend(part.names)
+        for part in predictor.stream(again, fail):
+            new = [name for name in part.names if name not in kept]
+            writer.write(part, new)
+            summary.done.extend(new)
+            if evidence is not None:
+                n_telling = sum(name in telling for name in part.names)
+                evidence.agreement.add(part.subjects[:, :n_telling])
             advance(len(part))
     return summary
 

@@ -10,7 +10,7 @@ from imgtofmri.analyses.predict.images import RunSummary, predict_images
 from imgtofmri.analyses.predict.movies import predict_movies
 from imgtofmri.encoder import Encoder, Settings, load_encoder
 from imgtofmri.encoder.prediction import check_interval
-from imgtofmri.encoder.saving import COMMAND, RECORD, output_settings
+from imgtofmri.encoder.saving import COMMAND, RECORD, EvidenceWriter, output_settings
 from imgtofmri.exceptions import OptionError
 from imgtofmri.outputs import FormatName, Layout, OutputFolder, find_layout
 from imgtofmri.outputs.layouts import check_format
@@ -111,10 +111,13 @@ def predict_into(
     with output.begin(asked, predictor.provenance.to_dict()):
         for failure in failures:
             output.fail(failure.name, str(failure.error))
+        evidence = EvidenceWriter(output, layout, spatial, loaded.bundle.template.affine)
         parts = (
-            predict_images(predictor, images, output, layout, **chosen),
+            predict_images(predictor, images, output, layout, evidence, **chosen),
             predict_movies(predictor, movies, output, layout, rate_hz=rate_hz, **chosen),
         )
+        if output.names:
+            evidence.write()
         output.wrote(*layout.describe(output.path, output.names, (RECORD,)))
     return RunSummary(
         [name for part in parts for name in part.done],
