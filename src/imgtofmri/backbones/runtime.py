@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -14,7 +15,12 @@ from numpy.typing import NDArray
 from imgtofmri.backbones.architectures import Architecture, fold_preprocessing
 from imgtofmri.backbones.base import BackboneSpec, LayerInfo, Preprocessing, check_pixels
 from imgtofmri.backbones.crew import Crew
-from imgtofmri.backbones.onnx_graph import declare_outputs, read_nodes, tensors_of_image
+from imgtofmri.backbones.onnx_graph import (
+    declare_outputs,
+    has_outside_data,
+    read_nodes,
+    tensors_of_image,
+)
 from imgtofmri.backbones.pooling import Layer, Pool, parse_layer
 from imgtofmri.backbones.weights import LoadedWeights
 from imgtofmri.exceptions import OptionError, WeightsError, choice_message
@@ -52,8 +58,7 @@ class NetworkBackbone:
         layers: Sequence[str],
         n_threads: int | None = None,
     ) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         chosen = [parse_layer(layer) for layer in layers]
         for layer in chosen:
             if layer.name not in architecture.layers or layer.pooling == "tokens":
@@ -272,19 +277,28 @@ def list_tensors(path: Path, preprocessing: Preprocessing | None = None) -> list
     ]
 
 
-def session_options() -> Any:
-    """Return ONNX Runtime's options for sessions that several threads run at the same time."""
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime so that it sends nothing to its maker, and looks nobody up.
+
+    It reads the variable when it is first imported; turning telemetry off later does not keep it
+    from asking for its maker's address.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
+    return onnxruntime
+
+
+def session_options() -> Any:
+    """Return ONNX Runtime's options for sessions that several threads run at the same time."""
+    options = import_onnxruntime().SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     return options
 
 
 def _open(model: bytes, path: Path) -> Any:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     try:
         return onnxruntime.InferenceSession(
             model, session_options(), providers=["CPUExecutionProvider"]
@@ -305,7 +319,20 @@ def _read(path: Path) -> bytes:
             "Give the path of the .onnx file itself."
         )
         raise WeightsError(message)
-    return path.read_bytes()
+    model = path.read_bytes()
+    try:
+        outside = has_outside_data(model)
+    except WeightsError as error:
+        message = f"{path}: {error}"
+        raise WeightsError(message) from error
+    if outside:
+        message = (
+            f"{path}: expected an ONNX model with its weights inside; it keeps some in other "
+            "files, which are not opened. Export it again as one file (for "
+            "torch.onnx.export, external_data=False)."
+        )
+        raise WeightsError(message)
+    return model
 
 
 def _image_tensors(model: bytes, session: Any) -> dict[str, str]:

