@@ -171,12 +171,12 @@ figcaption, .note {{ color: #555; font-size: 14px; }}
 <h1>Predicted responses of visual cortex</h1>
 <p>Each picture beside the fMRI response to it that the encoding model
 {html.escape(encoder.card["id"])} predicts for a group of {len(encoder.subjects)} people, in the
-regions {", ".join(encoder.rois[:-1])} and {encoder.rois[-1]}. These are predictions, not
+regions {html.escape(", ".join(encoder.rois))}. These are predictions, not
 measurements.</p>
 <p>Brains are seen from the left, from behind, from the right and from above, in
-{encoder.bundle.space} space. Colours are standard deviations over the voxels of the group mask, on
-one scale for all figures: red is above the mask's mean, blue below it. They tell where a response
-is high, not how high.</p>
+{html.escape(encoder.bundle.space)} space. Colours are standard deviations over the voxels of the
+group mask, on one scale for all figures: red is above the mask's mean, blue below it. They tell
+where a response is high, not how high.</p>
 <p class="note">{html.escape(note[:1].upper() + note[1:])}.
 Settings and digests: <a href="predictions.json">predictions.json</a>.</p>
 <h2>Photographs</h2>

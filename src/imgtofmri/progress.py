@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from imgtofmri.text import visible
+
 LINE_INTERVAL_S = 10.0
 
 
@@ -32,6 +34,7 @@ def track(
     advance : callable
         Call it with how much was done since the last call.
     """
+    description = visible(description)
     if not enabled:
         yield lambda _: None
     elif sys.stderr.isatty():
@@ -55,7 +58,7 @@ def _bar(description: str, total: float | None, unit: str) -> Iterator[Callable[
         else progress.TextColumn("{task.completed:.0f}/{task.total} " + unit)
     )
     columns = (
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         *((amount,) if unit and total is not None else ()),
         progress.TimeElapsedColumn(),

@@ -1,0 +1,26 @@
+"""Text of unknown origin, made fit to be shown."""
+
+from __future__ import annotations
+
+
+def visible(text: str) -> str:
+    r"""Return a line of text in which whatever is not to be seen is spelt out.
+
+    A name in a file can hold what a terminal obeys: colours, jumps of the cursor, a new title. So
+    can bytes of a file's name that are no UTF-8, and letters that turn the direction of writing.
+
+    Examples
+    --------
+    >>> print(visible("Zürich \x1b[31m\udce9"))
+    Zürich \u001b[31m\udce9
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter
+        if letter.isprintable()
+        else f"\\u{ord(letter):04x}"
+        if ord(letter) < 0x10000
+        else f"\\U{ord(letter):08x}"
+        for letter in text
+    )
