@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,10 +28,12 @@ from imgtofmri.encoder.settings import AverageName, Settings
 from imgtofmri.encoder.spatial import LEAST_COVERAGE
 from imgtofmri.exceptions import OptionError, ShapeError, check_choice, choice_message
 from imgtofmri.outputs import BOUNDS, FormatName, OutputFolder, to_img
+from imgtofmri.spaces import Grid, nearest_voxels, transform
 
 if TYPE_CHECKING:
     import nibabel as nib
     import pandas as pd
+    from nilearn.surface import PolyMesh, SurfaceImage
 
 GROUP = "group"
 """What tables call the group, among the subjects."""
@@ -288,6 +290,83 @@ class Prediction:
         if self.onsets_s is not None and len(self.onsets_s) > 1:
             step_s = float(self.onsets_s[1] - self.onsets_s[0])
         return to_img(maps, self.mask, self.affine, step_s)
+
+    def to_surface(
+        self,
+        mesh: str | PolyMesh | Mapping[str, Any] = "fsaverage5",
+        *,
+        subject: str | None = None,
+    ) -> SurfaceImage:
+        """Return the maps on the cortical surface, NaN where the model knows nothing.
+
+        Values are interpolated linearly between the voxels of the mask that have one; a vertex has
+        none where less than half of its weight lies on such voxels. Vertices of fsaverage5 touch
+        about half of the mask's voxels: the volume stays the whole result.
+
+        Parameters
+        ----------
+        mesh : {"fsaverage5", "fsaverage"}, PolyMesh or dict of {"left", "right"} to file
+            fsaverage's vertices are looked up where registration fusion found them in MNI152 (Wu et
+            al. 2018, doi:10.1002/hbm.24213), and shown on the pial mesh; fsaverage in full is
+            fetched. The coordinates of meshes of your own are taken as they are: they must be
+            millimetres of the prediction's space.
+        subject : str, optional
+            A subject's name; None is the group.
+
+        Returns
+        -------
+        nilearn.surface.SurfaceImage
+            Data of shape (n_vertices,) for one stimulus, (n_vertices, n_stimuli) for several; its
+            ``data.to_filename("map.gii")`` writes GIFTI, a file for each hemisphere.
+
+        Raises
+        ------
+        OptionError
+            If there is no such mesh or subject, or the prediction is not in MNI152NLin6Asym.
+        """
+        from imgtofmri.encoder.surface import to_surface
+
+        maps = self.group if subject is None else self.subject(subject)
+        return to_surface(maps, self.mask, self.affine, self.space, mesh)
+
+    def at(
+        self, points_mm: npt.ArrayLike, *, subject: str | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Return the values at points: those of the voxels in which they lie.
+
+        Parameters
+        ----------
+        points_mm : array of shape (3,) or (n_points, 3)
+            Millimetres of the prediction's space, RAS+.
+        subject : str, optional
+            A subject's name; None is the group.
+
+        Returns
+        -------
+        array of shape (n_stimuli, n_points), or (n_stimuli,) for a single point, float32
+            NaN outside the mask, where the model knows nothing.
+
+        Raises
+        ------
+        ShapeError
+            If the points have another shape, or are not finite.
+        """
+        points = np.asarray(points_mm, dtype=np.float64)
+        if points.ndim not in (1, 2) or points.shape[-1] != 3 or not np.isfinite(points).all():
+            message = (
+                "points_mm must be finite, of shape (3,) or (n_points, 3), in millimetres; got "
+                f"shape {points.shape}{'' if np.isfinite(points).all() else ' with NaN'}. Give x, "
+                "y and z of each."
+            )
+            raise ShapeError(message)
+        maps = self.group if subject is None else self.subject(subject)
+        grid = Grid(self.mask.shape, self.affine)
+        voxel = nearest_voxels(transform(np.linalg.inv(self.affine), np.atleast_2d(points)), grid)
+        column_of = np.full(grid.n_voxels + 1, -1)  # The last is where points outside lead.
+        column_of[np.flatnonzero(self.mask)] = np.arange(self.mask.sum())
+        column = column_of[voxel]
+        values: npt.NDArray[np.float32] = np.where(column >= 0, maps[:, column], np.float32("nan"))
+        return values[:, 0] if points.ndim == 1 else values
 
     def roi_table(self) -> pd.DataFrame:
         """Return the mean response of each person's own ROIs, as a tidy table.
