@@ -166,8 +166,45 @@ def test_validate_folders_and_repeats_agree_with_the_table(folder: Path) -> None
     assert code == 0
     table = pd.read_csv(out / "matched_patterns.tsv", sep="\t")
     assert table["level"].tolist() == ["group", "participant", "participant"]
-    assert "mean_r_max" in pd.read_csv(out / "accuracy.tsv", sep="\t")
+    assert "explained" in pd.read_csv(out / "accuracy.tsv", sep="\t")
     assert (out / "accuracy_r_normalised.nii.gz").exists()
+
+
+def test_validate_prints_its_result_and_explains_every_column(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each row of each table is a line, and each column of each table has its meaning beside it."""
+    out = folder / "out"
+    code = run(
+        "--predicted", folder / "predicted", "--measured", folder / "measured.tsv",
+        "--roi-mask", f"front={folder / 'front.nii.gz'}", "--repeat", folder / "s1",
+        "--repeat", folder / "s2", "--permutations", 200, "--roi-means", "-o", out,
+    )  # fmt: skip
+    assert code == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = ["matched_patterns", "roi_means", "roi_means_images", "accuracy", "accuracy_voxels"]
+    tables = {name: pd.read_csv(out / f"{name}.tsv", sep="\t") for name in names}
+    for name, table in tables.items():
+        said = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
+        assert list(said) == list(table.columns), name
+        assert all(len(each["Description"]) > 5 for each in said.values())
+    accuracy = tables["accuracy"]
+    matched, means = tables["matched_patterns"]["statistic"], tables["roi_means"]["r"]
+    shown = [*matched, *means, *accuracy["mean_r"]]
+    rows = [line for line in lines if line.startswith("  ")]
+    assert len(rows) == len(shown) == 6 + 1 + 2
+    for row, value in zip(rows, shown, strict=True):
+        assert f" {value:+.3f} (" in row
+    titles = [line.split(",")[0] for line in lines if not line.startswith("  ")]
+    assert titles == ["matched patterns", "ROI means", "voxels"]
+    assert f"explains {accuracy['explained'][0]:.0%} (" in rows[-2]
+    # What is predicted is what was measured, but for noise.
+    assert accuracy["explained"].tolist() == pytest.approx([1, 1], abs=0.1)
+    assert (accuracy["explained_lower"] < 1).all()
+    assert (accuracy["explained_upper"] > 1).all()
+    assert (out / "roi_means.png").stat().st_size > 1000
+    record = json.loads((out / "validation.json").read_text())
+    assert record["settings"]["roi_means"]["n_permutations"] == 200
 
 
 @pytest.mark.parametrize(
@@ -187,6 +224,8 @@ def test_validate_folders_and_repeats_agree_with_the_table(folder: Path) -> None
         (["--stimuli", "s", "--measured", "m", "--control", "noise"], "--control must be one of"),
         (["--exchange", "rows"], "--exchange must be one of category, all; got 'rows'"),
         (["--ceiling", "split"], "--ceiling must be one of signal-power"),
+        (["--ceiling", "split-half"], "--ceiling split-half needs repeated measurements; got none"),
+        (["--predicted", "p", "--repeat", "r"], "--repeat must be given twice or more; got one"),
         (["--missing", "skip"], "--missing must be one of error, drop; got 'skip'"),
         (["--unmatched", "skip"], "--unmatched must be one of error, drop; got 'skip'"),
         (["--predicted", "p", "--participant", "s1"], "--participant must be NAME=PATH"),

@@ -64,7 +64,7 @@ def test_python_of_a_page_is_valid_and_imports_what_there_is(page: str) -> None:
 @pytest.fixture
 def desk(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Go to a folder with the files that the pages speak of, and predict by an untrained net."""
-    for folder, count in (("photos", 120), ("house", 4), ("face", 4), ("more", 1)):
+    for folder, count in (("photos", 120), ("house", 5), ("face", 5), ("more", 1)):
         (tmp_path / folder).mkdir()
         for number in range(count):
             pixels = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)

@@ -35,7 +35,7 @@ def result(request: pytest.FixtureRequest, rng: np.random.Generator) -> Encoding
     measured = again[0] if request.param == 0 else None
     repeats = tuple(again[: request.param])
     comparison = Comparison(predicted, measured, repeats=repeats, rois=ROIS)
-    return encoding_accuracy(comparison, n_permutations=199, n_bootstraps=50)
+    return encoding_accuracy(comparison, n_permutations=199)
 
 
 def test_plot_accuracy_shows_every_row(result: EncodingAccuracy, tmp_path: Path) -> None:
@@ -54,13 +54,13 @@ def test_plot_accuracy_shows_every_row(result: EncodingAccuracy, tmp_path: Path)
     expected = [significance_mark(p) for p in result.table["p_fdr"]]
     assert [mark for mark in marks if mark] == [mark for mark in expected if mark]
     violins = [c for c in axes.collections if "FillBetween" in type(c).__name__]
-    n_halves = 2 if result.ceiling_method else 1
-    assert len(violins) == 3 * n_halves
-    if n_halves == 2:
-        edges = [(v.get_paths()[0].vertices[:, 0].min(), v.get_paths()[0].vertices[:, 0].max())
-                 for v in violins]  # fmt: skip
-        assert all(high <= at // 2 + 1e-9 for at, (_, high) in enumerate(edges) if at % 2 == 0)
-        assert all(low >= at // 2 - 1e-9 for at, (low, _) in enumerate(edges) if at % 2 == 1)
+    assert len(violins) == 3
+    if result.ceiling_method:
+        said = [text.get_text().split("\n")[3] for text in axes.get_xticklabels()]
+        front, back = result.table["explained"][1:]
+        assert said[1] == f"{front:.0%} of signal"
+        assert np.isnan(back)
+        assert said[2] == "no sure signal"
 
 
 def test_saved_tables_of_accuracy_hold_what_is_drawn(
@@ -72,11 +72,12 @@ def test_saved_tables_of_accuracy_hold_what_is_drawn(
     files = save_validation(matched, tmp_path, result)
     assert sorted(files) == sorted(path for path in tmp_path.iterdir() if path.is_file())
     more = {path.name for path in files} - {path.name for path in without}
-    assert more == {"accuracy.tsv", "accuracy_voxels.tsv", "accuracy.png", "accuracy.svg"}
+    tables = {"accuracy.tsv", "accuracy.json", "accuracy_voxels.tsv", "accuracy_voxels.json"}
+    assert more == tables | {"accuracy.png", "accuracy.svg"}
     voxels = pd.read_csv(tmp_path / "accuracy_voxels.tsv", sep="\t")
     means = voxels.groupby("roi", sort=False)["r"].mean()
     np.testing.assert_allclose(means, result.table["mean_r"], atol=1e-5)
-    assert ("r_max" in voxels) == (result.ceiling_method is not None)
+    assert ("explainable" in voxels) == (result.ceiling_method is not None)
     back = accuracy_by_voxel(result).query("roi == 'back'")
     np.testing.assert_array_equal(back["voxel"], np.arange(25, 40))
     assert (tmp_path / "accuracy.png").stat().st_size > 5000

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import false_discovery_control, pearsonr
+from scipy.stats import false_discovery_control, pearsonr, sem, ttest_1samp, zscore
+from scipy.stats import t as student
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
@@ -18,7 +19,7 @@ from imgtofmri.analyses.validate import Comparison, encoding_accuracy
 from imgtofmri.encoder import Control, Prediction
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.patterns import Patterns
-from imgtofmri.stats import bootstrap_counts, permutations
+from imgtofmri.stats import explained_variance, permutations
 from imgtofmri.stimuli import luminance_features
 
 NAMES = tuple(f"image{number:02d}.jpg" for number in range(40))
@@ -50,12 +51,9 @@ def test_encoding_accuracy_maps_equal_each_voxel_by_itself(rng: np.random.Genera
     stack = np.array([part.values for part in comparison.repeats])
     y = stack.mean(axis=0)
     shuffled = tuple(part.at(rng.permutation(40)) for part in comparison.repeats)
-    result = encoding_accuracy(
-        replace(comparison, repeats=shuffled), n_permutations=99, n_bootstraps=50
-    )
+    result = encoding_accuracy(replace(comparison, repeats=shuffled), n_permutations=99)
     null = np.array([r_of(x[order], y) for order in next(permutations(40, 99))])
-    resamples = [np.repeat(np.arange(40), count.astype(int)) for count in bootstrap_counts(40, 50)]
-    draws = np.array([r_of(x[rows], y[rows]) for rows in resamples])
+    left_out = np.array([r_of(np.delete(x, at, 0), np.delete(y, at, 0)) for at in range(40)])
     r = np.array([pearsonr(x[:, at], y[:, at]).statistic for at in range(50)])
     p = (1 + (null >= r).sum(axis=0)) / 100
     # Of one repeat's variance, what the sum over repeats has beyond independent noise is signal.
@@ -63,11 +61,13 @@ def test_encoding_accuracy_maps_equal_each_voxel_by_itself(rng: np.random.Genera
     explainable = (stack.sum(axis=0).var(axis=0) - each.sum(axis=0)) / 6 / each.mean(axis=0)
     signal = np.clip(explainable, 0, 1)
     r_max = np.sqrt(signal / (signal + (1 - signal) / 3))
+    pseudo = 40 * np.arctanh(r) - 39 * np.arctanh(left_out)
+    half = student.ppf(0.975, 39) * sem(pseudo)
     expected = {
         "r": r,
         "r2": r2_score(y, x, multioutput="raw_values"),
-        "lower": np.quantile(draws, 0.025, axis=0),
-        "upper": np.quantile(draws, 0.975, axis=0),
+        "lower": np.tanh(pseudo.mean(axis=0) - half),
+        "upper": np.tanh(pseudo.mean(axis=0) + half),
         "p": p,
         "p_fdr": false_discovery_control(p),
         "p_max": (1 + (null.max(axis=1)[:, None] >= r).sum(axis=0)) / 100,
@@ -83,7 +83,7 @@ def test_encoding_accuracy_maps_equal_each_voxel_by_itself(rng: np.random.Genera
 
 def test_encoding_accuracy_images_lie_where_the_voxels_do(rng: np.random.Generator) -> None:
     """A map's image holds its values, NaN outside, and says that it is on the template's grid."""
-    result = encoding_accuracy(compared(rng), n_permutations=9, n_bootstraps=9)
+    result = encoding_accuracy(compared(rng), n_permutations=9)
     image = result.to_img("r")
     np.testing.assert_array_equal(image.get_fdata()[MASK], result.maps["r"].astype(np.float32))
     assert np.isnan(image.get_fdata()[~MASK]).all()
@@ -94,12 +94,13 @@ def test_encoding_accuracy_images_lie_where_the_voxels_do(rng: np.random.Generat
 def test_encoding_accuracy_table_summarises_each_roi(rng: np.random.Generator) -> None:
     """Rows are the ROI's means; the planted ROI is found and the empty one is not."""
     comparison = compared(rng)
-    result = encoding_accuracy(comparison, n_permutations=499, n_bootstraps=200)
+    result = encoding_accuracy(comparison, n_permutations=499)
     table = result.table.set_index("roi")
     assert list(table.index) == ["all", "strong", "none"]
     for roi, voxels in ROIS.items():
         assert table.loc[roi, "mean_r"] == pytest.approx(result.maps["r"][voxels].mean())
-        assert table.loc[roi, "mean_r_max"] == pytest.approx(result.maps["r_max"][voxels].mean())
+        share = result.maps["explainable"][voxels].mean()
+        assert table.loc[roi, "explainable"] == pytest.approx(share)
         assert table.loc[roi, "n_voxels"] == voxels.sum()
         assert table.loc[roi, "lower"] < table.loc[roi, "mean_r"] < table.loc[roi, "upper"]
     assert table.loc["strong", "n_significant"] == 20
@@ -120,6 +121,15 @@ def test_encoding_accuracy_table_summarises_each_roi(rng: np.random.Generator) -
         "all": 50, "strong": 20, "none": 20,
     }  # fmt: skip
     assert table.loc["none", "lower"] < 0 < table.loc["none", "upper"]
+    stack = np.array([part.values for part in comparison.repeats])
+    found = explained_variance(x, stack, np.array([ROIS["strong"]])).columns()
+    for name, values in found.items():
+        assert table.loc["strong", name] == pytest.approx(values[0])
+    # The model is the truth and a little noise; without signal nothing is said.
+    true = 1 / (1 + 0.3**2)
+    assert table.loc["strong", "explained_lower"] < true < table.loc["strong", "explained_upper"]
+    assert table.loc["none", "explainable_lower"] < 0 < table.loc["none", "explainable_upper"]
+    assert np.isnan(table.loc["none", "explained"])
 
 
 def test_encoding_accuracy_leaves_out_images_and_drops_voxels(rng: np.random.Generator) -> None:
@@ -128,7 +138,7 @@ def test_encoding_accuracy_leaves_out_images_and_drops_voxels(rng: np.random.Gen
     comparison.repeats[1].values[5, 7] = np.nan
     with pytest.raises(DataError, match=r"data in the measured patterns; 1 of 50 do not"):
         encoding_accuracy(comparison)
-    result = encoding_accuracy(comparison, missing="drop", n_permutations=9, n_bootstraps=9)
+    result = encoding_accuracy(comparison, missing="drop", n_permutations=9)
     assert len(result.names) == 39
     for values in result.maps.values():
         assert np.isnan(values[7])
@@ -139,11 +149,11 @@ def test_encoding_accuracy_without_repeats_has_no_ceiling(rng: np.random.Generat
     """One measurement gives accuracy without a ceiling."""
     comparison = compared(rng)
     once = Comparison(comparison.predicted, comparison.repeats[0])
-    result = encoding_accuracy(once, n_permutations=9, n_bootstraps=9)
+    result = encoding_accuracy(once, n_permutations=9)
     assert result.ceiling_method is None
     assert result.settings["ceiling_method"] is None
     assert "r_max" not in result.maps
-    assert "mean_r_max" not in result.table
+    assert "explained" not in result.table
     with pytest.raises(OptionError, match="ceiling_method must be one of signal-power"):
         encoding_accuracy(once, ceiling_method="split")  # type: ignore[arg-type]
 
@@ -163,7 +173,7 @@ def test_encoding_accuracy_of_controls_stands_beside_the_encoder(
         Control("untrained", other, own.sources, center_crop=False),
         Control("luminance", None, own.sources, center_crop=False),
     ]
-    how = {"n_permutations": 19, "n_bootstraps": 9}
+    how = {"n_permutations": 19}
     tables = dict(
         list(encoding_accuracy(comparison, controls, **how).table.groupby("model", sort=False))
     )
@@ -181,10 +191,59 @@ def test_encoding_accuracy_of_controls_stands_beside_the_encoder(
     for name, voxels in {"all": np.ones(30, bool), **regions}.items():
         x, y = fitted[:, voxels & varying], noisy[:, voxels & varying]
         assert luminance.loc[name, "mean_r"] == pytest.approx(r_of(x, y).mean(), abs=1e-6)
-        r2 = r2_score(y, x, multioutput="raw_values").mean()
-        assert luminance.loc[name, "mean_r2"] == pytest.approx(r2, abs=1e-6)
     assert luminance["n_voxels"].tolist() == [29, 10, 9]
     assert luminance[["n_significant", "lower", "upper", "p", "p_fdr"]].isna().all(axis=None)
+
+
+def test_encoding_accuracy_compares_amplitudes_in_covered_voxels(
+    rng: np.random.Generator, make_prediction: Callable[..., Prediction]
+) -> None:
+    """A z-scored prediction and its controls are averaged again, and uncovered voxels counted."""
+    mean = make_prediction(rng)
+    coverage = mean.coverage.copy()
+    coverage[:, :3] = 0.1
+    coverage[0, 5] = 0.0
+    zscored = make_prediction(rng, subjects=mean.subjects, average="zscore")
+    own, other = (
+        replace(each, mask=mean.mask, coverage=coverage)
+        for each in (zscored, make_prediction(rng, average="zscore"))
+    )
+    measured = Patterns(own.names, mean.group + rng.standard_normal((24, 30)), own.mask, own.affine)
+    rois = {"PPA": own.roi_mask("PPA")}
+    predicted = Patterns.from_prediction(own)
+    comparison = Comparison(predicted, measured, rois=rois, prediction=own)
+    control = Control("untrained", other, (), center_crop=False)
+    result = encoding_accuracy(comparison, [control], n_permutations=9)
+    weights = coverage.sum(axis=0)
+    for maps, model in ((own.subjects, "encoder"), (other.subjects, "untrained")):
+        r = r_of(maps.sum(axis=0)[:, 3:] / weights[3:], measured.values[:, 3:])
+        rows = result.table[result.table["model"] == model].set_index("roi")
+        assert rows.loc["all", "mean_r"] == pytest.approx(r.mean(), abs=1e-5)
+        assert rows["n_voxels"].tolist() == [27, 7]
+        assert rows["n_uncovered"].tolist() == [3, 3]
+    assert np.isnan(result.maps["r"][:3]).all()
+    assert "r2" not in result.maps
+    assert "mean_r2" not in result.table
+    assert result.settings["average"] == "mean"
+    scaled = zscore(own.group.T, axis=0).T
+    np.testing.assert_allclose(comparison.predicted.values, scaled, atol=1e-4)
+
+
+def test_encoding_accuracy_over_people_is_students_interval(rng: np.random.Generator) -> None:
+    """R_people averages each person's mean r through Fisher's z; two people have no interval."""
+    comparison = compared(rng)
+    people = {f"s{at}": part for at, part in enumerate(comparison.repeats)}
+    comparison = Comparison(comparison.predicted, participants=people, rois=ROIS)
+    row = encoding_accuracy(comparison, n_permutations=9).table.iloc[1]
+    x = comparison.predicted.values[:, ROIS["strong"]]
+    z = [np.arctanh(r_of(x, part.values[:, ROIS["strong"]]).mean()) for part in people.values()]
+    bounds = ttest_1samp(z, 0).confidence_interval()
+    expected = np.tanh([np.mean(z), bounds.low, bounds.high])
+    np.testing.assert_allclose(row[["r_people", "lower_people", "upper_people"]].tolist(), expected)
+    two = replace(comparison, participants={"s0": people["s0"], "s1": people["s1"]})
+    table = encoding_accuracy(two, n_permutations=9).table
+    assert table["r_people"].notna().all()
+    assert table[["lower_people", "upper_people"]].isna().all(axis=None)
 
 
 def test_encoding_accuracy_errors_name_the_item(rng: np.random.Generator) -> None:
@@ -198,6 +257,6 @@ def test_encoding_accuracy_errors_name_the_item(rng: np.random.Generator) -> Non
         encoding_accuracy(replace(comparison, repeats=comparison.repeats[:1]), n_permutations=9)
     placeless = Patterns(NAMES, comparison.predicted.values)
     once = Comparison(placeless, comparison.repeats[0])
-    result = encoding_accuracy(once, n_permutations=9, n_bootstraps=9)
+    result = encoding_accuracy(once, n_permutations=9)
     with pytest.raises(ShapeError, match=r"needs the mask and affine of the predicted patterns"):
         result.to_img("r")

@@ -72,6 +72,9 @@ def validate(
     accuracy: Annotated[
         bool, typer.Option("--accuracy", help="Encoding accuracy in each voxel, too.")
     ] = False,
+    roi_means: Annotated[
+        bool, typer.Option("--roi-means", help="Mean responses of ROIs, too.")
+    ] = False,
     control: options.Control = None,
     exchange: Annotated[
         str,
@@ -81,12 +84,13 @@ def validate(
         ),
     ] = "category",
     ceiling: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="METHOD",
-            help="Noise ceiling: signal-power, explainable-variance or split-half.",
+            help="Noise ceiling of each voxel's map: signal-power (default), explainable-variance "
+            "or split-half. Needs --repeat.",
         ),
-    ] = "signal-power",
+    ] = None,
     missing: Annotated[
         str, typer.Option(metavar="error|drop", help="Voxels without data in some set.")
     ] = "error",
@@ -100,8 +104,8 @@ def validate(
         int | None,
         typer.Option(
             min=1,
-            help="Permutations of every test. By default 10,000 of matched patterns, and 1,000 in "
-            "voxels and of --control luminance.",
+            help="Permutations of every test. By default 10,000 of matched patterns and ROI means, "
+            "and 1,000 in voxels and of --control luminance.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of permutations and resamples.")] = 0,
@@ -114,9 +118,10 @@ def validate(
 
     Matched patterns: the mean correlation of an image's predicted with its own measured pattern,
     minus that with other images' patterns; p by permuting images, in the group, each ROI, each
-    category and each participant. OUTPUT receives matched_patterns.tsv with figures, the
-    correlations, with --accuracy maps, tables and a figure of each voxel's and ROI's accuracy, and
-    validation.json, which records what was compared and how.
+    category and each participant. --accuracy correlates each voxel over images, --roi-means each
+    ROI's mean; both take predictions that keep amplitude, whatever --average says of the patterns.
+    OUTPUT receives tables, each with a JSON file that says what its columns mean, figures, maps of
+    accuracy, and validation.json, which records what was compared and how.
 
     **Examples**
 
@@ -125,17 +130,21 @@ def validate(
     imgtofmri validate --twinset fetch --control untrained --control luminance -o validation/
 
     imgtofmri validate --predicted out/ --measured betas.tsv --accuracy -o validation/
+
+    imgtofmri validate --stimuli photos/ --repeat run-1/ --repeat run-2/ --roi-means -o validation/
     """
     from imgtofmri.analyses.validate import (
         encoding_accuracy,
         matched_patterns,
         read_comparison,
         read_names,
+        roi_means_accuracy,
         save_validation,
         twinset_comparison,
     )
     from imgtofmri.analyses.validate.files import RECORD
     from imgtofmri.analyses.validate.levels import Exchange
+    from imgtofmri.analyses.validate.lines import describe_validation
     from imgtofmri.datasets.twinset import fetch_twinset, load_analysis_archive
     from imgtofmri.encoder import load_encoder
     from imgtofmri.encoder.controls import check_controls
@@ -146,12 +155,13 @@ def validate(
 
     for name, value, valid in (
         ("exchange", exchange, Exchange),
-        ("ceiling", ceiling, CeilingMethod),
+        ("ceiling", ceiling or "signal-power", CeilingMethod),
         ("missing", missing, Missing),
         ("unmatched", unmatched, Missing),
     ):
         check_choice(name, value, get_args(valid))
     check_controls(control)
+    _check_repeats(repeat or (), ceiling)
     _check_sources(
         {"stimuli": stimuli, "predicted": predicted, "twinset": twinset},
         any((measured, participant, repeat)),
@@ -200,10 +210,30 @@ def validate(
     matched = matched_patterns(comparison, controls, **how | {"exchange": exchange})
     scored = None
     if accuracy or repeat:
-        scored = encoding_accuracy(comparison, controls, **how | {"ceiling_method": ceiling})
-    save_validation(matched, folder, scored)
+        method = {"ceiling_method": ceiling or "signal-power"}
+        scored = encoding_accuracy(comparison, controls, **how | method)
+    means = roi_means_accuracy(comparison, controls, **how) if roi_means else None
+    save_validation(matched, folder, scored, means)
+    for line in describe_validation(matched, scored, means):
+        typer.echo(line)
     typer.echo(f"validated {len(matched.names)} images: {output}", err=True)
     return 0
+
+
+def _check_repeats(repeats: Sequence[Path], ceiling: str | None) -> None:
+    """Refuse a noise ceiling without the repeats that it is estimated from."""
+    if len(repeats) == 1:
+        message = (
+            "`repeat` must be given twice or more; got one. Give `measured` for a single "
+            "measurement: without another, noise cannot be told from signal."
+        )
+        raise OptionError(message, "repeat")
+    if ceiling is not None and not repeats:
+        message = (
+            f"`ceiling` {ceiling} needs repeated measurements; got none. Give `repeat` twice or "
+            "more, or leave `ceiling` out."
+        )
+        raise OptionError(message, "ceiling")
 
 
 def _check_sources(

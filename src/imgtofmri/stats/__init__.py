@@ -7,9 +7,10 @@ from imgtofmri.stats.bootstrap import (
     bootstrap_counts,
     bootstrap_diagonal,
     bootstrap_interval,
-    bootstrap_pearson,
 )
 from imgtofmri.stats.ceiling import NoiseCeiling, ceiling_normalised, noise_ceiling
+from imgtofmri.stats.explained import ExplainedVariance, explained_variance
+from imgtofmri.stats.jackknife import fisher_z, jackknife_interval, pearson_interval, t_quantile
 from imgtofmri.stats.matching import (
     correlation_matrix,
     diagonal_statistic,
@@ -21,6 +22,7 @@ from imgtofmri.stats.permutation import NullSummary, permutation_p, permutations
 from imgtofmri.stats.repeats import average_repeats, noise_ceiling_r, repeat_variances
 
 __all__ = [
+    "ExplainedVariance",
     "NoiseCeiling",
     "NullSummary",
     "PermutationTest",
@@ -29,15 +31,18 @@ __all__ = [
     "bootstrap_counts",
     "bootstrap_diagonal",
     "bootstrap_interval",
-    "bootstrap_pearson",
     "ceiling_normalised",
     "correlation_matrix",
     "diagonal_statistic",
     "diagonal_test",
+    "explained_variance",
     "fdr",
+    "fisher_z",
+    "jackknife_interval",
     "max_statistic_p",
     "noise_ceiling",
     "noise_ceiling_r",
+    "pearson_interval",
     "pearson_r",
     "permutation_p",
     "permutation_pearson",
@@ -45,4 +50,5 @@ __all__ = [
     "r_squared",
     "repeat_variances",
     "sign_flips",
+    "t_quantile",
 ]

@@ -11,9 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import ShapeError
 from imgtofmri.stats.checks import Array, check_names, paired
+from imgtofmri.stats.jackknife import fisher_z
 from imgtofmri.stats.multiple import fdr
 from imgtofmri.stats.permutation import NullSummary, permutations
 from imgtofmri.stats.scaling import centred, correlatable
+from imgtofmri.stats.tails import exponential_tail_p, n_exceedances
 
 #: Voxels permuted at once: 155 images of them fit a core's cache, where gathering rows is fast.
 VOXEL_BLOCK = 256
@@ -90,7 +92,9 @@ class VoxelTest:
     r : array
         Pearson's r over images; NaN where there is no variation.
     p : array
-        One-sided (greater) permutation p value.
+        One-sided (greater) permutation p value. Where fewer than 10 of 200 permutations or more
+        reach r, that of a tail fitted to the largest, so that p can lie below one over their
+        number; see :func:`imgtofmri.stats.tails.exponential_tail_p`.
     p_fdr : array
         ``p`` adjusted over the voxels (Benjamini and Hochberg).
     p_max : array
@@ -99,7 +103,7 @@ class VoxelTest:
         Moments of the voxel's null distribution.
     regions : VoxelTest or None
         The same for the mean r over each region's voxels that vary, arrays of shape (n_regions,);
-        NaN where none varies.
+        NaN where none varies. Their p are counted, never fitted.
     """
 
     r: Array
@@ -159,7 +163,8 @@ def permutation_pearson(
         raise ShapeError(message)
     unit_first, unit_second = correlatable(first, 0), correlatable(second, 0)
     r = np.clip(np.einsum("ij,ij->j", unit_first, unit_second), -1.0, 1.0)
-    summary = NullSummary(r)
+    n_fitted = n_exceedances(n_permutations)
+    summary = NullSummary(r, n_kept=n_fitted + 1 if n_fitted else 0)
     varies = ~np.isnan(r)
     averaging = np.zeros((n_voxels, 0)) if regions is None else _averaging(regions & varies)
     means = np.where(averaging.any(axis=0), np.where(varies, r, 0.0) @ averaging, np.nan)
@@ -186,8 +191,13 @@ def permutation_pearson(
                 null[draw, part] = np.einsum("ij,ij->j", gathered, columns)
         summary.update(null)
         summary_of_regions.update(np.where(varies, null, 0.0) @ averaging)
-    of_regions = None if regions is None else _test(means, summary_of_regions)
-    return _test(r, summary, of_regions)
+    p = summary.p
+    if n_fitted:
+        p = exponential_tail_p(fisher_z(r), fisher_z(summary.extremes), n_permutations, p)
+    of_regions = None
+    if regions is not None:
+        of_regions = _test(means, summary_of_regions, summary_of_regions.p)
+    return _test(r, summary, p, of_regions)
 
 
 def _averaging(regions: NDArray[np.bool_]) -> Array:
@@ -196,11 +206,11 @@ def _averaging(regions: NDArray[np.bool_]) -> Array:
     return np.asarray((regions / np.maximum(sizes, 1)).T)
 
 
-def _test(r: Array, null: NullSummary, regions: VoxelTest | None = None) -> VoxelTest:
+def _test(r: Array, null: NullSummary, p: Array, regions: VoxelTest | None = None) -> VoxelTest:
     return VoxelTest(
         r=r,
-        p=null.p,
-        p_fdr=fdr(null.p),
+        p=p,
+        p_fdr=fdr(p),
         p_max=null.p_max,
         null_mean=null.mean,
         null_sd=null.sd,

@@ -188,6 +188,8 @@ class NullSummary:
         The statistics of the data. NaN marks a test that could not be made.
     tail : {"greater", "less", "two-sided"}
         What counts as extreme.
+    n_kept : int
+        How many of each test's most extreme null statistics to keep, for :attr:`extremes`.
 
     Examples
     --------
@@ -198,7 +200,7 @@ class NullSummary:
     ([0.5, 0.75], [0.5, 1.0])
     """
 
-    def __init__(self, observed: ArrayLike, tail: Tail = "greater") -> None:
+    def __init__(self, observed: ArrayLike, tail: Tail = "greater", n_kept: int = 0) -> None:
         self._observed = np.asarray(observed, dtype=np.float64)
         self._tail: Tail = tail
         extremes = oriented(self._observed, tail)
@@ -208,6 +210,9 @@ class NullSummary:
         self._sum = np.zeros(extremes.shape)
         self._sum_of_squares = np.zeros(extremes.shape)
         self._largest: list[NDArray[np.float64]] = []
+        #: The most extreme null statistics of each test, shape (up to n_kept, n_tests), unordered.
+        self.extremes = np.empty((0, *extremes.shape))
+        self._n_kept = n_kept
         self.n_permutations = 0
 
     def update(self, null: NDArray[np.float64]) -> None:
@@ -226,6 +231,10 @@ class NullSummary:
         self._sum_of_squares += np.einsum("ij,ij->j", offset, offset)
         if self._tested.any():
             self._largest.append(extremes[:, self._tested].max(axis=1))
+        if self._n_kept:
+            together = np.concatenate([self.extremes, extremes])
+            n_over = max(len(together) - self._n_kept, 0)
+            self.extremes = np.partition(together, n_over, axis=0)[n_over:] if n_over else together
         self.n_permutations += null.shape[0]
 
     @property

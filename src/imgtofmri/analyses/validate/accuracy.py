@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 
 from imgtofmri.analyses.validate.comparison import Comparison
 from imgtofmri.analyses.validate.features import fitted_responses
+from imgtofmri.analyses.validate.levels import in_order
+from imgtofmri.analyses.validate.people import over_people
 from imgtofmri.encoder.controls import ENCODER
 from imgtofmri.exceptions import DataError, ShapeError, check_choice
-from imgtofmri.measured.patterns import Missing, Patterns, pair, usable_voxels
+from imgtofmri.measured.patterns import Missing, Patterns, pair
 from imgtofmri.outputs import to_img
 from imgtofmri.stats import (
-    bootstrap_pearson,
     ceiling_normalised,
+    explained_variance,
     fdr,
     noise_ceiling,
+    pearson_interval,
     pearson_r,
     permutation_pearson,
     r_squared,
@@ -40,17 +43,13 @@ class EncodingAccuracy:
     Attributes
     ----------
     maps : mapping of str to array of shape (n_voxels,)
-        Of the encoder: r, r2, lower and upper (bootstrap interval of r over images), p, p_fdr and
-        p_max (permutation); with repeats also explainable (share of one repeat's variance that is
-        signal), r_max (noise ceiling of r) and r_normalised (r / r_max). NaN in voxels without
-        data.
+        Of the encoder: r, lower and upper (interval of r over images), p, p_fdr and p_max
+        (permutation; p with a fitted tail); where predictions were read from files also r2; with
+        repeats also explainable (share of one repeat's variance that is signal, not clipped), r_max
+        (noise ceiling of r) and r_normalised (r / r_max). NaN in voxels without data.
     table : pandas.DataFrame
-        For the encoder and then for each control, one row for all voxels and one for each ROI, with
-        columns model ("encoder", or the control's name), roi, n_voxels (with an r), n_significant
-        (p_fdr <= 0.05), mean_r, lower, upper (bootstrap interval of mean_r over images), p (of
-        mean_r, by permutation), p_fdr (adjusted over the ROIs; the row of all voxels stands alone),
-        mean_r2, and with repeats mean_r_max and median_r_normalised. Of luminance only n_voxels,
-        mean_r and mean_r2 are known.
+        For the encoder and then for each control, one row for all voxels and one for each ROI. Its
+        columns are in `COLUMNS`, with what each means.
     names : tuple of str
         The images.
     ceiling_method : str or None
@@ -100,7 +99,6 @@ def encoding_accuracy(
     *,
     ceiling_method: CeilingMethod = "signal-power",
     n_permutations: int = 1000,
-    n_bootstraps: int = 1000,
     level: float = 0.95,
     seed: int | None = 0,
     missing: Missing = "error",
@@ -108,23 +106,25 @@ def encoding_accuracy(
 ) -> EncodingAccuracy:
     """Compare predicted and measured responses over images, in each voxel.
 
-    Exchanged under the null: which image a prediction belongs to, over all images, the same way in
-    all voxels. Resampled for intervals: images.
+    A prediction's group maps are averaged so that they keep amplitude, whatever they were
+    (`Comparison.amplitudes`). Exchanged under the null: which image a prediction belongs to, over
+    all images, the same way in all voxels. Intervals are about other images.
 
     Parameters
     ----------
     comparison : Comparison
-        For r any unit will do; R² is 1 - SS_residual / SS_total in the units given, so it means
-        something only where predicted and measured have the same. Repeats, two or more, give the
-        noise ceiling: that of their mean.
+        Repeats, two or more, give the noise ceiling: that of their mean. R² is computed of
+        predictions from files only, which may be in the units that were measured.
     controls : sequence of Control
         What the same analysis is made of besides, from ``encoder.controls([...]).predict(images)``.
         Luminance is mapped to voxels by ridge regression, each image from a map fitted on all
         others: it has no test, and knowing nothing it comes out a little below 0.
     ceiling_method : {"signal-power", "explainable-variance", "split-half"}
-        As for :func:`imgtofmri.stats.noise_ceiling`.
-    n_permutations, n_bootstraps : int
-        How many permutations for p values and resamples of images for intervals.
+        Of the maps explainable, r_max and r_normalised; as for
+        :func:`imgtofmri.stats.noise_ceiling`. The table's columns explainable and explained are of
+        :func:`imgtofmri.stats.explained_variance`.
+    n_permutations : int
+        How many permutations.
     level, seed, missing, unmatched
         As for :func:`matched_patterns`.
 
@@ -136,7 +136,7 @@ def encoding_accuracy(
     Raises
     ------
     DataError
-        If images have no partner, there are fewer than three, or values are missing.
+        If images have no partner, there are fewer than four, or values are missing.
     ShapeError
         If voxels differ.
     OptionError
@@ -147,22 +147,25 @@ def encoding_accuracy(
     chosen: dict[str, Any] = {
         "ceiling_method": ceiling_method,
         "n_permutations": n_permutations,
-        "n_bootstraps": n_bootstraps,
         "level": level,
         "seed": seed,
     }
 
-    def of(predicted: Patterns, model: str) -> EncodingAccuracy:
-        return _of_model(comparison, predicted, model, **chosen, **shared)
+    amplitudes = comparison.amplitudes
 
-    own = of(comparison.predicted, ENCODER)
-    table = comparison.beside_controls(
+    def of(predicted: Patterns, model: str) -> EncodingAccuracy:
+        return _of_model(amplitudes, predicted, model, **chosen, **shared)
+
+    own = of(amplitudes.predicted, ENCODER)
+    table = amplitudes.beside_controls(
         own.table,
-        controls,
+        comparison.amplitude_controls(controls),
         lambda patterns, name: of(patterns, name).table,
-        lambda control: _of_luminance(comparison, control, **shared),
+        lambda control: _of_luminance(amplitudes, control, **shared),
     )
     settings = shared | chosen | {"ceiling_method": own.ceiling_method}
+    if amplitudes.prediction is not None:
+        settings["average"] = amplitudes.prediction.average
     return replace(own, table=table, controls=tuple(controls), settings=settings)
 
 
@@ -173,7 +176,6 @@ def _of_model(
     *,
     ceiling_method: CeilingMethod,
     n_permutations: int,
-    n_bootstraps: int,
     level: float,
     seed: int | None,
     missing: Missing,
@@ -181,33 +183,16 @@ def _of_model(
 ) -> EncodingAccuracy:
     own, other = pair(predicted, comparison.group, comparison.leave_out, unmatched)
     again = [pair(own, part.of(own.names))[1] for part in comparison.repeats]
+    people = in_order(own, comparison.participants)
     sets = {"the predictions": own, "the measured patterns": other}
     sets |= {f"repeat {number}": part for number, part in enumerate(again)}
-    usable = usable_voxels(sets, missing)
+    usable = comparison.usable(sets | people, missing)
     regions = _regions(comparison)
     inside = np.array([region[usable] for region in regions.values()])
 
     x = own.values[:, usable].astype(np.float64)
     y = other.values[:, usable].astype(np.float64)
     test = permutation_pearson(x, y, n_permutations, seed, regions=inside)
-    lower, upper = bootstrap_pearson(x, y, n_bootstraps, level, seed)
-    found = {
-        "r": test.r,
-        "r2": r_squared(x, y),
-        "lower": lower,
-        "upper": upper,
-        "p": test.p,
-        "p_fdr": test.p_fdr,
-        "p_max": test.p_max,
-    }
-    if again:
-        stack = np.stack([part.values[:, usable] for part in again])
-        ceiling = noise_ceiling(stack, ceiling_method, seed=seed)
-        found |= {
-            "explainable": ceiling.explainable,
-            "r_max": ceiling.r_max(),
-            "r_normalised": ceiling_normalised(test.r, ceiling),
-        }
     varying = ~np.isnan(test.r)
     for name, region in zip(regions, inside, strict=True):
         if not (region & varying).any():
@@ -216,16 +201,48 @@ def _of_model(
                 "ROI out."
             )
             raise DataError(message)
-    lower, upper = bootstrap_pearson(x, y, n_bootstraps, level, seed, regions=inside)
+    lower, upper = pearson_interval(x, y, level)
+    found = {"r": test.r, "lower": lower, "upper": upper, "p": test.p, "p_fdr": test.p_fdr}
+    found["p_max"] = test.p_max
+    if comparison.prediction is None:
+        found["r2"] = r_squared(x, y)
     assert test.regions is not None
     p = test.regions.p
-    # All voxels together are no member of the ROIs' family.
-    p_fdr = np.concatenate([p[:1], fdr(p[1:])])
-    of_regions = {"lower": lower, "upper": upper, "p": p, "p_fdr": p_fdr}
-    table = _table(model, tuple(regions), inside, found, of_regions)
+    lower, upper = pearson_interval(x, y, level, regions=inside)
+    of_regions = {
+        "lower": lower,
+        "upper": upper,
+        "p": p,
+        # All voxels together are no member of the ROIs' family.
+        "p_fdr": np.concatenate([p[:1], fdr(p[1:])]),
+    }
+    if people:
+        each = [_mean_r(x, part.values[:, usable], inside) for part in people.values()]
+        of_regions |= over_people(np.array(each), level)
+    if again:
+        stack = np.stack([part.values[:, usable] for part in again])
+        ceiling = noise_ceiling(stack, ceiling_method, seed=seed)
+        found |= {
+            "explainable": ceiling.explainable,
+            "r_max": ceiling.r_max(),
+            "r_normalised": ceiling_normalised(test.r, ceiling),
+        }
+        of_regions |= explained_variance(x, stack, inside & varying, level).columns()
+    counts = {
+        "n_uncovered": [int((region & ~comparison.covered).sum()) for region in regions.values()]
+    }
+    table = _table(model, tuple(regions), inside, found, of_regions, counts)
     maps = {name: _spread(values, usable) for name, values in found.items()}
     method = ceiling_method if again else None
     return EncodingAccuracy(maps, table, own.names, method, comparison)
+
+
+def _mean_r(
+    predicted: NDArray[np.float64], measured: NDArray[np.floating[Any]], inside: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the mean r over each region's voxels that vary, shape (n_regions,)."""
+    r = pearson_r(predicted, measured)
+    return np.array([_mean(r[region & ~np.isnan(r)]) for region in inside])
 
 
 def _of_luminance(
@@ -233,10 +250,9 @@ def _of_luminance(
 ) -> pd.DataFrame:
     names, features = control.luminance()
     fitted, responses, usable = fitted_responses(comparison, names, features, missing, unmatched)
-    found = {"r": pearson_r(fitted, responses), "r2": r_squared(fitted, responses)}
     regions = _regions(comparison)
     inside = np.array([region[usable] for region in regions.values()])
-    return _table(control.name, tuple(regions), inside, found, {})
+    return _table(control.name, tuple(regions), inside, {"r": pearson_r(fitted, responses)}, {}, {})
 
 
 def _regions(comparison: Comparison) -> dict[str, NDArray[np.bool_]]:
@@ -255,6 +271,7 @@ def _table(
     inside: NDArray[np.bool_],
     maps: Mapping[str, NDArray[np.float64]],
     of_regions: Mapping[str, NDArray[np.float64]],
+    counts: Mapping[str, Sequence[int]],
 ) -> pd.DataFrame:
     """Summarise maps in each region, beside what is known of a region as a whole."""
     import pandas as pd
@@ -264,16 +281,13 @@ def _table(
         taken = region & ~np.isnan(maps["r"])
         within = {key: values[taken] for key, values in maps.items()}
         row: dict[str, Any] = {"model": model, "roi": name, "n_voxels": int(taken.sum())}
+        row |= {column: values[at] for column, values in counts.items()}
         if "p_fdr" in within:
             row["n_significant"] = int(np.count_nonzero(within["p_fdr"] <= 0.05))
         row["mean_r"] = _mean(within["r"])
         row |= {column: float(values[at]) for column, values in of_regions.items()}
-        row["mean_r2"] = _mean(within["r2"])
-        if "r_max" in within:
-            normalised = within["r_normalised"]
-            usable = normalised[~np.isnan(normalised)]
-            row["mean_r_max"] = _mean(within["r_max"])
-            row["median_r_normalised"] = float(np.median(usable)) if usable.size else np.nan
+        if "r2" in within:
+            row["mean_r2"] = _mean(within["r2"])
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from imgtofmri.datasets.twinset import Twinset
 from imgtofmri.encoder.prediction import Prediction
+from imgtofmri.encoder.spatial import group_maps
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.images import Mask, check_same_grid, read_mask, read_region
-from imgtofmri.measured.patterns import Patterns, mean_patterns
+from imgtofmri.measured.patterns import Missing, Patterns, mean_patterns, usable_voxels
 from imgtofmri.measured.sources import read_patterns
 from imgtofmri.measured.tables import read_categories, read_pattern_files
 from imgtofmri.progress import track
@@ -87,6 +88,54 @@ class Comparison:
             return self.measured
         return mean_patterns(
             list(self.participants.values()) or self.repeats, "the measured patterns"
+        )
+
+    @cached_property
+    def covered(self) -> NDArray[np.bool_]:
+        """The voxels that are predicted, shape (n_voxels,).
+
+        A group map that keeps amplitude is NaN where too little of any person's models lies.
+        """
+        if self.prediction is None:
+            return np.ones(self.predicted.n_voxels, dtype=bool)
+        covered: NDArray[np.bool_] = np.isfinite(self.predicted.values).all(axis=0)
+        return covered
+
+    def usable(self, sets: Mapping[str, Patterns], missing: Missing) -> NDArray[np.bool_]:
+        """Find the voxels that are predicted and have data in every set, shape (n_voxels,).
+
+        Raises
+        ------
+        DataError
+            As `usable_voxels`, where a voxel that is predicted has no data.
+        """
+        inside = {name: patterns.within(self.covered) for name, patterns in sets.items()}
+        usable = self.covered.copy()
+        usable[self.covered] = usable_voxels(inside, missing)
+        return usable
+
+    @cached_property
+    def amplitudes(self) -> Comparison:
+        """The same with predictions that keep amplitude, for whatever compares images.
+
+        Z-scoring each map over voxels, as the published model does, takes out much of how a voxel's
+        or an ROI's response differs between images. Predictions read from files stay as they are.
+        Voxels that no person's models cover well enough are NaN.
+        """
+        if self.prediction is None or self.prediction.average == "mean":
+            return self
+        prediction = _with_amplitude(self.prediction)
+        return replace(self, predicted=self.patterns_of(prediction), prediction=prediction)
+
+    def amplitude_controls(self, controls: Iterable[Control]) -> tuple[Control, ...]:
+        """Return controls with predictions averaged as those of `amplitudes` are."""
+        if self.prediction is None:
+            return tuple(controls)
+        return tuple(
+            control
+            if control.prediction is None
+            else replace(control, prediction=_with_amplitude(control.prediction))
+            for control in controls
         )
 
     def patterns_of(self, prediction: Prediction) -> Patterns:
@@ -296,6 +345,17 @@ def twinset_comparison(
         names=twinset.names,
         resample=resample,
         progress=progress,
+    )
+
+
+def _with_amplitude(prediction: Prediction) -> Prediction:
+    """Average subjects' maps again, so that the group's keeps amplitude."""
+    provenance = prediction.provenance
+    settings = replace(provenance.settings, average="mean")
+    return replace(
+        prediction,
+        group=group_maps(prediction.subjects, "mean", prediction.coverage),
+        provenance=replace(provenance, settings=settings),
     )
 
 

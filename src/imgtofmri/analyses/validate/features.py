@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imgtofmri.analyses.validate.levels import Exchange, Level, find_levels, in_order
 from imgtofmri.exceptions import DataError, OptionError
-from imgtofmri.measured.patterns import Missing, pair_names, usable_voxels
+from imgtofmri.measured.patterns import Missing, pair_names
 from imgtofmri.stats import (
     PermutationTest,
     correlation_matrix,
@@ -79,7 +79,7 @@ def matched_features(
     rows, other_rows = pair_names(names, comparison.group.names, comparison.leave_out, unmatched)
     group = comparison.group.at(other_rows)
     people = in_order(group, comparison.participants)
-    usable = usable_voxels({"the measured patterns": group, **people}, missing)
+    usable = comparison.usable({"the measured patterns": group, **people}, missing)
     map_to_others = leave_one_out_map(features[rows])
 
     def products(
@@ -128,7 +128,7 @@ def fitted_responses(
     """
     rows, other_rows = pair_names(names, comparison.group.names, comparison.leave_out, unmatched)
     group = comparison.group.at(other_rows)
-    usable = usable_voxels({"the measured patterns": group}, missing)
+    usable = comparison.usable({"the measured patterns": group}, missing)
     responses = group.values[:, usable].astype(np.float64)
     return leave_one_out_map(features[rows]) @ responses, responses, usable
 

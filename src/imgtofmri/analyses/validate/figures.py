@@ -1,4 +1,4 @@
-"""Figures of a validation: statistics over their nulls, correlations, voxels and their ceiling."""
+"""Figures of a validation: statistics over their nulls, correlations, voxels, ROI means."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from imgtofmri.analyses.validate.accuracy import EncodingAccuracy
     from imgtofmri.analyses.validate.matched import MatchedPatterns
+    from imgtofmri.analyses.validate.roi_means import RoiMeansAccuracy
 
-__all__ = ["plot_accuracy", "plot_correlations", "plot_matched_patterns"]
+__all__ = ["plot_accuracy", "plot_correlations", "plot_matched_patterns", "plot_roi_means"]
 
 WIDTH_IN = 7.2
 """Two columns of a journal."""
@@ -222,7 +223,7 @@ def plot_correlations(result: MatchedPatterns, categories: Sequence[str] | None 
 
 
 def plot_accuracy(result: EncodingAccuracy) -> Figure:
-    """Draw each ROI's voxels: r on the left of a violin, its noise ceiling on the right.
+    """Draw the r of each ROI's voxels, with its mean.
 
     Parameters
     ----------
@@ -233,18 +234,14 @@ def plot_accuracy(result: EncodingAccuracy) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Coloured: distribution of r over voxels (the whole violin without repeats). Grey:
-        distribution of the noise ceiling r_max, with its mean as a bar. Point: mean r, with the
-        bootstrap's interval over images. Below each ROI: its voxels, and the share with
-        p_fdr <= .05. Marks: p of mean r, adjusted over ROIs.
+        Coloured: distribution of r over voxels. Point: mean r, with its interval over images. Below
+        each ROI: its voxels, the share with p_fdr <= .05, and with repeats how much of the signal's
+        variance is explained. Marks: p of mean r, adjusted over ROIs.
     """
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
 
     table, controls = _by_model(result.table)
     places = np.arange(len(table))
-    ceiling = "r_max" in result.maps
     width = min(WIDTH_IN, 1.6 + 0.85 * len(table))
     with journal_style():
         figure = Figure(figsize=(width, ACCURACY_HEIGHT_IN))
@@ -252,29 +249,8 @@ def plot_accuracy(result: EncodingAccuracy) -> Figure:
         axes.axhline(0.0, color="0.7", lw=0.5, zorder=0)
         for place, roi in zip(places, table["roi"], strict=True):
             region = result.regions[roi] & ~np.isnan(result.maps["r"])
-            sides = "left" if ceiling else "both"
-            _draw_half(axes, result.maps["r"][region], int(place), sides, _colour(int(place)))
-            if ceiling:
-                highest = result.maps["r_max"][region]
-                _draw_half(axes, highest, int(place), "right", "0.8")
-                axes.hlines(highest.mean(), place, place + HALF_WIDTH, color="0.45", lw=1)
-        mean = table["mean_r"].to_numpy()
-        error = np.maximum([mean - table["lower"], table["upper"] - mean], 0)
-        axes.errorbar(places, mean, yerr=error, fmt="o", color="black", ms=3.5, lw=0.9, zorder=4)
-        handles: list[Any] = [Line2D([], [], marker="o", color="black", ms=3.5, label="mean r")]
-        for number, (model, control) in enumerate(controls.items()):
-            same = control.set_index("roi")["mean_r"]
-            heights = [same.get(roi, np.nan) for roi in table["roi"]]
-            style: dict[str, Any] = {
-                "marker": "os^Dv"[number % 5],
-                "mfc": "white",
-                "mec": "0.2",
-                "ms": 3.2,
-            }
-            axes.plot(places - 0.13 * (number + 1), heights, ls="none", mew=0.8, zorder=5, **style)
-            handles.append(Line2D([], [], ls="none", mew=0.8, label=model, **style))
-        if ceiling:
-            handles.append(Patch(facecolor="0.8", label=f"noise ceiling ({result.ceiling_method})"))
+            _draw_voxels(axes, result.maps["r"][region], int(place), _colour(int(place)))
+        handles = _draw_means(axes, table, controls, "mean_r")
         _label_rois(axes, table, places)
         # Room for a row of marks above the tallest violin.
         low, high = axes.get_ylim()
@@ -282,12 +258,76 @@ def plot_accuracy(result: EncodingAccuracy) -> Figure:
         mark_significance(axes, places.tolist(), table["p_fdr"].tolist())
         figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
         figure.supxlabel(
-            f"Interval: bootstrap over {len(result.names)} images. "
-            f"{MARKS_LINE}, permutation, FDR over ROIs",
+            f"Interval: over {len(result.names)} images. {MARKS_LINE}, permutation, FDR over ROIs",
             x=0.01,
             ha="left",
             fontsize=5.5,
         )
+    return figure
+
+
+def _draw_means(
+    axes: Axes, table: pd.DataFrame, controls: Mapping[str, pd.DataFrame], column: str
+) -> list[Any]:
+    """Draw a column with its interval, the controls' as open marks beside; return the legend."""
+    from matplotlib.lines import Line2D
+
+    places = np.arange(len(table))
+    mean = table[column].to_numpy()
+    # An interval of few images need not hold the estimate in its middle, nor quite hold it.
+    error = np.maximum([mean - table["lower"], table["upper"] - mean], 0)
+    axes.errorbar(places, mean, yerr=error, fmt="o", color="black", ms=3.5, lw=0.9, zorder=4)
+    label = column.replace("_", " ")
+    handles: list[Any] = [Line2D([], [], marker="o", color="black", ms=3.5, label=label)]
+    for number, (model, control) in enumerate(controls.items()):
+        same = control.set_index("roi")[column]
+        heights = [same.get(roi, np.nan) for roi in table["roi"]]
+        style: dict[str, Any] = {
+            "marker": "os^Dv"[number % 5],
+            "mfc": "white",
+            "mec": "0.2",
+            "ms": 3.2,
+        }
+        axes.plot(places - 0.13 * (number + 1), heights, ls="none", mew=0.8, zorder=5, **style)
+        handles.append(Line2D([], [], ls="none", mew=0.8, label=model, **style))
+    return handles
+
+
+def plot_roi_means(result: RoiMeansAccuracy) -> Figure:
+    """Draw measured against predicted ROI means, an ROI a panel and an image a point.
+
+    Parameters
+    ----------
+    result : RoiMeansAccuracy
+        From `imgtofmri.analyses.validate.roi_means_accuracy`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Each panel's title has r with its interval over images.
+    """
+    from matplotlib.figure import Figure
+
+    table, _ = _by_model(result.table)
+    wide = result.images.pivot_table(index=["roi", "image"], columns="source", values="mean")
+    n_columns = min(len(table), 4)
+    n_rows = -(-len(table) // n_columns)
+    with journal_style():
+        figure = Figure(figsize=(1.8 * n_columns, 1.9 * n_rows + 0.2))
+        panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+        for number, row in enumerate(table.to_dict("records")):
+            means, axes = wide.loc[row["roi"]], panels[number]
+            axes.plot(
+                means["predicted"], means["measured"], "o", ms=2.2, mew=0, color=colour_of(number)
+            )
+            axes.set_title(
+                f"{row['roi']}\nr = {row['r']:+.2f} ({row['lower']:+.2f} to {row['upper']:+.2f})",
+                fontsize=6.5,
+            )
+        for axes in panels[len(table) :]:
+            axes.set_visible(False)
+        figure.supxlabel("predicted mean response (model units)", fontsize=7)
+        figure.supylabel("measured mean response", fontsize=7)
     return figure
 
 
@@ -296,35 +336,27 @@ def _colour(place: int) -> str:
     return "0.5" if place == 0 else colour_of(place - 1)
 
 
-def _draw_half(axes: Axes, values: NDArray[np.float64], place: int, side: str, colour: str) -> None:
-    """Draw the density of voxels' values on one side of a place, or on both.
-
-    Values without spread have no density and are a line.
-    """
-    finite = values[np.isfinite(values)]
-    if not finite.size:
+def _draw_voxels(axes: Axes, values: NDArray[np.float64], place: int, colour: str) -> None:
+    """Draw the density of voxels' values; values without spread have none and are a line."""
+    if values.size < 3 or np.ptp(values) < 1e-9:
+        axes.hlines(values.mean(), place - HALF_WIDTH, place + HALF_WIDTH, color=colour)
         return
-    left = place - HALF_WIDTH * (side != "right")
-    right = place + HALF_WIDTH * (side != "left")
-    if finite.size < 3 or np.ptp(finite) < 1e-9:
-        axes.hlines(finite.mean(), left, right, color=colour)
-        return
-    drawn = axes.violinplot(finite, [place], widths=2 * HALF_WIDTH, showextrema=False)
+    drawn = axes.violinplot(values, [place], widths=2 * HALF_WIDTH, showextrema=False)
     bodies: Any = drawn["bodies"]
     for body in bodies:
-        body.set(facecolor=colour, edgecolor="none", alpha=0.75 if side != "right" else 1.0)
-        outline = body.get_paths()[0].vertices
-        outline[:, 0] = np.clip(outline[:, 0], left, right)
+        body.set(facecolor=colour, edgecolor="none", alpha=0.75)
 
 
 def _label_rois(axes: Axes, table: pd.DataFrame, places: NDArray[np.intp]) -> None:
-    """Name the ROIs, with their number of voxels and the share that is significant."""
+    """Name the ROIs, with their voxels, the share that is significant and what is explained."""
     labels = []
     for row in table.to_dict("records"):
         share = row["n_significant"] / max(row["n_voxels"], 1)
-        labels.append(
-            f"{row['roi']}\n{row['n_voxels']:,} voxels\n{share:.0%} p$_\\mathrm{{FDR}}$ ≤ .05"
-        )
+        label = f"{row['roi']}\n{row['n_voxels']:,} voxels\n{share:.0%} p$_\\mathrm{{FDR}}$ ≤ .05"
+        if "explained" in row:
+            part = row["explained"]
+            label += "\nno sure signal" if np.isnan(part) else f"\n{part:.0%} of signal"
+        labels.append(label)
     axes.set_xticks(places, labels)
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.6, len(table) - 0.4)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imgtofmri.analyses.validate import columns
 from imgtofmri.analyses.validate.accuracy import EncodingAccuracy
 from imgtofmri.analyses.validate.figures import (
     plot_accuracy,
     plot_correlations,
     plot_matched_patterns,
+    plot_roi_means,
 )
 from imgtofmri.analyses.validate.levels import image_categories
 from imgtofmri.analyses.validate.matched import MatchedPatterns
+from imgtofmri.analyses.validate.roi_means import RoiMeansAccuracy
 from imgtofmri.encoder.controls import describe_controls
 from imgtofmri.figures.style import save_figure
-from imgtofmri.files import atomic_path, sha256_of
+from imgtofmri.files import atomic_path, sha256_of, write_whole
 from imgtofmri.outputs import OutputFolder, VolumeWriter
 from imgtofmri.tables import write_table
 
@@ -31,6 +36,7 @@ def save_validation(
     matched: MatchedPatterns,
     folder: OutputFolder | str | Path,
     accuracy: EncodingAccuracy | None = None,
+    roi_means: RoiMeansAccuracy | None = None,
     *,
     overwrite: bool = False,
 ) -> list[Path]:
@@ -43,6 +49,8 @@ def save_validation(
         Where to.
     accuracy : EncodingAccuracy, optional
         Of the same comparison.
+    roi_means : RoiMeansAccuracy, optional
+        Of the same comparison.
     overwrite : bool
         Replace what an earlier run made.
 
@@ -50,7 +58,8 @@ def save_validation(
     -------
     list of Path
         The files: matched_patterns and correlations with figures; accuracy and accuracy_voxels
-        with their figure, and a map of each statistic; validation.json.
+        with their figure, and a map of each statistic; roi_means and roi_means_images with theirs;
+        beside each table a JSON file that says what its columns mean; validation.json.
 
     Raises
     ------
@@ -64,6 +73,7 @@ def save_validation(
     settings = {
         "matched_patterns": dict(matched.settings),
         **({} if accuracy is None else {"encoding_accuracy": dict(accuracy.settings)}),
+        **({} if roi_means is None else {"roi_means": dict(roi_means.settings)}),
         "images": list(matched.names),
         "left_out": list(comparison.leave_out),
         "participants": list(comparison.participants),
@@ -86,6 +96,8 @@ def save_validation(
     files = _write_matched(matched, target.path)
     if accuracy is not None:
         files += _write_accuracy(accuracy, target.path)
+    if roi_means is not None:
+        files += _write_roi_means(roi_means, target.path)
     target.wrote(*files)
     target.close()
     return [*files, target.record]
@@ -99,7 +111,7 @@ def _write_matched(result: MatchedPatterns, folder: Path) -> list[Path]:
     with atomic_path(correlations) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, correlations=result.correlations, names=np.array(result.names))
     return [
-        write_table(result.table, folder / "matched_patterns.tsv"),
+        *_write_described(result.table, folder / "matched_patterns.tsv", columns.MATCHED),
         *save_figure(plot_matched_patterns(result), folder / "matched_patterns"),
         correlations,
         *save_figure(plot_correlations(result, labels), folder / "correlations"),
@@ -109,8 +121,10 @@ def _write_matched(result: MatchedPatterns, folder: Path) -> list[Path]:
 def _write_accuracy(result: EncodingAccuracy, folder: Path) -> list[Path]:
     """Write accuracy.tsv, its figure with the voxels behind it, and a map of each statistic."""
     files = [
-        write_table(result.table, folder / "accuracy.tsv"),
-        write_table(accuracy_by_voxel(result), folder / "accuracy_voxels.tsv"),
+        *_write_described(result.table, folder / "accuracy.tsv", columns.ACCURACY),
+        *_write_described(
+            accuracy_by_voxel(result), folder / "accuracy_voxels.tsv", columns.VOXELS
+        ),
         *save_figure(plot_accuracy(result), folder / "accuracy"),
     ]
     predicted = result.comparison.predicted
@@ -122,6 +136,25 @@ def _write_accuracy(result: EncodingAccuracy, folder: Path) -> list[Path]:
     return files
 
 
+def _write_roi_means(result: RoiMeansAccuracy, folder: Path) -> list[Path]:
+    """Write roi_means.tsv, the means themselves, and their figure."""
+    means = folder / "roi_means_images.tsv"
+    return [
+        *_write_described(result.table, folder / "roi_means.tsv", columns.ROI_MEANS),
+        *_write_described(result.images, means, columns.ROI_MEANS_IMAGES),
+        *save_figure(plot_roi_means(result), folder / "roi_means"),
+    ]
+
+
+def _write_described(table: pd.DataFrame, path: Path, meanings: Mapping[str, str]) -> list[Path]:
+    """Write a table, and beside it what its columns mean."""
+    said = {column: {"Description": meanings[column]} for column in table.columns}
+    text = json.dumps(said, indent=1, ensure_ascii=False) + "\n"
+    sidecar = path.with_suffix(".json")
+    write_whole(sidecar, text.encode("utf-8"))
+    return [write_table(table, path), sidecar]
+
+
 def accuracy_by_voxel(result: EncodingAccuracy) -> pd.DataFrame:
     """Make the table behind the figure of accuracy.
 
@@ -129,11 +162,11 @@ def accuracy_by_voxel(result: EncodingAccuracy) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row for each voxel with an r and each of its ROIs (and "all"): roi, voxel (its number
-        in the mask, in C order), r, p_fdr, and with repeats r_max.
+        in the mask, in C order), r, p_fdr, and with repeats explainable.
     """
     import pandas as pd
 
-    shown = [name for name in ("r", "p_fdr", "r_max") if name in result.maps]
+    shown = [name for name in ("r", "p_fdr", "explainable") if name in result.maps]
     parts = []
     for roi, region in result.regions.items():
         voxels = np.flatnonzero(region & ~np.isnan(result.maps["r"]))

@@ -20,7 +20,7 @@ from imgtofmri.analyses.validate.features import matched_features
 from imgtofmri.analyses.validate.levels import Exchange, find_levels, in_order
 from imgtofmri.encoder.controls import ENCODER
 from imgtofmri.exceptions import check_choice
-from imgtofmri.measured.patterns import Missing, Patterns, pair, usable_voxels
+from imgtofmri.measured.patterns import Missing, Patterns, pair
 from imgtofmri.stats import (
     bootstrap_counts,
     bootstrap_diagonal,
@@ -194,7 +194,7 @@ def _of_model(
 ) -> MatchedPatterns:
     own, group = pair(predicted, comparison.group, comparison.leave_out, unmatched)
     people = in_order(own, comparison.participants)
-    usable = usable_voxels(
+    usable = comparison.usable(
         {"the predictions": own, "the measured patterns": group, **people}, missing
     )
     patterns = own.values[:, usable]
