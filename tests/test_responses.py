@@ -16,7 +16,7 @@ import scipy.io
 import zarr
 from nilearn.glm.first_level import compute_regressor
 
-from imgtofmri.exceptions import DataError, WeightsError
+from imgtofmri.exceptions import DataError, OptionError, WeightsError
 from imgtofmri.measured import (
     estimate_responses,
     find_runs,
@@ -372,15 +372,34 @@ def test_read_stimulus_rows_and_folds(tmp_path: Path) -> None:
         read_stimulus_rows(tmp_path / "gone.tsv")
 
 
-def test_list_images_is_sorted_by_folder_then_name(tmp_path: Path) -> None:
-    """Folders come in order, then files in each; what is no image is passed over."""
-    for name in ("b/2.jpg", "b/10.jpg", "a/z.png", "c.jpeg", "b/.hidden.jpg", "b/notes.txt"):
+def test_list_images_is_in_natural_order_by_folder_then_name(tmp_path: Path) -> None:
+    """Folders come in order, then files in each; what is no image, or hidden, is passed over."""
+    names = ["b/2.jpg", "b/10.jpg", "b10/z.png", "b9/z.png", "c.jpeg", "B/3.JPG"]
+    for name in (*names, "b/.hidden.jpg", ".thumbs/1.jpg", "b/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert list_images(tmp_path).names == ("c.jpeg", "a/z.png", "b/10.jpg", "b/2.jpg")
+    natural = ("c.jpeg", "B/3.JPG", "b/2.jpg", "b/10.jpg", "b9/z.png", "b10/z.png")
+    assert list_images(tmp_path).names == natural
+    text = ("c.jpeg", "B/3.JPG", "b/10.jpg", "b/2.jpg", "b10/z.png", "b9/z.png")
+    assert list_images(tmp_path, "text").names == text
+    with pytest.raises(OptionError, match=r"order must be one of natural, text; got 'name'"):
+        list_images(tmp_path, "name")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"there is none"):
         list_images(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("cell", ["NA", "None", "nan", "null"])
+def test_names_that_may_be_missing_values_are_refused(tmp_path: Path, cell: str) -> None:
+    """What other programs write for a missing value is neither a stimulus nor left out."""
+    (tmp_path / "t.tsv").write_text(f"stimulus\nb.jpg\n{cell}\n")
+    with pytest.raises(DataError, match=rf"line 3: stimulus must be a name or n/a; got '{cell}'"):
+        read_stimulus_rows(tmp_path / "t.tsv")
+    (tmp_path / "t.tsv").write_text("stimulus\nb.jpg\nn/a\n")
+    with pytest.raises(DataError, match=r"line 3: stimulus is empty"):
+        read_stimulus_rows(tmp_path / "t.tsv")
+    (tmp_path / "t.tsv").write_text(f"stimulus\nb.jpg\n{cell}.jpg\n")
+    assert read_stimulus_rows(tmp_path / "t.tsv").names == ("b.jpg", f"{cell}.jpg")
 
 
 def make_derivatives(folder: Path, rng: np.random.Generator) -> dict[str, Any]:
@@ -409,13 +428,14 @@ def make_derivatives(folder: Path, rng: np.random.Generator) -> dict[str, Any]:
         series = 1000.0 * (1 + (percent - percent.mean(axis=0)) / 100)
         stem = f"sub-01_ses-1_task-view_run-{run + 1}"
         image = nib.Nifti1Image(series.T.reshape(2, 2, 2, n_volumes).astype(np.float64), AFFINE)
-        image.header.set_zooms((2, 2, 2, 1.7))
+        image.header.set_zooms((2, 2, 2, 1000 * tr_s))
+        image.header.set_xyzt_units("mm", "msec")
         name = f"{stem}_space-T1w_desc-preproc_bold"
         nib.save(image, func / f"{name}.nii.gz")
         sidecar = {"RepetitionTime": tr_s, "StartTime": 1.0}
         (func / f"{name}.json").write_text(json.dumps(sidecar))
-        table = pd.DataFrame({"trans_x": motion, "csf": 1.0}).astype(object)
-        table.loc[0, "trans_x"] = "n/a"
+        table = pd.DataFrame({"trans_x_derivative1": motion, "csf": 1.0}).astype(object)
+        table.loc[0, "trans_x_derivative1"] = "n/a"
         table.to_csv(func / f"{stem}_desc-confounds_timeseries.tsv", sep="\t", index=False)
         events = pd.DataFrame({"onset": onsets, "duration": 1.0, "stim_file": shown[mine]})
         rest = pd.DataFrame({"onset": [1.0], "duration": [1.0], "stim_file": ["n/a"]})
@@ -432,7 +452,7 @@ def test_estimate_responses_recovers_planted_responses(
     runs = find_runs(tmp_path / "fmriprep", tmp_path / "raw", "01", "view", "T1w")
     assert len(runs) == 2
     names, responses = estimate_responses(
-        runs, np.arange(8), Grid((2, 2, 2), AFFINE), confounds=["trans_x"]
+        runs, np.arange(8), Grid((2, 2, 2), AFFINE), confounds=["trans_x_derivative1"]
     )
     assert names == made["shown"]
     np.testing.assert_allclose(responses, made["responses"], atol=2e-3)
@@ -446,7 +466,9 @@ def test_estimate_responses_mistakes_are_named(tmp_path: Path, rng: np.random.Ge
     grid = Grid((2, 2, 2), AFFINE)
     with pytest.raises(DataError, match=r"must have a column stim, once; got none among onset"):
         estimate_responses(runs, np.arange(8), grid, stimulus_column="stim")
-    with pytest.raises(DataError, match=r"the confound must be one of trans_x, csf; got 'trans_y'"):
+    with pytest.raises(
+        DataError, match=r"the confound must be one of trans_x_derivative1, csf; got 'trans_y'"
+    ):
         estimate_responses(runs, np.arange(8), grid, confounds=["trans_y"])
     with pytest.raises(DataError, match=r"expected sub-02_\*task-view_\*space-T1w_"):
         find_runs(*folders, "02", "view", "T1w")
@@ -473,14 +495,14 @@ backbone = { name = "net", layers = ["pool"] }
 fit = { alphas = [0.001, 0.1], alpha = "per_voxel" }
 [[subjects]]
 name = "01"
-transform = { kind = "same" }
+transform = { kind = "same", space = "T1w" }
 rois = { V1 = "roi.nii.gz" }
 [subjects.derivatives]
 folder = "fmriprep"
 raw = "raw"
 subject = "01"
 task = "view"
-confounds = ["trans_x"]
+confounds = ["trans_x_derivative1"]
 """)
     bundle = fit_study(tmp_path / "study.toml", progress=False)
     model = bundle.subjects[0].rois["V1"]

@@ -155,7 +155,7 @@ class Table:
                 self.fail(name, f"must stay inside the cache; got {value!r}. Drop the '..'.")
             return found
         try:
-            found = (self.path.parent / Path(value).expanduser()).resolve()
+            found = self.path.parent / Path(value).expanduser()
         except RuntimeError:  # ~ of a user who is not known here
             self.fail(name, f"must be a path; there is no home folder for {value!r}. Write it out.")
         kind = "a folder" if folder else "a file"
