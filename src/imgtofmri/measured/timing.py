@@ -197,6 +197,11 @@ def _repetition_time(
     for name, value in known.items():
         _within(where, name, value)
     first = next(iter(known.values()))
+    bare = float(image.header.get_zooms()[3])
+    # A header without a unit of time that says 1, nibabel's default, says nothing.
+    if "the header" in told and _header_unit(image) not in _SECONDS and bare not in (0, 1):
+        if not any(_is_same(first, bare * scale) for scale in _SECONDS.values()):
+            known["the header, without a unit"] = bare
     if not all(_is_same(first, value) for value in known.values()):
         raise _at_odds(where, known)
     return first

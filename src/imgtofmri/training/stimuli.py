@@ -130,8 +130,24 @@ def study_features(
                 (layer_key(one.label, name) for name in one.layers), names_here, strict=True
             )
     network = _join(networks, card)
+    paths = stimulus_paths(study, of_name)
+    extractor = FeatureExtractor(network, study.backbone.center_crop)
+    sources = [Source(path, path.name, "image") for path in paths]
+    values = extractor.features(sources, progress=progress).features
+    columns = _slices(layers, chain(*widths))
+    return StudyFeatures(of_name, values, columns, card, aliases)
+
+
+def stimulus_paths(study: Study, names: Iterable[str]) -> list[Path]:
+    """Return the picture of each stimulus.
+
+    Raises
+    ------
+    DataError
+        If one is missing.
+    """
     folder = study.stimuli.folder or study.path.parent
-    paths = [folder / name for name in of_name]
+    paths = [folder / name for name in names]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         message = (
@@ -139,11 +155,7 @@ def study_features(
             f"{len(paths)} are not there, the first is {missing[0].name}. Set stimuli.folder."
         )
         raise DataError(message)
-    extractor = FeatureExtractor(network, study.backbone.center_crop)
-    sources = [Source(path, path.name, "image") for path in paths]
-    values = extractor.features(sources, progress=progress).features
-    columns = _slices(layers, chain(*widths))
-    return StudyFeatures(of_name, values, columns, card, aliases)
+    return paths
 
 
 def load_settings(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imgtofmri.training.study.document import CACHE_PREFIX, cached_file
+from imgtofmri.training.study.document import CACHE_PREFIX, cached_file, is_awaited
 from imgtofmri.training.study.parse import read_study
 from imgtofmri.training.study.settings import (
     ArraySource,
@@ -34,5 +34,6 @@ __all__ = [
     "TemplateSettings",
     "TransformSettings",
     "cached_file",
+    "is_awaited",
     "read_study",
 ]

@@ -232,6 +232,11 @@ def cached_file(name: str) -> Path | None:
     return found if found.is_relative_to(folder) and found != folder else None
 
 
+def is_awaited(path: Path) -> bool:
+    """Tell whether a path is that of a download that is not in the cache yet."""
+    return path.is_relative_to((cache_dir() / "studies").resolve()) and not path.exists()
+
+
 def dotted(key: Key) -> str:
     """Write a key as TOML does, items of a list counted from 1.
 
