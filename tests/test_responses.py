@@ -16,7 +16,7 @@ import scipy.io
 import zarr
 from nilearn.glm.first_level import compute_regressor
 
-from imgtofmri.exceptions import DataError, WeightsError
+from imgtofmri.exceptions import DataError, OptionError, WeightsError
 from imgtofmri.measured import (
     estimate_responses,
     find_runs,
@@ -160,13 +160,14 @@ def save(path: Path, values: npt.NDArray[Any]) -> Path:
     return path
 
 
-def test_read_mask_takes_voxels_above_zero_or_a_label(tmp_path: Path) -> None:
+def test_read_mask_takes_ones_or_a_label(tmp_path: Path) -> None:
     """Voxels come in C order; a label picks one region of an atlas."""
     atlas = np.zeros((3, 4, 5), np.int16)
     atlas[1, 2, 3], atlas[0, 1, 4], atlas[2, 0, 0] = 7, 7, 2
-    mask = read_mask(save(tmp_path / "m.nii.gz", atlas))
-    assert mask.voxels.tolist() == np.flatnonzero(atlas).tolist()
-    assert mask.grid == Grid((3, 4, 5), AFFINE)
+    whole = read_mask(save(tmp_path / "w.nii.gz", (atlas > 0).astype(np.uint8)))
+    assert whole.voxels.tolist() == np.flatnonzero(atlas).tolist()
+    assert whole.grid == Grid((3, 4, 5), AFFINE)
+    save(tmp_path / "m.nii.gz", atlas)
     assert read_mask(tmp_path / "m.nii.gz", 7).n_voxels == 2
     with pytest.raises(DataError, match=r"with voxels of the label 3; got labels \[0 2 7\]"):
         read_mask(tmp_path / "m.nii.gz", 3)
@@ -175,6 +176,141 @@ def test_read_mask_takes_voxels_above_zero_or_a_label(tmp_path: Path) -> None:
     (tmp_path / "no.nii.gz").write_bytes(b"x")
     with pytest.raises(DataError, match=r"no.nii.gz must be a NIfTI image; got one that"):
         read_mask(tmp_path / "no.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("values", "value", "said"),
+    [
+        (
+            [0, 1, 0.02, -0.01],
+            None,
+            "must hold 0 and 1; got 2 voxels .*, such as -0.01, 0.02. Save",
+        ),
+        ([0, 0.4, 0.9, 1.0], None, "must hold 0 and 1; got 2 voxels of other values"),
+        ([0, 255, 255, 0], None, "must hold 0 and 1; got 2 voxels .* such as 255. Save"),
+        ([0, 1, np.nan, 1], None, "must hold 0 and 1; got 1 voxels .* such as nan"),
+        ([0, 1, 2, 2], None, "value = 3 for a label of an atlas"),
+        ([0, 1.5, 3, 3], 3, "must hold whole numbers, its labels; got 1 voxels .* such as 1.5"),
+    ],
+)
+def test_read_mask_of_other_values_is_refused(
+    tmp_path: Path, values: list[float], value: int | None, said: str
+) -> None:
+    """A mask moved by splines, probabilities, or an interpolated atlas is no mask."""
+    path = save(tmp_path / "m.nii.gz", np.array(values, np.float32).reshape(4, 1, 1))
+    with pytest.raises(DataError, match=said):
+        read_mask(path, value)
+
+
+def test_read_mask_threshold_says_what_is_inside(tmp_path: Path) -> None:
+    """With a threshold voxels above it are inside, NaN never; one above all is refused."""
+    values = np.array([0.2, 0.5, 0.7, np.nan, 1.02, -0.1], np.float32).reshape(2, 3, 1)
+    path = save(tmp_path / "m.nii.gz", values)
+    assert read_mask(path, threshold=0.5).voxels.tolist() == [2, 4]
+    with pytest.raises(DataError, match=r"with voxels above 2; got at most 1.02"):
+        read_mask(path, threshold=2.0)
+    # What scaling alone moves off 0 and 1 is a mask as it is.
+    scaled = nib.Nifti1Image(np.array([0, 255], np.uint8).reshape(2, 1, 1), AFFINE)
+    scaled.header.set_slope_inter(1 / 255, 0)
+    nib.save(scaled, tmp_path / "s.nii")
+    assert read_mask(tmp_path / "s.nii").voxels.tolist() == [1]
+
+
+@pytest.mark.parametrize("kind", ["nifti", "analyze"])
+def test_images_without_an_orientation_are_refused_unless_told(tmp_path: Path, kind: str) -> None:
+    """No guess at the orientation is taken for it; another image's grid may be named."""
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    if kind == "nifti":
+        path = tmp_path / "a.nii.gz"
+        nib.save(nib.Nifti1Image(values, None), path)
+    else:
+        path = tmp_path / "a.img"
+        nib.save(nib.AnalyzeImage(values, None), path)
+    with pytest.raises(DataError, match=r"S1: .*a\.\w+.* header without an orientation"):
+        read_grid(path, "S1")
+    grid = Grid((2, 3, 4), AFFINE)
+    assert read_grid(path, unoriented=grid) == grid
+    with pytest.raises(DataError, match="without an orientation"):
+        read_grid(path, unoriented=Grid((4, 3, 2), AFFINE))
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("mm", 1.0), ("micron", 1e-3), ("meter", 1e3)])
+def test_read_grid_is_in_millimetres_whatever_the_header_counts_in(
+    tmp_path: Path, unit: str, scale: float
+) -> None:
+    """The unit of the header's lengths is read, not taken for millimetres."""
+    image = nib.Nifti1Image(np.zeros((2, 3, 4), np.uint8), AFFINE)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "a.nii")
+    np.testing.assert_allclose(
+        read_grid(tmp_path / "a.nii").affine, np.diag([2 * scale] * 3 + [1]), rtol=1e-6
+    )
+
+
+def write_surface(folder: Path, kind: str) -> Path:
+    """Write one kind of file of a surface."""
+    rows = np.arange(642, dtype=np.float32)
+    if kind == "gifti":
+        path = folder / "lh.func.gii"
+        array = nib.gifti.GiftiDataArray(rows, intent="NIFTI_INTENT_TIME_SERIES")
+        nib.save(nib.GiftiImage(darrays=[array]), path)
+    elif kind == "cifti":
+        path = folder / "a.dscalar.nii"
+        brain = nib.cifti2.BrainModelAxis.from_surface(np.arange(642), 642, "CortexLeft")
+        axes = (nib.cifti2.ScalarAxis(["a"]), brain)
+        nib.save(nib.Cifti2Image(rows[None], axes), path)
+    elif kind == "mgh":
+        path = folder / "lh.a.mgz"
+        nib.save(nib.MGHImage(rows[:40].reshape(40, 1, 1), np.eye(4)), path)
+    elif kind == "line":
+        path = folder / "lh.a.nii.gz"
+        nib.save(nib.Nifti1Image(rows.reshape(642, 1, 1, 1), AFFINE), path)
+    elif kind == "folded":
+        path = folder / "lh.b.nii.gz"
+        nib.save(nib.Nifti1Image(rows.reshape(107, 1, 6), AFFINE), path)
+    else:
+        path = folder / "lh.a.annot"
+        nib.freesurfer.write_annot(path, np.zeros(9, int), np.zeros((1, 5), int), ["a"])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("gifti", r"got a surface \(GIFTI\)"),
+        ("cifti", r"got grayordinates, .* \(CIFTI\)"),
+        ("mgh", r"got the 40 vertices of a surface \(FreeSurfer\)"),
+        ("line", r"got the 642 vertices of a surface"),
+        ("folded", r"got the 642 vertices of a surface"),
+        ("annot", r"got a surface \(\.annot\)"),
+    ],
+)
+def test_surfaces_are_refused_by_their_kind(tmp_path: Path, kind: str, said: str) -> None:
+    """Files of surfaces, which nibabel reads as well, are told from images of voxels."""
+    path = write_surface(tmp_path, kind)
+    for read in (read_grid, read_mask):
+        with pytest.raises(
+            DataError, match=rf"must be an image of voxels \(NIfTI or MGH\); {said}"
+        ):
+            read(path)
+    with pytest.raises(DataError, match=said):
+        read_image_rows(path, np.arange(3), Grid((2, 2, 2), AFFINE))
+
+
+def test_mgh_volumes_are_read_as_nifti_is(tmp_path: Path, rng: np.random.Generator) -> None:
+    """FreeSurfer's volumes have a grid and values like any other image; complex ones are none."""
+    values = rng.normal(size=(3, 4, 5, 2)).astype(np.float32)
+    nib.save(nib.MGHImage(values, AFFINE), tmp_path / "b.mgz")
+    grid = read_grid(tmp_path / "b.mgz")
+    assert grid == Grid((3, 4, 5), AFFINE)
+    rows = read_image_rows(tmp_path / "b.mgz", np.array([59, 0]), grid)
+    np.testing.assert_array_equal(rows, values.reshape(-1, 2)[[59, 0]].T)
+    nib.save(nib.MGHImage((values[..., 0] > 0).astype(np.uint8), AFFINE), tmp_path / "m.mgz")
+    assert read_mask(tmp_path / "m.mgz").n_voxels == int((values[..., 0] > 0).sum())
+    phase = nib.Nifti1Image(values.astype(np.complex64), AFFINE)
+    nib.save(phase, tmp_path / "c.nii")
+    with pytest.raises(DataError, match=r"must hold real numbers; got complex64"):
+        read_image_rows(tmp_path / "c.nii", np.array([0]), grid)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -236,15 +372,34 @@ def test_read_stimulus_rows_and_folds(tmp_path: Path) -> None:
         read_stimulus_rows(tmp_path / "gone.tsv")
 
 
-def test_list_images_is_sorted_by_folder_then_name(tmp_path: Path) -> None:
-    """Folders come in order, then files in each; what is no image is passed over."""
-    for name in ("b/2.jpg", "b/10.jpg", "a/z.png", "c.jpeg", "b/.hidden.jpg", "b/notes.txt"):
+def test_list_images_is_in_natural_order_by_folder_then_name(tmp_path: Path) -> None:
+    """Folders come in order, then files in each; what is no image, or hidden, is passed over."""
+    names = ["b/2.jpg", "b/10.jpg", "b10/z.png", "b9/z.png", "c.jpeg", "B/3.JPG"]
+    for name in (*names, "b/.hidden.jpg", ".thumbs/1.jpg", "b/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert list_images(tmp_path).names == ("c.jpeg", "a/z.png", "b/10.jpg", "b/2.jpg")
+    natural = ("c.jpeg", "B/3.JPG", "b/2.jpg", "b/10.jpg", "b9/z.png", "b10/z.png")
+    assert list_images(tmp_path).names == natural
+    text = ("c.jpeg", "B/3.JPG", "b/10.jpg", "b/2.jpg", "b10/z.png", "b9/z.png")
+    assert list_images(tmp_path, "text").names == text
+    with pytest.raises(OptionError, match=r"order must be one of natural, text; got 'name'"):
+        list_images(tmp_path, "name")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"there is none"):
         list_images(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("cell", ["NA", "None", "nan", "null"])
+def test_names_that_may_be_missing_values_are_refused(tmp_path: Path, cell: str) -> None:
+    """What other programs write for a missing value is neither a stimulus nor left out."""
+    (tmp_path / "t.tsv").write_text(f"stimulus\nb.jpg\n{cell}\n")
+    with pytest.raises(DataError, match=rf"line 3: stimulus must be a name or n/a; got '{cell}'"):
+        read_stimulus_rows(tmp_path / "t.tsv")
+    (tmp_path / "t.tsv").write_text("stimulus\nb.jpg\nn/a\n")
+    with pytest.raises(DataError, match=r"line 3: stimulus is empty"):
+        read_stimulus_rows(tmp_path / "t.tsv")
+    (tmp_path / "t.tsv").write_text(f"stimulus\nb.jpg\n{cell}.jpg\n")
+    assert read_stimulus_rows(tmp_path / "t.tsv").names == ("b.jpg", f"{cell}.jpg")
 
 
 def make_derivatives(folder: Path, rng: np.random.Generator) -> dict[str, Any]:
@@ -273,13 +428,14 @@ def make_derivatives(folder: Path, rng: np.random.Generator) -> dict[str, Any]:
         series = 1000.0 * (1 + (percent - percent.mean(axis=0)) / 100)
         stem = f"sub-01_ses-1_task-view_run-{run + 1}"
         image = nib.Nifti1Image(series.T.reshape(2, 2, 2, n_volumes).astype(np.float64), AFFINE)
-        image.header.set_zooms((2, 2, 2, 1.7))
+        image.header.set_zooms((2, 2, 2, 1000 * tr_s))
+        image.header.set_xyzt_units("mm", "msec")
         name = f"{stem}_space-T1w_desc-preproc_bold"
         nib.save(image, func / f"{name}.nii.gz")
         sidecar = {"RepetitionTime": tr_s, "StartTime": 1.0}
         (func / f"{name}.json").write_text(json.dumps(sidecar))
-        table = pd.DataFrame({"trans_x": motion, "csf": 1.0}).astype(object)
-        table.loc[0, "trans_x"] = "n/a"
+        table = pd.DataFrame({"trans_x_derivative1": motion, "csf": 1.0}).astype(object)
+        table.loc[0, "trans_x_derivative1"] = "n/a"
         table.to_csv(func / f"{stem}_desc-confounds_timeseries.tsv", sep="\t", index=False)
         events = pd.DataFrame({"onset": onsets, "duration": 1.0, "stim_file": shown[mine]})
         rest = pd.DataFrame({"onset": [1.0], "duration": [1.0], "stim_file": ["n/a"]})
@@ -296,7 +452,7 @@ def test_estimate_responses_recovers_planted_responses(
     runs = find_runs(tmp_path / "fmriprep", tmp_path / "raw", "01", "view", "T1w")
     assert len(runs) == 2
     names, responses = estimate_responses(
-        runs, np.arange(8), Grid((2, 2, 2), AFFINE), confounds=["trans_x"]
+        runs, np.arange(8), Grid((2, 2, 2), AFFINE), confounds=["trans_x_derivative1"]
     )
     assert names == made["shown"]
     np.testing.assert_allclose(responses, made["responses"], atol=2e-3)
@@ -310,7 +466,9 @@ def test_estimate_responses_mistakes_are_named(tmp_path: Path, rng: np.random.Ge
     grid = Grid((2, 2, 2), AFFINE)
     with pytest.raises(DataError, match=r"must have a column stim, once; got none among onset"):
         estimate_responses(runs, np.arange(8), grid, stimulus_column="stim")
-    with pytest.raises(DataError, match=r"the confound must be one of trans_x, csf; got 'trans_y'"):
+    with pytest.raises(
+        DataError, match=r"the confound must be one of trans_x_derivative1, csf; got 'trans_y'"
+    ):
         estimate_responses(runs, np.arange(8), grid, confounds=["trans_y"])
     with pytest.raises(DataError, match=r"expected sub-02_\*task-view_\*space-T1w_"):
         find_runs(*folders, "02", "view", "T1w")
@@ -324,7 +482,7 @@ def test_fit_study_takes_responses_from_derivatives(
 ) -> None:
     """A study may name fMRIPrep's results; features then explain the planted responses."""
     made = make_derivatives(tmp_path, rng)
-    save(tmp_path / "roi.nii.gz", np.arange(8, dtype=np.int16).reshape(2, 2, 2))
+    save(tmp_path / "roi.nii.gz", (np.arange(8) > 0).astype(np.uint8).reshape(2, 2, 2))
     features = np.column_stack([made["responses"][:, 1:3], rng.normal(size=(26, 2))])
     np.save(tmp_path / "features.npy", features)
     (tmp_path / "study.toml").write_text("""
@@ -337,14 +495,14 @@ backbone = { name = "net", layers = ["pool"] }
 fit = { alphas = [0.001, 0.1], alpha = "per_voxel" }
 [[subjects]]
 name = "01"
-transform = { kind = "same" }
+transform = { kind = "same", space = "T1w" }
 rois = { V1 = "roi.nii.gz" }
 [subjects.derivatives]
 folder = "fmriprep"
 raw = "raw"
 subject = "01"
 task = "view"
-confounds = ["trans_x"]
+confounds = ["trans_x_derivative1"]
 """)
     bundle = fit_study(tmp_path / "study.toml", progress=False)
     model = bundle.subjects[0].rois["V1"]

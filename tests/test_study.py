@@ -102,7 +102,9 @@ def test_read_study_fills_in_defaults_and_placeholders(folder: Path) -> None:
     assert a.responses.file == folder / "A_0.npy"
     assert b.responses.file == folder / "B_1.npy"
     assert a.transform.files == (folder / "A.txt",)
-    assert (a.mask, b.mask) == (folder / "brain.nii.gz", folder / "other.nii.gz")
+    assert a.mask is not None
+    assert b.mask is not None
+    assert (a.mask.file, b.mask.file) == (folder / "brain.nii.gz", folder / "other.nii.gz")
     assert [roi.name for roi in a.rois] == ["V1", "LOC"]
     assert dict(a.rois[0].masks) == {"B": folder / "v1.nii.gz"}
     assert list(a.rois[1].masks) == ["L", "R"]
@@ -310,7 +312,7 @@ def test_read_study_derivatives_have_defaults_and_name_mistakes(
     folder: Path, line: str, said: str
 ) -> None:
     """Head motion is regressed out unless the study says otherwise; mistakes have their line."""
-    text = re.sub(r"(responses|mask) = .*\n", "", STUDY).replace(
+    text = re.sub(r"(responses|mask|table) = .*\n", "", STUDY).replace(
         "[subject.rois]",
         '[subject.derivatives]\nfolder = "."\nraw = "."\nsubject = "01"\ntask = "x"\n#\n'
         "[subject.rois]",

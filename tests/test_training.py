@@ -35,6 +35,7 @@ from imgtofmri.training.study import read_study
 from imgtofmri.training.subjects import template_grid
 
 N_FEATURES = 12
+MNI = "MNI152NLin6Asym"
 SHAPE = (12, 14, 10)
 AFFINE = np.array([[-3.0, 0, 0, 18], [0, 3, 0, -21], [0, 0, 3, -12], [0, 0, 0, 1]])
 
@@ -521,7 +522,7 @@ def miniature_bold5000(folder: Path, rng: np.random.Generator) -> dict[str, Any]
             )
         to_template = affine_map(MNI152_2MM, MNI152_2MM, np.eye(4))
         subjects.append(SubjectModel(name, MNI152_2MM, to_template, models))
-    card = {"id": "g", "title": "g", "licence": "g", "citation": "g", "template": {"space": "MNI"}}
+    card = {"id": "g", "title": "g", "licence": "g", "citation": "g", "template": {"space": MNI}}
     card["features"] = {
         "id": "resnet18/avgpool",
         "backbone": "resnet18",

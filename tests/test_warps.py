@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import nitransforms
 import numpy as np
 import numpy.typing as npt
 import pytest
+import scipy.io
 
 from imgtofmri.exceptions import DataError
 from imgtofmri.spaces import Grid, map_to_template
@@ -224,7 +226,9 @@ def test_read_itk_foreign_files_are_refused(tmp_path: Path, composite: dict[str,
     with pytest.raises(DataError, match=r"expected an ITK transform .*got '.lta'"):
         read_itk([tmp_path / "a.lta"])
     (tmp_path / "a.h5").write_bytes(b"not hdf5")
-    with pytest.raises(DataError, match=r"expected an ITK composite transform; it cannot be read"):
+    with pytest.raises(
+        DataError, match=r"a.h5: expected an ITK transform; it cannot be read as one"
+    ):
         read_itk([tmp_path / "a.h5"])
     with h5py.File(tmp_path / "empty.h5", "w") as file:
         file.create_group("other")
@@ -233,8 +237,11 @@ def test_read_itk_foreign_files_are_refused(tmp_path: Path, composite: dict[str,
     with h5py.File(composite["path"], "a") as file:
         del file["TransformGroup/1/TransformType"]
         file["TransformGroup/1/TransformType"] = [b"BSplineTransform_double_3_3"]
-    with pytest.raises(DataError, match=r"type BSplineTransform_double_3_3 are not supported"):
+    with pytest.raises(
+        DataError, match=r"type BSplineTransform_double_3_3 are not supported"
+    ) as no:
         read_itk([composite["path"]])
+    assert str(no.value).count("composite.h5") == 1  # one message, not one in another
     nib.save(nib.Nifti1Image(np.zeros((3, 3, 3, 3), np.float32), np.eye(4)), tmp_path / "b.nii.gz")
     with pytest.raises(DataError, match=r"shape \(X, Y, Z, 1, 3\); got \(3, 3, 3, 3\)"):
         read_itk([tmp_path / "b.nii.gz"])
@@ -242,5 +249,200 @@ def test_read_itk_foreign_files_are_refused(tmp_path: Path, composite: dict[str,
     with pytest.raises(DataError, match=r"d.nii must be a NIfTI image; got one that cannot be"):
         read_itk([tmp_path / "d.nii"])
     (tmp_path / "c.txt").write_text("1 0 0 0\n")
-    with pytest.raises(DataError, match=r"expected one ITK affine transform"):
+    with pytest.raises(
+        DataError, match=r"c.txt: expected an ITK transform; .* \(the line '1 0 0 0'"
+    ):
         read_itk([tmp_path / "c.txt"])
+
+
+# Written by ITK 5.4 through SimpleITK 2.5: the kind, its parameters, the fixed ones, and where
+# TransformPoint takes (10, 20, 30), (-40, 5, 60) and (0, 0, 0), in LPS millimetres.
+VERSOR, SHIFT, CENTRE = [0.1, -0.2, 0.3], [5.0, 6, 7], [1.0, 2, 3]
+LINEAR: dict[str, tuple[list[float], list[float], list[list[float]]]] = {
+    "Euler3DTransform": (
+        [0.1, 0.2, 0.3, *SHIFT],
+        [*CENTRE, 0.0],
+        [
+            [14.9862900699, 26.9487561264, 36.3475090292],
+            [-20.563332726, -3.7814509187, 73.9889581783],
+            [5.0015233256, 5.8945826526, 7.0724989968],
+        ],
+    ),
+    "Euler3DTransform about z, y, x": (
+        [0.1, 0.2, 0.3, *SHIFT],
+        [*CENTRE, 1.0],
+        [
+            [15.3703829255, 26.8244774788, 36.3027559674],
+            [-20.7673276496, -3.112083096, 74.0236813981],
+            [4.9588463416, 5.9083913912, 7.0774715592],
+        ],
+    ),
+    "VersorTransform": (
+        VERSOR,
+        CENTRE,
+        [
+            [-11.4710159503, 12.8, 32.3570053168],
+            [-48.8531014989, -34.1850265838, 36.8276827771],
+            [2.3856684389, 0.8, -0.2618894796],
+        ],
+    ),
+    "VersorRigid3DTransform": (
+        [*VERSOR, *SHIFT],
+        CENTRE,
+        [
+            [-6.4710159503, 18.8, 39.3570053168],
+            [-43.8531014989, -28.1850265838, 43.8276827771],
+            [7.3856684389, 6.8, 6.7381105204],
+        ],
+    ),
+    "Similarity3DTransform": (
+        [*VERSOR, *SHIFT, 1.2],
+        CENTRE,
+        [
+            [-8.9652191403, 20.96, 45.2284063801],
+            [-53.8237217987, -35.4220319005, 50.5932193325],
+            [7.6628021267, 6.56, 6.0857326244],
+        ],
+    ),
+    "ScaleVersor3DTransform": (
+        [*VERSOR, *SHIFT, 1.2, 0.9, 1.1],
+        CENTRE,
+        [
+            [-4.6710159503, 17.0, 42.0570053168],
+            [-52.0531014989, -28.4850265838, 49.5276827771],
+            [7.1856684389, 7.0, 6.4381105204],
+        ],
+    ),
+    "ScaleSkewVersor3DTransform": (
+        [*VERSOR, *SHIFT, 1.2, 0.9, 1.1, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06],
+        CENTRE,
+        [
+            [-3.9510159503, 18.35, 43.5870053168],
+            [-50.8831014989, -27.4350265838, 47.6576827771],
+            [7.1056684389, 6.85, 6.2681105204],
+        ],
+    ),
+    "ComposeScaleSkewVersor3DTransform": (
+        [*VERSOR, *SHIFT, 1.2, 0.9, 1.1, 0.01, 0.02, 0.03],
+        CENTRE,
+        [
+            [-4.7004440233, 18.4941597816, 42.8649211955],
+            [-51.3934873148, -32.44458977, 46.1101025916],
+            [7.1889382248, 6.8339822465, 6.3483420894],
+        ],
+    ),
+    "TranslationTransform": (SHIFT, [], [[15.0, 26.0, 37.0], [-35.0, 11.0, 67.0], [5.0, 6.0, 7.0]]),
+    "ScaleTransform": (
+        [1.2, 0.9, 1.1],
+        CENTRE,
+        [[11.8, 18.2, 32.7], [-48.2, 4.7, 65.7], [-0.2, 0.2, -0.3]],
+    ),
+    "AffineTransform": (
+        [1.0, 0.1, 0.2, 0.3, 1.1, 0.1, 0.0, 0.2, 0.9, *SHIFT],
+        CENTRE,
+        [[22.2, 33.2, 37.9], [-23.3, 4.7, 61.9], [4.2, 5.2, 6.9]],
+    ),
+    "IdentityTransform": ([], [], [[10.0, 20.0, 30.0], [-40.0, 5.0, 60.0], [0.0, 0.0, 0.0]]),
+}
+COMPOSITE = [
+    [-2.6889706316, 36.9253209311, 72.565900237],
+    [-10.6799318873, -33.1894401187, 72.0137941453],
+    [9.8499790907, 17.9575379819, 22.943748431],
+]
+POINTS_LPS = np.array([[10.0, 20, 30], [-40, 5, 60], [0, 0, 0]])
+
+
+def write_linear(path: Path, kinds: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> Path:
+    """Write transforms as ITK does, in the format that the file's name says."""
+    if path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            for number, (kind, parameters, fixed) in enumerate(kinds):
+                part = file.create_group(f"TransformGroup/{number}")
+                part["TransformType"] = [f"{kind}_double_3_3"]
+                part["TransformParameters"] = np.array(parameters, dtype=float)
+                part["TransformFixedParameters"] = np.array(fixed, dtype=float)
+    elif path.suffix == ".mat":
+        ((kind, parameters, fixed),) = kinds
+        columns = {f"{kind}_double_3_3": np.array([parameters], dtype=float).T}
+        columns["fixed"] = np.array([fixed], dtype=float).T
+        scipy.io.savemat(path, columns, format="4")
+    else:
+        lines = ["#Insight Transform File V1.0"]
+        for number, (kind, parameters, fixed) in enumerate(kinds):
+            lines += [f"#Transform {number}", f"Transform: {kind}_double_3_3"]
+            if not kind.startswith("Composite"):
+                lines += ["Parameters: " + " ".join(map(repr, parameters))]
+                lines += ["FixedParameters: " + " ".join(map(repr, fixed))]
+        path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".tfm", ".mat", ".h5"])
+@pytest.mark.parametrize("name", LINEAR)
+def test_read_itk_linear_kinds_equal_itk(tmp_path: Path, name: str, suffix: str) -> None:
+    """Every linear kind moves points as ITK itself moves them, out of every format."""
+    parameters, fixed, expected = LINEAR[name]
+    path = write_linear(tmp_path / f"x{suffix}", [(name.split(" ")[0], parameters, fixed)])
+    moved = apply_all(read_itk([path]), POINTS_LPS * LPS) * LPS
+    np.testing.assert_allclose(moved, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".h5"])
+def test_read_itk_linear_composites_apply_their_last_transform_first(
+    tmp_path: Path, suffix: str
+) -> None:
+    """A composite of kinds moves points as ITK moves them, and as its parts do one by one."""
+    names = ("Euler3DTransform", "Similarity3DTransform", "AffineTransform")
+    parts = [(name, *LINEAR[name][:2]) for name in names]
+    whole = write_linear(tmp_path / f"c{suffix}", [("CompositeTransform", [], []), *parts])
+    moved = apply_all(read_itk([whole]), POINTS_LPS * LPS) * LPS
+    np.testing.assert_allclose(moved, COMPOSITE, atol=1e-9)
+    singles = [
+        write_linear(tmp_path / f"{number}.mat", [part]) for number, part in enumerate(parts)
+    ]
+    np.testing.assert_allclose(
+        apply_all(read_itk(singles[::-1]), POINTS_LPS * LPS) * LPS, moved, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "said"),
+    [
+        ("a.txt", ["Euler3DTransform", "AffineTransform"], "or a composite; got a list of 2"),
+        ("a.h5", ["Euler3DTransform", "AffineTransform"], "or a composite; got a list of 2"),
+        ("a.mat", ["CompositeTransform"], "got a composite without its parts"),
+        ("a.txt", [], "expected an ITK transform; got no transform"),
+    ],
+)
+def test_read_itk_lists_without_a_composite_are_refused(
+    tmp_path: Path, name: str, kinds: list[str], said: str
+) -> None:
+    """Of a mere list ITK's programs take the first; nothing is guessed."""
+    parts = [(kind, *LINEAR.get(kind, ([1.0] * 12, CENTRE))[:2]) for kind in kinds]
+    with pytest.raises(DataError, match=said):
+        read_itk([write_linear(tmp_path / name, parts)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "said"),
+    [
+        ("Euler3DTransform", [0.1, 0.2, 0.3], "has 6 parameters and 3 fixed ones; got 3 and 3"),
+        ("VersorRigid3DTransform", [0.9, 0.9, 0, 0, 0, 0], "a versor of length 1.27"),
+        ("ScaleTransform", [1.0, 0, 1], "that cannot be inverted"),
+        ("TranslationTransform", [1.0, np.nan, 1], "parameters that are not finite"),
+        ("BSplineTransform", [1.0, 0, 1], "are not supported; expected linear transforms"),
+    ],
+)
+def test_read_itk_impossible_parameters_are_refused(
+    tmp_path: Path, kind: str, parameters: list[float], said: str
+) -> None:
+    """Too few numbers, impossible ones and kinds that are not linear have one message each."""
+    for suffix in (".txt", ".h5"):
+        path = write_linear(tmp_path / f"x{suffix}", [(kind, parameters, CENTRE)])
+        with pytest.raises(DataError, match=said) as caught:
+            read_itk([path])
+        assert str(caught.value).count(path.name) == 1
+    flat = tmp_path / "flat.txt"
+    flat.write_text("Transform: Euler2DTransform_double_2_2\nParameters: 0 1 2\n")
+    with pytest.raises(DataError, match=r"a transform of three dimensions; got Euler2DTransform"):
+        read_itk([flat])

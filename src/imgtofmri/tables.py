@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 MISSING = "n/a"
 """What a cell without a value says, as BIDS has it."""
 
-# What other programs write for it.
-_ALSO_MISSING = frozenset({"", "n/a", "na", "nan", "null", "none"})
+# What other programs write for it; as a name it may be one.
+_MAYBE_MISSING = frozenset({"na", "nan", "null", "none"})
+_ALSO_MISSING = _MAYBE_MISSING | {"", MISSING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,36 @@ class TextTable:
             raise DataError(message)
         place = self.columns.index(name)
         return [row[place] for row in self.rows]
+
+    def names(self, *columns: str) -> list[str | None]:
+        """Return the names in the first of some columns that is there.
+
+        Parameters
+        ----------
+        *columns : str
+            The names that the column may have.
+
+        Returns
+        -------
+        list of str or None
+            None where a cell says n/a or nothing.
+
+        Raises
+        ------
+        DataError
+            If a cell says what other programs write for a missing value, and what may as well be a
+            name, such as NA or None.
+        """
+        found: list[str | None] = []
+        for row, cell in enumerate(self.column(*columns)):
+            if cell.lower() in _MAYBE_MISSING:
+                message = (
+                    f"{self.place(row)}: {columns[0]} must be a name or {MISSING}; got {cell!r}, "
+                    f"which may be either. Write {MISSING} for none, or rename what it names."
+                )
+                raise DataError(message)
+            found.append(None if cell.lower() in ("", MISSING) else cell)
+        return found
 
     def numbers(
         self,

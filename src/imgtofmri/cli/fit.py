@@ -29,7 +29,8 @@ def fit(
         bool, typer.Option("--fetch", help="First fetch the downloads that the study names.")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Only check the study file; load and fit nothing.")
+        bool,
+        typer.Option("--check", help="Only open what would be read, and say what files hold."),
     ] = False,
     overwrite: options.Overwrite = False,
     cache: Annotated[
@@ -72,6 +73,7 @@ def fit(
     if check:
         names = ", ".join(subject.name for subject in described.subjects)
         typer.echo(f"{study}: a valid study of {len(described.subjects)} subjects ({names})")
+        _check(described, quiet=quiet)
         return
 
     from imgtofmri.backbones import features_folder
@@ -93,6 +95,29 @@ def fit(
     for line in accuracy_lines(bundle):
         typer.echo(line)
     typer.echo(f"written {target}")
+
+
+def _check(study: Study, *, quiet: bool) -> None:
+    """Print what each file holds; refuse the study if one cannot be used."""
+    from imgtofmri.encoder import load_encoder
+    from imgtofmri.exceptions import DataError
+    from imgtofmri.training import check_files
+
+    lines: dict[str, None] = {}
+    wrong: dict[str, None] = {}
+    for report in check_files(study, lambda name: load_encoder(name, progress=not quiet).bundle):
+        said = "still to be fetched" if report.is_awaited else report.found
+        line = f"  {report.what}: {said or 'cannot be used'}"
+        if line not in lines:
+            typer.echo(line)
+        lines[line] = None
+        if report.problem:
+            wrong[report.problem] = None
+    if wrong:
+        first, *others = wrong
+        for problem in others:
+            typer.echo(f"imgtofmri: {problem}", err=True)
+        raise DataError(first)
 
 
 def _with_engine(study: Study, engine: str | None, device: str | None) -> Study:

@@ -1,6 +1,6 @@
 """Measured data from the files that laboratories keep them in.
 
-- Arrays of any format: `read_array`, `read_arrays`
+- Arrays of any format: `read_array`, `read_arrays`, `volume_rows`
 - Images: `Mask`, `read_mask`, `read_region`, `read_image_rows`
 - Tables that name stimuli: `read_stimulus_rows`, `list_images`, `read_pattern_files`,
   `read_categories`
@@ -12,8 +12,8 @@
 
 from __future__ import annotations
 
-from imgtofmri.measured.arrays import read_array, read_arrays
-from imgtofmri.measured.derivatives import BoldRun, estimate_responses, find_runs
+from imgtofmri.measured.arrays import read_array, read_arrays, volume_rows
+from imgtofmri.measured.derivatives import BoldRun, design_run, estimate_responses, find_runs
 from imgtofmri.measured.images import Mask, read_image_rows, read_mask, read_region
 from imgtofmri.measured.movie import MeasuredMovie, read_measured, save_measured
 from imgtofmri.measured.patterns import Patterns, mean_patterns, pair
@@ -35,6 +35,7 @@ __all__ = [
     "PatternFile",
     "Patterns",
     "StimulusRows",
+    "design_run",
     "estimate_responses",
     "find_runs",
     "list_images",
@@ -52,4 +53,5 @@ __all__ = [
     "read_runs",
     "read_stimulus_rows",
     "save_measured",
+    "volume_rows",
 ]

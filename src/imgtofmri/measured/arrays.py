@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError, ImgToFmriError, MissingDependencyError, choice_message
+from imgtofmri.spaces import Grid
 from imgtofmri.unpickle import load_arrays_pickle
 
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5", ".mat", ".zarr")
@@ -25,7 +26,8 @@ def read_array(path: Path, key: str | None = None, where: str = "array") -> npt.
         A ``.npy``, ``.npz``, ``.h5``, ``.mat`` (all versions) file or a ``.zarr`` folder.
     key : str, optional
         The array's name where the file holds several; may be left out where it holds one. For a
-        ``.npy`` file of nested arrays, indices: ``"0/2"`` is item 2 of item 0.
+        ``.npy`` file of nested arrays, indices: ``"0/2"`` is item 2 of item 0; for one of a
+        dictionary, as GLMsingle writes it, its keys: ``"betasmd"``.
     where : str
         What a message begins with.
 
@@ -133,23 +135,33 @@ def _read_npy(path: Path, key: str | None, where: str, nested: dict[Path, Any]) 
 
 
 def _item(nested: Any, key: str | None, path: Path, where: str) -> npt.NDArray[Any]:
-    """Return the array of numbers at ``"0/2"`` in arrays or lists of arrays."""
+    """Return the array of numbers at ``"0/2"`` in arrays or lists of arrays, or by a dict's key."""
+    item = _opened(nested)
     if key is None:
-        message = (
-            f"{where}: {path} holds {len(nested)} arrays. "
-            'Say which one with key = "0" or, where arrays hold arrays, key = "0/0".'
-        )
+        what = f"{len(item)} arrays" if hasattr(item, "__len__") else "no array"
+        hint = '"0" or, where arrays hold arrays, key = "0/0"'
+        if isinstance(item, dict):
+            what, hint = f"{what} ({', '.join(map(str, item))})", "the name of one"
+        message = f"{where}: {path} holds {what}. Say which one with key = {hint}."
         raise DataError(message)
-    item = nested
     for part in key.split("/"):
-        if not part.isdecimal() or int(part) >= len(item):
+        if isinstance(item, dict):
+            if part not in item:
+                raise DataError(choice_message(f"{where}: {path}", "key", part, item))
+            item = _opened(item[part])
+            continue
+        length = len(item) if isinstance(item, list | tuple | np.ndarray) else 0
+        if not part.isdecimal() or int(part) >= length:
             message = (
-                f"{where}: key {key!r} of {path} must be whole numbers below {len(item)} here; "
+                f"{where}: key {key!r} of {path} must be whole numbers below {length} here; "
                 f"got {part!r}. Count from 0, subject first."
             )
             raise DataError(message)
-        item = item[int(part)]
-    rows = [np.asarray(row) for row in item]
+        item = _opened(item[int(part)])
+    if isinstance(item, np.ndarray) and item.dtype.kind in "fiub" and item.ndim:
+        return item
+    parts = item if isinstance(item, list | tuple | np.ndarray) and np.ndim(item) else []
+    rows = [np.asarray(row) for row in parts]
     lengths = {row.shape for row in rows}
     if len(lengths) != 1 or rows[0].dtype.kind == "O":
         message = (
@@ -158,6 +170,64 @@ def _item(nested: Any, key: str | None, path: Path, where: str) -> npt.NDArray[A
         )
         raise DataError(message)
     return np.stack(rows)
+
+
+def _opened(item: Any) -> Any:
+    """Return what a 0-dimensional array of an object holds, as where a dictionary was saved."""
+    is_box = isinstance(item, np.ndarray) and item.ndim == 0 and item.dtype.hasobject
+    return item[()] if is_box else item
+
+
+LAYOUTS = ("xyzn", "nzyx", "nxyz")
+"""How volumes may lie in arrays, n counting them; MATLAB's axes come reversed out of HDF5."""
+
+
+def volume_rows(
+    array: npt.NDArray[Any],
+    grid: Grid,
+    voxels: npt.NDArray[np.intp],
+    axes: str | None = None,
+    where: str = "array",
+) -> npt.NDArray[Any]:
+    """Return some voxels of the volumes that an array of four axes holds.
+
+    Parameters
+    ----------
+    array : array of four axes
+        Volumes on a grid, in one of ``LAYOUTS``.
+    grid : Grid
+        The grid.
+    voxels : array of shape (n_voxels,), int
+        Flat indices, C order.
+    axes : str, optional
+        The array's axes, such as ``"xyzn"``. Default: the one of ``LAYOUTS`` that the grid's shape
+        tells.
+    where : str
+        What a message begins with.
+
+    Returns
+    -------
+    array of shape (n_volumes, n_voxels)
+
+    Raises
+    ------
+    DataError
+        If the shape is not the grid's, or more than one layout fits.
+    """
+    told = [axes] if axes else list(LAYOUTS)
+    fits = [one for one in told if tuple(array.shape[one.index(a)] for a in "xyz") == grid.shape]
+    if len(fits) != 1:
+        wanted = " or ".join(told)
+        problem = f"fits {' and '.join(fits)}" if fits else "fits none"
+        message = (
+            f"{where}: an array of volumes must have axes {wanted}, of the masks' grid "
+            f"{grid.shape}; {array.shape} {problem}. Say which with axes, such as "
+            f'axes = "{(fits or told)[0]}", or give the masks that go with it.'
+        )
+        raise DataError(message)
+    turned = array.transpose([fits[0].index(a) for a in "nxyz"])
+    x, y, z = np.unravel_index(voxels, grid.shape)
+    return np.asarray(turned[:, x, y, z])
 
 
 def _read_mat(path: Path, key: str | None, where: str) -> npt.NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError, ShapeError, choice_message
-from imgtofmri.tables import read_table
+from imgtofmri.tables import TextTable, read_table
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -36,8 +37,9 @@ def read_confounds(
     patterns : sequence of str
         Names of columns, or shell patterns such as ``"motion_*"``, which may match none.
     missing : {"zero", "mean"}
-        What stands for a value that is n/a: 0; or its column's mean, in the first row only, as for
-        framewise displacement.
+        What stands for a first value that is n/a. "zero": 0, in columns of differences between
+        volumes alone, which have none for the first (derivatives, framewise displacement, DVARS),
+        as in fMRIPrep's own models. "mean": the column's mean, in any column.
 
     Returns
     -------
@@ -47,7 +49,8 @@ def read_confounds(
     Raises
     ------
     DataError
-        If the file cannot be read, lacks a column that is named, or holds what is no number.
+        If the file cannot be read, lacks a column that is named, holds what is no number, or lacks
+        other values than those.
     ShapeError
         If it has not a row for each volume.
     """
@@ -69,19 +72,32 @@ def read_confounds(
     remedy = "Correct it, or leave the column out."
     values = np.empty((n_volumes, len(names)), order=_ORDER)
     for column, name in enumerate(names):
-        values[:, column] = table.numbers(name, missing=True, remedy=remedy)
-    lost = np.isnan(values)
-    if missing == "zero":
-        values[lost] = 0.0
-        return values
-    if lost[1:].any():
-        message = (
-            f"{table.where}: must be finite after the first row; got {int(lost[1:].sum())} values "
-            "that are not. Leave out those columns."
-        )
-        raise DataError(message)
-    values[0] = np.where(lost[0], values[1:].mean(axis=0), values[0])
+        cells = table.numbers(name, missing=True, remedy=remedy)
+        n_first = 1 if missing == "mean" else _n_without(name)
+        lost = np.isnan(cells)
+        if lost[n_first:].any() or lost.all():
+            raise _lacking(table, name, lost, n_first)
+        cells[lost] = 0.0 if missing == "zero" else cells[~lost].mean()
+        values[:, column] = cells
     return values
+
+
+def _n_without(name: str) -> int:
+    """Return how many first values a confound lacks by its nature."""
+    folded = name.lower()
+    if order := re.search(r"derivative(\d*)", folded):
+        return int(order[1] or 1)
+    return int(any(word in folded for word in ("framewise", "dvars", "rmsd")))
+
+
+def _lacking(table: TextTable, name: str, lost: npt.NDArray[np.bool_], n_first: int) -> DataError:
+    lines = [table.lines[row] for row in np.flatnonzero(lost)]
+    shown = ", ".join(map(str, lines[:3])) + (", ..." if len(lines) > 3 else "")
+    after = " after the first row" if n_first == 1 else f" after {n_first} rows" if n_first else ""
+    return DataError(
+        f"{table.where}: {name} must be finite{after}; got {int(lost[n_first:].sum())} values that "
+        f"are not, of {len(lost)} (line {shown}). Leave out the column, or fill it in."
+    )
 
 
 def nuisance(confounds: FloatArray, drifts: FloatArray | None) -> FloatArray:

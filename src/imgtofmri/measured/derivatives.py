@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError, check_choice
+from imgtofmri.files import natural_key
+from imgtofmri.measured.bids import agree, entities, inherited
 from imgtofmri.measured.confounds import nuisance, read_confounds
-from imgtofmri.measured.images import read_image_rows
-from imgtofmri.spaces import Grid, open_image
-from imgtofmri.tables import MISSING, is_missing, read_table
+from imgtofmri.measured.images import open_series, read_image_rows
+from imgtofmri.measured.timing import read_sidecars, volume_times
+from imgtofmri.spaces import Grid
+from imgtofmri.tables import MISSING, read_table
 from imgtofmri.timeseries import ESTIMATORS, HRFS, cosines, estimator_weights, trial_regressors
 
 FloatArray = npt.NDArray[np.float64]
 
 # Presentations nearer to each other than this are better estimated separately (Mumford et al.).
 _RAPID_S = 5.0
+# What fMRIPrep adds to the name of a run's images.
+_OF_DERIVATIVES = frozenset({"space", "cohort", "res", "den", "desc"})
+# What else images of one and the same acquisition differ in.
+_OF_ONE_RUN = _OF_DERIVATIVES | {"echo", "part", "rec"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +38,31 @@ class BoldRun:
     ----------
     bold, events, confounds : Path
         The preprocessed images, the BIDS events and fMRIPrep's confounds.
+    sidecars, raw_sidecars : tuple of Path
+        The JSON files that go with the images, and with those they were made from, the nearest
+        last.
     """
 
     bold: Path
     events: Path
     confounds: Path
+    sidecars: tuple[Path, ...] = ()
+    raw_sidecars: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them."""
+        return (self.bold, self.events, self.confounds, *self.sidecars, *self.raw_sidecars)
 
 
-def find_runs(folder: Path, raw: Path, subject: str, task: str, space: str) -> list[BoldRun]:
+def find_runs(
+    folder: Path,
+    raw: Path,
+    subject: str,
+    task: str,
+    space: str,
+    more: Mapping[str, str] | None = None,
+) -> list[BoldRun]:
     """Find a subject's runs of a task.
 
     Parameters
@@ -49,37 +71,152 @@ def find_runs(folder: Path, raw: Path, subject: str, task: str, space: str) -> l
         fMRIPrep's results, and the BIDS data set that they were made from.
     subject, task, space : str
         Labels, without ``sub-`` and the like.
+    more : mapping of str to str, optional
+        Labels of further entities, such as ``{"res": "2"}``; an empty one wants none.
 
     Returns
     -------
     list of BoldRun
-        In sorted order of file names: by session, then by run.
+        In natural order of file names: by session, then by run. Events and sidecars are those that
+        apply by BIDS's inheritance, so that one table at the root may serve all runs.
 
     Raises
     ------
     DataError
-        If there is no run, or one lacks its events or confounds.
+        If there is no run, one is there several times (in two resolutions, say), or lacks its
+        events or confounds.
     """
     home = folder / f"sub-{subject}"
-    pattern = f"sub-{subject}_*task-{task}_*space-{space}_*desc-preproc_bold.nii.gz"
-    images = sorted([*home.glob(f"func/{pattern}"), *home.glob(f"ses-*/func/{pattern}")])
+    wanted = {"sub": subject, "task": task, "space": space, "desc": "preproc", **(more or {})}
+    there = [*home.glob("func/*_bold.nii.gz"), *home.glob("ses-*/func/*_bold.nii.gz")]
+    images = [path for path in there if agree(entities(path.name), wanted)]
     if not images:
+        pattern = f"sub-{subject}_*task-{task}_*space-{space}_*desc-preproc_bold.nii.gz"
+        said = "".join(f", {key}-{label or '(none)'}" for key, label in (more or {}).items())
+        spaces = sorted({entities(path.name).get("space", "(none)") for path in there})
         message = (
-            f"{home}: expected {pattern} in func folders below it; there is none. "
-            "Check subject, task and space against fMRIPrep's file names."
+            f"{home}: expected {pattern}{said} in func folders below it; there is none among "
+            f"{len(there)} images{f' in {chr(44).join(spaces)}' if spaces else ''}. Check subject, "
+            "task, space and entities against fMRIPrep's file names."
         )
         raise DataError(message)
-    runs = []
+    images.sort(key=lambda path: [natural_key(part) for part in path.relative_to(folder).parts])
+    _check_once(images)
+    return [_run(image, folder, raw) for image in images]
+
+
+def _check_once(images: Sequence[Path]) -> None:
+    """Refuse two images of one acquisition, which would count its presentations twice."""
+    runs: dict[frozenset[tuple[str, str]], Path] = {}
     for image in images:
-        stem = image.name.split("_space-")[0]
-        events = raw / image.parent.relative_to(folder) / f"{stem}_events.tsv"
-        confounds = image.parent / f"{stem}_desc-confounds_timeseries.tsv"
-        for path in (events, confounds):
-            if not path.exists():
-                message = f"{image.name} needs {path}, which does not exist. Add it."
-                raise DataError(message)
-        runs.append(BoldRun(image, events, confounds))
-    return runs
+        named = entities(image.name)
+        run = frozenset(item for item in named.items() if item[0] not in _OF_ONE_RUN)
+        if run not in runs:
+            runs[run] = image
+            continue
+        other = entities(runs[run].name)
+        differ = [key for key in named | other if named.get(key) != other.get(key)]
+        ways = "; ".join(
+            f"{key}: {', '.join(sorted({one.get(key, '(none)') for one in (other, named)}))}"
+            for key in differ
+        )
+        choice = ", ".join(f'{key} = "{named.get(key, "")}"' for key in differ)
+        message = (
+            f"{image.parent}: each run must be there once; got {runs[run].name} and {image.name} "
+            f"({ways}). Say which with entities = {{ {choice} }}."
+        )
+        raise DataError(message)
+
+
+def _run(image: Path, folder: Path, raw: Path) -> BoldRun:
+    named = entities(image.name)
+    of_raw = {key: label for key, label in named.items() if key not in _OF_DERIVATIVES}
+    home = raw / image.parent.relative_to(folder)
+    events = inherited(of_raw, home, raw, "events", ".tsv")
+    if not events:
+        stem = "_".join(f"{key}-{label}" for key, label in of_raw.items())
+        message = (
+            f"{image.name} needs {home / stem}_events.tsv, which does not exist, nor does one that "
+            "serves several runs in a folder above. Add it."
+        )
+        raise DataError(message)
+    found = [
+        path
+        for kind in ("timeseries", "regressors")  # as fMRIPrep called them before version 20.2
+        for path in image.parent.glob(f"*_desc-confounds_{kind}.tsv")
+        if agree(of_raw, entities(path.name) | {"desc": of_raw.get("desc", "")})
+    ]
+    if not found:
+        stem = "_".join(f"{key}-{label}" for key, label in of_raw.items())
+        message = (
+            f"{image.name} needs {image.parent / stem}_desc-confounds_timeseries.tsv, which does "
+            "not exist. Add it."
+        )
+        raise DataError(message)
+    confounds = max(found, key=lambda path: len(entities(path.name)))
+    return BoldRun(
+        image,
+        events[-1],
+        confounds,
+        tuple(inherited(named, image.parent, folder, "bold", ".json")),
+        tuple(inherited(of_raw, home, raw, "bold", ".json")),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunDesign:
+    """What a run's files come to before its values are read.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The stimulus of each presentation, in order of onset.
+    onsets_s : array of shape (n_trials,)
+        When each was shown.
+    weights : array of shape (n_trials, n_volumes)
+        ``weights @ series`` are the responses.
+    """
+
+    names: tuple[str, ...]
+    onsets_s: FloatArray
+    weights: FloatArray
+
+
+def design_run(
+    run: BoldRun,
+    grid: Grid,
+    *,
+    stimulus_column: str = "stim_file",
+    hrf: str = "glover",
+    confounds: Sequence[str] = (),
+    estimator: str = "lsa",
+    high_pass_hz: float = 0.01,
+    tr_s: float | None = None,
+    slice_time_ref: float | None = None,
+    unoriented: Grid | None = None,
+) -> RunDesign | None:
+    """Return a run's presentations and their model; None if no event names a stimulus.
+
+    Reads events, confounds, sidecars and the header; see `estimate_responses` for the rest.
+    """
+    image = open_series(run.bold, grid, unoriented=unoriented)
+    times_s = volume_times(
+        run.bold.name,
+        image,
+        read_sidecars(run.sidecars),
+        raw=read_sidecars(run.raw_sidecars),
+        tr_s=tr_s,
+        slice_time_ref=slice_time_ref,
+    )
+    measured = read_confounds(run.confounds, len(times_s), confounds)
+    shown, onsets_s, durations_s = _trials(run.events, stimulus_column)
+    if not shown:
+        return None
+    trials = trial_regressors(onsets_s, durations_s, times_s, hrf)
+    drifts = cosines(times_s, high_pass_hz) if high_pass_hz else None
+    others = nuisance(measured, drifts)
+    weights = estimator_weights(trials, others, estimator, run.bold.name)
+    return RunDesign(tuple(shown), onsets_s, weights)
 
 
 def estimate_responses(
@@ -92,6 +229,9 @@ def estimate_responses(
     confounds: Sequence[str] = (),
     estimator: str = "lsa",
     high_pass_hz: float = 0.01,
+    tr_s: float | None = None,
+    slice_time_ref: float | None = None,
+    unoriented: Grid | None = None,
 ) -> tuple[list[str], npt.NDArray[np.float32]]:
     """Estimate the response to each presentation by general linear models of each run.
 
@@ -116,11 +256,15 @@ def estimate_responses(
         response itself.
     confounds : sequence of str
         Columns of fMRIPrep's confounds to regress out, or shell patterns such as ``"motion_*"``,
-        which may match none; missing first values count as 0.
+        which may match none. The missing first value of a derivative counts as 0.
     estimator : {"lsa", "lss"}
         See above.
     high_pass_hz : float
         Drifts slower than this are regressed out; 0 for none.
+    tr_s, slice_time_ref : float, optional
+        Times that files do not say; see `imgtofmri.measured.timing.volume_times`.
+    unoriented : Grid, optional
+        The grid of images whose header gives no orientation.
 
     Returns
     -------
@@ -134,8 +278,8 @@ def estimate_responses(
     OptionError
         If the model or the estimator is not one of those.
     DataError
-        If a table lacks a column or a value, a run has more regressors than volumes, or a
-        presentation lies outside its run.
+        If a table lacks a column or a value, a run's times are not known or contradict each other,
+        it has more regressors than volumes, or a presentation lies outside of it.
 
     References
     ----------
@@ -148,22 +292,26 @@ def estimate_responses(
     parts = []
     gaps_s: list[float] = []
     for run in runs:
-        shown, onsets_s, durations_s = _trials(run.events, stimulus_column)
-        if not shown:
+        design = design_run(
+            run,
+            grid,
+            stimulus_column=stimulus_column,
+            hrf=hrf,
+            confounds=confounds,
+            estimator=estimator,
+            high_pass_hz=high_pass_hz,
+            tr_s=tr_s,
+            slice_time_ref=slice_time_ref,
+            unoriented=unoriented,
+        )
+        if design is None:
             continue
-        series = read_image_rows(run.bold, voxels, grid, run.bold.name).astype(np.float64)
-        tr_s, start_s = _timing(run.bold)
-        times_s: FloatArray = start_s + tr_s * np.arange(len(series), dtype=np.float64)
-        trials = trial_regressors(onsets_s, durations_s, times_s, hrf)
-        measured = read_confounds(run.confounds, len(series), confounds)
-        drifts = cosines(times_s, high_pass_hz) if high_pass_hz else None
-        others = nuisance(measured, drifts)
-        weights = estimator_weights(trials, others, estimator, run.bold.name)
+        series = read_image_rows(run.bold, voxels, grid, unoriented=unoriented).astype(np.float64)
         mean = series.mean(axis=0)
-        betas = weights @ series
+        betas = design.weights @ series
         percent = np.divide(100.0 * betas, mean, out=np.zeros_like(betas), where=mean != 0)
-        names += shown
-        gaps_s += np.diff(onsets_s).tolist()
+        names += design.names
+        gaps_s += np.diff(design.onsets_s).tolist()
         parts.append(percent.astype(np.float32))
     if not names:
         message = (
@@ -185,30 +333,10 @@ def estimate_responses(
 def _trials(path: Path, stimulus_column: str) -> tuple[list[str], FloatArray, FloatArray]:
     """Return the stimuli, onsets and durations of presentations, in order of their onsets."""
     table = read_table(path, may_be_empty=True)
-    names = table.column(stimulus_column)
-    rows = [row for row, name in enumerate(names) if not is_missing(name)]
+    shown = [(row, name) for row, name in enumerate(table.names(stimulus_column)) if name]
+    rows = [row for row, _ in shown]
     remedy = f"Correct it, in seconds, or set {stimulus_column} to {MISSING}."
     onsets_s = table.numbers("onset", rows, remedy=remedy)
     durations_s = table.numbers("duration", rows, least=0.0, remedy=remedy)
     order = np.argsort(onsets_s, kind="stable")
-    return [names[rows[trial]] for trial in order], onsets_s[order], durations_s[order]
-
-
-def _timing(bold: Path) -> tuple[float, float]:
-    """Return the repetition time and the time that the first volume stands for, in seconds."""
-    sidecar = bold.with_name(bold.name.removesuffix(".nii.gz") + ".json")
-    header_s = open_image(bold).header.get_zooms()[3]
-    try:
-        said: dict[str, Any] = json.loads(sidecar.read_text()) if sidecar.exists() else {}
-        tr_s = float(said.get("RepetitionTime", header_s))
-        start_s = float(said.get("StartTime", 0.0))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        message = (
-            f"{sidecar}: expected JSON with RepetitionTime and StartTime in seconds ({error}). "
-            "Correct it, or copy it from fMRIPrep's results."
-        )
-        raise DataError(message) from error
-    if not tr_s > 0:
-        message = f"{bold.name}: the repetition time must be above 0; got {tr_s}. Correct its JSON."
-        raise DataError(message)
-    return tr_s, start_s
+    return [shown[trial][1] for trial in order], onsets_s[order], durations_s[order]

@@ -15,6 +15,8 @@ from imgtofmri.spaces import Grid, grid_of, open_image, place, read_image, readi
 
 # Affines that differ by less, in millimetres, are of one grid.
 _SAME_MM = 1e-3
+# How far from a whole number a stored one may lie by its scaling alone.
+_WHOLE = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,17 +89,29 @@ class Mask:
         return np.asarray(values, dtype=np.float32)
 
 
-def read_mask(path: str | Path, value: int | None = None, where: str = "") -> Mask:
+def read_mask(
+    path: str | Path,
+    value: int | None = None,
+    where: str = "",
+    *,
+    threshold: float | None = None,
+    unoriented: Grid | None = None,
+) -> Mask:
     """Read a mask image, or one region of an atlas.
 
     Parameters
     ----------
     path : path
-        A 3-D image.
+        A 3-D image of 0 and 1, unless ``value`` or ``threshold`` says what else it is.
     value : int, optional
-        The label to take from an atlas. Default: every voxel above 0.
+        The label to take from an atlas, an image of whole numbers.
     where : str
         What a message begins with, before the path.
+    threshold : float, optional
+        Voxels above it are inside, for an image of probabilities, or a mask that was moved by
+        splines. What is NaN is outside.
+    unoriented : Grid, optional
+        The grid of an image whose header gives no orientation.
 
     Returns
     -------
@@ -106,9 +120,9 @@ def read_mask(path: str | Path, value: int | None = None, where: str = "") -> Ma
     Raises
     ------
     DataError
-        If the file is not a 3-D image, or no voxel is inside.
+        If the file is not a 3-D image, holds other values, or no voxel is inside.
     """
-    values, grid = read_image(path, where)
+    values, grid = read_image(path, where, unoriented=unoriented)
     if values.ndim == 4 and values.shape[3] == 1:
         values = values[..., 0]
     if values.ndim != 3:
@@ -116,11 +130,18 @@ def read_mask(path: str | Path, value: int | None = None, where: str = "") -> Ma
             f"{place(path, where)} must be a 3-D mask image; got shape {values.shape}. Split it."
         )
         raise DataError(message)
-    inside = values > 0 if value is None else np.round(values) == value
+    if threshold is not None:
+        inside, wanted = values > threshold, f"voxels above {threshold:g}"
+    else:
+        _check_whole(values, value, place(path, where))
+        inside = np.round(values) == (1 if value is None else value)
+        wanted = "voxels above 0" if value is None else f"voxels of the label {value}"
     if not inside.any():
-        wanted, got = "voxels above 0", "0 everywhere"
+        got = "0 everywhere"
         if value is not None:
-            wanted, got = f"voxels of the label {value}", f"labels {np.unique(values)[:10]}"
+            got = f"labels {np.unique(values)[:10]}"
+        if threshold is not None:
+            got = f"at most {np.nanmax(values, initial=-np.inf):g}"
         message = (
             f"{place(path, where)} must be a 3-D mask image with {wanted}; got {got}. Check the "
             "file and the label."
@@ -129,13 +150,33 @@ def read_mask(path: str | Path, value: int | None = None, where: str = "") -> Ma
     return Mask(inside, grid.affine)
 
 
+def _check_whole(values: npt.NDArray[Any], value: int | None, what: str) -> None:
+    """Refuse a mask of other values than 0 and 1, and an atlas of others than whole numbers."""
+    whole = np.round(values)
+    # A comparison with NaN is false, and so is its negation here.
+    fits = np.abs(values - whole) <= _WHOLE
+    if value is None:
+        fits &= (whole == 0) | (whole == 1)
+    if fits.all():
+        return
+    odd = values[~fits]
+    shown = ", ".join(f"{item:g}" for item in np.unique(odd)[:3])
+    wanted = "0 and 1" if value is None else "whole numbers, its labels"
+    message = (
+        f"{what} must hold {wanted}; got {odd.size} voxels of other values, such as {shown}. Save "
+        "it as 0 and 1, or, in a study, say which values are inside: threshold = 0.5 for what is "
+        "above, value = 3 for a label of an atlas."
+    )
+    raise DataError(message)
+
+
 def read_region(path: str | Path, mask: Mask, resample: bool = False) -> npt.NDArray[np.bool_]:
     """Read a region's mask image as a mask over the voxels of another.
 
     Parameters
     ----------
     path : path
-        A 3-D image; the region is where it is above 0 (above 0.5 after resampling).
+        A 3-D image of 0 and 1; the region is where it is 1 (above 0.5 after resampling).
     mask : Mask
         The voxels.
     resample : bool
@@ -191,7 +232,12 @@ def check_same_grid(
 
 
 def read_image_rows(
-    path: Path, voxels: npt.NDArray[np.intp], grid: Grid, where: str = ""
+    path: Path,
+    voxels: npt.NDArray[np.intp],
+    grid: Grid,
+    where: str = "",
+    *,
+    unoriented: Grid | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return the values of some voxels in each volume of a 4-D image.
 
@@ -207,6 +253,8 @@ def read_image_rows(
         The grid that the image must have.
     where : str
         What a message begins with, before the path.
+    unoriented : Grid, optional
+        The grid of an image whose header gives no orientation.
 
     Returns
     -------
@@ -218,6 +266,16 @@ def read_image_rows(
     DataError
         If the image is not 4-D or lies on another grid.
     """
+    image = open_series(path, grid, where, unoriented=unoriented)
+    with reading_values(path, where):
+        rows = np.empty((image.shape[3], len(voxels)), dtype=np.float32)
+        for row, volume in zip(rows, _volumes(image, path), strict=True):
+            row[:] = volume.reshape(-1)[voxels]
+    return rows
+
+
+def open_series(path: Path, grid: Grid, where: str = "", *, unoriented: Grid | None = None) -> Any:
+    """Open a 4-D image on a grid; its values are not read yet. See `read_image_rows`."""
     image = open_image(path, where)
     if len(image.shape) != 4:
         message = (
@@ -225,17 +283,13 @@ def read_image_rows(
             f"{image.shape}. Join the volumes into one image."
         )
         raise DataError(message)
-    if grid_of(image) != grid:
+    if grid_of(image, where, unoriented=unoriented) != grid:
         message = (
             f"{place(path, where)} must lie on the grid of the masks, {grid.shape}; it has shape "
             f"{image.shape[:3]} or another affine. Resample one of them to the other."
         )
         raise DataError(message)
-    with reading_values(path, where):
-        rows = np.empty((image.shape[3], len(voxels)), dtype=np.float32)
-        for row, volume in zip(rows, _volumes(image, path), strict=True):
-            row[:] = volume.reshape(-1)[voxels]
-    return rows
+    return image
 
 
 def _volumes(image: Any, path: Path) -> Iterator[npt.NDArray[Any]]:

@@ -14,7 +14,7 @@ from imgtofmri.files import natural_key
 from imgtofmri.measured.images import Mask, check_same_grid
 from imgtofmri.measured.patterns import Patterns
 from imgtofmri.measured.tables import read_pattern_files
-from imgtofmri.spaces import Grid, read_image
+from imgtofmri.spaces import Grid, is_image, read_image
 
 
 def read_patterns(
@@ -60,10 +60,10 @@ def read_patterns(
         return _read_volumes([Path(path) for path in source], mask, names, resample)
     path = Path(source)
     if path.is_dir():
-        found = [p for p in path.iterdir() if _is_nifti(p) and not p.name.startswith(".")]
+        found = [p for p in path.iterdir() if is_image(p) and not p.name.startswith(".")]
         if not found:
             message = (
-                f"{path}: expected NIfTI files (.nii, .nii.gz) in it; found none. "
+                f"{path}: expected NIfTI files (.nii, .nii.gz) or MGH files in it; found none. "
                 "Give the folder that holds one file for each image."
             )
             raise DataError(message)
@@ -80,17 +80,13 @@ def read_patterns(
         return _read_volumes([row.file for row in rows], mask, names, resample)
     if suffix in (".npy", ".npz"):
         return _read_array(path, mask, names)
-    if _is_nifti(path):
+    if is_image(path):
         return _read_series(path, mask, names, resample)
     message = (
         f"{path} must be a folder, a NIfTI file, a table (.tsv, .csv) or an array "
         f"(.npy, .npz); got a file ending in {suffix!r}. Convert it to one of these."
     )
     raise DataError(message)
-
-
-def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
 def _read_volumes(
@@ -195,7 +191,12 @@ def _read_array(path: Path, mask: Mask | None, names: Sequence[str] | None) -> P
         names = [str(name) for name in stored["names"]]
     names = _need_names(path, names, len(values), "rows")
     own, affine = stored.get("mask"), stored.get("affine")
-    own = None if own is None else own.astype(bool)
+    if own is not None:
+        if not np.isin(own, (0, 1)).all():
+            odd = np.unique(own[~np.isin(own, (0, 1))])[:3].tolist()
+            message = f"{path}: 'mask' must hold 0 and 1; got {odd}, too. Save it as booleans."
+            raise DataError(message)
+        own = own.astype(bool)
     if mask is None:
         return Patterns(tuple(names), values, own, affine)
     if own is None:

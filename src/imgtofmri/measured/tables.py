@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from imgtofmri.exceptions import DataError
+from imgtofmri.exceptions import DataError, check_choice
+from imgtofmri.files import natural_key
 from imgtofmri.stimuli import IMAGE_SUFFIXES
-from imgtofmri.tables import read_table
+from imgtofmri.tables import TextTable, read_table
+
+ORDERS = ("natural", "text")
+"""How pictures of a folder may be ordered; see `list_images`."""
 
 _NAME_COLUMNS = ("name", "stim_file", "stimulus")
 _FILE_COLUMNS = ("file", "path")
@@ -54,22 +60,30 @@ def read_stimulus_rows(
         If the file cannot be read, lacks a column, or has an empty cell.
     """
     table = read_table(path)
-    found = {name: tuple(table.column(name)) for name in (column, fold_column) if name is not None}
-    for name, cells in found.items():
-        if "" in cells:
-            place = table.place(cells.index(""))
-            message = f"{place}: {name} is empty. Fill it in, or drop the row."
-            raise DataError(message)
-    return StimulusRows(found[column], None if fold_column is None else found[fold_column])
+    names = _whole_column(table, column)
+    return StimulusRows(names, None if fold_column is None else _whole_column(table, fold_column))
 
 
-def list_images(folder: Path) -> StimulusRows:
+def _whole_column(table: TextTable, name: str) -> tuple[str, ...]:
+    """Return a column whose every cell says something."""
+    cells = table.names(name)
+    if None in cells:
+        place = table.place(cells.index(None))
+        message = f"{place}: {name} is empty. Fill it in, or drop the row."
+        raise DataError(message)
+    return tuple(cell for cell in cells if cell is not None)
+
+
+def list_images(folder: Path, order: str = "natural") -> StimulusRows:
     """Return every image below a folder, in sorted order of folders, then of files.
 
     Parameters
     ----------
     folder : Path
-        Searched with the folders in it. Hidden files are passed over.
+        Searched with the folders in it. Hidden files and folders are passed over.
+    order : {"natural", "text"}
+        "natural": numbers in names by their value, 2.jpg before 10.jpg, as everywhere else in this
+        package. "text": character by character, 10.jpg before 2.jpg, as Python sorts.
 
     Returns
     -------
@@ -80,16 +94,21 @@ def list_images(folder: Path) -> StimulusRows:
     ------
     DataError
         If there is none.
+    OptionError
+        If there is no such order.
     """
+    check_choice("order", order, ORDERS)
     found = [
         path.relative_to(folder)
         for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in IMAGE_SUFFIXES
     ]
+    found = [path for path in found if not any(part.startswith(".") for part in path.parts)]
     if not found:
         message = f"{folder}: expected image files here or in folders below; there is none."
         raise DataError(message)
-    ordered = sorted(found, key=lambda path: (path.parent.parts, path.name))
+    key: Callable[[str], Any] = natural_key if order == "natural" else str
+    ordered = sorted(found, key=lambda path: ([*map(key, path.parent.parts)], key(path.name)))
     return StimulusRows(tuple(path.as_posix() for path in ordered))
 
 

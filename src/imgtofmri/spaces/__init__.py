@@ -15,6 +15,7 @@ from imgtofmri.spaces.grids import (
 )
 from imgtofmri.spaces.images import (
     grid_of,
+    is_image,
     open_image,
     place,
     read_grid,
@@ -38,6 +39,7 @@ __all__ = [
     "fnirt_map",
     "gaussian_kernel",
     "grid_of",
+    "is_image",
     "map_matrix",
     "map_to_template",
     "merge_matrix",

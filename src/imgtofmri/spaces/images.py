@@ -1,4 +1,4 @@
-"""Open NIfTI images, or say which file is at fault."""
+"""Open images of voxels, NIfTI and MGH, or say which file is at fault."""
 
 from __future__ import annotations
 
@@ -14,6 +14,17 @@ import numpy.typing as npt
 from imgtofmri.exceptions import DataError
 from imgtofmri.spaces.grids import Grid
 
+IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgh", ".mgz")
+"""How the names of images of voxels end."""
+
+# What is read as an image so as to be refused as one of a surface.
+_SURFACE_SUFFIXES = (".gii", ".annot", ".label", ".curv", ".white", ".pial", ".inflated")
+# Vertices of FreeSurfer's icosahedral surfaces, which its volumes of one line are folded from.
+_ICOSAHEDRA = tuple(10 * 4**order + 2 for order in range(3, 8))
+# A line of so many voxels is no brain, but the vertices of a surface.
+_LEAST_VERTICES = 100
+_MILLIMETRES = {"meter": 1e3, "micron": 1e-3}
+
 
 def place(path: str | Path, where: str = "") -> str:
     """Return what a message about a file begins with: who names it, if that is known, and the file.
@@ -26,13 +37,24 @@ def place(path: str | Path, where: str = "") -> str:
     return f"{where}: {path}" if where else str(path)
 
 
+def is_image(path: str | Path) -> bool:
+    """Tell whether a file's name is that of an image, of voxels or, to be refused, of a surface.
+
+    Examples
+    --------
+    >>> [is_image(name) for name in ("a.nii.gz", "A.MGZ", "lh.a.gii", "a.npy")]
+    [True, True, True, False]
+    """
+    return str(path).lower().endswith((*IMAGE_SUFFIXES, *_SURFACE_SUFFIXES))
+
+
 def open_image(path: str | Path, where: str = "") -> Any:
     """Open an image of three axes or more; its values are not read yet.
 
     Parameters
     ----------
     path : path
-        An image that nibabel reads.
+        An image of voxels that nibabel reads.
     where : str
         What messages begin with, before the path.
 
@@ -43,7 +65,7 @@ def open_image(path: str | Path, where: str = "") -> Any:
     Raises
     ------
     DataError
-        If it is not such an image.
+        If it is not such an image, but a surface, for example.
     """
     import nibabel as nib
     from nibabel.filebasedimages import ImageFileError
@@ -52,19 +74,53 @@ def open_image(path: str | Path, where: str = "") -> Any:
     try:
         image: Any = nib.load(path)
     except (OSError, EOFError, ValueError, ImageFileError, HeaderDataError) as error:
+        if Path(path).is_file() and str(path).lower().endswith(_SURFACE_SUFFIXES):
+            raise _no_volume(path, where, f"a surface ({Path(path).suffix})") from error
         what = "there is no file" if isinstance(error, FileNotFoundError) else error
         message = (
             f"{place(path, where)} must be a NIfTI image; got one that cannot be read ({what}). "
             "See that the path is right and the file is whole."
         )
         raise DataError(message) from error
+    if surface := _surface_kind(image):
+        raise _no_volume(path, where, surface)
     if len(image.shape) < 3:
         message = (
             f"{place(path, where)} must have three axes or more; got shape {image.shape}. Give an "
             "image of voxels."
         )
         raise DataError(message)
+    if image.get_data_dtype().kind not in "fiu":
+        message = (
+            f"{place(path, where)} must hold real numbers; got {image.get_data_dtype()}. Give "
+            "magnitudes, one number for each voxel."
+        )
+        raise DataError(message)
     return image
+
+
+def _surface_kind(image: Any) -> str:
+    """Return what kind of surface data an open image is; empty if it is one of voxels."""
+    import nibabel as nib
+
+    if isinstance(image, nib.GiftiImage):
+        return "a surface (GIFTI)"
+    if isinstance(image, nib.Cifti2Image):
+        return "grayordinates, most of them of a surface (CIFTI)"
+    sizes = sorted(image.shape[:3])
+    line = len(sizes) == 3 and sizes[1] == 1
+    least = 2 if isinstance(image, nib.MGHImage) else _LEAST_VERTICES
+    folded = len(sizes) == 3 and sizes[0] == 1 and int(np.prod(sizes)) in _ICOSAHEDRA
+    if folded or (line and sizes[2] >= least):
+        return f"the {int(np.prod(sizes))} vertices of a surface (FreeSurfer)"
+    return ""
+
+
+def _no_volume(path: str | Path, where: str, got: str) -> DataError:
+    return DataError(
+        f"{place(path, where)} must be an image of voxels (NIfTI or MGH); got {got}. Give "
+        "responses and masks in a volume, such as fMRIPrep's space-T1w images."
+    )
 
 
 @contextmanager
@@ -96,7 +152,11 @@ def reading_values(path: str | Path, where: str = "") -> Iterator[None]:
 
 
 def read_image(
-    path: str | Path, where: str = "", dtype: npt.DTypeLike | None = None
+    path: str | Path,
+    where: str = "",
+    dtype: npt.DTypeLike | None = None,
+    *,
+    unoriented: Grid | None = None,
 ) -> tuple[npt.NDArray[Any], Grid]:
     """Read an image.
 
@@ -106,6 +166,8 @@ def read_image(
         As in `open_image`.
     dtype : dtype, optional
         Of the values. Default: as stored and scaled.
+    unoriented : Grid, optional
+        As in `grid_of`.
 
     Returns
     -------
@@ -117,26 +179,76 @@ def read_image(
     Raises
     ------
     DataError
-        If it is not an image, or not whole.
+        If it is not an image, or not whole, or gives no orientation.
     """
     image = open_image(path, where)
     with reading_values(path, where):
         values = np.asarray(image.dataobj, dtype=dtype)
-    return values, grid_of(image)
+    return values, grid_of(image, where, unoriented=unoriented)
 
 
-def read_grid(path: str | Path, where: str = "") -> Grid:
+def read_grid(path: str | Path, where: str = "", *, unoriented: Grid | None = None) -> Grid:
     """Return the grid of an image, its first three axes; its values are not read.
 
     Raises
     ------
     DataError
-        If it is not an image.
+        If it is not an image, or gives no orientation.
     """
-    return grid_of(open_image(path, where))
+    return grid_of(open_image(path, where), where, unoriented=unoriented)
 
 
-def grid_of(image: Any) -> Grid:
-    """Return the grid of an open image, its first three axes."""
+def grid_of(image: Any, where: str = "", *, unoriented: Grid | None = None) -> Grid:
+    """Return the grid of an open image, its first three axes, in millimetres.
+
+    Parameters
+    ----------
+    image : nibabel image
+        As `open_image` returns it.
+    where : str
+        What a message begins with, before the image's path.
+    unoriented : Grid, optional
+        The grid of an image of that shape whose header gives no orientation.
+
+    Returns
+    -------
+    Grid
+
+    Raises
+    ------
+    DataError
+        If the header gives no orientation (both qform and sform code 0, as in Analyze files), and
+        nobody says which grid it is; or one that cannot be.
+    """
     x, y, z = (int(size) for size in image.shape[:3])
-    return Grid((x, y, z), np.asarray(image.affine, dtype=np.float64))
+    what = place(image.get_filename() or "the image", where)
+    if not _is_oriented(image):
+        if unoriented is not None and unoriented.shape == (x, y, z):
+            return unoriented
+        message = (
+            f"{what} must say how its voxels lie; got a header without an orientation (qform and "
+            "sform code are 0). Copy the header of the image that it was made from, or, in a "
+            "study, name an image on its grid as the subject's grid."
+        )
+        raise DataError(message)
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or not abs(np.linalg.det(affine)) > 0:
+        message = (
+            f"{what} must have an affine that can be inverted; got {affine.tolist()}. Correct its "
+            "header."
+        )
+        raise DataError(message)
+    units = getattr(image.header, "get_xyzt_units", lambda: ("mm", ""))()[0]
+    if units in _MILLIMETRES:
+        affine = np.diag([_MILLIMETRES[units]] * 3 + [1.0]) @ affine
+    return Grid((x, y, z), affine)
+
+
+def _is_oriented(image: Any) -> bool:
+    """Tell whether a header says how voxels lie; nibabel guesses where it does not."""
+    import nibabel as nib
+
+    header = image.header
+    if isinstance(image, nib.Nifti1Pair):
+        return bool(header["qform_code"] > 0 or header["sform_code"] > 0)
+    return not isinstance(image, nib.AnalyzeImage)

@@ -7,7 +7,8 @@ field's grid points are interpolated linearly and are 0 outside the field, as in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.exceptions import DataError, MissingDependencyError
+from imgtofmri.exceptions import DataError, ImgToFmriError, MissingDependencyError
 from imgtofmri.spaces.images import read_image
+from imgtofmri.spaces.itk_linear import linear_matrix
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -82,8 +84,8 @@ def read_itk(paths: Sequence[Path]) -> list[Transform]:
     Parameters
     ----------
     paths : sequence of Path
-        ``.h5`` composites, ``.nii``/``.nii.gz`` displacement fields, ``.txt``/``.tfm``/``.mat``
-        affines. The first one is applied to the points first.
+        ``.nii``/``.nii.gz`` displacement fields, and ``.h5``, ``.txt``, ``.tfm`` and ``.mat`` files
+        of one transform, or of a composite. The first file is applied to the points first.
 
     Returns
     -------
@@ -95,17 +97,15 @@ def read_itk(paths: Sequence[Path]) -> list[Transform]:
     DataError
         If a file is not such a transform.
     MissingDependencyError
-        If h5py or nitransforms is needed and not installed.
+        If h5py is needed and not installed.
     """
     transforms: list[Transform] = []
     for path in paths:
         name = path.name.lower()
-        if name.endswith(".h5"):
-            transforms += _read_composite(path)
-        elif name.endswith((".nii", ".nii.gz")):
+        if name.endswith((".nii", ".nii.gz")):
             transforms.append(_read_field(path))
-        elif name.endswith((".txt", ".tfm", ".mat")):
-            transforms.append(_read_affine(path))
+        elif path.suffix.lower() in _READERS:
+            transforms += _read_parts(path)
         else:
             message = (
                 f"{path}: expected an ITK transform (.h5, .nii.gz, .txt, .tfm or .mat); got "
@@ -135,60 +135,143 @@ def apply_all(transforms: Sequence[Transform], points: FloatArray) -> FloatArray
     return points
 
 
-def _read_composite(path: Path) -> list[Transform]:
-    """Read an HDF5 composite; ITK numbers its transforms and applies the last one first."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One transform as a file holds it: ITK's name of the kind, and its numbers."""
+
+    kind: str
+    parameters: npt.NDArray[Any]
+    fixed: FloatArray
+
+
+def _read_parts(path: Path) -> list[Transform]:
+    """Read a file of one transform or of a composite, whose last transform is applied first."""
+    try:
+        parts = _READERS[path.suffix.lower()](path)
+        composite = bool(parts) and parts[0].kind.startswith("Composite")
+        single = parts[1:] if composite else parts
+        found = [_transform(path, part) for part in single]
+    except ImgToFmriError:
+        raise
+    except Exception as error:  # each reader has errors of its own for a file that is another thing
+        message = (
+            f"{path}: expected an ITK transform; it cannot be read as one ({error}). Give a file "
+            "that ITK, ANTs or fMRIPrep wrote."
+        )
+        raise DataError(message) from error
+    if not found:
+        what = "a composite without its parts" if composite else "no transform"
+        message = (
+            f"{path}: expected an ITK transform; got {what}. Give the parts, in the order in which "
+            "antsApplyTransforms takes them, or a composite in .h5."
+        )
+        raise DataError(message)
+    if len(found) > 1 and not composite:
+        message = (
+            f"{path}: expected one ITK transform, or a composite; got a list of {len(found)}, of "
+            "which ITK's own programs take the first alone. Give a file for each that is meant."
+        )
+        raise DataError(message)
+    return found[::-1]
+
+
+def _read_hdf5(path: Path) -> list[_Part]:
     try:
         import h5py
     except ImportError as error:
         message = f"{path}: reading it needs h5py. Install it with pip install 'imgtofmri[train]'."
         raise MissingDependencyError(message) from error
-    try:
-        with h5py.File(path, "r") as file:
-            group = file["TransformGroup"]
-            parts = [group[number] for number in sorted(group, key=int)]
-            found = [_read_part(path, part) for part in parts]
-    except (OSError, KeyError, ValueError, IndexError) as error:
-        message = (
-            f"{path}: expected an ITK composite transform; it cannot be read as one ({error}). "
-            "Give the .h5 file that ANTs or fMRIPrep wrote."
-        )
-        raise DataError(message) from error
-    return [transform for transform in reversed(found) if transform is not None]
+    parts = []
+    with h5py.File(path, "r") as file:
+        group = file["TransformGroup"]
+        for number in sorted(group, key=int):
+            held = group[number]
+            # ITK 4 misspells the names, ITK 5 does not.
+            spelled = "Transform" if "TransformParameters" in held else "Tranform"
+            parameters, fixed = (
+                np.asarray(held[name]) if name in held else np.empty(0)
+                for name in (f"{spelled}Parameters", f"{spelled}FixedParameters")
+            )
+            kind = held["TransformType"][0].decode()
+            parts.append(_Part(kind, parameters, fixed.astype(float)))
+    return parts
 
 
-def _read_part(path: Path, part: Any) -> Transform | None:
-    kind = part["TransformType"][0].decode()
+def _read_text(path: Path) -> list[_Part]:
+    kinds: list[str] = []
+    numbers: list[dict[str, FloatArray]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, colon, said = line.partition(":")
+        if line.startswith("#") or not line.strip():
+            continue
+        if not colon or name not in ("Transform", "Parameters", "FixedParameters"):
+            message = f"the line {line[:60]!r}"
+            raise ValueError(message)
+        if name == "Transform":
+            kinds.append(said.strip())
+            numbers.append({})
+        else:
+            numbers[-1][name] = np.array(said.split(), dtype=float)
+    empty: FloatArray = np.empty(0)
+    return [
+        _Part(kind, held.get("Parameters", empty), held.get("FixedParameters", empty))
+        for kind, held in zip(kinds, numbers, strict=True)
+    ]
+
+
+def _read_matlab(path: Path) -> list[_Part]:
+    """Read MATLAB's version 4: a variable named after the kind, and one called fixed."""
+    from scipy.io import loadmat
+
+    arrays = {
+        name: np.asarray(array, dtype=float).ravel()
+        for name, array in loadmat(path).items()
+        if not name.startswith("__")
+    }
+    fixed = arrays.pop("fixed", np.empty(0))
+    if len(arrays) != 1:
+        message = f"the variables {', '.join(arrays) or 'none'}"
+        raise ValueError(message)
+    ((kind, parameters),) = arrays.items()
     if kind.startswith("Composite"):
-        return None
-    # ITK 4 misspells the names, ITK 5 does not.
-    spelled = "Transform" if "TransformParameters" in part else "Tranform"
-    parameters = part[f"{spelled}Parameters"]
-    fixed = np.asarray(part[f"{spelled}FixedParameters"], dtype=float)
-    if kind.startswith(("AffineTransform", "MatrixOffsetTransformBase")):
-        values = np.asarray(parameters, dtype=float)
-        return Affine(_affine_of(values[:9].reshape(3, 3), values[9:12], fixed))
-    if kind.startswith("DisplacementFieldTransform"):
+        return [_Part(kind, np.empty(0), np.empty(0))]
+    return [_Part(kind, parameters, fixed)]
+
+
+_READERS: dict[str, Callable[[Path], list[_Part]]] = {
+    ".h5": _read_hdf5,
+    ".hdf5": _read_hdf5,
+    ".txt": _read_text,
+    ".tfm": _read_text,
+    ".mat": _read_matlab,
+}
+
+
+def _transform(path: Path, part: _Part) -> Transform:
+    kind, _, dimensions = part.kind.partition("_")
+    if dimensions and not re.fullmatch(r"(double|float)_3_3", dimensions):
+        message = (
+            f"{path}: expected a transform of three dimensions; got {part.kind}. Give another."
+        )
+        raise DataError(message)
+    if "DisplacementFieldTransform" in kind:
+        fixed = part.fixed
         shape = tuple(int(size) for size in fixed[:3])
         grid = np.eye(4)
         grid[:3, :3] = fixed[9:18].reshape(3, 3) * fixed[6:9]
         grid[:3, 3] = fixed[3:6]
         # The vector's component varies fastest, then x, y, z.
-        field = np.asarray(parameters, dtype=np.float32).reshape(*shape[::-1], 3)
+        field = part.parameters.astype(np.float32).reshape(*shape[::-1], 3)
         return DisplacementField(_to_ras(field.transpose(2, 1, 0, 3)), LPS @ grid)
-    message = (
-        f"{path}: transforms of type {kind} are not supported; expected affine transforms and "
-        "displacement fields. Convert it with ANTs' CompositeTransformUtil."
-    )
-    raise DataError(message)
-
-
-def _affine_of(matrix: FloatArray, translation: FloatArray, centre: FloatArray) -> FloatArray:
-    """Return the RAS matrix of ITK's: x -> matrix (x - centre) + centre + translation."""
-    lps = np.eye(4)
-    lps[:3, :3] = matrix
-    lps[:3, 3] = translation + centre - matrix @ centre
-    ras: FloatArray = LPS @ lps @ LPS
-    return ras
+    lps = linear_matrix(kind, part.parameters.astype(float), part.fixed)
+    if lps is None:
+        message = (
+            f"{path}: transforms of type {part.kind} are not supported; expected linear transforms "
+            "and displacement fields. Write it as a displacement field, as antsApplyTransforms "
+            "does with -o [FILE.nii.gz,1]."
+        )
+        raise DataError(message)
+    return Affine(LPS @ lps @ LPS)
 
 
 def _read_field(path: Path) -> DisplacementField:
@@ -207,22 +290,3 @@ def _read_field(path: Path) -> DisplacementField:
 def _to_ras(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     turned: npt.NDArray[np.float32] = vectors * LPS.diagonal()[:3].astype(np.float32)
     return turned
-
-
-def _read_affine(path: Path) -> Affine:
-    try:
-        from nitransforms.io.itk import ITKLinearTransform
-    except ImportError as error:
-        message = (
-            f"{path}: reading it needs nitransforms. Install it with "
-            "pip install 'imgtofmri[train]'."
-        )
-        raise MissingDependencyError(message) from error
-    try:
-        return Affine(np.asarray(ITKLinearTransform.from_filename(path).to_ras(), dtype=float))
-    except Exception as error:  # nitransforms raises many kinds for a file that is another thing
-        message = (
-            f"{path}: expected one ITK affine transform; it cannot be read as one ({error}). "
-            "Give a file that ANTs wrote, such as 0GenericAffine.mat."
-        )
-        raise DataError(message) from error

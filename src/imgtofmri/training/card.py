@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from imgtofmri import __version__, measured
+from imgtofmri import __version__
 from imgtofmri.bundle import RoiModel, SubjectModel
 from imgtofmri.files import sha256_of
 from imgtofmri.regression import open_engine
@@ -87,12 +87,16 @@ def _units_text(study: Study) -> str:
 
 def _estimates(study: Study) -> dict[str, Any]:
     """Return how responses were estimated from runs, for each subject of whom they were."""
-    kept = ("task", "space", "estimator", "hrf", "high_pass_hz", "confounds", "stimulus_column")
+    kept = (
+        *("task", "space", "entities", "estimator", "hrf", "high_pass_hz", "confounds"),
+        *("stimulus_column", "tr_s", "slice_time_ref"),
+    )
     found = {
         subject.name: {
             key: list(value) if isinstance(value, tuple) else value
             for key in kept
             for value in (getattr(subject.derivatives, key),)
+            if value is not None
         }
         for subject in study.subjects
         if subject.derivatives is not None
@@ -145,15 +149,13 @@ def study_files(study: Study) -> list[Path]:
     if study.stimuli.features is not None:
         files.append(study.stimuli.features.file)
     for subject in study.subjects:
-        files += [subject.table, subject.mask, *_transform_files(subject)]
-        files += [source.file for source in (subject.responses,) if source is not None]
+        files += [subject.table, subject.grid, *_transform_files(subject)]
+        files += [one.file for one in (subject.responses, subject.mask) if one is not None]
         for roi in subject.rois:
             files += list(roi.masks.values())
             files += [source.file for source in (roi.responses,) if source is not None]
         if subject.derivatives is not None:
-            said = subject.derivatives
-            runs = measured.find_runs(said.folder, said.raw, said.subject, said.task, said.space)
-            files += [path for run in runs for path in (run.bold, run.events, run.confounds)]
+            files += [path for run in subject.derivatives.find_runs() for path in run.files]
     return list(dict.fromkeys(path for path in files if path is not None and path.exists()))
 
 

@@ -23,7 +23,7 @@ from imgtofmri.backbones import (
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.encoder.networks import layer_key
 from imgtofmri.exceptions import DataError, ShapeError
-from imgtofmri.measured import read_array
+from imgtofmri.measured import read_array, read_stimulus_rows
 from imgtofmri.stimuli import Source
 from imgtofmri.training.study import BackboneSettings, Study
 
@@ -130,8 +130,24 @@ def study_features(
                 (layer_key(one.label, name) for name in one.layers), names_here, strict=True
             )
     network = _join(networks, card)
+    paths = stimulus_paths(study, of_name)
+    extractor = FeatureExtractor(network, study.backbone.center_crop)
+    sources = [Source(path, path.name, "image") for path in paths]
+    values = extractor.features(sources, progress=progress).features
+    columns = _slices(layers, chain(*widths))
+    return StudyFeatures(of_name, values, columns, card, aliases)
+
+
+def stimulus_paths(study: Study, names: Iterable[str]) -> list[Path]:
+    """Return the picture of each stimulus.
+
+    Raises
+    ------
+    DataError
+        If one is missing.
+    """
     folder = study.stimuli.folder or study.path.parent
-    paths = [folder / name for name in of_name]
+    paths = [folder / name for name in names]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         message = (
@@ -139,11 +155,7 @@ def study_features(
             f"{len(paths)} are not there, the first is {missing[0].name}. Set stimuli.folder."
         )
         raise DataError(message)
-    extractor = FeatureExtractor(network, study.backbone.center_crop)
-    sources = [Source(path, path.name, "image") for path in paths]
-    values = extractor.features(sources, progress=progress).features
-    columns = _slices(layers, chain(*widths))
-    return StudyFeatures(of_name, values, columns, card, aliases)
+    return paths
 
 
 def load_settings(
@@ -236,24 +248,40 @@ def _given(study: Study, rows: list[str], of_name: dict[str, int]) -> StudyFeatu
     assert settings.layers is not None
     values = read_array(source.file, source.key, source.line)
     values = values.T if source.transposed else values
-    if values.ndim != 2 or len(values) not in (len(of_name), len(rows)):
+    listed, said = rows, "rows of the responses"
+    if (table := study.stimuli.table) is not None:
+        # Whatever the rows of the responses are, the table says what those of features are.
+        listed = list(read_stimulus_rows(table, study.stimuli.column).names)
+        said = f"rows of {table.name}"
+    row_of = {name: row for row, name in enumerate(dict.fromkeys(listed))}
+    if values.ndim != 2 or len(values) not in (len(row_of), len(listed)):
         message = (
-            f"{source.line}: features must have a row for each of the {len(rows)} rows of the "
-            f"table, or for each of its {len(of_name)} stimuli in order of first appearance; got "
-            f"{values.shape}. Set transposed = true if stimuli are columns."
+            f"{source.line}: features must have a row for each of the {len(listed)} {said}, or for "
+            f"each of its {len(row_of)} stimuli in order of first appearance; got {values.shape}. "
+            "Set transposed = true if stimuli are columns."
         )
         raise ShapeError(message)
-    if len(values) != len(of_name):
-        code = np.array([of_name[name] for name in rows])
+    missing = [name for name in of_name if name not in row_of]
+    if missing:
+        message = (
+            f"{source.line}: every stimulus must have features; {len(missing)} of {len(of_name)} "
+            f"are not in {study.stimuli.table}, the first is {missing[0]!r}. Name them there as "
+            "the responses do."
+        )
+        raise DataError(message)
+    if len(values) != len(row_of):
+        code = np.array([row_of[name] for name in listed])
         first = np.unique(code, return_index=True)[1]
         if not np.array_equal(values, values[first][code]):
             row = int(np.flatnonzero((values != values[first][code]).any(axis=1))[0])
             message = (
                 f"{source.line}: repeats of a stimulus must have the same features; row {row} "
-                f"({rows[row]}) differs from row {first[code[row]]}. Correct the table or the file."
+                f"({listed[row]}) differs from row {first[code[row]]}. Correct the table or the "
+                "file."
             )
             raise DataError(message)
         values = values[first]
+    values = values[[row_of[name] for name in of_name]]
     widths = settings.layer_widths or (values.shape[1],)
     if len(widths) != len(settings.layers) or sum(widths) != values.shape[1]:
         message = (

@@ -16,18 +16,20 @@ from imgtofmri.exceptions import DataError, OptionError, choice_message
 from imgtofmri.measured import (
     StimulusRows,
     estimate_responses,
-    find_runs,
     list_images,
     read_arrays,
     read_image_rows,
     read_mask,
     read_stimulus_rows,
+    volume_rows,
 )
 from imgtofmri.spaces import Grid, VoxelMap
 from imgtofmri.training.study import ArraySource, Study, SubjectSettings
 
 Geometry = Callable[[str], Bundle]
 IndexArray = npt.NDArray[np.intp]
+Places = dict[str, tuple[IndexArray, npt.NDArray[np.uint8]]]
+"""Each ROI's voxels, as flat indices, and the hemisphere of each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,30 +108,7 @@ def load_subject(
         If the geometry has no such subject or ROI.
     """
     layers = {roi.name: roi.layers for roi in settings.rois}
-    if settings.geometry is not None:
-        model = _geometry_subject(settings, geometry(settings.geometry), template)
-        native, to_template = model.native, model.to_template
-        places = {
-            name: (np.asarray(roi.voxels, dtype=np.intp), roi.hemi)
-            for name, roi in model.rois.items()
-        }
-        for name in layers:
-            if name not in places:
-                raise OptionError(choice_message(settings.line, "its ROI", name, places))
-        places = {name: places[name] for name in layers or places}
-    else:
-        native, places = _read_places(settings)
-        assert settings.transform is not None
-        said = settings.transform
-        to_template = spaces.map_to_template(
-            said.kind,
-            said.files,
-            native,
-            template,
-            anatomical=said.anatomical,
-            cropped=said.cropped,
-            where=settings.line,
-        )
+    native, places, to_template = load_places(study, settings, template, geometry)
     rows, responses = _responses(study, settings, native, places)
     lines = {roi.name: roi.responses.line for roi in settings.rois if roi.responses is not None}
     for name, values in responses.items():
@@ -154,6 +133,45 @@ def load_subject(
         for name, (voxels, hemi) in places.items()
     }
     return SubjectData(settings.name, rows, native, to_template, rois)
+
+
+def load_places(
+    study: Study, settings: SubjectSettings, template: Grid, geometry: Geometry
+) -> tuple[Grid, Places, VoxelMap]:
+    """Return the native grid, each ROI's voxels and hemispheres, and the way to the template."""
+    if settings.geometry is not None:
+        model = _geometry_subject(study, settings, geometry(settings.geometry), template)
+        native, to_template = model.native, model.to_template
+        places = {
+            name: (np.asarray(roi.voxels, dtype=np.intp), roi.hemi)
+            for name, roi in model.rois.items()
+        }
+        wanted = [roi.name for roi in settings.rois]
+        for name in wanted:
+            if name not in places:
+                raise OptionError(choice_message(settings.line, "its ROI", name, places))
+        return native, {name: places[name] for name in wanted or places}, to_template
+    native, places = read_places(settings)
+    assert settings.transform is not None
+    said = settings.transform
+    other = spaces.other_space(native, study.template.space)
+    if said.kind == "same" and other is not None and other not in said.spaces:
+        message = (
+            f"{settings.line}: the images must lie in {study.template.space}; their grid has the "
+            f"size and place of {other}, which differs by millimetres. Give the transform, or say "
+            f'that both are one: transform = {{ kind = "same", space = "{other}" }}.'
+        )
+        raise DataError(message)
+    to_template = spaces.map_to_template(
+        said.kind,
+        said.files,
+        native,
+        template,
+        anatomical=said.anatomical,
+        cropped=said.cropped,
+        where=settings.line,
+    )
+    return native, places, to_template
 
 
 def template_grid(study: Study) -> Grid:
@@ -188,7 +206,15 @@ def template_grid(study: Study) -> Grid:
     return grid
 
 
-def _geometry_subject(settings: SubjectSettings, bundle: Bundle, template: Grid) -> SubjectModel:
+def _geometry_subject(
+    study: Study, settings: SubjectSettings, bundle: Bundle, template: Grid
+) -> SubjectModel:
+    if bundle.space != study.template.space:
+        message = (
+            f"{settings.line}: the geometry must lead to {study.template.space}, as template.space "
+            f"says; it leads to {bundle.space}. Correct template.space, or give masks."
+        )
+        raise OptionError(message)
     if bundle.template != template:
         message = (
             f"{settings.line}: the geometry's template grid is {bundle.template.shape}; the "
@@ -202,11 +228,14 @@ def _geometry_subject(settings: SubjectSettings, bundle: Bundle, template: Grid)
     return bundle.subjects[names.index(settings.name)]
 
 
-def _read_places(
-    settings: SubjectSettings,
-) -> tuple[Grid, dict[str, tuple[IndexArray, npt.NDArray[np.uint8]]]]:
+def said_grid(settings: SubjectSettings) -> Grid | None:
+    """Return the grid that a study says images without an orientation have, if it does."""
+    return None if settings.grid is None else spaces.read_grid(settings.grid, settings.line)
+
+
+def read_places(settings: SubjectSettings) -> tuple[Grid, Places]:
     """Return the native grid and each ROI's voxels and hemispheres, left first."""
-    native: Grid | None = None
+    unoriented, native = said_grid(settings), None
     places = {}
     for roi in settings.rois:
         parts = []
@@ -214,7 +243,13 @@ def _read_places(
             if hemi not in roi.masks:
                 continue
             where = f"{settings.line}: {roi.name}"
-            mask = read_mask(roi.masks[hemi], roi.value, where)
+            mask = read_mask(
+                roi.masks[hemi],
+                roi.value,
+                where,
+                threshold=roi.threshold,
+                unoriented=unoriented,
+            )
             native = native or mask.grid
             if mask.grid != native:
                 message = (
@@ -238,55 +273,97 @@ def _read_places(
 
 
 def _responses(
-    study: Study,
-    settings: SubjectSettings,
-    native: Grid,
-    places: Mapping[str, tuple[IndexArray, npt.NDArray[np.uint8]]],
+    study: Study, settings: SubjectSettings, native: Grid, places: Places
 ) -> tuple[StimulusRows, dict[str, npt.NDArray[Any]]]:
     """Return the stimulus rows, and the responses of each ROI."""
+    everywhere = np.unique(np.concatenate([voxels for voxels, _ in places.values()]))
     if settings.derivatives is not None:
         said = settings.derivatives
-        everywhere = np.unique(np.concatenate([voxels for voxels, _ in places.values()]))
         names, values = estimate_responses(
-            find_runs(said.folder, said.raw, said.subject, said.task, said.space),
-            everywhere,
-            native,
-            stimulus_column=said.stimulus_column,
-            hrf=said.hrf,
-            confounds=said.confounds,
-            estimator=said.estimator,
-            high_pass_hz=said.high_pass_hz,
+            said.find_runs(), everywhere, native, **said.model, unoriented=said_grid(settings)
         )
-        rows = StimulusRows(tuple(names))
-        return rows, _columns(values, everywhere, places, settings.line)
+        return run_rows(study, names), _columns(values, everywhere, places, settings.line)
     rows = read_rows(study, settings)
     if settings.responses is None:
-        sources = [roi.responses for roi in settings.rois if roi.responses is not None]
-        loaded = _load(sources)
-        return rows, dict(zip([roi.name for roi in settings.rois], loaded, strict=True))
+        return rows, _by_roi(settings, native, places)
     source = settings.responses
-    if source.file.name.endswith((".nii", ".nii.gz")):
-        everywhere = np.unique(np.concatenate([voxels for voxels, _ in places.values()]))
-        values = read_image_rows(source.file, everywhere, native, source.line)
+    if spaces.is_image(source.file):
+        values = read_image_rows(
+            source.file, everywhere, native, source.line, unoriented=said_grid(settings)
+        )
         return rows, _columns(values, everywhere, places, settings.line)
-    if settings.mask is None:
+    (array,) = _load([source])
+    if settings.mask is None and array.ndim != 4:
         message = (
             f"{source.line}: an array needs a mask that says which voxels its columns are. Add "
             "mask to the subject, or give responses for each ROI."
         )
         raise OptionError(message)
-    mask = read_mask(settings.mask, where=settings.line)
-    everywhere = mask.voxels
-    (array,) = _load([source])
-    if mask.grid != native or array.ndim != 2 or array.shape[1] != len(everywhere):
+    if settings.mask is not None:
+        mask = read_mask(
+            settings.mask.file,
+            settings.mask.value,
+            settings.line,
+            threshold=settings.mask.threshold,
+            unoriented=said_grid(settings),
+        )
+        everywhere = mask.voxels
+        fits = array.ndim == 4 or (array.ndim == 2 and array.shape[1] == len(everywhere))
+        if mask.grid != native or not fits:
+            message = (
+                f"{source.line}: responses must have a column for each of the {len(everywhere)} "
+                f"voxels of the mask, or be volumes, on the ROIs' grid {native.shape}; got "
+                f"{array.shape} and a mask of shape {mask.grid.shape}. Give the mask that the "
+                "array was made with; set transposed = true if voxels are rows."
+            )
+            raise DataError(message)
+    if array.ndim == 4:
+        array = volume_rows(array, native, everywhere, source.axes, source.line)
+    return rows, _columns(_single(array), everywhere, places, settings.line)
+
+
+def _by_roi(
+    settings: SubjectSettings, native: Grid, places: Places
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the responses of ROIs that have a file each: of their voxels, or of volumes."""
+    found = {}
+    sources = {roi.name: roi.responses for roi in settings.rois if roi.responses is not None}
+    images = {name: source for name, source in sources.items() if spaces.is_image(source.file)}
+    for name, source in images.items():
+        found[name] = read_image_rows(
+            source.file, places[name][0], native, source.line, unoriented=said_grid(settings)
+        )
+    arrays = {name: source for name, source in sources.items() if name not in images}
+    for (name, source), array in zip(arrays.items(), _load([*arrays.values()]), strict=True):
+        if array.ndim == 4:
+            found[name] = _single(
+                volume_rows(array, native, places[name][0], source.axes, source.line)
+            )
+        else:
+            found[name] = _single(array)
+    return {name: found[name] for name in sources}
+
+
+def run_rows(study: Study, names: Sequence[str]) -> StimulusRows:
+    """Return the rows of presentations in runs, with the folds that a table gives to stimuli."""
+    stimuli = study.stimuli
+    if stimuli.fold_column is None or stimuli.table is None:
+        return StimulusRows(tuple(names))
+    listed = read_stimulus_rows(stimuli.table, stimuli.column, stimuli.fold_column)
+    assert listed.folds is not None
+    folds = dict(zip(listed.names, listed.folds, strict=True))
+    odd = [
+        name for name, fold in zip(listed.names, listed.folds, strict=True) if folds[name] != fold
+    ]
+    absent = [name for name in names if name not in folds]
+    if odd or absent:
+        what = f"{odd[0]!r} in two" if odd else f"none for {absent[0]!r}"
         message = (
-            f"{source.line}: responses must have a column for each of the {len(everywhere)} voxels "
-            f"of the mask, on the ROIs' grid {native.shape}; got {array.shape} and a mask of shape "
-            f"{mask.grid.shape}. Give the mask that the array was made with; set transposed = true "
-            "if voxels are rows."
+            f"{stimuli.table}: each stimulus of the events must have one fold; got {what}. Correct "
+            "the table."
         )
         raise DataError(message)
-    return rows, _columns(array, everywhere, places, settings.line)
+    return StimulusRows(tuple(names), tuple(folds[name] for name in names))
 
 
 def read_rows(study: Study, settings: SubjectSettings) -> StimulusRows:
@@ -296,22 +373,43 @@ def read_rows(study: Study, settings: SubjectSettings) -> StimulusRows:
     if table is not None:
         return read_stimulus_rows(table, stimuli.column, stimuli.fold_column)
     assert stimuli.folder is not None
-    return list_images(stimuli.folder)
+    return list_images(stimuli.folder, stimuli.order)
 
 
-def _load(sources: Sequence[ArraySource]) -> list[npt.NDArray[np.float32]]:
-    """Return responses in single precision, which exceeds the scanner's by far."""
+def _load(sources: Sequence[ArraySource]) -> list[npt.NDArray[Any]]:
+    """Return arrays of rows and voxels, or of volumes, as stored."""
     arrays = read_arrays((source.file, source.key, source.line) for source in sources)
-    return [
-        (array.T if source.transposed else array).astype(np.float32, copy=False)
-        for array, source in zip(arrays, sources, strict=True)
-    ]
+    return [_turned(array, source) for array, source in zip(arrays, sources, strict=True)]
+
+
+def _turned(array: npt.NDArray[Any], source: ArraySource) -> npt.NDArray[Any]:
+    if source.transposed and array.ndim == 4:
+        message = (
+            f"{source.line}: transposed is of arrays with two axes; got {array.shape}. Say axes "
+            'instead, such as "nzyx".'
+        )
+        raise OptionError(message)
+    if source.axes is not None and array.ndim != 4:
+        message = (
+            f"{source.line}: axes are of arrays with four; got {array.shape}. Leave it out, or set "
+            "transposed = true if voxels are rows."
+        )
+        raise OptionError(message)
+    if array.ndim == 4 and array.shape[1:3] == (1, 1) and source.axes is None:
+        # GLMsingle's betas of voxels that came as a list.
+        return array[:, 0, 0].T
+    return array.T if source.transposed else array
+
+
+def _single(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return responses in single precision, which exceeds the scanner's by far."""
+    return array.astype(np.float32, copy=False)
 
 
 def _columns(
     values: npt.NDArray[Any],
     everywhere: IndexArray,
-    places: Mapping[str, tuple[IndexArray, npt.NDArray[np.uint8]]],
+    places: Places,
     where: str,
 ) -> dict[str, npt.NDArray[Any]]:
     """Take each ROI's columns out of the responses of many voxels, given in ascending order."""

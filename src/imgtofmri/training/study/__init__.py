@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imgtofmri.training.study.document import CACHE_PREFIX, cached_file
+from imgtofmri.training.study.document import CACHE_PREFIX, cached_file, is_awaited
 from imgtofmri.training.study.parse import read_study
 from imgtofmri.training.study.settings import (
     ArraySource,
@@ -10,6 +10,7 @@ from imgtofmri.training.study.settings import (
     DerivativesSettings,
     Download,
     FitSettings,
+    MaskSource,
     RoiSettings,
     StimuliSettings,
     Study,
@@ -25,6 +26,7 @@ __all__ = [
     "DerivativesSettings",
     "Download",
     "FitSettings",
+    "MaskSource",
     "RoiSettings",
     "StimuliSettings",
     "Study",
@@ -32,5 +34,6 @@ __all__ = [
     "TemplateSettings",
     "TransformSettings",
     "cached_file",
+    "is_awaited",
     "read_study",
 ]

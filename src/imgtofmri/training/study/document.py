@@ -155,7 +155,7 @@ class Table:
                 self.fail(name, f"must stay inside the cache; got {value!r}. Drop the '..'.")
             return found
         try:
-            found = (self.path.parent / Path(value).expanduser()).resolve()
+            found = self.path.parent / Path(value).expanduser()
         except RuntimeError:  # ~ of a user who is not known here
             self.fail(name, f"must be a path; there is no home folder for {value!r}. Write it out.")
         kind = "a folder" if folder else "a file"
@@ -230,6 +230,11 @@ def cached_file(name: str) -> Path | None:
     folder = (cache_dir() / "studies").resolve()
     found = (folder / name).resolve()
     return found if found.is_relative_to(folder) and found != folder else None
+
+
+def is_awaited(path: Path) -> bool:
+    """Tell whether a path is that of a download that is not in the cache yet."""
+    return path.is_relative_to((cache_dir() / "studies").resolve()) and not path.exists()
 
 
 def dotted(key: Key) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from imgtofmri.training.study.agreement import space_problem, template_problem
 from imgtofmri.training.study.document import Table, read_document
 from imgtofmri.training.study.settings import (
     BackboneSettings,
@@ -132,6 +133,12 @@ def _check_together(root: Table, tables: list[Table], study: Study) -> None:
     if template.grid is None and template.space != "MNI152NLin6Asym":
         problem = f"lacks grid: expected an image on the grid of {template.space}. Add grid."
         root.section("template").fail(None, problem)
+    if problem := template_problem(template):
+        root.section("template").fail("grid", problem)
+    for table, subject in zip(tables, study.subjects, strict=True):
+        if wrong := space_problem(subject, template):
+            table.fail(*wrong)
+    _check_table_is_used(root, study)
     for subject in study.subjects:
         no_rows = subject.table is None and subject.derivatives is None
         if no_rows and settings.table is None and settings.folder is None:
@@ -154,6 +161,19 @@ def _check_together(root: Table, tables: list[Table], study: Study) -> None:
             if problem:
                 inner = Table(root.path, {}, (*table.key, "rois", roi.name), table.lines)
                 inner.fail("layers", problem)
+
+
+def _check_table_is_used(root: Table, study: Study) -> None:
+    """Refuse a table of stimuli that nothing would be read from."""
+    stimuli, subjects = study.stimuli, study.subjects
+    own = all(item.table is not None or item.derivatives is not None for item in subjects)
+    folds = stimuli.fold_column is not None and any(item.derivatives for item in subjects)
+    if stimuli.table is not None and own and stimuli.features is None and not folds:
+        problem = (
+            "names rows that every subject has of its own, from a table or from derivatives. Leave "
+            "it out."
+        )
+        root.section("stimuli").fail("table", problem)
 
 
 def _layer_problem(study: Study, key: str) -> str:

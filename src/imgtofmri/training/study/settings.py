@@ -16,7 +16,10 @@ import numpy as np
 
 from imgtofmri.backbones import NetworkName, Untrained
 from imgtofmri.exceptions import OptionError
+from imgtofmri.measured import BoldRun, find_runs
+from imgtofmri.measured.tables import ORDERS
 from imgtofmri.regression import ENGINES, engine_problem
+from imgtofmri.spaces import is_image
 from imgtofmri.timeseries import ESTIMATORS, HRFS
 from imgtofmri.training.study.document import Table, cached_file
 
@@ -24,14 +27,13 @@ ALPHA_MODES = ("shared", "per_voxel")
 REPEAT_MODES = ("average", "separate")
 INVALID_MODES = ("refuse", "drop")
 TRANSFORM_KEYS = {
-    "same": ("kind",),
-    "affine": ("kind", "file"),
-    "fnirt": ("kind", "file", "anatomical", "cropped"),
-    "itk": ("kind", "file", "files"),
+    "same": ("kind", "space"),
+    "affine": ("kind", "file", "space"),
+    "fnirt": ("kind", "file", "anatomical", "cropped", "space"),
+    "itk": ("kind", "file", "files", "space"),
 }
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 """fMRIPrep's estimates of head motion, which are regressed out if a study does not say."""
-IMAGES = (".nii", ".nii.gz")
 
 
 def setting(read: Callable[..., Any], default: Any = MISSING, **limits: Any) -> Any:
@@ -116,7 +118,18 @@ class ArraySource(Section):
     file: Path = setting(Table.file)
     key: str | None = setting(Table.text, None)
     transposed: bool = setting(Table.flag, False)
+    axes: str | None = setting(Table.text, None)
     line: str
+
+    def check(self, table: Table) -> None:
+        """Refuse axes that are not those of volumes."""
+        if self.axes is not None and sorted(self.axes) != sorted("xyzn"):
+            problem = 'must be the letters of x, y, z and n, the volumes, as in "xyzn"'
+            table.fail("axes", f"{problem}; got {self.axes!r}. Correct it.")
+        if self.axes is not None and self.transposed:
+            table.fail(
+                "transposed", "is of arrays with two axes, axes of those with four. Keep one."
+            )
 
 
 def _array(table: Table, name: str, default: ArraySource | None) -> ArraySource | None:
@@ -127,6 +140,33 @@ def _array(table: Table, name: str, default: ArraySource | None) -> ArraySource 
     if isinstance(table.values[name], str):
         return ArraySource(file=table.file(name), line=line)
     return ArraySource.read(table.section(name), line=line)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskSource(Section):
+    """The image that says which voxels the columns of an array are."""
+
+    file: Path = setting(Table.file)
+    value: int | None = setting(Table.whole, None, least=1)
+    threshold: float | None = setting(Table.number, None)
+
+    def check(self, table: Table) -> None:
+        """Refuse a label beside a threshold."""
+        _one_rule(self, table)
+
+
+def _mask(table: Table, name: str, default: None) -> MaskSource | None:
+    """Read the path of a mask, or the table that says more."""
+    if name not in table.values:
+        return default
+    if isinstance(table.values[name], str):
+        return MaskSource(file=table.file(name))
+    return MaskSource.read(table.section(name))
+
+
+def _one_rule(mask: MaskSource | RoiSettings, table: Table) -> None:
+    if mask.value is not None and mask.threshold is not None:
+        table.fail("threshold", "and value both say which voxels are inside. Keep one.")
 
 
 def place(table: Table, name: str) -> str:
@@ -142,12 +182,15 @@ class StimuliSettings(Section):
     column: str = setting(Table.text, "stimulus")
     fold_column: str | None = setting(Table.text, None)
     folder: Path | None = setting(Table.file, None, folder=True)
+    order: str = setting(Table.choice, "natural", valid=ORDERS)
     features: ArraySource | None = setting(_array, None)
 
     def check(self, table: Table) -> None:
         """Refuse a column of no table."""
         if self.fold_column is not None and self.table is None:
             table.fail("fold_column", "needs a table. Add table, or leave fold_column out.")
+        if "order" in table.values and (self.folder is None or self.table is not None):
+            table.fail("order", "is that of a folder's pictures without a table. Leave it out.")
 
 
 def _network(table: Table, name: str, default: str) -> str:
@@ -253,6 +296,7 @@ class RoiSettings(Section):
     left: Path | None = setting(Table.file, None)
     right: Path | None = setting(Table.file, None)
     value: int | None = setting(Table.whole, None, least=1)
+    threshold: float | None = setting(Table.number, None)
     responses: ArraySource | None = setting(_array, None)
     layers: tuple[str, ...] | None = setting(Table.items, None, kind=str, what="layer names")
 
@@ -266,6 +310,7 @@ class RoiSettings(Section):
         """Refuse a mask of both hemispheres beside one of either."""
         if self.mask is not None and len(self.masks) > 1:
             table.fail("mask", "stands beside left or right. Give mask, or left and right.")
+        _one_rule(self, table)
 
 
 def _rois(table: Table, name: str, default: tuple[RoiSettings, ...]) -> tuple[RoiSettings, ...]:
@@ -298,12 +343,15 @@ class TransformSettings:
         "fnirt": the full anatomical image.
     cropped : Path or None
         "fnirt": FLIRT's matrix from the full to the cropped anatomical image. None: not cropped.
+    spaces : tuple of str
+        Names of spaces that are one with that of the images; "same": with the template's.
     """
 
     kind: str
     files: tuple[Path, ...] = ()
     anatomical: Path | None = None
     cropped: Path | None = None
+    spaces: tuple[str, ...] = ()
 
 
 def _transform(table: Table, name: str, default: None) -> TransformSettings | None:
@@ -323,8 +371,17 @@ def _transform(table: Table, name: str, default: None) -> TransformSettings | No
     elif kind != "same":
         files = (said.file("file"),)
     anatomical = said.file("anatomical") if kind == "fnirt" else None
+    spaces: tuple[str, ...] = ()
+    if isinstance(said.values.get("space"), str):
+        spaces = (said.text("space"),)
+    elif "space" in said.values:
+        spaces = said.items("space", kind=str, what="names of spaces")
     return TransformSettings(
-        kind=kind, files=files, anatomical=anatomical, cropped=said.file("cropped", None)
+        kind=kind,
+        files=files,
+        anatomical=anatomical,
+        cropped=said.file("cropped", None),
+        spaces=spaces,
     )
 
 
@@ -336,6 +393,17 @@ def _confounds(table: Table, name: str, default: tuple[str, ...]) -> tuple[str, 
     return found
 
 
+def _labels(table: Table, name: str, default: None) -> Mapping[str, str] | None:
+    """Read labels of BIDS entities; an empty one wants none of its kind."""
+    said = table.table(name)
+    if said is None:
+        return default
+    for key, label in said.values.items():
+        if not isinstance(label, str) or not re.fullmatch(r"[A-Za-z0-9+]*", label):
+            said.fail(key, f'must be a label in quotes, such as "2"; got {label!r}. Correct it.')
+    return dict(said.values)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DerivativesSettings(Section):
     """A folder of fMRIPrep's results, from which responses are estimated."""
@@ -345,14 +413,30 @@ class DerivativesSettings(Section):
     subject: str = setting(Table.text)
     task: str = setting(Table.text)
     space: str = setting(Table.text, "T1w")
+    entities: Mapping[str, str] | None = setting(_labels, None)
     stimulus_column: str = setting(Table.text, "stim_file")
     hrf: str = setting(Table.choice, "glover", valid=HRFS)
     confounds: tuple[str, ...] = setting(_confounds, MOTION)
     estimator: str = setting(Table.choice, "lsa", valid=ESTIMATORS)
     high_pass_hz: float = setting(Table.number, 0.01)
+    tr_s: float | None = setting(Table.number, None, above=0.0)
+    slice_time_ref: float | None = setting(Table.number, None)
+
+    def find_runs(self) -> list[BoldRun]:
+        """Return the files of each run, as `imgtofmri.measured.find_runs` does."""
+        return find_runs(self.folder, self.raw, self.subject, self.task, self.space, self.entities)
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What `imgtofmri.measured.estimate_responses` takes beside files and voxels."""
+        names = ("stimulus_column", "hrf", "confounds", "estimator", "high_pass_hz")
+        return {name: getattr(self, name) for name in (*names, "tr_s", "slice_time_ref")}
 
     def check(self, table: Table) -> None:
-        """Refuse what is no frequency of drifts."""
+        """Refuse what is no frequency of drifts, and no share of a repetition time."""
+        if self.slice_time_ref is not None and not 0 <= self.slice_time_ref <= 1:
+            problem = "must be a share of the repetition time, from 0 to 1"
+            table.fail("slice_time_ref", f"{problem}; got {self.slice_time_ref:g}. Use 0.5.")
         if not 0 <= self.high_pass_hz < 1:
             got = table.values["high_pass_hz"]
             problem = f"must be a frequency in Hz, 0 for none; got {got}. Use 0.01."
@@ -370,7 +454,8 @@ class SubjectSettings(Section):
     name: str = setting(Table.label)
     table: Path | None = setting(Table.file, None)
     responses: ArraySource | None = setting(_array, None)
-    mask: Path | None = setting(Table.file, None)
+    mask: MaskSource | None = setting(_mask, None)
+    grid: Path | None = setting(Table.file, None)
     derivatives: DerivativesSettings | None = setting(_derivatives, None)
     rois: tuple[RoiSettings, ...] = setting(_rois, ())
     transform: TransformSettings | None = setting(_transform, None)
@@ -406,7 +491,10 @@ class SubjectSettings(Section):
                 table.fail("rois", problem)
         if not whole and not self.rois:
             table.fail(None, "lacks responses. Add them to the subject or to its ROIs.")
-        image = self.responses is not None and self.responses.file.name.endswith(IMAGES)
+        if self.table is not None and self.derivatives is not None:
+            problem = "is not read beside derivatives, whose events name stimuli. Leave it out."
+            table.fail("table", problem)
+        image = self.responses is not None and is_image(self.responses.file)
         if self.mask is not None and (self.responses is None or image):
             problem = "says which voxels the columns of an array of responses are; there is none "
             table.fail("mask", f"{problem}here. Leave it out.")

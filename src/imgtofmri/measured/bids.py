@@ -1,0 +1,92 @@
+"""BIDS file names, and which files go with which by the standard's inheritance principle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from imgtofmri.exceptions import DataError
+
+# Entities whose labels are numbers: run-1 and run-01 are one run.
+_INDICES = frozenset({"run", "echo", "flip", "inv", "split"})
+
+
+def entities(name: str) -> dict[str, str]:
+    """Return the entities of a BIDS file name, in its order.
+
+    Examples
+    --------
+    >>> entities("sub-01_task-view_run-1_bold.nii.gz")
+    {'sub': '01', 'task': 'view', 'run': '1'}
+    """
+    pairs = (part.partition("-") for part in name.partition(".")[0].split("_"))
+    return {key: label for key, dash, label in pairs if dash and key and label}
+
+
+def agree(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Tell whether a file has each of some entities; an empty label wants none of its kind."""
+    return all(_label(key, found.get(key, "")) == _label(key, wanted[key]) for key in wanted)
+
+
+def _label(key: str, label: str) -> str:
+    return str(int(label)) if key in _INDICES and label.isdecimal() else label
+
+
+def inherited(
+    wanted: Mapping[str, str], folder: Path, root: Path, suffix: str, extension: str
+) -> list[Path]:
+    """Return the files that apply to another by inheritance, from the root to its own folder.
+
+    Parameters
+    ----------
+    wanted : mapping of str to str
+        The other file's entities. A file applies where all of its own are among these.
+    folder, root : Path
+        The other file's folder, and the data set's above it.
+    suffix, extension : str
+        Such as ``"events"`` and ``".tsv"``.
+
+    Returns
+    -------
+    list of Path
+        At most one of each folder, the one with most entities. The last is the nearest.
+
+    Raises
+    ------
+    DataError
+        If several of one folder apply alike.
+
+    References
+    ----------
+    The BIDS specification, "The Inheritance Principle".
+    """
+    steps = folder.relative_to(root).parts
+    found = []
+    for depth in range(len(steps) + 1):
+        level = root.joinpath(*steps[:depth])
+        fits = [
+            (len(entities(path.name)), path)
+            for path in _with_suffix(level, suffix, extension)
+            if agree(wanted, entities(path.name))
+        ]
+        most = max((count for count, _ in fits), default=0)
+        best = sorted(path for count, path in fits if count == most)
+        if len(best) > 1:
+            message = (
+                f"{level}: one {suffix}{extension} file must apply to "
+                f"{'_'.join(f'{key}-{label}' for key, label in wanted.items())}; got "
+                f"{', '.join(path.name for path in best)}. Remove all but one, or say in their "
+                "names which run each belongs to."
+            )
+            raise DataError(message)
+        found += best
+    return found
+
+
+def _with_suffix(level: Path, suffix: str, extension: str) -> Iterable[Path]:
+    if not level.is_dir():
+        return
+    end = f"{suffix}{extension}"
+    for path in level.iterdir():
+        if path.name == end or path.name.endswith(f"_{end}"):
+            yield path
