@@ -7,6 +7,7 @@ from typing import Any
 
 from imgtofmri.backbones import BackboneSpec
 from imgtofmri.bundle import Bundle
+from imgtofmri.encoder.intervals import measurement
 from imgtofmri.encoder.settings import Settings
 
 
@@ -28,6 +29,9 @@ class Provenance:
         The template space.
     network : BackboneSpec or None
         The network whose features were used; None where features were given.
+    measurement : str
+        What one measured response is that a prediction interval covers: a single presentation, or
+        a mean over presentations; empty where the encoder does not say.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -36,6 +40,7 @@ class Provenance:
     restricted: str = ""
     space: str = "MNI152NLin6Asym"
     network: BackboneSpec | None = None
+    measurement: str = ""
 
     @classmethod
     def of(
@@ -49,6 +54,7 @@ class Provenance:
             restricted=str(bundle.card.get("restricted", "")),
             space=bundle.space,
             network=network,
+            measurement=measurement(bundle.card),
         )
 
     @property
@@ -82,5 +88,6 @@ class Provenance:
             "center_crop": settings.center_crop,
             "space": self.space,
             "units": self.units,
+            **({"measurement": self.measurement} if self.measurement else {}),
             **({"restricted": self.restricted} if self.restricted else {}),
         }

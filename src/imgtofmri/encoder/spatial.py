@@ -116,9 +116,10 @@ class SpatialModel:
     coverage : array of shape (n_subjects, n_voxels), float32
         How far each subject stands behind each voxel, from 0 to 1; see `SubjectOperator.coverage`.
     residual_variance : array of shape (n_voxels,), float64, or None
-        Of a measured response about its prediction, the mean over subjects, as cross-validation
-        found it; None where the bundle does not record it. Residuals of neighbouring voxels are
-        taken to move together when smoothing mixes them, which gives an upper limit.
+        Of a measured response about its prediction, as cross-validation found it: the mean over
+        subjects, each by their coverage; None where the bundle does not record it. Residuals of
+        neighbouring voxels are taken to move together when smoothing mixes them, which gives an
+        upper limit.
     """
 
     mask: spaces.BoolArray
@@ -271,13 +272,17 @@ def build_spatial_model(
 def _residual_variance(
     subjects: Sequence[SubjectOperator],
 ) -> npt.NDArray[np.float64] | None:
-    residual = np.zeros(subjects[0].matrix.shape[0])
+    total, people = np.zeros((2, subjects[0].matrix.shape[0]))
     for operator in subjects:
         if any(RESIDUAL not in model.extras for model in operator.models):
             return None
         variances = [model.extras[RESIDUAL] for model in operator.models]
-        residual += (abs(operator.matrix) @ np.sqrt(np.concatenate(variances))) ** 2
-    return residual / len(subjects)
+        deviation = abs(operator.matrix) @ np.sqrt(np.concatenate(variances))
+        coverage = operator.coverage.astype(np.float64)
+        # Of responses and not of maps: a map is the responses times the coverage.
+        total += np.divide(deviation**2, coverage, out=np.zeros_like(total), where=coverage > 0)
+        people += coverage
+    return np.divide(total, people, out=np.full_like(total, np.nan), where=people > 0)
 
 
 def _subject_operator(

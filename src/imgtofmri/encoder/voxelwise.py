@@ -11,6 +11,7 @@ import numpy.typing as npt
 from imgtofmri.bundle import HEMIS, Bundle, RoiModel, SubjectModel
 from imgtofmri.exceptions import DataError, OptionError, choice_message
 from imgtofmri.spaces import transform
+from imgtofmri.stats.ceiling import LEAST_R_MAX
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,8 +33,8 @@ def restrict_voxels(
     by : str
         The measure, such as ``"cv_r"``, ``"cv_r2"`` or ``"noise_ceiling"``.
     share_of_ceiling : bool
-        Divide the measure by the voxel's noise ceiling first; voxels whose ceiling is 0 are left
-        out.
+        Divide the measure by the voxel's noise ceiling first. Voxels whose ceiling is below
+        ``LEAST_R_MAX`` (0.1) are left out: their share is of almost nothing, and noise.
 
     Returns
     -------
@@ -61,7 +62,9 @@ def restrict_voxels(
             voxels = np.unique(np.concatenate([model.voxels for model in rois.values()]))
             to_template = subject.to_template.restrict(voxels)
             subjects.append(SubjectModel(subject.name, subject.native, to_template, rois))
-    what = f"{by}{' / noise_ceiling' if share_of_ceiling else ''}"
+    what = by
+    if share_of_ceiling:
+        what = f"{by} / noise_ceiling (of {LEAST_R_MAX:g} or more)"
     if not subjects:
         message = (
             f"at least one voxel must reach {what} >= {minimum:g}; none of "
@@ -125,7 +128,8 @@ def _measure(model: RoiModel, where: str, by: str, share_of_ceiling: bool) -> Fl
     if not share_of_ceiling:
         return values
     ceiling = np.asarray(model.extras["noise_ceiling"], dtype=np.float64)
-    return np.divide(values, ceiling, out=np.full_like(values, -np.inf), where=ceiling > 0)
+    usable = ceiling >= LEAST_R_MAX
+    return np.divide(values, ceiling, out=np.full_like(values, -np.inf), where=usable)
 
 
 def _take(model: RoiModel, kept: npt.NDArray[np.bool_]) -> RoiModel:

@@ -18,6 +18,9 @@ from imgtofmri.stats.checks import Array, all_finite
 from imgtofmri.stats.permutation import check_count
 
 CeilingMethod = Literal["signal-power", "explainable-variance", "split-half"]
+LEAST_R_MAX = 0.1
+"""Nothing is divided by a ceiling below this: divided by almost nothing, noise looks large."""
+
 METHODS: tuple[CeilingMethod, ...] = ("signal-power", "explainable-variance", "split-half")
 
 
@@ -199,7 +202,7 @@ def _split_half(responses: Array, n_splits: int, seed: int | None) -> Array:
 
 
 def ceiling_normalised(
-    r: ArrayLike, ceiling: NoiseCeiling, n_averaged: int | None = None, least: float = 0.1
+    r: ArrayLike, ceiling: NoiseCeiling, n_averaged: int | None = None, least: float = LEAST_R_MAX
 ) -> Array:
     """Divide correlations by the highest that noise allows.
 
