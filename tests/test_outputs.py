@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from imgtofmri.exceptions import OptionError, OutputError
-from imgtofmri.outputs import BidsLayout, NiftiLayout, OutputFolder, VolumeWriter, to_img
+from imgtofmri.outputs import BidsLayout, NiftiLayout, OutputFolder, Statistic, VolumeWriter, to_img
 from imgtofmri.outputs.folder import INTERRUPTED
 from imgtofmri.outputs.layouts import bids_label
 from imgtofmri.spaces import MNI152_2MM
@@ -72,6 +72,43 @@ def test_volume_writer_outside_of_the_mask_is_what_was_asked_for(
     assert np.isnan(np.asarray(written.dataobj)[~mask]).all()
     for field in ("qform_code", "sform_code", "xyzt_units"):
         assert written.header[field] == image.header[field]
+
+
+@pytest.mark.parametrize(
+    ("statistic", "code", "parameters", "limits"),
+    [
+        (Statistic("t test", "Welch's t", (11.0,)), 3, (11.0,), None),
+        (Statistic("p value", "p, corrected", name="p_max", limits=(0.0, 1.0)), 22, (), (0, 1)),
+        (Statistic("estimate", "a line that is too long for a header " * 4), 1001, (), None),
+    ],
+)
+def test_volume_writer_says_what_a_statistic_is(
+    mask: Mask,
+    tmp_path: Path,
+    rng: np.random.Generator,
+    statistic: Statistic,
+    code: int,
+    parameters: tuple[float, ...],
+    limits: tuple[float, float] | None,
+) -> None:
+    """Intent, limits of colours and description are in the header, as `to_img` has them."""
+    values = rng.normal(size=mask.sum()).astype(np.float32)
+    writer = VolumeWriter(mask, MNI152_2MM.affine)
+    writer.write(tmp_path / "a.nii.gz", values, statistic)
+    written = nib.load(tmp_path / "a.nii.gz")
+    image = to_img(values[None], mask, MNI152_2MM.affine, statistic=statistic)
+    np.testing.assert_array_equal(written.get_fdata(), image.get_fdata())
+    end = np.percentile(np.abs(values), 99)
+    for header in (written.header, image.header):
+        assert header.get_intent("code") == (code, parameters, statistic.name)
+        assert bytes(header["descrip"]).rstrip(b"\0").decode() == statistic.description[:79]
+        found = (float(header["cal_min"]), float(header["cal_max"]))
+        assert found == pytest.approx(limits or (-end, end))
+    member = zlib.decompressobj(wbits=31)
+    member.decompress((tmp_path / "a.nii.gz").read_bytes())
+    assert (member.eof, member.unused_data) == (True, b"")
+    writer.write(tmp_path / "b.nii.gz", values)  # and the next map without one is as ever
+    assert nib.load(tmp_path / "b.nii.gz").header.get_intent("code") == (0, (), "")
 
 
 @pytest.mark.parametrize("ends", [False, True])

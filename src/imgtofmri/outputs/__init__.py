@@ -13,7 +13,7 @@ from imgtofmri.outputs.layouts import (
     find_layout,
 )
 from imgtofmri.outputs.series import SeriesWriter
-from imgtofmri.outputs.volumes import VolumeWriter, to_img
+from imgtofmri.outputs.volumes import Statistic, VolumeWriter, to_img
 
 __all__ = [
     "BOUNDS",
@@ -24,6 +24,7 @@ __all__ = [
     "NiftiLayout",
     "OutputFolder",
     "SeriesWriter",
+    "Statistic",
     "VolumeWriter",
     "find_layout",
     "to_img",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,51 @@ from imgtofmri.outputs.gzip_pieces import GZIP_HEADER, crc32, deflate, join_crc3
 
 if TYPE_CHECKING:
     import nibabel as nib
+
+
+DESCRIPTION_BYTES = 79
+"""How long a description in a NIfTI-1 header can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """What a map's values are, as its header says it to other software.
+
+    Parameters
+    ----------
+    intent : str
+        NIfTI's code by nibabel's name, such as "t test", "p value", "correlation" or "estimate".
+    description : str
+        A line of ASCII; what does not fit into a header is cut off.
+    parameters : tuple of float
+        Those of the intent: degrees of freedom of "t test" and "correlation".
+    name : str
+        A short name of the intent, at most 15 bytes.
+    limits : (float, float), optional
+        Where a viewer's colours begin and end (cal_min, cal_max). By default as figures have them:
+        the 99th percentile of absolute values, and its negative, or 0 where nothing is negative.
+    """
+
+    intent: str
+    description: str
+    parameters: tuple[float, ...] = ()
+    name: str = ""
+    limits: tuple[float, float] | None = None
+
+    def of(self, values: npt.NDArray[np.floating[Any]]) -> Statistic:
+        """Return it with the limits for some values, where it has none yet."""
+        if self.limits is not None:
+            return self
+        finite = values[np.isfinite(values)]
+        shown = np.abs(finite[finite != 0])
+        end = float(np.percentile(shown, 99)) if shown.size else 1.0
+        return replace(self, limits=(-end if (finite < 0).any() else 0.0, end))
+
+    def mark(self, header: nib.Nifti1Header) -> None:
+        """Write it into a header."""
+        header.set_intent(self.intent, self.parameters, name=self.name)
+        header["descrip"] = self.description.encode("ascii", "replace")[:DESCRIPTION_BYTES]
+        header["cal_min"], header["cal_max"] = self.limits or (0.0, 0.0)
 
 
 class VolumeWriter:
@@ -37,6 +83,7 @@ class VolumeWriter:
         affine: npt.NDArray[np.float64],
         outside: float = 0.0,
     ) -> None:
+        self._shape, self._affine = mask.shape, affine
         header = nifti_header(mask.shape, affine)
         places = len(header) + 4 * fortran_places(mask)
         first, last = int(places.min()), int(places.max()) + 4
@@ -44,15 +91,20 @@ class VolumeWriter:
         volume[: len(header)] = np.frombuffer(header, dtype=np.uint8)
         volume[len(header) :].view(np.float32)[:] = outside
         # Before the first voxel of the mask and after the last, every volume is the same.
-        before, after = volume[:first].data, volume[last:].data
-        self._before = GZIP_HEADER + deflate(before, last=False)
-        self._after = deflate(after, last=True)
-        self._checksums = crc32(before), crc32(after)
+        before, after = volume[:first].tobytes(), volume[last:].data
+        self._empty = before[len(header) :]
+        self._before, self._checksum = _compressed_start(before)
+        self._after, self._checksum_after = deflate(after, last=True), crc32(after)
         self._n_bytes = len(volume), last - first, len(after)
         self._between = np.full((last - first) // 4, outside, dtype=np.float32)
         self._places = (places - first) // 4
 
-    def write(self, path: Path, values: npt.NDArray[np.floating[Any]]) -> str:
+    def write(
+        self,
+        path: Path,
+        values: npt.NDArray[np.floating[Any]],
+        statistic: Statistic | None = None,
+    ) -> str:
         """Write one map.
 
         Parameters
@@ -61,6 +113,8 @@ class VolumeWriter:
             The file; its folder is made when missing.
         values : array of shape (n_voxels,)
             In C order of the mask.
+        statistic : Statistic, optional
+            What the values are, for the header.
 
         Returns
         -------
@@ -74,13 +128,21 @@ class VolumeWriter:
         """
         self._between[self._places] = values
         n_volume, n_between, n_after = self._n_bytes
-        before, after = self._checksums
-        checksum = join_crc32(before, crc32(self._between.data), n_between)
-        checksum = join_crc32(checksum, after, n_after)
+        before, checksum = self._before, self._checksum
+        if statistic is not None:
+            header = nifti_header(self._shape, self._affine, statistic=statistic.of(values))
+            before, checksum = _compressed_start(header + self._empty)
+        checksum = join_crc32(checksum, crc32(self._between.data), n_between)
+        checksum = join_crc32(checksum, self._checksum_after, n_after)
         end = struct.pack("<II", checksum, n_volume % 2**32)
-        data = self._before + deflate(self._between.data, last=False) + self._after + end
+        data = before + deflate(self._between.data, last=False) + self._after + end
         write_whole(path, data)
         return hashlib.sha256(data).hexdigest()
+
+
+def _compressed_start(before: bytes) -> tuple[bytes, int]:
+    """Return the start of a gzip member of some first bytes, and their CRC-32."""
+    return GZIP_HEADER + deflate(before, last=False), crc32(before)
 
 
 def nifti_header(
@@ -89,6 +151,7 @@ def nifti_header(
     step_s: float | None = None,
     dtype: npt.DTypeLike = np.float32,
     slope: float = 1.0,
+    statistic: Statistic | None = None,
 ) -> bytes:
     """Return the bytes before the data of a single-file NIfTI-1 image.
 
@@ -103,6 +166,8 @@ def nifti_header(
         Of the stored values.
     slope : float
         What a stored value is multiplied with.
+    statistic : Statistic, optional
+        What the values are.
     """
     import nibabel as nib
 
@@ -113,6 +178,8 @@ def nifti_header(
     header["vox_offset"] = 352
     header["magic"] = b"n+1"
     header.set_slope_inter(slope, 0.0)
+    if statistic is not None:
+        statistic.mark(header)
     return bytes(header.binaryblock) + b"\0\0\0\0"
 
 
@@ -127,6 +194,7 @@ def to_img(
     affine: npt.NDArray[np.float64],
     step_s: float | None = None,
     outside: float = 0.0,
+    statistic: Statistic | None = None,
 ) -> nib.Nifti1Image:
     """Put maps into a NIfTI image on the template's grid.
 
@@ -140,6 +208,8 @@ def to_img(
         Time between maps in seconds, for the header.
     outside : float
         The value outside the mask.
+    statistic : Statistic, optional
+        What the values are, for the header.
 
     Returns
     -------
@@ -152,6 +222,8 @@ def to_img(
     data[mask] = maps.T
     image = nib.Nifti1Image(data[..., 0] if len(maps) == 1 else data, affine)
     set_template_header(image.header, affine, step_s)
+    if statistic is not None:
+        statistic.of(maps).mark(image.header)
     return image
 
 

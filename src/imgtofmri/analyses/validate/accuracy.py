@@ -13,6 +13,7 @@ from imgtofmri.analyses.validate.comparison import Comparison
 from imgtofmri.analyses.validate.features import fitted_responses
 from imgtofmri.analyses.validate.levels import in_order
 from imgtofmri.analyses.validate.people import over_people
+from imgtofmri.analyses.validate.maps import statistic_of
 from imgtofmri.encoder.controls import ENCODER
 from imgtofmri.exceptions import DataError, ShapeError, check_choice
 from imgtofmri.measured.patterns import Missing, Patterns, pair
@@ -90,7 +91,13 @@ class EncodingAccuracy:
                 "without. Read the patterns with a mask."
             )
             raise ShapeError(message)
-        return to_img(self.maps[name][None], predicted.mask, predicted.affine, outside=np.nan)
+        return to_img(
+            self.maps[name][None],
+            predicted.mask,
+            predicted.affine,
+            outside=np.nan,
+            statistic=statistic_of(name, len(self.names)),
+        )
 
 
 def encoding_accuracy(

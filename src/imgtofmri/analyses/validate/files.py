@@ -18,6 +18,7 @@ from imgtofmri.analyses.validate.figures import (
     plot_roi_means,
 )
 from imgtofmri.analyses.validate.levels import image_categories
+from imgtofmri.analyses.validate.maps import statistic_of
 from imgtofmri.analyses.validate.matched import MatchedPatterns
 from imgtofmri.analyses.validate.roi_means import RoiMeansAccuracy
 from imgtofmri.encoder.controls import describe_controls
@@ -132,7 +133,7 @@ def _write_accuracy(result: EncodingAccuracy, folder: Path) -> list[Path]:
         writer = VolumeWriter(predicted.mask, predicted.affine, outside=np.nan)
         for name, values in result.maps.items():
             files.append(folder / f"accuracy_{name}.nii.gz")
-            writer.write(files[-1], values)
+            writer.write(files[-1], values, statistic_of(name, len(result.names)))
     return files
 
 
