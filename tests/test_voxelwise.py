@@ -164,15 +164,38 @@ def test_prediction_says_what_a_measurement_is(
 
 
 def test_prediction_interval_smoothing_gives_an_upper_limit(rng: np.random.Generator) -> None:
-    """With one subject the half width is the smoothed standard deviation times the quantile."""
-    bundle = make_bundle(rng, 1, residual_variance=np.full(40, 4.0, np.float32))
-    encoder = Encoder(bundle)
+    """Standard deviations are smoothed as responses are, and divided by the person's coverage."""
+    variance = rng.uniform(1, 4, 40).astype(np.float32)
+    encoder = Encoder(make_bundle(rng, 1, residual_variance=variance))
     prediction = encoder.predict_features(rng.normal(size=(2, 4)), average="mean", mask="support")
-    spatial = encoder.spatial_model(mask="support")
+    matrix = encoder.spatial_model(mask="support").subjects[0].matrix.toarray()
+    covered = prediction.covered
     lower, upper = prediction.interval(0.95)
-    reach = np.asarray(spatial.subjects[0].matrix.sum(axis=1)).ravel()
-    np.testing.assert_allclose(upper[0] - lower[0], 2 * 1.959964 * 2.0 * reach, rtol=1e-4)
-    np.testing.assert_allclose((upper + lower) / 2, prediction.group, atol=1e-4)
+    deviation = (matrix @ np.sqrt(variance))[covered] / matrix.sum(axis=1)[covered]
+    np.testing.assert_allclose((upper - lower)[0, covered], 2 * 1.959964 * deviation, rtol=1e-4)
+    middle = ((upper + lower) / 2)[:, covered]
+    np.testing.assert_allclose(middle, prediction.group[:, covered], atol=1e-5)
+    assert not covered.all()
+    assert np.isnan(lower[:, ~covered]).all()
+
+
+def test_prediction_interval_takes_residuals_of_those_who_cover_a_voxel(
+    rng: np.random.Generator,
+) -> None:
+    """At each voxel the mean over people, by coverage, of variances of responses, not of maps."""
+    bundle = make_bundle(rng, 2)
+    few = restrict_voxels(replace(bundle, subjects=bundle.subjects[1:]), 0.4).subjects
+    model = Encoder(replace(bundle, subjects=(bundle.subjects[0], *few))).spatial_model()
+    assert model.residual_variance is not None
+    parts = []
+    for subject in model.subjects:
+        deviations = np.sqrt(subject.models[0].extras["residual_variance"])
+        weights = subject.matrix.toarray().astype(float)
+        parts.append((weights.sum(axis=1), weights @ deviations))
+    for voxel, found in enumerate(model.residual_variance):
+        there = [(w[voxel], d[voxel]) for w, d in parts if w[voxel] > 0]
+        expected = sum(w * (d / w) ** 2 for w, d in there) / sum(w for w, _ in there)
+        assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_prediction_interval_refuses_what_has_no_units(rng: np.random.Generator) -> None:
@@ -196,15 +219,17 @@ def test_prediction_interval_refuses_what_has_no_units(rng: np.random.Generator)
 
 def test_prediction_interval_knows_its_predictions_settings(rng: np.random.Generator) -> None:
     """An interval is of the smoothing, the ROIs and the mask that the prediction was made with."""
-    encoder = Encoder(make_bundle(rng, 1, residual_variance=np.full(40, 4.0, np.float32)))
+    encoder = Encoder(make_bundle(rng, 1))
+    deviations = np.sqrt(encoder.bundle.subjects[0].rois["LOC"].extras["residual_variance"])
     features = rng.normal(size=(1, 4))
     for sigma_mm in (0.5, 3.0):
         settings = Settings(sigma_mm=sigma_mm, average="mean")
         prediction = encoder.predict_features(features, settings)
         lower, upper = prediction.interval(0.95)
-        matrix = encoder.spatial_model(settings).subjects[0].matrix
-        reach = np.asarray(matrix.sum(axis=1)).ravel()
-        np.testing.assert_allclose(upper[0] - lower[0], 2 * 1.959964 * 2.0 * reach, rtol=1e-4)
+        matrix = encoder.spatial_model(settings).subjects[0].matrix.toarray()[prediction.covered]
+        expected = 2 * 1.959964 * (matrix @ deviations) / matrix.sum(axis=1)
+        width = (upper - lower)[0, prediction.covered]
+        np.testing.assert_allclose(width, expected, rtol=1e-4)
 
 
 def test_voxel_table_says_place_and_measures(rng: np.random.Generator) -> None:
