@@ -19,6 +19,7 @@ from scipy.stats import t as student_t
 from imgtofmri.analyses.contrast import (
     Contrast,
     compute_contrast,
+    compute_contrasts,
     contrast_properties,
     contrast_weights,
     parse_contrast,
@@ -26,6 +27,7 @@ from imgtofmri.analyses.contrast import (
     save_contrast,
     welch_test,
 )
+from imgtofmri.analyses.contrast.welch import permuted_together
 from imgtofmri.bundle import Bundle
 from imgtofmri.encoder import Control, Encoder, Prediction, Settings
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
@@ -51,7 +53,7 @@ def make_maps(make_prediction: Make, rng: np.random.Generator) -> Make:
 
 def with_subjects(maps: Prediction, subjects: Any) -> Prediction:
     """Return a prediction of other responses."""
-    return replace(maps, subjects=subjects, group=subjects.mean(axis=0))
+    return replace(maps, subjects=subjects, native=tuple(subjects), group=subjects.mean(axis=0))
 
 
 TWO = ["house"] * 12 + ["face"] * 12
@@ -198,6 +200,159 @@ def test_compute_contrast_maps_equal_direct_computation(make_maps: Make) -> None
     )
 
 
+def test_compute_contrast_roi_rows_are_of_each_persons_own_roi(
+    small_bundle: Bundle, rng: np.random.Generator
+) -> None:
+    """Rows equal a computation from the bundle in native space; the group's is the mean of people.
+
+    One person lacks an ROI: there are no rows of it, and the group is the other person.
+    """
+    first, second = small_bundle.subjects
+    second = replace(second, rois={"LOC": second.rois["LOC"]})
+    encoder = Encoder(replace(small_bundle, subjects=(first, second)))
+    features = rng.normal(size=(24, 6))
+    maps = encoder.predict_features(features, average="mean")
+    rows = compute_contrast(maps, TWO, "house - face", 20).roi_table
+    rows = rows.set_index(["roi", "hemi", "subject"])
+    for roi, people in (("LOC", [first, second]), ("PPA", [first])):
+        for hemi, code in (("L", 0), ("R", 1), ("both", None)):
+            means = []
+            for subject in people:
+                model = subject.rois[roi]
+                own = model.hemi == code if code is not None else np.ones(model.n_voxels, bool)
+                responses = encoder.predict_native(features, roi, subject.name)
+                means.append(responses[:, own].mean(axis=1, dtype=float))
+                row = rows.loc[roi, hemi, subject.name]
+                expected = ttest_ind(means[-1][:12], means[-1][12:], equal_var=False)
+                assert row["t"] == pytest.approx(expected.statistic, rel=1e-6)
+                assert (row["n_voxels"], row["n_subjects"]) == (own.sum(), len(people))
+            group = np.mean(means, axis=0)
+            row = rows.loc[roi, hemi, "group"]
+            expected = ttest_ind(group[:12], group[12:], equal_var=False)
+            assert row["t"] == pytest.approx(expected.statistic, rel=1e-6)
+            assert row["difference"] == pytest.approx(group[:12].mean() - group[12:].mean())
+    assert ("PPA", "both", second.name) not in rows.index
+
+
+def test_compute_contrast_maps_are_of_people_who_cover_a_voxel(make_maps: Make) -> None:
+    """Where too few people stand behind a voxel nothing is tested; zeros are no responses."""
+    maps = make_maps(effect=1.0)
+    coverage = np.ones((3, 30), np.float32)
+    coverage[:, 3], coverage[0, 4], coverage[1:, 4] = 0.1, 0.5, 0.0
+    subjects = maps.subjects * coverage[:, None]
+    group = (subjects.sum(axis=0) / coverage.sum(axis=0)).astype(np.float32)
+    group[:, 3] = np.nan
+    maps = replace(maps, subjects=subjects, group=group, coverage=coverage)
+    result = compute_contrast(maps, TWO, "house - face", 50)
+    assert np.isnan([result.test.t[3], result.p_fdr[3], result.p_max[3]]).all()
+    assert np.isfinite(np.delete(result.test.t, 3)).all()
+    one = maps.subjects[0, :, 4] / 0.5
+    theirs = ttest_ind(one[:12], one[12:], equal_var=False)
+    assert result.subject_differences[0, 4] == pytest.approx(one[:12].mean() - one[12:].mean())
+    assert result.subject_t[0, 4] == pytest.approx(theirs.statistic, rel=1e-5)
+    assert np.isnan(result.subject_t[1:, 4]).all()
+    assert result.conjunction[4] == 0
+    rest = np.delete(np.arange(30), 3)
+    shorter = compute_contrast(
+        replace(
+            maps,
+            group=group[:, rest],
+            subjects=subjects[..., rest],
+            coverage=coverage[:, rest],
+            roi_masks={place: inside[rest] for place, inside in maps.roi_masks.items()},
+        ),
+        TWO,
+        "house - face",
+        50,
+    )
+    np.testing.assert_array_equal(shorter.p_max, result.p_max[rest])
+
+
+def test_compute_contrast_agreement_by_chance_equals_a_loop(make_maps: Make) -> None:
+    """p_agree counts the exchanges in which as many subjects agree; n_agree those who do."""
+    maps = make_maps(effect=0.3)
+    table = compute_contrast(maps, TWO, "house - face", 99, seed=4).roi_table
+    row = table.set_index(["roi", "hemi", "subject"]).loc["PPA", "both", "group"]
+    means = [subject[:, :10].mean(axis=1, dtype=float) for subject in maps.subjects]
+    (orders,) = permutations(24, 99, seed=4)
+    counts = []
+    for order in (np.arange(24), *orders):
+        house = np.array(TWO)[order] == "house"
+        signs = [np.sign(mean[house].mean() - mean[~house].mean()) for mean in means]
+        counts.append(sum(sign == np.sign(np.mean(
+            [mean[house].mean() - mean[~house].mean() for mean in means]
+        )) for sign in signs))  # fmt: skip
+    assert row["n_agree"] == counts[0]
+    assert row["p_agree"] == np.mean(np.array(counts) >= counts[0])
+
+
+def test_compute_contrast_subjects_who_are_one_always_agree(make_maps: Make) -> None:
+    """Three copies of one subject agree under every exchange, which then says nothing."""
+    maps = make_maps()
+    copies = with_subjects(maps, np.repeat(maps.subjects[:1], 3, axis=0))
+    group = compute_contrast(copies, TWO, "house - face", 50).roi_table.query("subject == 'group'")
+    assert (group["n_agree"] == 3).all()
+    assert (group["p_agree"] == 1).all()
+
+
+THREE = ["house"] * 8 + ["face"] * 8 + ["tool"] * 8
+
+
+def test_compute_contrasts_correct_over_contrasts_as_a_loop_does(make_maps: Make) -> None:
+    """The largest |t| over ROIs and contrasts, images having one random number for all of them."""
+    maps = make_maps(effect=0.8)
+    texts = ["house - face", "house > face + tool"]
+    results = compute_contrasts(maps, THREE, texts, 99, seed=2)
+    alone = compute_contrast(maps, THREE, texts[1], 99, seed=2)
+    np.testing.assert_array_equal(results[1].p_max, alone.p_max)
+    means = maps.roi_means().group.T
+    means = means[:, ~np.isnan(means[0])]  # nobody has a right LOC
+    kinds = np.array(THREE)
+
+    def t_of(labels: Any, number: int) -> Any:
+        if number == 0:
+            return ttest_ind(
+                means[labels == "house"], means[labels == "face"], equal_var=False
+            ).statistic
+        codes = np.select([labels == "house", labels == "face"], [0, 1], 2)
+        return welch_test(means, codes, [1.0, -0.5, -0.5]).t
+
+    (numbers,) = permutations(24, 99, seed=2)
+    largest = []
+    for keys in numbers:
+        found = []
+        for number, chosen in enumerate((np.arange(16), np.arange(24))):
+            labels = np.full(24, "none", dtype=kinds.dtype)
+            labels[chosen[np.argsort(keys[chosen])]] = kinds[chosen]
+            found.append(np.abs(t_of(labels, number)).max())
+        largest.append(max(found))
+    for number, result in enumerate(results):
+        group = result.roi_table.query("subject == 'group'")
+        counts = [np.sum(np.array(largest) >= abs(t) - 1e-9) for t in t_of(kinds, number)]
+        expected = np.maximum((np.array(counts) + 1) / 100, group["p_max"])
+        np.testing.assert_allclose(group["p_max_contrasts"], expected)
+        assert (result.roi_table["p_max_contrasts"] >= result.roi_table["p_max"]).all()
+    np.testing.assert_array_equal(alone.roi_table["p_max_contrasts"], alone.roi_table["p_max"])
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+def test_permuted_together_holds_its_level(shift: float) -> None:
+    """Of null contrasts at most one in twenty is found, also where another condition differs."""
+    rng = np.random.default_rng(3)
+    labels = np.repeat([0, 1, 2], 6)
+    weights = [np.array(row, float) for row in ([1, -1, 0], [1, 0, -1], [0, 1, -1])]
+    chosen = [np.flatnonzero(row[labels]) for row in weights]
+    designs = [(at, labels[at], row) for at, row in zip(chosen, weights, strict=True)]
+    hits = 0
+    for data_set in range(150):
+        values = 0.7 * rng.normal(size=(18, 4)) + rng.normal(size=(18, 1))
+        values[labels == 2] += shift
+        (p,) = permuted_together([values], designs, 99, data_set)
+        hits += (p[:1] if shift else p).min() <= 0.05
+    # The binomial's 99.9th percentile.
+    assert hits <= 17
+
+
 def test_compute_contrast_empty_hemisphere_has_no_row(make_maps: Make) -> None:
     """An ROI without voxels in one hemisphere gets no row for it."""
     table = compute_contrast(make_maps(), TWO, "house - face", n_permutations=5).roi_table
@@ -340,6 +495,16 @@ def _zscored(maps: Prediction) -> Prediction:
             "'image05.png' has 0",
         ),
         (
+            lambda maps: compute_contrast(_with(maps, np.s_[1, :, :10], 2.0), TWO, "house - face"),
+            DataError,
+            "PPA (L) of CSI2 responds to all 24 alike. Leave the ROI out",
+        ),
+        (
+            lambda maps: compute_contrasts(maps, TWO, []),
+            OptionError,
+            "contrasts must be one or more; got none",
+        ),
+        (
             lambda maps: compute_contrast(maps, ["one"] + ["two"] * 23, "one - two"),
             DataError,
             "condition 'one' has 1",
@@ -370,7 +535,9 @@ def _zscored(maps: Prediction) -> Prediction:
             "alpha must lie",
         ),
         (
-            lambda maps: compute_contrast(replace(maps, roi_masks={}), TWO, "house - face"),
+            lambda maps: compute_contrast(
+                replace(maps, roi_masks={}, own_rois=({},) * 3), TWO, "house - face"
+            ),
             DataError,
             "at least one ROI",
         ),
@@ -467,7 +634,10 @@ def saved(make_prediction: Make, rng: np.random.Generator, tmp_path: Path) -> Co
 
 @pytest.mark.parametrize("model", ["encoder", "untrained:1"])
 def test_save_contrast_maps_are_the_results(saved: Contrast, model: str, tmp_path: Path) -> None:
-    """Each map, and each map of a control, holds the result's values in the mask, 0 elsewhere."""
+    """Each map, and each map of a control, holds the result's values in the mask, 0 elsewhere.
+
+    Intents, degrees of freedom, limits and descriptions are in the headers.
+    """
     result = saved.models[model]
     stem = "house-gt-face" + ("" if model == "encoder" else "_untrained-1")
     mask = result.prediction.mask
@@ -482,6 +652,20 @@ def test_save_contrast_maps_are_the_results(saved: Contrast, model: str, tmp_pat
         np.testing.assert_array_equal(image.get_fdata()[mask], values.astype(np.float32))
         assert (image.get_fdata()[~mask] == 0).all()
         np.testing.assert_array_equal(image.affine, result.prediction.affine)
+        code, said = {
+            "difference": (1001, "difference, model units: house > face"),
+            "t": (3, "Welch t over images, dof "),
+            "fdr1p": (1001, "1 - p, FDR over voxels: house > face"),
+            "maxt1p": (1001, "1 - p, max t over voxels: house > face"),
+            "conjunction": (1001, "sign where each of 3 p < 0.05 uncorrected: house > face"),
+        }[name]
+        assert int(image.header["intent_code"]) == code
+        assert bytes(image.header["descrip"]).decode().startswith(said)
+        assert float(image.header["cal_max"]) > float(image.header["cal_min"])
+    header = result.to_img("t").header
+    assert header.get_intent()[1] == pytest.approx((np.median(result.test.dof),))
+    assert float(header["cal_max"]) == pytest.approx(np.percentile(np.abs(result.test.t), 99))
+    assert result.to_img("p_max").header.get_intent()[0] == "p value"
 
 
 def test_save_contrast_tables_are_the_results(saved: Contrast, tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def contrast(
     """Contrast predicted responses between kinds of images, as a localiser scan does.
 
     Images are the random factor. Each contrast gives maps (difference, t, 1 - p corrected, and
-    where all subjects agree), tables for ROIs and a figure; contrast.json records what made them.
+    where all subjects agree, uncorrected), tables for each subject's own ROIs and a figure;
+    contrast.json records what made them. With several contrasts, ROIs are corrected over them, too.
     --control says whether an untrained network, or the images' luminance, would show it, too.
 
     **Examples**
@@ -69,7 +70,7 @@ def contrast(
     imgtofmri contrast house/ face/ -o out/ --control untrained --control luminance
     """
     from imgtofmri.analyses.contrast import (
-        compute_contrast,
+        compute_contrasts,
         contrast_weights,
         default_contrast,
         find_conditions,
@@ -94,18 +95,15 @@ def contrast(
     own = loaded.predict(images, settings, on_failure=failures.append, progress=not quiet)
     shown = [image for image in images if image.name in own.names]
     beside = controls.predict(shown, progress=not quiet)
-    results = [
-        compute_contrast(own, conditions, text, permutations, seed, alpha, beside)
-        for text in wanted
-    ]
+    results = compute_contrasts(own, conditions, wanted, permutations, seed, alpha, beside)
     save_contrast(results, folder, threshold=threshold, failures=failures)
     for result in results:
-        _report(result)
+        _report(result, len(results))
     typer.echo(f"{len(results)} contrasts of {len(own)} images: {output}", err=True)
     return report_failures(failures, len(own))
 
 
-def _report(result: Contrast) -> None:
+def _report(result: Contrast, n_contrasts: int) -> None:
     """Print one line for each ROI, for the encoder and then for each control."""
     from imgtofmri.encoder.controls import ENCODER
 
@@ -115,15 +113,18 @@ def _report(result: Contrast) -> None:
             typer.echo(f"  control {model}")
         rows = one.roi_table.query("subject == 'group' and hemi == 'both'")
         for row in rows.to_dict("records"):
+            over = ""
+            if n_contrasts > 1:
+                over = f" ({row['p_max_contrasts']:.4f} over {n_contrasts} contrasts)"
             typer.echo(
-                f"  {row['roi']:<10} difference {row['difference']:+.4f}  t({row['dof']:.0f}) = "
-                f"{row['t']:+.2f}  p_max = {row['p_max']:.4f}  {row['n_agree']} of "
-                f"{len(one.prediction.subject_names)} subjects agree"
+                f"  {row['roi']:<10} difference {row['difference']:+.4f}  t({row['dof']:.1f}) = "
+                f"{row['t']:+.2f}  p_max = {row['p_max']:.4f}{over}  {row['n_agree']} of "
+                f"{row['n_subjects']} subjects agree (by chance {row['p_agree']:.0%})"
             )
     if result.of_images is not None:
         typer.echo("  control luminance")
         for row in result.of_images.to_dict("records"):
             typer.echo(
-                f"  {row['property']:<10} difference {row['difference']:+.4f}  t({row['dof']:.0f})"
+                f"  {row['property']:<10} difference {row['difference']:+.4f}  t({row['dof']:.1f})"
                 f" = {row['t']:+.2f}  p_max = {row['p_max']:.4f}  d = {row['d']:+.2f}"
             )

@@ -4,13 +4,18 @@ The question is the one of a localiser scan: do images of one kind drive a regio
 of another? The answer generalises over images like the ones given. It does not generalise over
 people: the maps predict a few measured brains, whose agreement is reported beside each result.
 
-`find_conditions` finds the images, `compute_contrast` contrasts what is predicted for them, and
-`save_contrast` writes all that ``imgtofmri contrast`` does.
+`find_conditions` finds the images, `compute_contrast` (of several, `compute_contrasts`) contrasts
+what is predicted for them, and `save_contrast` writes all that ``imgtofmri contrast`` does.
 """
 
 from __future__ import annotations
 
-from imgtofmri.analyses.contrast.analysis import Contrast, compute_contrast, contrast_properties
+from imgtofmri.analyses.contrast.analysis import (
+    Contrast,
+    compute_contrast,
+    compute_contrasts,
+    contrast_properties,
+)
 from imgtofmri.analyses.contrast.expression import (
     contrast_weights,
     default_contrast,
@@ -23,6 +28,7 @@ __all__ = [
     "Contrast",
     "WelchTest",
     "compute_contrast",
+    "compute_contrasts",
     "contrast_properties",
     "contrast_weights",
     "default_contrast",

@@ -14,33 +14,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgtofmri.analyses.contrast.agreement import SignAgreement
 from imgtofmri.analyses.contrast.expression import (
     contrast_weights,
     default_contrast,
     written_contrast,
 )
-from imgtofmri.analyses.contrast.welch import WelchTest, permuted_tests, welch_test
+from imgtofmri.analyses.contrast.maps import OUTSIDE, statistic_of, values_of
+from imgtofmri.analyses.contrast.rois import RoiResponses, condition_table, roi_table
+from imgtofmri.analyses.contrast.welch import (
+    WelchTest,
+    permuted_tests,
+    permuted_together,
+    welch_test,
+)
 from imgtofmri.encoder import Control, Prediction
 from imgtofmri.encoder.controls import ENCODER, control_predictions
-from imgtofmri.encoder.prediction import GROUP
-from imgtofmri.encoder.regions import RoiPlace
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
 from imgtofmri.outputs import to_img
-from imgtofmri.stats import NullSummary, fdr
+from imgtofmri.stats import fdr
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Maps that `Contrast.to_img` can make, with the value outside the mask and where untested.
-_MAPS = {
-    "difference": 0.0,
-    "t": 0.0,
-    "p": 1.0,
-    "p_fdr": 1.0,
-    "p_max": 1.0,
-    "conjunction": 0.0,
-    "p_conjunction": 1.0,
-}
 
 
 @dataclass(frozen=True)
@@ -57,20 +52,27 @@ class Contrast:
         Images in each of them.
     test : WelchTest
         The group map's difference, standard error, t, dof and two-sided p, each (n_voxels,).
+        Of covered voxels (`Prediction.covered`); NaN elsewhere.
     p_fdr : array of shape (n_voxels,)
         ``test.p`` adjusted over voxels for the false discovery rate (Benjamini and Hochberg).
     p_max : array of shape (n_voxels,)
         Corrected over voxels by the largest absolute t under images exchanged over conditions.
     subject_differences, subject_t : arrays of shape (n_subjects, n_voxels)
+        Of each subject's responses where the subject covers a voxel at all; NaN elsewhere.
     conjunction : array of shape (n_voxels,), int8
-        1 or -1 where every subject's t has that sign and p below ``alpha``, else 0.
+        1 or -1 where every subject's t has that sign and p below ``alpha``, not corrected over
+        voxels, else 0; 0, too, where a subject does not cover the voxel.
     p_conjunction : array of shape (n_voxels,)
         The largest of the subjects' p values where their signs agree, else 1: the test of "in
         every one of these subjects" (minimum statistic, Nichols et al. 2005).
     roi_table : pandas.DataFrame
-        contrast, roi, hemi ("L", "R", "both"), subject ("group" or a name), n_voxels, difference,
-        ci_low, ci_high (95 %), t, dof, p, p_fdr, p_max, n_agree (subjects with the sign of this
-        row's difference). Families of the corrections are the rows of one subject.
+        contrast, roi, hemi ("L", "R", "both"), subject ("group" or a name), n_voxels (of the
+        subject's own ROI; of the group, all subjects' together), difference, ci_low, ci_high (of
+        95 %), t, dof, p, p_fdr, p_max, p_max_contrasts (corrected over the contrasts made together,
+        too; p_max where there is one), n_subjects (who have the ROI), n_agree (of these, with the
+        sign of this row's difference), p_agree (how often as many agree when images are exchanged).
+        Responses are means over each subject's own ROI in native space, the group's the mean over
+        subjects. Families of the corrections are the rows of one subject.
     condition_table : pandas.DataFrame
         roi, hemi, subject, condition, n, mean, sem.
     prediction : Prediction
@@ -120,18 +122,93 @@ class Contrast:
         Parameters
         ----------
         what : {"difference", "t", "p", "p_fdr", "p_max", "conjunction", "p_conjunction"}
-            Outside the mask and where nothing could be tested p is 1 and the rest 0.
+            Outside the mask p is 1 and the rest 0; NaN in the mask where nothing could be tested.
+            The header says what the values are.
 
         Raises
         ------
         OptionError
             If there is no such map.
         """
-        check_choice("what", what, _MAPS)
-        values = getattr(self.test if what in ("difference", "t", "p") else self, what)
-        shown = np.where(np.isnan(values), _MAPS[what], values)
-        mask, affine = self.prediction.mask, self.prediction.affine
-        return to_img(shown[None], mask, affine, outside=_MAPS[what])
+        check_choice("what", what, OUTSIDE)
+        return to_img(
+            values_of(self, what)[None],
+            self.prediction.mask,
+            self.prediction.affine,
+            outside=OUTSIDE[what],
+            statistic=statistic_of(self, what),
+        )
+
+
+def compute_contrasts(
+    prediction: Prediction,
+    conditions: Sequence[str] | Mapping[str, str],
+    contrasts: Sequence[str | Mapping[str, float]],
+    n_permutations: int = 1000,
+    seed: int | None = 0,
+    alpha: float = 0.05,
+    controls: Sequence[Control] = (),
+) -> list[Contrast]:
+    """Make several contrasts, and correct ROI rows over all of them, too.
+
+    Parameters
+    ----------
+    contrasts : sequence of str or mapping of str to float
+        Each as for `compute_contrast`.
+    prediction, conditions, n_permutations, seed, alpha, controls
+        As for `compute_contrast`.
+
+    Returns
+    -------
+    list of Contrast
+        Each as `compute_contrast` makes it, but for the column ``p_max_contrasts`` of its
+        ``roi_table``: corrected by the largest absolute t over places and contrasts, under
+        exchanges that contrasts share; never below ``p_max``. Maps are corrected over the voxels of
+        their own contrast only.
+
+    Raises
+    ------
+    OptionError
+        If there is none, or as `compute_contrast` does.
+    ShapeError, DataError
+        As `compute_contrast`.
+    """
+    if not contrasts:
+        message = "contrasts must be one or more; got none. Name one, such as 'house - face'."
+        raise OptionError(message)
+    results = [
+        compute_contrast(prediction, conditions, one, n_permutations, seed, alpha, controls)
+        for one in contrasts
+    ]
+    if len(results) == 1:
+        return results
+    designs = [_Design.of(conditions, one, prediction.names) for one in contrasts]
+    corrected: list[dict[str, Contrast]] = [{} for _ in results]
+    for model in results[0].models:
+        together = _over_contrasts([one.models[model] for one in results], designs)
+        for found, one in zip(corrected, together, strict=True):
+            found[model] = one
+    return [replace(of.pop(ENCODER), of_controls=of) for of in corrected]
+
+
+def _over_contrasts(results: Sequence[Contrast], designs: Sequence[_Design]) -> list[Contrast]:
+    """Correct the ROI rows of one model over contrasts."""
+    first = results[0]
+    responses = RoiResponses.of(first.prediction)
+    families = permuted_together(
+        responses.values,
+        [(design.chosen, design.labels, design.weights) for design in designs],
+        first.n_permutations,
+        first.seed,
+    )
+    corrected = []
+    for number, result in enumerate(results):
+        p = [family[number] for family in families]
+        table = result.roi_table.copy()
+        joint = np.concatenate([responses.of_owner(at, of) for at, of in enumerate(p)])
+        table["p_max_contrasts"] = np.maximum(table["p_max"], joint)
+        corrected.append(replace(result, roi_table=table))
+    return corrected
 
 
 def compute_contrast(
@@ -145,10 +222,12 @@ def compute_contrast(
 ) -> Contrast:
     """Contrast predicted responses between conditions, images being the random factor.
 
-    Each place is tested with Welch's t over images. Under the null hypothesis images are exchanged
-    between the conditions that have a weight; all voxels, ROIs and subjects see the same exchange.
-    Other images play no part. Predictions carry no measurement noise: p says how surely the
-    difference would be found with other images of the same kinds, not with other people.
+    Each place is tested with Welch's t over images: voxels of the group's and the subjects' maps,
+    and means over each subject's own ROI in native space, with their mean over subjects. Under the
+    null hypothesis images are exchanged between the conditions that have a weight; all voxels, ROIs
+    and subjects see the same exchange. Other images play no part. Predictions carry no measurement
+    noise: p says how surely the difference would be found with other images of the same kinds, not
+    with other people.
 
     Parameters
     ----------
@@ -180,7 +259,8 @@ def compute_contrast(
     ShapeError
         If there is not one condition for each image, or a control is of other images.
     DataError
-        If a condition has fewer than 2 images, or an image's responses are NaN or all the same.
+        If a condition has fewer than 2 images, an image's responses are NaN or all the same, or all
+        images give an ROI the same response.
 
     References
     ----------
@@ -337,20 +417,31 @@ def _contrast(
             f"{prediction.average!r}. Predict with that average."
         )
         raise OptionError(message, "average")
-    labels, weights = design.labels, design.weights
-    all_maps = (prediction.group, *prediction.subjects)
-    group, *subjects = (maps.astype(np.float64)[design.chosen] for maps in all_maps)
-    _check_responses(group, [prediction.names[index] for index in design.chosen])
-    places = _places_with_voxels(prediction)
-    averaging = np.stack([voxels / voxels.sum() for *_, voxels in places], axis=1)
-    rois = [values @ averaging for values in (group, *subjects)]
+    labels, weights, chosen = design.labels, design.weights, design.chosen
+    covered = prediction.covered
+    names = [prediction.names[index] for index in chosen]
+    group = prediction.group[chosen][:, covered].astype(np.float64)
+    _check_responses(group, [native[chosen] for native in prediction.native], names)
+    responses = RoiResponses.of(prediction)
+    responses.check_vary(chosen)
+    rois = [values[chosen] for values in responses.values]
 
-    (test, null), *roi_tests = permuted_tests([group, *rois], labels, weights, n_permutations, seed)
-    subject_tests = [welch_test(values, labels, weights) for values in subjects]
+    agreement = SignAgreement([welch_test(values, labels, weights).t for values in rois])
+    (test, null), *roi_tests = permuted_tests(
+        [group, *rois],
+        labels,
+        weights,
+        n_permutations,
+        seed,
+        watch=lambda null_t: agreement.update(null_t[1:]),
+    )
+    subject_tests = [
+        welch_test(values, labels, weights) for values in _own_responses(prediction, chosen)
+    ]
     subject_t = np.stack([result.t for result in subject_tests])
     subject_p = np.stack([result.p for result in subject_tests])
     conjunction, p_conjunction = _conjunction(subject_t, subject_p, alpha)
-    of_whom = (GROUP, *prediction.subject_names)
+    p_conjunction[~covered] = np.nan
     return Contrast(
         name=design.name,
         weights={
@@ -359,15 +450,20 @@ def _contrast(
             if weight
         },
         counts={condition: len(rows) for condition, rows in design.split(group)},
-        test=test,
-        p_fdr=fdr(test.p),
-        p_max=null.p_max,
+        test=WelchTest(
+            *(
+                _spread(values, covered)
+                for values in (test.difference, test.standard_error, test.t, test.dof, test.p)
+            )
+        ),
+        p_fdr=_spread(fdr(test.p), covered),
+        p_max=_spread(null.p_max, covered),
         subject_differences=np.stack([result.difference for result in subject_tests]),
         subject_t=subject_t,
         conjunction=conjunction,
         p_conjunction=p_conjunction,
-        roi_table=_roi_table(design.name, places, of_whom, roi_tests),
-        condition_table=_condition_table(places, of_whom, rois, design),
+        roi_table=roi_table(design.name, responses, roi_tests, agreement),
+        condition_table=condition_table(responses, [dict(design.split(values)) for values in rois]),
         prediction=prediction,
         conditions=design.conditions,
         n_permutations=n_permutations,
@@ -376,33 +472,44 @@ def _contrast(
     )
 
 
-def _check_responses(responses: NDArray[np.float64], names: Sequence[str]) -> None:
+def _check_responses(
+    group: NDArray[np.float64],
+    native: Sequence[NDArray[np.floating[Any]]],
+    names: Sequence[str],
+) -> None:
     """Refuse NaN and images whose response is the same everywhere."""
-    bad = np.flatnonzero(~np.isfinite(responses).all(axis=1))
-    if bad.size:
+    bad = np.zeros(len(names), dtype=bool)
+    for responses in (group, *native):
+        bad |= ~np.isfinite(responses).all(axis=1)
+    if bad.any():
         message = (
-            f"responses must be finite; image {names[bad[0]]!r} has NaN or infinite voxels. "
-            "Predict it again or leave it out."
+            f"responses must be finite; image {names[int(np.argmax(bad))]!r} has NaN or infinite "
+            "voxels. Predict it again or leave it out."
         )
         raise DataError(message)
-    flat = np.flatnonzero(np.ptp(responses, axis=1) == 0)
-    if responses.shape[1] > 1 and flat.size:
+    flat = np.flatnonzero(group.max(axis=1, initial=-np.inf) == group.min(axis=1, initial=np.inf))
+    if group.shape[1] > 1 and flat.size:
         message = (
             f"a response must vary over voxels; image {names[flat[0]]!r} has "
-            f"{responses[flat[0], 0]:g} in all {responses.shape[1]}. Leave it out."
+            f"{group[flat[0], 0]:g} in all {group.shape[1]}. Leave it out."
         )
         raise DataError(message)
 
 
-def _places_with_voxels(prediction: Prediction) -> list[RoiPlace]:
-    places = [place for place in prediction.roi_places if place.voxels.any()]
-    if not places:
-        message = (
-            "at least one ROI must have voxels in the mask; got none. Predict with the ROIs of "
-            "interest."
-        )
-        raise DataError(message)
-    return places
+def _own_responses(
+    prediction: Prediction, chosen: NDArray[np.intp]
+) -> Iterator[NDArray[np.float64]]:
+    """Yield each subject's responses at the template's voxels, NaN where the subject has none."""
+    for maps, coverage in zip(prediction.subjects, prediction.coverage, strict=True):
+        # A map is 0 where the subject does not reach, which is no response.
+        yield maps[chosen] / np.where(coverage > 0, coverage.astype(np.float64), np.nan)
+
+
+def _spread(values: NDArray[np.float64], covered: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Put values of covered voxels among all, NaN elsewhere."""
+    spread = np.full(covered.size, np.nan)
+    spread[covered] = values
+    return spread
 
 
 def _conjunction(
@@ -412,53 +519,3 @@ def _conjunction(
     direction = np.where((t > 0).all(axis=0), 1, np.where((t < 0).all(axis=0), -1, 0))
     largest = np.where(direction != 0, np.nan_to_num(p, nan=1.0).max(axis=0), 1.0)
     return np.where(largest < alpha, direction, 0).astype(np.int8), largest
-
-
-def _roi_table(
-    name: str,
-    places: Sequence[RoiPlace],
-    subjects: Sequence[str],
-    tests: Sequence[tuple[WelchTest, NullSummary]],
-) -> pd.DataFrame:
-    """Make the tidy table of ROI tests; the group comes first."""
-    import pandas as pd
-
-    signs = np.sign(np.stack([test.difference for test, _ in tests[1:]]))
-    parts = []
-    for subject, (test, null) in zip(subjects, tests, strict=True):
-        columns = {
-            "contrast": name,
-            "roi": [roi for roi, *_ in places],
-            "hemi": [hemi for _, hemi, _ in places],
-            "subject": subject,
-            "n_voxels": [int(voxels.sum()) for *_, voxels in places],
-            **test.columns(null),
-            "n_agree": (signs == np.sign(test.difference)).sum(axis=0),
-        }
-        parts.append(pd.DataFrame(columns))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _condition_table(
-    places: Sequence[RoiPlace],
-    subjects: Sequence[str],
-    rois: Sequence[NDArray[np.float64]],
-    design: _Design,
-) -> pd.DataFrame:
-    """Make the tidy table of condition means in ROIs."""
-    import pandas as pd
-
-    parts = []
-    for subject, values in zip(subjects, rois, strict=True):
-        for condition, members in design.split(values):
-            columns = {
-                "roi": [roi for roi, *_ in places],
-                "hemi": [hemi for _, hemi, _ in places],
-                "subject": subject,
-                "condition": condition,
-                "n": len(members),
-                "mean": members.mean(axis=0),
-                "sem": members.std(axis=0, ddof=1) / np.sqrt(len(members)),
-            }
-            parts.append(pd.DataFrame(columns))
-    return pd.concat(parts, ignore_index=True)

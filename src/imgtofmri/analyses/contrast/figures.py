@@ -49,7 +49,8 @@ def plot_contrast(
     -------
     matplotlib.figure.Figure
         Left: condition means of the group, standard errors over images. Right: the differences,
-        95 % intervals over images, the subjects as open circles; marks are of ``p_max`` over ROIs.
+        95 % intervals over images, the subjects as open circles; marks are of ``p_max_contrasts``,
+        over ROIs and the contrasts that were made together.
 
     Raises
     ------
@@ -93,7 +94,7 @@ def plot_controls(rois: pd.DataFrame, images: pd.DataFrame | None = None) -> Fig
     -------
     matplotlib.figure.Figure
         Left: the group's t in each ROI, a bar for each model. Right: t of the images' properties.
-        Marks are of ``p_max``, within each model.
+        Marks are of ``p_max_contrasts`` (images: ``p_max``), within each model.
     """
     from matplotlib.figure import Figure
 
@@ -113,13 +114,13 @@ def plot_controls(rois: pd.DataFrame, images: pd.DataFrame | None = None) -> Fig
             grey = str(min(0.8, 0.4 + 0.15 * number))
             colour = colour_of(0) if number == 0 else grey
             panels[0].bar(places, rows["t"], 0.92 * step, color=colour, label=model)
-            _mark_bars(panels[0], places, rows)
+            _mark_bars(panels[0], places, rows, "p_max_contrasts")
         _finish(panels[0], names, "t over images")
         panels[0].margins(y=0.15)
         if images is not None:
             at = np.arange(float(n_images))
             panels[1].bar(at, images["t"].fillna(0.0), 0.6, color="0.6")
-            _mark_bars(panels[1], at, images)
+            _mark_bars(panels[1], at, images, "p_max")
             _finish(panels[1], images["property"].tolist(), "")
             panels[1].set_title("images")
             panels[1].set_xlim(-0.75, n_images - 0.25)
@@ -129,9 +130,9 @@ def plot_controls(rois: pd.DataFrame, images: pd.DataFrame | None = None) -> Fig
     return figure
 
 
-def _mark_bars(axes: Axes, places: NDArray[Any], rows: pd.DataFrame) -> None:
+def _mark_bars(axes: Axes, places: NDArray[Any], rows: pd.DataFrame, of: str) -> None:
     """Write marks beyond the ends of bars of t."""
-    for place, t, p in zip(places, rows["t"], rows["p_max"], strict=True):
+    for place, t, p in zip(places, rows["t"], rows[of], strict=True):
         up = not t < 0
         axes.annotate(
             significance_mark(p),
@@ -149,12 +150,12 @@ def _draw_brain(figure: Figure, result: Contrast, threshold: str, alpha: float, 
     import nibabel as nib
     from nilearn import plotting
 
-    volume = result.to_img("t").get_fdata(dtype=np.float32)
+    volume = np.nan_to_num(result.to_img("t").get_fdata(dtype=np.float32))
     if threshold == "conjunction":
         shown = result.to_img("conjunction").get_fdata() != 0
-        rule = f"every subject p < {result.alpha:g}, same sign"
+        rule = f"every subject p < {result.alpha:g} uncorrected, same sign"
     elif threshold == "none":
-        shown = result.prediction.mask
+        shown = ~np.isnan(result.to_img("t").get_fdata()) & result.prediction.mask
         rule = "no threshold"
     else:
         shown = result.to_img(threshold).get_fdata() < alpha
@@ -213,7 +214,7 @@ def _draw_differences(axes: Axes, result: Contrast) -> None:
         places, group["difference"], yerr=error, fmt="o", color="black", ms=4, lw=0.9, zorder=3
     )
     for number, subject in enumerate(result.prediction.subject_names):
-        rows = table[table["subject"] == subject].set_index("roi").loc[rois]
+        rows = table[table["subject"] == subject].set_index("roi").reindex(rois)
         shift = 0.16 + 0.11 * number
         axes.plot(
             places + shift,
@@ -227,7 +228,7 @@ def _draw_differences(axes: Axes, result: Contrast) -> None:
         )
     highest = table.groupby("roi", sort=False)["difference"].max()[rois].to_numpy()
     top = np.maximum(group["ci_high"].to_numpy(), highest)
-    for place, height, p in zip(places, top, group["p_max"], strict=True):
+    for place, height, p in zip(places, top, group["p_max_contrasts"], strict=True):
         axes.annotate(
             significance_mark(p),
             (place, height),

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from imgtofmri.analyses.contrast.analysis import Contrast
 from imgtofmri.analyses.contrast.figures import THRESHOLDS, plot_contrast, plot_controls
+from imgtofmri.analyses.contrast.maps import FILES, statistic_of, values_of
 from imgtofmri.encoder.controls import ENCODER, describe_controls
 from imgtofmri.exceptions import DataError, OptionError, check_choice
 from imgtofmri.figures.style import save_figure
@@ -137,7 +136,8 @@ def save_contrast(
     Parameters
     ----------
     results : Contrast or sequence of Contrast
-        Of one prediction. Files are named after each, and a control's have its name in theirs.
+        Of one prediction, several from `compute_contrasts`. Files are named after each, and a
+        control's have its name in theirs.
     folder : OutputFolder, str or Path
     threshold : {"p_fdr", "p_max", "conjunction", "none"}
         Which voxels the figures show; see `plot_contrast`.
@@ -199,17 +199,10 @@ def _save_one(result: Contrast, folder: Path, threshold: str) -> list[Path]:
     files: list[Path] = []
     for model, one in models.items():
         own = label if model == ENCODER else f"{label}_{slug(model)}"
-        maps = {
-            "difference": one.test.difference,
-            "t": one.test.t,
-            "fdr1p": 1.0 - one.p_fdr,
-            "maxt1p": 1.0 - one.p_max,
-            "conjunction": one.conjunction.astype(np.float64),
-        }
         writer = VolumeWriter(one.prediction.mask, one.prediction.affine)
-        for name, values in maps.items():
+        for name in FILES:
             files.append(folder / f"{own}_{name}.nii.gz")
-            writer.write(files[-1], np.nan_to_num(values))
+            writer.write(files[-1], values_of(one, name), statistic_of(one, name))
         title = "" if model == ENCODER else f"control {model}: "
         files += save_figure(plot_contrast(one, threshold, one.alpha, title), folder / own)
     rois = pd.concat(_of_model(model, one.roi_table) for model, one in models.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -196,6 +196,7 @@ def permuted_tests(
     weights: NDArray[np.float64],
     n_permutations: int,
     seed: int | None,
+    watch: Callable[[list[NDArray[np.float64]]], None] | None = None,
 ) -> list[tuple[WelchTest, NullSummary]]:
     """Test families of responses to the same stimuli, all under the same exchanges.
 
@@ -206,6 +207,8 @@ def permuted_tests(
         As for `permute_welch_t`.
     n_permutations : int
     seed : int or None
+    watch : callable, optional
+        Is given the null t of each of ``parts``, shape (n_exchanges, n_tests), chunk by chunk.
 
     Returns
     -------
@@ -218,9 +221,68 @@ def permuted_tests(
     ends = np.cumsum([values.shape[1] for values in parts])
     for orders in permutations(len(labels), n_permutations, seed):
         for t in permute_welch_t(together, labels, weights, orders):
-            for null, part in zip(nulls, np.split(t, ends[:-1], axis=1), strict=True):
+            split = np.split(t, ends[:-1], axis=1)
+            for null, part in zip(nulls, split, strict=True):
                 null.update(part)
+            if watch is not None:
+                watch(split)
     return list(zip(tests, nulls, strict=True))
+
+
+def permuted_together(
+    parts: Sequence[NDArray[np.float64]],
+    designs: Sequence[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]],
+    n_permutations: int,
+    seed: int | None,
+) -> list[NDArray[np.float64]]:
+    """Correct several contrasts of the same stimuli together, by their largest absolute t.
+
+    Each contrast exchanges the stimuli of its own conditions only, so that its null distribution is
+    its own whatever the other conditions are. What contrasts share is carried over: a stimulus has
+    one random number, and in each contrast those with the smallest have its first condition. So
+    correlated contrasts stay correlated under the null, and cost less than independent ones.
+
+    Parameters
+    ----------
+    parts : sequence of arrays of shape (n_stimuli, n_tests)
+        Families: each is corrected over its tests and all contrasts.
+    designs : sequence of (chosen, labels, weights)
+        Of each contrast: the stimuli that take part, by their numbers, and as `welch_test` has them
+        the label of each of these and the weights of conditions.
+    n_permutations : int
+    seed : int or None
+
+    Returns
+    -------
+    list of array of shape (n_contrasts, n_tests)
+        For each family p, corrected over its tests and over contrasts; NaN where untested.
+
+    References
+    ----------
+    Westfall PH, Young SS (1993), Resampling-Based Multiple Testing, Wiley.
+    """
+    together = np.concatenate(parts, axis=1)
+    ends = np.cumsum([values.shape[1] for values in parts])[:-1]
+
+    def families(of_contrasts: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+        """Bring (..., all tests) of each contrast to (..., contrasts x tests) of each family."""
+        split = [np.split(t, ends, axis=-1) for t in of_contrasts]
+        return [np.concatenate(family, axis=-1) for family in zip(*split, strict=True)]
+
+    observed = [
+        welch_test(together[chosen], labels, weights).t for chosen, labels, weights in designs
+    ]
+    nulls = [NullSummary(t, tail="two-sided") for t in families(observed)]
+    for numbers in permutations(len(together), n_permutations, seed):
+        found = []
+        for chosen, labels, weights in designs:
+            ranks = numbers[:, chosen].argsort(axis=1).argsort(axis=1)
+            orders = np.argsort(labels, kind="stable")[ranks]
+            null = permute_welch_t(together[chosen], labels, weights, orders)
+            found.append(np.concatenate(list(null)))
+        for null_of_family, t in zip(nulls, families(found), strict=True):
+            null_of_family.update(t)
+    return [null.p_max.reshape(len(designs), -1) for null in nulls]
 
 
 def _checked(
