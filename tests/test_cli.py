@@ -300,9 +300,11 @@ def test_an_interrupted_run_leaves_whole_files_and_resumes(
 def test_describe_shows_the_card(encoder_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Title, network, space, licence, citation, voxels; all of it as JSON on demand."""
     assert main(["describe", str(encoder_file)]) == 0
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     for part in ("resnet18/avgpool", "MNI152NLin6Asym", "MIT", "10.52294/001c.87545", "EarlyVis"):
         assert part in said
+    for how_good in ("(Twinset)", "noise ceiling .45", "mosaic of three people", "no retinotopy"):
+        assert how_good in said
     assert main(["describe", str(encoder_file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["id"] == "bold5000-resnet18"
 

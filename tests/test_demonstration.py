@@ -46,6 +46,8 @@ def test_demo_without_resnet18_says_what_it_uses_everywhere(
     page = (out / "index.html").read_text("utf-8")
     assert "efficientnet-lite0" in page
     assert page.count("<figure>") == 19
+    assert "How good is it?" in page
+    assert "Maps are a mosaic of three people; ROI means are not" in page
     volumes = list(out.glob("*.nii.gz"))
     figures = list((out / "figures").glob("*.png"))
     assert (len(volumes), len(figures)) == (19, 19)

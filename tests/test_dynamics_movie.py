@@ -46,7 +46,7 @@ from imgtofmri.exceptions import (
     ShapeError,
     StimulusError,
 )
-from imgtofmri.figures.style import save_figure, significance_mark
+from imgtofmri.figures.style import FOOTNOTE, save_figure, significance_mark
 from imgtofmri.files import sha256_of
 from imgtofmri.measured.movie import MeasuredMovie, save_measured
 from imgtofmri.stimuli import Movie
@@ -243,6 +243,29 @@ def test_save_figure_is_reproducible_and_whole(tmp_path: Path, analysis: Dynamic
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["b.png", "b.svg"]
     with pytest.raises(OptionError, match="formats must be one of png, svg, pdf; got 'gif'"):
         save_figure(Figure(), tmp_path / "c", ["gif"])
+
+
+@pytest.mark.parametrize("width", [1.5, 6.0])
+def test_save_figure_has_a_footnote_on_a_strip_of_its_own(tmp_path: Path, width: float) -> None:
+    """Where to read how good predictions are stands below the figure, which stays what it was."""
+    figure = Figure(figsize=(width, 2.0))
+    figure.subplots().plot([1, 2])
+    heights = {}
+    for name, footnote in (("with", FOOTNOTE), ("without", "")):
+        save_figure(figure, tmp_path / name, dpi=100, footnote=footnote)
+        text = "".join(ElementTree.parse(tmp_path / f"{name}.svg").getroot().itertext())
+        assert ("validity.md" in text) == bool(footnote)
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.size[0] == round(100 * width)
+            heights[name] = picture.size[1]
+            pixels = np.asarray(picture.convert("L"), dtype=int)
+        if footnote:
+            strip = pixels[200:]
+            assert (strip < 200).any()  # it is written,
+            assert (strip[:, -2:] > 250).all()  # ends before the edge,
+            assert (strip[-1] > 250).all()
+            assert len(figure.texts) == 0  # and is not left on the figure.
+    assert heights["without"] == 200 < heights["with"]
 
 
 def test_save_dynamics_tables_hold_the_figures_numbers(

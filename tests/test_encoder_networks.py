@@ -19,6 +19,7 @@ from imgtofmri.backbones import Preprocessing, load_backbone
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.bundle import Bundle, read_bundle, write_bundle
 from imgtofmri.cli import main
+from imgtofmri.cli.describe import card_lines
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.encoder.networks import card_networks, needed_layers
 from imgtofmri.exceptions import OptionError, ShapeError, WeightsUnavailableError
@@ -325,7 +326,12 @@ weights = "student.safetensors"
 name = "tiny.onnx"
 """
     encoder = fit(folder, emulation, '["cheap"]', '["tiny"]')
-    (cheap, _) = encoder.card["features"]["networks"]
+    (cheap, tiny) = encoder.card["features"]["networks"]
+    described = "\n".join(card_lines(encoder.bundle))
+    for part in ("r with the teacher's group maps on 298 held-out", "CC BY-NC 4.0"):
+        assert part in cheap["emulation"]
+        assert part in described
+    assert "emulation" not in tiny
     assert (cheap["id"], cheap["layers"], cheap["layer_widths"]) == (
         "resnet18/avgpool",
         ["avgpool"],

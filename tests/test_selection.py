@@ -25,7 +25,8 @@ from imgtofmri.analyses.select import (
     select_stimuli,
 )
 from imgtofmri.analyses.select.solver import choose_by_pairs, choose_by_scores
-from imgtofmri.encoder import Control, Prediction
+from imgtofmri.bundle import Bundle
+from imgtofmri.encoder import Control, Encoder, Prediction
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
 from imgtofmri.files import sha256_of
 from imgtofmri.stats import permutations
@@ -48,6 +49,27 @@ def make_maps(make_prediction: Make, rng: np.random.Generator) -> Make:
         return make_prediction(own, subjects=subjects, rois=rois, **more)
 
     return make
+
+
+def with_subjects(maps: Prediction, subjects: Any) -> Prediction:
+    """Return a prediction of other responses."""
+    subjects = np.asarray(subjects, dtype=np.float32)
+    return replace(maps, subjects=subjects, native=tuple(subjects), group=subjects.mean(axis=0))
+
+
+def test_roi_responses_are_of_each_subjects_own_roi(
+    small_bundle: Bundle, rng: np.random.Generator
+) -> None:
+    """Patterns are the bundle's in native space, and means are over them."""
+    encoder = Encoder(small_bundle)
+    features = rng.normal(size=(5, 6))
+    found = roi_responses(encoder.predict_features(features, average="mean"))
+    for roi in ("LOC", "PPA"):
+        for number, subject in enumerate(("S1", "S2")):
+            native = encoder.predict_native(features, roi, subject)
+            np.testing.assert_allclose(found.patterns[roi][number], native, rtol=1e-6)
+            expected = native.mean(axis=1, dtype=float)
+            np.testing.assert_allclose(found.means(roi)[number], expected, rtol=1e-6)
 
 
 def test_roi_responses_means_do_not_depend_on_the_company(make_maps: Make) -> None:
@@ -142,7 +164,7 @@ def test_select_stimuli_alike_set_is_alike_in_one_and_not_the_other(
     patterns = rng.normal(size=(40, 16))
     patterns[:6, 8:] = patterns[0, 8:]
     subjects = patterns + 0.3 * rng.normal(size=(3, 40, 16))
-    maps = replace(make_maps(40), subjects=subjects)
+    maps = with_subjects(make_maps(40), subjects)
     result = select_stimuli(maps, (Goal("alike", "LOC", "PPA"),), 6, n_random=99)
     assert set(result.sets["LOC-alike-PPA-apart"]) == set(maps.names[:6])
     rows = result.checks.query("check == 'other subject'")
@@ -240,7 +262,7 @@ def _table(**columns: Any) -> pd.DataFrame:
 def _with_nan(maps: Prediction) -> Prediction:
     subjects = maps.subjects.copy()
     subjects[1, 4, 2] = np.nan
-    return replace(maps, subjects=subjects)
+    return with_subjects(maps, subjects)
 
 
 HIGH = (Goal("high", "PPA"),)
@@ -265,7 +287,14 @@ HIGH = (Goal("high", "PPA"),)
         (lambda maps: select_stimuli(_with_nan(maps), HIGH, 5), DataError, "'image04.png' has NaN"),
         (
             lambda maps: select_stimuli(
-                replace(maps, subjects=maps.subjects[:1], subject_names=("CSI1",)), HIGH, 5
+                replace(
+                    with_subjects(maps, maps.subjects[:1]),
+                    subject_names=("CSI1",),
+                    own_rois=maps.own_rois[:1],
+                    coverage=maps.coverage[:1],
+                ),
+                HIGH,
+                5,
             ),
             DataError,
             "at least 2 subjects",
@@ -300,14 +329,16 @@ HIGH = (Goal("high", "PPA"),)
             "no set of 1 out of 4",
         ),
         (
-            lambda maps: roi_responses(replace(maps, subjects=np.ones((3, 60, 16)))),
+            lambda maps: roi_responses(with_subjects(maps, np.ones((3, 60, 16)))),
             DataError,
             "all give 'PPA' of CSI1 the same",
         ),
         (
-            lambda maps: roi_responses(replace(maps, roi_masks={("OPA", "L"): np.zeros(16, bool)})),
+            lambda maps: roi_responses(
+                replace(maps, own_rois=(*maps.own_rois[:2], {("LOC", "L"): np.arange(4)}))
+            ),
             DataError,
-            "'OPA' must have voxels",
+            "each subject must have ROI 'PPA', as it is tested on one and chosen on the others",
         ),
         (lambda _: events_table({"a": ("b",)}, duration_s=0), OptionError, "duration_s"),
         (lambda _: events_table({"a": ("b",)}, gap_s=-1), OptionError, "gap_s must be at least 0"),
@@ -327,7 +358,7 @@ def test_select_stimuli_controls_change_nothing_and_equal_the_encoder_when_the_s
 ) -> None:
     """The same predictions as a control give the encoder's rows; other rows stay what they were."""
     maps, goals = make_maps(), (Goal("high", "PPA"), Goal("alike", "LOC", "PPA"))
-    other = replace(maps, subjects=rng.normal(size=maps.subjects.shape))
+    other = with_subjects(maps, rng.normal(size=maps.subjects.shape))
     plain = select_stimuli(maps, goals, 5, n_random=50).checks
     controls = [Control("same", maps, (), False), Control("untrained", other, (), False)]
     found = select_stimuli(maps, goals, 5, n_random=50, controls=controls).checks

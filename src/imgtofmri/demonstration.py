@@ -155,6 +155,10 @@ def _page(encoder: Encoder, titles: dict[str, str], n_frames: int, note: str) ->
     photographs = "\n".join(figures[: len(figures) - n_frames])
     film = "\n".join(figures[len(figures) - n_frames :])
     citations = "".join(f"<li>{html.escape(text)}</li>" for text in encoder.card["citation"])
+    said = [
+        str(encoder.card[key]) for key in ("accuracy", "trust", "limits") if key in encoder.card
+    ]
+    good = "\n".join(f"<p>{html.escape(text)}</p>" for text in said)
     return f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -183,6 +187,8 @@ Settings and digests: <a href="predictions.json">predictions.json</a>.</p>
 {photographs}
 <h2>A film, {MOVIE_RATE_HZ:g} frames a second</h2>
 {film}
+<h2>How good is it?</h2>
+{good}
 <h2>Please cite</h2>
 <ul>{citations}</ul>
 </html>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,9 @@ from imgtofmri.cli.text import accuracy_lines
 
 if TYPE_CHECKING:
     from imgtofmri.bundle import Bundle
+
+
+LINE_WIDTH = 110
 
 
 def describe(
@@ -78,14 +82,18 @@ def card_lines(bundle: Bundle) -> Iterator[str]:
     yield f"network     {features['id']} ({features['n_features']} features)"
     if weights := features.get("weights"):
         yield f"weights     {weights['name']}"
+    if note := features.get("emulation"):
+        yield from _paragraph("emulated", str(note))
     yield f"space       {bundle.space}, grid {' x '.join(map(str, bundle.template.shape))}"
     for network in features.get("networks", ()):
         yield f"  {network['label']:<10}{network['id']} ({network['n_features']} features)"
+        if note := network.get("emulation"):
+            yield f"  {'':<10}emulated: {note}"
     for roi, layers in features.get("rois", {}).items():
         yield f"  {roi:<10}uses {', '.join(layers)}"
-    for key in ("model", "units", "source", "limits", "accuracy", "restricted", "licence"):
+    for key in ("model", "units", "source", "accuracy", "trust", "limits", "restricted", "licence"):
         if key in card:
-            yield f"{key:<12}{card[key]}"
+            yield from _paragraph(key, str(card[key]))
     citations = card["citation"]
     for number, citation in enumerate([citations] if isinstance(citations, str) else citations):
         yield f"{'' if number else 'cite':<12}{citation}"
@@ -109,6 +117,18 @@ def card_lines(bundle: Bundle) -> Iterator[str]:
             for subject, name in zip(bundle.subjects, names, strict=True)
         ]
         yield f"{roi:<{width}}  {'  '.join(counts)}"
+
+
+def _paragraph(key: str, text: str) -> list[str]:
+    """Return a card's text in lines of a readable width, beside its key."""
+    return textwrap.wrap(
+        text,
+        width=LINE_WIDTH,
+        initial_indent=f"{key:<12}",
+        subsequent_indent=" " * 12,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _fit_lines(said: Mapping[str, Any]) -> Iterator[str]:

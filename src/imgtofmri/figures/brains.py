@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from imgtofmri.figures.style import FOOTNOTE
 from imgtofmri.files import atomic_path
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def plot_response(
     image : nibabel.Nifti1Image
         3-D map in MNI space.
     title, note, label : str
-        Above the picture, small below it, and beside the colour bar.
+        Above the picture, small below it (before the footnote of all figures), and beside the
+        colour bar.
     vmax : float, optional
         Where the colours end, for figures that shall be compared; by default `robust_maximum`.
     """
@@ -49,9 +51,8 @@ def plot_response(
     left.imshow(picture)
     left.set_axis_off()
     left.set_title(title, fontsize=9)
-    if note:
-        lines = textwrap.fill(note, NOTE_CHARACTERS)
-        figure.text(0.01, 0.01, lines, fontsize=6, color="0.35", va="bottom")
+    lines = [*textwrap.wrap(note, NOTE_CHARACTERS), FOOTNOTE]
+    figure.text(0.01, 0.01, "\n".join(lines), fontsize=6, color="0.35", va="bottom")
     brain = figure.add_axes((0.27, 0.10, 0.68, 0.86))
     plotting.plot_glass_brain(
         image,

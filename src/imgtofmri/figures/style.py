@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,14 @@ MARK_ROW_POINTS = 11.0
 
 MARKS_LINE = "† p < .10, * p < .05, ** p < .01, *** p < .001, **** p < .0001"
 """What the marks mean, for captions."""
+
+FOOTNOTE = (
+    "Predicted responses are no measurements. How far they can be trusted: imgtofmri describe, "
+    "docs/explanation/validity.md"
+)
+"""What stands below every figure of predictions."""
+
+_FOOTNOTE_LINE_IN, _FOOTNOTE_CHARACTER_IN = 0.07, 0.036
 
 _SETTINGS: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -157,9 +166,16 @@ def label_panels(axes: Sequence[Axes], letters: str = "abcdefghijklmnopqrstuvwxy
 
 
 def save_figure(
-    figure: Figure, stem: Path, formats: Sequence[str] = FORMATS, *, dpi: int = 300
+    figure: Figure,
+    stem: Path,
+    formats: Sequence[str] = FORMATS,
+    *,
+    dpi: int = 300,
+    footnote: str = FOOTNOTE,
 ) -> tuple[Path, ...]:
     """Write a figure in each format, each file whole or not at all.
+
+    The footnote stands below the figure, on a strip of its own.
 
     Parameters
     ----------
@@ -171,6 +187,8 @@ def save_figure(
         Formats; text in SVG stays text.
     dpi : int, default 300
         Dots an inch of PNG.
+    footnote : str
+        By default, where to read how far predictions can be trusted.
 
     Returns
     -------
@@ -188,14 +206,32 @@ def save_figure(
     for name in formats:
         if name not in known:
             raise OptionError(choice_message("", "formats", name, known))
+    from matplotlib.transforms import Bbox
+
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(footnote, max(1, int((width - 0.06) / _FOOTNOTE_CHARACTER_IN)))
+    strip = _FOOTNOTE_LINE_IN * (len(lines) + 1) if lines else 0.0
+    with journal_style():
+        below = figure.text(
+            0.03 / width, -_FOOTNOTE_LINE_IN / 4 / height, "\n".join(lines), fontsize=4, va="top"
+        )
+    shown = Bbox([[0, -strip], [width, height]])
     files = []
     for name in formats:
         path = stem.with_name(f"{stem.name}.{name}")
         # Without a date the same figure gives the same bytes.
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(name)
         with journal_style(), atomic_path(path) as temporary:
-            figure.savefig(temporary, format=name, dpi=dpi, metadata=metadata, facecolor="white")
+            figure.savefig(
+                temporary,
+                format=name,
+                dpi=dpi,
+                metadata=metadata,
+                facecolor="white",
+                bbox_inches=shown,
+            )
         files.append(path)
+    below.remove()
     return tuple(files)
 
 

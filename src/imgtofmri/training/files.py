@@ -55,7 +55,7 @@ def save_layers(
     out.begin(settings, measured=study_files(described))
     files = [
         write_table(table, out.path / "layers.tsv"),
-        *save_figure(plot_layers(table), out.path / "layers"),
+        *save_figure(plot_layers(table), out.path / "layers", footnote=""),
     ]
     out.wrote(*files)
     out.close()

@@ -217,7 +217,8 @@ def _card(
                 "verified": spec.weights_verified,
                 **({} if spec.weights_seed is None else {"seed": spec.weights_seed}),
             },
-            **({"emulated": True} if spec.emulated else {}),
+            # Of a head: how faithful it is, and on what terms it may be used.
+            **({"emulated": True, "emulation": spec.note} if spec.emulated else {}),
         }
         for spec, width in zip(specs, widths, strict=True)
     ]

@@ -38,8 +38,9 @@ class StimulusSelection:
     sets : dict of str to tuple of str
         Set to stimulus names, best first; the last may be ``reference``.
     table : pandas.DataFrame
-        set, rank (from 1), stimulus, one column ``z_ROI`` for each ROI (mean response, z-scored
-        over the pool and averaged over subjects), and the properties if given.
+        set, rank (from 1), stimulus, one column ``z_ROI`` for each ROI (mean response of each
+        subject's own ROI in native space, z-scored over the pool and averaged over subjects), and
+        the properties if given.
     checks : pandas.DataFrame
         One row for each model, set, check and subject tested: model ("encoder", or a control),
         set, check, selected_on, tested_on, effect, p. See `select_stimuli`.
@@ -89,7 +90,9 @@ def select_stimuli(
     "other subject"
         Chosen on all subjects but one, tested on that one, whose model was fitted to another brain.
         Under the null hypothesis that this subject's responses have nothing to do with the others',
-        the set is a random one: p compares it with random sets of the same size from the pool.
+        not even the network whose features all read, the set is a random one: p compares it with
+        random sets of the same size from the pool. Subjects who share the network and nothing else
+        give small p more often than p says.
     "other subject, half 1", "other subject, half 2"
         The same, chosen from a random half of the pool and measured against the mean and the
         spread of the *other* half, images that played no part. It shows how far the choice depends
@@ -144,8 +147,8 @@ def select_stimuli(
     ShapeError
         If there is not one row of properties for each stimulus, or a control is of others.
     DataError
-        If responses or properties are NaN, there are fewer than 2 subjects, the pool is too small
-        for its halves, or no choice can be matched.
+        If responses or properties are NaN, there are fewer than 2 subjects or one lacks an ROI, the
+        pool is too small for its halves, or no choice can be matched.
     """
     responses = roi_responses(prediction)
     parsed = tuple(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.encoder import Prediction
+from imgtofmri.encoder.regions import own_columns
 from imgtofmri.exceptions import DataError, OptionError, choice_message
 from imgtofmri.rsa import calculate_rdm, to_square
 
@@ -95,23 +96,23 @@ def parse_goal(text: str, rois: Sequence[str]) -> Goal:
 
 @dataclass(frozen=True)
 class RoiResponses:
-    """Predicted responses of each subject, gathered by ROI.
+    """Predicted responses of each subject's own ROIs, in native space.
 
     Parameters
     ----------
     names : tuple of str, length n_stimuli
     subject_names : tuple of str
-    patterns : dict of str to array of shape (n_subjects, n_stimuli, n_voxels_of_roi)
-        Both hemispheres together.
+    patterns : dict of str to tuple of array of shape (n_stimuli, n_voxels)
+        Each subject's voxels of each ROI, both hemispheres together.
     """
 
     names: tuple[str, ...]
     subject_names: tuple[str, ...]
-    patterns: dict[str, NDArray[np.float64]]
+    patterns: dict[str, tuple[NDArray[np.float32], ...]]
 
     def means(self, roi: str) -> NDArray[np.float64]:
-        """Mean over the ROI's voxels, shape (n_subjects, n_stimuli)."""
-        return np.asarray(self.patterns[roi].mean(axis=-1))
+        """Mean over the voxels of each subject's own ROI, shape (n_subjects, n_stimuli)."""
+        return np.stack([values.mean(axis=1, dtype=np.float64) for values in self.patterns[roi]])
 
     def scores(
         self, goal: Goal, subjects: Sequence[int], pool: NDArray[np.intp]
@@ -145,46 +146,54 @@ class RoiResponses:
         names = [self.names[index] for index in pool]
         total = np.zeros(len(pool) * (len(pool) - 1) // 2)
         for subject in subjects:
-            apart = calculate_rdm(self.patterns[goal.other][subject, pool], conditions=names)
-            total += apart - calculate_rdm(self.patterns[goal.roi][subject, pool], conditions=names)
+            apart = calculate_rdm(self.patterns[goal.other][subject][pool], conditions=names)
+            total += apart - calculate_rdm(self.patterns[goal.roi][subject][pool], conditions=names)
         return to_square(total / len(subjects))
 
 
 def roi_responses(prediction: Prediction) -> RoiResponses:
-    """Gather predicted responses by ROI, refusing what no choice can rest on.
+    """Gather predicted responses of each subject's own ROIs, refusing what no choice can rest on.
 
     Raises
     ------
     DataError
-        If an image's responses are NaN, an ROI has no voxels, or all images give an ROI the same
+        If an image's responses are NaN, a subject lacks an ROI, or all images give an ROI the same
         response.
     """
-    subjects = np.asarray(prediction.subjects)
-    bad = np.argwhere(~np.isfinite(subjects).all(axis=-1))
-    if bad.size:
-        subject, stimulus = bad[0]
-        message = (
-            f"responses must be finite; image {prediction.names[stimulus]!r} has NaN or infinite "
-            f"voxels in {prediction.subject_names[subject]}. Predict it again or leave it out."
-        )
-        raise DataError(message)
+    subject_names = tuple(prediction.subject_names)
+    for subject, native in zip(subject_names, prediction.native, strict=True):
+        bad = np.flatnonzero(~np.isfinite(native).all(axis=1))
+        if bad.size:
+            message = (
+                f"responses must be finite; image {prediction.names[bad[0]]!r} has NaN or infinite "
+                f"voxels in {subject}. Predict it again or leave it out."
+            )
+            raise DataError(message)
     patterns = {}
     for roi in prediction.rois:
-        voxels = prediction.roi_mask(roi)
-        if not voxels.any():
-            message = f"ROI {roi!r} must have voxels; got none. Leave it out."
-            raise DataError(message)
+        for subject, own in zip(subject_names, prediction.own_rois, strict=True):
+            if not len(own_columns(own, roi)):
+                message = (
+                    f"each subject must have ROI {roi!r}, as it is tested on one and chosen on the "
+                    f"others; {subject} has none. Leave the ROI out."
+                )
+                raise DataError(message)
         # Rows in one piece are summed alike, however many there are.
-        patterns[roi] = np.ascontiguousarray(subjects[:, :, voxels], dtype=np.float64)
-        spread = np.ptp(patterns[roi].mean(axis=-1), axis=1)
+        patterns[roi] = tuple(
+            np.ascontiguousarray(prediction.roi_responses(roi, subject))
+            for subject in subject_names
+        )
+    found = RoiResponses(tuple(prediction.names), subject_names, patterns)
+    for roi in patterns:
+        spread = np.ptp(found.means(roi), axis=1)
         if (spread == 0).any():
-            subject = prediction.subject_names[int(np.argmin(spread))]
+            subject = subject_names[int(np.argmin(spread))]
             message = (
                 f"images must differ in their responses; all give {roi!r} of {subject} the same. "
                 "Give a pool of more than one picture."
             )
             raise DataError(message)
-    return RoiResponses(tuple(prediction.names), tuple(prediction.subject_names), patterns)
+    return found
 
 
 def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
