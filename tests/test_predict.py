@@ -79,6 +79,9 @@ def test_save_writes_maps_table_and_record(tmp_path: Path, prediction: Predictio
         {"file": file, "sha256": sha256_of(out / file)}
         for file in ("evidence/coverage.nii.gz", "rois.tsv")
     ]
+    header = nib.load(out / "evidence" / "coverage.nii.gz").header
+    assert header.get_intent()[0] == "estimate"
+    assert float(header["cal_max"]) == len(prediction.subject_names)
     coverage = np.asarray(nib.load(out / "evidence" / "coverage.nii.gz").dataobj)
     np.testing.assert_array_equal(coverage[prediction.mask], prediction.coverage.sum(axis=0))
 

@@ -85,6 +85,8 @@ def test_encoding_accuracy_images_lie_where_the_voxels_do(rng: np.random.Generat
     """A map's image holds its values, NaN outside, and says that it is on the template's grid."""
     result = encoding_accuracy(compared(rng), n_permutations=9)
     image = result.to_img("r")
+    assert image.header.get_intent() == ("correlation", (len(result.names) - 2.0,), "")
+    assert result.to_img("p_max").header.get_intent()[0] == "p value"
     np.testing.assert_array_equal(image.get_fdata()[MASK], result.maps["r"].astype(np.float32))
     assert np.isnan(image.get_fdata()[~MASK]).all()
     assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (4, 4)

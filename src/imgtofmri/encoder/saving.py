@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgtofmri.encoder.agreement import LEAST_STIMULI, Agreement
 from imgtofmri.exceptions import OptionError
-from imgtofmri.outputs import FormatName, Layout, OutputFolder, VolumeWriter, find_layout
+from imgtofmri.outputs import FormatName, Layout, OutputFolder, Statistic, VolumeWriter, find_layout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,12 +154,17 @@ class EvidenceWriter:
 
     def write(self) -> None:
         """Write the maps; agreement where there were stimuli enough for it."""
-        maps = {COVERAGE: self._coverage.sum(axis=0)}
-        if self.agreement.n_stimuli >= LEAST_STIMULI:
-            maps[AGREEMENT] = self.agreement.values()
-        for what, values in maps.items():
+        n_people, n_stimuli = len(self._coverage), self.agreement.n_stimuli
+        said = f"how many of {n_people} people stand behind each voxel"
+        statistic = Statistic("estimate", said, limits=(0.0, float(n_people)))
+        maps = {COVERAGE: (self._coverage.sum(axis=0), statistic)}
+        if n_stimuli >= LEAST_STIMULI:
+            said = f"r of people's predictions over {n_stimuli} stimuli, mean over pairs"
+            statistic = Statistic("correlation", said, (n_stimuli - 2.0,), limits=(-1.0, 1.0))
+            maps[AGREEMENT] = (self.agreement.values(), statistic)
+        for what, (values, statistic) in maps.items():
             path = self._folder.path / self._layout.evidence(what)
-            self._writer.write(path, values)
+            self._writer.write(path, values, statistic)
             self._folder.wrote(path)
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from imgtofmri.analyses.validate.comparison import Comparison
 from imgtofmri.analyses.validate.features import fitted_responses
 from imgtofmri.analyses.validate.levels import in_order
-from imgtofmri.analyses.validate.people import over_people
 from imgtofmri.analyses.validate.maps import statistic_of
+from imgtofmri.analyses.validate.people import over_people
 from imgtofmri.encoder.controls import ENCODER
 from imgtofmri.exceptions import DataError, ShapeError, check_choice
 from imgtofmri.measured.patterns import Missing, Patterns, pair

@@ -21,8 +21,8 @@ def statistic_of(name: str, n_images: int) -> Statistic:
     known = {
         "r": Statistic("correlation", r, (float(n_images - 2),)),
         "r2": Statistic("estimate", f"R2 of predictions over {n_images} images"),
-        "lower": Statistic("estimate", "lower bound of r, bootstrap over images"),
-        "upper": Statistic("estimate", "upper bound of r, bootstrap over images"),
+        "lower": Statistic("estimate", "lower bound of r, interval over images"),
+        "upper": Statistic("estimate", "upper bound of r, interval over images"),
         "p": Statistic("p value", "p of r, images permuted, not corrected", limits=_P),
         "p_fdr": Statistic("p value", "p of r, FDR over voxels", limits=_P),
         "p_max": Statistic("p value", "p of r, corrected by max r over voxels", limits=_P),
