@@ -72,7 +72,7 @@ def plot_contrast(
             figure.text(left, height, letter, fontweight="bold", fontsize=9)
         told = (
             "Images are the random factor. b: means and standard errors; c: differences with 95 % "
-            f"intervals, circles are subjects; {MARKS_LINE}"
+            f"intervals, circles are subjects; max t over ROIs and contrasts: {MARKS_LINE}"
         )
         figure.text(0.01, 0.03, told, fontsize=5.5)
     return figure
