@@ -70,8 +70,8 @@ CARD: dict[str, Any] = {
         "Three people, five ROIs, natural photographs. A prediction is not a measurement: it "
         "carries what a linear readout of an object-recognition network can carry. Its features "
         "are averages over space and have no retinotopy, so that EarlyVis is weak, and the "
-        "geometries of the five ROIs resemble each other (Spearman .82 to .93). Faces were not told "
-        "apart. Not measured by anyone: accuracy in single voxels of people other than the three, "
+        "geometries of the five ROIs resemble each other (Spearman .82 to .93). Faces were not "
+        "told apart. Not measured by anyone: accuracy in single voxels of other people, "
         "drawings and other pictures that are no photographs, whether amplitudes are to scale, how "
         "people differ."
     ),
