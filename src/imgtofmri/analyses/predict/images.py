@@ -80,7 +80,7 @@ def predict_images(
             summary.kept.append(source.name)
         else:
             pending.append(source)
-    if not pending and (evidence is None or evidence.keep(len(sources))):
+    if not sources or (not pending and (evidence is None or evidence.keep(len(sources)))):
         return summary
     # Maps of an earlier run are not read again: what they say of agreement is predicted anew.
     telling = {source.name for source in sources[:MOST_STIMULI]} if evidence else set()
