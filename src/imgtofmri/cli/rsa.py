@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,7 @@ from imgtofmri.cli import options
 from imgtofmri.cli.codes import report_failures
 
 if TYPE_CHECKING:
-    from imgtofmri.analyses.rsa import ModelComparison
+    from imgtofmri.analyses.rsa import GeometryComparison, ModelComparison
     from imgtofmri.encoder import Settings
 
 
@@ -56,7 +56,7 @@ def rsa(
         int, typer.Option("--permutations", min=1, help="Relabellings of conditions.")
     ] = 1000,
     bootstraps: Annotated[
-        int, typer.Option("--bootstraps", min=1, help="Resamplings of subjects.")
+        int, typer.Option("--bootstraps", min=1, help="Resamples of people and images.")
     ] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of both.")] = 0,
     control: options.Control = None,
@@ -112,28 +112,53 @@ def rsa(
         n_bootstraps=bootstraps,
         seed=seed,
     )
-    for name, compared in result.compared.items():
-        _report(name, compared)
+    _report(result)
     save_geometry(result, folder)
     n_models = len(result.models[ENCODER].names)
     typer.echo(f"{n_models} models of {len(own)} images: {output}", err=True)
     return report_failures(failures, len(own))
 
 
-def _report(name: str, compared: Mapping[str, ModelComparison]) -> None:
-    """Print one line for each model, its controls beside it."""
+def _report(result: GeometryComparison) -> None:
+    """Print what each set's ceiling is, and a line for each model, its controls below."""
     from imgtofmri.encoder.controls import ENCODER
 
-    result = compared[ENCODER]
-    ceiling = result.ceiling
-    bounds = f"; ceiling {ceiling.lower:.3f} to {ceiling.upper:.3f}" if ceiling else ""
-    typer.echo(f"{name}: {len(result.subjects)} measured, {result.method}{bounds}")
-    for row in result.table.to_dict("records"):
-        typer.echo(f"  {row['model']:<10} {row['mean']:+.3f}  p_max = {row['p_max']:.4f}")
-    for model, control in compared.items():
-        if model != ENCODER:
-            means = zip(control.models, control.table["mean"], strict=True)
-            values = ", ".join(
-                f"{mean:+.3f}" if roi == model else f"{roi} {mean:+.3f}" for roi, mean in means
-            )
-            typer.echo(f"  control {model}: {values}")
+    table = result.tables()["rsa"]
+    for name, compared in result.compared.items():
+        typer.echo(_heading(name, compared[ENCODER]))
+        for row in table[table["measured"] == name].to_dict("records"):
+            typer.echo(_line(row, of_control=row["model"] != ENCODER))
+
+
+def _heading(name: str, compared: ModelComparison) -> str:
+    """Say what was measured and how high its ceiling is."""
+    n_people = len(compared.subjects)
+    row = compared.table.iloc[0]
+    people = "1 person" if n_people == 1 else f"{n_people} people"
+    said = f"{name}: {people}, {row['n_conditions']} images, {compared.method}; "
+    if compared.ceiling is None:
+        return said + "no ceiling, and intervals over images alone, as there is one person"
+    lower = (
+        f"{row['ceiling_lower']:.3f} [{row['ceiling_ci_low']:.3f}, {row['ceiling_ci_high']:.3f}]"
+    )
+    said += f"ceiling {lower} to {row['ceiling_upper']:.3f}"
+    if not compared.ceiling_is_reliable:
+        said += "; UNRELIABLE, as the lower bound is not above chance: no share of it is given"
+    return said
+
+
+def _line(row: Mapping[Hashable, Any], of_control: bool) -> str:
+    """Say how good a model is: its score, its share of the ceiling, its best control."""
+    import pandas as pd
+
+    model = row["model"] if pd.isna(row["roi"]) else row["roi"]
+    if of_control:
+        kind = row["model"] if pd.isna(row["roi"]) else f"{row['model']} {row['roi']}"
+        model = f"control {kind}"
+    said = f"  {model:<12} {row['score']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
+    if not pd.isna(row["share_of_ceiling"]):
+        said += f"  {100 * row['share_of_ceiling']:.0f} % of the ceiling"
+        said += f" (p below it = {row['p_below_ceiling']:.4f})"
+    if not of_control and not pd.isna(row["best_control"]):
+        said += f"  best control {row['best_control']} {row['best_control_score']:+.3f}"
+    return said

@@ -7,13 +7,19 @@
 from __future__ import annotations
 
 from imgtofmri.analyses.rsa.analysis import GeometryComparison, check_measures, compare_geometry
-from imgtofmri.analyses.rsa.comparison import ModelComparison, compare_models, control_pairs
+from imgtofmri.analyses.rsa.comparison import (
+    ModelComparison,
+    best_controls,
+    compare_models,
+    control_pairs,
+)
 from imgtofmri.analyses.rsa.files import save_geometry
 from imgtofmri.analyses.rsa.matrices import match_conditions, model_rdms, read_matrices
 
 __all__ = [
     "GeometryComparison",
     "ModelComparison",
+    "best_controls",
     "check_measures",
     "compare_geometry",
     "compare_models",

@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from imgtofmri.analyses.rsa.comparison import ModelComparison, compare_models, control_pairs
+from imgtofmri.analyses.rsa.comparison import (
+    ModelComparison,
+    best_controls,
+    compare_models,
+    control_pairs,
+)
 from imgtofmri.analyses.rsa.matrices import (
     Measured,
     control_rdms,
@@ -60,24 +65,32 @@ class GeometryComparison:
         -------
         dict of str to pandas.DataFrame
             "rsa" has a row for each measured set, model and ROI, with the columns of
-            `ModelComparison.table`; "pairs" one for each two ROIs, and for each ROI and control;
-            "subjects" each similarity. Columns ``model`` say whose a row is: "encoder", or a
-            control. Empty without measured matrices.
+            `ModelComparison.table`, and best_control, best_control_score and p_best_control: the
+            control with the highest score and the p of the difference to it; "pairs" one for each
+            two ROIs, and for each model and control; "subjects" each similarity. Columns ``model``
+            say whose a row is: "encoder", or a control. Empty without measured matrices.
         """
         import pandas as pd
 
         joined: dict[str, list[pd.DataFrame]] = {"rsa": [], "pairs": [], "subjects": []}
         for name, compared in self.compared.items():
             own = compared[ENCODER]
-            joined["pairs"].append(_of_pairs(own.pairs, name, ENCODER))
+            against = {
+                model: control_pairs(own, result)
+                for model, result in compared.items()
+                if model != ENCODER
+            }
+            for model, pairs in {ENCODER: own.pairs, **against}.items():
+                joined["pairs"].append(_of_pairs(pairs, name, model))
+            best = best_controls(own, against)
             for model, result in compared.items():
-                if model != ENCODER:
-                    joined["pairs"].append(_of_pairs(control_pairs(own, result), name, model))
                 wide = pd.DataFrame(result.similarity, columns=list(result.subjects))
                 wide.insert(0, "model", list(result.models))
                 tidy = wide.melt("model", var_name="subject", value_name="similarity")
-                for kind, table in (("rsa", result.table), ("subjects", tidy)):
-                    of_roi = table.rename(columns={"model": "roi"})
+                told = best if model == ENCODER else pd.DataFrame(columns=best.columns)
+                table = result.table.join(told)
+                for kind, rows in (("rsa", table), ("subjects", tidy)):
+                    of_roi = rows.rename(columns={"model": "roi"})
                     of_roi["roi"] = _rois(of_roi["roi"])
                     of_roi.insert(0, "model", model)
                     of_roi.insert(0, "measured", name)
@@ -168,13 +181,18 @@ def compare_geometry(
         "confidence": confidence,
         "seed": seed,
     }
-    compared = {
-        name: {
-            model: compare_models(*match_conditions(rdms, stack), comparison, **tests)
-            for model, rdms in models.items()
-        }
-        for name, stack in stacks.items()
-    }
+    compared: dict[str, dict[str, ModelComparison]] = {}
+    for name, stack in stacks.items():
+        families = compared[name] = {}
+        for model, rdms in models.items():
+            own = families.get(ENCODER)
+            families[model] = compare_models(
+                *match_conditions(rdms, stack),
+                comparison,
+                **tests,
+                # All models see the same resamples.
+                bootstrap=None if own is None else own.bootstrap,
+            )
     return GeometryComparison(
         models=models,
         compared=compared,

@@ -11,12 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.analyses.rsa.comparison import ModelComparison
-from imgtofmri.figures.style import (
-    MARKS_LINE,
-    colour_of,
-    journal_style,
-    significance_mark,
-)
+from imgtofmri.figures.style import colour_of, journal_style, significance_mark
 from imgtofmri.rsa import RDMs, embed_rdm, to_square
 
 if TYPE_CHECKING:
@@ -26,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["plot_comparison", "plot_mds", "plot_rdms"]
 
 WIDTH_IN = 7.2
+
+STARS_LINE = "* p < .05, ** p < .01, *** p < .001, **** p < .0001"
+"""What the stars mean, for the caption."""
 
 _STATISTICS = {
     "spearman": "Spearman's ρ",
@@ -89,8 +87,9 @@ def plot_comparison(
     Returns
     -------
     matplotlib.figure.Figure
-        Bars: mean over subjects, with the bootstrap's interval; open circles: subjects; grey band:
-        noise ceiling, lower to upper; marks: ``p_max``, conditions permuted. Controls are grey.
+        Bars: score, with its interval; open circles: people; grey band: noise ceiling, lower to
+        upper, hatched where it is unreliable; stars: ``p_people_and_images_fdr``, with one person
+        ``p_same_people_max``. Controls are grey.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -104,7 +103,11 @@ def plot_comparison(
         figure = Figure(figsize=(width, 2.6))
         axes = figure.subplots()
         if result.ceiling is not None:
-            axes.axhspan(result.ceiling.lower, result.ceiling.upper, color="0.9", lw=0)
+            band = (result.ceiling.lower, result.ceiling.upper)
+            if result.ceiling_is_reliable:
+                axes.axhspan(*band, color="0.9", lw=0)
+            else:
+                axes.axhspan(*band, facecolor="none", edgecolor="0.8", hatch="////", lw=0)
         for bar in bars:
             _draw_bar(axes, bar, result.ceiling is not None)
         axes.axhline(0.0, color="0.3", lw=0.6)
@@ -117,11 +120,39 @@ def plot_comparison(
         if beside:
             handles = [Patch(facecolor=_GREYS[k % 3], label=name) for k, name in enumerate(beside)]
             figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
-        told = "permuted conditions, corrected by the maximum"
-        if result.ceiling is not None:
-            told += "; circles: measured subjects; grey band: noise ceiling"
-        figure.supxlabel(textwrap.fill(f"{MARKS_LINE}; {told}", int(24 * width)), fontsize=5)
+        caption = "; ".join([STARS_LINE, *_told(result)])
+        figure.supxlabel(textwrap.fill(caption, int(24 * width)), fontsize=5)
     return figure
+
+
+def stars(p: float) -> str:
+    """Return the stars for a p value; nothing at .05 and above, where the null would be, too.
+
+    Examples
+    --------
+    >>> [stars(p) for p in (0.07, 0.03, 0.004)]
+    ['', '*', '**']
+    """
+    return significance_mark(p) if p < 0.05 else ""
+
+
+def _told(result: ModelComparison) -> list[str]:
+    """Say what the figure shows, for its caption."""
+    if result.ceiling is None:
+        return [
+            "bars: one person, interval over images",
+            "p: permuted conditions, corrected by the maximum",
+        ]
+    if result.ceiling_is_reliable:
+        band = "grey band: noise ceiling"
+    else:
+        band = "hatched band: noise ceiling, UNRELIABLE (its lower bound is not above chance)"
+    return [
+        "p and intervals: bootstrap over people and images, false discovery rate over the bars of "
+        "one model",
+        "circles: people",
+        band,
+    ]
 
 
 _GREYS = ("0.45", "0.62", "0.75")
@@ -163,18 +194,17 @@ def _bars(result: ModelComparison, controls: Mapping[str, ModelComparison]) -> l
 
 
 def _draw_bar(axes: Axes, bar: _Bar, several: bool) -> None:
-    """Draw one bar with its interval and subjects (where there are several), and its mark."""
-    mean = bar.row["mean"]
-    axes.bar(bar.place, mean, 0.94 * bar.width, color=bar.colour)
-    top = float(bar.similarity.max())
+    """Draw one bar with its interval, people (where there are several) and stars."""
+    score = bar.row["score"]
+    axes.bar(bar.place, score, 0.94 * bar.width, color=bar.colour)
+    error = [[score - bar.row["ci_low"]], [bar.row["ci_high"] - score]]
+    axes.errorbar(bar.place, score, yerr=error, fmt="none", color="black", lw=0.8)
+    top = max(float(bar.similarity.max()), bar.row["ci_high"])
     if several:
-        error = [[mean - bar.row["ci_low"]], [bar.row["ci_high"] - mean]]
-        axes.errorbar(bar.place, mean, yerr=error, fmt="none", color="black", lw=0.8)
         spread = np.linspace(-0.3, 0.3, bar.similarity.size) * bar.width
         axes.plot(bar.place + spread, bar.similarity, "o", mfc="none", mec="0.25", ms=2.2, mew=0.5)
-        top = max(top, bar.row["ci_high"])
     axes.annotate(
-        significance_mark(bar.row["p_max"]),
+        stars(bar.row["p_people_and_images_fdr" if several else "p_same_people_max"]),
         (bar.place, max(top, 0.0)),
         xytext=(0, 2),
         textcoords="offset points",
