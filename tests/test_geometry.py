@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,11 @@ from imgtofmri.analyses.rsa.figures import plot_comparison, plot_mds, plot_rdms
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.encoder import Control, Prediction
-from imgtofmri.exceptions import DataError, OptionError, StimulusError
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
 from imgtofmri.files import sha256_of
 from imgtofmri.rsa import (
     COMPARISONS,
+    DISSIMILARITIES,
     RDMs,
     calculate_rdm,
     embed_rdm,
@@ -65,17 +67,51 @@ def make_models(rng: np.random.Generator, patterns: Any) -> RDMs:
     return RDMs(vectors, CONDITIONS, ("true", "other"), "correlation")
 
 
-def test_model_rdms_equal_direct_computation(
+def test_model_rdms_are_means_of_own_rois(
     make_prediction: MakePrediction, rng: np.random.Generator
 ) -> None:
-    """An ROI's matrix is that of its voxels of both hemispheres."""
+    """An ROI's matrix is the mean of the people's own, over their voxels of both hemispheres."""
     prediction = make_prediction(rng, n_stimuli=12)
     rdms = model_rdms(prediction)
-    np.testing.assert_allclose(
-        rdms.dissimilarities[0], calculate_rdm(np.asarray(prediction.group)[:, :10])
-    )
+    by_hand = [1 - np.corrcoef(own[:, :10] - own[:, :10].mean(axis=0)) for own in prediction.native]
+    np.testing.assert_allclose(rdms.squares[0], np.mean(by_hand, axis=0), atol=1e-6)
     assert (rdms.names, rdms.conditions) == (("PPA", "LOC"), prediction.names)
     assert model_rdms(prediction, "euclidean").measure == "euclidean"
+
+
+def test_model_rdms_leave_out_people_without_the_roi(
+    make_prediction: MakePrediction, rng: np.random.Generator
+) -> None:
+    """Who lacks an ROI has no part in its model; where nobody has it, that is said."""
+    prediction = make_prediction(rng, n_stimuli=12)
+    without = {place: own for place, own in prediction.own_rois[0].items() if place[0] != "PPA"}
+    others = prediction.own_rois[1:]
+    fewer = replace(prediction, own_rois=(without, *others))
+    expected = calculate_rdm(np.stack([own[:, :10] for own in prediction.native[1:]])).mean(axis=0)
+    np.testing.assert_allclose(model_rdms(fewer).dissimilarities[0], expected)
+    with pytest.raises(DataError, match="PPA: a model needs one person .* got none. Leave it out"):
+        model_rdms(replace(prediction, own_rois=(without,) * 3))
+
+
+def test_model_rdms_of_constant_rois_name_the_roi_and_the_person(
+    make_prediction: MakePrediction, rng: np.random.Generator
+) -> None:
+    """An ROI that responds alike to all images, or in all voxels to one, is no geometry."""
+    prediction = make_prediction(rng, n_stimuli=6)
+    alike = [own.copy() for own in prediction.native]
+    alike[1][:, :10] = rng.normal(size=10)
+    message = "PPA of CSI2: predicted responses must differ between images; got the same to all 6"
+    for method in DISSIMILARITIES:
+        with pytest.raises(DataError, match=message):
+            model_rdms(replace(prediction, native=tuple(alike)), method)
+    flat = [own.astype(np.float64) for own in prediction.native]
+    # What all images share is removed first.
+    flat[2][3, :10] = np.delete(flat[2][:, :10], 3, axis=0).mean(axis=0)
+    with pytest.raises(DataError, match="PPA of CSI3: a correlation .*'image03.png' is constant"):
+        model_rdms(replace(prediction, native=tuple(flat)))
+    few = make_prediction(rng, n_stimuli=6, rois={("PPA", "L"): 1, ("LOC", "L"): 5})
+    with pytest.raises(ShapeError, match="PPA of CSI1: a correlation needs at least 2 voxels"):
+        model_rdms(few)
 
 
 @pytest.mark.parametrize("method", COMPARISONS)

@@ -158,7 +158,8 @@ def _line(row: Mapping[Hashable, Any], of_control: bool) -> str:
     said = f"  {model:<12} {row['score']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
     if not pd.isna(row["share_of_ceiling"]):
         said += f"  {100 * row['share_of_ceiling']:.0f} % of the ceiling"
-        said += f" (p below it = {row['p_below_ceiling']:.4f})"
+        p = row["p_below_ceiling"]
+        said += f" (p below it {'< 0.0001' if p < 1e-4 else f'= {p:.4f}'})"
     if not of_control and not pd.isna(row["best_control"]):
         said += f"  best control {row['best_control']} {row['best_control_score']:+.3f}"
     return said
