@@ -18,9 +18,11 @@ from scipy.stats import false_discovery_control, kstest, spearmanr, t
 from imgtofmri.analyses.rsa import (
     ModelComparison,
     best_controls,
+    check_layers,
     compare_geometry,
     compare_models,
     control_pairs,
+    layer_models,
     match_conditions,
     model_rdms,
     read_matrices,
@@ -29,7 +31,7 @@ from imgtofmri.analyses.rsa import (
 from imgtofmri.analyses.rsa.figures import plot_comparison, plot_mds, plot_rdms
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
-from imgtofmri.encoder import Control, Prediction
+from imgtofmri.encoder import Control, Prediction, reference
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
 from imgtofmri.files import sha256_of
 from imgtofmri.rsa import (
@@ -504,7 +506,7 @@ def test_compare_geometry_controls_of_other_images_are_refused(
     """A control that was made of fewer images, be it a network's or luminance, is named."""
     prediction, measured = shown
     for control in _controls(prediction[:5], make_prediction(rng, n_stimuli=5)):
-        with pytest.raises(DataError, match=f"control {control.name} must be of the 8 .* got 5"):
+        with pytest.raises(DataError, match=f"{control.name} must be of the 8 .* got 5"):
             compare_geometry(prediction, measured, controls=[control])
 
 
@@ -693,3 +695,130 @@ def test_rsa_command_control_of_an_untrained_encoder_is_the_encoder(
     np.testing.assert_allclose(against["difference"], 0.0, atol=1e-12)
     record = json.loads((out / "rsa.json").read_text("utf-8"))
     assert record["controls"]["untrained"]["weights"] == "untrained (seed 0)"
+
+
+def test_compare_geometry_layers_are_models_with_their_own_controls(
+    shown: tuple[Prediction, RDMs], make_prediction: MakePrediction, rng: np.random.Generator
+) -> None:
+    """A layer's row is its own model; its controls are its untrained twin and the pictures'."""
+    prediction, measured = shown
+    models = layer_models(
+        ["resnet18/layer1@7x7"], weights="untrained:5", controls=["untrained", "luminance"]
+    )
+    layers = models.predict(list(prediction.sources), progress=False)
+    controls = _controls(prediction, make_prediction(rng, n_stimuli=8))
+    few = {"n_permutations": 9, "n_bootstraps": 20}
+    result = compare_geometry(prediction, measured, layers=layers, controls=controls, **few)
+    name, twin = "resnet18/layer1@7x7", "untrained resnet18/layer1@7x7"
+    assert list(result.models) == ["encoder", name, twin, "untrained", "luminance"]
+    np.testing.assert_allclose(
+        result.models[name].dissimilarities[0], calculate_rdm(layers[0].features), atol=1e-12
+    )
+    assert layers[0].features.shape == (8, 64 * 49)
+    assert not np.array_equal(layers[0].features, layers[1].features)
+    assert result.controls_of(name) == (twin, "luminance")
+    assert result.controls_of(twin) == ()
+    tables = result.tables()
+    rows = tables["rsa"].set_index("model")
+    assert rows.loc[name, "best_control"] in (twin, "luminance")
+    assert set(rows.loc["encoder", "best_control"]) <= {"untrained", "luminance"}
+    assert rows.loc[[twin, "luminance"], "best_control"].isna().all()
+    assert rows.loc[[name, twin, "luminance"], "roi"].isna().all()
+    pairs = tables["pairs"].groupby(["model_a", "model_b"], sort=False).size()
+    assert pairs.to_dict() == {
+        ("encoder", "encoder"): 1, ("encoder", name): 2, ("encoder", "untrained"): 2,
+        ("encoder", "luminance"): 2, (name, twin): 1, (name, "luminance"): 1,
+    }  # fmt: skip
+    # Asking for more changes nothing of the encoder's.
+    alone = compare_geometry(prediction, measured, **few).tables()["rsa"]
+    shared = alone.columns.drop(["best_control", "best_control_score", "p_best_control"])
+    own = tables["rsa"][tables["rsa"]["model"] == "encoder"]
+    pd.testing.assert_frame_equal(own[shared], alone[shared])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("layer2@7x7", "`model` must be NETWORK/LAYER.*got 'layer2@7x7'"),
+        ("resnet19/layer2@7x7", "must be one of resnet18"),
+        ("head.safetensors/layer2", "must be one of resnet18"),
+        ("resnet18/layer2@7x0", "must have a row and a column or more"),
+    ],
+)
+def test_layer_models_bad_names_are_refused(name: str, message: str) -> None:
+    """What names no layer of a network is told before anything is loaded."""
+    with pytest.raises(OptionError, match=message):
+        check_layers([name])
+
+
+def test_rsa_command_prints_models_and_controls_that_the_docs_explain(
+    run: Callable[..., int], tmp_path: Path, rng: np.random.Generator,
+    random_weights: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Further models use the named weights; every column of the tables is in the guide."""
+    folder, out = tmp_path / "figures", tmp_path / "out"
+    folder.mkdir()
+    for number in range(6):
+        pixels = np.full((40, 40, 3), 128, np.uint8)
+        left, top = rng.integers(3, 20, 2)
+        pixels[top : top + 12, left : left + 15] = rng.integers(0, 90, 3)
+        Image.fromarray(pixels).save(folder / f"image{number}.png")
+    np.savez(
+        tmp_path / "m.npz", rdms=rng.random((4, 15)), conditions=[f"image{n}" for n in range(6)]
+    )
+    controls = [part for name in ("luminance", "energy", "silhouette") for part in
+                ("--control", name)]  # fmt: skip
+    more = ("--model", "resnet18/layer1@7x7", "--permutations", 9, "--bootstraps", 20)
+    assert run(folder, "-o", out, "-m", tmp_path / "m.npz", *controls, *more) == 0
+    said = capsys.readouterr().out
+    assert "UNRELIABLE, as the lower bound is not above chance" in said
+    assert re.search(r"resnet18/layer1@7x7 +[+-]0\.\d{3} \[.*best control ", said)
+    assert "control silhouette" in said
+    record = json.loads((out / "rsa.json").read_text("utf-8"))
+    assert record["settings"]["models"]["resnet18/layer1@7x7"]["weights"] == random_weights.name
+    assert record["controls"]["energy"] == {"features": "Gabor energy on a grid"}
+    guide = Path(__file__).parents[1] / "docs" / "how-to" / "compare-geometry.md"
+    explained = set(re.findall(r"`([a-z_]+)`", guide.read_text("utf-8")))
+    for table in ("rsa", "pairs", "subjects"):
+        columns = pd.read_csv(out / f"{table}.tsv", sep="\t").columns
+        assert set(columns) <= explained
+
+
+@pytest.mark.network
+@pytest.mark.slow
+def test_rsa_of_92_measured_images_is_as_good_as_own_rois_allow(
+    published_bundle: Bundle, test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """LOC and PPA resemble IT, EarlyVis reaches a fifth to a quarter of EVC's ceiling, as told."""
+    if not (test_data / "real" / "set92.npz").is_file():
+        pytest.skip("IMGTOFMRI_TEST_DATA has no real/set92.npz: 92 images with measured matrices")
+    monkeypatch.setattr(reference, "reference_bundle", lambda _: published_bundle)
+    names = [f"image{number:02d}" for number in range(92)]
+    with np.load(test_data / "real" / "set92.npz") as data:
+        (tmp_path / "images").mkdir()
+        for name, pixels in zip(names, data["images"], strict=True):
+            Image.fromarray(pixels).save(tmp_path / "images" / f"{name}.png")
+        for region in ("EVC", "IT"):
+            np.savez(tmp_path / f"{region}.npz", rdms=data[region], conditions=names)
+    weights = str(test_data / "standin" / "resnet18_standin.safetensors")
+    code = main([
+        "rsa", str(tmp_path / "images"), "-o", str(tmp_path / "out"), "--weights", weights,
+        "-m", str(tmp_path / "EVC.npz"), "-m", str(tmp_path / "IT.npz"), "--quiet",
+        "--model", "resnet18/layer2@7x7", "--control", "energy", "--control", "silhouette",
+        "--bootstraps", "200",
+    ])  # fmt: skip
+    assert code == 0
+    table = pd.read_csv(tmp_path / "out" / "rsa.tsv", sep="\t").set_index("measured")
+    it = table.loc["IT"].set_index("roi")["score"]
+    assert it["LOC"] >= 0.284
+    assert it["PPA"] >= 0.275
+    said = capsys.readouterr().out
+    share = re.search(r"EarlyVis +\S+ \[\S+ \S+\]  (\d+) % of the ceiling", said)
+    assert share is not None
+    assert 20 <= int(share[1]) <= 25
+    evc = table.loc["EVC"].set_index("model")
+    assert set(evc["ceiling"]) == {"reliable"}
+    assert set(evc["best_control"].dropna()) == {"silhouette"}
+    early = evc["score"].drop("encoder")
+    assert early["silhouette"] > early["resnet18/layer2@7x7"] > 0.16

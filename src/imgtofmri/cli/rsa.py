@@ -59,6 +59,15 @@ def rsa(
         int, typer.Option("--bootstraps", min=1, help="Resamples of people and images.")
     ] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of both.")] = 0,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="NETWORK/LAYER[@HxW]",
+            help="A further model: any layer of any network, averaged over the blocks of a grid, "
+            "such as resnet18/layer2@7x7; repeatable.",
+        ),
+    ] = None,
     control: options.Control = None,
     settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
@@ -69,7 +78,8 @@ def rsa(
 
     Each ROI's prediction is a model of each set of measured matrices, judged beside the noise
     ceiling of the measured subjects. Without --measured the models are written and drawn.
-    --control puts an untrained network's models, or the images' luminance, beside them.
+    --model puts a layer of a network beside the ROIs; --control an untrained network's models, or
+    what is in the pictures themselves: luminance, Gabor energy, the outline of a figure.
 
     **Examples**
 
@@ -77,11 +87,15 @@ def rsa(
 
     imgtofmri rsa photos/ -o out/ -m PPA=ppa.h5 -m LOC=loc.h5 --comparison kendall
 
-    imgtofmri rsa photos/ -o out/ -m subjects.npz --control untrained --control luminance
+    imgtofmri rsa photos/ -o out/ -m subjects.npz --control untrained --control energy
+
+    imgtofmri rsa photos/ -o out/ -m subjects.npz --model resnet18/layer2@7x7
     """
     from imgtofmri.analyses.rsa import (
+        check_layers,
         check_measures,
         compare_geometry,
+        layer_models,
         read_matrices,
         save_geometry,
     )
@@ -92,17 +106,26 @@ def rsa(
 
     check_measures(dissimilarity, comparison)
     check_controls(control)
+    check_layers(model)
     folder = OutputFolder(output, "rsa")
     folder.claim(overwrite=overwrite)
     matrices = read_matrices(measured or (), key=key, descriptor=descriptor)
     sources, failures = find_images(inputs)
     loaded = load_encoder(encoder, progress=not quiet)
     controls = loaded.controls(control or (), settings)
+    layers = layer_models(
+        model,
+        weights=settings.weights,
+        weights_of=str(settings.backbone or loaded.card["features"].get("backbone")),
+        controls=control or (),
+        center_crop=bool(loaded.settings(settings).center_crop),
+    )
     own = loaded.predict(sources, settings, on_failure=failures.append, progress=not quiet)
     shown = [source for source in sources if source.name in own.names]
     result = compare_geometry(
         own,
         matrices,
+        layers=layers.predict(shown, progress=not quiet),
         controls=controls.predict(shown, progress=not quiet),
         failures=failures,
         in_order=in_order,
@@ -126,8 +149,13 @@ def _report(result: GeometryComparison) -> None:
     table = result.tables()["rsa"]
     for name, compared in result.compared.items():
         typer.echo(_heading(name, compared[ENCODER]))
-        for row in table[table["measured"] == name].to_dict("records"):
-            typer.echo(_line(row, of_control=row["model"] != ENCODER))
+        rows = table[table["measured"] == name].to_dict("records")
+        labels = [_label(row, result.is_model(row["model"])) for row in rows]
+        width = max(map(len, labels))
+        # Models first: a layer's untrained twin stands beside it in the tables.
+        lines = zip(labels, rows, strict=True)
+        for label, row in sorted(lines, key=lambda line: not result.is_model(line[1]["model"])):
+            typer.echo(f"  {label:<{width}} {_line(row)}")
 
 
 def _heading(name: str, compared: ModelComparison) -> str:
@@ -147,19 +175,25 @@ def _heading(name: str, compared: ModelComparison) -> str:
     return said
 
 
-def _line(row: Mapping[Hashable, Any], of_control: bool) -> str:
+def _label(row: Mapping[Hashable, Any], is_model: bool) -> str:
+    """Call a row by its ROI, or by its model where that is of none."""
+    import pandas as pd
+
+    of_none = pd.isna(row["roi"])
+    if is_model:
+        return str(row["model"] if of_none else row["roi"])
+    return f"control {row['model']}" + ("" if of_none else f" {row['roi']}")
+
+
+def _line(row: Mapping[Hashable, Any]) -> str:
     """Say how good a model is: its score, its share of the ceiling, its best control."""
     import pandas as pd
 
-    model = row["model"] if pd.isna(row["roi"]) else row["roi"]
-    if of_control:
-        kind = row["model"] if pd.isna(row["roi"]) else f"{row['model']} {row['roi']}"
-        model = f"control {kind}"
-    said = f"  {model:<12} {row['score']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
+    said = f"{row['score']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
     if not pd.isna(row["share_of_ceiling"]):
         said += f"  {100 * row['share_of_ceiling']:.0f} % of the ceiling"
         p = row["p_below_ceiling"]
         said += f" (p below it {'< 0.0001' if p < 1e-4 else f'= {p:.4f}'})"
-    if not of_control and not pd.isna(row["best_control"]):
+    if not pd.isna(row["best_control"]):
         said += f"  best control {row['best_control']} {row['best_control_score']:+.3f}"
     return said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,16 +73,20 @@ def plot_rdms(rdms: RDMs, ranked: bool = True) -> Figure:
 
 
 def plot_comparison(
-    result: ModelComparison, controls: Mapping[str, ModelComparison] | None = None
+    result: ModelComparison,
+    others: Mapping[str, ModelComparison] | None = None,
+    models: Collection[str] = (),
 ) -> Figure:
     """Draw each model's similarity to the measured subjects beside the noise ceiling.
 
     Parameters
     ----------
     result : ModelComparison
-    controls : mapping of str to ModelComparison, optional
-        Of the same measured subjects. A control of a model's name stands beside the model; others
+    others : mapping of str to ModelComparison, optional
+        Of the same measured people. A control of a model's name stands beside the model; others
         stand at the end.
+    models : collection of str
+        Which of the others are models rather than controls.
 
     Returns
     -------
@@ -94,13 +98,16 @@ def plot_comparison(
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    bars = _bars(result, controls or {})
+    others = others or {}
+    bars = _bars(result, others, models)
     n_places = int(max(bar.place for bar in bars)) + 1
     labels = list(result.models) + [bar.label for bar in bars if bar.place >= len(result.models)]
     with journal_style():
         width = 0.5 * len(bars) + 0.1 * n_places + 1.3
         width = min(WIDTH_IN, max(2.4, width))
-        figure = Figure(figsize=(width, 2.6))
+        crowded = n_places >= 9 or max(map(len, labels)) > 12
+        # Slanted labels take of the height.
+        figure = Figure(figsize=(width, 2.6 + crowded * 0.04 * max(map(len, labels))))
         axes = figure.subplots()
         if result.ceiling is not None:
             band = (result.ceiling.lower, result.ceiling.upper)
@@ -112,11 +119,11 @@ def plot_comparison(
             _draw_bar(axes, bar, result.ceiling is not None)
         axes.axhline(0.0, color="0.3", lw=0.6)
         axes.margins(y=0.12)
-        crowded = n_places >= 9
-        axes.set_xticks(range(n_places), labels, rotation=45 if crowded else 0)
+        slanted: dict[str, Any] = {"rotation": 45, "ha": "right"} if crowded else {}
+        axes.set_xticks(range(n_places), labels, **slanted)
         axes.tick_params(axis="x", length=0)
         axes.set_ylabel(f"similarity to measured ({_STATISTICS[result.method]})")
-        beside = [name for name, control in (controls or {}).items() if len(control.models) > 1]
+        beside = [name for name, other in others.items() if len(other.models) > 1]
         if beside:
             handles = [Patch(facecolor=_GREYS[k % 3], label=name) for k, name in enumerate(beside)]
             figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
@@ -170,9 +177,11 @@ class _Bar:
     similarity: NDArray[np.float64]
 
 
-def _bars(result: ModelComparison, controls: Mapping[str, ModelComparison]) -> list[_Bar]:
-    """Put each model's bar and its controls' side by side, and what belongs to no model after."""
-    beside = [name for name, control in controls.items() if len(control.models) > 1]
+def _bars(
+    result: ModelComparison, others: Mapping[str, ModelComparison], models: Collection[str]
+) -> list[_Bar]:
+    """Put each model's bar and its controls' side by side, and what belongs to no ROI after."""
+    beside = [name for name, other in others.items() if len(other.models) > 1]
     width = 0.7 / (1 + len(beside))
     rows = result.table.to_dict("records")
     found = [
@@ -180,15 +189,16 @@ def _bars(result: ModelComparison, controls: Mapping[str, ModelComparison]) -> l
         for k, (row, values) in enumerate(zip(rows, result.similarity, strict=True))
     ]
     after = len(rows)
-    for name, control in controls.items():
-        records = zip(control.table.to_dict("records"), control.similarity, strict=True)
+    for name, other in others.items():
+        records = zip(other.table.to_dict("records"), other.similarity, strict=True)
         for row, values in records:
             if name in beside:
                 number = beside.index(name)
                 place = result.models.index(row["model"]) + (number + 1 - len(beside) / 2) * width
                 found.append(_Bar(place, width, _GREYS[number % 3], name, row, values))
             else:
-                found.append(_Bar(float(after), width, _GREYS[0], name, row, values))
+                colour = colour_of(after) if name in models else _GREYS[0]
+                found.append(_Bar(float(after), width, colour, name, row, values))
                 after += 1
     return found
 

@@ -85,15 +85,18 @@ def _own_rdm(prediction: Prediction, roi: str, subject: str, method: str) -> NDA
 
 
 def control_rdms(control: Control, method: str = "correlation") -> RDMs:
-    """Make a control's model matrices: one for each ROI, but for luminance only one.
+    """Make a control's model matrices: one for each ROI, but only one for one of `PICTURES`.
 
-    Luminance is a pattern over a 16 x 16 grid, treated as a pattern over voxels is.
+    Features on a grid are treated as a pattern over voxels is. Where their 0 means that there is
+    nothing (no edge, no figure), what all images share is left in: two images without anything at a
+    place are alike there.
     """
     if control.prediction is not None:
         return model_rdms(control.prediction, method)
-    names, features = control.luminance()
-    vector = calculate_rdm(features, method, conditions=names)
-    return RDMs(vector[None], names, (LUMINANCE,), method)
+    names, features = control.features()
+    centre = control.name == LUMINANCE
+    vector = calculate_rdm(features, method, remove_voxel_mean=centre, conditions=names)
+    return RDMs(vector[None], names, (control.name,), method)
 
 
 def read_matrices(
