@@ -239,12 +239,28 @@ def test_load_backbone_layers_do_not_depend_on_the_batch(
     inner = [
         layer for layer in ARCHITECTURES[name].layers if "/" not in layer and layer != "avgpool"
     ]
-    layers = [f"{layer}{end}" for layer in inner for end in ("", "/sd", "/max", "/flatten:64")]
+    layers = [
+        f"{layer}{end}" for layer in inner for end in ("", "/sd", "/max", "@2x3", "/flatten:64")
+    ]
     backbone = load_backbone(name, weights="untrained", layers=layers)
     pixels = rng.integers(0, 256, (6, 224, 224, 3), np.uint8)
     together = backbone(pixels)
     for part in (slice(0, 1), slice(1, 3), slice(2, 5), slice(5, 6)):
         np.testing.assert_array_equal(backbone(pixels[part]), together[part])
+
+
+def test_load_backbone_grid_averages_to_the_layer(rng: np.random.Generator) -> None:
+    """The mean over a grid's blocks of one size is the layer's mean; deviations have no map."""
+    layers = ["layer2@7x7", "layer2"]
+    backbone = load_backbone("resnet18", weights="untrained", layers=layers)
+    assert backbone.spec.layers == tuple(layers)
+    assert backbone.spec.layer_widths == (128 * 49, 128)
+    features = backbone(rng.integers(0, 256, (2, 224, 224, 3), np.uint8))
+    blocks = features[:, : 128 * 49].reshape(2, 128, 49)
+    np.testing.assert_allclose(blocks.mean(axis=2), features[:, 128 * 49 :], rtol=1e-4)
+    assert np.median(blocks.std(axis=2)) > 0.01
+    with pytest.raises(OptionError, match="must be one of layer1, layer2, layer3, avgpool"):
+        load_backbone("resnet18", weights="untrained", layers=["layer2/sd@7x7"])
 
 
 def test_load_backbone_no_images_give_no_rows(standin: Path) -> None:

@@ -230,3 +230,17 @@ def test_conditions_bad_input_names_the_item(
     (tmp_path / "kind.tsv").write_text("stim_file\tkind\na.png\tx\n")
     with pytest.raises(error, match=re.escape(message)):
         call(tmp_path)
+
+
+def test_contrast_command_refuses_controls_that_are_maps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Energy and silhouette give no number for an image; nothing is read before that is said."""
+    for name in ("energy", "silhouette"):
+        assert main(["contrast", "a/", "b/", "-o", str(tmp_path / "out"), "--control", name]) == 2
+        said = capsys.readouterr().err
+        assert (
+            f"--control must give one number for each image here, as luminance does; got {name}"
+            in said
+        )
+    assert not (tmp_path / "out").exists()

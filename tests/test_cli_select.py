@@ -116,3 +116,20 @@ def test_select_too_small_a_pool_is_refused_before_anything_is_loaded(
     arguments = ["select", str(tmp_path), "-g", "high PPA", "-n", "2", "-o", str(tmp_path / "out")]
     assert main([*arguments, "--encoder", str(tmp_path / "none.safetensors")]) == 1
     assert "at least 8 images; got 5" in capsys.readouterr().err
+
+
+def test_select_command_refuses_controls_that_are_maps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Energy and silhouette give no number for an image; nothing is read before that is said."""
+    for name in ("energy", "silhouette"):
+        assert (
+            main(["select", "a/", "-g", "high PPA", "-o", str(tmp_path / "out"), "--control", name])
+            == 2
+        )
+        said = capsys.readouterr().err
+        assert (
+            f"--control must give one number for each image here, as luminance does; got {name}"
+            in said
+        )
+    assert not (tmp_path / "out").exists()

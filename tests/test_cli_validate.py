@@ -420,7 +420,8 @@ def test_validate_control_of_an_untrained_encoder_is_the_encoder(
 ) -> None:
     """Both tables repeat the encoder's rows, and --permutations counts for every test."""
     out = tmp_path / "out"
-    controls = ("--control", "untrained", "--control", "untrained:1", "--control", "luminance")
+    names = ["untrained", "untrained:1", "luminance", "energy"]
+    controls = [part for name in names for part in ("--control", name)]
     assert run(*untrained, *controls, "--accuracy", "--permutations", 30, "-o", out) == 0
     for kind in ("matched_patterns", "accuracy"):
         table = pd.read_csv(out / f"{kind}.tsv", sep="\t")
@@ -428,17 +429,18 @@ def test_validate_control_of_an_untrained_encoder_is_the_encoder(
             model: rows.drop(columns="model").reset_index(drop=True)
             for model, rows in table.groupby("model", sort=False)
         }
-        assert list(tables) == ["encoder", "untrained", "untrained:1", "luminance"]
+        assert list(tables) == ["encoder", *names]
         pd.testing.assert_frame_equal(tables["untrained"], tables["encoder"])
         assert not tables["untrained:1"].equals(tables["encoder"])
         counts = table["p"].dropna() * 31
         np.testing.assert_allclose(counts, counts.round(), atol=1e-4)
+        assert not tables["energy"].equals(tables["luminance"])
     assert tables["luminance"]["p"].isna().all()
     record = json.loads((out / "validation.json").read_text("utf-8"))
     for analysis in ("matched_patterns", "encoding_accuracy"):
         assert record["settings"][analysis]["n_permutations"] == 30
     assert record["controls"]["untrained"]["weights"] == "untrained (seed 0)"
-    assert list(record["controls"]) == ["untrained", "untrained:1", "luminance"]
+    assert list(record["controls"]) == names
     assert record["prediction"]["weights"] == "untrained (seed 0)"
     pictures = {Path(entry["path"]): entry["sha256"] for entry in record["inputs"]}
     assert pictures == {path: sha256_of(path) for path in (tmp_path / "pictures").iterdir()}

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from typer.main import get_command
 
+from imgtofmri.analyses import rsa
 from imgtofmri.cli.app import app
 from imgtofmri.encoder import Encoder
 from imgtofmri.spaces import MNI152_2MM
@@ -101,6 +102,8 @@ def desk(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPat
     for method in (Encoder.predict, Encoder.stream, Encoder.predictor):
         untrained = functools.partialmethod(method, weights="untrained:0")
         monkeypatch.setattr(Encoder, method.__name__, untrained)
+    of_layers = functools.partial(rsa.layer_models, weights="untrained:0")
+    monkeypatch.setattr(rsa, "layer_models", of_layers)
 
 
 @pytest.mark.network

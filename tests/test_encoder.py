@@ -15,6 +15,7 @@ import scipy.ndimage
 
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.encoder import Encoder, load_encoder
+from imgtofmri.encoder.controls import describe_controls
 from imgtofmri.encoder.prediction import Prediction, concatenate
 from imgtofmri.encoder.spatial import group_maps, zscore
 from imgtofmri.exceptions import (
@@ -434,6 +435,24 @@ def test_controls_are_made_by_the_encoder(encoder: Encoder, rng: np.random.Gener
     assert control.prediction is None
     with pytest.raises(OptionError, match="untrained"):
         encoder.controls(["untrainde"])
+
+
+def test_controls_of_pictures_are_maps_and_luminance_alone_is_a_number(
+    encoder: Encoder, rng: np.random.Generator
+) -> None:
+    """Each gives its features, is described, and says where it is no control of a number."""
+    images = np.full((3, 16, 16, 3), 128, np.uint8)
+    images[:, 4:9, 4:9] = rng.integers(0, 100, (3, 5, 5, 3))
+    controls = encoder.controls(["luminance", "energy", "silhouette"]).predict(images)
+    widths = [control.features()[1].shape for control in controls]
+    assert widths == [(3, 256), (3, 16 * 256), (3, 256)]
+    said = describe_controls(controls)
+    assert said["energy"] == {"features": "Gabor energy on a grid"}
+    assert len(controls[0].properties) == 3
+    for control in controls[1:]:
+        message = f"`control` must give one number for each image here.*got {control.name}"
+        with pytest.raises(OptionError, match=message):
+            _ = control.properties
 
 
 def test_encoder_that_predicted_can_be_copied_and_pickled(

@@ -78,6 +78,7 @@ def maps_of(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         ("x/tokens", Layer("x", "tokens")),
         ("relu/flatten", Layer("relu", "flatten", 2048)),
         ("relu/flatten:9:4", Layer("relu", "flatten", 9, 4)),
+        ("a/relu@7x3", Layer("a/relu", "grid", grid=(7, 3))),
         ("/conv/max", Layer("/conv/max")),
     ],
 )
@@ -90,7 +91,11 @@ def test_parse_layer_reads_what_it_writes(text: str, layer: Layer) -> None:
 
 @pytest.mark.parametrize(
     ("text", "match"),
-    [("relu/max:3", "only flatten takes a width"), ("relu/flatten:0", "must be 1 or more")],
+    [
+        ("relu/max:3", "only flatten takes a width"),
+        ("relu/flatten:0", "must be 1 or more"),
+        ("relu@0x7", "must have a row and a column or more; got relu@0x7"),
+    ],
 )
 def test_parse_layer_bad_width_is_refused(text: str, match: str) -> None:
     """A width where none belongs, or of nothing, is refused."""
@@ -103,6 +108,33 @@ def test_pool_axes_that_do_not_fit_are_refused(pooling: str) -> None:
     """Five dimensions have no pooling; the message says what fits and names flatten."""
     with pytest.raises(OptionError, match=r"must have shape \(n, .*got 5 dimensions.*/flatten"):
         Pool([Layer("x", pooling)])([np.zeros((1, 2, 3, 4, 5))])
+
+
+def test_pool_on_a_grid_averages_blocks_and_keeps_channels(rng: np.random.Generator) -> None:
+    """Blocks that divide the map are its plain means, by channel, row and column."""
+    maps = rng.normal(size=(2, 3, 8, 12)).astype(np.float32)
+    (pooled,) = Pool([parse_layer("x@4x3")])([maps])
+    blocks = maps.reshape(2, 3, 4, 2, 3, 4).mean(axis=(3, 5))
+    np.testing.assert_allclose(pooled, blocks.reshape(2, -1), atol=1e-6)
+    assert Layer("x", "grid", grid=(4, 3)).n_features(3) == pooled.shape[1]
+    whole = Pool([parse_layer("x@1x1"), parse_layer("x")])([maps, maps])
+    np.testing.assert_allclose(whole[0], whole[1], atol=1e-6)
+
+
+def test_pool_on_a_grid_that_does_not_divide_equals_pytorch_s(
+    torch: Any, rng: np.random.Generator
+) -> None:
+    """Blocks of other sizes are those of adaptive average pooling."""
+    maps = rng.normal(size=(2, 3, 10, 13)).astype(np.float32)
+    (pooled,) = Pool([parse_layer("x@4x5")])([maps])
+    theirs = torch.nn.AdaptiveAvgPool2d((4, 5))(torch.from_numpy(maps)).numpy()
+    np.testing.assert_allclose(pooled, theirs.reshape(2, -1), atol=1e-6)
+
+
+def test_pool_on_a_grid_finer_than_the_map_is_refused() -> None:
+    """The message names the layer and how fine its map is."""
+    with pytest.raises(OptionError, match="grid of x@9x2 must not be finer .* map of 4 x 4"):
+        Pool([parse_layer("x@9x2")])([np.zeros((1, 2, 4, 4))])
 
 
 def test_sparse_projection_equals_scikit_learn_s_in_law(rng: np.random.Generator) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from pathlib import Path
@@ -195,19 +194,6 @@ def test_permute_conditions_equals_loop(method: str, rng: np.random.Generator) -
     np.testing.assert_allclose(null[0], observed, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", rsa.COMPARISONS)
-def test_chance_similarity_is_the_mean_over_all_relabellings(
-    method: str, rng: np.random.Generator
-) -> None:
-    """Averaging over every one of the 120 orders of 5 conditions gives the closed form."""
-    models, subject = rng.random((2, 10)), rng.random((1, 10))
-    models[1] = np.round(models[1])
-    orders = list(itertools.permutations(range(5)))
-    null = rsa.permute_conditions(models, subject, orders, method)
-    chance = rsa.chance_similarity(models, subject, method)
-    np.testing.assert_allclose(null.mean(axis=0), chance[:, 0], atol=1e-12)
-
-
 def test_permute_conditions_chunks_do_not_matter(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,15 +244,6 @@ def test_rdm_ceiling_upper_bounds_random_models(method: str, rng: np.random.Gene
     reached = rsa.compare_rdms(models, subjects, method).mean(axis=1)
     assert reached.max() <= ceiling.upper + 1e-12
     assert ceiling.lower < ceiling.upper
-
-
-def test_bootstrap_subjects_equals_loop() -> None:
-    """Counting how often a subject came equals indexing with the draws."""
-    similarity = np.random.default_rng(3).normal(size=(2, 5))
-    means = rsa.bootstrap_subjects(similarity, 50, seed=9)
-    draws = np.random.default_rng(9).integers(0, 5, (50, 5))
-    expected = np.stack([similarity[:, row].mean(axis=1) for row in draws])
-    np.testing.assert_allclose(means, expected, atol=1e-14)
 
 
 def test_embed_rdm_recovers_points_in_a_plane(rng: np.random.Generator) -> None:
@@ -369,9 +346,6 @@ NAMES = ("cat", "dog", "cow", "pig")
             ShapeError,
             "must order the conditions 0 to 2",
         ),
-        (lambda: rsa.bootstrap_subjects([[1.0]]), ShapeError, "at least 2 subjects"),
-        (lambda: rsa.bootstrap_subjects([[1.0, 2.0]], 0), OptionError, "at least 1; got 0"),
-        (lambda: rsa.bootstrap_subjects([[1.0, np.nan]]), DataError, "subject number 1"),
         (lambda: rsa.embed_rdm([[1.0]]), ShapeError, "one upper triangle"),
         (lambda: rsa.embed_rdm([0.0, 0.0, 0.0]), DataError, "some above 0"),
         (lambda: rsa.embed_rdm([1.0, 1.0, 1.0], 3), OptionError, "between 1 and 2"),

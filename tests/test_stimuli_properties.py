@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from imgtofmri.exceptions import OptionError, StimulusError
-from imgtofmri.stimuli import find_sources, image_properties, luminance, luminance_features
+from imgtofmri.stimuli import (
+    energy_features,
+    find_sources,
+    image_properties,
+    luminance,
+    luminance_features,
+    silhouette_features,
+)
 
 
 def test_luminance_features_are_block_means_of_linear_light(tmp_path: Path) -> None:
@@ -75,3 +82,57 @@ def test_image_properties_bad_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.jpg").write_text("not a picture")
     with pytest.raises(StimulusError, match="notes.jpg"):
         image_properties([tmp_path / "notes.jpg"])
+
+
+def _grating(
+    wavelength_px: float, degrees: float
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Return a grating whose light changes in a direction, 0 degrees being across."""
+    turn, places = np.deg2rad(degrees), np.arange(224)
+    along = places[None] * np.cos(turn) + places[:, None] * np.sin(turn)
+    light = 127.5 * (1 + np.sin(2 * np.pi * along / wavelength_px))
+    return np.repeat(np.round(light)[..., None], 3, axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("wavelength_px", "frequency"), [(4, 0), (8, 1), (16, 2), (32, 3)])
+@pytest.mark.parametrize(("degrees", "orientation"), [(0, 0), (45, 1), (90, 2), (135, 3)])
+def test_energy_features_of_a_grating_are_its_own_filters(
+    wavelength_px: int, frequency: int, degrees: int, orientation: int
+) -> None:
+    """The filter of a grating's frequency and orientation gives half its contrast, others less."""
+    _, features = energy_features([_grating(wavelength_px, degrees)])
+    of_filters = features.reshape(4, 4, 16, 16)[..., 4:12, 4:12].mean(axis=(2, 3))
+    best = np.unravel_index(of_filters.argmax(), of_filters.shape)
+    assert best == (frequency, orientation)
+    assert of_filters[best] == pytest.approx(0.25, abs=0.01)
+    assert np.sort(of_filters.ravel())[-2] < 0.15
+
+
+def test_energy_features_ignore_even_light_and_polarity() -> None:
+    """A blank has no energy; a picture's negative has the picture's."""
+    blank = np.full((224, 224, 3), 90, np.uint8)
+    np.testing.assert_allclose(energy_features([blank])[1], 0.0, atol=1e-9)
+    picture = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    _, features = energy_features([picture, 255 - picture])
+    np.testing.assert_allclose(features[0], features[1], atol=1e-9)
+
+
+def test_silhouette_features_are_shares_of_blocks_that_are_figure() -> None:
+    """A square on grey fills its blocks, be it of many colours, and may touch the border."""
+    picture = np.full((224, 224, 3), 128, np.uint8)
+    rng = np.random.default_rng(0)
+    picture += rng.integers(0, 5, picture.shape, dtype=np.uint8)
+    picture[:56, 56:119] = rng.integers(150, 256, (56, 63, 3))
+    _, features = silhouette_features([picture], size=4)
+    expected = np.zeros((4, 4))
+    expected[0, 1:3] = 1.0, 7 / 56
+    np.testing.assert_allclose(features[0].reshape(4, 4), expected)
+
+
+def test_silhouette_features_of_a_scene_are_refused(tmp_path: Path) -> None:
+    """Where the border is of many colours there is no background; the picture is named."""
+    scene = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    Image.fromarray(scene).save(tmp_path / "scene.png")
+    message = "a figure on a plain background, .*; got .*scene.png, 0 % of whose border"
+    with pytest.raises(StimulusError, match=message):
+        silhouette_features([tmp_path / "scene.png"])

@@ -39,10 +39,11 @@ def load_backbone(
         downloaded.
     layers : sequence of str, optional
         Layers whose activations, averaged over space, are the features; ``"LAYER/sd"`` is their
-        standard deviation over space, ``"LAYER/max"`` the maximum, ``"LAYER/flatten:WIDTH"`` all
-        values through a random projection (see `imgtofmri.backbones.pooling`). Default: the last
-        layer before the classifier, or what the network's distilled head makes of several:
-        ``"efficientnet-lite0"`` has one in the package and then gives estimates of ResNet-18's
+        standard deviation over space, ``"LAYER/max"`` the maximum, ``"LAYER@HxW"`` the mean over
+        each block of a grid, ``"LAYER/flatten:WIDTH"`` all values through a random projection (see
+        `imgtofmri.backbones.pooling`). Default: the last layer before the
+        classifier, or what the network's distilled head makes of several: ``"efficientnet-lite0"``
+        has one in the package and then gives estimates of ResNet-18's
         features (``spec.emulated`` is True).
     head : path or Head, optional
         Another distilled head than the package's. It names its layers itself.

@@ -1,6 +1,6 @@
 """From a layer's activations to one row of features for each image.
 
-A layer is written ``NAME``, ``NAME/max``, ``NAME/sd``, ``NAME/tokens`` or
+A layer is written ``NAME``, ``NAME/max``, ``NAME/sd``, ``NAME/tokens``, ``NAME@HxW`` or
 ``NAME/flatten[:WIDTH[:SEED]]``, alike for the package's networks, ONNX files and PyTorch modules.
 """
 
@@ -19,10 +19,11 @@ from imgtofmri.exceptions import OptionError
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-POOLINGS = ("avg", "max", "sd", "tokens", "flatten")
+POOLINGS = ("avg", "max", "sd", "tokens", "grid", "flatten")
 FLATTEN_WIDTH = 2048
 """Features of ``NAME/flatten`` where no width is given."""
 
+_GRID = re.compile(r"(.+)@(\d+)x(\d+)")
 _SUFFIX = re.compile(r"(.+)/(avg|max|sd|tokens|flatten)(?::(\d+))?(?::(\d+))?")
 # Random words that are drawn at once: bounds the memory of the largest projections.
 _DRAWS = 1 << 18
@@ -36,25 +37,35 @@ class Layer:
     ----------
     name : str
         The tensor's or module's name.
-    pooling : {"avg", "max", "sd", "tokens", "flatten"}
+    pooling : {"avg", "max", "sd", "tokens", "grid", "flatten"}
         Mean, maximum or standard deviation over height and width; mean over all axes but the last,
-        where channels come last; or all values through a random projection.
+        where channels come last; mean over each block of a grid, which keeps where something is; or
+        all values through a random projection.
     width, seed : int
         Of the projection; 0 for the other poolings.
+    grid : tuple of int
+        Rows and columns of the grid; (0, 0) for the other poolings.
     """
 
     name: str
     pooling: str = "avg"
     width: int = 0
     seed: int = 0
+    grid: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         if self.pooling == "avg":
             return self.name
+        if self.pooling == "grid":
+            return f"{self.name}@{self.grid[0]}x{self.grid[1]}"
         if self.pooling != "flatten":
             return f"{self.name}/{self.pooling}"
         seed = f":{self.seed}" if self.seed else ""
         return f"{self.name}/flatten:{self.width}{seed}"
+
+    def n_features(self, n_channels: int) -> int:
+        """Return how many features it makes of so many channels."""
+        return self.width or n_channels * max(1, self.grid[0] * self.grid[1])
 
 
 def parse_layer(text: str, names: Container[str] = ()) -> Layer:
@@ -63,7 +74,7 @@ def parse_layer(text: str, names: Container[str] = ()) -> Layer:
     Parameters
     ----------
     text : str
-        ``NAME`` or ``NAME/POOLING``.
+        ``NAME``, ``NAME/POOLING`` or ``NAME@HxW``.
     names : container of str
         Names that stand for themselves, even where they end like a pooling.
 
@@ -74,13 +85,23 @@ def parse_layer(text: str, names: Container[str] = ()) -> Layer:
     Raises
     ------
     OptionError
-        If a width or seed is given to another pooling than flatten, or a width is 0.
+        If a width or seed is given to another pooling than flatten, or a width or a side is 0.
 
     Examples
     --------
     >>> str(parse_layer("layer3/flatten")), str(parse_layer("layer3/avg"))
     ('layer3/flatten:2048', 'layer3')
     """
+    gridded = None if text in names else _GRID.fullmatch(text)
+    if gridded is not None:
+        name, rows, columns = gridded[1], int(gridded[2]), int(gridded[3])
+        if not (rows and columns):
+            message = (
+                f"the grid of {name} must have a row and a column or more; got {text}. Write "
+                f"{name}@7x7, for example."
+            )
+            raise OptionError(message, "layers")
+        return Layer(name, "grid", grid=(rows, columns))
     found = None if text in names else _SUFFIX.fullmatch(text)
     if found is None:
         return Layer(text)
@@ -145,6 +166,8 @@ class Pool:
             return np.asarray(values.mean(axis=tuple(range(1, values.ndim - 1))))
         if layer.pooling == "avg" and values.ndim == 2:
             return values
+        if layer.pooling == "grid" and values.ndim == 4:
+            return _on_grid(layer, values)
         if layer.pooling in ("avg", "max", "sd") and values.ndim == 4:
             if layer.pooling == "max":
                 return np.asarray(values.max(axis=(2, 3)))
@@ -167,6 +190,30 @@ class Pool:
         if key not in self._projections:
             self._projections[key] = sparse_projection(*key)
         return np.ascontiguousarray((self._projections[key] @ values.T).T)
+
+
+def _on_grid(layer: Layer, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Average (n, channels, height, width) over the blocks of a grid; (n, channels * blocks).
+
+    Blocks of a side that does not divide the map's overlap by one line at most, as in PyTorch's
+    ``AdaptiveAvgPool2d``.
+    """
+    sides = values.shape[2:]
+    if any(n > side for n, side in zip(layer.grid, sides, strict=True)):
+        message = (
+            f"the grid of {layer} must not be finer than the layer's map; got a map of "
+            f"{sides[0]} x {sides[1]}. Write {layer.name}@{sides[0]}x{sides[1]}, or coarser."
+        )
+        raise OptionError(message, "layers")
+    for axis, n in zip((2, 3), layer.grid, strict=True):
+        side = values.shape[axis]
+        blocks = [slice(k * side // n, -(-(k + 1) * side // n)) for k in range(n)]
+        parts = [
+            values[(slice(None),) * axis + (block,)].mean(axis=axis, keepdims=True)
+            for block in blocks
+        ]
+        values = np.concatenate(parts, axis=axis)
+    return values.reshape(len(values), -1)
 
 
 def sparse_projection(n_inputs: int, width: int, seed: int = 0) -> csr_array:

@@ -74,8 +74,11 @@ class NetworkBackbone:
         options.add_external_initializers(list(inputs), self._values)
         graph = (resources.files(__package__) / "graphs" / f"{architecture.id}.onnx").read_bytes()
         # The graph itself gives the mean and the deviation; the rest is pooled from whole maps.
-        inside = [layer for layer in chosen if layer.pooling in ("max", "flatten")]
+        inside = [layer for layer in chosen if layer.pooling in ("max", "grid", "flatten")]
         maps = _pooled_maps(graph) if inside else {}
+        for layer in inside:
+            if layer.name not in maps:
+                raise OptionError(choice_message("", "layers", layer.name, maps), "layers")
         graph += declare_outputs(dict.fromkeys(maps[layer.name] for layer in inside))
         self._fetches = [maps[layer.name] if layer in inside else str(layer) for layer in chosen]
         self._pool = Pool([layer if layer in inside else Layer(str(layer)) for layer in chosen])
@@ -86,7 +89,7 @@ class NetworkBackbone:
         self._run_options = onnxruntime.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
         names = tuple(map(str, chosen))
-        widths = tuple(layer.width or architecture.layers[layer.name] for layer in chosen)
+        widths = tuple(layer.n_features(architecture.layers[layer.name]) for layer in chosen)
         self._crew = Crew(n_threads)
         self._spec = BackboneSpec(
             id=architecture.id,

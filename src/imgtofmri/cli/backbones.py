@@ -45,8 +45,8 @@ def show_backbone(
     """Show the layers of a network: names, shapes and the operations that make them.
 
     The first axis, n, is that of images. Of four axes, the last two are averaged over, unless a
-    layer is written LAYER/max, LAYER/sd or LAYER/flatten; of three, or of four with the channels
-    last, write LAYER/tokens.
+    layer is written LAYER/max, LAYER/sd, LAYER@HxW or LAYER/flatten; of three, or of four with the
+    channels last, write LAYER/tokens.
 
     **Examples**
 

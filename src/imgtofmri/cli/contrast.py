@@ -83,7 +83,7 @@ def contrast(
     from imgtofmri.outputs import OutputFolder
 
     check_choice("threshold", threshold, THRESHOLDS)
-    check_controls(control)
+    check_controls(control, of_numbers=True)
     folder = OutputFolder.of(output, "contrast", overwrite=overwrite)
     images, conditions, failures = find_conditions(inputs)
     kinds = list(dict.fromkeys(conditions.values()))

@@ -68,9 +68,10 @@ Control = Annotated[
     list[str] | None,
     typer.Option(
         "--control",
-        metavar="untrained[:SEED]|luminance",
+        metavar="untrained[:SEED]|luminance|energy|silhouette",
         help="Also the same with an untrained network of the same architecture, or with the "
-        "images' luminance; repeatable.",
+        "images' luminance, Gabor energy or outline (the last two for rsa and validate); "
+        "repeatable.",
     ),
 ]
 RateHz = Annotated[

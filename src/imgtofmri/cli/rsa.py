@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,7 @@ from imgtofmri.cli import options
 from imgtofmri.cli.codes import report_failures
 
 if TYPE_CHECKING:
-    from imgtofmri.analyses.rsa import ModelComparison
+    from imgtofmri.analyses.rsa import GeometryComparison, ModelComparison
     from imgtofmri.encoder import Settings
 
 
@@ -56,9 +56,18 @@ def rsa(
         int, typer.Option("--permutations", min=1, help="Relabellings of conditions.")
     ] = 1000,
     bootstraps: Annotated[
-        int, typer.Option("--bootstraps", min=1, help="Resamplings of subjects.")
+        int, typer.Option("--bootstraps", min=1, help="Resamples of people and images.")
     ] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of both.")] = 0,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="NETWORK/LAYER[@HxW]",
+            help="A further model: any layer of any network, averaged over the blocks of a grid, "
+            "such as resnet18/layer2@7x7; repeatable.",
+        ),
+    ] = None,
     control: options.Control = None,
     settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
@@ -69,7 +78,8 @@ def rsa(
 
     Each ROI's prediction is a model of each set of measured matrices, judged beside the noise
     ceiling of the measured subjects. Without --measured the models are written and drawn.
-    --control puts an untrained network's models, or the images' luminance, beside them.
+    --model puts a layer of a network beside the ROIs; --control an untrained network's models, or
+    what is in the pictures themselves: luminance, Gabor energy, the outline of a figure.
 
     **Examples**
 
@@ -77,11 +87,15 @@ def rsa(
 
     imgtofmri rsa photos/ -o out/ -m PPA=ppa.h5 -m LOC=loc.h5 --comparison kendall
 
-    imgtofmri rsa photos/ -o out/ -m subjects.npz --control untrained --control luminance
+    imgtofmri rsa photos/ -o out/ -m subjects.npz --control untrained --control energy
+
+    imgtofmri rsa photos/ -o out/ -m subjects.npz --model resnet18/layer2@7x7
     """
     from imgtofmri.analyses.rsa import (
+        check_layers,
         check_measures,
         compare_geometry,
+        layer_models,
         read_matrices,
         save_geometry,
     )
@@ -92,17 +106,26 @@ def rsa(
 
     check_measures(dissimilarity, comparison)
     check_controls(control)
+    check_layers(model)
     folder = OutputFolder(output, "rsa")
     folder.claim(overwrite=overwrite)
     matrices = read_matrices(measured or (), key=key, descriptor=descriptor)
     sources, failures = find_images(inputs)
     loaded = load_encoder(encoder, progress=not quiet)
     controls = loaded.controls(control or (), settings)
+    layers = layer_models(
+        model,
+        weights=settings.weights,
+        weights_of=str(settings.backbone or loaded.card["features"].get("backbone")),
+        controls=control or (),
+        center_crop=bool(loaded.settings(settings).center_crop),
+    )
     own = loaded.predict(sources, settings, on_failure=failures.append, progress=not quiet)
     shown = [source for source in sources if source.name in own.names]
     result = compare_geometry(
         own,
         matrices,
+        layers=layers.predict(shown, progress=not quiet),
         controls=controls.predict(shown, progress=not quiet),
         failures=failures,
         in_order=in_order,
@@ -112,28 +135,65 @@ def rsa(
         n_bootstraps=bootstraps,
         seed=seed,
     )
-    for name, compared in result.compared.items():
-        _report(name, compared)
+    _report(result)
     save_geometry(result, folder)
     n_models = len(result.models[ENCODER].names)
     typer.echo(f"{n_models} models of {len(own)} images: {output}", err=True)
     return report_failures(failures, len(own))
 
 
-def _report(name: str, compared: Mapping[str, ModelComparison]) -> None:
-    """Print one line for each model, its controls beside it."""
+def _report(result: GeometryComparison) -> None:
+    """Print what each set's ceiling is, and a line for each model, its controls below."""
     from imgtofmri.encoder.controls import ENCODER
 
-    result = compared[ENCODER]
-    ceiling = result.ceiling
-    bounds = f"; ceiling {ceiling.lower:.3f} to {ceiling.upper:.3f}" if ceiling else ""
-    typer.echo(f"{name}: {len(result.subjects)} measured, {result.method}{bounds}")
-    for row in result.table.to_dict("records"):
-        typer.echo(f"  {row['model']:<10} {row['mean']:+.3f}  p_max = {row['p_max']:.4f}")
-    for model, control in compared.items():
-        if model != ENCODER:
-            means = zip(control.models, control.table["mean"], strict=True)
-            values = ", ".join(
-                f"{mean:+.3f}" if roi == model else f"{roi} {mean:+.3f}" for roi, mean in means
-            )
-            typer.echo(f"  control {model}: {values}")
+    table = result.tables()["rsa"]
+    for name, compared in result.compared.items():
+        typer.echo(_heading(name, compared[ENCODER]))
+        rows = table[table["measured"] == name].to_dict("records")
+        labels = [_label(row, result.is_model(row["model"])) for row in rows]
+        width = max(map(len, labels))
+        # Models first: a layer's untrained twin stands beside it in the tables.
+        lines = zip(labels, rows, strict=True)
+        for label, row in sorted(lines, key=lambda line: not result.is_model(line[1]["model"])):
+            typer.echo(f"  {label:<{width}} {_line(row)}")
+
+
+def _heading(name: str, compared: ModelComparison) -> str:
+    """Say what was measured and how high its ceiling is."""
+    n_people = len(compared.subjects)
+    row = compared.table.iloc[0]
+    people = "1 person" if n_people == 1 else f"{n_people} people"
+    said = f"{name}: {people}, {row['n_conditions']} images, {compared.method}; "
+    if compared.ceiling is None:
+        return said + "no ceiling, and intervals over images alone, as there is one person"
+    lower = (
+        f"{row['ceiling_lower']:.3f} [{row['ceiling_ci_low']:.3f}, {row['ceiling_ci_high']:.3f}]"
+    )
+    said += f"ceiling {lower} to {row['ceiling_upper']:.3f}"
+    if not compared.ceiling_is_reliable:
+        said += "; UNRELIABLE, as the lower bound is not above chance: no share of it is given"
+    return said
+
+
+def _label(row: Mapping[Hashable, Any], is_model: bool) -> str:
+    """Call a row by its ROI, or by its model where that is of none."""
+    import pandas as pd
+
+    of_none = pd.isna(row["roi"])
+    if is_model:
+        return str(row["model"] if of_none else row["roi"])
+    return f"control {row['model']}" + ("" if of_none else f" {row['roi']}")
+
+
+def _line(row: Mapping[Hashable, Any]) -> str:
+    """Say how good a model is: its score, its share of the ceiling, its best control."""
+    import pandas as pd
+
+    said = f"{row['score']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
+    if not pd.isna(row["share_of_ceiling"]):
+        said += f"  {100 * row['share_of_ceiling']:.0f} % of the ceiling"
+        p = row["p_below_ceiling"]
+        said += f" (p below it {'< 0.0001' if p < 1e-4 else f'= {p:.4f}'})"
+    if not pd.isna(row["best_control"]):
+        said += f"  best control {row['best_control']} {row['best_control_score']:+.3f}"
+    return said

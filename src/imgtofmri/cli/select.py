@@ -83,7 +83,7 @@ def select(
     from imgtofmri.outputs import OutputFolder
     from imgtofmri.stimuli import PROPERTIES, find_images
 
-    check_controls(control)
+    check_controls(control, of_numbers=True)
     folder = OutputFolder.of(output, "select", RECORD, overwrite=overwrite)
     for name in match or ():
         check_choice("match", name, PROPERTIES)

@@ -1,7 +1,7 @@
 """Controls: models of the same stimuli that no training, or no network, went into.
 
-What an untrained network of the same architecture predicts, and the images' luminance, say how much
-of a result owes to what the network learned.
+What an untrained network of the same architecture predicts, and what is in the pictures themselves
+(light, edges, an outline), say how much of a result owes to what the network learned.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from imgtofmri.encoder.prediction import Prediction, concatenate, counted
 from imgtofmri.encoder.predictor import Predictor
 from imgtofmri.exceptions import OptionError, ShapeError, choice_message
 from imgtofmri.progress import track
-from imgtofmri.stimuli import expand_images, image_properties, luminance_features
+from imgtofmri.stimuli import (
+    energy_features,
+    expand_images,
+    image_properties,
+    luminance_features,
+    silhouette_features,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +36,14 @@ ENCODER = "encoder"
 """What tables call the model itself, beside its controls."""
 
 LUMINANCE = "luminance"
-CONTROLS = ("untrained", "untrained:SEED", LUMINANCE)
+PICTURES = {
+    LUMINANCE: (luminance_features, "relative luminance in linear light on a grid"),
+    "energy": (energy_features, "Gabor energy on a grid"),
+    "silhouette": (silhouette_features, "figure against a plain background, on a grid"),
+}
+"""Controls that are in the pictures themselves: their features, and what those are."""
+
+CONTROLS = ("untrained", "untrained:SEED", *PICTURES)
 """What a control may be called; tables call it what the user called it."""
 
 
@@ -43,7 +56,7 @@ class Control:
     name : str
         What the user called it.
     prediction : Prediction or None
-        Of an untrained network; None for luminance, which has no map to voxels of its own.
+        Of an untrained network; None for `PICTURES`, which have no map to voxels of their own.
     images : tuple
         The images.
     center_crop : bool
@@ -55,13 +68,21 @@ class Control:
     images: tuple[Any, ...]
     center_crop: bool
 
-    def luminance(self) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
-        """Return the images' names, and their luminance on a grid: (n_images, 256)."""
-        return luminance_features(self.images, center_crop=self.center_crop)
+    def features(self) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
+        """Return the images' names, and for one of `PICTURES` its features: (n_images, n)."""
+        features_of, _ = PICTURES[self.name]
+        return features_of(self.images, center_crop=self.center_crop)
 
     @cached_property
     def properties(self) -> pd.DataFrame:
-        """The images' luminance, contrast and size, as `image_properties` measures them."""
+        """The images' luminance, contrast and size, as `image_properties` measures them.
+
+        Raises
+        ------
+        OptionError
+            If the control is not luminance, but one that has no single number for an image.
+        """
+        check_controls([self.name], of_numbers=True)
         return image_properties(self.images, self.center_crop)
 
 
@@ -73,7 +94,7 @@ class Controls:
     Parameters
     ----------
     predictors : dict of str to Predictor or None
-        By what each control is called; None for luminance.
+        By what each control is called; None for `PICTURES`.
     center_crop : bool
         How pictures are cropped for the encoder.
     """
@@ -94,7 +115,7 @@ class Controls:
     def to_dict(self) -> dict[str, dict[str, str]]:
         """Say what each control is, for a record."""
         return {
-            name: _said(None if predictor is None else predictor.extractor.network.spec)
+            name: _said(name, None if predictor is None else predictor.extractor.network.spec)
             for name, predictor in self._predictors.items()
         }
 
@@ -130,7 +151,7 @@ def control_predictions(
 ) -> dict[str, Prediction]:
     """Return what controls predict for the stimuli of a prediction, each by its name.
 
-    Luminance, which predicts nothing, is left out.
+    `PICTURES`, which predict nothing, are left out.
 
     Raises
     ------
@@ -158,17 +179,29 @@ def control_predictions(
     return found
 
 
-def check_controls(names: Sequence[str] | None) -> tuple[str, ...]:
+def check_controls(names: Sequence[str] | None, *, of_numbers: bool = False) -> tuple[str, ...]:
     """Return the names of controls, each once, or refuse them, before anything is loaded.
+
+    Parameters
+    ----------
+    names : sequence of str, optional
+    of_numbers : bool
+        Whether an analysis compares single numbers of images, which maps of a picture do not give.
 
     Raises
     ------
     OptionError
-        If one is no control.
+        If one is no control, or none of such an analysis.
     """
     for name in names or ():
-        if name != LUMINANCE and Untrained.parse(name) is None:
+        if name not in PICTURES and Untrained.parse(name) is None:
             raise OptionError(choice_message("", "control", name, CONTROLS), "control")
+        if of_numbers and name in PICTURES and name != LUMINANCE:
+            message = (
+                f"`control` must give one number for each image here, as luminance does; got "
+                f"{name}, which is a map of each picture. Use it with rsa or validate."
+            )
+            raise OptionError(message, "control")
     return tuple(dict.fromkeys(names or ()))
 
 
@@ -176,15 +209,18 @@ def describe_controls(controls: Iterable[Control]) -> dict[str, dict[str, str]]:
     """Say what each control is, for a record."""
     return {
         control.name: _said(
-            None if control.prediction is None else control.prediction.provenance.network
+            control.name,
+            None if control.prediction is None else control.prediction.provenance.network,
         )
         for control in controls
     }
 
 
-def _said(network: BackboneSpec | None) -> dict[str, str]:
+def _said(name: str, network: BackboneSpec | None) -> dict[str, str]:
+    if name in PICTURES:
+        return {"features": PICTURES[name][1]}
     if network is None:
-        return {"features": "relative luminance in linear light"}
+        return {"features": "not recorded"}
     return {
         "features": network.features_id,
         "weights": network.weights_name,

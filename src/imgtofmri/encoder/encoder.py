@@ -15,7 +15,7 @@ from imgtofmri.backbones.extractor import OnFailure
 from imgtofmri.bundle import Bundle, Card, read_bundle
 from imgtofmri.encoder import reference
 from imgtofmri.encoder.atlas import Atlas, make_atlas
-from imgtofmri.encoder.controls import LUMINANCE, Controls, check_controls
+from imgtofmri.encoder.controls import PICTURES, Controls, check_controls
 from imgtofmri.encoder.networks import load_networks, needed_layers
 from imgtofmri.encoder.prediction import Prediction, concatenate, counted
 from imgtofmri.encoder.predictor import Predictor, Readout, check_features
@@ -354,9 +354,9 @@ class Encoder:
 
         Parameters
         ----------
-        names : sequence of {"untrained", "untrained:SEED", "luminance"}
+        names : sequence of {"untrained", "untrained:SEED", "luminance", "energy", "silhouette"}
             An untrained network of the same architecture, read out by the same models; the images'
-            luminance.
+            luminance, Gabor energy, or outline on a plain background.
         settings, **changes
             As for `predict`; the encoder's own network and weights do not count.
 
@@ -373,7 +373,7 @@ class Encoder:
         """
         chosen = self.settings(settings, **changes)
         predictors = {
-            name: None if name == LUMINANCE else self.predictor(chosen, backbone=None, weights=name)
+            name: None if name in PICTURES else self.predictor(chosen, backbone=None, weights=name)
             for name in check_controls(names)
         }
         return Controls(predictors, bool(chosen.center_crop))

@@ -16,8 +16,6 @@ from __future__ import annotations
 from imgtofmri.rsa.compare import COMPARISONS, compare_rdms
 from imgtofmri.rsa.inference import (
     RdmCeiling,
-    bootstrap_subjects,
-    chance_similarity,
     permute_conditions,
     rdm_ceiling,
 )
@@ -30,20 +28,22 @@ from imgtofmri.rsa.rdm import (
     to_square,
     to_vector,
 )
+from imgtofmri.rsa.two_factor import Draws, TwoFactorBootstrap, two_factor_variance
 
 __all__ = [
     "COMPARISONS",
     "DISSIMILARITIES",
+    "Draws",
     "RDMs",
     "RdmCeiling",
-    "bootstrap_subjects",
+    "TwoFactorBootstrap",
     "calculate_crossnobis",
     "calculate_rdm",
-    "chance_similarity",
     "compare_rdms",
     "embed_rdm",
     "permute_conditions",
     "rdm_ceiling",
     "to_square",
     "to_vector",
+    "two_factor_variance",
 ]

@@ -1,4 +1,4 @@
-"""Inference on RDM comparisons: noise ceiling, permuted conditions, resampled subjects."""
+"""The noise ceiling of measured matrices, and models under permuted conditions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from imgtofmri.exceptions import DataError, ShapeError
+from imgtofmri.exceptions import ShapeError
 from imgtofmri.rsa.compare import (
     checked_pair,
     checked_stack,
@@ -18,8 +18,6 @@ from imgtofmri.rsa.compare import (
     unit_vectors,
 )
 from imgtofmri.rsa.rdm import n_conditions_of, to_square
-from imgtofmri.stats import bootstrap_counts
-from imgtofmri.stats.permutation import check_count
 
 #: Relabelled matrices held at once, in entries; bounds memory, never changes a result.
 CHUNK_ENTRIES = 1 << 21
@@ -113,42 +111,6 @@ def rdm_ceiling(subjects: ArrayLike, method: str = "spearman") -> RdmCeiling:
     return RdmCeiling(lower, upper)
 
 
-def chance_similarity(
-    models: ArrayLike, subjects: ArrayLike, method: str = "spearman"
-) -> NDArray[np.float64]:
-    """Give the mean similarity over all relabellings of a model's conditions, exactly.
-
-    It is 0 for correlations. The cosine of two matrices of positive entries is well above 0
-    whatever their conditions, and this is how far.
-
-    Parameters
-    ----------
-    models : array of shape (n_models, n_pairs)
-    subjects : array of shape (n_subjects, n_pairs)
-    method : {"spearman", "kendall", "pearson", "cosine"}
-
-    Returns
-    -------
-    chance : array of shape (n_models, n_subjects), float64
-
-    Raises
-    ------
-    OptionError, ShapeError, DataError
-        As `compare_rdms`.
-
-    Examples
-    --------
-    >>> chance_similarity([1.0, 1.0, 2.0], [1.0, 1.0, 1.0], "cosine").round(3)
-    array([[0.943]])
-    """
-    x, y = checked_pair(models, subjects, method)
-    if method != "cosine":
-        return np.zeros((len(x), len(y)))
-    # Over all relabellings each entry visits all places alike, so a vector averages to its mean.
-    means = [unit_vectors(values, method).mean(axis=1) for values in (x, y)]
-    return np.asarray(np.outer(means[0], means[1]) * x.shape[1])
-
-
 def permute_conditions(
     models: ArrayLike, subjects: ArrayLike, permutations: ArrayLike, method: str = "spearman"
 ) -> NDArray[np.float64]:
@@ -224,55 +186,3 @@ def _permuted_taus(
         for order in orders
     ]
     return np.array(null)
-
-
-def bootstrap_subjects(
-    similarity: ArrayLike, n_bootstraps: int = 1000, seed: int | None = 0
-) -> NDArray[np.float64]:
-    """Resample subjects with replacement and average what each sample's subjects gave.
-
-    Parameters
-    ----------
-    similarity : array of shape (n_models, n_subjects)
-        One number for each model and subject, as `compare_rdms` gives.
-    n_bootstraps : int
-        How many samples of ``n_subjects`` subjects to draw.
-    seed : int or None
-        The same seed gives the same samples; None draws fresh ones. All models see the same
-        samples, so that differences between models can be taken sample by sample.
-
-    Returns
-    -------
-    means : array of shape (n_bootstraps, n_models), float64
-
-    Raises
-    ------
-    ShapeError
-        If ``similarity`` does not have two axes with at least 2 subjects.
-    OptionError
-        If ``n_bootstraps`` is below 1.
-    DataError
-        If a similarity is NaN.
-
-    Examples
-    --------
-    >>> bootstrap_subjects([[0.2, 0.2, 0.2]], n_bootstraps=2).round(6).tolist()
-    [[0.2], [0.2]]
-    """
-    values = np.asarray(similarity, dtype=np.float64)
-    if values.ndim != 2 or values.shape[1] < 2:
-        message = (
-            "similarity must have shape (n_models, n_subjects) with at least "
-            f"2 subjects; got {values.shape}. One subject cannot be resampled."
-        )
-        raise ShapeError(message)
-    check_count("n_bootstraps", n_bootstraps)
-    if np.isnan(values).any():
-        model, subject = np.argwhere(np.isnan(values))[0]
-        message = (
-            f"similarity must not be NaN; model number {model} has NaN for "
-            f"subject number {subject}. Leave that subject out."
-        )
-        raise DataError(message)
-    counts = bootstrap_counts(values.shape[1], n_bootstraps, seed)
-    return np.asarray(counts @ values.T / values.shape[1])

@@ -18,13 +18,17 @@ from imgtofmri.stimuli.discovery import (
 from imgtofmri.stimuli.images import ImageInput, read_images
 from imgtofmri.stimuli.inputs import expand_images
 from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Pixels, Source
+from imgtofmri.stimuli.low_level import (
+    energy_features,
+    luminance_features,
+    silhouette_features,
+)
 from imgtofmri.stimuli.movie import Movie, MovieInfo, StimulusWarning
 from imgtofmri.stimuli.pixels import MAX_PIXELS, prepare_image
 from imgtofmri.stimuli.properties import (
     PROPERTIES,
     image_properties,
     luminance,
-    luminance_features,
 )
 from imgtofmri.stimuli.sampling import check_rate
 
@@ -43,6 +47,7 @@ __all__ = [
     "Source",
     "StimulusWarning",
     "check_rate",
+    "energy_features",
     "expand_images",
     "find_images",
     "find_sources",
@@ -52,6 +57,7 @@ __all__ = [
     "prepare_image",
     "read_images",
     "run_ahead",
+    "silhouette_features",
     "suffix_kind",
     "unique_names",
 ]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgtofmri.exceptions import OptionError
-from imgtofmri.stimuli.images import ImageInput, decode, read_bytes, read_images
-from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Source
+from imgtofmri.stimuli.images import ImageInput, decode, read_bytes
+from imgtofmri.stimuli.items import Source
 from imgtofmri.stimuli.pixels import prepare_image
 
 if TYPE_CHECKING:
@@ -74,47 +73,3 @@ def image_properties(images: Iterable[ImageInput], center_crop: bool = False) ->
         size = float(np.log10(width * height))
         rows.append((name, float(light.mean()), float(light.std()), size))
     return pd.DataFrame(rows, columns=["stimulus", *PROPERTIES])
-
-
-def luminance_features(
-    images: Iterable[ImageInput], size: int = 16, center_crop: bool = False
-) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Reduce each image to its luminance on a coarse grid, which is what a control knows of it.
-
-    Parameters
-    ----------
-    images : iterable of Source, path, PIL image or array
-        The images.
-    size : int
-        Blocks along each side; must divide 224.
-    center_crop : bool
-        Whether the network sees a central crop, not the whole image squeezed on to a square.
-
-    Returns
-    -------
-    names : tuple of str
-        The images' names.
-    features : array of shape (n_images, size * size), float64
-        Each block's mean luminance in linear light (`luminance`), between 0 and 1.
-
-    Raises
-    ------
-    OptionError
-        If ``size`` does not divide 224.
-    StimulusError
-        If an image cannot be read.
-    """
-    side = FRAME_SIZE
-    if size < 1 or side % size:
-        message = f"size must divide {side}; got {size}. Take 1, 2, 4, 7, 8 or 16."
-        raise OptionError(message)
-    names: list[str] = []
-    rows: list[NDArray[Any]] = []
-    step = side // size
-    for frame in read_images(images, size=side, center_crop=center_crop):
-        if isinstance(frame, Failure):
-            raise frame.error
-        blocks = luminance(frame.pixels).reshape(size, step, size, step)
-        rows.append(blocks.mean(axis=(1, 3)).ravel())
-        names.append(frame.name)
-    return tuple(names), np.array(rows)

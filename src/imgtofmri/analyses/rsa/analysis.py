@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from imgtofmri.analyses.rsa.comparison import ModelComparison, compare_models, control_pairs
+from imgtofmri.analyses.rsa.comparison import (
+    ModelComparison,
+    best_controls,
+    compare_models,
+    control_pairs,
+)
+from imgtofmri.analyses.rsa.layers import LayerModel
 from imgtofmri.analyses.rsa.matrices import (
     Measured,
     control_rdms,
@@ -16,7 +22,7 @@ from imgtofmri.analyses.rsa.matrices import (
     read_matrices,
 )
 from imgtofmri.encoder import Control, Prediction
-from imgtofmri.encoder.controls import ENCODER, LUMINANCE
+from imgtofmri.encoder.controls import ENCODER, PICTURES
 from imgtofmri.exceptions import DataError, check_choice
 from imgtofmri.rsa import COMPARISONS, DISSIMILARITIES, RDMs
 from imgtofmri.stimuli import Failure
@@ -27,16 +33,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class GeometryComparison:
-    """A prediction's and its controls' matrices compared with measured ones.
+    """A prediction's, layers' and controls' matrices compared with measured ones.
 
     Attributes
     ----------
     models : dict of str to RDMs
-        The encoder's matrices, one for each ROI, under "encoder", and each control's.
+        The encoder's matrices, one for each ROI, under "encoder", and each layer's and control's.
     compared : dict of str to dict of str to ModelComparison
-        For each measured set, the encoder's comparison and each control's. A control is a family of
-        its own: asking for one changes no p of the encoder's.
+        For each measured set, the encoder's comparison and each layer's and control's. Each is a
+        family of its own: asking for one changes no p of the encoder's.
     prediction : Prediction
+    layers : tuple of LayerModel
+        Further models.
     controls : tuple of Control
     measured : dict of str to RDMs
     failures : tuple of Failure
@@ -48,10 +56,39 @@ class GeometryComparison:
     models: Mapping[str, RDMs]
     compared: Mapping[str, Mapping[str, ModelComparison]]
     prediction: Prediction
+    layers: tuple[LayerModel, ...]
     controls: tuple[Control, ...]
     measured: Mapping[str, RDMs]
     failures: tuple[Failure, ...]
     options: Mapping[str, Any]
+
+    def controls_of(self, model: str) -> tuple[str, ...]:
+        """Return the controls that a model is compared with; none for a control.
+
+        An untrained network's model of an ROI is a control of the encoder's, that of a layer is a
+        control of the layer's.
+        """
+        layers = {layer.label: layer for layer in self.layers}
+        if model == ENCODER:
+            return tuple(control.name for control in self.controls)
+        if model in layers and not layers[model].control:
+            twins = (label for label, layer in layers.items() if layer.control_of == model)
+            return (*twins, *(each.name for each in self.controls if each.name in PICTURES))
+        return ()
+
+    def beside(self, model: str) -> tuple[str, ...]:
+        """Return what a model is compared with, pair by pair: its controls, and layers after it."""
+        if not self.is_model(model):
+            return ()
+        labels = [layer.label for layer in self.layers if self.is_model(layer.label)]
+        later = labels if model == ENCODER else labels[labels.index(model) + 1 :]
+        return (*later, *self.controls_of(model))
+
+    def is_model(self, name: str) -> bool:
+        """Whether it is the encoder or a layer, rather than a control."""
+        return name == ENCODER or any(
+            layer.label == name and not layer.control for layer in self.layers
+        )
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Join the comparisons with all measured sets into tidy tables.
@@ -60,25 +97,32 @@ class GeometryComparison:
         -------
         dict of str to pandas.DataFrame
             "rsa" has a row for each measured set, model and ROI, with the columns of
-            `ModelComparison.table`; "pairs" one for each two ROIs, and for each ROI and control;
-            "subjects" each similarity. Columns ``model`` say whose a row is: "encoder", or a
-            control. Empty without measured matrices.
+            `ModelComparison.table`, and best_control, best_control_score and p_best_control: the
+            control with the highest score and the p of the difference to it; "pairs" one for each
+            two ROIs, and for each model and what it is beside; "subjects" each similarity. Columns
+            ``model`` say whose a row is: "encoder", a layer, or a control. Empty without measured
+            matrices.
         """
         import pandas as pd
 
         joined: dict[str, list[pd.DataFrame]] = {"rsa": [], "pairs": [], "subjects": []}
         for name, compared in self.compared.items():
-            own = compared[ENCODER]
-            joined["pairs"].append(_of_pairs(own.pairs, name, ENCODER))
             for model, result in compared.items():
-                if model != ENCODER:
-                    joined["pairs"].append(_of_pairs(control_pairs(own, result), name, model))
+                against = {
+                    other: control_pairs(result, compared[other]) for other in self.beside(model)
+                }
+                if model == ENCODER:
+                    joined["pairs"].append(_of_pairs(result.pairs, name, ENCODER, ENCODER))
+                for other, pairs in against.items():
+                    joined["pairs"].append(_of_pairs(pairs, name, model, other))
+                of_controls = {key: against[key] for key in self.controls_of(model)}
+                table = result.table.join(best_controls(result, of_controls))
                 wide = pd.DataFrame(result.similarity, columns=list(result.subjects))
                 wide.insert(0, "model", list(result.models))
                 tidy = wide.melt("model", var_name="subject", value_name="similarity")
-                for kind, table in (("rsa", result.table), ("subjects", tidy)):
-                    of_roi = table.rename(columns={"model": "roi"})
-                    of_roi["roi"] = _rois(of_roi["roi"])
+                for kind, rows in (("rsa", table), ("subjects", tidy)):
+                    of_roi = rows.rename(columns={"model": "roi"})
+                    of_roi["roi"] = _rois(of_roi["roi"], model)
                     of_roi.insert(0, "model", model)
                     of_roi.insert(0, "measured", name)
                     joined[kind].append(of_roi)
@@ -89,6 +133,7 @@ def compare_geometry(
     prediction: Prediction,
     measured: Measured = (),
     *,
+    layers: Sequence[LayerModel] = (),
     controls: Sequence[Control] = (),
     failures: Sequence[Failure] = (),
     in_order: bool = False,
@@ -110,6 +155,8 @@ def compare_geometry(
     measured : RDMs, path, "NAME=FILE", a sequence of these, or a dict of str to RDMs or path
         Sets of matrices, one matrix for each subject; see `read_matrices`. Conditions are matched
         with the images as in `match_conditions`.
+    layers : sequence of LayerModel
+        Further models, of layers of networks, from `layer_models`.
     controls : sequence of Control
         ``encoder.controls(["untrained", "luminance"], average="mean").predict(images)``.
     failures : sequence of Failure
@@ -154,12 +201,13 @@ def compare_geometry(
             for name, stack in stacks.items()
         }
     models = {ENCODER: model_rdms(prediction, dissimilarity)}
+    models |= {layer.label: layer.rdms(dissimilarity) for layer in layers}
     models |= {control.name: control_rdms(control, dissimilarity) for control in controls}
     for name, rdms in models.items():
         if rdms.conditions != prediction.names:
             message = (
-                f"the control {name} must be of the {len(prediction)} images of the prediction, in "
-                f"their order; got {len(rdms.conditions)}, or others. Predict the same with it."
+                f"{name} must be of the {len(prediction)} images of the prediction, in their "
+                f"order; got {len(rdms.conditions)}, or others. Give it the same images."
             )
             raise DataError(message)
     tests: dict[str, Any] = {
@@ -168,17 +216,23 @@ def compare_geometry(
         "confidence": confidence,
         "seed": seed,
     }
-    compared = {
-        name: {
-            model: compare_models(*match_conditions(rdms, stack), comparison, **tests)
-            for model, rdms in models.items()
-        }
-        for name, stack in stacks.items()
-    }
+    compared: dict[str, dict[str, ModelComparison]] = {}
+    for name, stack in stacks.items():
+        families = compared[name] = {}
+        for model, rdms in models.items():
+            own = families.get(ENCODER)
+            families[model] = compare_models(
+                *match_conditions(rdms, stack),
+                comparison,
+                **tests,
+                # All models see the same resamples.
+                bootstrap=None if own is None else own.bootstrap,
+            )
     return GeometryComparison(
         models=models,
         compared=compared,
         prediction=prediction,
+        layers=tuple(layers),
         controls=tuple(controls),
         measured=stacks,
         failures=tuple(failures),
@@ -202,19 +256,20 @@ def check_measures(dissimilarity: str, comparison: str) -> None:
         check_choice(option, value, valid)
 
 
-def _of_pairs(pairs: pd.DataFrame, measured: str, control: str) -> pd.DataFrame:
-    """Say of which measured set and of which models the two ROIs of each pair are."""
+def _of_pairs(pairs: pd.DataFrame, measured: str, model_a: str, model_b: str) -> pd.DataFrame:
+    """Say of which measured set and of which models the two of each pair are."""
     table = pairs.rename(columns={"model_a": "roi_a", "model_b": "roi_b"})
-    table["roi_b"] = _rois(table["roi_b"])
-    table.insert(1, "model_b", control)
-    table.insert(0, "model_a", ENCODER)
+    table["roi_a"] = _rois(table["roi_a"], model_a)
+    table["roi_b"] = _rois(table["roi_b"], model_b)
+    table.insert(1, "model_b", model_b)
+    table.insert(0, "model_a", model_a)
     table.insert(0, "measured", measured)
     return table
 
 
-def _rois(names: pd.Series[str]) -> pd.Series[str]:
-    """Leave the ROI empty where the model, luminance, is of none."""
-    return names.where(names != LUMINANCE)
+def _rois(names: pd.Series[str], model: str) -> pd.Series[str]:
+    """Leave the ROI empty where the model is of none, and bears its own name instead."""
+    return names.where(names != model)
 
 
 def _stacked(parts: list[pd.DataFrame]) -> pd.DataFrame:

@@ -1,11 +1,11 @@
-"""Model matrices compared with those of measured subjects, with inference.
+"""Model matrices compared with those of measured people, with inference.
 
-How alike they are is set beside what the subjects' own agreement allows.
+How alike they are is set beside what the people's own agreement allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,44 +14,55 @@ from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.rsa import (
+    Draws,
     RdmCeiling,
     RDMs,
-    bootstrap_subjects,
-    chance_similarity,
+    TwoFactorBootstrap,
     compare_rdms,
     permute_conditions,
     rdm_ceiling,
 )
-from imgtofmri.stats import PermutationTest, fdr, permutation_p, permutations, sign_flips
+from imgtofmri.stats import PermutationTest, fdr, permutations
 
 if TYPE_CHECKING:
     import pandas as pd
 
+RELIABLE, UNRELIABLE = "reliable", "unreliable"
+"""What a ceiling is: whether the interval of its lower bound lies above chance."""
 
-_PAIR_COLUMNS = ["model_a", "model_b", "difference", "ci_low", "ci_high", "p"]
+PEOPLE_AND_IMAGES, IMAGES = "people and images", "images"
+"""What an interval is over; with one person it is over images alone."""
+
+_PAIR_COLUMNS = ["model_a", "model_b", "difference", "ci_low", "ci_high", "p_people_and_images"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelComparison:
-    """Model matrices compared with those of measured subjects.
+    """Model matrices compared with those of measured people.
 
-    Parameters
+    Attributes
     ----------
     similarity : array of shape (n_models, n_subjects)
     models, subjects : tuple of str
     ceiling : RdmCeiling or None
-        None with a single subject.
+        None with a single person.
     table : pandas.DataFrame
-        One row for each model: model, method, n_conditions, n_subjects, mean (over subjects),
-        null_mean, null_sd, p, p_fdr, p_max (conditions permuted, greater than 0), sem, ci_low,
-        ci_high (subject bootstrap),
-        p_subjects, p_subjects_fdr (signs of subjects flipped, greater than chance), ceiling_lower,
-        ceiling_upper, p_ceiling (signs flipped, below the lower bound).
+        One row for each model: model, method, n_conditions, n_subjects; score (mean similarity over
+        people) with ci_low, ci_high and se over interval_over ("people and images", or "images"
+        with one person); p_people_and_images and p_people_and_images_fdr (greater than chance);
+        null_mean, null_sd, p_same_people, p_same_people_fdr, p_same_people_max (conditions
+        permuted, for these people); ceiling_lower with ceiling_ci_low and ceiling_ci_high,
+        ceiling_upper, ceiling ("reliable" or "unreliable"); and where it is reliable
+        share_of_ceiling and p_below_ceiling. What needs several people is missing with one.
     pairs : pandas.DataFrame
-        One row for each pair of models: model_a, model_b, difference, ci_low, ci_high, p, p_fdr
-        (signs of subjects flipped, two-sided).
+        One row for each pair of models: model_a, model_b, difference, ci_low, ci_high,
+        p_people_and_images, p_people_and_images_fdr (two-sided).
+    scores : Draws
+        The models' scores in the resamples of ``bootstrap``.
+    bootstrap : TwoFactorBootstrap
+        Of the measured matrices.
     method : str
-    n_permutations, n_bootstraps : int
+    n_permutations : int
     seed : int or None
     confidence : float
         Of the intervals.
@@ -63,11 +74,17 @@ class ModelComparison:
     ceiling: RdmCeiling | None
     table: pd.DataFrame
     pairs: pd.DataFrame
+    scores: Draws
+    bootstrap: TwoFactorBootstrap
     method: str
     n_permutations: int
-    n_bootstraps: int
     seed: int | None
     confidence: float
+
+    @property
+    def ceiling_is_reliable(self) -> bool:
+        """Whether there is a ceiling whose lower bound is above chance, its interval included."""
+        return bool((self.table["ceiling"] == RELIABLE).any())
 
 
 def compare_models(
@@ -78,17 +95,17 @@ def compare_models(
     n_bootstraps: int = 1000,
     confidence: float = 0.95,
     seed: int | None = 0,
+    *,
+    bootstrap: TwoFactorBootstrap | None = None,
 ) -> ModelComparison:
-    """Compare models with measured subjects and test what can be tested.
+    """Compare models with measured people and test what can be tested.
 
-    Three questions have three tests. *Does the model explain these subjects' geometry, over images
-    like these?* ``p``: the model's conditions are relabelled, rows and columns together, the same
-    for all models and subjects. *Would it explain other people's?* ``p_subjects``: under the null
-    a subject's similarity is symmetric about chance (0 but for "cosine"), and the sign of its
-    difference from chance is flipped. *Does it fall short of
-    what the subjects allow?* ``p_ceiling``: the sign of each subject's difference between the
-    leave-one-out ceiling and the model is flipped. Intervals resample subjects with replacement;
-    with few subjects they are too narrow, and the tests are the better guide.
+    Three questions have three tests. *Would other people's geometry, of other images, be
+    explained?* ``p_people_and_images``, of a bootstrap over both. *Is the geometry of these people
+    explained, over images like these?* ``p_same_people``: the model's conditions are relabelled,
+    rows and columns together, the same for all models and people. *Does the model fall short of
+    what people allow?* ``p_below_ceiling``, of the difference to the lower noise ceiling in the
+    bootstrap over both. Intervals and the p of the bootstrap are Student's.
 
     Parameters
     ----------
@@ -96,23 +113,26 @@ def compare_models(
         Over the same conditions in the same order; see `match_conditions`.
     method : {"spearman", "kendall", "pearson", "cosine"}
     n_permutations : int
-        Relabellings, and sign flips.
+        Relabellings.
     n_bootstraps : int
-        Resamplings of subjects.
+        Resamples of people and images.
     confidence : float
         Of the intervals.
     seed : int or None
         The same seed gives the same answer, whatever the thread count.
+    bootstrap : TwoFactorBootstrap, optional
+        Of these measured matrices, where several families of models are to be compared with each
+        other; it spares their ceiling being resampled again.
 
     Returns
     -------
     ModelComparison
-        What needs several subjects is NaN with one.
+        With one person p says nothing of other people, and intervals are over images.
 
     Raises
     ------
     DataError
-        If the conditions differ, or a matrix is constant.
+        If there are two people, the conditions differ, or a matrix is constant.
     OptionError
         If the method is unknown or a number out of range.
     ShapeError
@@ -120,7 +140,8 @@ def compare_models(
 
     References
     ----------
-    Nili H et al. (2014), doi:10.1371/journal.pcbi.1003553.
+    Nili H et al. (2014), doi:10.1371/journal.pcbi.1003553 (ceiling, relabelling).
+    Schütt HH et al. (2023), doi:10.7554/eLife.82566 (bootstrap).
     """
     if models.conditions != measured.conditions:
         message = (
@@ -132,176 +153,210 @@ def compare_models(
     if not 0 < confidence < 1:
         message = f"confidence must lie between 0 and 1; got {confidence}. Use 0.95."
         raise OptionError(message, "confidence")
+    if len(measured.names) == 2:
+        message = (
+            "measured matrices must be of one person, or of 3 and more; got 2 "
+            f"({', '.join(measured.names)}), who cannot show how far people differ. Give more "
+            "people, or each one's matrix as a set of its own."
+        )
+        raise DataError(message)
     similarity = compare_rdms(
         models.dissimilarities, measured.dissimilarities, method, models.names, measured.names
     )
+    if bootstrap is None:
+        bootstrap = TwoFactorBootstrap(measured.dissimilarities, n_bootstraps, method, seed)
+    scores = bootstrap.scores(models.dissimilarities)
     null = np.concatenate(
         [
             permute_conditions(models.dissimilarities, measured.dissimilarities, orders, method)
             for orders in permutations(len(models.conditions), n_permutations, seed)
         ]
     )
+    test = PermutationTest(similarity.mean(axis=1), null, standardise=False)
     several = len(measured.names) > 1
     ceiling = rdm_ceiling(measured.dissimilarities, method) if several else None
-    subjects = _SubjectTests(similarity, n_permutations, n_bootstraps, confidence, seed)
-    test = PermutationTest(similarity.mean(axis=1), null, standardise=False)
-    chance = chance_similarity(models.dissimilarities, measured.dissimilarities, method)
-    table = _table(models, similarity, method, test, chance, ceiling, subjects)
     return ModelComparison(
         similarity=similarity,
         models=models.names,
         subjects=measured.names,
         ceiling=ceiling,
-        table=table,
-        pairs=_pairs(models.names, subjects),
+        table=_table(models, method, test, scores, ceiling, bootstrap, confidence),
+        pairs=_pairs(models.names, scores, confidence),
+        scores=scores,
+        bootstrap=bootstrap,
         method=method,
         n_permutations=n_permutations,
-        n_bootstraps=n_bootstraps,
         seed=seed,
         confidence=confidence,
     )
 
 
 def control_pairs(result: ModelComparison, control: ModelComparison) -> pd.DataFrame:
-    """Compare each model with its control, subject by subject.
+    """Compare each model with its control, or with another family's models, resample by resample.
 
     Parameters
     ----------
     result : ModelComparison
         Of the models.
     control : ModelComparison
-        Of the controls with the same measured subjects: one of each model's name, or a single one
-        that all models are compared with.
+        Of the controls in the same resamples: one of each model's name, or a single one that all
+        models are compared with.
 
     Returns
     -------
     pandas.DataFrame
         One row for each model, with the columns of ``result.pairs``: the difference is the model's
-        mean similarity minus its control's; p flips the signs of subjects' differences, two-sided,
-        and ``p_fdr`` is adjusted over these rows. What needs several subjects is NaN with one.
+        score minus its control's; p is two-sided, and adjusted over these rows.
 
     Raises
     ------
     DataError
-        If the subjects differ, or a model has no control.
+        If the resamples differ, or a model has no control.
     """
-    import pandas as pd
-
     single = len(control.models) == 1
     absent = [] if single else [name for name in result.models if name not in control.models]
-    if result.subjects != control.subjects or absent:
-        got = f"none for {absent[0]}" if absent else "other subjects"
+    if not _same_resamples(result, control) or absent:
+        got = f"none for {absent[0]}" if absent else "other people or resamples"
         message = (
-            "controls must be compared with the same measured subjects, one for each model or one "
-            f"for all; got {got}. Compare both with the same matrices."
+            "controls must be compared with the same measured people, in the same resamples, one "
+            f"for each model or one for all; got {got}. Compare both with the same matrices."
         )
         raise DataError(message)
     partners = [control.models[0] if single else name for name in result.models]
-    rows = [control.models.index(partner) for partner in partners]
-    # Models and controls as one stack, so that both see the same resampled subjects.
-    stack = np.concatenate([result.similarity, control.similarity[rows]])
-    tests = _SubjectTests(
-        stack, result.n_permutations, result.n_bootstraps, result.confidence, result.seed
+    columns = [len(result.models) + control.models.index(partner) for partner in partners]
+    pairs = [(row, column) for row, column in enumerate(columns)]
+    names = list(zip(result.models, partners, strict=True))
+    return _differences(names, pairs, result.scores.beside(control.scores), result.confidence)
+
+
+def best_controls(result: ModelComparison, against: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Find for each model the control that does best.
+
+    Parameters
+    ----------
+    result : ModelComparison
+    against : mapping of str to pandas.DataFrame
+        For each control, `control_pairs` of the same models.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each model: best_control, best_control_score and p_best_control, that of the
+        difference; missing without controls.
+    """
+    import pandas as pd
+
+    rows: list[tuple[str | None, float, float]] = []
+    for number, score in enumerate(result.table["score"]):
+        of_controls = [
+            (score - pairs["difference"].iloc[number], name) for name, pairs in against.items()
+        ]
+        if not of_controls:
+            rows.append((None, np.nan, np.nan))
+            continue
+        best, name = max(of_controls)
+        rows.append((name, best, against[name]["p_people_and_images"].iloc[number]))
+    return pd.DataFrame(rows, columns=["best_control", "best_control_score", "p_best_control"])
+
+
+def _same_resamples(first: ModelComparison, second: ModelComparison) -> bool:
+    one, other = first.bootstrap, second.bootstrap
+    return one is other or (
+        first.subjects == second.subjects
+        and np.array_equal(one.people, other.people)
+        and np.array_equal(one.images, other.images)
     )
-    identity = np.eye(len(stack))
-    found = []
-    for first, (model, partner) in enumerate(zip(result.models, partners, strict=True)):
-        second = first + len(result.models)
-        differences = stack[first] - stack[second]
-        low, high = tests.interval(identity[first] - identity[second])
-        p = tests.p(differences, two_sided=True)
-        found.append((model, partner, differences.mean(), low, high, p))
-    table = pd.DataFrame(found, columns=_PAIR_COLUMNS)
-    return table.assign(p_fdr=fdr(table["p"]))
-
-
-class _SubjectTests:
-    """Bootstrap and sign flips over subjects, drawn once; NaN with one subject."""
-
-    def __init__(
-        self,
-        similarity: NDArray[np.float64],
-        n_permutations: int,
-        n_bootstraps: int,
-        confidence: float,
-        seed: int | None,
-    ) -> None:
-        self.similarity = similarity
-        self._several = similarity.shape[1] > 1
-        self._limits = ((1 - confidence) / 2, (1 + confidence) / 2)
-        if self._several:
-            self._means = bootstrap_subjects(similarity, n_bootstraps, seed)
-            self._signs = sign_flips(similarity.shape[1], n_permutations, seed).astype(np.float64)
-
-    def interval(self, weights: NDArray[np.float64]) -> tuple[float, float]:
-        """Return the percentile interval of a weighted sum of models' means."""
-        if not self._several:
-            return (float("nan"), float("nan"))
-        low, high = np.quantile(self._means @ weights, self._limits)
-        return (float(low), float(high))
-
-    def p(self, differences: NDArray[np.float64], two_sided: bool = False) -> float:
-        """Test whether subjects' differences, shape (n_subjects,), are above 0."""
-        if not self._several:
-            return float("nan")
-        null = (self._signs @ differences / differences.size)[:, None]
-        observed = differences.mean(keepdims=True)
-        return float(permutation_p(observed, null, "two-sided" if two_sided else "greater")[0])
 
 
 def _table(
     models: RDMs,
-    similarity: NDArray[np.float64],
     method: str,
     test: PermutationTest,
-    chance: NDArray[np.float64],
+    scores: Draws,
     ceiling: RdmCeiling | None,
-    subjects: _SubjectTests,
+    bootstrap: TwoFactorBootstrap,
+    confidence: float,
 ) -> pd.DataFrame:
     """Make the table of models."""
     import pandas as pd
 
-    n_models, n_subjects = similarity.shape
-    nan = float("nan")
-    spread = similarity.std(axis=1, ddof=1) if n_subjects > 1 else np.full(n_models, nan)
-    intervals = [subjects.interval(weights) for weights in np.eye(n_models)]
-    p_subjects = [subjects.p(row) for row in similarity - chance]
-    of_null = test.columns()
-    del of_null["z"]
-    return pd.DataFrame(
-        {
-            "model": models.names,
-            "method": method,
-            "n_conditions": len(models.conditions),
-            "n_subjects": n_subjects,
-            "mean": test.statistic,
-            **of_null,
-            "sem": spread / np.sqrt(n_subjects),
-            "ci_low": [low for low, _ in intervals],
-            "ci_high": [high for _, high in intervals],
-            "p_subjects": p_subjects,
-            "p_subjects_fdr": fdr(p_subjects),
-            "ceiling_lower": ceiling.lower if ceiling else nan,
-            "ceiling_upper": ceiling.upper if ceiling else nan,
-            "p_ceiling": [
-                subjects.p(ceiling.lower_by_subject - row) if ceiling else nan for row in similarity
-            ],
-        }
+    low, high = scores.interval(confidence)
+    # Chance is 0 but for the cosine.
+    by_cosine = method == "cosine"
+    excess = bootstrap.scores(models.dissimilarities, above_chance=True) if by_cosine else scores
+    p = excess.p(two_sided=False)
+    columns = {
+        "model": models.names,
+        "method": method,
+        "n_conditions": len(models.conditions),
+        "n_subjects": scores.n_people,
+        "score": test.statistic,
+        "ci_low": low,
+        "ci_high": high,
+        "interval_over": PEOPLE_AND_IMAGES if scores.n_people > 1 else IMAGES,
+        "se": scores.standard_error,
+        "p_people_and_images": p,
+        "p_people_and_images_fdr": fdr(p),
+        "null_mean": test.null_mean,
+        "null_sd": test.null_sd,
+        "p_same_people": test.p,
+        "p_same_people_fdr": fdr(test.p),
+        "p_same_people_max": test.p_max,
+    }
+    return pd.DataFrame(columns | _beside_ceiling(excess, ceiling, bootstrap, confidence))
+
+
+def _beside_ceiling(
+    excess: Draws, ceiling: RdmCeiling | None, bootstrap: TwoFactorBootstrap, confidence: float
+) -> dict[str, object]:
+    """Set scores above chance beside the ceiling, where it is one."""
+    nothing = np.full(excess.estimate.shape, np.nan)
+    found: dict[str, object] = dict.fromkeys(
+        ("ceiling_lower", "ceiling_ci_low", "ceiling_ci_high", "ceiling_upper"), np.nan
     )
+    found |= {"ceiling": None, "share_of_ceiling": nothing, "p_below_ceiling": nothing}
+    if ceiling is None:
+        return found
+    low, high = (float(bound[0]) for bound in bootstrap.ceiling().interval(confidence))
+    above = bootstrap.ceiling(above_chance=bootstrap.method == "cosine")
+    reliable = bool(above.interval(confidence)[0][0] > 0)
+    found |= {
+        "ceiling_lower": ceiling.lower,
+        "ceiling_ci_low": low,
+        "ceiling_ci_high": high,
+        "ceiling_upper": ceiling.upper,
+        "ceiling": RELIABLE if reliable else UNRELIABLE,
+    }
+    if reliable:
+        n_models = excess.estimate.size
+        short = above.beside(excess).combined(np.c_[np.ones(n_models), -np.eye(n_models)])
+        found["share_of_ceiling"] = excess.estimate / above.estimate
+        found["p_below_ceiling"] = short.p(two_sided=False)
+    return found
 
 
-def _pairs(models: Sequence[str], subjects: _SubjectTests) -> pd.DataFrame:
+def _pairs(models: Sequence[str], scores: Draws, confidence: float) -> pd.DataFrame:
     """Make the table of differences between models."""
+    rows, columns = np.triu_indices(len(models), 1)
+    pairs = [(int(row), int(column)) for row, column in zip(rows, columns, strict=True)]
+    names = [(models[row], models[column]) for row, column in pairs]
+    return _differences(names, pairs, scores, confidence)
+
+
+def _differences(
+    names: Sequence[tuple[str, str]],
+    pairs: Sequence[tuple[int, int]],
+    scores: Draws,
+    confidence: float,
+) -> pd.DataFrame:
+    """Make a table of differences between scores, p adjusted over its rows."""
     import pandas as pd
 
-    rows = []
-    for first in range(len(models)):
-        for second in range(first + 1, len(models)):
-            differences = subjects.similarity[first] - subjects.similarity[second]
-            weights = np.zeros(len(models))
-            weights[first], weights[second] = 1.0, -1.0
-            low, high = subjects.interval(weights)
-            p = subjects.p(differences, two_sided=True)
-            rows.append((models[first], models[second], differences.mean(), low, high, p))
-    table = pd.DataFrame(rows, columns=_PAIR_COLUMNS)
-    return table.assign(p_fdr=fdr(table["p"]) if rows else table["p"])
+    identity = np.eye(scores.estimate.size)
+    weights = np.array([identity[first] - identity[second] for first, second in pairs])
+    differences = scores.combined(weights.reshape(-1, scores.estimate.size))
+    low, high = differences.interval(confidence)
+    p = differences.p(two_sided=True)
+    first, second = zip(*names, strict=True) if names else ((), ())
+    columns = zip(_PAIR_COLUMNS, (first, second, differences.estimate, low, high, p), strict=True)
+    return pd.DataFrame(dict(columns)).assign(p_people_and_images_fdr=fdr(p) if len(p) else p)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.analyses.rsa.comparison import ModelComparison
-from imgtofmri.figures.style import (
-    MARKS_LINE,
-    colour_of,
-    journal_style,
-    significance_mark,
-)
+from imgtofmri.figures.style import colour_of, journal_style, significance_mark
 from imgtofmri.rsa import RDMs, embed_rdm, to_square
 
 if TYPE_CHECKING:
@@ -26,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["plot_comparison", "plot_mds", "plot_rdms"]
 
 WIDTH_IN = 7.2
+
+STARS_LINE = "* p < .05, ** p < .01, *** p < .001, **** p < .0001"
+"""What the stars mean, for the caption."""
 
 _STATISTICS = {
     "spearman": "Spearman's ρ",
@@ -75,53 +73,93 @@ def plot_rdms(rdms: RDMs, ranked: bool = True) -> Figure:
 
 
 def plot_comparison(
-    result: ModelComparison, controls: Mapping[str, ModelComparison] | None = None
+    result: ModelComparison,
+    others: Mapping[str, ModelComparison] | None = None,
+    models: Collection[str] = (),
 ) -> Figure:
     """Draw each model's similarity to the measured subjects beside the noise ceiling.
 
     Parameters
     ----------
     result : ModelComparison
-    controls : mapping of str to ModelComparison, optional
-        Of the same measured subjects. A control of a model's name stands beside the model; others
+    others : mapping of str to ModelComparison, optional
+        Of the same measured people. A control of a model's name stands beside the model; others
         stand at the end.
+    models : collection of str
+        Which of the others are models rather than controls.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Bars: mean over subjects, with the bootstrap's interval; open circles: subjects; grey band:
-        noise ceiling, lower to upper; marks: ``p_max``, conditions permuted. Controls are grey.
+        Bars: score, with its interval; open circles: people; grey band: noise ceiling, lower to
+        upper, hatched where it is unreliable; stars: ``p_people_and_images_fdr``, with one person
+        ``p_same_people_max``. Controls are grey.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    bars = _bars(result, controls or {})
+    others = others or {}
+    bars = _bars(result, others, models)
     n_places = int(max(bar.place for bar in bars)) + 1
     labels = list(result.models) + [bar.label for bar in bars if bar.place >= len(result.models)]
     with journal_style():
         width = 0.5 * len(bars) + 0.1 * n_places + 1.3
         width = min(WIDTH_IN, max(2.4, width))
-        figure = Figure(figsize=(width, 2.6))
+        crowded = n_places >= 9 or max(map(len, labels)) > 12
+        # Slanted labels take of the height.
+        figure = Figure(figsize=(width, 2.6 + crowded * 0.04 * max(map(len, labels))))
         axes = figure.subplots()
         if result.ceiling is not None:
-            axes.axhspan(result.ceiling.lower, result.ceiling.upper, color="0.9", lw=0)
+            band = (result.ceiling.lower, result.ceiling.upper)
+            if result.ceiling_is_reliable:
+                axes.axhspan(*band, color="0.9", lw=0)
+            else:
+                axes.axhspan(*band, facecolor="none", edgecolor="0.8", hatch="////", lw=0)
         for bar in bars:
             _draw_bar(axes, bar, result.ceiling is not None)
         axes.axhline(0.0, color="0.3", lw=0.6)
         axes.margins(y=0.12)
-        crowded = n_places >= 9
-        axes.set_xticks(range(n_places), labels, rotation=45 if crowded else 0)
+        slanted: dict[str, Any] = {"rotation": 45, "ha": "right"} if crowded else {}
+        axes.set_xticks(range(n_places), labels, **slanted)
         axes.tick_params(axis="x", length=0)
         axes.set_ylabel(f"similarity to measured ({_STATISTICS[result.method]})")
-        beside = [name for name, control in (controls or {}).items() if len(control.models) > 1]
+        beside = [name for name, other in others.items() if len(other.models) > 1]
         if beside:
             handles = [Patch(facecolor=_GREYS[k % 3], label=name) for k, name in enumerate(beside)]
             figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
-        told = "permuted conditions, corrected by the maximum"
-        if result.ceiling is not None:
-            told += "; circles: measured subjects; grey band: noise ceiling"
-        figure.supxlabel(textwrap.fill(f"{MARKS_LINE}; {told}", int(24 * width)), fontsize=5)
+        caption = "; ".join([STARS_LINE, *_told(result)])
+        figure.supxlabel(textwrap.fill(caption, int(24 * width)), fontsize=5)
     return figure
+
+
+def stars(p: float) -> str:
+    """Return the stars for a p value; nothing at .05 and above, where the null would be, too.
+
+    Examples
+    --------
+    >>> [stars(p) for p in (0.07, 0.03, 0.004)]
+    ['', '*', '**']
+    """
+    return significance_mark(p) if p < 0.05 else ""
+
+
+def _told(result: ModelComparison) -> list[str]:
+    """Say what the figure shows, for its caption."""
+    if result.ceiling is None:
+        return [
+            "bars: one person, interval over images",
+            "p: permuted conditions, corrected by the maximum",
+        ]
+    if result.ceiling_is_reliable:
+        band = "grey band: noise ceiling"
+    else:
+        band = "hatched band: noise ceiling, UNRELIABLE (its lower bound is not above chance)"
+    return [
+        "p and intervals: bootstrap over people and images, false discovery rate over the bars of "
+        "one model",
+        "circles: people",
+        band,
+    ]
 
 
 _GREYS = ("0.45", "0.62", "0.75")
@@ -139,9 +177,11 @@ class _Bar:
     similarity: NDArray[np.float64]
 
 
-def _bars(result: ModelComparison, controls: Mapping[str, ModelComparison]) -> list[_Bar]:
-    """Put each model's bar and its controls' side by side, and what belongs to no model after."""
-    beside = [name for name, control in controls.items() if len(control.models) > 1]
+def _bars(
+    result: ModelComparison, others: Mapping[str, ModelComparison], models: Collection[str]
+) -> list[_Bar]:
+    """Put each model's bar and its controls' side by side, and what belongs to no ROI after."""
+    beside = [name for name, other in others.items() if len(other.models) > 1]
     width = 0.7 / (1 + len(beside))
     rows = result.table.to_dict("records")
     found = [
@@ -149,32 +189,32 @@ def _bars(result: ModelComparison, controls: Mapping[str, ModelComparison]) -> l
         for k, (row, values) in enumerate(zip(rows, result.similarity, strict=True))
     ]
     after = len(rows)
-    for name, control in controls.items():
-        records = zip(control.table.to_dict("records"), control.similarity, strict=True)
+    for name, other in others.items():
+        records = zip(other.table.to_dict("records"), other.similarity, strict=True)
         for row, values in records:
             if name in beside:
                 number = beside.index(name)
                 place = result.models.index(row["model"]) + (number + 1 - len(beside) / 2) * width
                 found.append(_Bar(place, width, _GREYS[number % 3], name, row, values))
             else:
-                found.append(_Bar(float(after), width, _GREYS[0], name, row, values))
+                colour = colour_of(after) if name in models else _GREYS[0]
+                found.append(_Bar(float(after), width, colour, name, row, values))
                 after += 1
     return found
 
 
 def _draw_bar(axes: Axes, bar: _Bar, several: bool) -> None:
-    """Draw one bar with its interval and subjects (where there are several), and its mark."""
-    mean = bar.row["mean"]
-    axes.bar(bar.place, mean, 0.94 * bar.width, color=bar.colour)
-    top = float(bar.similarity.max())
+    """Draw one bar with its interval, people (where there are several) and stars."""
+    score = bar.row["score"]
+    axes.bar(bar.place, score, 0.94 * bar.width, color=bar.colour)
+    error = [[score - bar.row["ci_low"]], [bar.row["ci_high"] - score]]
+    axes.errorbar(bar.place, score, yerr=error, fmt="none", color="black", lw=0.8)
+    top = max(float(bar.similarity.max()), bar.row["ci_high"])
     if several:
-        error = [[mean - bar.row["ci_low"]], [bar.row["ci_high"] - mean]]
-        axes.errorbar(bar.place, mean, yerr=error, fmt="none", color="black", lw=0.8)
         spread = np.linspace(-0.3, 0.3, bar.similarity.size) * bar.width
         axes.plot(bar.place + spread, bar.similarity, "o", mfc="none", mec="0.25", ms=2.2, mew=0.5)
-        top = max(top, bar.row["ci_high"])
     axes.annotate(
-        significance_mark(bar.row["p_max"]),
+        stars(bar.row["p_people_and_images_fdr" if several else "p_same_people_max"]),
         (bar.place, max(top, 0.0)),
         xytext=(0, 2),
         textcoords="offset points",

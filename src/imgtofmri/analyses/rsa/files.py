@@ -10,7 +10,7 @@ import numpy as np
 from imgtofmri.analyses.rsa.analysis import GeometryComparison
 from imgtofmri.analyses.rsa.figures import plot_comparison, plot_mds, plot_rdms
 from imgtofmri.encoder import Prediction
-from imgtofmri.encoder.controls import ENCODER, LUMINANCE, describe_controls
+from imgtofmri.encoder.controls import ENCODER, describe_controls
 from imgtofmri.figures.style import save_figure
 from imgtofmri.files import atomic_path
 from imgtofmri.outputs import OutputFolder
@@ -53,7 +53,11 @@ def save_geometry(
     prediction = result.prediction
     sources = {name: rdms.source for name, rdms in result.measured.items() if rdms.source}
     target.begin(
-        {"measured": {name: str(source) for name, source in sources.items()}, **result.options},
+        {
+            "measured": {name: str(source) for name, source in sources.items()},
+            "models": {layer.label: layer.describe() for layer in result.layers},
+            **result.options,
+        },
         prediction.provenance.to_dict(),
         describe_controls(result.controls),
         sources.values(),
@@ -70,8 +74,9 @@ def save_geometry(
         for kind, table in result.tables().items():
             files.append(write_table(table, target.path / f"{kind}.tsv"))
     for name, compared in result.compared.items():
-        controls = {model: each for model, each in compared.items() if model != ENCODER}
-        figure = plot_comparison(compared[ENCODER], controls)
+        others = {model: each for model, each in compared.items() if model != ENCODER}
+        models = [model for model in others if result.is_model(model)]
+        figure = plot_comparison(compared[ENCODER], others, models)
         files += save_figure(figure, target.path / f"comparison_{name}")
     target.wrote(*files)
     target.close()
@@ -82,7 +87,7 @@ def _joined(models: Mapping[str, RDMs]) -> RDMs:
     """Return all models' matrices as one stack: the encoder's under the ROIs' own names."""
     own = models[ENCODER]
     names = [
-        roi if model in (ENCODER, LUMINANCE) else f"{roi} {model}"
+        roi if model in (ENCODER, roi) else f"{roi} {model}"
         for model, rdms in models.items()
         for roi in rdms.names
     ]

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imgtofmri.encoder import Control, Prediction
 from imgtofmri.encoder.controls import LUMINANCE
-from imgtofmri.exceptions import DataError, OptionError
+from imgtofmri.encoder.regions import own_columns
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.rdms import load_rdms
 from imgtofmri.rsa import RDMs, calculate_rdm
 
@@ -22,14 +24,18 @@ MEASURED = "measured"
 
 
 def model_rdms(prediction: Prediction, method: str = "correlation") -> RDMs:
-    """Make one model matrix for each ROI from predicted group responses.
+    """Make one model matrix for each ROI: the mean of those of each person's own ROI.
+
+    A person's matrix is of the voxels of that person's own ROI, in native space, so that neither
+    people nor regions are mixed before patterns are compared (subject-specific ROIs: Nieto-Castanon
+    and Fedorenko 2012, doi:10.1016/j.neuroimage.2012.06.065). Smoothing, mask and average of the
+    prediction play no part.
 
     Parameters
     ----------
     prediction : Prediction
     method : {"correlation", "euclidean"}
-        As in `imgtofmri.rsa.calculate_rdm`; each voxel's mean over images is removed. With
-        "euclidean" predict with ``average="mean"``, which keeps amplitude.
+        As in `imgtofmri.rsa.calculate_rdm`; each voxel's mean over images is removed.
 
     Returns
     -------
@@ -41,26 +47,56 @@ def model_rdms(prediction: Prediction, method: str = "correlation") -> RDMs:
     OptionError
         If the method is unknown.
     ShapeError, DataError
-        If there are too few images or voxels, or a pattern is NaN or constant.
+        If there are too few images or voxels, a pattern is NaN or constant, or an ROI responds
+        alike to all images; the message names the ROI and the person.
     """
-    names = prediction.names
-    rows = [
-        calculate_rdm(prediction.group[:, prediction.roi_mask(roi)], method, conditions=names)
-        for roi in prediction.rois
-    ]
-    return RDMs(np.stack(rows), names, prediction.rois, method)
+    rows = []
+    for roi in prediction.rois:
+        people = [
+            _own_rdm(prediction, roi, subject, method)
+            for subject, own in zip(prediction.subject_names, prediction.own_rois, strict=True)
+            if len(own_columns(own, roi))
+        ]
+        if not people:
+            message = (
+                f"{roi}: a model needs one person or more who has the ROI; got none. Leave it out "
+                "with `rois`."
+            )
+            raise DataError(message)
+        rows.append(np.mean(people, axis=0))
+    return RDMs(np.stack(rows), prediction.names, prediction.rois, method)
+
+
+def _own_rdm(prediction: Prediction, roi: str, subject: str, method: str) -> NDArray[np.float64]:
+    """Make the matrix of one person's own ROI, saying whose it is where that fails."""
+    responses = prediction.roi_responses(roi, subject).astype(np.float64)
+    spread, size = np.ptp(responses, axis=0), np.abs(responses).max(axis=0)
+    if not (spread > 1e-6 * size).any() and np.isfinite(responses).all():
+        message = (
+            f"{roi} of {subject}: predicted responses must differ between images; got the same to "
+            f"all {len(responses)}. Leave the ROI out with `rois`, or give images that differ."
+        )
+        raise DataError(message)
+    try:
+        return calculate_rdm(responses, method, conditions=prediction.names)
+    except (DataError, ShapeError) as error:
+        message = f"{roi} of {subject}: {error}"
+        raise type(error)(message) from error
 
 
 def control_rdms(control: Control, method: str = "correlation") -> RDMs:
-    """Make a control's model matrices: one for each ROI, but for luminance only one.
+    """Make a control's model matrices: one for each ROI, but only one for one of `PICTURES`.
 
-    Luminance is a pattern over a 16 x 16 grid, treated as a pattern over voxels is.
+    Features on a grid are treated as a pattern over voxels is. Where their 0 means that there is
+    nothing (no edge, no figure), what all images share is left in: two images without anything at a
+    place are alike there.
     """
     if control.prediction is not None:
         return model_rdms(control.prediction, method)
-    names, features = control.luminance()
-    vector = calculate_rdm(features, method, conditions=names)
-    return RDMs(vector[None], names, (LUMINANCE,), method)
+    names, features = control.features()
+    centre = control.name == LUMINANCE
+    vector = calculate_rdm(features, method, remove_voxel_mean=centre, conditions=names)
+    return RDMs(vector[None], names, (control.name,), method)
 
 
 def read_matrices(

@@ -255,7 +255,7 @@ def _mean_r(
 def _of_luminance(
     comparison: Comparison, control: Control, missing: Missing, unmatched: Missing
 ) -> pd.DataFrame:
-    names, features = control.luminance()
+    names, features = control.features()
     fitted, responses, usable = fitted_responses(comparison, names, features, missing, unmatched)
     regions = _regions(comparison)
     inside = np.array([region[usable] for region in regions.values()])

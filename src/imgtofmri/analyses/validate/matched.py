@@ -166,7 +166,7 @@ def matched_patterns(
         return _of_model(comparison, predicted, model, n_permutations=many, **resampled, **shared)
 
     def of_luminance(control: Control) -> pd.DataFrame:
-        names, features = control.luminance()
+        names, features = control.features()
         return matched_features(
             comparison, names, features, control.name, n_permutations=few, **shared
         )

@@ -273,7 +273,7 @@ def _of_luminance(control: Control, measured: _Measured) -> pd.DataFrame:
     """Correlate measured means with what luminance predicts of them from the other images'."""
     import pandas as pd
 
-    names, features = control.luminance()
+    names, features = control.features()
     _, rows = pair_names(measured.names, names, unmatched="drop")
     fitted = leave_one_out_map(features[rows]) @ measured.group
     origins = [control.name] * len(measured.rois)
