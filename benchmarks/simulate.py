@@ -116,7 +116,8 @@ def peak_memory_mb() -> float:
 
 def write_brain(n_volumes: int) -> None:
     """Write one run of the whole brain with noise, and print seconds and peak memory."""
-    from imgtofmri.analyses.simulate import Simulation, brain_mask, save_simulation
+    from imgtofmri.analyses.simulate import Simulation, save_simulation
+    from imgtofmri.spaces import brain_mask
 
     mask = np.zeros(SHAPE, dtype=bool)
     mask[30:60, 10:40, 30:41] = True

@@ -21,7 +21,6 @@ from imgtofmri.analyses.simulate import (
     Events,
     Noise,
     Scan,
-    movie_events,
     read_experiment,
     save_simulation,
     simulate_bold,
@@ -36,6 +35,7 @@ from imgtofmri.exceptions import (
     OptionError,
     StimulusError,
 )
+from imgtofmri.experiments import movie_events
 from imgtofmri.files import sha256_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
@@ -127,7 +127,7 @@ def assert_same(run_values: np.ndarray, expected: np.ndarray) -> None:
 
 def bold(root: Path, subject: str = "S1", number: int = 1) -> Any:
     """Load a run."""
-    stem = f"sub-{subject}_task-simulation_run-{number}_space-MNI152NLin6Asym"
+    stem = f"sub-{subject}_task-simulation_run-{number:02d}_space-MNI152NLin6Asym"
     return nib.load(root / f"sub-{subject}" / "func" / f"{stem}_desc-simulated_bold.nii.gz")
 
 
@@ -141,7 +141,7 @@ def test_simulate_runs_hold_the_predicted_responses(
     """Each subject's run is what simulate_bold makes of what Encoder.predict returns."""
     table, folder = experiment
     out = tmp_path / "sim"
-    options = ["--tr-s", 2, "--percent-per-unit", 0.5, "--voxels", "predicted", "--hrf", "spm"]
+    options = ["--tr-s", 2, "--scale", 0.5, "--voxels", "predicted", "--hrf", "spm"]
     run(table, "--stimuli", folder, "-o", out, *options, *settings)
     predicted = Encoder(bundle).predict(
         [folder / "a.png", folder / "b.png"], weights=random_weights, progress=False
@@ -154,7 +154,9 @@ def test_simulate_runs_hold_the_predicted_responses(
         data = np.asarray(image.dataobj)
         assert_same(data[predicted.mask].T, expected)
         assert not data[~predicted.mask].any()
-    name = "sub-S1/func/sub-S1_task-simulation_run-1_space-MNI152NLin6Asym_desc-simulated_bold.json"
+    name = (
+        "sub-S1/func/sub-S1_task-simulation_run-01_space-MNI152NLin6Asym_desc-simulated_bold.json"
+    )
     sidecar = json.loads((out / name).read_text("utf-8"))["Simulation"]
     assert (sidecar["encoder"], sidecar["weights_verified"]) == ("small", False)
     assert (out / "stimuli" / "b.png").read_bytes() == (folder / "b.png").read_bytes()
@@ -165,30 +167,146 @@ def test_simulate_movie_holds_its_frames(
 ) -> None:
     """A movie's run is what its frames' predictions make, each lasting until the next."""
     out = tmp_path / "sim"
-    options = ["--tr-s", 1, "--percent-per-unit", 1, "--voxels", "predicted", "--hrf", "gam"]
+    options = ["--tr-s", 1, "--scale", 1, "--voxels", "predicted", "--hrf", "gam"]
     run(film, "-o", out, *options, "--n-volumes", 12, "--subjects", "group", *settings)
     predicted = Encoder(bundle).predict_movie(
         film, average="mean", weights=random_weights, progress=False
     )
     assert predicted.onsets_s is not None
     events = movie_events(predicted.onsets_s, end_s=3.2)
-    expected = simulate_bold(predicted.group, events, 1.0, 12, hrf="gam")
+    group = predicted.subjects.mean(axis=0)
+    expected = simulate_bold(group, events, 1.0, 12, hrf="gam")
     data = np.asarray(bold(out, "group").dataobj)
     assert_same(data[predicted.mask].T, expected)
-    rows = (out / "sub-group/func/sub-group_task-simulation_run-1_events.tsv").read_text("utf-8")
+    rows = (out / "sub-group/func/sub-group_task-simulation_run-01_events.tsv").read_text("utf-8")
     assert rows.splitlines()[1] == "0\t3.2\tmovie\tfilm.mp4"
     (shown,) = json.loads((out / "simulate.json").read_text("utf-8"))["inputs"]
     assert (shown["name"], shown["sha256"]) == ("film.mp4", sha256_of(film))
 
 
+def test_simulate_movie_in_a_table_is_shown_from_its_onset(
+    tmp_path: Path, film: Path, settings: list[str], bundle: Bundle, random_weights: Path
+) -> None:
+    """Frames follow the event's onset, as long as it lasts, with its amplitude, among pictures."""
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    table = tmp_path / "events.tsv"
+    table.write_text(
+        "onset\tduration\tstim_file\tamplitude\n"
+        "1.5\t2.2\tfilm.mp4\t2\n6\t1\ta.png\t1\n8\t3.2\tfilm.mp4\t1\n",
+        encoding="utf-8",
+    )
+    out = tmp_path / "sim"
+    options = ["--tr-s", 1, "--voxels", "predicted", "--n-volumes", 20, "--subjects", "group"]
+    run(table, "--stimuli", tmp_path, "-o", out, *options, *settings)
+    encoder = Encoder(bundle)
+    chosen = {"average": "mean", "weights": random_weights, "progress": False}
+    frames = encoder.predict_movie(film, **chosen)
+    picture = encoder.predict([tmp_path / "a.png"], **chosen)
+    maps = np.concatenate([frames.subjects, picture.subjects], axis=1).mean(axis=0)
+    starts = frames.onsets_s
+    assert starts is not None
+    shown = starts < 2.2
+    whole = np.diff([*starts, 3.2])
+    events = Events(
+        [*(1.5 + starts[shown]), 6.0, *(8.0 + starts)],
+        [*np.minimum(whole[shown], 2.2 - starts[shown]), 1.0, *whole],
+        [*np.flatnonzero(shown), len(starts), *range(len(starts))],
+        [*np.full(shown.sum(), 2.0), 1.0, *np.ones(len(starts))],
+    )
+    expected = simulate_bold(maps, events, 1.0, 20)
+    assert_same(np.asarray(bold(out, "group").dataobj)[frames.mask].T, expected)
+    assert sorted(path.name for path in (out / "stimuli").iterdir()) == ["a.png", "film.mp4"]
+
+
+def test_simulate_reads_its_own_movie_back(tmp_path: Path, film: Path, settings: list[str]) -> None:
+    """The events that a movie's run writes simulate the same run."""
+    first, again = tmp_path / "first", tmp_path / "again"
+    options = ["--tr-s", 1, "--voxels", "predicted", "--subjects", "group", *settings]
+    run(film, "-o", first, *options)
+    table = first / "sub-group/func/sub-group_task-simulation_run-01_events.tsv"
+    run(table, "--stimuli", first / "stimuli", "-o", again, *options)
+    runs = [np.asarray(bold(root, "group").dataobj) for root in (first, again)]
+    np.testing.assert_array_equal(*runs)
+
+
+def test_simulate_movie_shown_longer_than_it_lasts_is_refused(
+    tmp_path: Path, film: Path, settings: list[str]
+) -> None:
+    """A movie cannot be shown for longer than it lasts, nor for no time."""
+    table = tmp_path / "events.tsv"
+    arguments = (table, "--stimuli", tmp_path, "-o", tmp_path / "sim", "--tr-s", 1, *settings)
+    for duration in ("9", "0"):
+        text = f"onset\tduration\tstim_file\n0\t{duration}\tfilm.mp4\n"
+        table.write_text(text, encoding="utf-8")
+        match = f"line 2: a movie's duration must be above 0 and at most .* got {duration}"
+        with pytest.raises(DataError, match=match):
+            run(*arguments)
+    assert not (tmp_path / "sim").exists()
+
+
+def test_simulate_runs_are_numbered_at_one_width(
+    tmp_path: Path, experiment: tuple[Path, Path], settings: list[str]
+) -> None:
+    """Names of runs sort as the runs were made, two digits and more where it takes them."""
+    table, folder = experiment
+    options = ["--tr-s", 2, "--voxels", "predicted", "--subjects", "group", "--runs", 101]
+    run(table, "--stimuli", folder, "-o", tmp_path / "many", *options, *settings)
+    names = sorted(path.name for path in (tmp_path / "many").rglob("*_events.tsv"))
+    assert [int(re.findall(r"run-(\d{3})_", name)[0]) for name in names] == [*range(1, 102)]
+
+
+@pytest.mark.parametrize("percent", [1.0, 0.5])
+def test_simulate_scale_makes_the_reference_what_it_says(
+    tmp_path: Path,
+    experiment: tuple[Path, Path],
+    settings: list[str],
+    bundle: Bundle,
+    random_weights: Path,
+    percent: float,
+) -> None:
+    """The factor turns the people's mean difference in their own ROIs into the given percent."""
+    table, folder = experiment
+    out = tmp_path / "sim"
+    predicted = Encoder(bundle).predict(
+        [folder / "a.png", folder / "b.png"], average="mean", weights=random_weights, progress=False
+    )
+    own = [predicted.roi_responses("LOC", name).mean(axis=1) for name in ("S1", "S2")]
+    difference = float(np.mean([values[0] - values[1] for values in own]))
+    contrast = "A - B" if difference > 0 else "B - A"
+    options = ["--tr-s", 2, "--scale", f"{percent}:{contrast}:LOC", "--voxels", "predicted"]
+    run(table, "--stimuli", folder, "-o", out, *options, *settings)
+    recorded = json.loads((out / "simulate.json").read_text("utf-8"))["settings"]
+    assert recorded["percent_per_unit"] == pytest.approx(percent / abs(difference), rel=1e-5)
+    assert recorded["scale"] == f"{contrast} is {percent:g} % in LOC"
+    events = Events([2, 12.3, 30], [3, 3, 2], [0, 1, 0], [1, 0.5, 1])
+    expected = simulate_bold(
+        predicted.subjects[0], events, 2.0, 24, percent_per_unit=recorded["percent_per_unit"]
+    )
+    assert_same(np.asarray(bold(out).dataobj)[predicted.mask].T, expected)
+    turned = " - ".join(reversed(contrast.split(" - ")))
+    with pytest.raises(DataError, match=rf"{turned} must be above 0 in LOC .* Turn the contrast"):
+        run(
+            table,
+            "--stimuli",
+            folder,
+            "-o",
+            tmp_path / "x",
+            "--tr-s",
+            2,
+            *settings,
+            "--scale",
+            f"1:{turned}:LOC",
+        )
+
+
 def test_simulate_noise_brain_and_drawn_subjects(
     tmp_path: Path, experiment: tuple[Path, Path], settings: list[str]
 ) -> None:
-    """Several subjects and runs, a brain around the ROIs, int16, and strong voxels at the peak."""
+    """Several subjects and runs, a brain around the ROIs, int16."""
     table, folder = experiment
     out = tmp_path / "sim"
     options = ["--tr-s", 2, "--subjects", 3, "--runs", 2, "--seed", 4, "--n-volumes", 40]
-    quiet = ["--peak-percent", 3, "--voxels", "brain", "--no-copy-stimuli"]
+    quiet = ["--scale", 3, "--voxels", "brain", "--no-copy-stimuli"]
     run(table, "--stimuli", folder, "-o", out, *options, *quiet, *settings)
     noisy = tmp_path / "noisy"
     options += ["--tsnr", 40, "--dtype", "int16"]
@@ -202,10 +320,6 @@ def test_simulate_noise_brain_and_drawn_subjects(
     assert 100.0 / residual[inside].std() == pytest.approx(40.0, rel=0.05)
     other = bold(noisy, "sim2", 1).get_fdata() - clean
     assert abs(np.corrcoef(residual[inside].ravel(), other[inside].ravel())[0, 1]) < 0.1
-    peaks = [np.abs(bold(out, f"sim{k}").get_fdata()[inside] - 100).max(axis=-1) for k in (1, 2, 3)]
-    assert np.percentile(np.concatenate(peaks)[np.concatenate(peaks) > 0], 99) == pytest.approx(
-        3.0, rel=0.02
-    )
 
 
 def test_simulate_smooth_noise(
@@ -214,6 +328,7 @@ def test_simulate_smooth_noise(
     """Neighbouring voxels' noise is alike where its smoothness is asked for, and said so."""
     table, folder = experiment
     options = ["--tr-s", 2, "--subjects", "group", "--drift-share", 0, "--tsnr", 40]
+    options += ["--scale", 1e-4]
     alike = {}
     for name, fwhm_mm in (("rough", 0), ("smooth", 12)):
         given = ["-o", tmp_path / name, "--noise-fwhm-mm", fwhm_mm, *options, *settings]
@@ -258,7 +373,12 @@ def test_simulate_kernel_file_is_used(
         (["--dtype", "float64"], OptionError, "dtype must be one of float32, int16"),
         (["--task", "a b"], OptionError, "task must be a label of letters and digits"),
         (["--seed", -1, "--subjects", 2], OptionError, "seed must be a whole number, 0 or more"),
-        (["--peak-percent", 0], OptionError, "peak_percent must be a positive number"),
+        (["--scale", 0], OptionError, "scale must be above 0 percent; got 0"),
+        (["--scale", "nan"], OptionError, "PERCENT:CONTRAST:ROI, or PERCENT of one model unit"),
+        (["--scale", "1:A - B"], OptionError, "PERCENT:CONTRAST:ROI, or .*; got '1:A - B'"),
+        (["--scale", "1:A - C:PPA"], OptionError, "condition of `contrast` must be one of A, B"),
+        (["--scale", "1:A - B:FFA"], OptionError, "the ROI of `scale` must be one of LOC, PPA"),
+        (["--scale", "1:A:PPA"], OptionError, "contrast must have weights that sum to 0"),
         (["--n-volumes", 3], OptionError, "within the run, 0 to 6 s; 2 begin after it"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,29 +15,31 @@ import scipy.sparse
 from nilearn.glm.first_level import compute_regressor
 from scipy import stats
 
+from imgtofmri import experiments
 from imgtofmri.analyses import simulate as simulation
 from imgtofmri.analyses.simulate import (
-    ArrayResponses,
     EncodedResponses,
+    bold,
+    combine,
+    encoded_subjects,
+    simulate_bold,
+    subject_weights,
+)
+from imgtofmri.bundle import Bundle
+from imgtofmri.cli.simulate import simulate as simulate_command
+from imgtofmri.encoder import Encoder
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
+from imgtofmri.experiments import (
     Events,
     Noise,
     Scan,
-    bold,
-    combine,
     find_stimuli,
     movie_events,
-    percent_per_unit_for,
     read_events,
     read_kernel,
-    simulate_bold,
     stimulus_design,
-    subject_weights,
 )
-from imgtofmri.analyses.simulate.encoding import encoded_subjects
-from imgtofmri.bundle import Bundle
-from imgtofmri.encoder import Encoder
-from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
-from imgtofmri.timeseries import hrf, regress_out
+from imgtofmri.timeseries import DEFAULT_HRF, hrf, regress_out
 
 
 @pytest.fixture
@@ -50,10 +53,17 @@ def events() -> Events:
     )
 
 
-@pytest.mark.parametrize("name", [info.name for info in pkgutil.iter_modules(simulation.__path__)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{wing.__name__}.{info.name}"
+        for wing in (simulation, experiments)
+        for info in pkgutil.iter_modules(wing.__path__)
+    ],
+)
 def test_examples_in_docstrings_hold(name: str) -> None:
     """What the docstrings show is what the functions return."""
-    result = doctest.testmod(importlib.import_module(f"imgtofmri.analyses.simulate.{name}"))
+    result = doctest.testmod(importlib.import_module(name))
     assert result.failed == 0
 
 
@@ -177,27 +187,17 @@ def test_simulate_bold_movie_equals_convolved_frames(rng: np.random.Generator) -
     np.testing.assert_allclose(run, 100.0 + expected, atol=5e-3)
 
 
-def test_percent_per_unit_for_strong_voxels_reach_the_peak(
-    events: Events, rng: np.random.Generator
+@pytest.mark.parametrize("amplitude", [0.1, 1.0, 10.0])
+def test_simulate_bold_signal_is_proportional_to_amplitudes(
+    amplitude: float, events: Events, rng: np.random.Generator
 ) -> None:
-    """One voxel in a hundred goes beyond the peak, whatever the responses' unit."""
-    responses = [ArrayResponses(1e-3 * rng.normal(size=(3, 1000))) for _ in range(2)]
-    unit = percent_per_unit_for(1.5, responses, [(events, 40), (events, 60)], Scan(2.0))
-    runs = [
-        simulate_bold(item, events, 2.0, 60, percent_per_unit=unit) - 100.0 for item in responses
-    ]
-    peaks = np.abs(np.concatenate(runs, axis=1)).max(axis=0)
-    assert (peaks > 1.5).mean() == pytest.approx(0.01, abs=1e-9)
-    assert peaks.max() < 4.0
-
-
-def test_percent_per_unit_for_nothing_is_refused(events: Events) -> None:
-    """No signal cannot be scaled."""
-    silent = ArrayResponses(np.zeros((3, 5)))
-    with pytest.raises(DataError, match="some response must differ from 0"):
-        percent_per_unit_for(2.0, [silent], [(events, 40)], Scan(2.0))
-    with pytest.raises(OptionError, match="peak_percent must be a positive number; got -1"):
-        percent_per_unit_for(-1.0, [silent], [(events, 40)], Scan(2.0))
+    """Amplitudes count as they are: nothing scales them away."""
+    responses = rng.normal(size=(3, 5))
+    scaled = Events(
+        events.onsets_s, events.durations_s, events.stimuli, amplitude * events.amplitudes
+    )
+    plain, other = (simulate_bold(responses, each, 2.0, 40) - 100.0 for each in (events, scaled))
+    np.testing.assert_allclose(other, amplitude * plain, atol=1e-4)
 
 
 # The noise
@@ -510,6 +510,23 @@ def test_read_events_keeps_the_table_and_reads_its_numbers(tmp_path: Path) -> No
     assert events.amplitudes.tolist() == [1.0, -0.5, 2.0]
 
 
+@pytest.mark.parametrize("name", ["NA", "None", "NaN", "null", "N/A"])
+def test_read_events_only_n_a_is_missing(tmp_path: Path, name: str) -> None:
+    """BIDS writes a missing value n/a; every other word names a stimulus or a condition."""
+    path = write_events(
+        tmp_path, "onset|duration|trial_type|stim_file", f"0|1|{name}|{name}", "2|1|key|n/a"
+    )
+    table = read_events(path)
+    assert table.stim_files == (name,)
+    assert table.events({name: 0}).onsets_s.tolist() == [0.0]
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    assert find_stimuli([table], tmp_path) == {name: tmp_path / name}
+    run = experiments.run_of_table(table, {name: 0}, 2.0)
+    rows = experiments.condition_rows([run], {name: 0})
+    assert {kind: found.tolist() for kind, found in rows.items()} == {name: [0]}
+
+
 @pytest.mark.parametrize(
     ("lines", "match"),
     [
@@ -622,3 +639,10 @@ def test_scan_tr_that_no_scanner_has_is_refused(tr_s: float) -> None:
     """Milliseconds for seconds are noticed."""
     with pytest.raises(OptionError, match=r"tr_s must be from 0.05 to 30 seconds; got .*Give sec"):
         Scan(tr_s)
+
+
+def test_default_response_is_one_constant() -> None:
+    """The command, the scan and the function convolve with the same response by default."""
+    command = inspect.signature(simulate_command).parameters["hrf"].default
+    of_function = inspect.signature(simulate_bold).parameters["hrf"].default
+    assert command == of_function == Scan(2.0).hrf == DEFAULT_HRF == "glover"

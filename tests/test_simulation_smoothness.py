@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from imgtofmri.analyses.simulate import Events, Noise, SmoothField, bold, simulate_bold
+from imgtofmri.analyses.simulate import Events, Noise, bold, simulate_bold
 from imgtofmri.exceptions import OptionError, ShapeError
+from imgtofmri.experiments import SmoothField
 
 SHAPE = (24, 20, 16)
 INTERIOR = (slice(None), slice(8, -8), slice(7, -7), slice(6, -6))

@@ -12,7 +12,7 @@ Arrays in, arrays out; time runs along the first axis: ``(n_time, n_voxels)``.
 from __future__ import annotations
 
 from imgtofmri.timeseries.drift import cosine_basis, cosines, regress_out, remove_drift, remove_mean
-from imgtofmri.timeseries.haemodynamics import HRF_NAMES, HrfLike, convolve, hrf
+from imgtofmri.timeseries.haemodynamics import DEFAULT_HRF, HRF_NAMES, HrfLike, convolve, hrf
 from imgtofmri.timeseries.sampling import (
     RESAMPLINGS,
     Resampling,
@@ -24,6 +24,7 @@ from imgtofmri.timeseries.similarity import row_agreement, similarity_matrix
 from imgtofmri.timeseries.trials import ESTIMATORS, HRFS, estimator_weights, trial_regressors
 
 __all__ = [
+    "DEFAULT_HRF",
     "ESTIMATORS",
     "HRFS",
     "HRF_NAMES",

@@ -21,6 +21,8 @@ HrfLike: TypeAlias = str | ArrayLike | Callable[[NDArray[np.float64]], ArrayLike
 HrfScale: TypeAlias = Literal["native", "sum", "peak"]
 
 HRF_NAMES = ("gam", "glover", "spm")
+DEFAULT_HRF = "glover"
+"""The response that every command convolves with unless told otherwise: Glover's (1999)."""
 HRF_SCALES: tuple[str, ...] = get_args(HrfScale)
 GAM_P = 8.6
 GAM_Q_S = 0.547

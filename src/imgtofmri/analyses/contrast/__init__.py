@@ -16,13 +16,13 @@ from imgtofmri.analyses.contrast.analysis import (
     compute_contrasts,
     contrast_properties,
 )
-from imgtofmri.analyses.contrast.expression import (
+from imgtofmri.analyses.contrast.files import find_conditions, read_conditions, save_contrast
+from imgtofmri.analyses.contrast.welch import WelchTest, permute_welch_t, welch_test
+from imgtofmri.stats.contrasts import (
     contrast_weights,
     default_contrast,
     parse_contrast,
 )
-from imgtofmri.analyses.contrast.files import find_conditions, read_conditions, save_contrast
-from imgtofmri.analyses.contrast.welch import WelchTest, permute_welch_t, welch_test
 
 __all__ = [
     "Contrast",

@@ -15,11 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.analyses.contrast.agreement import SignAgreement
-from imgtofmri.analyses.contrast.expression import (
-    contrast_weights,
-    default_contrast,
-    written_contrast,
-)
 from imgtofmri.analyses.contrast.maps import OUTSIDE, statistic_of, values_of
 from imgtofmri.analyses.contrast.rois import RoiResponses, condition_table, roi_table
 from imgtofmri.analyses.contrast.welch import (
@@ -33,6 +28,11 @@ from imgtofmri.encoder.controls import ENCODER, control_predictions
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
 from imgtofmri.outputs import to_img
 from imgtofmri.stats import fdr
+from imgtofmri.stats.contrasts import (
+    contrast_weights,
+    default_contrast,
+    written_contrast,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

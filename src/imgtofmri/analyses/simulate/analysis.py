@@ -11,26 +11,29 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.analyses.simulate.bold import (
-    Scan,
-    check_run,
-    noise_field,
-    percent_per_unit_for,
-    simulate_blocks,
-)
-from imgtofmri.analyses.simulate.encoding import encode_images, encode_movie, encoded_subjects
-from imgtofmri.analyses.simulate.experiment import Experiment, Input
-from imgtofmri.analyses.simulate.noise import check_positive, check_seed
+from imgtofmri.analyses.simulate.bold import noise_field, simulate_blocks
+from imgtofmri.analyses.simulate.encoding import encoded_subjects
 from imgtofmri.analyses.simulate.responses import (
     Responses,
     check_responses,
     check_subjects,
     subject_weights,
 )
-from imgtofmri.analyses.simulate.runs import Run, run_of_movie
-from imgtofmri.analyses.simulate.smoothness import SmoothField
 from imgtofmri.encoder import Encoder, Provenance, Settings, load_encoder
 from imgtofmri.exceptions import OptionError, ShapeError, check_choice
+from imgtofmri.experiments import (
+    Experiment,
+    Input,
+    Run,
+    Scale,
+    Scan,
+    SmoothField,
+    check_run,
+    condition_rows,
+    encode_stimuli,
+    own_means,
+)
+from imgtofmri.experiments.noise import check_seed
 from imgtofmri.spaces import brain_mask
 
 BoolArray: TypeAlias = NDArray[np.bool_]
@@ -70,6 +73,8 @@ class Simulation:
         What predicted the responses.
     stimuli, tables : sequence of Input
         The files that are shown, and the events files.
+    scale : Scale, optional
+        What the scan's ``percent_per_unit`` came from.
 
     Raises
     ------
@@ -90,6 +95,7 @@ class Simulation:
     provenance: Provenance | None = None
     stimuli: Sequence[Input] = ()
     tables: Sequence[Input] = ()
+    scale: Scale | None = None
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -171,7 +177,7 @@ def simulate_experiment(
     subjects: str | int = "each",
     runs: int = 1,
     seed: int = 0,
-    peak_percent: float | None = 2.0,
+    scale: Scale | str = "1",
     voxels: VoxelsName = "brain",
     progress: bool = True,
     **changes: Any,
@@ -193,9 +199,10 @@ def simulate_experiment(
         How often each run is repeated, with noise anew.
     seed : int
         Seed of the noise and of drawn subjects.
-    peak_percent : float or None
-        Scale signals so that the strong ones reach this, in percent of the baseline, as
-        `percent_per_unit_for` does; None leaves the scan's ``percent_per_unit``.
+    scale : Scale or str
+        How large signals are, in percent of the baseline, as `Scale.parse` reads it; by default one
+        percent for a response of 1 in the models' units. It takes the place of the scan's
+        ``percent_per_unit``.
     voxels : {"brain", "predicted"}
         Which voxels have a baseline and noise: those of the brain, or those with a response.
     progress : bool
@@ -211,6 +218,9 @@ def simulate_experiment(
         If an option is not valid.
     StimulusError
         If stimuli cannot be used; all are named.
+    DataError
+        If the encoder does not predict the reference contrast of ``scale``, or a movie is to be
+        shown for longer than it lasts.
     """
     check_choice("voxels", voxels, VOXELS)
     if runs < 1:
@@ -218,41 +228,29 @@ def simulate_experiment(
         raise OptionError(message, "runs")
     check_subjects(subjects)
     check_seed(seed)
-    if peak_percent is not None:
-        check_positive("peak_percent", peak_percent)
+    chosen = Scale.parse(scale) if isinstance(scale, str) else scale
     loaded = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, progress)
     predictor = loaded.predictor(settings, **{**changes, "average": "mean"})
     shares = subject_weights(predictor.spatial.subject_names, subjects, seed=seed)
-    planned: Sequence[Run] = experiment.runs
-    if experiment.movie is None:
-        paths = [path for _, path in experiment.stimuli]
-        batch = encode_images(predictor.extractor, paths, progress=progress)
-    else:
-        movie, scan = experiment.movie, experiment.scan
-        batch, events = encode_movie(
-            predictor.extractor, movie, experiment.rate_hz, progress=progress
-        )
-        planned = [run_of_movie(events, movie.path.name, scan.tr_s, experiment.n_volumes)]
-    responses = encoded_subjects(predictor.spatial, batch.features, shares)
-    scan = experiment.scan
-    if peak_percent is not None:
-        shown = [(run.events, run.n_volumes) for run in planned]
-        unit = percent_per_unit_for(peak_percent, responses.values(), shown, scan)
-        scan = replace(scan, percent_per_unit=unit)
+    shown = encode_stimuli(predictor.extractor, experiment, progress=progress)
+    planned = experiment.runs(shown.index)
+    unit = chosen.percent
+    if chosen.contrast:
+        conditions = condition_rows(planned, shown.index)
+        unit = chosen.percent_per_unit(own_means(predictor, shown.features), conditions)
+    responses = encoded_subjects(predictor.spatial, shown.features, shares)
     template, space = loaded.bundle.template, loaded.bundle.space
     return Simulation(
         responses,
         [*planned] * runs,
-        scan,
+        replace(experiment.scan, percent_per_unit=unit),
         predictor.spatial.mask,
         template.affine,
         brain_mask(template.shape, template.affine, space) if voxels == "brain" else None,
         space,
         seed,
         predictor.provenance,
-        tuple(
-            Input(name, path, digest)
-            for (name, path), digest in zip(experiment.stimuli, batch.sha256, strict=False)
-        ),
+        shown.stimuli,
         experiment.tables,
+        chosen,
     )

@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 
 from imgtofmri.analyses.simulate.analysis import BoolArray, Simulation
-from imgtofmri.analyses.simulate.bold import stimulus_design
-from imgtofmri.analyses.simulate.experiment import check_length
 from imgtofmri.analyses.simulate.sidecars import (
     MASK_SIDECAR,
     bold_sidecar,
@@ -26,6 +24,8 @@ from imgtofmri.analyses.simulate.sidecars import (
     write_top,
 )
 from imgtofmri.exceptions import OptionError, OutputError, check_choice
+from imgtofmri.experiments.experiment import check_length
+from imgtofmri.experiments.scan import stimulus_design
 from imgtofmri.files import write_whole
 from imgtofmri.outputs import OutputFolder
 from imgtofmri.outputs.gzip_pieces import compressed
@@ -166,7 +166,9 @@ def _write_run(
     run, inside = simulation.runs[number], simulation.inside
     folder = root / f"sub-{label}" / "func"
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"sub-{label}_task-{task}_run-{number + 1}"
+    # One width for all runs, so that their names sort as they were run.
+    width = max(2, len(str(len(simulation.runs))))
+    stem = f"sub-{label}_task-{task}_run-{number + 1:0{width}d}"
     (folder / f"{stem}_events.tsv").write_text(tsv(run.columns, run.rows), encoding="utf-8")
     stem = f"{stem}_space-{simulation.space}"
     _write_mask(folder / f"{stem}_desc-brain_mask.nii.gz", inside, simulation.affine)
@@ -213,6 +215,7 @@ def _settings(simulation: Simulation, task: str, dtype: str, copy_stimuli: bool)
         "hrf": hrf_said(scan),
         "slice_time_ref": scan.slice_time_ref,
         "baseline": scan.baseline,
+        "scale": None if simulation.scale is None else str(simulation.scale),
         "percent_per_unit": scan.percent_per_unit,
         "noise": None if scan.noise is None else asdict(scan.noise),
         "seed": simulation.seed,

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.analyses.simulate.noise import stream
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.experiments.noise import stream
 
 if TYPE_CHECKING:
     import scipy.sparse

@@ -10,7 +10,7 @@ from typing import Any
 
 from imgtofmri import __version__
 from imgtofmri.analyses.simulate.analysis import Simulation
-from imgtofmri.analyses.simulate.bold import Scan
+from imgtofmri.experiments.scan import Scan
 from imgtofmri.outputs.layouts import BIDS_VERSION
 from imgtofmri.tables import tsv
 from imgtofmri.timeseries import hrf
@@ -76,6 +76,7 @@ def bold_sidecar(task: str, simulation: Simulation, subject: str, number: int) -
             "Subject": subject,
             "HaemodynamicResponse": hrf_said(scan),
             "Baseline": scan.baseline,
+            "Scale": None if simulation.scale is None else str(simulation.scale),
             "PercentPerUnit": scan.percent_per_unit,
             "Noise": None if scan.noise is None else asdict(scan.noise),
             "Seed": simulation.seed,

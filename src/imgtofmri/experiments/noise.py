@@ -10,8 +10,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.analyses.simulate.smoothness import SmoothField
 from imgtofmri.exceptions import OptionError
+from imgtofmri.experiments.smoothness import SmoothField
 from imgtofmri.processors import one_blas_thread
 from imgtofmri.timeseries import cosine_basis
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 
 FloatArray: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -134,6 +135,41 @@ def movie_events(onsets_s: ArrayLike, *, end_s: float | None = None) -> Events:
         )
         raise DataError(message)
     return Events(onsets, durations, np.arange(len(onsets)))
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """A movie's frames among the stimuli.
+
+    Attributes
+    ----------
+    first : int
+        The row of the responses that belongs to the first of them; the others follow.
+    onsets_s : array of shape (n_frames,)
+        When each is shown, from the movie's beginning.
+    end_s : float
+        When the movie ends.
+    """
+
+    first: int
+    onsets_s: FloatArray
+    end_s: float
+
+    def shown(self, onset_s: float, duration_s: float) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Return what is on the screen where the movie begins at a time and is shown for a time.
+
+        Returns
+        -------
+        onsets_s, durations_s : arrays of shape (n_shown,), float64
+            Each frame lasts until the next, the last one until the movie or its showing ends.
+        rows : array of shape (n_shown,), int
+            The row of each frame.
+        """
+        begun = np.flatnonzero(self.onsets_s < duration_s)
+        starts_s = self.onsets_s[begun]
+        end_s = min(self.end_s, duration_s)
+        ends_s = np.minimum(np.append(self.onsets_s, self.end_s)[begun + 1], end_s)
+        return onset_s + starts_s, ends_s - starts_s, self.first + begun
 
 
 def check_within_run(

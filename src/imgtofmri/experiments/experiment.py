@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from imgtofmri.analyses.simulate.bold import Scan, check_run
-from imgtofmri.analyses.simulate.runs import Run, run_of_table
-from imgtofmri.analyses.simulate.tables import find_stimuli, read_events
 from imgtofmri.exceptions import OptionError
+from imgtofmri.experiments.events import Frames, movie_events
+from imgtofmri.experiments.runs import Run, run_of_movie, run_of_table
+from imgtofmri.experiments.scan import Scan, check_run
+from imgtofmri.experiments.tables import EventsTable, find_stimuli, read_events
 from imgtofmri.files import sha256_of
 from imgtofmri.outputs.series import MAX_VOLUMES
 from imgtofmri.stimuli import Movie, check_rate, suffix_kind
@@ -41,27 +42,43 @@ class Experiment:
     scan : Scan
         How responses become BOLD.
     stimuli : tuple of (str, Path)
-        The files that are shown, with the names that events have for them: a row of the responses
-        each, in this order.
+        The files that are shown, with the names that events have for them.
+    events : tuple of EventsTable
+        One for each run; none where one movie is shown alone.
     tables : tuple of Input
         The events files.
-    runs : tuple of Run
-        One for each table.
-    movie : Movie or None
-        The movie that is shown instead.
+    movies : mapping of str to Movie
+        Those of the stimuli that are movies.
     n_volumes : int or None
-        Length of its run.
+        Length of each run.
     rate_hz : float
-        Frames a second that are taken of it.
+        Frames a second that are taken of movies.
     """
 
     scan: Scan
     stimuli: tuple[tuple[str, Path], ...]
+    events: tuple[EventsTable, ...] = ()
     tables: tuple[Input, ...] = ()
-    runs: tuple[Run, ...] = ()
-    movie: Movie | None = None
+    movies: Mapping[str, Movie] = field(default_factory=dict)
     n_volumes: int | None = None
     rate_hz: float = 2.0
+
+    def runs(self, index: Mapping[str, int | Frames]) -> tuple[Run, ...]:
+        """Return the runs.
+
+        Parameters
+        ----------
+        index : mapping of str to int or Frames
+            Which rows of the responses belong to each stimulus, as `encode_stimuli` says.
+        """
+        tr_s = self.scan.tr_s
+        if not self.events:
+            ((name, _),) = self.stimuli
+            frames = index[name]
+            assert isinstance(frames, Frames)
+            shown = movie_events(frames.onsets_s, end_s=frames.end_s)
+            return (run_of_movie(shown, name, tr_s, self.n_volumes),)
+        return tuple(run_of_table(table, index, tr_s, self.n_volumes) for table in self.events)
 
 
 def read_experiment(
@@ -80,51 +97,59 @@ def read_experiment(
         Events files in BIDS form, each of which is a run; or one movie.
     scan : Scan
     stimuli : str or Path, optional
-        The folder from which the ``stim_file`` of events files start.
+        The folder from which the ``stim_file`` of events files start: images, and movies, which
+        are shown from the event's onset for its duration.
     n_volumes : int, optional
         Length of each run; by default up to 16 s after its last event.
     rate_hz : float
-        Frames a second that are taken of a movie.
+        Frames a second that are taken of movies.
 
     Raises
     ------
     OptionError
         If the inputs are neither, events lie outside their run, or a run is too long for a file.
     DataError
-        If an events file cannot be read: the message names the line.
+        If an events file cannot be read, or shows a movie for longer than it lasts: the message
+        names the line.
     StimulusError
         If stimuli are missing (all are named), or a movie cannot be read.
     """
-    check_rate(rate_hz)
+    rate = check_rate(rate_hz)
     paths = [Path(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-    movies = [path for path in paths if suffix_kind(path) == "movie"]
-    if movies:
+    alone = [path for path in paths if suffix_kind(path) == "movie"]
+    if alone:
         if len(paths) > 1 or stimuli is not None:
             message = (
                 "expected events files and `stimuli`, or one movie alone; got the movie "
-                f"{movies[0]} and more. Simulate them one at a time."
+                f"{alone[0]} and more. Name it in an events file, or simulate it alone."
             )
             raise OptionError(message)
-        movie = Movie(movies[0])
+        movie = Movie(alone[0])
         _ = movie.info  # Refuses what is no movie.
-        shown = ((movie.path.name, movie.path),)
-        return Experiment(scan, shown, movie=movie, n_volumes=n_volumes, rate_hz=rate_hz)
+        name = movie.path.name
+        shown = ((name, movie.path),)
+        return Experiment(scan, shown, movies={name: movie}, n_volumes=n_volumes, rate_hz=rate_hz)
     if stimuli is None:
         message = (
             "stimuli must be the folder from which the stim_file of events files start; got none. "
-            "Name the folder of the images."
+            "Name the folder of the images and movies."
         )
         raise OptionError(message, "stimuli")
-    tables = [read_events(path) for path in paths]
-    files = find_stimuli(tables, stimuli)
+    events = tuple(read_events(path) for path in paths)
+    files = find_stimuli(events, stimuli)
+    movies = {name: Movie(path) for name, path in files.items() if suffix_kind(path) == "movie"}
+    told = {name: (movie.info, movie.n_frames(rate_hz))[1] for name, movie in movies.items()}
+    lengths_s = {name: float(n / rate) for name, n in told.items() if n is not None}
     index = {name: row for row, name in enumerate(files)}
-    runs = tuple(run_of_table(table, index, scan.tr_s, n_volumes) for table in tables)
-    for table, run in zip(tables, runs, strict=True):
+    for table in events:
+        table.check_movies(lengths_s)
+        # A movie counts as one event here: how many frames it has does not matter to a run.
+        run = run_of_table(table, index, scan.tr_s, n_volumes)
         name = f"events file {table.path}"
         check_length(run, name)
         check_run(run.events, scan, run.n_volumes, name=name, lines=table.shown_lines)
     read = tuple(Input(str(path), path, sha256_of(path)) for path in paths)
-    return Experiment(scan, tuple(files.items()), read, runs)
+    return Experiment(scan, tuple(files.items()), events, read, movies, n_volumes, rate_hz)
 
 
 def check_length(run: Run, name: str = "run") -> None:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imgtofmri.analyses.simulate.events import Events
-from imgtofmri.analyses.simulate.tables import AMPLITUDE_COLUMNS, EventsTable
+from imgtofmri.experiments.events import Events, Frames
+from imgtofmri.experiments.tables import AMPLITUDE_COLUMNS, EventsTable
 from imgtofmri.tables import MISSING
 
 # After the last event the response still runs; by then little of it is left.
@@ -39,7 +39,10 @@ class Run:
 
 
 def run_of_table(
-    table: EventsTable, index: Mapping[str, int], tr_s: float, n_volumes: int | None = None
+    table: EventsTable,
+    index: Mapping[str, int | Frames],
+    tr_s: float,
+    n_volumes: int | None = None,
 ) -> Run:
     """Return the run of an events table.
 
@@ -47,8 +50,8 @@ def run_of_table(
     ----------
     table : EventsTable
         The table; its columns are kept, and ``amplitude`` is added where none was given.
-    index : mapping of str to int
-        The row of the responses that belongs to each ``stim_file``.
+    index : mapping of str to int or Frames
+        As in `EventsTable.events`.
     tr_s : float
         Repetition time, in seconds.
     n_volumes : int, optional
@@ -82,7 +85,7 @@ def run_of_movie(events: Events, name: str, tr_s: float, n_volumes: int | None =
         As in `run_of_table`.
     """
     start_s = float(events.onsets_s.min())
-    cells = (f"{start_s:.6g}", f"{events.end_s - start_s:.6g}", "movie", name)
+    cells = (f"{start_s:.10g}", f"{events.end_s - start_s:.10g}", "movie", name)
     n_run = n_volumes_of(events, tr_s) if n_volumes is None else n_volumes
     return Run(events, n_run, ("onset", "duration", "trial_type", "stim_file"), (cells,))
 

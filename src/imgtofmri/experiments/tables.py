@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.analyses.simulate.events import Events
 from imgtofmri.exceptions import DataError, StimulusError
+from imgtofmri.experiments.events import Events, Frames
 from imgtofmri.tables import MISSING, TextTable, read_table
 
 REQUIRED_COLUMNS = ("onset", "duration", "stim_file")
@@ -69,23 +69,56 @@ class EventsTable:
         first = next(k for k, row in enumerate(self.rows) if row[column] == stim_file)
         return f"{self.path}, line {self.lines[first]}"
 
-    def events(self, index: Mapping[str, int]) -> Events:
-        """Return the events of the rows that show a stimulus.
+    def events(self, index: Mapping[str, int | Frames]) -> Events:
+        """Return the events of the rows that show a stimulus; a movie is an event for each frame.
 
         Parameters
         ----------
-        index : mapping of str to int
-            The row of the responses that belongs to each ``stim_file``.
+        index : mapping of str to int or Frames
+            The row of the responses that belongs to each ``stim_file``, or a movie's rows.
         """
+        onsets_s, durations_s, rows, amplitudes = [], [], [], []
+        for cells in self._shown:
+            of = index[cells["stim_file"]]
+            times_s = (float(cells["onset"]), float(cells["duration"]))
+            if isinstance(of, Frames):
+                begin, last, frames = of.shown(*times_s)
+            else:
+                begin, last, frames = (np.array([value]) for value in (*times_s, of))
+            onsets_s.append(begin)
+            durations_s.append(last)
+            rows.append(frames)
+            name = self.amplitude_column
+            amplitudes.append(np.full(len(begin), 1.0 if name is None else float(cells[name])))
+        return Events(*(np.concatenate(each) for each in (onsets_s, durations_s, rows, amplitudes)))
+
+    def check_movies(self, lengths_s: Mapping[str, float]) -> None:
+        """Refuse a movie that is to be shown for longer than it is, or for no time.
+
+        Parameters
+        ----------
+        lengths_s : mapping of str to float
+            How long each movie is, up to a frame.
+
+        Raises
+        ------
+        DataError
+        """
+        for line, cells in zip(self.shown_lines, self._shown, strict=True):
+            length_s, duration_s = lengths_s.get(cells["stim_file"]), float(cells["duration"])
+            if length_s is not None and not 0.0 < duration_s <= length_s + 1e-6:
+                message = (
+                    f"events file {self.path}, line {line}: a movie's duration must be above 0 and "
+                    f"at most the {length_s:g} s that {cells['stim_file']!r} lasts; got "
+                    f"{duration_s:g}. Write for how long it is shown, in seconds."
+                )
+                raise DataError(message)
+
+    @property
+    def _shown(self) -> list[dict[str, str]]:
+        """The rows that show a stimulus, by column."""
         cells = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
-        shown = [row for row in cells if row["stim_file"] != MISSING]
-        name = self.amplitude_column
-        return Events(
-            [float(row["onset"]) for row in shown],
-            [float(row["duration"]) for row in shown],
-            [index[row["stim_file"]] for row in shown],
-            None if name is None else [float(row[name]) for row in shown],
-        )
+        return [row for row in cells if row["stim_file"] != MISSING]
 
 
 def read_events(path: str | Path) -> EventsTable:
@@ -95,8 +128,9 @@ def read_events(path: str | Path) -> EventsTable:
     ----------
     path : str or Path
         A tab-separated table with the columns ``onset``, ``duration`` (seconds) and
-        ``stim_file``; ``amplitude`` or ``modulation``, if there, scales the response. A row whose
-        ``stim_file`` is n/a (a fixation, a key press) shows nothing and is kept as it is.
+        ``stim_file``, an image or a movie; ``amplitude`` or ``modulation``, if there, scales the
+        response. A row whose ``stim_file`` is n/a (a fixation, a key press) shows nothing and is
+        kept as it is; other words for a missing value are names like any other.
 
     Returns
     -------
@@ -143,7 +177,7 @@ def read_events(path: str | Path) -> EventsTable:
     if not shown:
         message = (
             f"{where}: some row must name a stimulus in stim_file; got {len(table)} rows without "
-            "one. Give the image that each event shows."
+            "one. Give the image or movie that each event shows."
         )
         raise DataError(message)
     return EventsTable(path, columns, table.rows, table.lines)
