@@ -69,7 +69,7 @@ def test_shared_options_are_the_same_in_every_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["validate", "dynamics", "rsa", "contrast", "select", "distill"]
+    "command", ["validate", "dynamics", "rsa", "contrast", "select", "distill", "power"]
 )
 def test_a_seed_below_0_is_bad_usage(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """It is refused by name, before anything else is looked at."""

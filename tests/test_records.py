@@ -25,6 +25,7 @@ COMMANDS = {
     "select": ("dark bright -g high_PPA -n 2 --no-reference", "selection.json"),
     "rsa": ("dark bright -m subjects.npz --permutations 5 --bootstraps 5", "rsa.json"),
     "validate": ("--stimuli dark --stimuli bright -m betas --permutations 5", "validation.json"),
+    "power": ("dark bright --trials 6 --tr-s 2 --tsnr 50 --scale 1", "power.json"),
     "simulate": ("run.tsv --stimuli dark --tr-s 2 --voxels predicted", "simulate.json"),
 }
 

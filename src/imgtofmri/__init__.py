@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from imgtofmri.analyses.contrast import save_contrast as save_contrast
     from imgtofmri.analyses.dynamics import compare_movie as compare_movie
     from imgtofmri.analyses.dynamics import save_dynamics as save_dynamics
+    from imgtofmri.analyses.power import plan_scan as plan_scan
+    from imgtofmri.analyses.power import save_plan as save_plan
     from imgtofmri.analyses.rsa import compare_geometry as compare_geometry
     from imgtofmri.analyses.rsa import model_rdms as model_rdms
     from imgtofmri.analyses.rsa import save_geometry as save_geometry
@@ -63,6 +65,7 @@ _HOMES = {
     "load_encoder": "encoder",
     "matched_patterns": "analyses.validate",
     "model_rdms": "analyses.rsa",
+    "plan_scan": "analyses.power",
     "read_bundle": "bundle",
     "read_comparison": "analyses.validate",
     "read_measured": "measured.movie",
@@ -70,6 +73,7 @@ _HOMES = {
     "save_dynamics": "analyses.dynamics",
     "save_geometry": "analyses.rsa",
     "save_layers": "training",
+    "save_plan": "analyses.power",
     "save_prediction": "encoder.saving",
     "save_selection": "analyses.select",
     "save_simulation": "analyses.simulate",

@@ -34,6 +34,7 @@ from imgtofmri.cli.dynamics import dynamics
 from imgtofmri.cli.fetch import fetch
 from imgtofmri.cli.fit import fit
 from imgtofmri.cli.layers import layers
+from imgtofmri.cli.power import power
 from imgtofmri.cli.predict import predict
 from imgtofmri.cli.rsa import rsa
 from imgtofmri.cli.select import select
@@ -98,6 +99,7 @@ def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
 for command in (
     predict,
     simulate,
+    power,
     dynamics,
     validate,
     rsa,

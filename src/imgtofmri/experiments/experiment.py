@@ -140,16 +140,28 @@ def read_experiment(
     movies = {name: Movie(path) for name, path in files.items() if suffix_kind(path) == "movie"}
     told = {name: (movie.info, movie.n_frames(rate_hz))[1] for name, movie in movies.items()}
     lengths_s = {name: float(n / rate) for name, n in told.items() if n is not None}
-    index = {name: row for row, name in enumerate(files)}
     for table in events:
         table.check_movies(lengths_s)
+    check_tables(events, scan, n_volumes)
+    read = tuple(Input(str(path), path, sha256_of(path)) for path in paths)
+    return Experiment(scan, tuple(files.items()), events, read, movies, n_volumes, rate_hz)
+
+
+def check_tables(events: Sequence[EventsTable], scan: Scan, n_volumes: int | None = None) -> None:
+    """Refuse tables whose runs cannot be scanned as asked.
+
+    Raises
+    ------
+    OptionError
+        If events lie outside their run, or a run is too long for a file or too short for its drift.
+    """
+    for table in events:
         # A movie counts as one event here: how many frames it has does not matter to a run.
+        index = {name: row for row, name in enumerate(table.stim_files)}
         run = run_of_table(table, index, scan.tr_s, n_volumes)
         name = f"events file {table.path}"
         check_length(run, name)
         check_run(run.events, scan, run.n_volumes, name=name, lines=table.shown_lines)
-    read = tuple(Input(str(path), path, sha256_of(path)) for path in paths)
-    return Experiment(scan, tuple(files.items()), events, read, movies, n_volumes, rate_hz)
 
 
 def check_length(run: Run, name: str = "run") -> None:

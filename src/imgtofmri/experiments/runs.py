@@ -37,6 +37,11 @@ class Run:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
+    @property
+    def cells(self) -> list[dict[str, str]]:
+        """The rows of its events file, by column."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
 
 def run_of_table(
     table: EventsTable,

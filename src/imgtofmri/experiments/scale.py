@@ -177,8 +177,7 @@ def shown_conditions(run: Run) -> list[tuple[str, str]]:
     DataError
         If events have no ``trial_type``.
     """
-    cells = [dict(zip(run.columns, row, strict=True)) for row in run.rows]
-    shown = [row for row in cells if row["stim_file"] != MISSING]
+    shown = [row for row in run.cells if row["stim_file"] != MISSING]
     without = [row for row in shown if row.get("trial_type", MISSING) in (MISSING, "")]
     if without:
         message = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -82,6 +82,14 @@ class Scan:
         if isinstance(self.hrf, str):
             check_choice("hrf", self.hrf, HRF_NAMES)
         hrf(self.hrf, self.hrf_step_s, scale="sum")
+
+    @property
+    def hrf_said(self) -> str | dict[str, Any]:
+        """The name of the haemodynamic response, or its samples where it has none, for records."""
+        if isinstance(self.hrf, str):
+            return self.hrf
+        samples = hrf(self.hrf, self.hrf_step_s).tolist()
+        return {"StepSeconds": self.hrf_step_s, "Samples": samples}
 
 
 def check_run(

@@ -19,7 +19,6 @@ from imgtofmri.analyses.simulate.analysis import BoolArray, Simulation
 from imgtofmri.analyses.simulate.sidecars import (
     MASK_SIDECAR,
     bold_sidecar,
-    hrf_said,
     write_json,
     write_top,
 )
@@ -212,7 +211,7 @@ def _settings(simulation: Simulation, task: str, dtype: str, copy_stimuli: bool)
         "subjects": list(simulation.subjects),
         "n_volumes": [run.n_volumes for run in simulation.runs],
         "tr_s": scan.tr_s,
-        "hrf": hrf_said(scan),
+        "hrf": scan.hrf_said,
         "slice_time_ref": scan.slice_time_ref,
         "baseline": scan.baseline,
         "scale": None if simulation.scale is None else str(simulation.scale),

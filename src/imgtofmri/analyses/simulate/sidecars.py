@@ -10,10 +10,8 @@ from typing import Any
 
 from imgtofmri import __version__
 from imgtofmri.analyses.simulate.analysis import Simulation
-from imgtofmri.experiments.scan import Scan
 from imgtofmri.outputs.layouts import BIDS_VERSION
 from imgtofmri.tables import tsv
-from imgtofmri.timeseries import hrf
 
 MASK_SIDECAR = {
     "Type": "Brain",
@@ -74,7 +72,7 @@ def bold_sidecar(task: str, simulation: Simulation, subject: str, number: int) -
         "Sources": [],
         "Simulation": {
             "Subject": subject,
-            "HaemodynamicResponse": hrf_said(scan),
+            "HaemodynamicResponse": scan.hrf_said,
             "Baseline": scan.baseline,
             "Scale": None if simulation.scale is None else str(simulation.scale),
             "PercentPerUnit": scan.percent_per_unit,
@@ -84,14 +82,6 @@ def bold_sidecar(task: str, simulation: Simulation, subject: str, number: int) -
             **({} if made is None else made.to_dict()),
         },
     }
-
-
-def hrf_said(scan: Scan) -> str | dict[str, Any]:
-    """Return the name of a haemodynamic response, or its samples where it has none."""
-    if isinstance(scan.hrf, str):
-        return scan.hrf
-    samples = hrf(scan.hrf, scan.hrf_step_s).tolist()
-    return {"StepSeconds": scan.hrf_step_s, "Samples": samples}
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

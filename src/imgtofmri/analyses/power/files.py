@@ -1,0 +1,234 @@
+"""Files of a plan: tables that explain themselves, a figure, a paragraph, and the record."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from imgtofmri.analyses.power.analysis import MAX_PEOPLE, Plan
+from imgtofmri.analyses.power.figures import plot_plan
+from imgtofmri.figures.style import save_figure
+from imgtofmri.files import write_whole
+from imgtofmri.outputs import OutputFolder
+from imgtofmri.tables import write_table
+
+COMMAND = "power"
+
+_PERCENT = "percent of the baseline"
+_ROI = {"Description": "The region; its response is the mean over the voxels of a person's own."}
+_RUNS = {"Description": "Runs of each person, whose estimates are averaged with equal weights."}
+
+COLUMNS: dict[str, dict[str, dict[str, str]]] = {
+    "people": {
+        "roi": _ROI,
+        "subject": {"Description": "One of the encoder's people."},
+        "n_voxels": {"Description": "Voxels of the person's own region, in native space."},
+        "roi_tsnr": {
+            "Description": "Temporal signal-to-noise ratio of the region's mean: that of a voxel, "
+            "divided by the root of the voxels' mean noise correlation."
+        },
+        "n_runs": _RUNS,
+        "effect": {
+            "Description": "The contrast as the model finds it in the region's signal, for stimuli "
+            "that stay on. Proportional to the scale.",
+            "Units": _PERCENT,
+        },
+        "se": {
+            "Description": "Standard error of its estimate, from one experiment of this person "
+            "to the next.",
+            "Units": _PERCENT,
+        },
+        "t": {"Description": "Expected t as nilearn reports it: the mean over experiments."},
+        "dof": {"Description": "Degrees of freedom of t as nilearn reports them."},
+        "inflation": {
+            "Description": "Standard error over the one that the model reports on average; above 1 "
+            "the reported t is too large, as the noise is not the AR(1) of the model."
+        },
+        "power": {
+            "Description": "Share of experiments of this person that find the contrast with its "
+            "predicted sign, two-sided at the level in the record."
+        },
+    },
+    "group": {
+        "roi": _ROI,
+        "n_runs": _RUNS,
+        "n_people": {"Description": "People who are scanned."},
+        "effect": {
+            "Description": "The contrast in the region's signal, the mean over the encoder's "
+            "people.",
+            "Units": _PERCENT,
+        },
+        "between_sd": {
+            "Description": "Standard deviation of the true effect between people: of the "
+            "encoder's, who are few, or as given; n/a where fewer than two have the region.",
+            "Units": _PERCENT,
+        },
+        "within_sd": {
+            "Description": "Standard deviation of an estimate about the person's true effect.",
+            "Units": _PERCENT,
+        },
+        "stimulus_sd": {
+            "Description": "Standard deviation of the mean over people, were other stimuli of the "
+            "same kinds shown; 0 where stimuli are fixed.",
+            "Units": _PERCENT,
+        },
+        "se": {"Description": "Standard error of the mean over people.", "Units": _PERCENT},
+        "t": {"Description": "Effect over its standard error."},
+        "dof": {"Description": "Degrees of freedom of the t over people."},
+        "power": {
+            "Description": "Share of experiments that find the contrast with its predicted sign, "
+            "two-sided at the level in the record."
+        },
+        "power_low": {
+            "Description": "The same, were the mean effect that of the encoder's weakest person."
+        },
+        "power_high": {
+            "Description": "The same, were the mean effect that of the encoder's strongest person."
+        },
+    },
+    "needed": {
+        "roi": _ROI,
+        "n_runs": _RUNS,
+        "n_people": {
+            "Description": "The least number of people with the power that is wanted, which the "
+            f"record has as target; n/a where {MAX_PEOPLE} are too few, or where it is unknown how "
+            "people differ."
+        },
+        "power": {"Description": "The power with so many people."},
+    },
+}
+"""What each column of each table means, which the sidecars say."""
+
+
+def save_plan(
+    plan: Plan, folder: OutputFolder | str | Path, *, overwrite: bool = False
+) -> list[Path]:
+    """Write a plan's tables with sidecars, its figure, a paragraph for a methods section, a record.
+
+    Parameters
+    ----------
+    plan : Plan
+    folder : OutputFolder, str or Path
+    overwrite : bool
+        Replace what an earlier run wrote there.
+
+    Returns
+    -------
+    list of Path
+        The files, without the record, ``power.json``.
+
+    Raises
+    ------
+    OptionError
+        If the folder holds results of an earlier run.
+    OutputError
+        If the folder cannot be written to.
+    """
+    out = OutputFolder.of(folder, COMMAND, overwrite=overwrite)
+    out.begin(_settings(plan), plan.provenance.to_dict())
+    shown = (*plan.tables, *plan.stimuli)
+    out.used(
+        [each.name for each in shown],
+        [each.sha256 for each in shown],
+        [each.path for each in shown],
+    )
+    files = []
+    for name, columns in COLUMNS.items():
+        table = getattr(plan, name)[list(columns)]
+        files.append(write_table(table, out.path / f"{name}.tsv"))
+        files.append(_write(out.path / f"{name}.json", json.dumps(columns, indent=2) + "\n"))
+    files += save_figure(plot_plan(plan), out.path / "plan")
+    files.append(_write(out.path / "methods.md", methods(plan)))
+    out.wrote(*files)
+    out.close()
+    return files
+
+
+def methods(plan: Plan) -> str:
+    """Return a paragraph for a methods section, which says all that the plan depends on."""
+    scan, asked, noise = plan.scan, plan.settings, plan.scan.noise
+    assert noise is not None
+    lengths = sorted({run.n_volumes for run in plan.runs})
+    volumes = f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
+    response = f"the {scan.hrf} response" if isinstance(scan.hrf, str) else "a response of our own"
+    trials = "No variability from trial to trial was added."
+    if asked.trial_sd:
+        trials = f"Responses varied from trial to trial by {asked.trial_sd:g} % (SD)."
+    if asked.between_sd is None:
+        spread = "taken from the people whom the encoding model was fitted on, who are few"
+    else:
+        spread = f"taken to be {asked.between_sd:g} % (SD)"
+    stimuli = "fixed: the conclusion holds for the stimuli that are shown"
+    if asked.random_stimuli:
+        stimuli = "a random factor, with Satterthwaite's degrees of freedom"
+    network = plan.provenance.network
+    note = f" Note: {network.note}." if network and network.note else ""
+    sentences = [
+        f"The contrast {plan.contrast} was planned with the encoding model "
+        f"{plan.provenance.encoder or 'at hand'} (imgtofmri), which predicted the mean response of "
+        f"each person's own regions to each stimulus.{note}",
+        f"Signals were scaled so that {_scale(plan)}.",
+        f"Runs of {volumes} volumes (TR {scan.tr_s:g} s) were modelled with {response}, cosines "
+        f"slower than 1/{noise.drift_cutoff_s:g} Hz, a constant and AR(1) prewhitening.",
+        f"Noise had a temporal signal-to-noise ratio of {noise.tsnr:g} in a voxel and a smoothness "
+        f"of {noise.fwhm_mm:g} mm (FWHM): {noise.ar1_share:.0%} of its variance AR(1) with "
+        f"coefficient {noise.ar1:g}, {noise.drift_share:.0%} slow drift, the rest white.",
+        trials,
+        f"Differences between people were {spread}.",
+        f"Stimuli were {stimuli}.",
+        "The expected t and the power follow from the design by the general linear model (Mumford "
+        "and Nichols 2008, doi:10.1016/j.neuroimage.2007.07.061).",
+    ]
+    results = [_result(plan, roi) for roi in plan.rois]
+    return "\n".join([*sentences, *results]) + "\n"
+
+
+def _scale(plan: Plan) -> str:
+    """Say the scale in a sentence."""
+    unit = f"a response of 1 in the model's units is {plan.percent_per_unit:.4g} %"
+    return f"{plan.scale} ({unit})" if plan.scale.contrast else unit
+
+
+def _result(plan: Plan, roi: str) -> str:
+    """Say what is expected of one region."""
+    asked = plan.settings
+    people = plan.people.query("roi == @roi and n_runs == @asked.n_runs")
+    t, effect, dof = people["t"], people["effect"], people["dof"].iloc[0]
+    text = (
+        f"{roi}: with {_count(asked.n_runs, 'run')} the expected effect is {effect.mean():.2g} % "
+        f"({effect.min():.2g} to {effect.max():.2g} over {len(people)} people), t({dof:.0f}) = "
+        f"{t.mean():.1f} in one person ({t.min():.1f} to {t.max():.1f})"
+    )
+    level = f"a power of {asked.target:.0%} at a two-sided level of {asked.alpha:g}, uncorrected"
+    number = plan.people_needed(roi)
+    if number is None:
+        return f"{text}; no number of people up to {MAX_PEOPLE} is known to have {level}."
+    return f"{text}; {number} people have {level}."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    """Return what the record says besides what predicted the responses."""
+    scan, noise = plan.scan, plan.scan.noise
+    assert noise is not None
+    return {
+        "contrast": plan.contrast,
+        "scale": str(plan.scale),
+        "percent_per_unit": plan.percent_per_unit,
+        "n_volumes": [run.n_volumes for run in plan.runs],
+        "tr_s": scan.tr_s,
+        "hrf": scan.hrf_said,
+        "slice_time_ref": scan.slice_time_ref,
+        "noise": asdict(noise),
+        **asdict(plan.settings),
+    }
+
+
+def _write(path: Path, text: str) -> Path:
+    write_whole(path, text.encode("utf-8"))
+    return path
