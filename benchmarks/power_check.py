@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("folders", nargs=2)
     parser.add_argument("--experiments", type=int, default=200)
     parser.add_argument("--scale", default="15")
+    parser.add_argument("--subject", action="append", help="one of the people, not all")
     parser.add_argument("--backbone", help="the network, where the encoder's own is not there")
     arguments = parser.parse_args()
     encoder = load_encoder()
@@ -127,7 +128,8 @@ def main() -> None:
     }
     worst = 0.0
     print(f"{'':<26} {'t planned':>9} {'found':>7}  difference (SE)   power planned, found")
-    for subject in encoder.bundle.subjects:
+    people = encoder.bundle.subjects
+    for subject in (one for one in people if one.name in (arguments.subject or [one.name])):
         for roi in ROIS:
             native = predicted.roi_responses(roi, subject.name)
             series = simulated(plans[0.0], subject, roi, native, arguments.experiments)

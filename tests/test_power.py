@@ -51,6 +51,7 @@ from imgtofmri.experiments import (
     SmoothField,
     read_experiment,
 )
+from imgtofmri.stimuli import Movie
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::imgtofmri.backbones.UnverifiedWeightsWarning",
@@ -540,6 +541,14 @@ def test_plan_scan_needs_noise_and_people(
         plan_scan(experiment, lone, **chosen)
     told = plan_scan(experiment, lone, power=PowerSettings(2, 5, between_sd=0.4), **chosen)
     assert np.isfinite(told.group["power"]).all()
+
+
+def test_plan_scan_of_one_movie_alone_is_refused(encoder: Encoder) -> None:
+    """A movie by itself has no conditions to compare."""
+    scan, film = Scan(2.0, noise=Noise(60.0)), Path("film.mp4")
+    alone = Experiment(scan, (("film.mp4", film),), movies={"film.mp4": Movie(film)})
+    with pytest.raises(OptionError, match="got one movie alone, which has nothing to be compared"):
+        plan_scan(alone, encoder, scale="1", progress=False)
 
 
 def test_plan_scan_random_stimuli_are_two_or_more(
