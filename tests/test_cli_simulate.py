@@ -376,7 +376,7 @@ def test_simulate_kernel_file_is_used(
         (["--scale", 0], OptionError, "scale must be above 0 percent; got 0"),
         (["--scale", "nan"], OptionError, "PERCENT:CONTRAST:ROI, or PERCENT of one model unit"),
         (["--scale", "1:A - B"], OptionError, "PERCENT:CONTRAST:ROI, or .*; got '1:A - B'"),
-        (["--scale", "1:A - C:PPA"], OptionError, "condition of `contrast` must be one of A, B"),
+        (["--scale", "1:A - C:PPA"], OptionError, "condition of `scale` must be one of A, B"),
         (["--scale", "1:A - B:FFA"], OptionError, "the ROI of `scale` must be one of LOC, PPA"),
         (["--scale", "1:A:PPA"], OptionError, "contrast must have weights that sum to 0"),
         (["--n-volumes", 3], OptionError, "within the run, 0 to 6 s; 2 begin after it"),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -403,7 +404,7 @@ def test_lay_out_experiment_shows_every_image_before_any_comes_again(folders: Fo
     assert [each.rows for each in again.events] == [each.rows for each in laid.events]
 
 
-def test_plan_scan_tables_and_movies_can_be_planned(
+def test_plan_scan_takes_tables_with_rows_that_show_nothing(
     folders: Folders, encoder: Encoder, random_weights: Path, tmp_path: Path
 ) -> None:
     """A table with key presses is read, and their regressor costs no effect."""
@@ -424,6 +425,39 @@ def test_plan_scan_tables_and_movies_can_be_planned(
     person = planned.people.query("roi == 'LOC' and subject == 'S1'")
     np.testing.assert_allclose(person["effect"], person["effect"].iloc[0])
     np.testing.assert_allclose(person["se"] * np.sqrt([1, 2, 3]), person["se"].iloc[0])
+
+
+def test_plan_scan_takes_movies_in_tables(
+    encoder: Encoder, random_weights: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Clips are conditions as pictures are; their frames are no sample of stimuli."""
+    rows = ["onset\tduration\ttrial_type\tstim_file"]
+    for kind, offset in (("dark", 0), ("bright", 155)):
+        with av.open(str(tmp_path / f"{kind}.mp4"), "w") as film:
+            stream = film.add_stream("mpeg4", rate=2)
+            stream.width = stream.height = 32
+            for _ in range(8):
+                noise = rng.integers(offset, offset + 100, (32, 32, 3), dtype=np.uint8)
+                film.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+            film.mux(stream.encode())
+    for number in range(8):
+        kind = ("dark", "bright")[number % 2]
+        rows.append(f"{8 * number}\t4\t{kind}\t{kind}.mp4")
+    (tmp_path / "run.tsv").write_text("\n".join(rows) + "\n", "utf-8")
+    experiment = read_experiment(tmp_path / "run.tsv", Scan(2.0, noise=Noise(60.0)), tmp_path)
+    chosen = {"weights": random_weights, "progress": False}
+    asked = PowerSettings(1, 3)
+    planned = plan_scan(experiment, encoder, scale="1", power=asked, **chosen)
+    movies = [encoder.predict_movie(path, average="mean", **chosen) for path in
+              (tmp_path / "dark.mp4", tmp_path / "bright.mp4")]  # fmt: skip
+    means = [movie.roi_means() for movie in movies]
+    place = means[0].places.index(("LOC", "both"))
+    difference = np.subtract(*(each.values[place].mean(axis=1) for each in means))
+    effects = planned.people.query("roi == 'LOC'")["effect"]
+    np.testing.assert_allclose(effects, difference, atol=0.15 * np.abs(difference).max())
+    with pytest.raises(OptionError, match="random_stimuli must be of images"):
+        asked = PowerSettings(random_stimuli=True)
+        plan_scan(experiment, encoder, scale="1", power=asked, **chosen)
 
 
 # What is refused
@@ -447,7 +481,7 @@ def test_plan_scan_region_that_responds_alike_to_all_is_refused(
     ("options", "match"),
     [
         (["--scale", 0], "--scale must be above 0 percent; got 0"),
-        (["--scale", "1:dark - grey:LOC"], "condition of --contrast must be one of dark, bright"),
+        (["--scale", "1:dark - grey:LOC"], "condition of --scale must be one of dark, bright"),
         (["--scale", "1:dark - bright:V9"], "the ROI of --scale must be one of LOC, PPA"),
         (["--runs", 0], "--runs must be 1 or more; got 0"),
         (["--people", 1], "--people must be 2 or more; got 1. The t over people takes two"),

@@ -12,6 +12,8 @@ from imgtofmri.tables import MISSING
 
 # After the last event the response still runs; by then little of it is left.
 TAIL_S = 16.0
+# The condition of a movie that is shown alone.
+MOVIE = "movie"
 # BIDS wants these first.
 _FIRST_COLUMNS = {"onset": 0, "duration": 1}
 
@@ -90,7 +92,7 @@ def run_of_movie(events: Events, name: str, tr_s: float, n_volumes: int | None =
         As in `run_of_table`.
     """
     start_s = float(events.onsets_s.min())
-    cells = (f"{start_s:.10g}", f"{events.end_s - start_s:.10g}", "movie", name)
+    cells = (f"{start_s:.10g}", f"{events.end_s - start_s:.10g}", MOVIE, name)
     n_run = n_volumes_of(events, tr_s) if n_volumes is None else n_volumes
     return Run(events, n_run, ("onset", "duration", "trial_type", "stim_file"), (cells,))
 

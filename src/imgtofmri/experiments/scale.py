@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from imgtofmri.encoder.regions import BOTH, RoiMeans
 from imgtofmri.exceptions import DataError, OptionError, check_choice
 from imgtofmri.experiments.events import Frames
-from imgtofmri.experiments.runs import Run
-from imgtofmri.stats.contrasts import contrast_weights
+from imgtofmri.experiments.experiment import Experiment
+from imgtofmri.experiments.runs import MOVIE, Run
+from imgtofmri.stats.contrasts import contrast_weights, parse_contrast
 from imgtofmri.tables import MISSING
 
 # A contrast below this share of the responses' size is rounding.
@@ -101,6 +102,20 @@ class Scale:
             return f"{self.percent:g} % per model unit"
         return f"{self.contrast} is {self.percent:g} % in {self.roi}"
 
+    def check(self, conditions: Sequence[str], rois: Sequence[str]) -> None:
+        """Refuse a reference that the experiment or the encoder does not have.
+
+        Raises
+        ------
+        OptionError
+        """
+        if not self.contrast:
+            return
+        check_choice("the ROI of `scale`", self.roi, rois)
+        for name in parse_contrast(self.contrast):
+            check_choice("a condition of `scale`", name, conditions)
+        contrast_weights(self.contrast, conditions)
+
     def percent_per_unit(
         self, means: RoiMeans, conditions: Mapping[str, NDArray[np.int64]]
     ) -> float:
@@ -111,12 +126,11 @@ class Scale:
         means : RoiMeans
             Of all stimuli that are shown.
         conditions : mapping of str to array of int
-            Which of them each condition has, as `condition_rows` returns them.
+            Which of them each condition has, as `condition_rows` returns them. Those of the
+            contrast must be among them, and the ROI in ``means``; see `check`.
 
         Raises
         ------
-        OptionError
-            If the contrast or the ROI is unknown.
         DataError
             If the encoder predicts no such difference in the ROI.
         """
@@ -136,8 +150,6 @@ class Scale:
 
     def _reference(self, means: RoiMeans, conditions: Mapping[str, NDArray[np.int64]]) -> float:
         """Return the reference contrast in model units."""
-        rois = [roi for roi, hemi in means.places if hemi == BOTH]
-        check_choice("the ROI of `scale`", self.roi, rois)
         group = means.group[means.places.index((self.roi, BOTH))]
         weights = contrast_weights(self.contrast, list(conditions))
         means_of = [group[rows].mean() for rows in conditions.values()]
@@ -167,6 +179,23 @@ def condition_rows(
             rows = of.first + np.arange(len(of.onsets_s)) if isinstance(of, Frames) else [of]
             found.setdefault(name, {}).update(dict.fromkeys(int(row) for row in rows))
     return {name: np.array(list(rows), dtype=np.int64) for name, rows in found.items()}
+
+
+def conditions_of(experiment: Experiment) -> list[str]:
+    """Return the conditions of an experiment, before anything is encoded.
+
+    They are in the order of their stimuli: of folders, or of first events.
+
+    Raises
+    ------
+    DataError
+        If events have no ``trial_type``.
+    """
+    if not experiment.events:
+        return [MOVIE]
+    index = {name: row for row, (name, _) in enumerate(experiment.stimuli)}
+    rows = condition_rows(experiment.runs(index), index)
+    return sorted(rows, key=lambda name: int(rows[name].min()))
 
 
 def shown_conditions(run: Run) -> list[tuple[str, str]]:

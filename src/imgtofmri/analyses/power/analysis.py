@@ -35,6 +35,7 @@ from imgtofmri.experiments import (
     Scale,
     Scan,
     condition_rows,
+    conditions_of,
     encode_stimuli,
     own_means,
 )
@@ -246,13 +247,18 @@ def plan_scan(
             "`tsnr` 60."
         )
         raise OptionError(message, "tsnr")
-    kinds = _conditions(experiment)
+    if not experiment.events:
+        message = (
+            "expected events files with conditions in trial_type, or folders; got one movie alone, "
+            "which has nothing to be compared with. Name its parts in an events file."
+        )
+        raise OptionError(message)
+    kinds = conditions_of(experiment)
     wanted = default_contrast(kinds) if contrast is None else contrast
     weights = dict(zip(kinds, contrast_weights(wanted, kinds), strict=True))
-    if chosen.contrast:
-        contrast_weights(chosen.contrast, kinds)
     loaded = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, progress)
     predictor = loaded.predictor(settings, **{**changes, "average": "mean"})
+    chosen.check(kinds, predictor.settings.rois or ())
     shown = encode_stimuli(predictor.extractor, experiment, progress=progress)
     runs = experiment.runs(shown.index)
     conditions = condition_rows(runs, shown.index)
@@ -465,20 +471,6 @@ def _group(
                 within += float(own.var(axis=1, ddof=1).sum() / (len(own) - 1)) * squares
         found.append(_Over(roi, number + 1, effects, between, within, tuple(stimulus)))
     return found
-
-
-def _conditions(experiment: Experiment) -> list[str]:
-    """Return the conditions of an experiment, before anything is loaded."""
-    if not experiment.events:
-        message = (
-            "expected events files with conditions in trial_type, or folders; got one movie alone, "
-            "which has nothing to be compared with. Name its parts in an events file."
-        )
-        raise OptionError(message)
-    index = {name: row for row, (name, _) in enumerate(experiment.stimuli)}
-    rows = condition_rows(experiment.runs(index), index)
-    # In the order of their stimuli: that of folders, or of first events.
-    return sorted(rows, key=lambda name: rows[name].min())
 
 
 def _random_stimuli(

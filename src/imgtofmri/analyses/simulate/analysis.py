@@ -30,6 +30,7 @@ from imgtofmri.experiments import (
     SmoothField,
     check_run,
     condition_rows,
+    conditions_of,
     encode_stimuli,
     own_means,
 )
@@ -232,6 +233,8 @@ def simulate_experiment(
     loaded = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, progress)
     predictor = loaded.predictor(settings, **{**changes, "average": "mean"})
     shares = subject_weights(predictor.spatial.subject_names, subjects, seed=seed)
+    if chosen.contrast:
+        chosen.check(conditions_of(experiment), predictor.settings.rois or ())
     shown = encode_stimuli(predictor.extractor, experiment, progress=progress)
     planned = experiment.runs(shown.index)
     unit = chosen.percent
