@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError, meant
-from imgtofmri.files import atomic_path
+from imgtofmri.files import atomic_path, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -310,6 +311,36 @@ def write_table(table: pd.DataFrame, path: Path) -> Path:
             lineterminator="\n",
         )
     return path
+
+
+def write_described(
+    table: pd.DataFrame, path: Path, meanings: Mapping[str, str]
+) -> tuple[Path, Path]:
+    """Write a table, and beside it a JSON file that says what its columns mean, as BIDS has it.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As for `write_table`.
+    path : Path
+        Where to; the other file has the suffix ``.json``.
+    meanings : mapping of str to str
+        What each column means.
+
+    Returns
+    -------
+    table, sidecar : Path
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written to.
+    """
+    said = {column: {"Description": meanings[column]} for column in table.columns}
+    sidecar = path.with_suffix(".json")
+    text = json.dumps(said, indent=1, ensure_ascii=False) + "\n"
+    write_whole(sidecar, text.encode("utf-8"))
+    return write_table(table, path), sidecar
 
 
 def tsv(columns: Sequence[str], rows: Iterable[Sequence[str]] = ()) -> str:

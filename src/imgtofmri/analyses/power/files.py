@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,91 +11,57 @@ from imgtofmri.analyses.power.figures import plot_plan
 from imgtofmri.figures.style import save_figure
 from imgtofmri.files import write_whole
 from imgtofmri.outputs import OutputFolder
-from imgtofmri.tables import write_table
+from imgtofmri.tables import write_described
 
 COMMAND = "power"
 
-_PERCENT = "percent of the baseline"
-_ROI = {"Description": "The region; its response is the mean over the voxels of a person's own."}
-_RUNS = {"Description": "Runs of each person, whose estimates are averaged with equal weights."}
+_ROI = "the region; its response is the mean over the voxels of a person's own"
+_RUNS = "runs of each person, whose estimates are averaged with equal weights"
+_LEVEL = "two-sided, at the level that the record has as alpha"
 
-COLUMNS: dict[str, dict[str, dict[str, str]]] = {
+COLUMNS: dict[str, dict[str, str]] = {
     "people": {
         "roi": _ROI,
-        "subject": {"Description": "One of the encoder's people."},
-        "n_voxels": {"Description": "Voxels of the person's own region, in native space."},
-        "roi_tsnr": {
-            "Description": "Temporal signal-to-noise ratio of the region's mean: that of a voxel, "
-            "divided by the root of the voxels' mean noise correlation."
-        },
+        "subject": "one of the encoder's people",
+        "n_voxels": "voxels of the person's own region, in native space",
+        "roi_tsnr": "temporal signal-to-noise ratio of the region's mean: that of a voxel, divided "
+        "by the root of the voxels' mean noise correlation",
         "n_runs": _RUNS,
-        "effect": {
-            "Description": "The contrast as the model finds it in the region's signal, for stimuli "
-            "that stay on. Proportional to the scale.",
-            "Units": _PERCENT,
-        },
-        "se": {
-            "Description": "Standard error of its estimate, from one experiment of this person "
-            "to the next.",
-            "Units": _PERCENT,
-        },
-        "t": {"Description": "Expected t as nilearn reports it: the mean over experiments."},
-        "dof": {"Description": "Degrees of freedom of t as nilearn reports them."},
-        "inflation": {
-            "Description": "Standard error over the one that the model reports on average; above 1 "
-            "the reported t is too large, as the noise is not the AR(1) of the model."
-        },
-        "power": {
-            "Description": "Share of experiments of this person that find the contrast with its "
-            "predicted sign, two-sided at the level in the record."
-        },
+        "effect": "the contrast as the model finds it in the region's signal, for stimuli that "
+        "stay on, in percent of the baseline; proportional to the scale",
+        "se": "standard error of its estimate, from one experiment of this person to the next, in "
+        "percent of the baseline",
+        "t": "expected t as nilearn reports it: the mean over experiments",
+        "dof": "degrees of freedom of t as nilearn reports them",
+        "inflation": "the standard error, over the one that the model reports on average: above 1 "
+        "the reported t is too large, as the noise is not the model's; below 1 it is too small, as "
+        "stimuli of a condition differ",
+        "power": "share of experiments of this person that find the contrast with its predicted "
+        f"sign, {_LEVEL}",
     },
     "group": {
         "roi": _ROI,
         "n_runs": _RUNS,
-        "n_people": {"Description": "People who are scanned."},
-        "effect": {
-            "Description": "The contrast in the region's signal, the mean over the encoder's "
-            "people.",
-            "Units": _PERCENT,
-        },
-        "between_sd": {
-            "Description": "Standard deviation of the true effect between people: of the "
-            "encoder's, who are few, or as given; n/a where fewer than two have the region.",
-            "Units": _PERCENT,
-        },
-        "within_sd": {
-            "Description": "Standard deviation of an estimate about the person's true effect.",
-            "Units": _PERCENT,
-        },
-        "stimulus_sd": {
-            "Description": "Standard deviation of the mean over people, were other stimuli of the "
-            "same kinds shown; 0 where stimuli are fixed.",
-            "Units": _PERCENT,
-        },
-        "se": {"Description": "Standard error of the mean over people.", "Units": _PERCENT},
-        "t": {"Description": "Effect over its standard error."},
-        "dof": {"Description": "Degrees of freedom of the t over people."},
-        "power": {
-            "Description": "Share of experiments that find the contrast with its predicted sign, "
-            "two-sided at the level in the record."
-        },
-        "power_low": {
-            "Description": "The same, were the mean effect that of the encoder's weakest person."
-        },
-        "power_high": {
-            "Description": "The same, were the mean effect that of the encoder's strongest person."
-        },
+        "n_people": "people who are scanned",
+        "effect": "the mean of the encoder's people's effects, in percent of the baseline",
+        "between_sd": "standard deviation of the true effect between people, in percent: of the "
+        "encoder's, who are few, or as given; n/a where fewer than two have the region",
+        "within_sd": "standard deviation of an estimate about the person's true effect, in percent",
+        "stimulus_sd": "standard deviation of the mean over people, were other stimuli of the same "
+        "kinds shown, in percent; 0 where stimuli are fixed",
+        "se": "standard error of the mean over people, in percent",
+        "t": "effect over its standard error",
+        "dof": "degrees of freedom of the t over people",
+        "power": f"share of experiments that find the contrast with its predicted sign, {_LEVEL}",
+        "power_low": "the same, were the mean effect that of the encoder's weakest person",
+        "power_high": "the same, were the mean effect that of the encoder's strongest person",
     },
     "needed": {
         "roi": _ROI,
         "n_runs": _RUNS,
-        "n_people": {
-            "Description": "The least number of people with the power that is wanted, which the "
-            f"record has as target; n/a where {MAX_PEOPLE} are too few, or where it is unknown how "
-            "people differ."
-        },
-        "power": {"Description": "The power with so many people."},
+        "n_people": "the least number of people with the power that the record has as target; n/a "
+        f"where {MAX_PEOPLE} are too few, or where it is unknown how people differ",
+        "power": "the power with so many people",
     },
 }
 """What each column of each table means, which the sidecars say."""
@@ -134,13 +99,13 @@ def save_plan(
         [each.sha256 for each in shown],
         [each.path for each in shown],
     )
-    files = []
+    files: list[Path] = []
     for name, columns in COLUMNS.items():
         table = getattr(plan, name)[list(columns)]
-        files.append(write_table(table, out.path / f"{name}.tsv"))
-        files.append(_write(out.path / f"{name}.json", json.dumps(columns, indent=2) + "\n"))
+        files += write_described(table, out.path / f"{name}.tsv", columns)
     files += save_figure(plot_plan(plan), out.path / "plan")
-    files.append(_write(out.path / "methods.md", methods(plan)))
+    files.append(out.path / "methods.md")
+    write_whole(files[-1], methods(plan).encode("utf-8"))
     out.wrote(*files)
     out.close()
     return files
@@ -227,8 +192,3 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "noise": asdict(noise),
         **asdict(plan.settings),
     }
-
-
-def _write(path: Path, text: str) -> Path:
-    write_whole(path, text.encode("utf-8"))
-    return path

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +21,9 @@ from imgtofmri.analyses.validate.matched import MatchedPatterns
 from imgtofmri.analyses.validate.roi_means import RoiMeansAccuracy
 from imgtofmri.encoder.controls import describe_controls
 from imgtofmri.figures.style import save_figure
-from imgtofmri.files import atomic_path, sha256_of, write_whole
+from imgtofmri.files import atomic_path, sha256_of
 from imgtofmri.outputs import OutputFolder, VolumeWriter
-from imgtofmri.tables import write_table
+from imgtofmri.tables import write_described
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,7 +110,7 @@ def _write_matched(result: MatchedPatterns, folder: Path) -> list[Path]:
     with atomic_path(correlations) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, correlations=result.correlations, names=np.array(result.names))
     return [
-        *_write_described(result.table, folder / "matched_patterns.tsv", columns.MATCHED),
+        *write_described(result.table, folder / "matched_patterns.tsv", columns.MATCHED),
         *save_figure(plot_matched_patterns(result), folder / "matched_patterns"),
         correlations,
         *save_figure(plot_correlations(result, labels), folder / "correlations"),
@@ -122,10 +120,8 @@ def _write_matched(result: MatchedPatterns, folder: Path) -> list[Path]:
 def _write_accuracy(result: EncodingAccuracy, folder: Path) -> list[Path]:
     """Write accuracy.tsv, its figure with the voxels behind it, and a map of each statistic."""
     files = [
-        *_write_described(result.table, folder / "accuracy.tsv", columns.ACCURACY),
-        *_write_described(
-            accuracy_by_voxel(result), folder / "accuracy_voxels.tsv", columns.VOXELS
-        ),
+        *write_described(result.table, folder / "accuracy.tsv", columns.ACCURACY),
+        *write_described(accuracy_by_voxel(result), folder / "accuracy_voxels.tsv", columns.VOXELS),
         *save_figure(plot_accuracy(result), folder / "accuracy"),
     ]
     predicted = result.comparison.predicted
@@ -141,19 +137,10 @@ def _write_roi_means(result: RoiMeansAccuracy, folder: Path) -> list[Path]:
     """Write roi_means.tsv, the means themselves, and their figure."""
     means = folder / "roi_means_images.tsv"
     return [
-        *_write_described(result.table, folder / "roi_means.tsv", columns.ROI_MEANS),
-        *_write_described(result.images, means, columns.ROI_MEANS_IMAGES),
+        *write_described(result.table, folder / "roi_means.tsv", columns.ROI_MEANS),
+        *write_described(result.images, means, columns.ROI_MEANS_IMAGES),
         *save_figure(plot_roi_means(result), folder / "roi_means"),
     ]
-
-
-def _write_described(table: pd.DataFrame, path: Path, meanings: Mapping[str, str]) -> list[Path]:
-    """Write a table, and beside it what its columns mean."""
-    said = {column: {"Description": meanings[column]} for column in table.columns}
-    text = json.dumps(said, indent=1, ensure_ascii=False) + "\n"
-    sidecar = path.with_suffix(".json")
-    write_whole(sidecar, text.encode("utf-8"))
-    return [write_table(table, path), sidecar]
 
 
 def accuracy_by_voxel(result: EncodingAccuracy) -> pd.DataFrame:
