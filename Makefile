@@ -14,7 +14,7 @@ NEWEST ?= $(shell \
 # Which PyTorch `make test-torch` installs, e.g. TORCH===2.13.0; the newest that fits by default.
 TORCH ?=
 
-.PHONY: help test test-all test-newest test-torch demo lint format bench clean
+.PHONY: help test test-all test-newest test-lowest test-torch demo lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -42,6 +42,16 @@ else
 	$(MAKE) test PYTHON="$(NEWEST)" VENV="$(VENV)-newest"
 endif
 
+$(VENV)-lowest/.installed: pyproject.toml constraints/lowest.txt
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -e ".[test]" -c constraints/lowest.txt
+	touch $@
+
+# Old releases mind what newer ones of others have: that is no news of this package.
+test-lowest: $(VENV)-lowest/.installed ## run the tests with the lowest releases that the bounds admit
+	PYTEST_ADDOPTS="-W ignore::DeprecationWarning" $(VENV)-lowest/bin/python -m pytest -n 2 -m "not slow"
+
 $(VENV)/.installed-torch: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[torch]" "torch$(TORCH)"
 	touch $@
@@ -66,4 +76,4 @@ bench: $(VENV)/.installed ## measure what the README quotes
 	$(BIN)/python benchmarks/predict.py
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-newest $(VENV)-lowest .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -94,4 +94,4 @@ def test_results_follow_the_umask(
         {"S1": prediction.group}, [run], Scan(1.0), prediction.mask, prediction.affine
     )
     files = save_simulation(simulation, tmp_path / "out" / "simulated")
-    assert_follows(umask, tmp_path / "out", 4 + len(files))
+    assert_follows(umask, tmp_path / "out", 5 + len(files))
