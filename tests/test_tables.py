@@ -50,7 +50,7 @@ def test_read_table_csv_with_tabs_in_its_header_has_tabs(tmp_path: Path) -> None
 
 
 def test_numbers_equal_those_of_pandas(tmp_path: Path, rng: np.random.Generator) -> None:
-    """Numbers of any size come out with the bits that pandas gives them, missing ones as NaN."""
+    """Numbers of any size come out with the bits that pandas wrote them with, missing ones as NaN."""
     values = rng.standard_normal((300, 2)) * 10.0 ** rng.integers(-9, 9, (300, 2))
     values[[0, 7], [1, 1]] = np.nan
     frame = pd.DataFrame(values, columns=["a", "b"])
