@@ -175,7 +175,7 @@ class _MovieRun:
         return {
             owner: files.enter_context(
                 SeriesWriter(
-                    self._target(self._layout.volume(self._movie.name, *owner), files),
+                    self._target(self._layout.volume(self._movie.name, *owner, movie=True), files),
                     first.mask,
                     first.affine,
                     1 / self._rate_hz,
@@ -191,7 +191,6 @@ class _MovieRun:
 
     def _describe(self, part: Prediction) -> dict[str, Any]:
         return {
-            "Description": "Predicted response to each frame of a movie, without haemodynamics",
             "GeneratedBy": [{"Name": "imgtofmri", "Version": __version__}],
             "Stimulus": self._movie.name,
             "StimulusSha256": self._sha256,
@@ -201,7 +200,7 @@ class _MovieRun:
             "NumberOfVolumes": len(self._onsets_s),
             "OnsetsSeconds": self._onsets_s,
             "Units": part.provenance.units,
-            "SpatialReference": part.space,
+            "Space": part.space,
             "Settings": part.provenance.to_dict(),
             "Timeseries": {
                 "File": Path(self._layout.timeseries(self._movie.name)).name,
