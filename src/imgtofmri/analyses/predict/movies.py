@@ -20,6 +20,7 @@ from imgtofmri.encoder.prediction import GROUP, MODEL_UNIT
 from imgtofmri.exceptions import OutputError, StimulusError
 from imgtofmri.files import atomic_path, sha256_of
 from imgtofmri.outputs import Layout, OutputFolder, SeriesWriter
+from imgtofmri.outputs.series import MAX_VOLUMES
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Movie, Source
 from imgtofmri.tables import MISSING, tsv
@@ -81,7 +82,8 @@ def predict_movies(
             continue
         try:
             movie = Movie(source)
-            _ = movie.info  # What is no movie is refused before anything is loaded for it.
+            # What is no movie, or too long a one, is refused before anything is loaded for it.
+            movie.check_length(rate_hz, MAX_VOLUMES, "NIfTI-1 files hold no more volumes.")
             run = _MovieRun(predictor, movie, folder, layout, rate_hz, subjects, interval)
             run.write(progress)
         except StimulusError as error:
