@@ -123,8 +123,8 @@ def test_save_does_not_replace_unasked_and_bids_is_a_dataset(
     prediction.save(out, "bids")
     assert (out / ".bidsignore").read_text(
         "utf-8"
-    ) == "predictions.json\nrois.tsv\n*_timeseries.tsv\n"
-    assert len(list((out / "sub-group" / "func").iterdir())) == 3 + 1  # and the coverage
+    ) == "predictions.json\nrois.tsv\nevidence\n*_timeseries.tsv\n"
+    assert len(list((out / "sub-group" / "func").iterdir())) == 3
     with pytest.raises(OptionError, match=r"it holds predictions\.json. Use `overwrite`"):
         prediction.save(out, "bids")
     prediction[:1].save(out, "bids", overwrite=True)

@@ -122,8 +122,8 @@ class BidsLayout:
         return self._file(name, subject or "group", task, "bold.nii.gz", bound)
 
     def evidence(self, what: str) -> str:
-        """Return ``sub-group/func/sub-group_task-viewing_..._desc-coverage_statmap.nii.gz``."""
-        return self.volume(what)
+        """Return ``evidence/coverage.nii.gz``, which BIDS has no name for."""
+        return f"evidence/{what}.nii.gz"
 
     def timeseries(self, name: str) -> str:
         """Return ``sub-group/func/sub-group_task-movies_..._timeseries.tsv``."""
@@ -155,7 +155,7 @@ class BidsLayout:
         files = {
             "dataset_description.json": _json(description),
             "descriptions.tsv": tsv(("desc_id", "description"), rows),
-            ".bidsignore": "\n".join([*others, "*_timeseries.tsv"]) + "\n",
+            ".bidsignore": "\n".join([*others, "evidence", "*_timeseries.tsv"]) + "\n",
             "README.md": _README,
         }
         timing: dict[str, dict[str, object]] = {
@@ -197,6 +197,7 @@ digit as the bytes of its UTF-8, `+` and two hexadecimal digits for each (`+2e` 
 
 - `sub-group`: the group's maps; other subjects: theirs, if they were asked for.
 - `task-images`: one volume for each image. `task-movies`: one for each frame of a movie.
+- `evidence`: how far the maps can be trusted.
 """
 
 
