@@ -342,7 +342,9 @@ def test_match_conditions_orders_measured_after_models(rng: np.random.Generator)
     vector = rng.random(6)
     models = RDMs(vector, ("set/cow.jpg", "set/dog.jpg", "set/pig.jpg", "set/cat.jpg"), ("m",))
     measured = RDMs(rng.random(10), ("pig", "hen", "cow", "cat", "dog"), ("s",))
-    with pytest.warns(UserWarning, match="0 of 4 images and 1 of 5 measured conditions have no"):
+    with pytest.warns(
+        UserWarning, match="0 of 4 images are only predicted and 1 of 5 only measured"
+    ):
         ours, theirs = match_conditions(models, measured, "drop")
     order = [2, 4, 0, 3]
     np.testing.assert_array_equal(theirs.squares[0], measured.squares[0][np.ix_(order, order)])

@@ -117,7 +117,8 @@ def test_names_that_match_in_part_are_refused_unless_dropped(
     with pytest.raises(DataError, match=message):
         match_conditions(models, measured, where="M")
     n_both = len({*labels} & {*IMAGES})
-    said = f"M: {N - n_both} of {N} images and {len(labels) - n_both} of {len(labels)} measured"
+    lost = len(labels) - n_both
+    said = f"{N - n_both} of {N} images are only predicted and {lost} of {len(labels)} only"
     with pytest.warns(UserWarning, match=said):
         ours, _ = match_conditions(models, measured, "drop", "M")
     assert len(ours.conditions) == n_both

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -198,6 +199,11 @@ def pair_names(
     ------
     DataError, OptionError
         As :func:`pair`.
+
+    Warns
+    -----
+    UserWarning
+        If images without a partner are dropped: how many.
     """
     check_choice("unmatched", unmatched, get_args(Missing))
     left_keys, right_keys = _common_form(predicted, measured)
@@ -227,6 +233,13 @@ def pair_names(
             f"{measured[0] if measured else '(none)'!r}."
         )
         raise DataError(message)
+    lost = len(left) - len(common), len(right) - len(common)
+    if any(lost):
+        message = (
+            f"{lost[0]} of {len(left)} images are only predicted and {lost[1]} of {len(right)} "
+            "only measured: they are left out."
+        )
+        warnings.warn(message, stacklevel=2)
     return [left[key] for key in common], [right[key] for key in common]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -224,13 +223,6 @@ def match_conditions(
             "images."
         )
         raise DataError(message)
-    lost = len(models.conditions) - len(rows), len(measured.conditions) - len(rows)
-    if any(lost):
-        message = (
-            f"{where}: {lost[0]} of {len(models.conditions)} images and {lost[1]} of "
-            f"{len(measured.conditions)} measured conditions have no partner and are left out."
-        )
-        warnings.warn(message, stacklevel=2)
     ours_chosen = models.select([models.conditions[row] for row in rows])
     theirs_chosen = measured.select([measured.conditions[row] for row in others])
     return ours_chosen, replace(theirs_chosen, conditions=ours_chosen.conditions)
