@@ -14,7 +14,7 @@ NEWEST ?= $(shell \
 # Which PyTorch `make test-torch` installs, e.g. TORCH===2.13.0; the newest that fits by default.
 TORCH ?=
 
-.PHONY: help test test-all test-newest test-lowest test-torch demo lint format bench clean
+.PHONY: help test test-all test-newest test-lowest test-bids test-torch demo lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -51,6 +51,13 @@ $(VENV)-lowest/.installed: pyproject.toml constraints/lowest.txt
 # Old releases mind what newer ones of others have: that is no news of this package.
 test-lowest: $(VENV)-lowest/.installed ## run the tests with the lowest releases that the bounds admit
 	PYTEST_ADDOPTS="-W ignore::DeprecationWarning" $(VENV)-lowest/bin/python -m pytest -n 2 -m "not slow"
+
+$(VENV)/.installed-bids: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bids]"
+	touch $@
+
+test-bids: $(VENV)/.installed-bids ## install the BIDS validator and check what is written with it; none may skip
+	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest -m bids tests/test_bids.py
 
 $(VENV)/.installed-torch: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[torch]" "torch$(TORCH)"

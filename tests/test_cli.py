@@ -139,13 +139,13 @@ def test_predict_subjects_writes_their_maps(
 def test_predict_bids_is_read_as_a_derivative(
     photos: Path, tmp_path: Path, options: list[str]
 ) -> None:
-    """Each stimulus has a statmap under sub-group, and the record is kept out of validation."""
+    """Each stimulus has a file under sub-group, and the record is kept out of validation."""
     out = tmp_path / "out"
     assert main(["predict", str(photos), "-o", str(out), "--format", "bids", *options]) == 0
     maps = sorted(path.name for path in (out / "sub-group" / "func").iterdir())
-    assert len(maps) == 4 + 1  # and the coverage
-    assert "sub-group_task-viewing_space-MNI152NLin6Asym_desc-ajpg_statmap.nii.gz" in maps
-    assert (out / ".bidsignore").read_text() == "predictions.json\n"
+    assert len(maps) == 4
+    assert "sub-group_task-images_space-MNI152NLin6Asym_desc-a+2ejpg_bold.nii.gz" in maps
+    assert (out / ".bidsignore").read_text() == "predictions.json\nevidence\n*_timeseries.tsv\n"
 
 
 def test_predict_goes_on_past_bad_inputs(

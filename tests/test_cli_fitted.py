@@ -153,9 +153,9 @@ def test_predict_interval_and_minimum_of_accuracy(
     bids = ["--format", "bids", "--interval", "0.9"]
     assert main(["predict", picture, "-o", str(tmp_path / "bids"), *mean, *bids]) == 0
     files = {path.name for path in (tmp_path / "bids" / "sub-group" / "func").iterdir()}
-    start = "sub-group_task-viewing_space-MNI152NLin2009cAsym_desc-00png"
-    assert files == {f"{start}{end}_statmap.nii.gz" for end in ("", "Lower", "Upper")}
-    assert "00pngUpper\t" in (tmp_path / "bids" / "descriptions.tsv").read_text()
+    start = "sub-group_task-images_space-MNI152NLin2009cAsym_desc-00+2epng"
+    assert files == {f"{start}{end}_bold.nii.gz" for end in ("", "+lower", "+upper")}
+    assert "desc-00+2epng+upper\t" in (tmp_path / "bids" / "descriptions.tsv").read_text()
     for options, limit in (([], 0.2), (["--share-of-ceiling"], 0.3)):
         out = tmp_path / f"minimum{limit}"
         chosen = ["--min-accuracy", str(limit), *options, "--mask", "support"]

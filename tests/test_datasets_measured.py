@@ -61,6 +61,7 @@ def write_confounds(path: Path, rng: np.random.Generator, n_volumes: int = N_VOL
 def runs(tmp_path: Path, rng: np.random.Generator) -> list[Path]:
     """Write the runs of three subjects."""
     paths = [tmp_path / f"sub-{index}_task-film_bold.nii.gz" for index in range(3)]
+    (tmp_path / "task-film_bold.json").write_text('{"StartTime": 0.0, "RepetitionTime": 2.0}')
     for path in paths:
         write_run(path, rng)
     return paths
@@ -72,6 +73,7 @@ def test_read_runs_equals_nilearns_cleaning(
     """Cleaned time courses are those of nilearn's signal.clean with the same regressors."""
     path, table = tmp_path / "sub-1_bold.nii.gz", tmp_path / "sub-1_confounds.tsv"
     values, confounds = write_run(path, rng), write_confounds(table, rng)
+    path.with_name("sub-1_bold.json").write_text('{"StartTime": 0.0}')
     got = read_runs([path], masks, FINE, confounds=[table], cutoff_s=60.0, progress=False)
     assert got.sources == (path, table)
     expected = signal.clean(
@@ -178,7 +180,7 @@ def test_read_runs_bad_files_are_named(
     """Files that are missing, cut short, damaged, flat, of another grid or with NaN."""
 
     def load(*paths: Path) -> MeasuredMovie:
-        return read_runs(paths, masks, FINE, progress=False)
+        return read_runs(paths, masks, FINE, tr_s=2.0, slice_time_ref=0.0, progress=False)
 
     with pytest.raises(DataError, match=r"gone.nii.gz must be a NIfTI image; .*there is no file"):
         load(runs[0], tmp_path / "gone.nii.gz")
@@ -230,7 +232,7 @@ def test_read_runs_bad_options_are_named(
     table.write_text("a\n" + "1\n" * 30 + "n/a\n" * 30)
     with pytest.raises(DataError, match="finite after the first row; got 30"):
         read_runs(runs[:1], masks, FINE, confounds=[table], progress=False)
-    with pytest.raises(OptionError, match=r"between 0.05 and 30 s; got 2000 s"):
+    with pytest.raises(DataError, match=r"repetition time must be one; got 2000 s .* 2 s from"):
         read_runs(runs, masks, FINE, tr_s=2000.0, progress=False)
     with pytest.raises(ShapeError, match="one for each of 3 images; got 1"):
         read_runs(runs, masks, FINE, subject_names=["a"], progress=False)

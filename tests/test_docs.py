@@ -93,6 +93,7 @@ def desk(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPat
         bold.header.set_zooms((8, 8, 8, 2))
         bold.header.set_xyzt_units("mm", "sec")
         nib.save(bold, tmp_path / name)
+    (tmp_path / "bold.json").write_text('{"StartTime": 0.0}')
     for name in ("run1.tsv", "run2.tsv"):
         shown = "onset\tduration\tstim_file\n2\t2\t0.jpg\n60.5\t2\t1.jpg\n"
         (tmp_path / name).write_text(shown, encoding="utf-8")

@@ -410,6 +410,7 @@ def runs(tmp_path: Path, measured: MeasuredMovie) -> list[Path]:
         image.header.set_xyzt_units("mm", "sec")
         paths.append(tmp_path / f"{name}_bold.nii.gz")
         nib.save(image, paths[-1])
+    (tmp_path / "bold.json").write_text('{"StartTime": 0.0}')
     return paths
 
 

@@ -338,11 +338,14 @@ def test_compare_models_null_p_of_the_same_people_is_uniform() -> None:
 
 
 def test_match_conditions_orders_measured_after_models(rng: np.random.Generator) -> None:
-    """Measured rows are put into the images' order, by name or by stem; extra ones are dropped."""
+    """Measured rows are put into the images' order, by name or by stem."""
     vector = rng.random(6)
     models = RDMs(vector, ("set/cow.jpg", "set/dog.jpg", "set/pig.jpg", "set/cat.jpg"), ("m",))
     measured = RDMs(rng.random(10), ("pig", "hen", "cow", "cat", "dog"), ("s",))
-    ours, theirs = match_conditions(models, measured)
+    with pytest.warns(
+        UserWarning, match="0 of 4 images are only predicted and 1 of 5 only measured"
+    ):
+        ours, theirs = match_conditions(models, measured, "drop")
     order = [2, 4, 0, 3]
     np.testing.assert_array_equal(theirs.squares[0], measured.squares[0][np.ix_(order, order)])
     assert ours.conditions == theirs.conditions == models.conditions
@@ -356,11 +359,15 @@ def _rdms(*conditions: str) -> RDMs:
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: match_conditions(_rdms("a", "b", "c"), _rdms("d", "e", "f")), DataError, "got 0"),
+        (
+            lambda: match_conditions(_rdms("a", "b", "c"), _rdms("d", "e", "f"), "drop"),
+            DataError,
+            "measured: no image is left to compare",
+        ),
         (
             lambda: match_conditions(_rdms("a.jpg", "a.png", "b.jpg"), _rdms("a", "b", "c")),
             DataError,
-            "are both 'a'",
+            "got 3 only predicted (a.jpg, a.png, b.jpg) and 3 only measured",
         ),
         (
             lambda: compare_models(_rdms("a", "b", "c"), _rdms("a", "c", "b")),
@@ -513,12 +520,12 @@ def test_compare_geometry_controls_of_other_images_are_refused(
 def test_compare_geometry_in_order_names_measured_rows(shown: tuple[Prediction, RDMs]) -> None:
     """Rows without names are those of the images; another number, or a failure, is refused."""
     prediction, measured = shown
-    nameless = RDMs(measured.dissimilarities, tuple("01234567"), measured.names)
+    nameless = RDMs(measured.dissimilarities, tuple("01234567"), measured.names, named=False)
     few = {"n_permutations": 9, "n_bootstraps": 2}
     by_name = compare_geometry(prediction, measured, **few)
     in_order = compare_geometry(prediction, nameless, in_order=True, **few)
     pd.testing.assert_frame_equal(in_order.tables()["rsa"], by_name.tables()["rsa"])
-    with pytest.raises(DataError, match="at least 3 conditions must be named alike"):
+    with pytest.raises(DataError, match="must have names .*8 rows without any. Set `in_order`"):
         compare_geometry(prediction, nameless, **few)
     with pytest.raises(DataError, match="measured: with `in_order` .* got 8 rows for 7 images, 0 "):
         compare_geometry(prediction[:7], nameless, in_order=True, **few)

@@ -166,13 +166,13 @@ def test_predict_equals_resampling_and_smoothing_of_others(study: FullSize, tmp_
     encoder = load_encoder(study.encoder)
     features = encoder.features([picture], weights=study.weights)[0]
     maps = [subject_map(study, encoder.bundle, n, features) for n in range(len(study.subjects))]
-    stem = f"task-viewing_space-{study.space}_desc-03png_statmap.nii.gz"
+    stem = f"task-images_space-{study.space}_desc-03+2epng_bold.nii.gz"
     for subject, expected in zip(study.subjects, maps, strict=True):
-        got = study.load(out / f"sub-{subject}" / "func" / f"sub-{subject}_{stem}")
+        got = study.load(out / f"sub-{subject}" / "func" / f"sub-{subject}_{stem}")[..., 0]
         np.testing.assert_allclose(got, expected, atol=2e-5)
     inside = np.any([values != 0 for values in maps], axis=0)
     total = sum((v[inside] - v[inside].mean()) / v[inside].std() for v in maps)
-    group = study.load(out / "sub-group" / "func" / f"sub-group_{stem}")
+    group = study.load(out / "sub-group" / "func" / f"sub-group_{stem}")[..., 0]
     np.testing.assert_allclose(
         group[inside], (total - np.mean(total)) / np.std(total), rtol=1e-3, atol=1e-4
     )

@@ -165,9 +165,9 @@ def test_check_targets_movie_never_writes_over_strangers(tmp_path: Path, file: s
 def test_bids_layout_names_a_movies_files_alike() -> None:
     """Volume, sidecar and table differ in their ending alone, as BIDS wants it."""
     layout = BidsLayout()
-    volume, sidecar = layout.volume("film.mp4"), layout.sidecar("film.mp4")
+    volume, sidecar = layout.volume("film.mp4", movie=True), layout.sidecar("film.mp4")
     assert volume.removesuffix(".nii.gz") == sidecar.removesuffix(".json")
-    stem = volume.removesuffix("_statmap.nii.gz")
+    stem = volume.removesuffix("_bold.nii.gz")
     assert layout.timeseries("film.mp4") == f"{stem}_timeseries.tsv"
 
 

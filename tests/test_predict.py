@@ -121,8 +121,10 @@ def test_save_does_not_replace_unasked_and_bids_is_a_dataset(
     """An earlier run stays unless it is to be replaced; BIDS tools pass over what is not BIDS'."""
     out = tmp_path / "out"
     prediction.save(out, "bids")
-    assert (out / ".bidsignore").read_text("utf-8") == "predictions.json\nrois.tsv\n"
-    assert len(list((out / "sub-group" / "func").iterdir())) == 3 + 1  # and the coverage
+    assert (out / ".bidsignore").read_text(
+        "utf-8"
+    ) == "predictions.json\nrois.tsv\nevidence\n*_timeseries.tsv\n"
+    assert len(list((out / "sub-group" / "func").iterdir())) == 3
     with pytest.raises(OptionError, match=r"it holds predictions\.json. Use `overwrite`"):
         prediction.save(out, "bids")
     prediction[:1].save(out, "bids", overwrite=True)

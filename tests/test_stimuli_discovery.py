@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from imgtofmri.exceptions import OptionError
-from imgtofmri.stimuli import IMAGE_SUFFIXES, MOVIE_SUFFIXES, find_sources, unique_names
+from imgtofmri.stimuli import (
+    IMAGE_SUFFIXES,
+    MOVIE_SUFFIXES,
+    StimulusWarning,
+    find_sources,
+    unique_names,
+)
 
 
 def touch(folder: Path, *names: str) -> list[Path]:
@@ -226,3 +232,29 @@ def test_find_sources_folder_of_folders_says_how_to_name_their_files(tmp_path: P
         find_sources([tmp_path / "photos"])
     sources, _ = find_sources([tmp_path / "photos" / "**"])
     assert [source.name for source in sources] == ["1.jpg"]
+
+
+@pytest.mark.parametrize("form", ["folder", "glob", "both"])
+def test_find_sources_counts_pictures_of_formats_that_are_not_read(
+    tmp_path: Path, form: str
+) -> None:
+    """One line says how many were passed over, of which kinds; notes and sidecars do not count."""
+    for name in ("a.jpg", "b.HEIC", "c.heic", "d.psd", "e.mpo", "f.tga", "g.CR2", "notes.txt"):
+        (tmp_path / name).touch()
+    for name in (".hidden.heic", "a.json", "Thumbs.db", "desktop.ini"):
+        (tmp_path / name).touch()
+    inputs: list[Path | str] = [tmp_path] if form != "glob" else []
+    inputs += [str(tmp_path / "*")] if form != "folder" else []
+    message = r"passed over 6 files .*1 .cr2, 2 .heic, 1 .mpo, 1 .psd, 1 .tga; the first.*Convert"
+    with pytest.warns(StimulusWarning, match=message) as caught:
+        sources, failures = find_sources(inputs)
+    assert ([source.name for source in sources], failures) == (["a.jpg"], [])
+    assert len(caught) == 1
+
+
+def test_find_sources_folder_of_other_formats_alone_says_which(tmp_path: Path) -> None:
+    """A telephone's folder of HEIC is not called empty."""
+    for name in ("IMG_1.HEIC", "IMG_2.HEIC", "IMG_3.DNG"):
+        (tmp_path / name).touch()
+    with pytest.raises(OptionError, match=r"which holds none but 1 \.dng, 2 \.heic"):
+        find_sources([tmp_path])

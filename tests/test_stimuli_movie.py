@@ -26,7 +26,7 @@ from imgtofmri.stimuli import Movie, Source, StimulusWarning, prepare_image
 from imgtofmri.stimuli.ahead import run_ahead
 from imgtofmri.stimuli.clock import Clock, exact
 from imgtofmri.stimuli.decoding import Tally, Timed, read_pictures
-from imgtofmri.stimuli.pictures import prepare_picture
+from imgtofmri.stimuli.pictures import orientation, prepare_picture
 from imgtofmri.stimuli.sampling import pick_nearest
 
 WIDTH, HEIGHT = 128, 64
@@ -859,3 +859,135 @@ def test_frames_published_film_gives_its_fifteen_frames(
     for frame in frames:
         nearest = int(np.argmin(np.abs(times - frame.onset_s)))
         np.testing.assert_array_equal(frame.pixels, prepare_image(pictures[nearest]))
+
+
+def camera_jpegs(path: Path, orientation: int, n_pictures: int = 6) -> Path:
+    """Write cameras' JPEGs, EXIF and all, as a movie without encoding them anew."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=2)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for number in range(n_pictures):
+            pixels = np.zeros((48, 64, 3), np.uint8)
+            pixels[:24, :32] = 40 * number + 40
+            exif, data = Image.Exif(), io.BytesIO()
+            exif[0x010F], exif[0x0112] = "maker", orientation
+            Image.fromarray(pixels).save(data, "JPEG", quality=95, exif=exif)
+            packet = av.Packet(data.getvalue())
+            packet.stream, packet.is_keyframe = stream, True
+            packet.pts = packet.dts = number
+            packet.time_base, packet.duration = Fraction(1, 2), 1
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mov", "avi", "mkv"])
+@pytest.mark.parametrize("orientation", [1, 2, 3])
+def test_frames_of_cameras_jpegs_are_read_and_upright(
+    tmp_path: Path, suffix: str, orientation: int
+) -> None:
+    """Side data that PyAV has no name for, EXIF here, hide neither the picture nor its turn."""
+    path = camera_jpegs(tmp_path / f"lapse.{suffix}", orientation)
+    frames = [frame.pixels for frame in Movie(path).frames(2)]
+    assert len(frames) == 6
+    # Newer decoders turn by EXIF, older ones leave it: the patch is where one of them has it.
+    corner = {1: (0, 0), 2: (0, 1), 3: (1, 1)}[orientation]
+    for number, pixels in enumerate(frames):
+        quarters = pixels.reshape(2, 112, 2, 112, 3).mean(axis=(1, 3, 4))
+        row, column = np.unravel_index(quarters.argmax(), (2, 2))
+        assert (row, column) in {corner, (0, 0)}
+        assert quarters[row, column] == pytest.approx(40 * number + 40, abs=6)
+
+
+def test_unknown_kind_of_side_data_is_a_kind() -> None:
+    """PyAV raises nothing for numbers of side data that only newer libraries know."""
+    from av.sidedata.sidedata import Type
+
+    orientation(av.VideoFrame(16, 16, "rgb24"))
+    assert [Type(number).value for number in (28, 29, 31, 999)] == [28, 29, 31, 999]
+    assert Type["DISPLAYMATRIX"] == Type(Type.DISPLAYMATRIX.value)
+
+
+PLAY_LISTS = {
+    "ffconcat": "ffconcat version 1.0\nfile secret.mp4\n",
+    "m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3.0,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+    "dash": '<?xml version="1.0"?>\n<MPD><Period><BaseURL>secret.mp4</BaseURL></Period></MPD>',
+    "ffconcat, marked": "\ufeffffconcat version 1.0\nfile secret.mp4\n",
+}
+
+
+@pytest.mark.parametrize("name", ["list.mp4", "list.mkv", "list.ts", "list.avi"])
+@pytest.mark.parametrize("kind", PLAY_LISTS)
+def test_play_lists_are_not_films(tmp_path: Path, kind: str, name: str) -> None:
+    """A text that names another file is refused as what it is; the other file is not played."""
+    write_movie(tmp_path / "secret.mp4", [striped(3)] * 5)
+    (tmp_path / name).write_text(PLAY_LISTS[kind], encoding="utf-8")
+    with pytest.raises(
+        StimulusError, match=f"{name}', .*a text; play lists are not followed.*Give"
+    ):
+        list(Movie(tmp_path / name).frames())
+
+
+def test_movies_too_large_or_too_long_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the header says is enough: its pictures' sides, and how long it would be."""
+    path = write_movie(
+        tmp_path / "film.avi", map(striped, range(50)), codec="mjpeg", pix_fmt="yuvj420p"
+    )
+    assert len(list(Movie(path).frames(5))) == 10
+    monkeypatch.setenv("IMGTOFMRI_MAX_SIDE", str(WIDTH - 1))
+    with pytest.raises(
+        StimulusError, match=f"sides of at most {WIDTH - 1} pixels; got '.*film.avi"
+    ):
+        Movie(path).frames(5)
+    monkeypatch.delenv("IMGTOFMRI_MAX_SIDE")
+    monkeypatch.setenv("IMGTOFMRI_MAX_FRAMES", "9")
+    with pytest.raises(StimulusError, match="at most 9 frames; got .*about 10 or more.*MAX_FRAMES"):
+        Movie(path).frames(5)
+    # An AVI that says it lasts 59 days: 50 pictures, one every 28 hours.
+    monkeypatch.delenv("IMGTOFMRI_MAX_FRAMES")
+    data = bytearray(path.read_bytes())
+    header = data.index(b"strh") + 8
+    data[header + 20 : header + 28] = struct.pack("<II", 101_952, 1)
+    data[data.index(b"avih") + 8 :][:4] = struct.pack("<I", 2**32 - 1)
+    (tmp_path / "days.avi").write_bytes(data)
+    for ask in (Movie.frames, Movie.n_frames):
+        with pytest.raises(
+            StimulusError, match="at most 1,000,000 frames; got '.*days.avi', which"
+        ):
+            ask(Movie(tmp_path / "days.avi"))
+
+
+def test_frames_beyond_the_limit_end_a_movie_without_a_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no header tells, the count does."""
+    path = write_movie(tmp_path / "film.ts", map(striped, range(50)))
+    monkeypatch.setenv("IMGTOFMRI_MAX_FRAMES", "7")
+    with pytest.raises(StimulusError, match="at most 7 frames; got .*about 8 or more"):
+        list(Movie(path).frames(5))
+
+
+def test_center_crop_of_absurdly_wide_pixels_is_refused() -> None:
+    """A shape of pixels that would make a picture of gigabytes is a mistake of the file."""
+    picture = av.VideoFrame.from_ndarray(striped(3), format="rgb24")
+    assert prepare_picture(picture, Fraction(30_000), 224, False).shape == (224, 224, 3)
+    with pytest.raises(StimulusError, match="a movie's picture, as its pixels' shape has it"):
+        prepare_picture(picture, Fraction(30_000), 224, True)
+
+
+@pytest.mark.parametrize("step", ["prepare_picture", "_info"])
+def test_whatever_one_movie_raises_is_its_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """An error that nobody foresaw names the movie, so that other inputs of a run are not lost."""
+    path = write_movie(tmp_path / "film.mp4", [striped(3)] * 5)
+
+    def fail(*args: object) -> None:
+        message = "28 is not a valid Type"
+        raise ValueError(message)
+
+    monkeypatch.setattr(f"imgtofmri.stimuli.movie.{step}", fail)
+    with pytest.raises(StimulusError, match=r"film.mp4', .*decoded \(28 is not a valid Type\)"):
+        list(Movie(path).frames())

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import math
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from imgtofmri.exceptions import StimulusError
-from imgtofmri.stimuli import prepare_image
+from imgtofmri.exceptions import OptionError, StimulusError
+from imgtofmri.stimuli import limits, prepare_image
+from imgtofmri.stimuli.images import open_image
 from imgtofmri.stimuli.pixels import crop_geometry
 
 ODD_SIZES = [
@@ -269,3 +274,137 @@ def test_triangle_resize_constant_picture_stays() -> None:
     ramp = np.arange(0, 240, 2, dtype=np.uint8)[:, None, None].repeat(3, 2)
     halved = triangle_resize(ramp, 60, 0)
     assert math.isclose(float(halved.mean()), float(ramp.mean()), abs_tol=0.6)
+
+
+def tiff(
+    bits: int,
+    photometric: int,
+    order: str,
+    values: npt.NDArray[Any],
+    compression: int = 1,
+    orientation: int = 1,
+    sample_format: int = 1,
+) -> bytes:
+    """Return a greyscale TIFF of two strips, values packed without gaps, rows in whole bytes."""
+    height, width = values.shape
+    rows = (height + 1) // 2
+    if bits == 16:
+        packed = [row.astype(f"{order}u2").tobytes() for row in values]
+    else:
+        places = [
+            (int(value) >> bit) & 1
+            for row in values
+            for value in row
+            for bit in range(bits - 1, -1, -1)
+        ]
+        packed = [np.packbits(row).tobytes() for row in np.reshape(places, (height, -1))]
+    strips = [b"".join(packed[:rows]), b"".join(packed[rows:])]
+    if compression == 8:
+        strips = [zlib.compress(strip) for strip in strips]
+    first = 8 + 12 * 12 + 6 + 16
+    tags = [
+        (256, 3, 1, width),
+        (257, 3, 1, height),
+        (258, 3, 1, bits),
+        (259, 3, 1, compression),
+        (262, 3, 1, photometric),
+        (273, 4, 2, 8 + 12 * 12 + 6),
+        (274, 3, 1, orientation),
+        (277, 3, 1, 1),
+        (278, 3, 1, rows),
+        (279, 4, 2, 8 + 12 * 12 + 6 + 8),
+        (284, 3, 1, 1),
+        (339, 3, 1, sample_format),
+    ]
+    entries = b""
+    for tag, kind, count, value in tags:
+        short = kind == 3 and order == ">"
+        entries += struct.pack(f"{order}HHII", tag, kind, count, value << 16 if short else value)
+    sizes = [len(strip) for strip in strips]
+    places_of = [first, first + sizes[0]]
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags))
+    tail = struct.pack(f"{order}I4I", 0, *places_of, *sizes)
+    return head + entries + tail + b"".join(strips)
+
+
+RAMP = np.tile(np.linspace(0, 1, 61), (9, 1))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("photometric", [0, 1])
+@pytest.mark.parametrize("bits", [9, 10, 12, 14, 15, 16])
+@pytest.mark.parametrize("compression", [1, 8])
+def test_read_images_deep_grey_tiff_is_scaled_by_its_depth(
+    tmp_path: Path, order: str, photometric: int, bits: int, compression: int
+) -> None:
+    """Black to white comes out as black to white, whatever depth, byte order and end 0 is."""
+    values = np.round(RAMP * (2**bits - 1)).astype(int)
+    stored = values if photometric == 1 else 2**bits - 1 - values
+    path = tmp_path / "ramp.tif"
+    path.write_bytes(tiff(bits, photometric, order, stored, compression))
+    grey = np.asarray(open_image(path))
+    assert (grey == grey[..., :1]).all()
+    np.testing.assert_array_equal(grey[..., 0], values >> (bits - 8))
+    assert (grey[:, 0].max(), grey[:, -1].min()) == (0, 255)
+
+
+def test_read_images_deep_grey_tiff_is_upright(tmp_path: Path) -> None:
+    """The orientation that the file asks for is applied, as to every other picture."""
+    path = tmp_path / "turned.tif"
+    path.write_bytes(tiff(10, 1, "<", np.round(RAMP * 1023).astype(int), orientation=3))
+    grey = np.asarray(open_image(path))[..., 0]
+    assert (grey[0, 0], grey[0, -1]) == (255, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            tiff(16, 1, "<", np.zeros((4, 4), int), sample_format=2),
+            "8-bit or 16-bit values, whose black and white are known; got .*signed 16-bit integers",
+        ),
+        (tiff(12, 1, ">", np.zeros((4, 4), int))[:-9], "cannot be decoded .*cut short"),
+        (tiff(11, 2, "<", np.zeros((4, 4), int)), "a TIFF whose pixels cannot be read"),
+        (tiff(10, 1, "<", np.zeros((4, 4), int), 5), "a TIFF whose pixels cannot be read"),
+    ],
+)
+def test_read_images_tiff_of_unknown_scale_says_what_it_is(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    """Signed values are not called 32-bit; what is cut or of a kind not known is refused."""
+    path = tmp_path / "one.tif"
+    path.write_bytes(content)
+    with pytest.raises(StimulusError, match=message):
+        open_image(path)
+
+
+def test_read_images_pgm_is_scaled_by_its_largest_value(tmp_path: Path) -> None:
+    """A PGM says how bright white is: 1023 here."""
+    path = tmp_path / "ramp.pgm"
+    values = np.round(RAMP * 1023).astype(">u2")
+    path.write_bytes(b"P5 61 9 1023\n" + values.tobytes())
+    grey = np.asarray(open_image(path))[..., 0]
+    np.testing.assert_allclose(grey, RAMP * 255, atol=1)
+
+
+@pytest.mark.parametrize("shape", [(1, 4_000_000), (4_000_000, 1), (100_001, 3)])
+def test_pictures_with_a_side_beyond_the_limit_are_refused(shape: tuple[int, int]) -> None:
+    """A thin picture of few bytes would take gigabytes to resize."""
+    with pytest.raises(StimulusError, match="sides of at most 100,000 pixels; got .*MAX_SIDE"):
+        prepare_image(np.zeros(shape, np.uint8))
+
+
+def test_limits_can_be_set_and_are_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each limit has an environment variable; a wrong one is a usage error that names it."""
+    wide = np.zeros((2, 300), np.uint8)
+    assert prepare_image(wide).shape == (224, 224, 3)
+    monkeypatch.setenv("IMGTOFMRI_MAX_SIDE", "299")
+    with pytest.raises(StimulusError, match="at most 299 pixels; got the picture of 300 x 2"):
+        prepare_image(wide)
+    monkeypatch.setenv("IMGTOFMRI_MAX_PIXELS", "600")
+    with pytest.raises(StimulusError, match="fewer than 0.0006 million pixels"):
+        prepare_image(wide)
+    for wrong in ("many", "0", "-5", "1e9"):
+        monkeypatch.setenv("IMGTOFMRI_MAX_FRAMES", wrong)
+        with pytest.raises(OptionError, match="IMGTOFMRI_MAX_FRAMES must be a whole number above"):
+            limits()

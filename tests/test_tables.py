@@ -50,18 +50,15 @@ def test_read_table_csv_with_tabs_in_its_header_has_tabs(tmp_path: Path) -> None
 
 
 def test_numbers_equal_those_of_pandas(tmp_path: Path, rng: np.random.Generator) -> None:
-    """Numbers of any size come out with the bits that pandas wrote them with, missing ones as NaN."""
+    """Numbers of any size come out with the bits that pandas wrote, missing ones as NaN."""
     values = rng.standard_normal((300, 2)) * 10.0 ** rng.integers(-9, 9, (300, 2))
     values[[0, 7], [1, 1]] = np.nan
     frame = pd.DataFrame(values, columns=["a", "b"])
     path = tmp_path / "t.tsv"
     frame.to_csv(path, sep="\t", index=False, na_rep="n/a")
-    table, expected = (
-        read_table(path),
-        pd.read_csv(path, sep="\t", na_values="n/a", float_precision="round_trip"),
-    )
+    table = read_table(path)
     for name in "ab":
-        np.testing.assert_array_equal(table.numbers(name, missing=True), expected[name].to_numpy())
+        np.testing.assert_array_equal(table.numbers(name, missing=True), frame[name].to_numpy())
     np.testing.assert_array_equal(table.numbers("b", [5, 3]), values[[5, 3], 1])
     with pytest.raises(DataError, match=r"t.tsv, line 2: b must be a number; got 'n/a'. Mend it."):
         table.numbers("b", remedy="Mend it.")

@@ -75,7 +75,8 @@ def test_pair_without_partner_is_refused_or_dropped() -> None:
     """Images of one side only are named, or dropped when asked."""
     with pytest.raises(DataError, match=r"got 1 only predicted \(a\) and 2 only measured \(x, y\)"):
         pair(patterns("abc"), patterns("bcxy"))
-    kept, _ = pair(patterns("abc"), patterns("bcxy"), unmatched="drop")
+    with pytest.warns(UserWarning, match="1 of 3 images .* predicted and 2 of 4 only measured"):
+        kept, _ = pair(patterns("abc"), patterns("bcxy"), unmatched="drop")
     assert kept.names == ("b", "c")
     with pytest.raises(DataError, match=r"no image is left .* 'a' and 'x'"):
         pair(patterns("ab"), patterns("xy"), unmatched="drop")

@@ -35,7 +35,7 @@ def dynamics(
     ] = None,
     tr_s: Annotated[
         float | None,
-        typer.Option("--tr-s", help="Repetition time in seconds; by default the header's."),
+        typer.Option("--tr-s", help="Repetition time in seconds; by default the files'."),
     ] = None,
     boundaries: Annotated[
         str | None,
@@ -75,11 +75,13 @@ def dynamics(
         typer.Option("--resample", metavar="interp|nearest|original", help="Frames to volumes."),
     ] = "interp",
     slice_time_ref: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--slice-time-ref", help="Where in its TR a volume samples: 0 start, 0.5 middle."
+            "--slice-time-ref",
+            help="Where in its TR a volume samples: 0 start, 0.5 middle; by default as the "
+            "measured files' sidecars say.",
         ),
-    ] = 0.0,
+    ] = None,
     movie_start_s: Annotated[
         float, typer.Option("--movie-start-s", help="When the movie starts in the run, in seconds.")
     ] = 0.0,

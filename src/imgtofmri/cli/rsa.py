@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -45,6 +45,9 @@ def rsa(
         bool,
         typer.Option("--in-order", help="Measured rows have no names: they follow the images."),
     ] = False,
+    unmatched: Annotated[
+        str, typer.Option(metavar="error|drop", help="Images only predicted or only measured.")
+    ] = "error",
     descriptor: Annotated[
         str | None,
         typer.Option("--descriptor", help="rsatoolbox's descriptor that names the conditions."),
@@ -101,10 +104,13 @@ def rsa(
     )
     from imgtofmri.encoder import load_encoder
     from imgtofmri.encoder.controls import ENCODER, check_controls
+    from imgtofmri.exceptions import check_choice
+    from imgtofmri.measured.patterns import Missing
     from imgtofmri.outputs import OutputFolder
     from imgtofmri.stimuli import find_images
 
     check_measures(dissimilarity, comparison)
+    check_choice("unmatched", unmatched, get_args(Missing))
     check_controls(control)
     check_layers(model)
     folder = OutputFolder(output, "rsa")
@@ -129,6 +135,7 @@ def rsa(
         controls=controls.predict(shown, progress=not quiet),
         failures=failures,
         in_order=in_order,
+        unmatched=cast("Missing", unmatched),
         dissimilarity=dissimilarity,
         comparison=comparison,
         n_permutations=permutations,

@@ -136,6 +136,7 @@ def fetch_partly_cloudy(
         roi_affine,
         confounds=fetched.confounds,
         tr_s=float(fetched.t_r),
+        slice_time_ref=0.0,
         cutoff_s=cutoff_s,
         subject_names=[str(name) for name in fetched.phenotypic["participant_id"]],
         progress=progress,

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from imgtofmri.encoder.agreement import LEAST_STIMULI, Agreement
 from imgtofmri.exceptions import OptionError
-from imgtofmri.outputs import FormatName, Layout, OutputFolder, Statistic, VolumeWriter, find_layout
+from imgtofmri.outputs import (
+    FormatName,
+    Layout,
+    OutputFolder,
+    Statistic,
+    VolumeWriter,
+    check_distinct,
+    find_layout,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,8 +49,9 @@ def save_prediction(
 
     layout = find_layout(format, prediction.space, interval is not None)
     _check_names(prediction)
-    output = OutputFolder.of(folder, COMMAND, RECORD, overwrite=overwrite)
     names = prediction.subject_names if subjects else ()
+    check_distinct(layout, prediction.names, names, interval is not None)
+    output = OutputFolder.of(folder, COMMAND, RECORD, overwrite=overwrite)
     settings = output_settings(format, names, interval)
     with output.begin(settings, prediction.provenance.to_dict()):
         writer = MapWriter(output, layout, subjects=subjects, interval=interval)
@@ -109,7 +118,9 @@ class MapWriter:
         OutputError
             If a volume cannot be written.
         """
-        self._writer = self._writer or VolumeWriter(part.mask, part.affine)
+        self._writer = self._writer or VolumeWriter(
+            part.mask, part.affine, as_series=self._layout.as_series
+        )
         maps = part.maps(subjects=self._subjects, interval=self._interval)
         for index, name in enumerate(part.names):
             if names is not None and name not in names:

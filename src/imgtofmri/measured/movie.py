@@ -39,6 +39,8 @@ class MeasuredMovie:
         Which voxels belong to which ROI, both hemispheres together.
     sources : tuple of Path
         The files that it was read from: runs, then confounds.
+    slice_time_ref : float or None
+        When within a volume its values are of, as a share of ``tr_s``; None if it is not known.
     """
 
     data: NDArray[np.float32]
@@ -48,6 +50,7 @@ class MeasuredMovie:
     affine: NDArray[np.float64]
     rois: Mapping[str, BoolArray]
     sources: tuple[Path, ...] = ()
+    slice_time_ref: float | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts belong together."""
@@ -119,6 +122,9 @@ def save_measured(measured: MeasuredMovie, path: str | Path) -> Path:
             tr_s=np.float64(measured.tr_s),
             mask=measured.mask,
             affine=measured.affine,
+            slice_time_ref=np.float64(
+                np.nan if measured.slice_time_ref is None else measured.slice_time_ref
+            ),
             **rois,  # type: ignore[arg-type]
         )
     return target
@@ -174,6 +180,13 @@ def read_measured(path: str | Path) -> MeasuredMovie:
             "with save_measured."
         )
         raise DataError(message)
+    if not np.isin(arrays["mask"], (0, 1)).all():
+        odd = arrays["mask"][~np.isin(arrays["mask"], (0, 1))].flat[0]
+        message = (
+            f"{path} must hold a mask of 0 and 1; got {odd}, too. Write it with save_measured."
+        )
+        raise DataError(message)
+    reference = float(arrays.get("slice_time_ref", np.nan))
     return MeasuredMovie(
         data=arrays["data"].astype(np.float32),
         subject_names=tuple(str(name) for name in arrays["subject_names"]),
@@ -182,4 +195,5 @@ def read_measured(path: str | Path) -> MeasuredMovie:
         affine=arrays["affine"].astype(np.float64),
         rois={name[4:]: value for name, value in arrays.items() if name.startswith("roi_")},
         sources=(Path(path),),
+        slice_time_ref=None if np.isnan(reference) else reference,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice, choice_message
 from imgtofmri.measured.images import check_same_grid
+from imgtofmri.stimuli import IMAGE_SUFFIXES, MOVIE_SUFFIXES
 
 if TYPE_CHECKING:
     from imgtofmri.encoder.prediction import Prediction
 
 Missing = Literal["error", "drop"]
-_SUFFIXES = (".nii.gz", ".nii", ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+# Longer endings before those that they end in.
+_SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh", *IMAGE_SUFFIXES, *MOVIE_SUFFIXES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +154,7 @@ def pair(
     """Bring predicted and measured patterns to the same images in the same order, by name.
 
     Names are compared whole first. If they do not all agree, endings such as .jpg and .nii.gz are
-    ignored, as long as the names stay different without them.
+    ignored, and then folders, as long as the names stay different without them.
 
     Parameters
     ----------
@@ -196,14 +199,14 @@ def pair_names(
     ------
     DataError, OptionError
         As :func:`pair`.
+
+    Warns
+    -----
+    UserWarning
+        If images without a partner are dropped: how many.
     """
     check_choice("unmatched", unmatched, get_args(Missing))
-    left_keys, right_keys = list(predicted), list(measured)
-    if set(left_keys) != set(right_keys):
-        short_left = [bare_name(name) for name in left_keys]
-        short_right = [bare_name(name) for name in right_keys]
-        if _repeated(short_left) is None and _repeated(short_right) is None:
-            left_keys, right_keys = short_left, short_right
+    left_keys, right_keys = _common_form(predicted, measured)
     left_out = _find_left_out(leave_out, [*left_keys, *right_keys])
     left = {key: row for row, key in enumerate(left_keys) if key not in left_out}
     right = {key: row for row, key in enumerate(right_keys) if key not in left_out}
@@ -230,7 +233,37 @@ def pair_names(
             f"{measured[0] if measured else '(none)'!r}."
         )
         raise DataError(message)
+    lost = len(left) - len(common), len(right) - len(common)
+    if any(lost):
+        message = (
+            f"{lost[0]} of {len(left)} images are only predicted and {lost[1]} of {len(right)} "
+            "only measured: they are left out."
+        )
+        warnings.warn(message, stacklevel=2)
     return [left[key] for key in common], [right[key] for key in common]
+
+
+def matching_rows(predicted: Sequence[str], measured: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Find the rows of the names that two lists share, in `pair_names`'s sense; none may be."""
+    left_keys, right_keys = _common_form(predicted, measured)
+    right = {key: row for row, key in enumerate(right_keys)}
+    rows = [row for row, key in enumerate(left_keys) if key in right]
+    return rows, [right[left_keys[row]] for row in rows]
+
+
+def _common_form(predicted: Sequence[str], measured: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Bring two lists of names to the form in which most agree, the fullest such form."""
+    best = [*predicted], [*measured]
+    for form in (bare_name, _without_folders):
+        forms = [form(name) for name in predicted], [form(name) for name in measured]
+        distinct = _repeated(forms[0]) is None and _repeated(forms[1]) is None
+        if distinct and len({*forms[0]} & {*forms[1]}) > len({*best[0]} & {*best[1]}):
+            best = forms
+    return best
+
+
+def _without_folders(name: str) -> str:
+    return bare_name(name.replace("\\", "/").rsplit("/", 1)[-1])
 
 
 def _find_left_out(leave_out: Collection[str], keys: Sequence[str]) -> set[str]:

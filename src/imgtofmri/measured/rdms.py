@@ -17,6 +17,9 @@ from imgtofmri.rsa.rdm import n_conditions_of
 #: Suffixes that `load_rdms` reads.
 SUFFIXES = (".npy", ".npz", ".mat", ".h5", ".hdf5")
 
+# What counts as 0 on a diagonal, as a share of the largest dissimilarity.
+_ZERO = 1e-6
+
 _MATRIX_KEYS = ("dissimilarities", "rdms", "RDMs", "rdm", "RDM")
 _CONDITION_KEYS = ("conditions", "stimuli", "images", "condition", "stimulus", "image", "name")
 _NAME_KEYS = ("names", "subjects", "participants", "subject", "participant", "name", "session")
@@ -49,7 +52,8 @@ def load_rdms(
     Returns
     -------
     RDMs
-        Conditions that nothing names are called ``0``, ``1``, ...; subjects ``rdm-1``, ...
+        Conditions that nothing names are called ``0``, ``1``, ..., and not ``named``: row numbers,
+        counted from 0 or 1, count as none. Subjects without names are ``rdm-1``, ...
 
     Raises
     ------
@@ -84,6 +88,7 @@ def load_rdms(
     vectors = _as_vectors(path, matrices)
     n_conditions = n_conditions_of(vectors.shape[1])
     labels = list(conditions) if conditions is not None else own_conditions
+    named = labels is not None
     if labels is None:
         labels = [str(number) for number in range(n_conditions)]
     if len(labels) != n_conditions:
@@ -94,7 +99,7 @@ def load_rdms(
         raise DataError(message)
     if names is None or len(names) != len(vectors) or len(set(names)) != len(names):
         names = [f"rdm-{number}" for number in range(1, len(vectors) + 1)]
-    return RDMs(vectors, tuple(labels), tuple(names), measure, path)
+    return RDMs(vectors, tuple(labels), tuple(names), measure, path, named)
 
 
 _Found = tuple[NDArray[Any], list[str] | None, list[str] | None, str]
@@ -226,6 +231,8 @@ def _strings(variables: dict[str, Any], keys: Sequence[str]) -> list[str] | None
         if array.dtype == object:
             # A MATLAB cell array of texts.
             array = np.array([str(np.squeeze(item)) for item in array.ravel()])
+        if _are_row_numbers(array):
+            continue
         if array.size and array.dtype.kind in "USiu" and max(array.shape, default=0) == array.size:
             flat = array.ravel().tolist()
             return [
@@ -233,6 +240,14 @@ def _strings(variables: dict[str, Any], keys: Sequence[str]) -> list[str] | None
                 for item in flat
             ]
     return None
+
+
+def _are_row_numbers(array: NDArray[Any]) -> bool:
+    """Tell whether whole numbers count rows, from 0 or 1, and so name nothing."""
+    if array.dtype.kind not in "iu" or not array.size:
+        return False
+    count = np.arange(array.size)
+    return any(np.array_equal(array.ravel(), count + first) for first in (0, 1))
 
 
 def _as_vectors(path: Path, matrices: NDArray[Any]) -> NDArray[np.float64]:
@@ -246,16 +261,35 @@ def _as_vectors(path: Path, matrices: NDArray[Any]) -> NDArray[np.float64]:
     if square:
         stack = values if values.ndim == 3 else values[None]
         try:
-            return to_vector(stack)
+            vectors = to_vector(stack)
         except DataError as error:
             message = f"{path.name} does not hold dissimilarity matrices. {error}"
             raise DataError(message) from error
+        _check_diagonal(path, stack)
+        return vectors
     if values.ndim in (1, 2) and n_conditions_of(values.shape[-1]) >= 3:
         return np.atleast_2d(values)
     message = (
         f"{path.name} must hold (n_subjects, n, n), (n, n, n_subjects), (n, n) or upper "
         f"triangles (n_subjects, n * (n - 1) / 2); got shape {values.shape}. Save it as one of "
         "these."
+    )
+    raise DataError(message)
+
+
+def _check_diagonal(path: Path, squares: NDArray[np.float64]) -> None:
+    """Refuse matrices that say that a condition differs from itself, as similarities seem to."""
+    diagonal = np.diagonal(squares, axis1=-2, axis2=-1)
+    size = np.nanmax(np.abs(squares), initial=0.0)
+    odd = diagonal[np.isfinite(diagonal) & (np.abs(diagonal) > _ZERO * size)]
+    if not odd.size:
+        return
+    alike = np.ptp(odd) <= _ZERO * size and odd[0] > 0
+    kind = "they seem to be similarities: give 1 - similarity" if alike else "set it to 0 if that"
+    remedy = f"{kind}." if alike else f"{kind} is meant, or give distances."
+    message = (
+        f"{path.name} must hold dissimilarities, 0 between a condition and itself; got a diagonal "
+        f"of {odd.min():g} to {odd.max():g}. {remedy[0].upper()}{remedy[1:]}"
     )
     raise DataError(message)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.measured.bids import entities, inherited
 from imgtofmri.measured.confounds import nuisance, read_confounds
 from imgtofmri.measured.movie import MeasuredMovie
+from imgtofmri.measured.timing import read_sidecars, volume_times
 from imgtofmri.progress import track
 from imgtofmri.spaces import Grid, grid_of, open_image, reading_values, resample_mask
 from imgtofmri.timeseries import cosine_basis, regress_out
@@ -23,6 +26,12 @@ BoolArray = NDArray[np.bool_]
 
 _CHUNK_BYTES = 1 << 20
 
+# Times that differ by less are one, in seconds.
+_SAME_S = 0.002
+
+# What must be left of a run, as a share of its volumes, and what usually is.
+_LEAST_LEFT, _HALF = 0.1, 0.5
+
 
 def read_runs(
     images: Sequence[str | Path],
@@ -31,6 +40,7 @@ def read_runs(
     *,
     confounds: Sequence[str | Path] | None = None,
     tr_s: float | None = None,
+    slice_time_ref: float | None = None,
     cutoff_s: float | None = 128.0,
     subject_names: Sequence[str] | None = None,
     progress: bool = True,
@@ -42,7 +52,8 @@ def read_runs(
     Parameters
     ----------
     images : sequence of path
-        One 4-D NIfTI file for each subject, all on one grid in template space.
+        One 4-D image of voxels for each subject, all on one grid in template space. What their JSON
+        sidecars say of times is read, by BIDS's inheritance.
     roi_masks : dict of str to array of shape (x, y, z)
         Masks on a grid of their own, for example of a `Prediction`.
     roi_affine : array of shape (4, 4)
@@ -52,7 +63,11 @@ def read_runs(
         column is regressed out. A first row that is n/a, as for framewise displacement, takes the
         column's mean.
     tr_s : float, optional
-        Repetition time in seconds; default: the first file's header.
+        Repetition time in seconds, where sidecars and headers do not say it or contradict each
+        other.
+    slice_time_ref : float, optional
+        When within a volume its values are of, as a share of the repetition time. Needed where no
+        sidecar says ``StartTime``, or that slices were not corrected; what it says must agree.
     cutoff_s : float, optional
         Periods longer than this are regressed out; None leaves them.
     subject_names : sequence of str, optional
@@ -70,10 +85,16 @@ def read_runs(
     ShapeError
         If files differ in grid or length, or confounds do not match.
     DataError
-        If a file cannot be read as a 4-D image, values are not finite, there are fewer than 3
-        volumes, or an ROI has no voxel on the grid.
+        If a file cannot be read as a 4-D image, times are not known, uneven or at odds, values are
+        not finite, there are fewer than 3 volumes, what is regressed out leaves less than a tenth
+        of a run, or an ROI has no voxel on the grid.
     OptionError
-        If there is no file, or no repetition time.
+        If there is no file.
+
+    Warns
+    -----
+    UserWarning
+        If what is regressed out leaves less than half of a run.
 
     Notes
     -----
@@ -103,7 +124,7 @@ def read_runs(
     first = _open(paths[0])
     grid = grid_of(first)
     n_timepoints = int(first.shape[3])
-    step_s = _repetition_time(first, tr_s, paths[0])
+    step_s, start_s = _timing(paths, n_timepoints, tr_s, slice_time_ref)
     source = np.asarray(roi_affine, dtype=np.float64)
     volumes = {
         roi: resample_mask(np.asarray(mask).astype(bool), source, grid)
@@ -124,7 +145,7 @@ def read_runs(
             table = np.empty((n_timepoints, 0))
             if tables is not None:
                 table = read_confounds(tables[index], n_timepoints, missing="mean")
-            runs.append(_clean(run, table, step_s, cutoff_s))
+            runs.append(_clean(run, table, step_s, cutoff_s, str(path)))
             advance(1)
     data = np.stack(runs)
     # A voxel outside a subject's brain holds one value throughout, and has no pattern to give.
@@ -141,7 +162,8 @@ def read_runs(
             raise DataError(message)
     sources = (*paths, *(tables or ()))
     data = np.ascontiguousarray(data[:, :, alive])
-    return MeasuredMovie(data, names, step_s, kept, grid.affine, rois, sources)
+    reference = start_s / step_s
+    return MeasuredMovie(data, names, step_s, kept, grid.affine, rois, sources, reference)
 
 
 def _subject_names(paths: list[Path], given: Sequence[str] | None) -> tuple[str, ...]:
@@ -171,18 +193,52 @@ def _open(path: Path) -> Any:
     return image
 
 
-def _repetition_time(image: Any, tr_s: float | None, path: Path) -> float:
-    """Return the repetition time as given, else as the header has it, in seconds."""
-    unit = image.header.get_xyzt_units()[1]
-    scale = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)
-    found = float(image.header.get_zooms()[3]) * scale if tr_s is None else float(tr_s)
-    if not 0.05 <= found <= 30:
-        message = (
-            f"the repetition time must be between 0.05 and 30 s; got {found:g} s "
-            f"{f'from the header of {path.name}' if tr_s is None else ''}. Give `tr_s` in seconds."
+def _timing(
+    paths: Sequence[Path], n_volumes: int, tr_s: float | None, slice_time_ref: float | None
+) -> tuple[float, float]:
+    """Return the runs' one repetition time, and when within a volume their values are of."""
+    found: dict[Path, tuple[float, float]] = {}
+    for path in paths:
+        image, folder = _open(path), path.absolute().parent
+        suffix = path.name.partition(".")[0].rpartition("_")[2]
+        sidecars = inherited(entities(path.name), folder, _dataset(folder), suffix, ".json")
+        times_s = volume_times(
+            str(path),
+            image,
+            read_sidecars(sidecars),
+            tr_s=tr_s,
+            slice_time_ref=slice_time_ref,
         )
-        raise OptionError(message)
-    return found
+        steps_s = np.diff(times_s)
+        if len(steps_s) and np.ptp(steps_s) > _SAME_S:
+            message = (
+                f"{path} must have evenly spaced volumes to be compared with a movie; got gaps "
+                f"from {steps_s.min():g} to {steps_s.max():g} s (VolumeTiming). Resample it to "
+                "even times."
+            )
+            raise DataError(message)
+        if len(times_s) != n_volumes or not len(steps_s):
+            continue  # Another length is refused where the values are read.
+        found[path] = float(np.median(steps_s)), float(times_s[0])
+    if not found:
+        message = f"{paths[0]} must have 3 volumes or more; got {n_volumes}. Give a whole run."
+        raise DataError(message)
+    first, times = next(iter(found.items()))
+    for path, others in found.items():
+        if np.abs(np.subtract(times, others)).max() > _SAME_S:
+            message = (
+                f"{path} must be timed as {first.name} is; got volumes every {others[0]:g} s from "
+                f"{others[1]:g} s on, and every {times[0]:g} s from {times[1]:g} s on. Correct the "
+                "sidecar or header that is wrong, or compare the subjects apart."
+            )
+            raise DataError(message)
+    return times
+
+
+def _dataset(folder: Path) -> Path:
+    """Return the BIDS data set that a folder lies in; where there is none, the folder."""
+    above = (folder, *folder.parents)
+    return next((each for each in above if (each / "dataset_description.json").is_file()), folder)
 
 
 def _read_run(path: Path, grid: Grid, n_timepoints: int, mask: BoolArray) -> NDArray[np.float32]:
@@ -225,6 +281,7 @@ def _clean(
     confounds: NDArray[np.float64],
     tr_s: float,
     cutoff_s: float | None,
+    where: str,
 ) -> NDArray[np.float32]:
     """Regress mean, slow cosines and confounds out of one subject's time courses at once."""
     drifts = None if cutoff_s is None else cosine_basis(len(run), tr_s, cutoff_s=cutoff_s)
@@ -232,4 +289,30 @@ def _clean(
     if regressors.shape[1] == 1:  # The constant.
         centred: NDArray[np.float32] = run - run.mean(axis=0)
         return centred
+    n_cosines = 0 if drifts is None else drifts.shape[1]
+    _check_left(where, regressors, confounds.shape[1], n_cosines)
     return regress_out(run, regressors).astype(np.float32)
+
+
+def _check_left(
+    where: str, regressors: NDArray[np.float64], n_confounds: int, n_cosines: int
+) -> None:
+    """Refuse confounds and drifts that leave next to nothing of a run, and warn of many."""
+    n_volumes = len(regressors)
+    size = np.linalg.norm(regressors, axis=0)
+    rank = int(np.linalg.matrix_rank(regressors / np.where(size > 0, size, 1.0)))
+    left = n_volumes - rank
+    if left >= _HALF * n_volumes:
+        return
+    said = (
+        f"{n_volumes} volumes less {rank} independent regressors ({n_confounds} confounds, "
+        f"{n_cosines} slow cosines, the mean)"
+    )
+    remedy = "Give a table of fewer columns, such as six of motion and a few of tissue"
+    if left < max(3, _LEAST_LEFT * n_volumes):
+        message = (
+            f"{where}: something of the run must be left when confounds and slow drifts are "
+            f"regressed out, a tenth of it or more; got {said}. {remedy}, or a longer `cutoff_s`."
+        )
+        raise DataError(message)
+    warnings.warn(f"{where}: less than half of the run is left: {said}. {remedy}.", stacklevel=3)

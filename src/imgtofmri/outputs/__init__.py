@@ -10,6 +10,7 @@ from imgtofmri.outputs.layouts import (
     FormatName,
     Layout,
     NiftiLayout,
+    check_distinct,
     find_layout,
 )
 from imgtofmri.outputs.series import SeriesWriter
@@ -26,6 +27,7 @@ __all__ = [
     "SeriesWriter",
     "Statistic",
     "VolumeWriter",
+    "check_distinct",
     "find_layout",
     "to_img",
 ]

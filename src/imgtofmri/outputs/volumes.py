@@ -75,6 +75,8 @@ class VolumeWriter:
         Voxel indices to millimetres of the template.
     outside : float
         The value outside the mask.
+    as_series : bool
+        Whether a file is a series of one volume, with four axes.
     """
 
     def __init__(
@@ -82,9 +84,11 @@ class VolumeWriter:
         mask: npt.NDArray[np.bool_],
         affine: npt.NDArray[np.float64],
         outside: float = 0.0,
+        as_series: bool = False,
     ) -> None:
-        self._shape, self._affine = mask.shape, affine
-        header = nifti_header(mask.shape, affine)
+        self._shape = (*mask.shape, 1) if as_series else mask.shape
+        self._affine = affine
+        header = nifti_header(self._shape, affine)
         places = len(header) + 4 * fortran_places(mask)
         first, last = int(places.min()), int(places.max()) + 4
         volume = np.zeros(len(header) + 4 * mask.size, dtype=np.uint8)

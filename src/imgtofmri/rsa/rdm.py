@@ -35,6 +35,9 @@ class RDMs:
         How the dissimilarities were measured, for captions and sidecars.
     source : Path or None
         The file that they were read from.
+    named : bool
+        Whether conditions are names. Otherwise they are the rows' numbers, which say nothing of
+        what was shown.
 
     Raises
     ------
@@ -49,6 +52,7 @@ class RDMs:
     names: tuple[str, ...]
     measure: str = "unknown"
     source: Path | None = None
+    named: bool = True
 
     def __post_init__(self) -> None:
         values = np.atleast_2d(np.asarray(self.dissimilarities, dtype=np.float64))

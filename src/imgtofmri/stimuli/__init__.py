@@ -17,14 +17,15 @@ from imgtofmri.stimuli.discovery import (
 )
 from imgtofmri.stimuli.images import ImageInput, read_images
 from imgtofmri.stimuli.inputs import expand_images
-from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Pixels, Source
+from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Pixels, Source, StimulusWarning
+from imgtofmri.stimuli.limits import Limits, limits
 from imgtofmri.stimuli.low_level import (
     energy_features,
     luminance_features,
     silhouette_features,
 )
-from imgtofmri.stimuli.movie import Movie, MovieInfo, StimulusWarning
-from imgtofmri.stimuli.pixels import MAX_PIXELS, prepare_image
+from imgtofmri.stimuli.movie import Movie, MovieInfo
+from imgtofmri.stimuli.pixels import prepare_image
 from imgtofmri.stimuli.properties import (
     PROPERTIES,
     image_properties,
@@ -35,12 +36,12 @@ from imgtofmri.stimuli.sampling import check_rate
 __all__ = [
     "FRAME_SIZE",
     "IMAGE_SUFFIXES",
-    "MAX_PIXELS",
     "MOVIE_SUFFIXES",
     "PROPERTIES",
     "Failure",
     "Frame",
     "ImageInput",
+    "Limits",
     "Movie",
     "MovieInfo",
     "Pixels",
@@ -52,6 +53,7 @@ __all__ = [
     "find_images",
     "find_sources",
     "image_properties",
+    "limits",
     "luminance",
     "luminance_features",
     "prepare_image",

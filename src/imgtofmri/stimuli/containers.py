@@ -7,15 +7,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgtofmri.exceptions import StimulusError
+from imgtofmri.exceptions import ImgToFmriError, StimulusError
 from imgtofmri.processors import n_processors
 from imgtofmri.stimuli.items import refuse
+from imgtofmri.stimuli.limits import check_dimensions
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-"""What messages about movies begin with."""
+# FFmpeg's readers of files that hold all of a movie themselves. Play lists, patterns of file names
+# and descriptions of streams, which would open others, are not among them.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,asf_o,flv,live_flv,ogg,"
+    "mxf,mjpeg,mpjpeg,smjpeg,mjpeg_2000,gif,apng,m4v,h261,h263,h264,hevc,vvc,evc,obu,av1,ivf,vc1,"
+    "vc1test,dv,nut,rm,swf,wtv,gxf,nsv,yuv4mpegpipe,dirac,cavsvideo,dnxhd,lmlm4,dhav,roq,smk,bink,"
+    "mp3,wav,aac,flac"
+)
+# Readers of single pictures, whose names say so.
+_PICTURES = "jpeg_pipe,png_pipe,bmp_pipe,webp_pipe,tiff_pipe,gif_pipe,ppm_pipe,pgm_pipe"
 
 _MAX_DECODE_THREADS = 8
 
@@ -45,6 +55,27 @@ def open_pictures(
         yield container, _stream(container, path, threaded)
 
 
+@contextmanager
+def one_movies_fault(path: Path) -> Iterator[None]:
+    """Turn whatever a movie makes decoders raise into the error of that movie.
+
+    Raises
+    ------
+    StimulusError
+        If anything but one of this package's own errors is raised inside the block.
+    """
+    try:
+        yield
+    except (ImgToFmriError, GeneratorExit, MemoryError):
+        raise
+    # Damaged and rare files make decoders raise nearly anything; the other inputs must not suffer.
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        got = f"'{path}', which cannot be decoded ({reason})"
+        expected, remedy = "a movie", "Export it again as MP4 (H.264), or leave it out."
+        raise refuse(expected, got, remedy) from error
+
+
 def _open(path: Path) -> InputContainer:
     import av
 
@@ -67,15 +98,17 @@ def _open(path: Path) -> InputContainer:
     before_19 = int(av.__version__.partition(".")[0]) < 19
     titles: dict[str, Any] = {"metadata_errors": "replace"} if before_19 else {}
     try:
-        container: InputContainer = av.open(
-            f"file:{path}", options={"protocol_whitelist": "file"}, **titles
-        )
+        options = {"protocol_whitelist": "file", "format_whitelist": f"{_FORMATS},{_PICTURES}"}
+        container: InputContainer = av.open(f"file:{path}", options=options, **titles)
     except (av.FFmpegError, OSError, ValueError) as error:
+        if _is_text(path):
+            got = f"'{path}', which cannot be opened (it is a text; play lists are not followed)"
+            raise refuse(expected, got, "Give the movie itself that it names.") from error
         reason = getattr(error, "strerror", None) or str(error)
         got = f"'{path}', which cannot be opened ({reason})"
         remedy = "It is not a movie or was cut short: copy it again, or leave it out."
         raise refuse(expected, got, remedy) from error
-    if container.format.name == "image2" or container.format.name.endswith("_pipe"):
+    if container.format.name in _PICTURES.split(","):
         container.close()
         remedy = "Give it as an image."
         raise refuse(expected, f"'{path}', which is a single picture", remedy)
@@ -97,6 +130,8 @@ def _stream(container: InputContainer, path: Path, threaded: bool) -> VideoStrea
     best = container.streams.best("video")
     stream = next((s for s in movies if best is not None and s.index == best.index), movies[0])
     context = stream.codec_context
+    if context.width and context.height:  # Else the first picture tells.
+        check_dimensions((context.width, context.height), f"'{path}'")
     stream.thread_type = "AUTO"
     # Small pictures cost threads a third more time, while the network needs the processors.
     few = max(1, n_processors() // 2) if context.width * context.height < _LARGE else n_processors()
@@ -105,6 +140,13 @@ def _stream(container: InputContainer, path: Path, threaded: bool) -> VideoStrea
         # Threads conceal damage in silence, and differently: have decoders tell, to begin anew.
         context.options = {"err_detect": "explode"}
     return stream
+
+
+def _is_text(path: Path) -> bool:
+    """Tell whether a file begins as texts do, and no movie does."""
+    with path.open("rb") as file:
+        head = file.read(256)
+    return all(byte in b"\t\n\r" or 32 <= byte != 127 for byte in head)
 
 
 def no_pictures(path: Path) -> StimulusError:

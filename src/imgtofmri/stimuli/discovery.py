@@ -6,14 +6,15 @@ import glob
 import hashlib
 import os
 import unicodedata
-from collections import defaultdict
+import warnings
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
 from imgtofmri.exceptions import OptionError, StimulusError
 from imgtofmri.files import natural_key
-from imgtofmri.stimuli.items import Failure, Source, one_line, refuse
+from imgtofmri.stimuli.items import Failure, Source, StimulusWarning, one_line, refuse
 
 IMAGE_SUFFIXES = (
     ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .bmp .dib .tif .tiff "
@@ -27,6 +28,17 @@ MOVIE_SUFFIXES = (
 ).split()
 """Suffixes of movie files, in lower case; upper case counts alike."""
 
+
+# Suffixes of pictures and movies that are not read. Files of a folder that have one are counted:
+# they may have been meant.
+_OTHER_SUFFIXES = frozenset(
+    (
+        ".heic .heif .hif .jxl .jxr .wdp .psd .psb .mpo .tga .svg .svgz .pcx .exr .dds .sgi .xcf "
+        ".kra .jpc .jpf .jpm .raw .dng .cr2 .cr3 .crw .nef .nrw .arw .sr2 .srf .orf .rw2 .raf .pef "
+        ".srw .x3f .3fr .erf .kdc .mrw .iiq .avifs .xbm .xpm .rm .rmvb .dv .swf .m2p .m1v .mp2v "
+        ".y4m .h264 .264 .hevc .265 .mj2 .insv .braw .r3d"
+    ).split()
+)
 
 # File systems take 255 bytes for a name; outputs add up to 74 of their own (BIDS), and more where
 # an encoder's space or subjects have long names.
@@ -45,6 +57,7 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failu
         Files, folders (their own files, not those of folders in them) and globs, mixed. ``**`` in a
         glob descends into folders: ``"photos/**"``. In folders and globs, hidden files and files
         that are neither images nor movies are passed over; named one by one, they are failures.
+        Of those passed over, pictures and movies of formats that are not read are counted.
 
     Returns
     -------
@@ -59,16 +72,22 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failu
     ------
     OptionError
         If there are no inputs, or a folder or glob holds no stimulus at all.
+
+    Warns
+    -----
+    StimulusWarning
+        If pictures or movies were passed over: how many of which suffix.
     """
     found: list[tuple[Path, Literal["image", "movie"]]] = []
     failures: list[Failure] = []
     seen: set[str] = set()
+    others: dict[str, Path] = {}
     entries = [os.fspath(entry) for entry in _as_inputs(inputs)]
     if not entries:
         message = "expected at least one file, folder or glob; got none. Name some."
         raise OptionError(message)
     for entry in entries:
-        for item in _expand(entry):
+        for item in _expand(entry, others):
             key = item.name if isinstance(item, Failure) else os.path.realpath(item)
             if key in seen:
                 continue
@@ -77,6 +96,7 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failu
                 failures.append(item)
             elif (kind := suffix_kind(item)) is not None:
                 found.append((item, kind))
+    _tell_of(list(others.values()))
     names = unique_names([path for path, _ in found])
     sources = [Source(path, name, kind) for (path, kind), name in zip(found, names, strict=True)]
     return sources, failures
@@ -188,24 +208,27 @@ def _as_inputs(inputs: Iterable[str | Path]) -> list[str | Path]:
     return [inputs] if isinstance(inputs, str | Path) else list(inputs)
 
 
-def _expand(entry: str) -> Iterator[Path | Failure]:
-    """Yield the files that one input stands for, and what cannot be used."""
+def _expand(entry: str, others: dict[str, Path]) -> Iterator[Path | Failure]:
+    """Yield the files that one input stands for, and what cannot be used.
+
+    Pictures and movies that are passed over are put with the others.
+    """
     path = Path(entry)
     if not entry.strip():
         remedy = "Leave it out, or look whether a variable of your script is unset."
         yield Failure("''", refuse("an image or movie file", "an empty name", remedy))
     elif os.path.isdir(entry):  # noqa: PTH112  (Path.is_dir raises on folders that are closed to us)
-        yield from _expand_folder(path)
+        yield from _expand_folder(path, others)
     elif os.path.lexists(path):
         # A name that exists is never a pattern, whatever brackets it holds.
         yield _check_named(path)
     elif glob.has_magic(entry):
-        yield from _expand_glob(entry)
+        yield from _expand_glob(entry, others)
     else:
         yield _check_named(path)
 
 
-def _expand_folder(folder: Path) -> Iterator[Path | Failure]:
+def _expand_folder(folder: Path, others: dict[str, Path]) -> Iterator[Path | Failure]:
     try:
         names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
@@ -213,7 +236,8 @@ def _expand_folder(folder: Path) -> Iterator[Path | Failure]:
         expected = "a folder of images or movies"
         yield Failure(one_line(folder), refuse(expected, got, "Check its permissions."))
         return
-    items = list(_keep_stimuli(folder / name for name in sorted(names, key=natural_key)))
+    paths = [folder / name for name in sorted(names, key=natural_key)]
+    items = list(_keep_stimuli(paths, others))
     if items:
         yield from items
     elif suffix_kind(folder):
@@ -221,25 +245,46 @@ def _expand_folder(folder: Path) -> Iterator[Path | Failure]:
         remedy = "Name the file that was meant."
         yield Failure(one_line(folder), refuse("an image or movie file", got, remedy))
     else:
-        got = f"the folder '{folder}', which holds none"
+        counted = _counted(map(Path, names))
+        got = f"the folder '{folder}', which holds none{f' but {counted}' if counted else ''}"
         if any(os.path.isdir(folder / name) for name in names):  # noqa: PTH112
             got += f" but in folders of its own: '{folder / '**'}' names their files, too"
         raise OptionError(_nothing_message(got, "folder"))
 
 
-def _expand_glob(pattern: str) -> Iterator[Path | Failure]:
+def _expand_glob(pattern: str, others: dict[str, Path]) -> Iterator[Path | Failure]:
     matches = sorted(glob.glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207
     folders_kept_out = (Path(match) for match in matches if not os.path.isdir(match))  # noqa: PTH112
-    items = list(_keep_stimuli(folders_kept_out))
+    items = list(_keep_stimuli(folders_kept_out, others))
     if not items:
         raise OptionError(_nothing_message(f"the pattern '{pattern}', which matches none", "glob"))
     yield from items
 
 
-def _keep_stimuli(paths: Iterable[Path]) -> Iterator[Path | Failure]:
+def _keep_stimuli(paths: Iterable[Path], others: dict[str, Path]) -> Iterator[Path | Failure]:
     for path in paths:
         if suffix_kind(path) is not None:
             yield _check_named(path)
+        elif path.suffix.lower() in _OTHER_SUFFIXES:
+            others[os.path.realpath(path)] = path
+
+
+def _tell_of(others: list[Path]) -> None:
+    """Warn of pictures and movies that were passed over, in one line."""
+    if others:
+        message = (
+            f"passed over {len(others)} files of formats that are not read: {_counted(others)}; "
+            f"the first is '{one_line(others[0])}'. Convert them to JPEG, PNG or MP4 if they are "
+            "stimuli."
+        )
+        warnings.warn(message, StimulusWarning, stacklevel=3)
+
+
+def _counted(paths: Iterable[Path]) -> str:
+    """Return how many pictures and movies of formats that are not read there are of each suffix."""
+    suffixes = [path.suffix.lower() for path in paths]
+    counts = Counter(suffix for suffix in suffixes if suffix in _OTHER_SUFFIXES)
+    return ", ".join(f"{number} {suffix}" for suffix, number in sorted(counts.items()))
 
 
 def _check_named(path: Path) -> Path | Failure:

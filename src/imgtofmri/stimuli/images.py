@@ -19,7 +19,9 @@ from imgtofmri.exceptions import OptionError, StimulusError
 from imgtofmri.processors import n_processors
 from imgtofmri.stimuli.discovery import suffix_kind
 from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Source, one_line, refuse
-from imgtofmri.stimuli.pixels import check_dimensions, prepare_image, to_rgb
+from imgtofmri.stimuli.limits import PREFIX, check_dimensions, limits
+from imgtofmri.stimuli.pixels import prepare_image, to_rgb
+from imgtofmri.stimuli.tiff import read_deep_grey
 
 ImageInput = Source | Path | str | Image.Image | npt.NDArray[np.uint8]
 """What `read_images` takes for one image."""
@@ -27,7 +29,6 @@ ImageInput = Source | Path | str | Image.Image | npt.NDArray[np.uint8]
 # Only formats that hold pictures and start no other program (Pillow's EPS reader runs Ghostscript).
 FORMATS = "JPEG PNG WEBP GIF BMP DIB TIFF PPM JPEG2000 AVIF".split()
 
-_MAX_FILE_BYTES = 1_000_000_000
 _AHEAD = 32
 
 
@@ -149,7 +150,7 @@ def read_bytes(path: Path) -> bytes:
     Raises
     ------
     StimulusError
-        If it is missing, a folder, not a regular file, empty, above 1 GB, or not readable.
+        If it is missing, a folder, not a regular file, empty, too large, or not readable.
     """
     expected = "an image file"
     try:
@@ -158,10 +159,11 @@ def read_bytes(path: Path) -> bytes:
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             got = f"'{path}', which is a device or a pipe"
             raise refuse(expected, got, "Save what it gives to a file first.")
-        if status.st_size > _MAX_FILE_BYTES:
+        most = limits().file_bytes
+        if status.st_size > most:
             got = f"'{path}' of {status.st_size / 1e9:.1f} GB"
-            expected = "an image file below 1 GB"
-            raise refuse(expected, got, "Save it smaller.")
+            expected = f"an image file of at most {most / 1e9:g} GB"
+            raise refuse(expected, got, f"Save it smaller, or set {PREFIX}FILE_BYTES higher.")
         data = path.read_bytes()
     except StimulusError:
         raise
@@ -200,11 +202,12 @@ def decode(data: bytes, name: str) -> Image.Image:
     Raises
     ------
     StimulusError
-        If it is no image of a known format, or a side is 0, or it has 100 million pixels or more.
+        If it is no image of a known format, or a side is 0, or it is too large.
     """
     # Image.open would do the same, but it warns between 89 and 179 million pixels, and a warning
     # cannot be held back in one thread without touching the others.
     Image.init()
+    why = ""
     for format_name in FORMATS:
         factory, accept = Image.OPEN.get(format_name, (None, None))
         if factory is None or accept is None:
@@ -213,12 +216,15 @@ def decode(data: bytes, name: str) -> Image.Image:
             # A string is Pillow's reason why this build cannot read the format.
             if accept(data[:16]) is not True:
                 continue
-            picture = factory(io.BytesIO(data), "")
-        except (SyntaxError, IndexError, TypeError, KeyError, struct.error):
+            deep = read_deep_grey(data, name) if format_name == "TIFF" else None
+            picture = factory(io.BytesIO(data), "") if deep is None else deep
+        except (SyntaxError, IndexError, TypeError, KeyError, struct.error) as error:
+            if format_name == "TIFF":  # It has kinds of pixels that Pillow does not know.
+                why = f", a TIFF whose pixels cannot be read ({error})"
             continue
         check_dimensions(picture.size, f"'{name}'")
         return picture
-    got = f"'{name}', whose content is none of these"
+    got = f"'{name}'{why or ', whose content is none of these'}"
     expected = f"an image ({', '.join(FORMATS)})"
     remedy = "Export it again as PNG or JPEG, or leave it out."
     if suffix_kind(name) == "movie":

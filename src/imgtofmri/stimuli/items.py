@@ -79,6 +79,10 @@ class Failure:
     error: StimulusError
 
 
+class StimulusWarning(UserWarning):
+    """Stimuli were used, but a part of what was given could not be."""
+
+
 def one_line(text: object) -> str:
     r"""Return a name that can be printed on one line and encoded as UTF-8.
 

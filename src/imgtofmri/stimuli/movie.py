@@ -13,13 +13,22 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgtofmri.exceptions import OptionError
+from imgtofmri.exceptions import OptionError, StimulusError
 from imgtofmri.files import sha256_of
 from imgtofmri.stimuli.ahead import run_ahead
 from imgtofmri.stimuli.clock import exact
-from imgtofmri.stimuli.containers import no_pictures, open_pictures
+from imgtofmri.stimuli.containers import no_pictures, one_movies_fault, open_pictures
 from imgtofmri.stimuli.decoding import Tally, Timed, read_pictures, timed_pictures
-from imgtofmri.stimuli.items import FRAME_SIZE, Frame, Pixels, Source, one_line
+from imgtofmri.stimuli.items import (
+    FRAME_SIZE,
+    Frame,
+    Pixels,
+    Source,
+    StimulusWarning,
+    one_line,
+    refuse,
+)
+from imgtofmri.stimuli.limits import PREFIX, limits
 from imgtofmri.stimuli.pictures import orientation, prepare_picture
 from imgtofmri.stimuli.sampling import Timeline, check_rate, pick_nearest
 
@@ -29,10 +38,6 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _AHEAD = 16
-
-
-class StimulusWarning(UserWarning):
-    """A stimulus was used, but part of it could not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +136,38 @@ class Movie:
         ------
         OptionError
             If ``rate_hz`` is out of range.
+        StimulusError
+            If its header says that there are more than the limit.
         """
         rate = check_rate(rate_hz)
+        self.check_length(rate_hz, limits().frames, f"Or set {PREFIX}FRAMES higher.")
         return self.timeline.n_frames(rate)
+
+    def check_length(self, rate_hz: float, most: int, remedy: str = "") -> None:
+        """Refuse a movie whose header says that it has too many frames, before any is decoded.
+
+        Parameters
+        ----------
+        rate_hz : float
+            Frames a second that are taken.
+        most : int
+            How many there may be.
+        remedy : str
+            What else to do about it than to cut it or to take fewer.
+
+        Raises
+        ------
+        StimulusError
+        """
+        declared_s = self.timeline.declared_s
+        # A header that says more than the file holds, but for its tolerance, is refused anyway.
+        if declared_s is not None and declared_s * Fraction(rate_hz) > most * Fraction(21, 20):
+            raise self._too_long(round(declared_s * Fraction(rate_hz)), most, remedy)
+
+    def _too_long(self, n_frames: int, most: int, remedy: str) -> StimulusError:
+        got = f"'{self.path}', which has about {n_frames:,} or more at this rate"
+        cut = f"Cut it, or take fewer frames a second. {remedy}"
+        return refuse(f"a movie of at most {most:,} frames", got, cut.rstrip())
 
     def expected_frames(self, rate_hz: float = 2.0) -> int | None:
         """Return `n_frames`, or where that is not known about how many, by the header's length."""
@@ -173,7 +207,8 @@ class Movie:
         OptionError
             If ``rate_hz``, ``size`` or ``ahead`` is out of range; at once.
         StimulusError
-            On the way: if the file ends before its header says.
+            If its header says that there are more frames than the limit, at once. On the way: if
+            the file ends before its header says, or a picture cannot be brought to RGB.
 
         Warns
         -----
@@ -198,6 +233,7 @@ class Movie:
             if value < 1:
                 message = f"{option} must be 1 or more; got {value}. Leave it out."
                 raise OptionError(message)
+        self.check_length(rate_hz, limits().frames, f"Or set {PREFIX}FRAMES higher.")
         tally = Tally()
         pictures = read_pictures(self.path, tally, self.timeline.needed(rate))
         sampled = self._sampled(pictures, rate, size, center_crop)
@@ -208,7 +244,7 @@ class Movie:
         """Go through the file: the first picture is decoded, the others' packets are noted."""
         from av import FFmpegError
 
-        with open_pictures(self.path) as (container, stream):
+        with one_movies_fault(self.path), open_pictures(self.path) as (container, stream):
             timeline = Timeline(container, stream)
             packets = timeline.note(container.demux())
             first = next(timed_pictures(container, stream, packets, Tally()), None)
@@ -234,17 +270,21 @@ class Movie:
         self, pictures: Iterator[Timed], rate: Fraction, size: int, center_crop: bool
     ) -> Generator[Frame, None, None]:
         """Decode, pick and prepare: the work of the thread."""
-        first = next(pictures)
-        timed = ((each.time, each.duration, each) for each in chain([first], pictures))
+        most = limits().frames
         last: Timed | None = None
         pixels: Pixels | None = None
-        for k, each in pick_nearest(timed, 1 / (rate * first.tick_s)):
-            if pixels is None or each is not last:
-                pixels = prepare_picture(each.picture, each.pixel_aspect, size, center_crop)
-                last = each
-            onset_s = float(k / rate)
-            name = f"{self.name}_t{onset_s:09.3f}s"
-            yield Frame(name, pixels, self.sha256, onset_s, self.path)
+        with one_movies_fault(self.path):
+            first = next(pictures)
+            timed = ((each.time, each.duration, each) for each in chain([first], pictures))
+            for k, each in pick_nearest(timed, 1 / (rate * first.tick_s)):
+                if k >= most:
+                    raise self._too_long(k + 1, most, f"Or set {PREFIX}FRAMES higher.")
+                if pixels is None or each is not last:
+                    pixels = prepare_picture(each.picture, each.pixel_aspect, size, center_crop)
+                    last = each
+                onset_s = float(k / rate)
+                name = f"{self.name}_t{onset_s:09.3f}s"
+                yield Frame(name, pixels, self.sha256, onset_s, self.path)
 
 
 def _info(container: InputContainer, stream: VideoStream, first: VideoFrame) -> MovieInfo:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from imgtofmri.stimuli.items import Pixels
+from imgtofmri.stimuli.limits import check_dimensions
 from imgtofmri.stimuli.pixels import prepare_image
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def prepare_picture(
     ).to_ndarray()
     if center_crop and pixel_aspect > 0 and pixel_aspect != 1:
         shown = (max(1, round(picture.width * pixel_aspect)), picture.height)
+        check_dimensions(shown, "a movie's picture, as its pixels' shape has it shown,")
         rgb = np.asarray(Image.fromarray(rgb).resize(shown, Image.Resampling.BILINEAR))
     flip_x, flip_y, transpose = orientation(picture)
     turned = rgb.transpose(1, 0, 2) if transpose else rgb
@@ -52,11 +54,23 @@ def orientation(picture: VideoFrame) -> tuple[bool, bool, bool]:
     flip_x, flip_y, transpose : bool
         First swap rows with columns if ``transpose``, then reverse columns and rows.
     """
-    from av.sidedata.sidedata import SideDataContainer
+    from av.sidedata.sidedata import SideDataContainer, Type
 
+    # FFmpeg knows more kinds of side data than PyAV does, which raises for all others, whatever
+    # is asked for: EXIF of cameras' JPEGs, stereo views, layers of enhancement.
+    Type._missing_ = staticmethod(_unknown_kind)  # type: ignore[assignment]
     # picture.side_data would make a cycle, and each picture wait for the garbage collector.
     matrix: Any = SideDataContainer(picture).get("DISPLAYMATRIX")  # type: ignore[call-arg]
     if matrix is None:
         return False, False, False
     a, b, _, c, d = struct.unpack_from("=5i", matrix)
     return (c < 0, b < 0, True) if abs(b) > abs(a) else (a < 0, d < 0, False)
+
+
+def _unknown_kind(number: object) -> Any:
+    """Return a kind of side data that PyAV has no name for."""
+    from av.sidedata.sidedata import Type
+
+    kind: Any = object.__new__(Type)
+    kind._name_, kind._value_ = f"UNKNOWN_{number}", number
+    return kind

@@ -9,9 +9,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from imgtofmri.stimuli.items import FRAME_SIZE, Pixels, refuse
-
-MAX_PIXELS = 100_000_000
-"""From here on pictures are refused before they are decoded: they are mistakes or attacks."""
+from imgtofmri.stimuli.limits import check_dimensions
+from imgtofmri.stimuli.tiff import depth_of, is_signed
 
 # A centre crop of a strip needs a far larger resized picture than the crop: from here on, only
 # the crop's own part is resized.
@@ -57,8 +56,9 @@ def prepare_image(
     The centre crop rounds as torchvision does: the long side becomes ``int(size * long / short)``
     and the crop begins at ``round((side - size) / 2)``, where Python rounds halves to even.
 
-    Sixteen-bit greyscale keeps the high byte of each value (65535 and 65280 are white), which is
-    what Pillow does with 16-bit colour. ICC profiles are not applied.
+    Greyscale of more than 8 bits keeps the highest eight of each value, of as many as the file says
+    (65535 and 65280 are white of 16 bits, 4095 of 12), which is what Pillow does with 16-bit
+    colour; where a TIFF says that white is 0, it is. ICC profiles are not applied.
 
     Examples
     --------
@@ -75,46 +75,23 @@ def prepare_image(
     return np.array(square, dtype=np.uint8)
 
 
-def check_dimensions(dimensions: tuple[int, int], what: str) -> None:
-    """Refuse pictures without pixels and those with far too many.
-
-    Parameters
-    ----------
-    dimensions : tuple of int
-        Width and height in pixels.
-    what : str
-        For the message: the function, and the picture's name.
-
-    Raises
-    ------
-    StimulusError
-        If a side is 0 or the area is `MAX_PIXELS` or more.
-    """
-    width, height = dimensions
-    if width < 1 or height < 1:
-        got = f"{what} of {width} x {height}"
-        expected = "a picture of at least 1 x 1 pixels"
-        raise refuse(expected, got, "Leave it out.")
-    if width * height >= MAX_PIXELS:
-        got = f"{what} of {width} x {height}, {width * height / 1e6:.0f} million"
-        expected = f"fewer than {MAX_PIXELS // 1_000_000} million pixels"
-        raise refuse(expected, got, "Save it smaller: the network sees 224 x 224.")
-
-
 def to_rgb(picture: Image.Image) -> Image.Image:
     """Convert a picture of any mode to RGB, upright, over white where it is transparent.
 
     Raises
     ------
     StimulusError
-        If the values are 32-bit integers or floating point, so that black and white are unknown.
+        If the values are signed or 32-bit integers, or floating point, so that black and white are
+        unknown.
     """
+    depth, white_is_zero = depth_of(picture)
     upright = _upright(picture)
     mode = upright.mode
     if mode in _SIXTEEN_BIT_MODES or (mode == "I" and upright.format in {"PNG", "PPM"}):
-        return _from_sixteen_bits(upright)
+        return _from_many_bits(upright, depth, white_is_zero)
     if mode in {"I", "F"}:
-        kind = "32-bit integers" if mode == "I" else "floating-point values"
+        whole = "signed 16-bit integers" if is_signed(picture) else "32-bit integers"
+        kind = whole if mode == "I" else "floating-point values"
         expected = "8-bit or 16-bit values, whose black and white are known"
         remedy = "Scale the values to 0..255 and save them as an 8-bit PNG."
         raise refuse(expected, kind, remedy)
@@ -205,9 +182,11 @@ def _upright(picture: Image.Image) -> Image.Image:
     return upright
 
 
-def _from_sixteen_bits(picture: Image.Image) -> Image.Image:
+def _from_many_bits(picture: Image.Image, depth: int, white_is_zero: bool) -> Image.Image:
     values = np.asarray(picture).astype(np.int64)
-    grey = np.clip(values >> 8, 0, 255).astype(np.uint8)
+    grey = np.clip(values >> (depth - 8), 0, 255).astype(np.uint8)
+    if white_is_zero:
+        grey = 255 - grey
     transparent = picture.info.get("transparency")
     if isinstance(transparent, int):
         grey[values == transparent] = 255

@@ -127,6 +127,11 @@ class Timeline:
         if self.told and self._stamps:
             self._put_in_order()
 
+    @property
+    def declared_s(self) -> Fraction | None:
+        """How long the movie is, by its header; None where that is not one that knows it."""
+        return self._clock.declared_s
+
     def n_frames(self, rate: Fraction) -> int | None:
         """Return how many frames a steady rate, in Hz, takes.
 

@@ -75,7 +75,7 @@ def compare_movie(
     confounds : sequence of path, optional
         A table for each NIfTI file, in their order.
     tr_s : float, optional
-        Repetition time of NIfTI files in seconds; by default the header's.
+        Repetition time of NIfTI files in seconds; by default what sidecars and headers say.
     boundaries : array of int, text or path, optional
         As in `analyse_movie`; ``"partly-cloudy"`` are the published ones, the data set's default.
     baselines : sequence of {"luminance", "motion", "untrained"}
@@ -130,7 +130,8 @@ def compare_movie(
     film = Movie.of(movie)
     n_frames = film.n_frames(rate_hz)
     chosen = loaded.settings(settings, **changes)
-    brains = _read(measured, loaded, chosen, confounds, tr_s, run.cutoff_s, progress)
+    brains = _read(measured, loaded, chosen, confounds, tr_s, run, progress)
+    run = _timed(run, brains)
     if run.skip_volumes is None:
         run = replace(run, skip_volumes=PARTLY_CLOUDY_SKIP_VOLUMES if public else 0)
     check_n_subjects(brains.n_subjects)
@@ -186,7 +187,7 @@ def _read(
     settings: Settings,
     confounds: Sequence[str | Path] | None,
     tr_s: float | None,
-    cutoff_s: float | None,
+    run: RunSettings,
     progress: bool,
 ) -> MeasuredMovie:
     """Return measured responses, those of runs in the voxels of the prediction's ROIs."""
@@ -211,16 +212,31 @@ def _read(
         masks[roi] = np.zeros(spatial.mask.shape, dtype=bool)
         masks[roi][spatial.mask] = roi_mask(spatial.roi_masks, roi)
     if public:
-        return fetch_partly_cloudy(masks, affine, cutoff_s=cutoff_s, progress=progress)
+        return fetch_partly_cloudy(masks, affine, cutoff_s=run.cutoff_s, progress=progress)
     return read_runs(
         files,
         masks,
         affine,
         confounds=confounds,
         tr_s=tr_s,
-        cutoff_s=cutoff_s,
+        slice_time_ref=run.slice_time_ref,
+        cutoff_s=run.cutoff_s,
         progress=progress,
     )
+
+
+def _timed(run: RunSettings, brains: MeasuredMovie) -> RunSettings:
+    """Sample the movie when the measured volumes were, refusing what contradicts them."""
+    known = brains.slice_time_ref
+    if run.slice_time_ref is None:
+        return replace(run, slice_time_ref=known or 0.0)
+    if known is not None and abs(known - run.slice_time_ref) > 0.1:
+        message = (
+            f"slice_time_ref must be that of the measured runs, {known:g}; got "
+            f"{run.slice_time_ref:g}. Leave it out."
+        )
+        raise OptionError(message, "slice_time_ref")
+    return run
 
 
 def _features(given: ArrayLike | str | Path) -> NDArray[np.float32]:

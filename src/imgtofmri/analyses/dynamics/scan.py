@@ -36,8 +36,9 @@ class RunSettings:
         As in `imgtofmri.timeseries.hrf`.
     resample : {"interp", "nearest", "original"}
         As in `imgtofmri.timeseries.sample_to_volumes`.
-    slice_time_ref : float
-        Where within a volume the response is sampled, from 0 (its start) to 1.
+    slice_time_ref : float or None
+        Where within a volume the response is sampled, from 0 (its start) to 1. None is where the
+        measured runs' sidecars say; else the start.
     movie_start_s : float
         When the movie starts, in seconds from the start of the first volume.
     cutoff_s : float or None
@@ -56,7 +57,7 @@ class RunSettings:
 
     hrf: HrfLike = "gam"
     resample: Resampling = "interp"
-    slice_time_ref: float = 0.0
+    slice_time_ref: float | None = None
     movie_start_s: float = 0.0
     cutoff_s: float | None = 128.0
     n_volumes: int | None = None
@@ -73,7 +74,7 @@ class RunSettings:
                 "volumes before the run if the movie came first."
             )
             raise OptionError(message, "movie_start_s")
-        if not 0 <= self.slice_time_ref <= 1:
+        if self.slice_time_ref is not None and not 0 <= self.slice_time_ref <= 1:
             message = (
                 "slice_time_ref must be a fraction of the TR from 0 to 1; got "
                 f"{self.slice_time_ref}. Use 0 for the start of a volume, 0.5 for its middle."
@@ -139,7 +140,7 @@ def to_volumes(
         times = np.concatenate([times[0] - step_s * np.arange(n_before, 0, -1), times])
     convolved = convolve(values, hrf(run.hrf, step_s))
     volumes = sample_to_volumes(
-        convolved, times, tr_s, resample=run.resample, slice_time_ref=run.slice_time_ref
+        convolved, times, tr_s, resample=run.resample, slice_time_ref=run.slice_time_ref or 0.0
     )
     return _filter(volumes, tr_s, run, "the movie")
 

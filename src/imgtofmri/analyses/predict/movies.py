@@ -20,6 +20,7 @@ from imgtofmri.encoder.prediction import GROUP, MODEL_UNIT
 from imgtofmri.exceptions import OutputError, StimulusError
 from imgtofmri.files import atomic_path, sha256_of
 from imgtofmri.outputs import Layout, OutputFolder, SeriesWriter
+from imgtofmri.outputs.series import MAX_VOLUMES
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Movie, Source
 from imgtofmri.tables import MISSING, tsv
@@ -81,7 +82,8 @@ def predict_movies(
             continue
         try:
             movie = Movie(source)
-            _ = movie.info  # What is no movie is refused before anything is loaded for it.
+            # What is no movie, or too long a one, is refused before anything is loaded for it.
+            movie.check_length(rate_hz, MAX_VOLUMES, "NIfTI-1 files hold no more volumes.")
             run = _MovieRun(predictor, movie, folder, layout, rate_hz, subjects, interval)
             run.write(progress)
         except StimulusError as error:
@@ -175,7 +177,7 @@ class _MovieRun:
         return {
             owner: files.enter_context(
                 SeriesWriter(
-                    self._target(self._layout.volume(self._movie.name, *owner), files),
+                    self._target(self._layout.volume(self._movie.name, *owner, movie=True), files),
                     first.mask,
                     first.affine,
                     1 / self._rate_hz,
@@ -191,7 +193,6 @@ class _MovieRun:
 
     def _describe(self, part: Prediction) -> dict[str, Any]:
         return {
-            "Description": "Predicted response to each frame of a movie, without haemodynamics",
             "GeneratedBy": [{"Name": "imgtofmri", "Version": __version__}],
             "Stimulus": self._movie.name,
             "StimulusSha256": self._sha256,
@@ -201,7 +202,7 @@ class _MovieRun:
             "NumberOfVolumes": len(self._onsets_s),
             "OnsetsSeconds": self._onsets_s,
             "Units": part.provenance.units,
-            "SpatialReference": part.space,
+            "Space": part.space,
             "Settings": part.provenance.to_dict(),
             "Timeseries": {
                 "File": Path(self._layout.timeseries(self._movie.name)).name,

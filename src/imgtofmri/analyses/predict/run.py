@@ -12,7 +12,7 @@ from imgtofmri.encoder import Encoder, Settings, load_encoder
 from imgtofmri.encoder.prediction import check_interval
 from imgtofmri.encoder.saving import COMMAND, RECORD, EvidenceWriter, output_settings
 from imgtofmri.exceptions import OptionError
-from imgtofmri.outputs import FormatName, Layout, OutputFolder, find_layout
+from imgtofmri.outputs import FormatName, Layout, OutputFolder, check_distinct, find_layout
 from imgtofmri.outputs.layouts import check_format
 from imgtofmri.stimuli import Source, check_rate, find_sources
 
@@ -96,16 +96,17 @@ def predict_into(
     loaded = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, progress)
     if min_accuracy is not None:
         loaded = loaded.restricted(min_accuracy, share_of_ceiling)
-    layout = find_layout(format, loaded.bundle.space, interval is not None)
+    layout = find_layout(format, loaded.bundle.space, interval is not None, rate_hz)
     predictor = loaded.predictor(settings, **changes)
     spatial = predictor.spatial
     if interval is not None:
         check_interval(predictor.settings.average, spatial.residual_variance, interval)
+    names = spatial.subject_names if subjects else ()
+    check_distinct(layout, [source.name for source in sources], names, interval is not None)
     if not overwrite:
         check_targets(output, sources, layout)
     images = [source for source in sources if source.kind == "image"]
     movies = [source for source in sources if source.kind == "movie"]
-    names = spatial.subject_names if subjects else ()
     asked = output_settings(format, names, interval, rate_hz if movies else None)
     chosen: dict[str, Any] = {"subjects": subjects, "interval": interval, "progress": progress}
     with output.begin(asked, predictor.provenance.to_dict()):
@@ -137,8 +138,9 @@ def check_targets(folder: OutputFolder, sources: Sequence[Source], layout: Layou
     if folder.record.exists():
         return
     for source in sources:
-        files = [layout.volume(source.name)]
-        if source.kind == "movie":
+        is_movie = source.kind == "movie"
+        files = [layout.volume(source.name, movie=is_movie)]
+        if is_movie:
             files += [layout.timeseries(source.name), layout.sidecar(source.name)]
         target = next((folder.path / file for file in files if (folder.path / file).exists()), None)
         if target is not None:

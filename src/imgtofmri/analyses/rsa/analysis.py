@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from imgtofmri.analyses.rsa.comparison import (
     ModelComparison,
@@ -24,6 +24,7 @@ from imgtofmri.analyses.rsa.matrices import (
 from imgtofmri.encoder import Control, Prediction
 from imgtofmri.encoder.controls import ENCODER, PICTURES
 from imgtofmri.exceptions import DataError, check_choice
+from imgtofmri.measured.patterns import Missing
 from imgtofmri.rsa import COMPARISONS, DISSIMILARITIES, RDMs
 from imgtofmri.stimuli import Failure
 
@@ -137,6 +138,7 @@ def compare_geometry(
     controls: Sequence[Control] = (),
     failures: Sequence[Failure] = (),
     in_order: bool = False,
+    unmatched: Missing = "error",
     dissimilarity: str = "correlation",
     comparison: str = "spearman",
     n_permutations: int = 1000,
@@ -163,6 +165,8 @@ def compare_geometry(
         Images that could not be predicted: the record names them.
     in_order : bool
         Whether measured rows have no names, but follow the images, none of which failed.
+    unmatched : {"error", "drop"}
+        What to do with an image or a measured condition that has no partner by name.
     dissimilarity : {"correlation", "euclidean"}
         Of the models, as in `model_rdms`.
     comparison : {"spearman", "kendall", "pearson", "cosine"}
@@ -188,6 +192,7 @@ def compare_geometry(
     >>> result.tables()["rsa"]  # doctest: +SKIP
     """
     check_measures(dissimilarity, comparison)
+    check_choice("unmatched", unmatched, get_args(Missing))
     if len(prediction) < 3:
         message = (
             f"a geometry needs at least 3 images; got {', '.join(prediction.names)}. Give all "
@@ -222,7 +227,7 @@ def compare_geometry(
         for model, rdms in models.items():
             own = families.get(ENCODER)
             families[model] = compare_models(
-                *match_conditions(rdms, stack),
+                *match_conditions(rdms, stack, unmatched, name),
                 comparison,
                 **tests,
                 # All models see the same resamples.
@@ -236,7 +241,12 @@ def compare_geometry(
         controls=tuple(controls),
         measured=stacks,
         failures=tuple(failures),
-        options={"in_order": in_order, "dissimilarity": dissimilarity, "comparison": comparison}
+        options={
+            "in_order": in_order,
+            "unmatched": unmatched,
+            "dissimilarity": dissimilarity,
+            "comparison": comparison,
+        }
         | tests,
     )
 

@@ -13,6 +13,7 @@ from imgtofmri.encoder import Control, Prediction
 from imgtofmri.encoder.controls import LUMINANCE
 from imgtofmri.encoder.regions import own_columns
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.measured.patterns import Missing, matching_rows, pair_names
 from imgtofmri.measured.rdms import load_rdms
 from imgtofmri.rsa import RDMs, calculate_rdm
 
@@ -158,49 +159,70 @@ def name_in_order(measured: RDMs, names: tuple[str, ...], n_failed: int, name: s
             "Give the images that were shown, all of them."
         )
         raise DataError(message)
-    return replace(measured, conditions=names)
+    if measured.named:
+        rows, others = matching_rows(names, measured.conditions)
+        if rows != others:
+            message = (
+                f"{name}: with `in_order` rows that have names must stand as the images do; got "
+                f"another order, from {measured.conditions[0]!r} on. Leave out `in_order`: they "
+                "are paired by name."
+            )
+            raise DataError(message)
+    return replace(measured, conditions=names, named=True)
 
 
-def match_conditions(models: RDMs, measured: RDMs) -> tuple[RDMs, RDMs]:
-    """Keep the conditions that both have, in the models' order and under the models' names.
+def match_conditions(
+    models: RDMs, measured: RDMs, unmatched: Missing = "error", where: str = MEASURED
+) -> tuple[RDMs, RDMs]:
+    """Bring measured matrices to the models' conditions, by name, and under the models' names.
 
-    Names are compared whole, and then without folders and suffixes (``set/dog.jpg`` is ``dog``).
+    Names are compared whole, then without endings such as .jpg, then without folders as well
+    (``set/dog.jpg`` is ``dog``), as in `imgtofmri.measured.pair`.
+
+    Parameters
+    ----------
+    models, measured : RDMs
+    unmatched : {"error", "drop"}
+        What to do with a condition that only one of them has.
+    where : str
+        What messages begin with.
+
+    Returns
+    -------
+    models, measured : RDMs
+        Of the same conditions in the models' order.
+
+    Warns
+    -----
+    UserWarning
+        If conditions are dropped: how many.
 
     Raises
     ------
     DataError
-        If fewer than 3 conditions have a partner, or a name without its suffix has two.
+        If measured conditions have no names, one has no partner and is not to be dropped, or fewer
+        than 3 have one.
     """
-    if set(models.conditions) & set(measured.conditions):
-        partner = {name: name for name in measured.conditions}
-        pairs = [(name, partner[name]) for name in models.conditions if name in partner]
-    else:
-        ours, theirs = (_by_stem(rdms.conditions) for rdms in (models, measured))
-        pairs = [(ours[stem], theirs[stem]) for stem in ours if stem in theirs]
-    if len(pairs) < 3:
+    if not measured.named:
         message = (
-            "at least 3 conditions must be named alike in the images and in the measured matrices; "
-            f"got {len(pairs)} (images: {', '.join(models.conditions[:3])} ...; measured: "
+            f"{where}: measured conditions must have names to be paired with images; got "
+            f"{len(measured.conditions)} rows without any. Set `in_order` if they follow the "
+            "images, or save the names with the matrices."
+        )
+        raise DataError(message)
+    try:
+        rows, others = pair_names(models.conditions, measured.conditions, unmatched=unmatched)
+    except DataError as error:
+        message = f"{where}: {error}"
+        raise DataError(message) from error
+    if len(rows) < 3:
+        message = (
+            f"{where}: at least 3 conditions must be named alike in the images and in the measured "
+            f"matrices; got {len(rows)} (images: {', '.join(models.conditions[:3])} ...; measured: "
             f"{', '.join(measured.conditions[:3])} ...). Name the measured conditions after the "
             "images."
         )
         raise DataError(message)
-    ours_chosen = models.select([name for name, _ in pairs])
-    theirs_chosen = measured.select([name for _, name in pairs])
+    ours_chosen = models.select([models.conditions[row] for row in rows])
+    theirs_chosen = measured.select([measured.conditions[row] for row in others])
     return ours_chosen, replace(theirs_chosen, conditions=ours_chosen.conditions)
-
-
-def _by_stem(names: Sequence[str]) -> dict[str, str]:
-    """Map names without folders and suffixes to whole names, refusing what becomes ambiguous."""
-    stems: dict[str, str] = {}
-    for name in names:
-        file = name.replace("\\", "/").rsplit("/", 1)[-1]
-        stem = file.rsplit(".", 1)[0] if "." in file[1:] else file
-        if stem in stems:
-            message = (
-                f"names must differ without folders and suffixes; {name!r} and {stems[stem]!r} are "
-                f"both {stem!r}. Name the measured conditions as the images are named, whole."
-            )
-            raise DataError(message)
-        stems[stem] = name
-    return stems

@@ -20,7 +20,7 @@ from imgtofmri.analyses.validate.people import over_people
 from imgtofmri.encoder.controls import ENCODER
 from imgtofmri.encoder.regions import BOTH
 from imgtofmri.exceptions import DataError
-from imgtofmri.measured.patterns import Missing, Patterns, pair, pair_names
+from imgtofmri.measured.patterns import Missing, Patterns, matching_rows, pair
 from imgtofmri.stats import (
     explained_variance,
     pearson_interval,
@@ -212,7 +212,7 @@ def _predicted(
     measured: _Measured, prediction: Prediction | None, predicted: Patterns
 ) -> tuple[NDArray[np.float64], list[str]]:
     """Return predicted means, (n_images, n_rois), and where each ROI's come from."""
-    _, rows = pair_names(measured.names, predicted.names, unmatched="drop")
+    _, rows = matching_rows(measured.names, predicted.names)
     means = _means(predicted.at(rows).values, measured.rois)
     origins = [MAP] * len(measured.rois)
     if prediction is not None:
@@ -274,7 +274,7 @@ def _of_luminance(control: Control, measured: _Measured) -> pd.DataFrame:
     import pandas as pd
 
     names, features = control.features()
-    _, rows = pair_names(measured.names, names, unmatched="drop")
+    _, rows = matching_rows(measured.names, names)
     fitted = leave_one_out_map(features[rows]) @ measured.group
     origins = [control.name] * len(measured.rois)
     return pd.DataFrame(
