@@ -541,6 +541,27 @@ def test_surrogates_equal_phases_turned_voxel_by_voxel(
         assert np.abs(sample - np.corrcoef(operator @ turned)).mean() < 2e-3
 
 
+@pytest.mark.parametrize("n_time", [40, 41])
+def test_surrogates_that_are_shifts_equal_numpys_roll(
+    rng: np.random.Generator, n_time: int
+) -> None:
+    """Phases proportional to frequency roll the series in time, as a whole."""
+    series = np.cumsum(rng.standard_normal((n_time, 6)), axis=0)
+    operator = np.eye(n_time)[5:]
+    got = np.concatenate(list(Surrogates(series, operator).similarities(4, 3, "shifts")))
+    for sample, step in zip(got, np.random.default_rng(3).integers(0, n_time, 4), strict=True):
+        expected = np.corrcoef(operator @ np.roll(series, -step, axis=0))
+        assert np.abs(sample - expected).mean() < 5e-3
+    itself = np.eye(len(operator))
+    many = Surrogates(series, operator).similarities(200, 3, "shifts", itself)
+    at_home = np.random.default_rng(3).integers(0, n_time, 200) == 0
+    assert at_home.any()
+    found = (np.concatenate(list(many)) == itself).all(axis=(1, 2))
+    np.testing.assert_array_equal(found, at_home)
+    with pytest.raises(OptionError, match="kind must be one of phases, shifts; got 'turns'"):
+        next(Surrogates(series).similarities(1, kind="turns"))  # type: ignore[arg-type]
+
+
 def test_surrogates_do_not_depend_on_batches_and_share_phases(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,7 @@ from imgtofmri.timeseries.sampling import (
     volume_times,
 )
 from imgtofmri.timeseries.similarity import remove_lag_means, row_agreement, similarity_matrix
-from imgtofmri.timeseries.surrogates import Surrogates
+from imgtofmri.timeseries.surrogates import SURROGATE_KINDS, SurrogateKind, Surrogates
 from imgtofmri.timeseries.trials import ESTIMATORS, HRFS, estimator_weights, trial_regressors
 
 __all__ = [
@@ -38,8 +38,10 @@ __all__ = [
     "HRFS",
     "HRF_NAMES",
     "RESAMPLINGS",
+    "SURROGATE_KINDS",
     "HrfLike",
     "Resampling",
+    "SurrogateKind",
     "Surrogates",
     "convolve",
     "cosine_basis",

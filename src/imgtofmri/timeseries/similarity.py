@@ -122,7 +122,6 @@ def row_agreement(
         )
         raise ShapeError(message)
     n_time = shapes[0][-1]
-    check_n_times(n_time, _MIN_PAIRS + 1)
     counted = _counted(n_time, band, min_lag)
     first, second = (_centred_rows(matrix, counted) for matrix in pair)
     products = np.einsum("...ij,...ij->...i", first, second)
@@ -139,6 +138,7 @@ def check_lags(n_time: int, band: int | None, min_lag: int) -> None:
 
 def _counted(n_time: int, band: int | None, min_lag: int) -> NDArray[np.bool_]:
     """Return which pairs of volumes count."""
+    check_n_times(n_time, _MIN_PAIRS + 1)
     if band is not None and band < _MIN_PAIRS:
         message = (
             f"band must be {_MIN_PAIRS} volumes or more, as the first row has only that "

@@ -1,8 +1,10 @@
-"""Phase-randomised surrogates of many voxels' time courses, seen through what follows them.
+"""Surrogates of many voxels' time courses with other phases, seen through what follows them.
 
-A surrogate has the power of the original at each frequency, and its phases drawn anew. All voxels
-get the same phases, which is a rotation of the time axis: the covariance of voxels stays as it is,
-and with it the smoothness in space and in time; when things happen does not.
+A surrogate has the power of the original at each frequency, and other phases. All voxels get the
+same ones, which is a rotation of the time axis: the covariance of voxels stays as it is, and with
+it the smoothness in space and in time; when things happen does not. Phases drawn at random make any
+series one of Gaussian noise. Phases that are proportional to frequency shift it, the end going on
+at the beginning: what holds still and changes at once goes on doing so.
 
 What follows, haemodynamics, sampling and filtering, is a matrix and comes after the phases are
 drawn, so that a surrogate begins from rest and is filtered as the original is. Similarities of
@@ -22,14 +24,18 @@ Reports 748, 1-60. doi:10.1016/j.physrep.2018.06.001
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.exceptions import DataError, ShapeError
+from imgtofmri.exceptions import DataError, ShapeError, check_choice
 from imgtofmri.timeseries.checks import MIN_TIMES, blocks, time_courses
 
 Array = NDArray[np.float64]
+SurrogateKind: TypeAlias = Literal["phases", "shifts"]
+
+SURROGATE_KINDS: tuple[SurrogateKind, ...] = get_args(SurrogateKind)
 
 # Frequencies, then coordinates, are dropped that together hold less than this share of the power
 # that passes the matrix.
@@ -72,6 +78,7 @@ class Surrogates:
             )
             raise ShapeError(message)
         self.n_volumes = len(matrix)
+        self._n_time = n_time
         self._n_frequencies = n_time // 2 + 1
         angles = 2 * np.pi / n_time * np.outer(np.arange(n_time), np.arange(self._n_frequencies))
         passed = np.stack([matrix @ np.cos(angles), -(matrix @ np.sin(angles))])
@@ -84,7 +91,11 @@ class Surrogates:
         self._coordinates = _reduced(values, means, kept, gains).astype(np.float32)
 
     def similarities(
-        self, n_surrogates: int, seed: int | Sequence[int] = 0
+        self,
+        n_surrogates: int,
+        seed: int | Sequence[int] = 0,
+        kind: SurrogateKind = "phases",
+        itself: ArrayLike | None = None,
     ) -> Iterator[NDArray[np.float64]]:
         """Make surrogates and correlate their volumes, in batches of bounded size.
 
@@ -93,23 +104,42 @@ class Surrogates:
         n_surrogates : int
         seed : int or sequence of int
             The same seed gives the same phases to every series of the same length.
+        kind : {"phases", "shifts"}
+            "phases" draws the phase of each frequency, "shifts" how many time points the series
+            is moved back: 0, which is the series itself, or more.
+        itself : array of shape (n_volumes, n_volumes), optional
+            The matrix of the series itself, to the last digit, for shifts by 0; they must count as
+            equal to it, and what is computed here is rounded.
+
+        Raises
+        ------
+        OptionError
+            If there is no such kind.
 
         Yields
         ------
         array of shape (n_batch, n_volumes, n_volumes), float64
             As `similarity_matrix` of each surrogate.
         """
+        check_choice("kind", kind, SURROGATE_KINDS)
         rng = np.random.default_rng(seed)
+        steps = np.empty((0, 1), dtype=np.intp)
+        phases: Array
         cos, sin = self._passed
         n_volumes, n_kept = cos.shape
         bytes_each = 4 * n_volumes * (5 * n_volumes + 6 * n_kept + self._coordinates.shape[1])
         n_batch = max(1, _BATCH_BYTES // bytes_each)
         for start in range(0, n_surrogates, n_batch):
             n_rows = min(n_batch, n_surrogates - start)
-            phases = rng.uniform(0.0, 2 * np.pi, (n_rows, self._n_frequencies))
-            phases = phases[:, self._frequencies]
-            # Neither a constant nor, of an even number, the fastest change has a phase.
-            phases[:, self._is_real] = 0.0
+            if kind == "phases":
+                drawn = rng.uniform(0.0, 2 * np.pi, (n_rows, self._n_frequencies))
+                phases = drawn[:, self._frequencies]
+                # Neither a constant nor, of an even number, the fastest change has a phase.
+                phases[:, self._is_real] = 0.0
+            else:
+                steps = rng.integers(0, self._n_time, (n_rows, 1))
+                turns = steps * self._frequencies / self._n_time
+                phases = np.asarray(2 * np.pi * turns)
             c = np.cos(phases).astype(np.float32)[:, None]
             s = np.sin(phases).astype(np.float32)[:, None]
             turned = np.concatenate([cos * c + sin * s, sin * c - cos * s], axis=2)
@@ -118,6 +148,8 @@ class Surrogates:
             norms = np.sqrt(np.diagonal(products, axis1=1, axis2=2))
             products /= norms[:, :, None]
             products /= norms[:, None, :]
+            if kind == "shifts" and itself is not None:
+                products[steps[:, 0] == 0] = itself
             yield products
 
     def _kept(
