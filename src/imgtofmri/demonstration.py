@@ -70,6 +70,8 @@ def make_demonstration(
     -------
     Demonstration
     """
+    output = OutputFolder(folder, "demo", "predictions.json")
+    output.claim(overwrite=True)
     encoder = load_encoder(progress=progress)
     if backbone is None and weights is None:
         backbone = _reachable_backbone(say, progress)
@@ -79,8 +81,6 @@ def make_demonstration(
     samples = extract_samples(reference_wheel(progress), stimuli)
     frames = [_save_frame(frame, stimuli) for movie in samples[-1:] for frame in _frames(movie)]
     sources, _ = find_sources([*samples[:-1], *frames])
-    output = OutputFolder(folder, "demo", "predictions.json")
-    output.claim(overwrite=True)
     with output.begin({}, predictor.provenance.to_dict()):
         names = predict_images(predictor, sources, output, NiftiLayout(), progress=progress).done
     titles = _titles(names, frames, samples[-1].name)
