@@ -21,10 +21,10 @@ HERE = Path(__file__).parent / "viewer"
 TARGET = Path(__file__).parents[1] / "src" / "imgtofmri" / "report" / "static"
 
 INTEGRITY = {
-    "@niivue/niivue": "sha512-YMjQvJgD1W2b7DuoxkwlC4VxbrgIePRJ5qyQzXKxi2v2MBVg285P/CIQyg46oDDGDIcaNl"
-    "bd+MhtO/edMbXJkA==",
-    "esbuild": "sha512-bbPBYYrtZbkt6Os6FiTLCTFxvq4tt3JKall1vRwshA3fdVztsLAatFaZobhkBC8/BrPetoa0oksYoK"
-    "XoG4ryJg==",
+    "@niivue/niivue": "sha512-YMjQvJgD1W2b7DuoxkwlC4VxbrgIePRJ5qyQzXKxi2v2MBVg285P/CIQyg46oDDGD"
+    "IcaNlbd+MhtO/edMbXJkA==",
+    "esbuild": "sha512-bbPBYYrtZbkt6Os6FiTLCTFxvq4tt3JKall1vRwshA3fdVztsLAatFaZobhkBC8/BrPetoa0ok"
+    "sYoKXoG4ryJg==",
 }
 SHA256 = "816943b438ce24e58dd44f87b341ede5f07ff2918d5cd972261d32f60e773b61"
 
@@ -53,7 +53,13 @@ def main() -> None:
         for name, digest in INTEGRITY.items():
             check(name, locked[f"node_modules/{name}"]["integrity"], digest)
         bundle = work / "niivue.js"
-        options = ["--bundle", "--minify", "--format=iife", "--charset=utf8", "--legal-comments=none"]
+        options = [
+            "--bundle",
+            "--minify",
+            "--format=iife",
+            "--charset=utf8",
+            "--legal-comments=none",
+        ]
         alias = f"--alias:zarrita={work / 'no_zarr.js'}"
         esbuild = work / "node_modules" / "esbuild" / "bin" / "esbuild"
         command = ["node", esbuild, "entry.js", *options, alias, f"--outfile={bundle}"]

@@ -27,6 +27,10 @@ class Provenance:
         Which voxels it was restricted to; empty for all.
     space : str
         The template space.
+    licence : str
+        On what terms the encoder may be used, as its card says.
+    citation : tuple of str
+        What its card asks to cite.
     network : BackboneSpec or None
         The network whose features were used; None where features were given.
     measurement : str
@@ -39,6 +43,8 @@ class Provenance:
     source: str = ""
     restricted: str = ""
     space: str = "MNI152NLin6Asym"
+    licence: str = ""
+    citation: tuple[str, ...] = ()
     network: BackboneSpec | None = None
     measurement: str = ""
 
@@ -47,12 +53,15 @@ class Provenance:
         cls, bundle: Bundle, settings: Settings, network: BackboneSpec | None = None
     ) -> Provenance:
         """Return what a bundle, resolved settings and a network come to."""
+        cited = bundle.card.get("citation") or ()
         return cls(
             settings=settings,
             encoder=str(bundle.card["id"]),
             source=str(bundle.card.get("source", "")),
             restricted=str(bundle.card.get("restricted", "")),
             space=bundle.space,
+            licence=str(bundle.card.get("licence", "")),
+            citation=(cited,) if isinstance(cited, str) else tuple(map(str, cited)),
             network=network,
             measurement=measurement(bundle.card),
         )
@@ -80,6 +89,8 @@ class Provenance:
         return {
             "encoder": self.encoder,
             "encoder_source": self.source,
+            "licence": self.licence,
+            "citation": list(self.citation),
             **network,
             "rois": list(settings.rois or ()),
             "sigma_mm": settings.sigma_mm,

@@ -135,7 +135,7 @@ def _map_content(run: Run, found: Contents, maps: MapRows, title: str) -> dict[s
             for name, thumb in zip(maps.names, found.thumbs, strict=True)
         ],
         "scene": scene,
-        "start": _start(maps),
+        "start": _start(found, maps),
         "evidence": [_evidence(name, values) for name, values in found.evidence.items()],
         "rois": None
         if rois is None
@@ -212,9 +212,12 @@ def _evidence(name: str, values: npt.NDArray[np.float32]) -> dict[str, Any]:
     }
 
 
-def _start(maps: MapRows) -> list[float]:
+def _start(found: Contents, maps: MapRows) -> list[float]:
     """Return where the crosshair begins: at the mean map's largest magnitude, in millimetres."""
     values = np.nan_to_num(np.abs(maps.mean()))
+    if "coverage" in found.evidence:  # Rather well inside the model than at its edge.
+        people = np.nan_to_num(found.evidence["coverage"])
+        values = values * (people >= 0.6 * people.max(initial=0.0))
     voxel = np.argwhere(maps.mask)[int(values.argmax())]
     return [float(x) for x in maps.affine[:3, :3] @ voxel + maps.affine[:3, 3]]
 
@@ -223,8 +226,10 @@ def _strips(found: Contents, maps: MapRows) -> list[Mapping[str, Any]]:
     """Return pictures of some maps, for paper and for browsers that run no script."""
     template = template_of(maps.mask.shape, maps.affine)
     kinds = _kinds(found, maps)
-    rows = [(maps.names[k], maps.row(k), found.kind[k] if found.kind else 0) for k in
-            range(min(len(maps), MOST_STRIPS))]
+    rows = [
+        (maps.names[k], maps.row(k), found.kind[k] if found.kind else 0)
+        for k in range(min(len(maps), MOST_STRIPS))
+    ]
     if len(maps) > 1 and not found.kind:
         rows.insert(0, (f"mean of all {len(maps)}", maps.mean(), 0))
     return [

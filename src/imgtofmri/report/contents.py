@@ -114,11 +114,11 @@ def predicted(run: Run, gathered: MapRows | None = None) -> Contents:
         return found
     capacity = min(found.n_all, MOST_MAPS)
     found.maps = MapRows(mask, affine, capacity)
-    kept = {} if gathered is None else {name: k for k, name in enumerate(gathered.names)}
+    rows = {} if gathered is None else {name: k for k, name in enumerate(gathered.names)}
     for entry in images[:capacity]:
         name = str(entry["name"])
-        if gathered is not None and name in kept:
-            found.maps.add(name, gathered.row(kept[name]))
+        if gathered is not None and name in rows:
+            found.maps.take(gathered, rows[name])
             continue
         data, _ = read_volume(run.path(layout.volume(name), digests))
         found.maps.add(name, _inside(data, mask, run, layout.volume(name)))
@@ -140,8 +140,8 @@ def mapped(run: Run) -> Contents:
     volumes: list[tuple[str, npt.NDArray[np.float32]]] = []
     affine = np.eye(4)
     for file in digests:
-        stem = file.removesuffix(".nii.gz").rsplit("_", 1)
-        if not file.endswith(".nii.gz") or len(stem) != 2 or stem[1] not in KINDS:
+        ending = file.removesuffix(".nii.gz").rpartition("_")[2]
+        if not file.endswith(".nii.gz") or ending not in KINDS:
             continue
         data, affine = read_volume(run.path(file, digests))
         volumes.append((file, data))
@@ -152,7 +152,7 @@ def mapped(run: Run) -> Contents:
     found.kinds = list(KINDS.values())
     endings = list(KINDS)
     for file, data in volumes:
-        stem, ending = file.removesuffix(".nii.gz").rsplit("_", 1)
+        stem, _, ending = file.removesuffix(".nii.gz").rpartition("_")
         found.maps.add(f"{stem}: {KINDS[ending][0]}", data[mask])
         found.kind.append(endings.index(ending))
     found.thumbs = [""] * len(volumes)
@@ -180,7 +180,9 @@ def tables(run: Run) -> list[dict[str, Any]]:
     for file in [file for file in digests if file.endswith(".tsv")][:MOST_TABLES]:
         path = run.path(file, digests)
         columns, rows, n_rows = _first_rows(path)
-        said = f"{n_rows} rows" if n_rows <= MOST_ROWS else f"The first {MOST_ROWS} of {n_rows} rows"
+        said = (
+            f"{n_rows} rows" if n_rows <= MOST_ROWS else f"The first {MOST_ROWS} of {n_rows} rows"
+        )
         found.append({"file": file, "columns": columns, "rows": rows, "said": f"{said}:"})
     return found
 

@@ -66,6 +66,11 @@ class MapRows:
             self._values[len(self)], self._steps[len(self)] = quantised(values)
             self.names.append(name)
 
+    def take(self, other: MapRows, row: int) -> None:
+        """Keep a map of others, as it is."""
+        self._values[len(self)], self._steps[len(self)] = other.values[row], other.steps[row]
+        self.names.append(other.names[row])
+
     def row(self, index: int) -> npt.NDArray[np.float32]:
         """Return a map as numbers again, NaN where it has none."""
         return restored(self.values[index], self.steps[index])
@@ -167,7 +172,7 @@ def read_volume(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.flo
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
-            content = igzip.decompress(content)
+            content = igzip.decompress(content)  # type: ignore[no-untyped-call]
         image = nib.Nifti1Image.from_bytes(content)
         return np.asarray(image.dataobj, dtype=np.float32), image.affine
     # Damaged files make readers raise nearly anything.

@@ -41,7 +41,7 @@ def network_line(made: Mapping[str, Any]) -> str:
     if made.get("backbone"):
         verified = "" if made.get("weights_verified") else ", not the published weights"
         parts.append(f"network {made['backbone']} ({made.get('weights')}{verified})")
-    if made.get("emulated"):
+    if made.get("emulated") and not made.get("note"):
         parts.append("features are estimated, so that predictions are approximate")
     if made.get("note"):
         parts.append(str(made["note"]))

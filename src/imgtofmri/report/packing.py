@@ -18,6 +18,14 @@ def packed(array: npt.NDArray[Any]) -> str:
     return packed_bytes(little.data)
 
 
+def unpacked_bytes(text: str) -> bytes:
+    """Return the bytes that `packed_bytes` packed."""
+    from isal import igzip
+
+    data: bytes = igzip.decompress(base64.b64decode(text))  # type: ignore[no-untyped-call]
+    return data
+
+
 def packed_bytes(data: bytes | memoryview) -> str:
     """Return bytes, compressed, in base64."""
     from isal import igzip

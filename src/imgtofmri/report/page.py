@@ -69,7 +69,9 @@ def render(content: Mapping[str, Any]) -> bytes:
         values["data"] = Markup(as_json(content["data"]))
         values["colours"] = Markup(as_json(content["colours"]))
         values["maps"] = Markup(_base64(content["maps"]))
-        values["films"] = [film | {"data": Markup(_base64(film["data"]))} for film in content["films"]]
+        values["films"] = [
+            film | {"data": Markup(_base64(film["data"]))} for film in content["films"]
+        ]
     return template.render(values).encode("utf-8", "backslashreplace")
 
 

@@ -169,8 +169,8 @@ def _checked(file: Path) -> Run:
         raise DataError(message) from error
     if content["state"] == RUNNING:
         message = (
-            f"{file}: expected a run that has ended; this one is under way, or was killed. Wait for "
-            "it, or go on with `resume`."
+            f"{file}: expected a run that has ended; this one is under way, or was killed. Wait "
+            "for it, or go on with `resume`."
         )
         raise DataError(message)
     return run

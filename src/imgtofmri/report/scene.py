@@ -18,7 +18,7 @@ from imgtofmri import assets
 from imgtofmri.exceptions import OutputError
 from imgtofmri.files import write_whole
 from imgtofmri.outputs.volumes import fortran_places, to_img
-from imgtofmri.report.packing import packed, packed_bytes
+from imgtofmri.report.packing import packed, packed_bytes, unpacked_bytes
 from imgtofmri.spaces.surface import fsaverage5_places, sampling_matrix
 
 SPACE = "MNI152NLin6Asym"
@@ -99,16 +99,11 @@ def background(shape: tuple[int, ...], affine: npt.NDArray[np.float64]) -> npt.N
     return np.clip(data / brightest * 255, 0, 255).astype(np.uint8)
 
 
-def template_of(
-    shape: tuple[int, ...], affine: npt.NDArray[np.float64]
-) -> npt.NDArray[np.uint8]:
+def template_of(shape: tuple[int, ...], affine: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     """Return `background`, from the cache if it is there."""
-    import base64
-
     import nibabel as nib
-    from isal import igzip
 
-    data = igzip.decompress(base64.b64decode(_kept(shape, affine)["background"]))
+    data = unpacked_bytes(_kept(shape, affine)["background"])
     return np.asarray(nib.Nifti1Image.from_bytes(data).dataobj)
 
 

@@ -78,7 +78,8 @@ class Viewer {
     const clipped = (value) => (Number.isNaN(value) ? OUTSIDE : Math.max(value, -limit * 0.985));
     for (let v = 0; v < places.length; v++) this.#overlay.img[places[v]] = clipped(values[v]);
     Object.assign(this.#overlay, { cal_min: -limit, cal_max: limit });
-    this.#slices.updateGLVolume();
+    this.#slices.refreshLayers(this.#overlay, 1);
+    this.#slices.drawScene();
     for (const [hemi, at] of Object.entries(surfaces)) {
       const mesh = this.#meshes[hemi];
       const layer = mesh.layers[1];
