@@ -27,8 +27,8 @@ MOST_STRIPS = 6
 LEAST_VOXELS = 1
 
 TITLES = {
-    "predict": "Predicted responses to {n} stimuli",
-    "demo": "Predicted responses to {n} stimuli",
+    "predict": "Predicted responses to {n}",
+    "demo": "Predicted responses to {n}",
     "contrast": "Contrast of predicted responses",
     "rsa": "Geometry of predicted patterns",
     "select": "Selection of stimuli",
@@ -75,8 +75,7 @@ def write_report(
 
 def _content(run: Run, found: Contents) -> dict[str, Any]:
     """Return what the page's template names."""
-    n = found.n_all or len(run.inputs)
-    title = TITLES.get(run.command, run.command).format(n=n)
+    title = TITLES.get(run.command, run.command).format(n=methods.counted(run))
     if run.command == "contrast":
         title = "; ".join(map(str, run.settings.get("contrasts", [title])))
     sections: list[dict[str, Any]] = []
@@ -170,6 +169,7 @@ def _map_content(run: Run, found: Contents, maps: MapRows, title: str) -> dict[s
             if film.data
         ],
         "n_items": len(maps),
+        "grouped": not found.kind,
         "items_called": "Maps" if found.kind else "Stimuli",
         "shown_first": "map" if found.kind else "response",
         "has_coverage": "coverage" in found.evidence,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError
-from imgtofmri.outputs import find_layout
 from imgtofmri.report.maps import MOST_MAPS, MapRows, read_volume
 from imgtofmri.report.pictures import stills, thumbnails
 from imgtofmri.report.records import Run
@@ -97,7 +97,6 @@ def predicted(run: Run, gathered: MapRows | None = None) -> Contents:
         Maps of images that need not be read again.
     """
     made = run.prediction
-    layout = find_layout(str(run.settings.get("format", "nifti")), str(made["space"]))
     digests = run.digests
     images = [entry for entry in run.inputs if "n_volumes" not in entry]
     movies = [entry for entry in run.inputs if "n_volumes" in entry]
@@ -106,10 +105,10 @@ def predicted(run: Run, gathered: MapRows | None = None) -> Contents:
     found.n_all = len(images) + sum(int(entry["n_volumes"]) for entry in movies)
     evidence = {}
     for name in EVIDENCE:
-        file = layout.evidence(name)
-        if file in digests:
-            evidence[name] = read_volume(run.path(file, digests))
-    mask, affine = _mask(run, gathered, evidence, layout, digests)
+        for file in (str(output["file"]) for output in run.content["outputs"]):
+            if file.endswith(".nii.gz") and name in re.split(r"[/_.-]", file):
+                evidence[name] = read_volume(run.path(file, digests))
+    mask, affine = _mask(run, gathered, evidence, digests)
     if mask is None or affine is None:
         return found
     capacity = min(found.n_all, MOST_MAPS)
@@ -120,14 +119,15 @@ def predicted(run: Run, gathered: MapRows | None = None) -> Contents:
         if gathered is not None and name in rows:
             found.maps.take(gathered, rows[name])
             continue
-        data, _ = read_volume(run.path(layout.volume(name), digests))
-        found.maps.add(name, _inside(data, mask, run, layout.volume(name)))
+        file = own_file(entry, ".nii.gz")
+        data, _ = read_volume(run.path(file, digests))
+        found.maps.add(name, _inside(data, mask, run, file))
     shown = images[: len(found.maps)]
     found.thumbs = thumbnails([(_path(entry), entry.get("sha256")) for entry in shown])
     tables = [_images_rois(run, [str(e["name"]) for e in shown], digests)] if shown else []
     for entry in movies:
         if not found.maps.is_full:
-            tables.append(_add_film(run, entry, found, layout, digests))
+            tables.append(_add_film(run, entry, found, digests))
     found.rois = _joined(tables)
     found.evidence = {name: data[mask] for name, (data, _) in evidence.items()}
     return found
@@ -158,6 +158,12 @@ def mapped(run: Run) -> Contents:
     found.thumbs = [""] * len(volumes)
     found.n_all = len(volumes)
     return found
+
+
+def own_file(entry: dict[str, Any], suffix: str) -> str:
+    """Return the first of an input's files with a suffix: of volumes, the group's comes first."""
+    files = (str(output["file"]) for output in entry.get("outputs", ()))
+    return next((file for file in files if file.endswith(suffix)), f"{entry['name']}{suffix}")
 
 
 def figures(run: Run) -> list[dict[str, str]]:
@@ -203,7 +209,7 @@ def _first_rows(path: Path) -> tuple[list[str], list[list[str]], int]:
 
 
 def _mask(
-    run: Run, gathered: MapRows | None, evidence: Any, layout: Any, digests: dict[str, str]
+    run: Run, gathered: MapRows | None, evidence: Any, digests: dict[str, str]
 ) -> tuple[npt.NDArray[np.bool_] | None, npt.NDArray[np.float64] | None]:
     """Return the voxels that the maps have, and their affine."""
     if gathered is not None:
@@ -212,8 +218,7 @@ def _mask(
         data, affine = evidence["coverage"]
         return data != 0, affine
     for entry in run.inputs:
-        file = layout.volume(str(entry["name"]))
-        data, affine = read_volume(run.path(file, digests))
+        data, affine = read_volume(run.path(own_file(entry, ".nii.gz"), digests))
         data = data[..., 0] if data.ndim == 4 else data
         return np.nan_to_num(data, nan=1.0) != 0, affine
     return None, None
@@ -241,16 +246,16 @@ def _images_rois(run: Run, names: list[str], digests: dict[str, str]) -> RoiValu
 
 
 def _add_film(
-    run: Run, entry: dict[str, Any], found: Contents, layout: Any, digests: dict[str, str]
+    run: Run, entry: dict[str, Any], found: Contents, digests: dict[str, str]
 ) -> RoiValues:
     """Take in a film's frames, as many as there is room for."""
     assert found.maps is not None
     name, rate_hz = str(entry["name"]), float(run.settings.get("rate_hz") or 2.0)
-    file = layout.volume(name)
+    file = own_file(entry, ".nii.gz")
     data, _ = read_volume(run.path(file, digests))
     values = _inside(data, found.maps.mask, run, file)
     first, room = len(found.maps), MOST_MAPS - len(found.maps)
-    table = run.path(layout.timeseries(name), digests)
+    table = run.path(own_file(entry, ".tsv"), digests)
     onsets, rois = read_timeseries(table, MODEL_UNIT, room)
     for k, onset_s in enumerate(onsets):
         found.maps.add(f"{name} at {onset_s:.2f} s", values[:, k])

@@ -10,14 +10,14 @@ from imgtofmri.report.records import Run
 SOFTWARE = "imgtofmri"
 
 DID = {
-    "predict": "Responses to {n} stimuli were predicted",
-    "demo": "Responses to {n} stimuli were predicted",
-    "contrast": "Predicted responses to {n} images were contrasted between conditions",
-    "rsa": "Dissimilarity matrices of predicted patterns were computed for {n} images",
-    "select": "Images were selected from a pool of {n} by their predicted responses",
-    "validate": "Predicted responses to {n} stimuli were compared with measured ones",
+    "predict": "Responses to {n} were predicted",
+    "demo": "Responses to {n} were predicted",
+    "contrast": "Predicted responses to {n} were contrasted between conditions",
+    "rsa": "Dissimilarity matrices of predicted patterns were computed for {n}",
+    "select": "Images were selected from a pool of {n}, by their predicted responses",
+    "validate": "Predicted responses to {n} were compared with measured ones",
     "dynamics": "The predicted dynamics of a film were computed",
-    "simulate": "BOLD runs were simulated from predicted responses to {n} inputs",
+    "simulate": "BOLD runs were simulated from predicted responses to {n}",
 }
 
 AVERAGES = {
@@ -31,6 +31,20 @@ TRUST = (
     "agreement is the correlation over stimuli between people's maps. ROI means are of each "
     "person's own ROI in native space, not smoothed."
 )
+
+
+def counted(run: Run) -> str:
+    """Return how many stimuli, and of what kind, a run was of."""
+    films = [int(entry["n_volumes"]) for entry in run.inputs if "n_volumes" in entry]
+    n_images = len(run.inputs) - len(films)
+    said = []
+    if films:
+        frames = f" ({sum(films)} frames)"
+        said.append(("a film" if len(films) == 1 else f"{len(films)} films") + frames)
+    if n_images or not films:
+        kind = "image" if run.command in ("predict", "demo", "contrast", "rsa") else "input"
+        said.insert(0, f"{n_images} {kind}{'' if n_images == 1 else 's'}")
+    return " and ".join(said)
 
 
 def network_line(made: Mapping[str, Any]) -> str:
@@ -54,7 +68,7 @@ def methods(run: Run) -> str:
     """Return a paragraph for a paper's methods."""
     made, settings = run.prediction, run.settings
     version = run.content["GeneratedBy"][0]["Version"]
-    did = DID.get(run.command, "Results were computed").format(n=len(run.inputs))
+    did = DID.get(run.command, "Results were computed").format(n=counted(run))
     text = f"{did} with {SOFTWARE} {version}"
     if not made:
         return f"{text}."

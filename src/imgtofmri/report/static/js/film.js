@@ -138,24 +138,36 @@ class Film {
     return onsets.at(-1) + step;
   }
 
+  #means(place) {
+    const { rois } = this.page;
+    const group = rois.owners.indexOf("group");
+    return this.film.onsets.map((_, k) =>
+      rois.values[((this.film.first + k) * rois.places.length + place) * rois.owners.length + group]);
+  }
+
+  // How much each map differs from the one before: 1 - r.
+  #changes() {
+    const { first, onsets } = this.film;
+    return onsets.map((_, k) => (k ? 1 - this.model.alike(first + k - 1, first + k) : NaN));
+  }
+
   #curves() {
     const { rois } = this.page;
     const box = byId("film-curves");
     if (!rois) return;
-    const width = 720;
-    const left = 64;
-    const high = 34;
-    const group = rois.owners.indexOf("group");
+    const width = 560;
+    const left = 62;
+    const high = 36;
     const places = rois.places.map((place, k) => [place, k]).filter(([[, hemi]]) => hemi === "both");
     this.x = (time) => left + (time / this.end) * (width - left - 8);
-    const height = places.length * high + 34;
+    const rows = places.map(([[roi], place]) => [roi, this.#means(place)]);
+    if (this.page.similarity) rows.push(["change", this.#changes()]);
+    const height = rows.length * high + 34;
     const svg = drawn("svg", { viewBox: `0 0 ${width} ${height}`, class: "curves", role: "img", "aria-label": "ROI means over time" });
     for (const time of this.film.boundaries) {
       svg.append(drawn("line", { x1: this.x(time), x2: this.x(time), y1: 0, y2: height - 22, class: "boundary" }));
     }
-    places.forEach(([[roi], place], row) => {
-      const values = this.film.onsets.map((_, k) =>
-        rois.values[((this.film.first + k) * rois.places.length + place) * rois.owners.length + group]);
+    rows.forEach(([name, values], row) => {
       const known = values.filter(Number.isFinite);
       const low = Math.min(0, ...known);
       const top = Math.max(0, ...known, low + 1e-9);
@@ -163,7 +175,7 @@ class Film {
       svg.append(drawn("line", { x1: left, x2: width - 8, y1: y(0), y2: y(0), class: "zero" }));
       const points = values.map((value, k) => (Number.isFinite(value) ? `${this.x(this.film.onsets[k]).toFixed(1)},${y(value).toFixed(1)}` : ""));
       svg.append(drawn("polyline", { points: points.filter(Boolean).join(" "), class: "curve" }));
-      svg.append(drawn("text", { x: 0, y: row * high + high / 2 + 4, class: "label" }, roi));
+      svg.append(drawn("text", { x: 0, y: row * high + high / 2 + 4, class: name === "change" ? "faint" : "label" }, name));
     });
     for (let k = 0; k <= 4; k++) {
       const time = (this.end * k) / 4;

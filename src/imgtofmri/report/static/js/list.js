@@ -4,6 +4,7 @@ class StimulusList {
   constructor(page, model, state) {
     Object.assign(this, { page, model, state, focused: 0 });
     this.root = byId("stimuli");
+    this.grouped = !page.maps.kind.length; // Maps of different kinds have no mean.
     this.entries = page.items.map((item, index) => this.#entry(item, index));
     this.#controls();
     this.arrange();
@@ -23,7 +24,7 @@ class StimulusList {
       }, group.toUpperCase());
     const show = element("button", {
       type: "button", class: "show", tabindex: -1, title: item.name,
-      onclick: (event) => (event.shiftKey || event.ctrlKey || event.metaKey ? this.toggle(index, "a") : this.choose(index)),
+      onclick: (event) => (this.grouped && (event.shiftKey || event.ctrlKey || event.metaKey) ? this.toggle(index, "a") : this.choose(index)),
       onfocus: () => this.#reach(index),
       onkeydown: (event) => this.#key(event, index),
     }, picture, element("span", { class: "name" }, item.name));
@@ -101,6 +102,7 @@ class StimulusList {
   toggle(index, group) {
     const members = this.state[group];
     const changed = members.includes(index) ? members.filter((each) => each !== index) : [...members, index];
+    if (!this.grouped) return;
     if (group === "b" || changed.length) this.state.update({ [group]: changed, show: "response" });
   }
 
