@@ -482,6 +482,36 @@ class Prediction:
             self, folder, format, subjects=subjects, interval=interval, overwrite=overwrite
         )
 
+    def report(self, path: str | Path) -> Path:
+        """Write one page of the predictions, which opens from disk and needs no network.
+
+        In it any stimulus, or the mean of any group, minus any other is drawn at once: slices,
+        inflated surfaces, the means of ROIs.
+
+        Parameters
+        ----------
+        path : str or Path
+            The page, such as ``"report.html"``.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        OptionError
+            If the path does not end in ``.html``, or names of stimuli cannot name files.
+        OutputError
+            If it cannot be written.
+
+        Examples
+        --------
+        >>> encoder.predict("photos/").report("report.html")  # doctest: +SKIP
+        """
+        from imgtofmri.encoder.saving import report_prediction
+
+        return report_prediction(self, Path(path))
+
     def interval(
         self, level: float = 0.95
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

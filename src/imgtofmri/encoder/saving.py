@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from imgtofmri.outputs import (
     check_distinct,
     find_layout,
 )
+from imgtofmri.report import MapRows, write_report
 from imgtofmri.tables import MISSING
 
 if TYPE_CHECKING:
@@ -71,6 +73,22 @@ def save_prediction(
         table.close(prediction.names)
         output.wrote(*layout.describe(output.path, prediction.names, (RECORD, TABLE, PAGE)))
     return output.files
+
+
+def report_prediction(prediction: Prediction, path: Path) -> Path:
+    """Write a page of a prediction; see `Prediction.report`."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        message = (
+            f"path must be a page's, such as report.html; got {str(path)!r}. Pages are made of a "
+            "folder's results by `imgtofmri report`, too."
+        )
+        raise OptionError(message, "path")
+    gathered = MapRows(prediction.mask, prediction.affine, len(prediction))
+    for name, values in zip(prediction.names, prediction.group, strict=True):
+        gathered.add(name, values)
+    with tempfile.TemporaryDirectory() as folder:
+        save_prediction(prediction, folder)
+        return write_report(folder, path, gathered)
 
 
 def output_settings(

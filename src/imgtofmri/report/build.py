@@ -130,8 +130,10 @@ def _map_content(run: Run, found: Contents, maps: MapRows, title: str) -> dict[s
             "kind": found.kind,
         },
         "items": [
-            {"name": name, "thumb": thumb}
-            for name, thumb in zip(maps.names, found.thumbs, strict=True)
+            {"name": name, "thumb": thumb, "short": short}
+            for name, thumb, short in zip(
+                maps.names, found.thumbs, _short_names(found, maps), strict=True
+            )
         ],
         "scene": scene,
         "start": _start(found, maps),
@@ -183,6 +185,15 @@ def _map_content(run: Run, found: Contents, maps: MapRows, title: str) -> dict[s
         "page_said": f"Maps are shown on {scene['template']}. Here they are 16-bit integers, each "
         "in steps of its largest magnitude / 32767; the volumes are the results.",
     }
+
+
+def _short_names(found: Contents, maps: MapRows) -> list[str]:
+    """Return what the list calls each map: a film's frames are told by their time."""
+    names = list(maps.names)
+    for film in found.films:
+        for frame, onset_s in enumerate(film.onsets_s):
+            names[film.first + frame] = f"{onset_s:.2f} s"
+    return names
 
 
 def _kinds(found: Contents, maps: MapRows) -> list[dict[str, Any]]:

@@ -123,7 +123,7 @@ def predicted(run: Run, gathered: MapRows | None = None) -> Contents:
         data, _ = read_volume(run.path(file, digests))
         found.maps.add(name, _inside(data, mask, run, file))
     shown = images[: len(found.maps)]
-    found.thumbs = thumbnails([(_path(entry), entry.get("sha256")) for entry in shown])
+    found.thumbs = thumbnails([(_path(run, entry), entry.get("sha256")) for entry in shown])
     tables = [_images_rois(run, [str(e["name"]) for e in shown], digests)] if shown else []
     for entry in movies:
         if not found.maps.is_full:
@@ -236,9 +236,13 @@ def _inside(
     return data[mask]
 
 
-def _path(entry: dict[str, Any]) -> Path | None:
-    path = entry.get("path")
-    return None if path is None else Path(str(path))
+def _path(run: Run, entry: dict[str, Any]) -> Path | None:
+    """Return where an input is now: records keep paths as they were given."""
+    given = entry.get("path")
+    if given is None:
+        return None
+    tried = [Path(str(given)), run.folder / str(given), run.folder.parent / str(given)]
+    return next((path for path in tried if path.is_file()), None)
 
 
 def _images_rois(run: Run, names: list[str], digests: dict[str, str]) -> RoiValues | None:
@@ -259,7 +263,7 @@ def _add_film(
     onsets, rois = read_timeseries(table, MODEL_UNIT, room)
     for k, onset_s in enumerate(onsets):
         found.maps.add(f"{name} at {onset_s:.2f} s", values[:, k])
-    path, sha256 = _path(entry), entry.get("sha256")
+    path, sha256 = _path(run, entry), entry.get("sha256")
     pictures = stills(path, sha256, rate_hz, len(onsets))
     found.thumbs += pictures + [""] * (len(onsets) - len(pictures))
     film = Film(name, first, onsets.tolist(), 1 / rate_hz)

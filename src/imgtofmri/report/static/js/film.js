@@ -103,6 +103,7 @@ class Film {
     byId("film-said").textContent = `${this.state.time.toFixed(1)} s, frame ${frame + 1} of ${onsets.length}`;
     const thumb = this.page.items[first + frame].thumb;
     if (thumb) this.still.src = `data:image/jpeg;base64,${thumb}`;
+    if (!this.#video) this.still.hidden = !thumb;
     this.cursor?.setAttribute("transform", `translate(${this.x(this.state.time)} 0)`);
   }
 

@@ -27,7 +27,7 @@ class StimulusList {
       onclick: (event) => (this.grouped && (event.shiftKey || event.ctrlKey || event.metaKey) ? this.toggle(index, "a") : this.choose(index)),
       onfocus: () => this.#reach(index),
       onkeydown: (event) => this.#key(event, index),
-    }, picture, element("span", { class: "name" }, item.name));
+    }, picture, element("span", { class: "name" }, item.short));
     return element("li", {}, show, element("span", { class: "chips" }, chip("a"), chip("b")));
   }
 

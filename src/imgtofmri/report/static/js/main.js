@@ -73,7 +73,7 @@ async function explore() {
     byId("shown").textContent = label;
     byId("scale-low").textContent = said(-shown.limit);
     byId("scale-high").textContent = said(shown.limit);
-    byId("scale-unit").textContent = `${shown.what}, ${shown.unit}`;
+    byId("scale-unit").textContent = shown.what === shown.unit ? shown.unit : `${shown.what}, ${shown.unit}`;
     byId("limit").value = +shown.limit.toPrecision(3);
     byId("limit").disabled = state.show !== "response";
     byId("show").value = state.show;
