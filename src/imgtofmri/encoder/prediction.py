@@ -85,6 +85,9 @@ class Prediction:
     residual_variance : array of shape (n_voxels,), float64, or None
         Of a measured response about its prediction, the mean over the subjects who cover a voxel;
         None where the encoder does not know it.
+    accuracy : array of shape (n_voxels,), float32, or None
+        The cross-validated r of the models behind each voxel; None where the encoder does not know
+        it.
     """
 
     group: npt.NDArray[np.float32]
@@ -102,6 +105,7 @@ class Prediction:
     sha256: tuple[str | None, ...] = ()
     sources: tuple[Path | None, ...] = ()
     residual_variance: npt.NDArray[np.float64] | None = None
+    accuracy: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         nothing = (None,) * len(self.names)

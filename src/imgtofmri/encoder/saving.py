@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from imgtofmri.encoder.prediction import Prediction
     from imgtofmri.encoder.spatial import SpatialModel
 
-COVERAGE, AGREEMENT = EVIDENCE = ("coverage", "agreement")
+COVERAGE, AGREEMENT, ACCURACY = ("coverage", "agreement", "accuracy")
 
 MOST_STIMULI = 1000
 """From how many images of a run agreement is found, the first ones: more hardly change it, and an
@@ -257,7 +257,7 @@ class RoiTableWriter:
 
 
 class EvidenceWriter:
-    """Writes how far a run's maps can be trusted: `coverage`, and people's `agreement`.
+    """Writes how far a run's maps can be trusted: `coverage`, people's `agreement`, and accuracy.
 
     Parameters
     ----------
@@ -278,17 +278,19 @@ class EvidenceWriter:
         affine: npt.NDArray[np.float64],
     ) -> None:
         self._folder, self._layout = folder, layout
-        self._coverage = of.coverage
+        self._coverage, self._accuracy = of.coverage, of.accuracy
         self._writer = VolumeWriter(of.mask, affine)
         self.agreement = Agreement(of.coverage)
 
     def keep(self, n_stimuli: int) -> bool:
         """Keep the maps of an earlier run of so many, if they are there and are what it wrote."""
-        maps = EVIDENCE if n_stimuli >= LEAST_STIMULI else [COVERAGE]
+        maps = [COVERAGE]
+        maps += [AGREEMENT] if n_stimuli >= LEAST_STIMULI else []
+        maps += [ACCURACY] if self._accuracy is not None else []
         return self._folder.keep(*map(self._layout.evidence, maps))
 
     def write(self) -> None:
-        """Write the maps; agreement where there were stimuli enough for it."""
+        """Write the maps: agreement of stimuli enough for it, accuracy where it is known."""
         n_people, n_stimuli = len(self._coverage), self.agreement.n_stimuli
         said = f"how many of {n_people} people stand behind each voxel"
         statistic = Statistic("estimate", said, limits=(0.0, float(n_people)))
@@ -297,6 +299,10 @@ class EvidenceWriter:
             said = f"r of people's predictions over {n_stimuli} stimuli, mean over pairs"
             statistic = Statistic("correlation", said, (n_stimuli - 2.0,), limits=(-1.0, 1.0))
             maps[AGREEMENT] = (self.agreement.values(), statistic)
+        if self._accuracy is not None:
+            said = "cross-validated r of the encoder's models, over people"
+            statistic = Statistic("estimate", said, limits=(-1.0, 1.0))
+            maps[ACCURACY] = (self._accuracy, statistic)
         for what, (values, statistic) in maps.items():
             path = self._folder.path / self._layout.evidence(what)
             self._writer.write(path, values, statistic)

@@ -15,6 +15,7 @@ SCRIPTS = (
     "data",
     "state",
     "model",
+    "views",
     "viewer",
     "flat",
     "list",

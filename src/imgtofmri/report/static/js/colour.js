@@ -28,3 +28,10 @@ function said(value, digits = 3) {
   const places = size === 0 ? 2 : Math.max(0, digits - 1 - Math.floor(Math.log10(size)));
   return value.toFixed(Math.min(places, 4)).replace("-", "−");
 }
+
+// The same scale as NiiVue takes it: its first entry is transparent.
+const COLOUR_MAP = (() => {
+  const at = [0, ...Array.from({ length: 64 }, (_, i) => 1 + Math.round((i * 254) / 63))];
+  const channel = (k) => at.map((i) => TABLE[i][k]);
+  return { R: channel(0), G: channel(1), B: channel(2), A: at.map((i) => (i ? 255 : 0)), I: at };
+})();

@@ -94,7 +94,7 @@ async function explore() {
     crosshair();
   });
   const turn = () => {
-    viewer.turn(state.view);
+    viewer.turn(VIEWS[state.view] ?? VIEWS.back);
     document.querySelectorAll("#views button").forEach((each) => each.setAttribute("aria-pressed", each.dataset.view === state.view));
   };
   state.listen(["view"], turn);

@@ -1,75 +1,61 @@
 // The adapter to NiiVue: all that this page knows of it.
 
 const OUTSIDE = -1e6; // Below the colour map's first entry, which is transparent.
-const VIEWS = {
-  back: [0, 0, "LR"], below: [0, -90, "LR"], above: [0, 90, "LR"], front: [180, 0, "LR"],
-  left: [90, 0, "L"], right: [270, 0, "R"], "left inside": [270, 0, "L"], "right inside": [90, 0, "R"],
+const PLAIN = {
+  isColorbar: false, loadingText: "", logLevel: "error", dragAndDropEnabled: false, scrollRequiresFocus: true,
+  viewModeHotKey: "None", clipPlaneHotKey: "None", cycleClipPlaneHotKey: "None", isRadiologicalConvention: false,
 };
-
-function colourMap() {
-  const at = [0, ...Array.from({ length: 64 }, (_, i) => 1 + Math.round((i * 254) / 63))];
-  const channel = (k) => at.map((i) => TABLE[i][k]);
-  return { R: channel(0), G: channel(1), B: channel(2), A: at.map((i) => (i ? 255 : 0)), I: at };
-}
+const SLICES = {
+  ...PLAIN, dragMode: 0, crosshairWidth: 0.5, isAlphaClipDark: true, multiplanarShowRender: 0, tileMargin: 6,
+  fontMinPx: 12, fontSizeScaling: 0, isNearestInterpolation: true,
+};
+const LAYER = {
+  opacity: 1, global_min: 0, global_max: 1, cal_minNeg: NaN, cal_maxNeg: NaN, frame4D: 0, nFrame4D: 1,
+  colormapType: 0, colorbarVisible: false, isTransparentBelowCalMin: true,
+};
+const FOLDS = { cal_min: -120, cal_max: 380, colormapInvert: true, opacity: 0.6, isTransparentBelowCalMin: false };
 
 class Viewer {
-  #slices;
-  #surfaces;
+  #slices = new globalThis.niivue.Niivue(SLICES);
+  #surfaces = null;
   #overlay;
   #meshes = {};
 
   static async open(scene, slices, surfaces, onMove) {
     const viewer = new Viewer();
-    await viewer.#openSlices(scene, slices, onMove);
-    if (scene.surfaces) await viewer.#openSurfaces(scene, surfaces);
+    await viewer.#openSlices(scene, slices);
+    viewer.#slices.onLocationChange = (place) => onMove([...place.mm].slice(0, 3));
+    if (scene.surfaces) await viewer.#openSurfaces(scene.surfaces, surfaces);
     return viewer;
   }
 
-  async #openSlices(scene, canvas, onMove) {
-    const { Niivue, NVImage } = globalThis.niivue;
-    const nv = new Niivue({
-      isColorbar: false, loadingText: "", logLevel: "error", dragAndDropEnabled: false, dragMode: 0,
-      crosshairWidth: 0.5, isAlphaClipDark: true, isRadiologicalConvention: false, viewModeHotKey: "None",
-      clipPlaneHotKey: "None", cycleClipPlaneHotKey: "None", multiplanarShowRender: 0, tileMargin: 6,
-      fontMinPx: 12, fontSizeScaling: 0, scrollRequiresFocus: true, multiplanarEqualSize: false,
-    });
+  async #openSlices(scene, canvas) {
+    const nv = this.#slices;
     await nv.attachToCanvas(canvas);
-    nv.addColormap("signed", colourMap());
-    const image = (base64, name, more) => NVImage.loadFromBase64({ base64, name, ...more });
+    nv.addColormap("signed", COLOUR_MAP);
+    const image = (base64, name, more) => globalThis.niivue.NVImage.loadFromBase64({ base64, name, ...more });
     nv.addVolume(await image(scene.background, "t1.nii.gz", { colormap: "gray", cal_min: 1, cal_max: 285 }));
     this.#overlay = await image(scene.overlay, "map.nii.gz", { colormap: "signed", cal_min: -1, cal_max: 1 });
     this.#overlay.img.fill(OUTSIDE);
     nv.addVolume(this.#overlay);
-    nv.setInterpolation(true);
     nv.setSliceType(nv.sliceTypeMultiplanar);
-    nv.onLocationChange = (place) => onMove([...place.mm].slice(0, 3));
-    this.#slices = nv;
   }
 
-  async #openSurfaces(scene, canvas) {
-    const { Niivue, NVMesh } = globalThis.niivue;
-    const nv = new Niivue({
-      isColorbar: false, loadingText: "", logLevel: "error", dragAndDropEnabled: false, isOrientCube: false,
-      viewModeHotKey: "None", clipPlaneHotKey: "None", cycleClipPlaneHotKey: "None", scrollRequiresFocus: true,
-    });
+  async #openSurfaces(hemispheres, canvas) {
+    const nv = (this.#surfaces = new globalThis.niivue.Niivue(PLAIN));
     await nv.attachToCanvas(canvas);
-    nv.addColormap("signed", colourMap());
-    for (const [hemi, { points, triangles, sulci }] of Object.entries(scene.surfaces)) {
-      const mesh = new NVMesh(points, triangles, hemi, new Uint8Array([205, 205, 205, 255]), 1, true, nv.gl, null);
-      const layer = (values, colormap, more) => ({
-        values, colormap, opacity: 1, global_min: 0, global_max: 1, cal_minNeg: NaN, cal_maxNeg: NaN, frame4D: 0,
-        nFrame4D: 1, colormapType: 0, colorbarVisible: false, isTransparentBelowCalMin: false, ...more,
-      });
-      const folds = { cal_min: -120, cal_max: 380, colormapInvert: true, opacity: 0.6 };
-      mesh.layers.push(layer(sulci, "gray", folds));
+    nv.addColormap("signed", COLOUR_MAP);
+    for (const [hemi, { points, triangles, sulci }] of Object.entries(hemispheres)) {
+      const grey = new Uint8Array([205, 205, 205, 255]);
+      const mesh = new globalThis.niivue.NVMesh(points, triangles, hemi, grey, 1, true, nv.gl, null);
       const empty = new Float32Array(points.length / 3).fill(OUTSIDE);
-      mesh.layers.push(layer(empty, "signed", { isTransparentBelowCalMin: true }));
+      mesh.layers.push({ ...LAYER, values: sulci, colormap: "gray", ...FOLDS });
+      mesh.layers.push({ ...LAYER, values: empty, colormap: "signed" });
       this.#meshes[hemi] = mesh;
       nv.addMesh(mesh);
       nv.setMeshShader(mesh.id, "Matte");
     }
     nv.setSliceType(nv.sliceTypeRender);
-    this.#surfaces = nv;
   }
 
   // The volume's places, the map, its surfaces by hemisphere, and where the colours end.
@@ -77,17 +63,14 @@ class Viewer {
     // What is lower than the scale would be outside it, and what is at its foot transparent.
     const clipped = (value) => (Number.isNaN(value) ? OUTSIDE : Math.max(value, -limit * 0.985));
     for (let v = 0; v < places.length; v++) this.#overlay.img[places[v]] = clipped(values[v]);
-    Object.assign(this.#overlay, { cal_min: -limit, cal_max: limit });
+    const range = { cal_min: -limit, cal_max: limit, global_min: -limit, global_max: limit };
+    Object.assign(this.#overlay, range);
     this.#slices.refreshLayers(this.#overlay, 1);
-    this.#slices.drawScene();
     for (const [hemi, at] of Object.entries(surfaces)) {
-      const mesh = this.#meshes[hemi];
-      const layer = mesh.layers[1];
-      layer.values = at.map(clipped);
-      Object.assign(layer, { cal_min: -limit, cal_max: limit, global_min: -limit, global_max: limit });
-      mesh.updateMesh(this.#surfaces.gl);
+      Object.assign(this.#meshes[hemi].layers[1], range, { values: at.map(clipped) });
+      this.#meshes[hemi].updateMesh(this.#surfaces.gl);
     }
-    this.#surfaces?.drawScene();
+    this.redraw();
   }
 
   goTo(mm) {
@@ -103,29 +86,27 @@ class Viewer {
     return at[0] < 0 ? null : [...this.#slices.frac2mm(at)].slice(0, 3);
   }
 
-  turn(view) {
-    if (!this.#surfaces) return;
-    const [azimuth, elevation, hemis] = VIEWS[view] ?? VIEWS.back;
+  turn([azimuth, elevation, hemis]) {
     for (const [hemi, mesh] of Object.entries(this.#meshes)) mesh.visible = hemis.includes(hemi);
-    this.#surfaces.setRenderAzimuthElevation(azimuth, elevation);
-    this.#surfaces.drawScene();
+    this.#surfaces?.setRenderAzimuthElevation(azimuth, elevation);
   }
 
-  dress(back, ink, narrow) {
-    const nv = this.#slices;
-    Object.assign(nv.opts, { backColor: back, fontColor: ink, crosshairColor: ink });
-    nv.setMultiplanarLayout(narrow ? 2 : 3);
-    if (this.#surfaces) Object.assign(this.#surfaces.opts, { backColor: back, fontColor: ink });
+  dress(backColor, fontColor, narrow) {
+    for (const nv of this.all) Object.assign(nv.opts, { backColor, fontColor, crosshairColor: fontColor });
+    this.#slices.setMultiplanarLayout(narrow ? 2 : 3);
     this.redraw();
   }
 
+  get all() {
+    return [this.#slices, this.#surfaces].filter(Boolean);
+  }
+
   redraw() {
-    this.#slices.drawScene();
-    this.#surfaces?.drawScene();
+    for (const nv of this.all) nv.drawScene();
   }
 
   pictures() {
     this.redraw();
-    return [this.#slices, this.#surfaces].filter(Boolean).map(({ canvas }) => canvas.toDataURL("image/png"));
+    return this.all.map(({ canvas }) => canvas.toDataURL("image/png"));
   }
 }
