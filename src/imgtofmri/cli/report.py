@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from imgtofmri.cli import options
+
 PAGE = "report.html"
 _MARK = b'<meta name="generator" content="imgtofmri '
 
@@ -19,6 +21,7 @@ def report(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="The page; FOLDER/report.html."),
     ] = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Make the page of a run's results: one file that opens from disk, by mail, and offline.
 
@@ -34,7 +37,7 @@ def report(
     """
     from imgtofmri.report import write_report
 
-    _say_open(write_report(folder, output))
+    _say_open(write_report(folder, output, progress=not quiet))
 
 
 def make_page(folder: Path, wanted: bool) -> None:

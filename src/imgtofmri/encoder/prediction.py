@@ -382,28 +382,28 @@ class Prediction:
             Columns stimulus, onset (movies only), roi, hemi ("L", "R", "both"), subject ("group" or
             a name), mean and unit. A subject's rows are `roi_means` of that subject, the group's
             the mean over those who have the ROI; all are in the models' units, whatever `average`
-            is. NaN where a subject lacks the ROI.
+            is. NaN where a subject lacks the ROI. One stimulus after another.
         """
         import pandas as pd
 
         means = self.roi_means()
-        owners = {GROUP: means.group} | {
-            subject: means.values[:, number] for number, subject in enumerate(means.subjects)
-        }
-        columns: dict[str, Any] = {"stimulus": self.names}
+        owners = (GROUP, *means.subjects)
+        # Stimulus by stimulus, as files are written.
+        values = np.concatenate([means.group[:, None], means.values], axis=1).transpose(2, 0, 1)
+        n_stimuli, n_rows = len(self), len(means.places) * len(owners)
+        columns: dict[str, Any] = {"stimulus": np.repeat(self.names, n_rows)}
         if self.onsets_s is not None:
-            columns["onset"] = self.onsets_s
-        return pd.concat(
-            [
-                pd.DataFrame(
-                    columns
-                    | {"roi": roi, "hemi": hemi, "subject": subject}
-                    | {"mean": values[number].astype(np.float32), "unit": MODEL_UNIT}
-                )
-                for number, (roi, hemi) in enumerate(means.places)
-                for subject, values in owners.items()
-            ],
-            ignore_index=True,
+            columns["onset"] = np.repeat(self.onsets_s, n_rows)
+        rois, hemis = zip(*means.places, strict=True)
+        return pd.DataFrame(
+            columns
+            | {
+                "roi": np.tile(np.repeat(rois, len(owners)), n_stimuli),
+                "hemi": np.tile(np.repeat(hemis, len(owners)), n_stimuli),
+                "subject": np.tile(owners, n_stimuli * len(means.places)),
+                "mean": values.ravel().astype(np.float32),
+                "unit": MODEL_UNIT,
+            }
         )
 
     def maps(

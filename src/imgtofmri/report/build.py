@@ -39,7 +39,11 @@ TITLES = {
 
 
 def write_report(
-    folder: str | Path, path: str | Path | None = None, gathered: MapRows | None = None
+    folder: str | Path,
+    path: str | Path | None = None,
+    gathered: MapRows | None = None,
+    *,
+    progress: bool = False,
 ) -> Path:
     """Write one page of a run's results, which opens from disk and needs no network.
 
@@ -51,6 +55,8 @@ def write_report(
         The page; by default ``report.html`` in the folder.
     gathered : MapRows, optional
         Maps that a run has in memory, so that they are not read again.
+    progress : bool
+        Whether to report progress on standard error.
 
     Returns
     -------
@@ -68,7 +74,7 @@ def write_report(
     """
     run = open_run(folder)
     target = run.folder / PAGE if path is None else Path(path)
-    found = predicted(run, gathered) if run.command in PREDICTIONS else mapped(run)
+    found = predicted(run, gathered, progress) if run.command in PREDICTIONS else mapped(run)
     write_whole(target, render(_content(run, found)))
     return target
 

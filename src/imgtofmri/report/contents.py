@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError
+from imgtofmri.progress import track
 from imgtofmri.report.maps import MOST_MAPS, MapRows, read_volume
 from imgtofmri.report.pictures import stills, thumbnails
 from imgtofmri.report.records import Run
@@ -87,7 +88,7 @@ class Contents:
     n_all: int = 0
 
 
-def predicted(run: Run, gathered: MapRows | None = None) -> Contents:
+def predicted(run: Run, gathered: MapRows | None = None, progress: bool = False) -> Contents:
     """Return what a run of predictions holds.
 
     Parameters
@@ -95,6 +96,8 @@ def predicted(run: Run, gathered: MapRows | None = None) -> Contents:
     run : Run
     gathered : MapRows, optional
         Maps of images that need not be read again.
+    progress : bool
+        Whether to report progress on standard error.
     """
     made = run.prediction
     digests = run.digests
@@ -114,14 +117,17 @@ def predicted(run: Run, gathered: MapRows | None = None) -> Contents:
     capacity = min(found.n_all, MOST_MAPS)
     found.maps = MapRows(mask, affine, capacity)
     rows = {} if gathered is None else {name: k for k, name in enumerate(gathered.names)}
-    for entry in images[:capacity]:
-        name = str(entry["name"])
-        if gathered is not None and name in rows:
-            found.maps.take(gathered, rows[name])
-            continue
-        file = own_file(entry, ".nii.gz")
-        data, _ = read_volume(run.path(file, digests))
-        found.maps.add(name, _inside(data, mask, run, file))
+    read = [entry for entry in images[:capacity] if entry["name"] not in rows]
+    with track("Reading", len(read), "volumes", enabled=progress and bool(read)) as advance:
+        for entry in images[:capacity]:
+            name = str(entry["name"])
+            if gathered is not None and name in rows:
+                found.maps.take(gathered, rows[name])
+                continue
+            file = own_file(entry, ".nii.gz")
+            data, _ = read_volume(run.path(file, digests))
+            found.maps.add(name, _inside(data, mask, run, file))
+            advance(1)
     shown = images[: len(found.maps)]
     found.thumbs = thumbnails([(_path(run, entry), entry.get("sha256")) for entry in shown])
     tables = [_images_rois(run, [str(e["name"]) for e in shown], digests)] if shown else []
