@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options
+from imgtofmri.cli.report import make_page
 from imgtofmri.exceptions import OptionError
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def dynamics(
         int, typer.Option("--n-resamples", help="Samples of boundaries for each of those.")
     ] = 10,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all random draws.")] = 0,
+    report: options.Report = True,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -173,6 +175,7 @@ def dynamics(
         values = ", ".join(f"{name} {value:.3f}" for name, value in pairs)
         typer.echo(f"{region.roi}: mean agreement r: {values}")
     typer.echo(f"{len(files)} files written: {output}", err=True)
+    make_page(output, report)
 
 
 def _parse_window(text: str) -> tuple[int, int]:

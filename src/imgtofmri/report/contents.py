@@ -7,17 +7,20 @@ import csv
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError
 from imgtofmri.progress import track
-from imgtofmri.report.maps import MOST_MAPS, MapRows, read_volume
+from imgtofmri.report.maps import MOST_MAPS, MapRows, read_image, read_volume
 from imgtofmri.report.pictures import stills, thumbnails
 from imgtofmri.report.records import Run
 from imgtofmri.report.rois import RoiValues, read_rois, read_timeseries
+
+if TYPE_CHECKING:
+    import nibabel as nib
 
 MODEL_UNIT = "model units"
 GROUP_UNITS = {"standard deviations over the mask": "z", "the models' own": MODEL_UNIT}
@@ -28,14 +31,8 @@ EVIDENCE = {
     "accuracy": ("Accuracy of the encoder", "r"),
 }
 
-KINDS = {
-    "difference": ("difference", MODEL_UNIT),
-    "t": ("t", "t"),
-    "fdr1p": ("1 − p, false discovery rate", "1 − p"),
-    "maxt1p": ("1 − p, family-wise (max-t)", "1 − p"),
-    "conjunction": ("where all people agree", "0 or 1"),
-}
-"""What the maps of a contrast are, by how their files' names end."""
+UNITS = {"t test": "t", "z score": "z", "correlation": "r", "p value": "p"}
+"""The units of maps, by what their headers call them."""
 
 MOST_ROWS = 200
 MOST_FIGURES = 24
@@ -140,30 +137,37 @@ def predicted(run: Run, gathered: MapRows | None = None, progress: bool = False)
 
 
 def mapped(run: Run) -> Contents:
-    """Return the three-dimensional maps that another command wrote."""
+    """Return the three-dimensional maps that another command wrote, but for p: 1 - p is shown."""
     found = Contents()
     digests = run.digests
-    volumes: list[tuple[str, npt.NDArray[np.float32]]] = []
-    affine = np.eye(4)
+    volumes = []
     for file in digests:
-        ending = file.removesuffix(".nii.gz").rpartition("_")[2]
-        if not file.endswith(".nii.gz") or ending not in KINDS:
-            continue
-        data, affine = read_volume(run.path(file, digests))
-        volumes.append((file, data))
-    if not volumes:
+        if file.endswith(".nii.gz") and not file.endswith(("_bold.nii.gz", "_mask.nii.gz")):
+            image = read_image(run.path(file, digests))
+            if len(image.shape) == 3 and not re.search(r"_p(_\w+)?\.nii\.gz$", file):
+                volumes.append((file, image, np.asarray(image.dataobj, dtype=np.float32)))
+    shapes = {image.shape for _, image, _ in volumes}
+    if len(shapes) != 1:
         return found
-    mask = np.any([np.nan_to_num(data, nan=1.0) != 0 for _, data in volumes], axis=0)
-    found.maps = MapRows(mask, affine, len(volumes))
-    found.kinds = list(KINDS.values())
-    endings = list(KINDS)
-    for file, data in volumes:
-        stem, _, ending = file.removesuffix(".nii.gz").rpartition("_")
-        found.maps.add(f"{stem}: {KINDS[ending][0]}", data[mask])
-        found.kind.append(endings.index(ending))
+    mask = np.any([np.isfinite(data) & (data != 0) for _, _, data in volumes], axis=0)
+    found.maps = MapRows(mask, volumes[0][1].affine, len(volumes))
+    for number, (file, image, data) in enumerate(volumes):
+        found.maps.add(file.removesuffix(".nii.gz"), data[mask])
+        found.kind.append(number)
+        found.kinds.append(_kind(image))
     found.thumbs = [""] * len(volumes)
     found.n_all = len(volumes)
     return found
+
+
+def _kind(image: nib.Nifti1Image) -> tuple[str, str]:
+    """Return what a map is and its unit, as its header has them."""
+    written = image.header["descrip"].item().decode("ascii", "replace")
+    what = written.partition(":")[0]
+    if MODEL_UNIT in what:
+        return what.partition(",")[0], MODEL_UNIT
+    unit = UNITS.get(image.header.get_intent()[0], "")
+    return what or unit or "map", unit
 
 
 def own_file(entry: dict[str, Any], suffix: str) -> str:
@@ -233,6 +237,8 @@ def _mask(
 def _inside(
     data: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], run: Run, file: str
 ) -> npt.NDArray[np.float32]:
+    if data.ndim == 4 and data.shape[3] == 1:
+        data = data[..., 0]
     if data.shape[:3] != mask.shape:
         message = (
             f"{run.folder / file}: expected a volume of {mask.shape}, as the run's others; got "

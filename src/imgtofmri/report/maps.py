@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError
+
+if TYPE_CHECKING:
+    import nibabel as nib
 
 LARGEST = 32_767
 UNKNOWN = -32_768
@@ -154,12 +157,19 @@ def rounded_up(value: float) -> float:
 
 
 def read_volume(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-    """Read a NIfTI file.
+    """Read a NIfTI file as `read_image` does.
 
     Returns
     -------
     data : array of shape (X, Y, Z) or (X, Y, Z, n)
     affine : array of shape (4, 4)
+    """
+    image = read_image(path)
+    return np.asarray(image.dataobj, dtype=np.float32), image.affine
+
+
+def read_image(path: Path) -> nib.Nifti1Image:
+    """Read a NIfTI file, whole.
 
     Raises
     ------
@@ -174,7 +184,8 @@ def read_volume(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.flo
         if path.suffix == ".gz":
             content = igzip.decompress(content)  # type: ignore[no-untyped-call]
         image = nib.Nifti1Image.from_bytes(content)
-        return np.asarray(image.dataobj, dtype=np.float32), image.affine
+        image.get_fdata(dtype=np.float32, caching="unchanged")
+        return image
     # Damaged files make readers raise nearly anything.
     except Exception as error:
         message = (
