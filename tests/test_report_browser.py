@@ -324,7 +324,7 @@ def test_without_scripts_there_are_pictures(launched: Callable[..., Any], page: 
     context = launched().new_context(java_script_enabled=False, offline=True)
     shown = context.new_page()
     shown.goto(page.resolve().as_uri())
-    assert shown.locator(".still-life img").count() == 7
+    assert shown.locator(".still-life img").count() == 4
     assert shown.locator(".still-life img").first.is_visible()
     assert not shown.locator(".explore").is_visible()
     assert shown.locator("#methods").is_visible()

@@ -23,7 +23,7 @@ from imgtofmri.report.scene import build_scene, template_of
 PAGE = "report.html"
 
 PREDICTIONS = ("predict", "demo")
-MOST_STRIPS = 6
+MOST_STRIPS = 3
 LEAST_VOXELS = 1
 
 TITLES = {
@@ -35,6 +35,7 @@ TITLES = {
     "validate": "Predictions against measurements",
     "dynamics": "Dynamics of a film",
     "simulate": "Simulated experiment",
+    "power": "Plan of a scan",
 }
 
 
@@ -159,7 +160,6 @@ def _map_content(run: Run, found: Contents, maps: MapRows, title: str) -> dict[s
                 "first": film.first,
                 "onsets": film.onsets_s,
                 "step": film.step_s,
-                "boundaries": film.boundaries_s,
                 "aspect": film.aspect,
                 "type": film.type,
                 "blob": f"film-{number}" if film.data else "",

@@ -50,7 +50,6 @@ class Film:
     first: int
     onsets_s: list[float]
     step_s: float
-    boundaries_s: list[float] = field(default_factory=list)
     aspect: float = 1.0
     type: str = ""
     data: str = ""

@@ -20,6 +20,9 @@ UNKNOWN = -32_768
 MOST_MAPS = 2000
 """How many maps a page holds at most: with more, a browser would need too much memory."""
 
+ROUNDING = 1e-6
+"""A sum of squares about the mean below this is a constant's: the largest magnitude is 1."""
+
 SAMPLED = 64
 """From how many maps the colour scale is found."""
 
@@ -113,15 +116,20 @@ class MapRows:
             In steps of 1 / 32767, the upper triangle row by row; `UNKNOWN` where a map does not
             vary.
         """
-        known = np.all(self.values != UNKNOWN, axis=0)
-        scaled = self.values[:, known].astype(np.float32)
-        if scaled.size:
-            scaled -= scaled.mean(axis=1, keepdims=True)
-            norm = np.linalg.norm(scaled, axis=1, keepdims=True)
-            np.divide(scaled, norm, out=scaled, where=norm > 0)
-            scaled[norm[:, 0] == 0] = np.nan
-        pairs = np.triu_indices(len(scaled), 1)
-        r = (scaled @ scaled.T)[pairs] if scaled.size else np.full(len(pairs[0]), np.nan)
+        from scipy.linalg.blas import ssyrk
+
+        pairs = np.triu_indices(len(self), 1)
+        known = (self.values != UNKNOWN).all(axis=0)
+        if not known.any():
+            return np.full(len(pairs[0]), UNKNOWN, np.int16)
+        inside = self.values if known.all() else self.values[:, known]
+        scaled = inside.astype(np.float32) / LARGEST
+        scaled -= scaled.mean(axis=1, keepdims=True)
+        # Half a matrix product: the upper triangle is all that is asked for.
+        products = ssyrk(1.0, scaled.T, trans=1)
+        spread = np.sqrt(np.where(products.diagonal() > ROUNDING, products.diagonal(), np.nan))
+        with np.errstate(invalid="ignore"):
+            r = (products / spread[:, None] / spread)[pairs]
         steps = np.rint(np.clip(r, -1, 1) * LARGEST)
         return np.where(np.isfinite(steps), steps, UNKNOWN).astype(np.int16)
 

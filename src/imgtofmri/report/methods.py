@@ -17,6 +17,7 @@ DID = {
     "select": "Images were selected from a pool of {n}, by their predicted responses",
     "validate": "Predicted responses to {n} were compared with measured ones",
     "dynamics": "The predicted dynamics of a film were computed",
+    "power": "Expected t values and power were computed from predicted responses to {n}",
     "simulate": "BOLD runs were simulated from predicted responses to {n}",
 }
 

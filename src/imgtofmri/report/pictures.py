@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -86,9 +87,12 @@ def jpeg(pixels: Pixels) -> str:
 def _thumbnail(file: tuple[Path | None, str | None]) -> str:
     path, sha256 = file
     try:
-        if path is None or not path.is_file() or sha256_of(path) != sha256:
+        if path is None:
             return ""
-        picture = decode(read_bytes(path), str(path))
+        data = read_bytes(path)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            return ""
+        picture = decode(data, str(path))
         picture.draft("RGB", (SIDE, SIDE))
         upright = to_rgb(picture)
         width, height = upright.size
@@ -141,7 +145,7 @@ def map_strip(
         panels.append(panel.transpose(1, 0, 2))
     file = io.BytesIO()
     strip = np.concatenate(panels, axis=1).astype(np.uint8)
-    Image.fromarray(strip).save(file, "PNG")
+    Image.fromarray(strip).save(file, "PNG", compress_level=3)
     return base64.b64encode(file.getvalue()).decode("ascii")
 
 

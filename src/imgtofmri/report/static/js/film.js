@@ -152,6 +152,15 @@ class Film {
     return onsets.map((_, k) => (k ? 1 - this.model.alike(first + k - 1, first + k) : NaN));
   }
 
+  // Where the maps change most: peaks among the largest twentieth of changes.
+  #boundaries() {
+    if (!this.page.similarity) return [];
+    const changes = this.#changes().map((value) => value || 0);
+    const large = [...changes].sort((p, q) => q - p)[Math.floor(changes.length / 20)];
+    const peak = (k) => changes[k] > large && changes[k] >= changes[k - 1] && changes[k] >= (changes[k + 1] ?? 0);
+    return this.film.onsets.filter((_, k) => k && peak(k));
+  }
+
   #curves() {
     const { rois } = this.page;
     const box = byId("film-curves");
@@ -165,7 +174,7 @@ class Film {
     if (this.page.similarity) rows.push(["change", this.#changes()]);
     const height = rows.length * high + 34;
     const svg = drawn("svg", { viewBox: `0 0 ${width} ${height}`, class: "curves", role: "img", "aria-label": "ROI means over time" });
-    for (const time of this.film.boundaries) {
+    for (const time of this.#boundaries()) {
       svg.append(drawn("line", { x1: this.x(time), x2: this.x(time), y1: 0, y2: height - 22, class: "boundary" }));
     }
     rows.forEach(([name, values], row) => {
