@@ -10,6 +10,9 @@ from imgtofmri.bundle import Bundle
 from imgtofmri.encoder.intervals import measurement
 from imgtofmri.encoder.settings import Settings
 
+VALIDITY = ("accuracy", "trust", "limits")
+"""What of a card says how far predictions can be trusted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
@@ -31,6 +34,8 @@ class Provenance:
         On what terms the encoder may be used, as its card says.
     citation : tuple of str
         What its card asks to cite.
+    validity : tuple of str
+        What its card says of accuracy, of what can be trusted, and of limits.
     network : BackboneSpec or None
         The network whose features were used; None where features were given.
     measurement : str
@@ -45,6 +50,7 @@ class Provenance:
     space: str = "MNI152NLin6Asym"
     licence: str = ""
     citation: tuple[str, ...] = ()
+    validity: tuple[str, ...] = ()
     network: BackboneSpec | None = None
     measurement: str = ""
 
@@ -53,6 +59,7 @@ class Provenance:
         cls, bundle: Bundle, settings: Settings, network: BackboneSpec | None = None
     ) -> Provenance:
         """Return what a bundle, resolved settings and a network come to."""
+        said = [str(bundle.card[key]) for key in VALIDITY if key in bundle.card]
         cited = bundle.card.get("citation") or ()
         return cls(
             settings=settings,
@@ -62,6 +69,7 @@ class Provenance:
             space=bundle.space,
             licence=str(bundle.card.get("licence", "")),
             citation=(cited,) if isinstance(cited, str) else tuple(map(str, cited)),
+            validity=tuple(said),
             network=network,
             measurement=measurement(bundle.card),
         )
@@ -91,6 +99,7 @@ class Provenance:
             "encoder_source": self.source,
             "licence": self.licence,
             "citation": list(self.citation),
+            "validity": list(self.validity),
             **network,
             "rois": list(settings.rois or ()),
             "sigma_mm": settings.sigma_mm,

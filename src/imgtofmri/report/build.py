@@ -109,7 +109,7 @@ def _content(run: Run, found: Contents) -> dict[str, Any]:
         "citations": methods.citations(run),
         "command_line": run.content.get("command_line") or "written from Python",
         "settings": methods.setting_rows(run),
-        "trust": methods.TRUST,
+        "trust": [methods.TRUST, *map(str, run.prediction.get("validity") or ())],
         "record": run.record.name,
         "page_said": "",
         "data": None,

@@ -26,6 +26,9 @@ AVERAGES = {
     "mean": "maps were averaged over the people who stand behind each voxel, keeping amplitude",
 }
 
+SAID = ("citation", "validity", "note")
+"""What of a record's predictions pages say elsewhere than among the settings."""
+
 TRUST = (
     "A prediction is not a measurement. Outside the coloured voxels the model knows nothing: no "
     "value there is not a value of zero. Coverage says how many people stand behind a voxel; "
@@ -119,7 +122,7 @@ def setting_rows(run: Run) -> list[tuple[str, str]]:
     """Return the settings as rows of a table."""
     rows = [*run.settings.items(), *run.prediction.items()]
     rows += [(f"version of {name}", said) for name, said in run.content["versions"].items()]
-    return [(name.replace("_", " "), _said(value)) for name, value in rows if name != "citation"]
+    return [(name.replace("_", " "), _said(value)) for name, value in rows if name not in SAID]
 
 
 def _said(value: object) -> str:
