@@ -365,6 +365,79 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     return script.read_text(encoding="utf-8")
 
 
+def film_page(small_encoder: Path, random_weights: Path, folder: Path) -> Path:
+    """Predict a film of six seconds whose colour changes each second, and write its page."""
+    import av
+
+    from imgtofmri.analyses.predict import predict_into
+
+    with av.open(folder / "film.mp4", "w") as film:
+        stream = film.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for k in range(60):
+            picture = np.full((64, 96, 3), (40 * (k // 10), 30, 200 - 30 * (k // 10)), np.uint8)
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        film.mux(stream.encode())
+    chosen: dict[str, Any] = {"weights": random_weights, "report": True, "progress": False}
+    predict_into(folder / "out", small_encoder, folder / "film.mp4", rate_hz=2.0, **chosen)
+    return folder / "out" / "report.html"
+
+
+@pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_film_the_curves_and_the_brain_are_in_step(
+    opened: Callable[..., Page],
+    small_encoder: Path,
+    random_weights: Path,
+    tmp_path: Path,
+    gone: bool,
+) -> None:
+    """At each time the map is that of the latest onset, with the film or with its time alone."""
+    page = film_page(small_encoder, random_weights, tmp_path)
+    if gone:
+        (tmp_path / "film.mp4").unlink()
+        page = write_report(page.parent)
+    shown = opened(page)
+    assert shown.page.locator("#film").is_visible()
+    if gone:
+        assert shown.page.locator("#film-still").is_hidden()
+    for time, frame in ((0.0, 0), (0.49, 0), (0.5, 1), (2.2, 4), (5.9, 11)):
+        shown.update(time=time)
+        assert shown.page.evaluate("imgtofmri.state.a") == [frame]
+        assert shown.text("#film-said").endswith(f"frame {frame + 1} of 12")
+        volume = shown.page.evaluate(f"Array.from(imgtofmri.model.mean([{frame}]))")
+        assert shown.values() == pytest.approx(np.array(volume), nan_ok=True)
+    shown.update(a=[6], b=[])
+    assert shown.page.evaluate("imgtofmri.state.time") == 3.0
+    shown.page.click("#film-play")
+    shown.page.wait_for_timeout(900)
+    time, a = shown.page.evaluate("[imgtofmri.state.time, imgtofmri.state.a[0]]")
+    assert time > 3.0
+    assert a == int(time * 2)
+
+
+def test_tables_are_sorted_by_number_and_name(
+    opened: Callable[..., Page], run: Prediction, tmp_path: Path
+) -> None:
+    """A heading sorts its column, numbers as numbers, once more the other way."""
+    from imgtofmri.analyses.contrast import compute_contrast, save_contrast
+
+    conditions = {name: re.sub(r"\d.*", "", name) for name in run.names}
+    result = compute_contrast(run, conditions, "house - face", n_permutations=20)
+    save_contrast(result, tmp_path / "contrast")
+    shown = opened(write_report(tmp_path / "contrast"))
+    table = shown.page.locator("table.sortable").first
+    names = table.locator("thead th").all_text_contents()
+    column = names.index("difference")
+    heading = table.locator("thead th button").nth(column)
+    for sign in (1, -1):
+        heading.click()
+        rows = table.locator("tbody tr").all()
+        cells = [row.locator("td").nth(column).text_content() for row in rows]
+        numbers = [float(cell) for cell in cells if cell != "n/a"]
+        assert numbers == sorted(numbers, key=lambda value: sign * value)
+
+
 def test_a_contrasts_page_shows_its_maps(
     opened: Callable[..., Page], run: Prediction, page: Path, tmp_path: Path
 ) -> None:

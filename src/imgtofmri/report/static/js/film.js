@@ -186,6 +186,8 @@ class Film {
       const points = values.map((value, k) => (Number.isFinite(value) ? `${this.x(this.film.onsets[k]).toFixed(1)},${y(value).toFixed(1)}` : ""));
       svg.append(drawn("polyline", { points: points.filter(Boolean).join(" "), class: "curve" }));
       svg.append(drawn("text", { x: 0, y: row * high + high / 2 + 4, class: name === "change" ? "faint" : "label" }, name));
+      const range = { x: 0, y: row * high + high / 2 + 15, class: "range" };
+      if (known.length) svg.append(drawn("text", range, `${said(low, 2)} to ${said(top, 2)}`));
     });
     for (let k = 0; k <= 4; k++) {
       const time = (this.end * k) / 4;

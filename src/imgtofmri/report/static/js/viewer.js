@@ -7,7 +7,7 @@ const PLAIN = {
 };
 const SLICES = {
   ...PLAIN, dragMode: 0, crosshairWidth: 0.5, isAlphaClipDark: true, multiplanarShowRender: 0, tileMargin: 6,
-  fontMinPx: 12, fontSizeScaling: 0, isNearestInterpolation: true,
+  fontMinPx: 14, fontSizeScaling: 0, showAllOrientationMarkers: true, isNearestInterpolation: true,
 };
 const LAYER = {
   opacity: 1, global_min: 0, global_max: 1, cal_minNeg: NaN, cal_maxNeg: NaN, frame4D: 0, nFrame4D: 1,
