@@ -53,12 +53,17 @@ def desk(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_keeps_one_record_of_what_went_in_and_came_out(
-    command: str, desk: list[str]
+    command: str, desk: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Fields are the same for all; each digest is that of the file; each file written is listed."""
+    """Fields are the same for all; each digest is that of the file; each file written is listed.
+
+    The page, which is made of them, is not; the last line says to open it.
+    """
     arguments, record = COMMANDS[command]
     words = [word.replace("_", " ") for word in arguments.split()]
     assert main([command, *words, "-o", "out", *desk]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == f"open {Path('out', 'report.html')}"
+    assert f"imgtofmri {command}" in Path("out", "report.html").read_text("utf-8")
     said = json.loads(Path("out", record).read_text("utf-8"))
     assert list(said) == FIELDS
     assert (said["command"], said["state"], said["failures"]) == (command, "complete", [])
