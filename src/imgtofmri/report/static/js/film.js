@@ -166,7 +166,7 @@ class Film {
     const box = byId("film-curves");
     if (!rois) return;
     const width = 560;
-    const left = 62;
+    const left = 84;
     const high = 36;
     const places = rois.places.map((place, k) => [place, k]).filter(([[, hemi]]) => hemi === "both");
     this.x = (time) => left + (time / this.end) * (width - left - 8);
