@@ -186,6 +186,16 @@ def test_names_are_text(
     assert "A paper &amp; another &lt;2024&gt;." in text
 
 
+def test_links_lead_to_files_beside_the_page(run: Prediction, tmp_path: Path) -> None:
+    """A page in its run's folder links to the files; one that is elsewhere names them."""
+    run.save(tmp_path / "run")
+    beside = write_report(tmp_path / "run").read_text("utf-8")
+    apart = write_report(tmp_path / "run", tmp_path / "page.html").read_text("utf-8")
+    assert '<a href="./predictions.json">predictions.json</a>' in beside
+    assert "<a href" not in apart
+    assert "are in predictions.json." in apart
+
+
 def test_json_in_a_page_cannot_end_its_element() -> None:
     """What ends a script element, or a line of JavaScript, is spelt out."""
     assert "<" not in as_json(["</script>", "<!--"])

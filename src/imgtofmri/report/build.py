@@ -76,7 +76,8 @@ def write_report(
     run = open_run(folder)
     target = run.folder / PAGE if path is None else Path(path)
     found = predicted(run, gathered, progress) if run.command in PREDICTIONS else mapped(run)
-    write_whole(target, render(_content(run, found)))
+    beside = target.parent.resolve() == run.folder.resolve()
+    write_whole(target, render(_content(run, found) | {"beside": beside}))
     return target
 
 
