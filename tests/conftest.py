@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -252,6 +252,60 @@ def _make_prediction(
         coverage=np.ones((n_subjects, n_voxels), np.float32),
         provenance=Provenance(
             Settings(rois=[roi for roi, _ in rois], average=average, center_crop=False), "small"
+        ),
+        sources=files,
+        sha256=tuple(map(sha256_of, files)),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_template_run() -> Callable[..., Prediction]:
+    """Return what makes predictions on the template's grid, in both occipital lobes."""
+    return _make_template_run
+
+
+def _make_template_run(
+    rng: np.random.Generator,
+    names: Sequence[str] = tuple(f"p{number}.png" for number in range(5)),
+    *,
+    group: np.ndarray[Any, Any] | None = None,
+    folder: Path | None = None,
+    average: str = "mean",
+) -> Prediction:
+    """Return maps of noise, or those of ``group``, by three people who differ by a constant.
+
+    The mask is a box in each hemisphere, of which the lower part has less than a person behind it.
+    Both boxes are PPA. With ``folder`` the stimuli are small pictures that are written there.
+    """
+    affine = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
+    shape = (91, 109, 91)
+    x, y, z = (affine[:3, :3] @ np.indices(shape).reshape(3, -1) + affine[:3, 3:]).reshape(
+        3, *shape
+    )
+    mask = (np.abs(x) > 5) & (np.abs(x) < 40) & (y > -100) & (y < -76) & (z > -14) & (z < 16)
+    n_voxels = int(mask.sum())
+    maps = rng.normal(size=(len(names), n_voxels)) if group is None else group
+    people = np.stack([maps + shift for shift in (-0.1, 0.0, 0.1)]).astype(np.float32)
+    sides = {("PPA", "L"): x[mask] < 0, ("PPA", "R"): x[mask] > 0}
+    files = () if folder is None else tuple(folder / name for name in names)
+    for number, file in enumerate(files):
+        Image.new("RGB", (60, 40), (200, 5 * number % 255, 30)).save(file)
+    return Prediction(
+        group=np.asarray(maps, np.float32),
+        subjects=people,
+        mask=mask,
+        affine=affine,
+        names=tuple(names),
+        roi_masks=sides,
+        subject_names=("CSI1", "CSI2", "CSI3"),
+        native=tuple(people),
+        own_rois=({place: np.flatnonzero(side) for place, side in sides.items()},) * 3,
+        coverage=np.stack([np.linspace(0.2, 1, n_voxels, dtype=np.float32)] * 3),
+        provenance=Provenance(
+            Settings(rois=["PPA"], average=average, center_crop=False),
+            "small",
+            licence="CC0",
+            citation=("A paper & another <2024>.",),
         ),
         sources=files,
         sha256=tuple(map(sha256_of, files)),

@@ -65,7 +65,8 @@ def test_predict_writes_a_volume_for_each_image(
     assert main(["predict", str(photos), "-o", str(out), *options]) == 0
     names = ["a.jpg", "a.png", "with space.jpg", "ünï.png"]
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        [f"{name}.nii.gz" for name in names] + ["evidence", "predictions.json"]
+        [f"{name}.nii.gz" for name in names]
+        + ["evidence", "predictions.json", "report.html", "rois.tsv"]
     )
     image = nib.load(out / "a.jpg.nii.gz")
     assert image.shape == (91, 109, 91)
@@ -145,7 +146,8 @@ def test_predict_bids_is_read_as_a_derivative(
     maps = sorted(path.name for path in (out / "sub-group" / "func").iterdir())
     assert len(maps) == 4
     assert "sub-group_task-images_space-MNI152NLin6Asym_desc-a+2ejpg_bold.nii.gz" in maps
-    assert (out / ".bidsignore").read_text() == "predictions.json\nevidence\n*_timeseries.tsv\n"
+    ignored = ["predictions.json", "rois.tsv", "report.html", "evidence", "*_timeseries.tsv"]
+    assert (out / ".bidsignore").read_text().splitlines() == ignored
 
 
 def test_predict_goes_on_past_bad_inputs(
@@ -161,7 +163,8 @@ def test_predict_goes_on_past_bad_inputs(
     lines = capsys.readouterr().err.splitlines()
     for name in ("empty.jpg", "text.png", "cut.jpg", "missing.jpg"):
         assert sum(name in line for line in lines) == 1
-    assert "4 predicted, 4 failed" in lines[-1]
+    assert "4 predicted, 4 failed" in lines[-2]
+    assert lines[-1] == f"open {out / 'report.html'}"
     failures = _record(out)["failures"]
     assert isinstance(failures, list)
     assert len(failures) == 4

@@ -51,7 +51,7 @@ def test_contrast_writes_maps_tables_figure_and_record(
     """Each file is there, one line tells each ROI, and the record says what was contrasted."""
     out = tmp_path / "out"
     assert run(*folders, "-o", out, "--rois", "PPA") == 0
-    expected = {"contrast.json", f"{STEM}.png", f"{STEM}.svg", f"{STEM}_rois.tsv"}
+    expected = {"contrast.json", "report.html", f"{STEM}.png", f"{STEM}.svg", f"{STEM}_rois.tsv"}
     expected |= {f"{STEM}_conditions.tsv", *(f"{STEM}_{name}.nii.gz" for name in MAPS)}
     assert {path.name for path in out.iterdir()} == expected
     printed = capsys.readouterr().out.splitlines()

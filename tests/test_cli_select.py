@@ -53,7 +53,7 @@ def test_select_writes_sets_checks_and_events(
     assert [line.split()[0] for line in printed.out.splitlines()] == ["PPA-high", "LOC-over-PPA"]
     out = tmp_path / "out"
     names = {"selection.tsv", "checks.tsv", "matching.tsv", "events.tsv", "selection.json"}
-    names |= {"contact-sheet.png", "checks.png", "checks.svg"}
+    names |= {"contact-sheet.png", "checks.png", "checks.svg", "report.html"}
     assert {path.name for path in out.iterdir()} == names
     events = pd.read_csv(out / "events.tsv", sep="\t")
     record = json.loads((out / "selection.json").read_text("utf-8"))

@@ -97,7 +97,8 @@ def test_validate_writes_table_figures_correlations_and_record(folder: Path) -> 
     assert np.nanmean(r.get_fdata()) == pytest.approx(accuracy["mean_r"][0], abs=1e-5)
     scored = encoding_accuracy(comparison, n_permutations=200)
     files = save_validation(matched, folder / "python", scored)
-    assert {path.name for path in files} == {path.name for path in out.iterdir()}
+    written = {path.name for path in files} | {"report.html"}
+    assert written == {path.name for path in out.iterdir()}
     for path in files:
         # The record holds the time, and an archive that of its members.
         if path.suffix in (".tsv", ".gz", ".svg", ".png"):
@@ -133,7 +134,7 @@ def test_validate_records_what_was_compared_and_how(folder: Path) -> None:
     assert predicted == {path: sha256_of(path) for path in (folder / "predicted").iterdir()}
     for entry in record["outputs"]:
         assert entry["sha256"] == sha256_of(out / entry["file"])
-    named = {"validation.json", *(entry["file"] for entry in record["outputs"])}
+    named = {"validation.json", "report.html", *(entry["file"] for entry in record["outputs"])}
     assert {path.name for path in out.iterdir()} == named
 
 

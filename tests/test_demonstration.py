@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from imgtofmri import assets
 from imgtofmri.cli import main
@@ -38,19 +38,17 @@ def test_demo_without_resnet18_says_what_it_uses_everywhere(
     assert main(["demo", "-o", str(out), "--quiet"]) == 0
     said = capsys.readouterr()
     assert "using EfficientNet-Lite0" in said.err
-    assert "19 stimuli predicted" in said.out
+    assert "5 stimuli predicted" in said.out
     record = json.loads((out / "predictions.json").read_text("utf-8"))
     assert record["prediction"]["backbone"] == "efficientnet-lite0"
     assert record["prediction"]["emulated"] is True
     assert "CC BY-NC" in record["prediction"]["note"]
-    page = (out / "index.html").read_text("utf-8")
-    assert "efficientnet-lite0" in page
-    assert page.count("<figure>") == 19
-    assert "How good is it?" in page
+    page = (out / "report.html").read_text("utf-8")
+    assert said.out.splitlines()[-1].endswith(f"open {out / 'report.html'}")
+    assert "network efficientnet-lite0" in page
     assert "Maps are a mosaic of three people; ROI means are not" in page
-    volumes = list(out.glob("*.nii.gz"))
-    figures = list((out / "figures").glob("*.png"))
-    assert (len(volumes), len(figures)) == (19, 19)
-    for figure in figures:
-        with Image.open(figure) as image:
-            assert image.size == (1200, 348)
+    [data] = re.findall(r'id="page-data">(.*?)</script>', page)
+    items = json.loads(data)["items"]
+    assert len(items) == 4 + 15
+    assert all(item["thumb"] for item in items)
+    assert len(list(out.glob("*.nii.gz"))) == 4 + 1

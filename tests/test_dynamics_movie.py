@@ -472,7 +472,9 @@ def test_dynamics_command_writes_figures_and_tables(
     assert "all: mean agreement r: predicted 0." in said
     assert ", predicted - motion " in said
     assert said.count("(p = ") == 3 * 5
-    assert f"{len(list(out.iterdir()))} files written: {out}" in said
+    # All but the page, which is made of them.
+    assert f"{len(list(out.iterdir())) - 1} files written: {out}" in said
+    assert said.splitlines()[-1] == f"open {out / 'report.html'}"
     names = {path.name for path in out.iterdir()}
     assert {"summary.tsv", "agreement.png", "boundaries.svg", "similarity_roi-PPA.tsv"} <= names
     summary = pd.read_csv(out / "summary.tsv", sep="\t")

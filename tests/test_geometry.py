@@ -618,7 +618,7 @@ def test_rsa_command_models_match_themselves(
     models_out, out = tmp_path / "models", tmp_path / "out"
     assert run(photos, "-o", models_out) == 0
     assert {path.name for path in models_out.iterdir()} == {
-        "models.npz", "models.png", "models.svg", "mds.png", "rsa.json"
+        "models.npz", "models.png", "models.svg", "mds.png", "rsa.json", "report.html"
     }  # fmt: skip
     with np.load(models_out / "models.npz") as archive:
         names, conditions = archive["names"].tolist(), archive["conditions"]

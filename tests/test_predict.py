@@ -121,9 +121,8 @@ def test_save_does_not_replace_unasked_and_bids_is_a_dataset(
     """An earlier run stays unless it is to be replaced; BIDS tools pass over what is not BIDS'."""
     out = tmp_path / "out"
     prediction.save(out, "bids")
-    assert (out / ".bidsignore").read_text(
-        "utf-8"
-    ) == "predictions.json\nrois.tsv\nevidence\n*_timeseries.tsv\n"
+    ignored = ["predictions.json", "rois.tsv", "report.html", "evidence", "*_timeseries.tsv"]
+    assert (out / ".bidsignore").read_text("utf-8").splitlines() == ignored
     assert len(list((out / "sub-group" / "func").iterdir())) == 3
     with pytest.raises(OptionError, match=r"it holds predictions\.json. Use `overwrite`"):
         prediction.save(out, "bids")
@@ -157,14 +156,17 @@ def test_predict_into_is_what_the_command_does(
     command, python = tmp_path / "command", tmp_path / "python"
     assert main(["predict", str(photos), "-o", str(command), *options]) == 3
     assert "bad.png" in capsys.readouterr().err
-    summary = predict_into(python, encoder, photos, subjects=True, weights=WEIGHTS, progress=False)
+    chosen: dict[str, Any] = {"weights": WEIGHTS, "progress": False}
+    summary = predict_into(python, encoder, photos, subjects=True, report=True, **chosen)
     assert summary.done == ["a.jpg", "b.png", "c.png"]
     assert [failure.name for failure in summary.failures] == ["bad.png"]
-    assert record_of(python) == record_of(command)
+    assert record_of(command)["command_line"].startswith("imgtofmri predict ")
+    assert record_of(python)["command_line"] is None
+    assert record_of(python) | {"command_line": 0} == record_of(command) | {"command_line": 0}
     names = sorted(path.relative_to(command) for path in command.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(python) for path in python.rglob("*") if path.is_file())
     for name in names:
-        if name.name != "predictions.json":
+        if name.name not in ("predictions.json", "report.html"):
             assert (python / name).read_bytes() == (command / name).read_bytes()
     saved = encoder.predict([photos / "a.jpg"], weights=WEIGHTS, progress=False)
     saved.save(tmp_path / "saved", subjects=True)

@@ -15,8 +15,8 @@ from imgtofmri.files import sha256_of
 pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
 
 FIELDS = (
-    "GeneratedBy RecordVersion command state started written versions settings prediction controls "
-    "measured inputs outputs failures"
+    "GeneratedBy RecordVersion command command_line state started written versions settings "
+    "prediction controls measured inputs outputs failures"
 ).split()
 
 COMMANDS = {
@@ -53,12 +53,17 @@ def desk(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_keeps_one_record_of_what_went_in_and_came_out(
-    command: str, desk: list[str]
+    command: str, desk: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Fields are the same for all; each digest is that of the file; each file written is listed."""
+    """Fields are the same for all; each digest is that of the file; each file written is listed.
+
+    The page, which is made of them, is not; the last line says to open it.
+    """
     arguments, record = COMMANDS[command]
     words = [word.replace("_", " ") for word in arguments.split()]
     assert main([command, *words, "-o", "out", *desk]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == f"open {Path('out', 'report.html')}"
+    assert f"imgtofmri {command}" in Path("out", "report.html").read_text("utf-8")
     said = json.loads(Path("out", record).read_text("utf-8"))
     assert list(said) == FIELDS
     assert (said["command"], said["state"], said["failures"]) == (command, "complete", [])
@@ -76,5 +81,5 @@ def test_every_command_keeps_one_record_of_what_went_in_and_came_out(
     there = {
         path.relative_to("out").as_posix() for path in Path("out").rglob("*") if path.is_file()
     }
-    assert set(listed) == there - {record}
+    assert set(listed) == there - {record, "report.html"}
     assert all(sha256_of(Path("out", file)) == digest for file, digest in listed.items())

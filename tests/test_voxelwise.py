@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from scipy import stats
@@ -245,3 +247,26 @@ def test_voxel_table_says_place_and_measures(rng: np.random.Generator) -> None:
     assert "".join(mine["hemi"]) == "L" * 20 + "R" * 20
     for name, values in model.extras.items():
         np.testing.assert_array_equal(mine[name], values)
+
+
+def test_accuracy_of_a_voxel_is_what_a_response_of_r_would_be_mapped_to(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """Models that answer with their own r predict, as mean over people, the map of accuracy."""
+    bundle = make_bundle(rng, 2)
+    for subject in bundle.subjects:
+        model = subject.rois["LOC"]
+        model.weights[:] = 0
+        model.intercept[:] = model.extras["cv_r"]
+    encoder = Encoder(bundle)
+    prediction = encoder.predict_features(np.zeros((1, 4)), names=["a"], average="mean")
+    assert prediction.accuracy is not None
+    expected = np.where(prediction.covered, prediction.accuracy, np.nan)
+    np.testing.assert_allclose(prediction.group[0], expected, rtol=1e-4, atol=1e-6)
+    prediction.save(tmp_path / "out")
+    saved = nib.load(tmp_path / "out" / "evidence" / "accuracy.nii.gz").get_fdata()
+    np.testing.assert_allclose(saved[prediction.mask], prediction.accuracy, rtol=1e-6)
+    restricted = make_bundle(rng, 2)
+    del restricted.subjects[1].rois["LOC"].extras["cv_r"]  # type: ignore[attr-defined]
+    silent = Encoder(restricted).predict_features(np.zeros((1, 4)), names=["a"])
+    assert silent.accuracy is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -37,11 +38,13 @@ from imgtofmri.cli.fit import fit
 from imgtofmri.cli.layers import layers
 from imgtofmri.cli.power import power
 from imgtofmri.cli.predict import predict
+from imgtofmri.cli.report import report
 from imgtofmri.cli.rsa import rsa
 from imgtofmri.cli.select import select
 from imgtofmri.cli.simulate import simulate
 from imgtofmri.cli.validate import validate
 from imgtofmri.exceptions import ImgToFmriError, OptionError
+from imgtofmri.invocation import COMMAND_LINE
 
 EXIT_CODES = {
     DONE: "all is done",
@@ -113,6 +116,7 @@ for command in (
     fit,
     layers,
     distill,
+    report,
     demo,
     fetch,
     describe,
@@ -153,11 +157,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         One of `EXIT_CODES`.
     """
     _open_standard_streams()
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    told = COMMAND_LINE.set(shlex.join(["imgtofmri", *given]))
     try:
         with _termination_interrupts():
-            app(args=arguments)
+            app(args=given)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else FAILED
+    finally:
+        COMMAND_LINE.reset(told)
     return DONE
 
 

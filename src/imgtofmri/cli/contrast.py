@@ -8,6 +8,7 @@ import typer
 
 from imgtofmri.cli import options
 from imgtofmri.cli.codes import report_failures
+from imgtofmri.cli.report import make_page
 
 if TYPE_CHECKING:
     from imgtofmri.analyses.contrast import Contrast
@@ -51,6 +52,7 @@ def contrast(
     control: options.Control = None,
     settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
+    report: options.Report = True,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -100,7 +102,9 @@ def contrast(
     for result in results:
         _report(result, len(results))
     typer.echo(f"{len(results)} contrasts of {len(own)} images: {output}", err=True)
-    return report_failures(failures, len(own))
+    code = report_failures(failures, len(own))
+    make_page(output, report)
+    return code
 
 
 def _report(result: Contrast, n_contrasts: int) -> None:

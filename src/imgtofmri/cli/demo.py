@@ -18,7 +18,7 @@ def demo(
     weights: options.Weights = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Predict four photographs and a film's frames, and write a page that shows the responses.
+    """Predict four photographs and a film, and write the page that shows the responses.
 
     The samples come with the published model. ResNet-18 is used if its weights can be had, else a
     network that works offline, which is said.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgtofmri.cli import options
+from imgtofmri.cli.report import make_page
 from imgtofmri.exceptions import OptionError
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def dynamics(
         int, typer.Option("--n-resamples", help="Samples of boundaries for each of those.")
     ] = 10,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all random draws.")] = 0,
+    report: options.Report = True,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -238,6 +240,7 @@ def dynamics(
         for line in _lines(result):
             typer.echo(line)
     typer.echo(f"{len(files)} files written: {output}", err=True)
+    make_page(output, report)
 
 
 def _check_alone(confounds: list[Path] | None, others: Mapping[str, object]) -> None:

@@ -80,6 +80,10 @@ RateHz = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Report no progress.")]
 
+Report = Annotated[
+    bool, typer.Option("--report/--no-report", help="Write report.html, the page of the results.")
+]
+
 ENCODER_ID = "bold5000-resnet18"
 
 SETTINGS: dict[str, tuple[Any, Any]] = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options, scanning
+from imgtofmri.cli.report import make_page
 from imgtofmri.exceptions import OptionError
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def power(
     rate_hz: options.RateHz = 2.0,
     settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
+    report: options.Report = True,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -139,6 +141,7 @@ def power(
     save_plan(plan, folder)
     _report(plan)
     typer.echo(f"planned: {output}", err=True)
+    make_page(output, report)
     return 0
 
 

@@ -8,6 +8,7 @@ import typer
 
 from imgtofmri.cli import options
 from imgtofmri.cli.codes import report_failures
+from imgtofmri.cli.report import show_page
 
 if TYPE_CHECKING:
     from imgtofmri.encoder import Settings
@@ -56,6 +57,7 @@ def predict(
     resume: Annotated[
         bool, typer.Option("--resume", help="Do what an earlier run left, verify what it made.")
     ] = False,
+    report: options.Report = True,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -98,6 +100,7 @@ def predict(
         rate_hz=rate_hz,
         resume=resume,
         overwrite=overwrite,
+        report=report,
         progress=not quiet,
     )
     code = report_failures(summary.failures, len(summary.done) + len(summary.kept))
@@ -107,4 +110,5 @@ def predict(
     if summary.failures:
         counts.append(f"{len(summary.failures)} failed (named above)")
     typer.echo(f"{', '.join(counts)}: {output}", err=True)
+    show_page(output, report and bool(summary.done or summary.kept))
     return code

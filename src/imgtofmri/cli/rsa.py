@@ -9,6 +9,7 @@ import typer
 
 from imgtofmri.cli import options
 from imgtofmri.cli.codes import report_failures
+from imgtofmri.cli.report import make_page
 
 if TYPE_CHECKING:
     from imgtofmri.analyses.rsa import GeometryComparison, ModelComparison
@@ -74,6 +75,7 @@ def rsa(
     control: options.Control = None,
     settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
+    report: options.Report = True,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -146,7 +148,9 @@ def rsa(
     save_geometry(result, folder)
     n_models = len(result.models[ENCODER].names)
     typer.echo(f"{n_models} models of {len(own)} images: {output}", err=True)
-    return report_failures(failures, len(own))
+    code = report_failures(failures, len(own))
+    make_page(output, report)
+    return code
 
 
 def _report(result: GeometryComparison) -> None:

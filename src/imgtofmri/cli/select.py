@@ -8,6 +8,7 @@ import typer
 
 from imgtofmri.cli import options
 from imgtofmri.cli.codes import report_failures
+from imgtofmri.cli.report import make_page
 
 if TYPE_CHECKING:
     from imgtofmri.analyses.select import StimulusSelection
@@ -53,6 +54,7 @@ def select(
     control: options.Control = None,
     settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
+    report: options.Report = True,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -114,7 +116,9 @@ def select(
     )
     _report(result)
     typer.echo(f"{len(result.sets)} sets out of {len(own)} images: {output}", err=True)
-    return report_failures(failures, len(own))
+    code = report_failures(failures, len(own))
+    make_page(output, report)
+    return code
 
 
 def _report(result: StimulusSelection) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from imgtofmri.cli import options, scanning
+from imgtofmri.cli.report import make_page
 
 if TYPE_CHECKING:
     from imgtofmri.analyses.simulate.analysis import VoxelsName
@@ -68,6 +69,7 @@ def simulate(
     rate_hz: options.RateHz = 2.0,
     settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
+    report: options.Report = True,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -126,4 +128,5 @@ def simulate(
     unit = simulation.scan.percent_per_unit
     typer.echo(f"scale: {size}; a response of 1 in model units: {unit:.4g} %", err=True)
     typer.echo(f"simulated ({counts}): {output}", err=True)
+    make_page(output, report)
     return 0

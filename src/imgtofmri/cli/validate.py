@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from imgtofmri.cli import options
+from imgtofmri.cli.report import make_page
 from imgtofmri.exceptions import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def validate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of permutations and resamples.")] = 0,
     settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
+    report: options.Report = True,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -217,6 +219,7 @@ def validate(
     for line in describe_validation(matched, scored, means):
         typer.echo(line)
     typer.echo(f"validated {len(matched.names)} images: {output}", err=True)
+    make_page(output, report)
     return 0
 
 

@@ -85,6 +85,9 @@ class Prediction:
     residual_variance : array of shape (n_voxels,), float64, or None
         Of a measured response about its prediction, the mean over the subjects who cover a voxel;
         None where the encoder does not know it.
+    accuracy : array of shape (n_voxels,), float32, or None
+        The cross-validated r of the models behind each voxel; None where the encoder does not know
+        it.
     """
 
     group: npt.NDArray[np.float32]
@@ -102,6 +105,7 @@ class Prediction:
     sha256: tuple[str | None, ...] = ()
     sources: tuple[Path | None, ...] = ()
     residual_variance: npt.NDArray[np.float64] | None = None
+    accuracy: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         nothing = (None,) * len(self.names)
@@ -378,28 +382,28 @@ class Prediction:
             Columns stimulus, onset (movies only), roi, hemi ("L", "R", "both"), subject ("group" or
             a name), mean and unit. A subject's rows are `roi_means` of that subject, the group's
             the mean over those who have the ROI; all are in the models' units, whatever `average`
-            is. NaN where a subject lacks the ROI.
+            is. NaN where a subject lacks the ROI. One stimulus after another.
         """
         import pandas as pd
 
         means = self.roi_means()
-        owners = {GROUP: means.group} | {
-            subject: means.values[:, number] for number, subject in enumerate(means.subjects)
-        }
-        columns: dict[str, Any] = {"stimulus": self.names}
+        owners = (GROUP, *means.subjects)
+        # Stimulus by stimulus, as files are written.
+        values = np.concatenate([means.group[:, None], means.values], axis=1).transpose(2, 0, 1)
+        n_stimuli, n_rows = len(self), len(means.places) * len(owners)
+        columns: dict[str, Any] = {"stimulus": np.repeat(self.names, n_rows)}
         if self.onsets_s is not None:
-            columns["onset"] = self.onsets_s
-        return pd.concat(
-            [
-                pd.DataFrame(
-                    columns
-                    | {"roi": roi, "hemi": hemi, "subject": subject}
-                    | {"mean": values[number].astype(np.float32), "unit": MODEL_UNIT}
-                )
-                for number, (roi, hemi) in enumerate(means.places)
-                for subject, values in owners.items()
-            ],
-            ignore_index=True,
+            columns["onset"] = np.repeat(self.onsets_s, n_rows)
+        rois, hemis = zip(*means.places, strict=True)
+        return pd.DataFrame(
+            columns
+            | {
+                "roi": np.tile(np.repeat(rois, len(owners)), n_stimuli),
+                "hemi": np.tile(np.repeat(hemis, len(owners)), n_stimuli),
+                "subject": np.tile(owners, n_stimuli * len(means.places)),
+                "mean": values.ravel().astype(np.float32),
+                "unit": MODEL_UNIT,
+            }
         )
 
     def maps(
@@ -481,6 +485,36 @@ class Prediction:
         return save_prediction(
             self, folder, format, subjects=subjects, interval=interval, overwrite=overwrite
         )
+
+    def report(self, path: str | Path) -> Path:
+        """Write one page of the predictions, which opens from disk and needs no network.
+
+        In it any stimulus, or the mean of any group, minus any other is drawn at once: slices,
+        inflated surfaces, the means of ROIs.
+
+        Parameters
+        ----------
+        path : str or Path
+            The page, such as ``"report.html"``.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        OptionError
+            If the path does not end in ``.html``, or names of stimuli cannot name files.
+        OutputError
+            If it cannot be written.
+
+        Examples
+        --------
+        >>> encoder.predict("photos/").report("report.html")  # doctest: +SKIP
+        """
+        from imgtofmri.encoder.saving import report_prediction
+
+        return report_prediction(self, Path(path))
 
     def interval(
         self, level: float = 0.95

@@ -63,6 +63,7 @@ class Readout:
             sha256=batch.sha256,
             sources=batch.sources,
             residual_variance=self.spatial.residual_variance,
+            accuracy=self.spatial.accuracy,
         )
 
 

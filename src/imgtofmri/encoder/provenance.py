@@ -10,6 +10,9 @@ from imgtofmri.bundle import Bundle
 from imgtofmri.encoder.intervals import measurement
 from imgtofmri.encoder.settings import Settings
 
+VALIDITY = ("accuracy", "trust", "limits")
+"""What of a card says how far predictions can be trusted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
@@ -27,6 +30,12 @@ class Provenance:
         Which voxels it was restricted to; empty for all.
     space : str
         The template space.
+    licence : str
+        On what terms the encoder may be used, as its card says.
+    citation : tuple of str
+        What its card asks to cite.
+    validity : tuple of str
+        What its card says of accuracy, of what can be trusted, and of limits.
     network : BackboneSpec or None
         The network whose features were used; None where features were given.
     measurement : str
@@ -39,6 +48,9 @@ class Provenance:
     source: str = ""
     restricted: str = ""
     space: str = "MNI152NLin6Asym"
+    licence: str = ""
+    citation: tuple[str, ...] = ()
+    validity: tuple[str, ...] = ()
     network: BackboneSpec | None = None
     measurement: str = ""
 
@@ -47,12 +59,17 @@ class Provenance:
         cls, bundle: Bundle, settings: Settings, network: BackboneSpec | None = None
     ) -> Provenance:
         """Return what a bundle, resolved settings and a network come to."""
+        said = [str(bundle.card[key]) for key in VALIDITY if key in bundle.card]
+        cited = bundle.card.get("citation") or ()
         return cls(
             settings=settings,
             encoder=str(bundle.card["id"]),
             source=str(bundle.card.get("source", "")),
             restricted=str(bundle.card.get("restricted", "")),
             space=bundle.space,
+            licence=str(bundle.card.get("licence", "")),
+            citation=(cited,) if isinstance(cited, str) else tuple(map(str, cited)),
+            validity=tuple(said),
             network=network,
             measurement=measurement(bundle.card),
         )
@@ -80,6 +97,9 @@ class Provenance:
         return {
             "encoder": self.encoder,
             "encoder_source": self.source,
+            "licence": self.licence,
+            "citation": list(self.citation),
+            "validity": list(self.validity),
             **network,
             "rois": list(settings.rois or ()),
             "sigma_mm": settings.sigma_mm,

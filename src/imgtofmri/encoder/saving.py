@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
+import math
+import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgtofmri.encoder.agreement import LEAST_STIMULI, Agreement
+from imgtofmri.encoder.regions import roi_places
 from imgtofmri.exceptions import OptionError
-from imgtofmri.files import write_all
+from imgtofmri.files import atomic_path, cannot_write, write_all
 from imgtofmri.outputs import (
     FormatName,
     Layout,
@@ -20,6 +26,8 @@ from imgtofmri.outputs import (
     check_distinct,
     find_layout,
 )
+from imgtofmri.report import MapRows, write_report
+from imgtofmri.tables import MISSING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,13 +36,15 @@ if TYPE_CHECKING:
     from imgtofmri.encoder.prediction import Prediction
     from imgtofmri.encoder.spatial import SpatialModel
 
-COVERAGE, AGREEMENT = EVIDENCE = ("coverage", "agreement")
+COVERAGE, AGREEMENT, ACCURACY = ("coverage", "agreement", "accuracy")
 
 MOST_STIMULI = 1000
 """From how many images of a run agreement is found, the first ones: more hardly change it, and an
 interrupted run must predict them again."""
 
 COMMAND, RECORD, TABLE = "predict", "predictions.json", "rois.tsv"
+SPOOL, PAGE = "rois.part.tsv", "report.html"
+GROUP, MODEL_UNIT = "group", "model units"
 
 
 def save_prediction(
@@ -47,8 +57,6 @@ def save_prediction(
     overwrite: bool = False,
 ) -> list[Path]:
     """Write a prediction; see `Prediction.save`."""
-    from imgtofmri.tables import write_table
-
     layout = find_layout(format, prediction.space, interval is not None)
     _check_names(prediction)
     names = prediction.subject_names if subjects else ()
@@ -61,9 +69,27 @@ def save_prediction(
         evidence = EvidenceWriter(output, layout, prediction, prediction.affine)
         evidence.agreement.add(prediction.subjects[:, :MOST_STIMULI])
         evidence.write()
-        output.wrote(write_table(prediction.roi_table(), output.path / TABLE))
-        output.wrote(*layout.describe(output.path, prediction.names, (RECORD, TABLE)))
+        table = RoiTableWriter(output, prediction)
+        table.add(prediction)
+        table.close(prediction.names)
+        output.wrote(*layout.describe(output.path, prediction.names, (RECORD, TABLE, PAGE)))
     return output.files
+
+
+def report_prediction(prediction: Prediction, path: Path) -> Path:
+    """Write a page of a prediction; see `Prediction.report`."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        message = (
+            f"path must be a page's, such as report.html; got {str(path)!r}. Pages are made of a "
+            "folder's results by `imgtofmri report`, too."
+        )
+        raise OptionError(message, "path")
+    gathered = MapRows(prediction.mask, prediction.affine, len(prediction))
+    for name, values in zip(prediction.names, prediction.group, strict=True):
+        gathered.add(name, values)
+    with tempfile.TemporaryDirectory() as folder:
+        save_prediction(prediction, folder)
+        return write_report(folder, path, gathered)
 
 
 def output_settings(
@@ -145,8 +171,105 @@ class MapWriter:
                 self._folder.add(name, part.sha256[index], digests, part.sources[index])
 
 
+class RoiTableWriter:
+    """Writes the means of ROIs: a tidy table, complete and in order however a run was resumed.
+
+    Rows are appended to a file of their own while stimuli come, each stimulus' in one piece; a run
+    that goes on after an interruption finds them there. At the end they are copied in order, in
+    constant memory.
+
+    Parameters
+    ----------
+    folder : OutputFolder
+        Begun. Rows that an earlier run wrote there are kept if it is resumed.
+    of : Prediction or SpatialModel
+        The ROIs and the people.
+    """
+
+    def __init__(self, folder: OutputFolder, of: Prediction | SpatialModel) -> None:
+        self._folder = folder
+        self._table, self._spool = folder.path / TABLE, folder.path / SPOOL
+        self._n_rows = len(roi_places(of.roi_masks)) * (1 + len(of.subject_names))
+        self._found: dict[str, tuple[int, int]] = {}
+        kept = folder.resumes and folder.keep(TABLE)
+        try:
+            if kept and not self._spool.exists():
+                shutil.copyfile(self._table, self._spool)
+            if folder.resumes and self._spool.exists():
+                self._scan()
+            else:
+                self._spool.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(self._spool, error) from error
+
+    def has(self, name: str) -> bool:
+        """Tell whether the rows of a stimulus are there."""
+        return name in self._found
+
+    def add(self, part: Prediction, names: Collection[str] | None = None) -> None:
+        """Write the rows of some stimuli, all by default.
+
+        Raises
+        ------
+        OutputError
+            If they cannot be written.
+        """
+        try:
+            with self._spool.open("ab") as file:
+                if file.tell() == 0:
+                    file.write(_line(_columns(part)))
+                for name, rows in _roi_rows(part):
+                    if names is None or name in names:
+                        text = b"".join(map(_line, rows))
+                        self._found[name] = (file.tell(), len(text))
+                        file.write(text)
+        except OSError as error:
+            raise cannot_write(self._spool, error) from error
+
+    def close(self, names: Iterable[str]) -> None:
+        """Write the table of these stimuli, in this order; none where there are none.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        chosen = list(names)
+        if chosen:
+            with (
+                atomic_path(self._table) as temporary,
+                temporary.open("wb") as table,
+                self._spool.open("rb") as spool,
+            ):
+                table.write(spool.readline())
+                for name in chosen:
+                    start, size = self._found[name]
+                    spool.seek(start)
+                    table.write(spool.read(size))
+            self._folder.wrote(self._table)
+        else:
+            self._table.unlink(missing_ok=True)
+        self._spool.unlink(missing_ok=True)
+
+    def _scan(self) -> None:
+        """Find whole blocks of rows, and cut off what a killed run left half written."""
+        with self._spool.open("r+b") as file:
+            at = end = len(file.readline())
+            name, start, n_rows = "", at, 0
+            for line in file:
+                [cells] = csv.reader([line.decode("utf-8", "replace")], delimiter="\t")
+                if cells[0] != name or n_rows == self._n_rows:
+                    name, start, n_rows = cells[0], at, 0
+                n_rows += line.endswith(b"\n")
+                at += len(line)
+                if n_rows == self._n_rows:
+                    self._found[name] = (start, at - start)
+                    end = at
+            file.truncate(end if self._found else 0)
+
+
 class EvidenceWriter:
-    """Writes how far a run's maps can be trusted: `coverage`, and people's `agreement`.
+    """Writes how far a run's maps can be trusted: `coverage`, people's `agreement`, and accuracy.
 
     Parameters
     ----------
@@ -167,17 +290,19 @@ class EvidenceWriter:
         affine: npt.NDArray[np.float64],
     ) -> None:
         self._folder, self._layout = folder, layout
-        self._coverage = of.coverage
+        self._coverage, self._accuracy = of.coverage, of.accuracy
         self._writer = VolumeWriter(of.mask, affine)
         self.agreement = Agreement(of.coverage)
 
     def keep(self, n_stimuli: int) -> bool:
         """Keep the maps of an earlier run of so many, if they are there and are what it wrote."""
-        maps = EVIDENCE if n_stimuli >= LEAST_STIMULI else [COVERAGE]
+        maps = [COVERAGE]
+        maps += [AGREEMENT] if n_stimuli >= LEAST_STIMULI else []
+        maps += [ACCURACY] if self._accuracy is not None else []
         return self._folder.keep(*map(self._layout.evidence, maps))
 
     def write(self) -> None:
-        """Write the maps; agreement where there were stimuli enough for it."""
+        """Write the maps: agreement of stimuli enough for it, accuracy where it is known."""
         n_people, n_stimuli = len(self._coverage), self.agreement.n_stimuli
         said = f"how many of {n_people} people stand behind each voxel"
         statistic = Statistic("estimate", said, limits=(0.0, float(n_people)))
@@ -186,10 +311,48 @@ class EvidenceWriter:
             said = f"r of people's predictions over {n_stimuli} stimuli, mean over pairs"
             statistic = Statistic("correlation", said, (n_stimuli - 2.0,), limits=(-1.0, 1.0))
             maps[AGREEMENT] = (self.agreement.values(), statistic)
+        if self._accuracy is not None:
+            said = "cross-validated r of the encoder's models, over people"
+            statistic = Statistic("estimate", said, limits=(-1.0, 1.0))
+            maps[ACCURACY] = (self._accuracy, statistic)
         for what, (values, statistic) in maps.items():
             path = self._folder.path / self._layout.evidence(what)
             self._writer.write(path, values, statistic)
             self._folder.wrote(path)
+
+
+def _columns(part: Prediction) -> list[str]:
+    onset = [] if part.onsets_s is None else ["onset"]
+    return ["stimulus", *onset, "roi", "hemi", "subject", "mean", "unit"]
+
+
+def _roi_rows(part: Prediction) -> Iterator[tuple[str, list[list[str]]]]:
+    """Yield each stimulus' name and its rows."""
+    means = part.roi_means()
+    owners = [GROUP, *means.subjects]
+    of_group = means.group
+    for number, name in enumerate(part.names):
+        onset = [] if part.onsets_s is None else [f"{part.onsets_s[number]:.6g}"]
+        yield (
+            name,
+            [
+                [name, *onset, roi, hemi, owner, _number(float(value)), MODEL_UNIT]
+                for place, (roi, hemi) in enumerate(means.places)
+                for owner, value in zip(
+                    owners, (of_group[place, number], *means.values[place, :, number]), strict=True
+                )
+            ],
+        )
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}" if math.isfinite(value) else MISSING
+
+
+def _line(cells: list[str]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, delimiter="\t", lineterminator="\n").writerow(cells)
+    return text.getvalue().encode("utf-8", "backslashreplace")
 
 
 def _check_names(prediction: Prediction) -> None:

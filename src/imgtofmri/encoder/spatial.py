@@ -35,6 +35,9 @@ Half a person: from here on most of what is averaged is a response, and not the 
 smoothing spread.
 """
 
+ACCURACY = "cv_r"
+"""The extra of a model's voxels that says how well they are predicted."""
+
 RESIDUAL = "residual_variance"
 """The extra of a model's voxels from which prediction intervals are made."""
 
@@ -120,6 +123,9 @@ class SpatialModel:
         subjects, each by their coverage; None where the bundle does not record it. Residuals of
         neighbouring voxels are taken to move together when smoothing mixes them, which gives an
         upper limit.
+    accuracy : array of shape (n_voxels,), float32, or None
+        The cross-validated r of the models behind each voxel, each with its share of the voxel's
+        map, over all people; None where the bundle does not record it.
     """
 
     mask: spaces.BoolArray
@@ -127,6 +133,7 @@ class SpatialModel:
     subjects: tuple[SubjectOperator, ...]
     coverage: npt.NDArray[np.float32]
     residual_variance: npt.NDArray[np.float64] | None = None
+    accuracy: npt.NDArray[np.float32] | None = None
 
     @property
     def subject_names(self) -> tuple[str, ...]:
@@ -266,6 +273,7 @@ def build_spatial_model(
         operators,
         np.stack([operator.coverage for operator in operators]),
         _residual_variance(operators),
+        _accuracy(operators),
     )
 
 
@@ -283,6 +291,19 @@ def _residual_variance(
         total += np.divide(deviation**2, coverage, out=np.zeros_like(total), where=coverage > 0)
         people += coverage
     return np.divide(total, people, out=np.full_like(total, np.nan), where=people > 0)
+
+
+def _accuracy(subjects: Sequence[SubjectOperator]) -> npt.NDArray[np.float32] | None:
+    """Return the mean accuracy of what each voxel's map is made of."""
+    total, weight = np.zeros((2, subjects[0].matrix.shape[0]))
+    for operator in subjects:
+        if any(ACCURACY not in model.extras for model in operator.models):
+            return None
+        r = np.concatenate([model.extras[ACCURACY] for model in operator.models])
+        total += operator.matrix @ r.astype(np.float64)
+        weight += operator.coverage
+    mean = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+    return mean.astype(np.float32)
 
 
 def _subject_operator(

@@ -27,6 +27,7 @@ from typing import Any, Self
 from imgtofmri import __version__
 from imgtofmri.exceptions import OptionError, OutputError
 from imgtofmri.files import cannot_write, sha256_of, sweep, write_whole
+from imgtofmri.invocation import COMMAND_LINE
 from imgtofmri.outputs.staging import complete, drop_stage, exchange, is_own, new_stage
 from imgtofmri.owners import Lock, abandoned
 
@@ -301,6 +302,11 @@ class OutputFolder:
         self.close("" if kind is None else INTERRUPTED)
 
     @property
+    def resumes(self) -> bool:
+        """Whether what an earlier run made is kept."""
+        return self._resumes
+
+    @property
     def names(self) -> list[str]:
         """Names of the inputs whose results are recorded."""
         return list(self._inputs)
@@ -437,6 +443,7 @@ class OutputFolder:
             "GeneratedBy": [{"Name": "imgtofmri", "Version": __version__}],
             "RecordVersion": RECORD_VERSION,
             "command": self.command,
+            "command_line": COMMAND_LINE.get() or None,
             "state": state,
             "started": self._started,
             "written": _now(),

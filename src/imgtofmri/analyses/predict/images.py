@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from imgtofmri.encoder import Predictor
-from imgtofmri.encoder.saving import MOST_STIMULI, EvidenceWriter, MapWriter
+from imgtofmri.encoder.saving import MOST_STIMULI, EvidenceWriter, MapWriter, RoiTableWriter
 from imgtofmri.files import sha256_of
 from imgtofmri.outputs import Layout, OutputFolder
 from imgtofmri.progress import track
+from imgtofmri.report import MapRows
 from imgtofmri.stimuli import Failure, Source
 
 
@@ -38,12 +39,13 @@ def predict_images(
     folder: OutputFolder,
     layout: Layout,
     evidence: EvidenceWriter | None = None,
+    gathered: MapRows | None = None,
     *,
     subjects: bool = False,
     interval: float | None = None,
     progress: bool = True,
 ) -> RunSummary:
-    """Predict image files and write a volume for each.
+    """Predict image files and write a volume for each, and a table of the means of ROIs.
 
     Parameters
     ----------
@@ -57,6 +59,8 @@ def predict_images(
         Names the files.
     evidence : EvidenceWriter, optional
         Is told the maps from which people's agreement is found.
+    gathered : MapRows, optional
+        Is told the maps that a page shows.
     subjects : bool
         Whether to write each subject's smoothed map, too.
     interval : float, optional
@@ -74,13 +78,18 @@ def predict_images(
         If a volume cannot be written.
     """
     summary = RunSummary()
+    if not sources:
+        return summary
+    table = RoiTableWriter(folder, predictor.spatial)
     pending = []
     for source in sources:
-        if folder.knows(source.name) and folder.is_done(source.name, source_digest(source)):
+        known = folder.knows(source.name) and table.has(source.name)
+        if known and folder.is_done(source.name, source_digest(source)):
             summary.kept.append(source.name)
         else:
             pending.append(source)
-    if not sources or (not pending and (evidence is None or evidence.keep(len(sources)))):
+    if not pending and (evidence is None or evidence.keep(len(sources))):
+        table.close(_in_order(folder, sources, table))
         return summary
     # Maps of an earlier run are not read again: what they say of agreement is predicted anew.
     telling = {source.name for source in sources[:MOST_STIMULI]} if evidence else set()
@@ -96,13 +105,25 @@ def predict_images(
         writer = MapWriter(folder, layout, subjects=subjects, interval=interval)
         for part in predictor.stream(again, fail):
             new = [name for name in part.names if name not in kept]
+            table.add(part, new)
             writer.write(part, new)
             summary.done.extend(new)
+            if gathered is not None:
+                for name, values in zip(part.names, part.group, strict=True):
+                    gathered.add(name, values)
             if evidence is not None:
                 n_telling = sum(name in telling for name in part.names)
                 evidence.agreement.add(part.subjects[:, :n_telling])
             advance(len(part))
+    table.close(_in_order(folder, sources, table))
     return summary
+
+
+def _in_order(folder: OutputFolder, sources: Sequence[Source], table: RoiTableWriter) -> list[str]:
+    """Return whose results are there: those asked for in order, then what earlier runs left."""
+    asked = [source.name for source in sources]
+    names = dict.fromkeys([*asked, *folder.names])
+    return [name for name in names if folder.knows(name) and table.has(name)]
 
 
 def source_digest(source: Source) -> str | None:

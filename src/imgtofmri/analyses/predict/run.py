@@ -10,10 +10,18 @@ from imgtofmri.analyses.predict.images import RunSummary, predict_images
 from imgtofmri.analyses.predict.movies import predict_movies
 from imgtofmri.encoder import Encoder, Settings, load_encoder
 from imgtofmri.encoder.prediction import check_interval
-from imgtofmri.encoder.saving import COMMAND, RECORD, EvidenceWriter, output_settings
+from imgtofmri.encoder.saving import (
+    COMMAND,
+    PAGE,
+    RECORD,
+    TABLE,
+    EvidenceWriter,
+    output_settings,
+)
 from imgtofmri.exceptions import OptionError
 from imgtofmri.outputs import FormatName, Layout, OutputFolder, check_distinct, find_layout
 from imgtofmri.outputs.layouts import check_format
+from imgtofmri.report import MapRows, write_report
 from imgtofmri.stimuli import Source, check_rate, find_sources
 
 
@@ -31,6 +39,7 @@ def predict_into(
     rate_hz: float = 2.0,
     resume: bool = False,
     overwrite: bool = False,
+    report: bool = False,
     progress: bool = True,
     **changes: Any,
 ) -> RunSummary:
@@ -63,6 +72,8 @@ def predict_into(
         Do what an earlier run left, and verify what it made.
     overwrite : bool
         Do all again.
+    report : bool
+        Write ``report.html``, too: the results as one page.
     progress : bool
         Whether to report progress on standard error.
 
@@ -108,18 +119,22 @@ def predict_into(
     images = [source for source in sources if source.kind == "image"]
     movies = [source for source in sources if source.kind == "movie"]
     asked = output_settings(format, names, interval, rate_hz if movies else None)
+    affine = loaded.bundle.template.affine
     chosen: dict[str, Any] = {"subjects": subjects, "interval": interval, "progress": progress}
     with output.begin(asked, predictor.provenance.to_dict()):
         for failure in failures:
             output.fail(failure.name, str(failure.error))
-        evidence = EvidenceWriter(output, layout, spatial, loaded.bundle.template.affine)
+        gathered = MapRows(spatial.mask, affine, len(images)) if report else None
+        evidence = EvidenceWriter(output, layout, spatial, affine)
         parts = (
-            predict_images(predictor, images, output, layout, evidence, **chosen),
+            predict_images(predictor, images, output, layout, evidence, gathered, **chosen),
             predict_movies(predictor, movies, output, layout, rate_hz=rate_hz, **chosen),
         )
         if output.names:
             evidence.write()
-        output.wrote(*layout.describe(output.path, output.names, (RECORD,)))
+        output.wrote(*layout.describe(output.path, output.names, (RECORD, TABLE, PAGE)))
+    if report and output.names:
+        write_report(output.record, gathered=gathered)
     return RunSummary(
         [name for part in parts for name in part.done],
         [name for part in parts for name in part.kept],

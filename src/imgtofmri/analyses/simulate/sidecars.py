@@ -41,7 +41,7 @@ def write_top(
         "GeneratedBy": [generator],
     }
     write_json(folder / "dataset_description.json", description)
-    (folder / ".bidsignore").write_text(f"{record}\n", encoding="utf-8")
+    (folder / ".bidsignore").write_text(f"{record}\nreport.html\n", encoding="utf-8")
     rows = [(f"sub-{label}",) for label in labels]
     (folder / "participants.tsv").write_text(tsv(("participant_id",), rows), encoding="utf-8")
     known = {"onset", "duration", "trial_type", "response_time", "HED"}

@@ -1,0 +1,69 @@
+"""``imgtofmri report``: a run's results as one page; and how commands end with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgtofmri.cli import options
+
+PAGE = "report.html"
+_MARK = b'<meta name="generator" content="imgtofmri '
+
+
+def report(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder that a command wrote to.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="The page; FOLDER/report.html."),
+    ] = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make the page of a run's results: one file that opens from disk, by mail, and offline.
+
+    It holds the maps as numbers: any stimulus, or the mean of any group, minus any other is drawn
+    at once, in slices and on inflated surfaces, with the means of ROIs. Commands write it, too,
+    unless --no-report says not to.
+
+    **Examples**
+
+    imgtofmri report out/
+
+    imgtofmri report out/contrast.json -o contrast.html
+    """
+    from imgtofmri.report import write_report
+
+    _say_open(write_report(folder, output, progress=not quiet))
+
+
+def make_page(folder: Path, wanted: bool) -> None:
+    """End a command with its page, or without one; a page of an earlier run is never left."""
+    if wanted:
+        from imgtofmri.report import write_report
+
+        write_report(folder)
+    show_page(folder, wanted)
+
+
+def show_page(folder: Path, wanted: bool) -> None:
+    """Say what to open, where there is a page of this run; remove an earlier run's."""
+    page = folder / PAGE
+    if not page.is_file():
+        return
+    if wanted:
+        _say_open(page)
+    elif _is_ours(page):
+        page.unlink()
+
+
+def _is_ours(page: Path) -> bool:
+    with page.open("rb") as file:
+        return _MARK in file.read(4096)
+
+
+def _say_open(page: Path) -> None:
+    typer.echo(f"open {page}", err=True)

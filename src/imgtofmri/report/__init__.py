@@ -1,0 +1,8 @@
+"""A run's results as one page that can be looked at, asked, and sent."""
+
+from __future__ import annotations
+
+from imgtofmri.report.build import PAGE, write_report
+from imgtofmri.report.maps import MapRows
+
+__all__ = ["PAGE", "MapRows", "write_report"]

@@ -1,0 +1,307 @@
+"""What of a run's files a page shows: its maps, films, ROI means, figures and tables."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgtofmri.exceptions import DataError
+from imgtofmri.progress import track
+from imgtofmri.report.maps import MOST_MAPS, MapRows, read_image, read_volume
+from imgtofmri.report.pictures import stills, thumbnails
+from imgtofmri.report.records import Run
+from imgtofmri.report.rois import RoiValues, read_rois, read_timeseries
+
+if TYPE_CHECKING:
+    import nibabel as nib
+
+MODEL_UNIT = "model units"
+GROUP_UNITS = {"standard deviations over the mask": "z", "the models' own": MODEL_UNIT}
+
+EVIDENCE = {
+    "coverage": ("Coverage", "people"),
+    "agreement": ("Agreement of people", "r"),
+    "accuracy": ("Accuracy of the encoder", "r"),
+}
+
+UNITS = {"t test": "t", "z score": "z", "correlation": "r", "p value": "p"}
+"""The units of maps, by what their headers call them."""
+
+MOST_ROWS = 200
+MOST_FIGURES = 24
+MOST_TABLES = 12
+FILM_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".webm": "video/webm", ".mov": "video/mp4"}
+MOST_FILM_BYTES = 12_000_000
+"""A larger film is shown by the frames that were predicted: a page must stay light."""
+
+
+@dataclass(slots=True)
+class Film:
+    """A film of the page: which maps are its frames, and what is shown of it."""
+
+    name: str
+    first: int
+    onsets_s: list[float]
+    step_s: float
+    aspect: float = 1.0
+    type: str = ""
+    data: str = ""
+
+
+@dataclass(slots=True)
+class Contents:
+    """What a page shows of a run besides its settings.
+
+    Attributes
+    ----------
+    maps : MapRows or None
+    kinds : list of (name, unit)
+    kind : list of int
+        Of each map; empty where all are of the first.
+    thumbs : list of str
+        A JPEG in base64 for each map, or nothing.
+    rois : RoiValues or None
+    evidence : dict of str to array of shape (n_voxels,)
+    films : list of Film
+    n_all : int
+        How many maps the run has; a page holds the first ones.
+    """
+
+    maps: MapRows | None = None
+    kinds: list[tuple[str, str]] = field(default_factory=list)
+    kind: list[int] = field(default_factory=list)
+    thumbs: list[str] = field(default_factory=list)
+    rois: RoiValues | None = None
+    evidence: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    films: list[Film] = field(default_factory=list)
+    n_all: int = 0
+
+
+def predicted(run: Run, gathered: MapRows | None = None, progress: bool = False) -> Contents:
+    """Return what a run of predictions holds.
+
+    Parameters
+    ----------
+    run : Run
+    gathered : MapRows, optional
+        Maps of images that need not be read again.
+    progress : bool
+        Whether to report progress on standard error.
+    """
+    made = run.prediction
+    digests = run.digests
+    images = [entry for entry in run.inputs if "n_volumes" not in entry]
+    movies = [entry for entry in run.inputs if "n_volumes" in entry]
+    unit = GROUP_UNITS.get(str(made.get("units")), MODEL_UNIT)
+    found = Contents(kinds=[("response", unit)])
+    found.n_all = len(images) + sum(int(entry["n_volumes"]) for entry in movies)
+    evidence = {}
+    for name in EVIDENCE:
+        for file in (str(output["file"]) for output in run.content["outputs"]):
+            if file.endswith(".nii.gz") and name in re.split(r"[/_.-]", file):
+                evidence[name] = read_volume(run.path(file, digests))
+    mask, affine = _mask(run, gathered, evidence, digests)
+    if mask is None or affine is None:
+        return found
+    capacity = min(found.n_all, MOST_MAPS)
+    found.maps = MapRows(mask, affine, capacity)
+    rows = {} if gathered is None else {name: k for k, name in enumerate(gathered.names)}
+    read = [entry for entry in images[:capacity] if entry["name"] not in rows]
+    with track("Reading", len(read), "volumes", enabled=progress and bool(read)) as advance:
+        for entry in images[:capacity]:
+            name = str(entry["name"])
+            if gathered is not None and name in rows:
+                found.maps.take(gathered, rows[name])
+                continue
+            file = own_file(entry, ".nii.gz")
+            data, _ = read_volume(run.path(file, digests))
+            found.maps.add(name, _inside(data, mask, run, file))
+            advance(1)
+    shown = images[: len(found.maps)]
+    found.thumbs = thumbnails([(_path(run, entry), entry.get("sha256")) for entry in shown])
+    tables = [_images_rois(run, [str(e["name"]) for e in shown], digests)] if shown else []
+    for entry in movies:
+        if not found.maps.is_full:
+            tables.append(_add_film(run, entry, found, digests))
+    found.rois = _joined(tables)
+    found.evidence = {name: data[mask] for name, (data, _) in evidence.items()}
+    return found
+
+
+def mapped(run: Run) -> Contents:
+    """Return the three-dimensional maps that another command wrote, but for p: 1 - p is shown."""
+    found = Contents()
+    digests = run.digests
+    volumes = []
+    for file in digests:
+        if file.endswith(".nii.gz") and not file.endswith(("_bold.nii.gz", "_mask.nii.gz")):
+            image = read_image(run.path(file, digests))
+            if len(image.shape) == 3 and not re.search(r"_p(_\w+)?\.nii\.gz$", file):
+                volumes.append((file, image, np.asarray(image.dataobj, dtype=np.float32)))
+    shapes = {image.shape for _, image, _ in volumes}
+    if len(shapes) != 1:
+        return found
+    mask = np.any([np.isfinite(data) & (data != 0) for _, _, data in volumes], axis=0)
+    found.maps = MapRows(mask, volumes[0][1].affine, len(volumes))
+    for number, (file, image, data) in enumerate(volumes):
+        found.maps.add(file.removesuffix(".nii.gz"), data[mask])
+        found.kind.append(number)
+        found.kinds.append(_kind(image))
+    found.thumbs = [""] * len(volumes)
+    found.n_all = len(volumes)
+    return found
+
+
+def _kind(image: nib.Nifti1Image) -> tuple[str, str]:
+    """Return what a map is and its unit, as its header has them."""
+    written = image.header["descrip"].item().decode("ascii", "replace")
+    what = written.partition(":")[0]
+    if MODEL_UNIT in what:
+        return what.partition(",")[0], MODEL_UNIT
+    unit = UNITS.get(image.header.get_intent()[0], "")
+    return what or unit or "map", unit
+
+
+def own_file(entry: dict[str, Any], suffix: str) -> str:
+    """Return the first of an input's files with a suffix: of volumes, the group's comes first."""
+    files = (str(output["file"]) for output in entry.get("outputs", ()))
+    return next((file for file in files if file.endswith(suffix)), f"{entry['name']}{suffix}")
+
+
+def figures(run: Run) -> list[dict[str, str]]:
+    """Return the run's figures, as SVG where they are vectors."""
+    digests = run.digests
+    files = [file for file in digests if file.endswith((".svg", ".png"))]
+    chosen = [f for f in files if f.endswith(".svg") or f"{f[:-4]}.svg" not in digests]
+    found = []
+    for file in chosen[:MOST_FIGURES]:
+        data = run.path(file, digests).read_bytes()
+        kind = "image/svg+xml" if file.endswith(".svg") else "image/png"
+        found.append({"name": file, "type": kind, "data": base64.b64encode(data).decode()})
+    return found
+
+
+def tables(run: Run) -> list[dict[str, Any]]:
+    """Return the first rows of the run's tables."""
+    digests = run.digests
+    found = []
+    for file in [file for file in digests if file.endswith(".tsv")][:MOST_TABLES]:
+        path = run.path(file, digests)
+        columns, rows, n_rows = _first_rows(path)
+        said = (
+            f"{n_rows} rows" if n_rows <= MOST_ROWS else f"The first {MOST_ROWS} of {n_rows} rows"
+        )
+        found.append({"file": file, "columns": columns, "rows": rows, "said": f"{said}:"})
+    return found
+
+
+def _first_rows(path: Path) -> tuple[list[str], list[list[str]], int]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.reader(file, delimiter="\t")
+            columns = next(rows, [])
+            first = [row for row, _ in zip(rows, range(MOST_ROWS), strict=False)]
+            return columns, first, len(first) + sum(1 for _ in rows)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        message = (
+            f"{path}: expected a table of text in UTF-8; it cannot be read ({error}). Run the "
+            "command again with `overwrite`."
+        )
+        raise DataError(message) from error
+
+
+def _mask(
+    run: Run, gathered: MapRows | None, evidence: Any, digests: dict[str, str]
+) -> tuple[npt.NDArray[np.bool_] | None, npt.NDArray[np.float64] | None]:
+    """Return the voxels that the maps have, and their affine."""
+    if gathered is not None:
+        return gathered.mask, gathered.affine
+    if "coverage" in evidence:
+        data, affine = evidence["coverage"]
+        return data != 0, affine
+    for entry in run.inputs:
+        data, affine = read_volume(run.path(own_file(entry, ".nii.gz"), digests))
+        data = data[..., 0] if data.ndim == 4 else data
+        return np.nan_to_num(data, nan=1.0) != 0, affine
+    return None, None
+
+
+def _inside(
+    data: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], run: Run, file: str
+) -> npt.NDArray[np.float32]:
+    if data.ndim == 4 and data.shape[3] == 1:
+        data = data[..., 0]
+    if data.shape[:3] != mask.shape:
+        message = (
+            f"{run.folder / file}: expected a volume of {mask.shape}, as the run's others; got "
+            f"{data.shape}. Run the command again with `overwrite`."
+        )
+        raise DataError(message)
+    return data[mask]
+
+
+def _path(run: Run, entry: dict[str, Any]) -> Path | None:
+    """Return where an input is now: records keep paths as they were given."""
+    given = entry.get("path")
+    if given is None:
+        return None
+    tried = [Path(str(given)), run.folder / str(given), run.folder.parent / str(given)]
+    return next((path for path in tried if path.is_file()), None)
+
+
+def _images_rois(run: Run, names: list[str], digests: dict[str, str]) -> RoiValues | None:
+    return read_rois(run.path("rois.tsv", digests), names) if "rois.tsv" in digests else None
+
+
+def _add_film(
+    run: Run, entry: dict[str, Any], found: Contents, digests: dict[str, str]
+) -> RoiValues:
+    """Take in a film's frames, as many as there is room for."""
+    assert found.maps is not None
+    name, rate_hz = str(entry["name"]), float(run.settings.get("rate_hz") or 2.0)
+    file = own_file(entry, ".nii.gz")
+    data, _ = read_volume(run.path(file, digests))
+    values = _inside(data, found.maps.mask, run, file)
+    first, room = len(found.maps), MOST_MAPS - len(found.maps)
+    table = run.path(own_file(entry, ".tsv"), digests)
+    onsets, rois = read_timeseries(table, MODEL_UNIT, room)
+    for k, onset_s in enumerate(onsets):
+        found.maps.add(f"{name} at {onset_s:.2f} s", values[:, k])
+    path, sha256 = _path(run, entry), entry.get("sha256")
+    pictures = stills(path, sha256, rate_hz, len(onsets))
+    found.thumbs += pictures + [""] * (len(onsets) - len(pictures))
+    film = Film(name, first, onsets.tolist(), 1 / rate_hz)
+    if pictures and path is not None:
+        _show_film(film, path)
+    found.films.append(film)
+    return rois
+
+
+def _show_film(film: Film, path: Path) -> None:
+    from imgtofmri.stimuli import Movie
+
+    info = Movie(path).info
+    film.aspect = info.width / info.height
+    kind = FILM_TYPES.get(path.suffix.lower(), "")
+    if kind and path.stat().st_size <= MOST_FILM_BYTES:
+        film.type, film.data = kind, base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _joined(tables: list[RoiValues | None]) -> RoiValues | None:
+    """Join tables of the same ROIs and people; none where one is missing or differs."""
+    known = [table for table in tables if table is not None]
+    if not known or len(known) != len(tables):
+        return None
+    first = known[0]
+    if any(t.places != first.places or t.owners != first.owners for t in known):
+        return None
+    return RoiValues(
+        first.places, first.owners, np.concatenate([t.values for t in known]), first.unit
+    )

@@ -1,0 +1,176 @@
+"""The record of a run, found and checked: what a report is made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from imgtofmri.exceptions import DataError, OptionError
+from imgtofmri.files import sha256_of
+from imgtofmri.outputs.folder import RECORD_VERSION, RUNNING
+
+_REMEDY = "Name a folder that an imgtofmri command wrote, or run the command again."
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run's folder, as its record tells of it.
+
+    Attributes
+    ----------
+    folder : Path
+    record : Path
+        The record's file.
+    content : dict
+        What it holds; see `docs/reference/record.md`.
+    """
+
+    folder: Path
+    record: Path
+    content: Mapping[str, Any]
+
+    @property
+    def command(self) -> str:
+        """The command that the run was of."""
+        return str(self.content["command"])
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The command's own settings."""
+        return dict(self.content["settings"])
+
+    @property
+    def prediction(self) -> Mapping[str, Any]:
+        """What made the predictions; empty where nothing was predicted."""
+        return dict(self.content["prediction"])
+
+    @property
+    def inputs(self) -> list[dict[str, Any]]:
+        """An entry for each input that was used."""
+        return list(self.content["inputs"])
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each file that the record lists, by its name."""
+        listed = [*self.content["outputs"]]
+        for entry in self.inputs:
+            listed += entry.get("outputs", ())
+        return {str(output["file"]): str(output["sha256"]) for output in listed}
+
+    def holds(self, file: str) -> bool:
+        """Tell whether the record lists a file."""
+        return file in self.digests
+
+    def path(self, file: str, digests: Mapping[str, str] | None = None) -> Path:
+        """Return the path of a recorded file that is there and is what was recorded.
+
+        Parameters
+        ----------
+        file : str
+        digests : mapping of str to str, optional
+            `digests`, for those who ask often.
+
+        Raises
+        ------
+        DataError
+            If it is outside the folder, missing, or another than the record says.
+        """
+        known = self.digests if digests is None else digests
+        relative = PurePosixPath(file)
+        path = self.folder / relative
+        got = ""
+        if file not in known or relative.is_absolute() or ".." in relative.parts:
+            got = "it is not a file of the run's folder"
+        elif not path.is_file():
+            got = "it is missing"
+        elif sha256_of(path) != known[file]:
+            got = "it is another file than the run wrote: its digest differs"
+        if got:
+            message = (
+                f"{self.record}: expected {file} as the run wrote it; {got}. Run the command again "
+                "with `overwrite`."
+            )
+            raise DataError(message)
+        return path
+
+
+def open_run(path: str | Path) -> Run:
+    """Return the run of a folder, or of a record that is named itself.
+
+    Raises
+    ------
+    OptionError
+        If the folder holds several records and none is named.
+    DataError
+        If there is none, it cannot be read, it is no record of this version, or the run has not
+        ended.
+    """
+    place = Path(path)
+    if place.is_dir():
+        found = [file for file in sorted(place.glob("*.json")) if _is_record(file)]
+        if not found:
+            message = f"{place}: expected a folder with the record of a run; there is none. "
+            raise DataError(message + _REMEDY)
+        if len(found) > 1:
+            names = ", ".join(file.name for file in found)
+            message = (
+                f"{place}: expected the record of one run; got {names}. Name the one to report, "
+                f"such as {found[0]}."
+            )
+            raise OptionError(message)
+        place = found[0]
+    elif not place.is_file():
+        message = f"{place}: expected the folder of a run; there is no such folder. {_REMEDY}"
+        raise DataError(message)
+    return _checked(place)
+
+
+def _is_record(file: Path) -> bool:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # A damaged file of a record's name is told of rather than passed over.
+        return file.name in ("predictions.json", "selection.json", "validation.json")
+    return isinstance(content, dict) and "RecordVersion" in content
+
+
+def _checked(file: Path) -> Run:
+    """Return the run of a record whose fields are what they should be."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        version = content["RecordVersion"]
+        if version != RECORD_VERSION:
+            message = f"its version is {version}, not {RECORD_VERSION}"
+            raise ValueError(message)
+        for key, kind in (
+            ("command", str),
+            ("state", str),
+            ("settings", dict),
+            ("prediction", dict),
+            ("controls", dict),
+            ("inputs", list),
+            ("outputs", list),
+            ("failures", list),
+            ("versions", dict),
+        ):
+            if not isinstance(content[key], kind):
+                message = f"its {key} is a {type(content[key]).__name__}"
+                raise TypeError(message)
+        run = Run(file.parent, file, content)
+        _ = run.digests, [str(entry["name"]) for entry in run.inputs]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        message = (
+            f"{file}: expected the record of a run; it is damaged or of another kind "
+            f"({type(error).__name__}: {error}). {_REMEDY}"
+        )
+        raise DataError(message) from error
+    if content["state"] == RUNNING:
+        message = (
+            f"{file}: expected a run that has ended; this one is under way, or was killed. Wait "
+            "for it, or go on with `resume`."
+        )
+        raise DataError(message)
+    return run

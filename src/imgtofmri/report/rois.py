@@ -1,0 +1,121 @@
+"""The means of ROIs as an array, out of the tables that a run wrote."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from imgtofmri.exceptions import DataError
+
+COLUMNS = ("stimulus", "roi", "hemi", "subject", "mean", "unit")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RoiValues:
+    """The mean of each ROI, by stimulus and by whose ROI it is.
+
+    Attributes
+    ----------
+    places : list of (roi, hemi)
+    owners : list of str
+        The group and people.
+    values : array of shape (n_stimuli, n_places, n_owners), float32
+        NaN where there is none.
+    unit : str
+    """
+
+    places: list[tuple[str, str]]
+    owners: list[str]
+    values: npt.NDArray[np.float32]
+    unit: str
+
+
+def read_rois(path: Path, names: Sequence[str]) -> RoiValues:
+    """Read the rows of some stimuli out of a tidy table of ROI means.
+
+    Parameters
+    ----------
+    path : Path
+        ``rois.tsv``, with the columns `COLUMNS`.
+    names : sequence of str
+        The stimuli.
+
+    Raises
+    ------
+    DataError
+        If it is no such table.
+    """
+    index = {name: number for number, name in enumerate(names)}
+    places: dict[tuple[str, str], int] = {}
+    owners: dict[str, int] = {}
+    found: list[tuple[int, int, int, float]] = []
+    unit = ""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.reader(file, delimiter="\t")
+            header = next(rows)
+            stimulus, roi, hemi, subject, mean, units = map(header.index, COLUMNS)
+            for row in rows:
+                number = index.get(row[stimulus])
+                if number is None:
+                    continue
+                place = places.setdefault((row[roi], row[hemi]), len(places))
+                owner = owners.setdefault(row[subject], len(owners))
+                value = float("nan") if row[mean] == "n/a" else float(row[mean])
+                found.append((number, place, owner, value))
+                unit = row[units]
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError, IndexError, StopIteration) as error:
+        message = (
+            f"{path}: expected a table with the columns {', '.join(COLUMNS)}; it cannot be read "
+            f"({type(error).__name__}: {error}). Run the command again with `overwrite`."
+        )
+        raise DataError(message) from error
+    values = np.full((len(names), len(places), len(owners)), np.nan, np.float32)
+    for number, place, owner, value in found:
+        values[number, place, owner] = value
+    return RoiValues(list(places), list(owners), values, unit)
+
+
+def read_timeseries(path: Path, unit: str, most: int) -> tuple[npt.NDArray[np.float64], RoiValues]:
+    """Read a film's table of ROI means: its onsets in seconds, and the means.
+
+    Parameters
+    ----------
+    path : Path
+        With a column ``onset``, and others named OWNER_ROI_HEMI.
+    unit : str
+    most : int
+        How many rows are read at most.
+
+    Raises
+    ------
+    DataError
+        If it is no such table.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.reader(file, delimiter="\t")
+            header = next(rows)
+            cells = [row for row, _ in zip(rows, range(most), strict=False)]
+        table = np.array([[np.nan if c == "n/a" else float(c) for c in row] for row in cells])
+        table = table.reshape(len(cells), len(header))
+        onset = header.index("onset")
+        columns = [name.rsplit("_", 2) for name in header if name != "onset"]
+        places = list(dict.fromkeys((roi, hemi) for _, roi, hemi in columns))
+        owners = list(dict.fromkeys(owner for owner, _, _ in columns))
+        others = np.delete(table, onset, axis=1)
+        values = np.full((len(cells), len(places), len(owners)), np.nan, np.float32)
+        for (owner, roi, hemi), column in zip(columns, others.T, strict=True):
+            values[:, places.index((roi, hemi)), owners.index(owner)] = column
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError, StopIteration) as error:
+        message = (
+            f"{path}: expected a table of ROI means over time; it cannot be read "
+            f"({type(error).__name__}: {error}). Run the command again with `overwrite`."
+        )
+        raise DataError(message) from error
+    return table[:, onset], RoiValues(places, owners, values, unit)

@@ -1,0 +1,43 @@
+// Tables whose headings sort them, and texts to copy: on every page, with maps or without.
+
+function sortTables() {
+  const compare = new Intl.Collator("en", { numeric: true }).compare;
+  const number = (text) => (text === "n/a" || text === "" ? NaN : Number(text.replace("−", "-")));
+  for (const table of document.querySelectorAll("table.sortable")) {
+    table.querySelectorAll("thead th").forEach((head, column) => {
+      const text = head.textContent;
+      const sort = () => {
+        const down = head.getAttribute("aria-sort") === "ascending";
+        table.querySelectorAll("thead th").forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const body = table.tBodies[0];
+        const rows = [...body.rows];
+        const cells = rows.map((row) => row.cells[column]?.textContent.trim() ?? "");
+        const numbers = cells.map(number);
+        const numeric = numbers.some((value) => !Number.isNaN(value));
+        const order = rows.map((_, k) => k).sort((p, q) => {
+          if (!numeric) return compare(cells[p], cells[q]);
+          return Number.isNaN(numbers[p]) - Number.isNaN(numbers[q]) || numbers[p] - numbers[q];
+        });
+        body.append(...(down ? order.reverse() : order).map((k) => rows[k]));
+      };
+      head.replaceChildren(element("button", { type: "button", onclick: sort }, text));
+    });
+  }
+}
+
+function copyButtons() {
+  for (const button of document.querySelectorAll("button[data-copies]")) {
+    button.hidden = false;
+    button.onclick = async () => {
+      const text = byId(button.dataset.copies).innerText;
+      try {
+        await navigator.clipboard.writeText(text);
+        byId("status").textContent = "Copied.";
+      } catch {
+        getSelection().selectAllChildren(byId(button.dataset.copies));
+        byId("status").textContent = "Selected: copy it with the keyboard.";
+      }
+    };
+  }
+}

@@ -1,0 +1,387 @@
+"""Reports: what a page holds, from which files, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import gzip
+import hashlib
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgtofmri import Prediction
+from imgtofmri.cli import main
+from imgtofmri.exceptions import DataError, OptionError
+from imgtofmri.report import MapRows, write_report
+from imgtofmri.report.maps import MOST_MAPS, UNKNOWN, quantised, restored
+from imgtofmri.report.page import BARE, SCRIPTS, as_json, policy
+from imgtofmri.report.pictures import map_strip
+from imgtofmri.spaces.surface import fsaverage5_places, sample, sampling_matrix
+
+STATIC = Path(__file__).parents[1] / "src" / "imgtofmri" / "report" / "static"
+
+
+NAMES = [f"p{number}.png" for number in range(5)]
+
+MakeRun = Callable[..., Prediction]
+
+
+@pytest.fixture
+def run(rng: np.random.Generator, make_template_run: MakeRun, tmp_path: Path) -> Prediction:
+    """Return a prediction for five pictures that are there."""
+    return make_template_run(rng, NAMES, folder=tmp_path)
+
+
+def held(page: Path) -> dict[str, Any]:
+    """Return the data of a page."""
+    [text] = re.findall(r'id="page-data">(.*?)</script>', page.read_text(encoding="utf-8"))
+    return json.loads(text)
+
+
+def numbers(text: str, kind: str) -> np.ndarray:
+    """Return packed numbers, as a browser would unpack them."""
+    return np.frombuffer(gzip.decompress(base64.b64decode(text)), kind)
+
+
+def held_maps(page: Path, n_maps: int) -> np.ndarray:
+    """Return a page's maps, in units."""
+    [text] = re.findall(r'id="page-maps">(.*?)</script>', page.read_text(encoding="utf-8"))
+    steps = numbers(held(page)["maps"]["steps"], "<f4")
+    return numbers(text, "<i2").reshape(n_maps, -1) * steps[:, None]
+
+
+def test_int16_keeps_a_map_to_half_a_step(rng: np.random.Generator) -> None:
+    """A map comes back within half a step of its largest magnitude / 32767; NaN stays NaN."""
+    values = rng.normal(size=1000).astype(np.float32) * 3
+    values[7] = np.nan
+    steps, step = quantised(values)
+    assert step == pytest.approx(np.nanmax(np.abs(values)) / 32767)
+    back = restored(steps, step)
+    assert np.isnan(back[7])
+    assert steps[7] == UNKNOWN
+    assert np.nanmax(np.abs(back - values)) <= step / 2 * 1.001
+
+
+def test_a_map_of_zeros_is_zero() -> None:
+    """Nothing is divided by a largest magnitude of zero."""
+    steps, step = quantised(np.zeros(4, np.float32))
+    assert restored(steps, step).tolist() == [0, 0, 0, 0]
+
+
+def test_similarity_is_numpys_correlation(rng: np.random.Generator) -> None:
+    """All pairs in the upper triangle, over voxels that all maps know; a constant has none."""
+    mask = np.ones((4, 5, 6), bool)
+    rows = MapRows(mask, np.eye(4), 4)
+    values = rng.normal(size=(4, 120)).astype(np.float32)
+    values[0, 3] = np.nan
+    values[3] = 1
+    for number, each in enumerate(values):
+        rows.add(str(number), each)
+    expected = np.corrcoef(np.delete(values, 3, axis=1)[:3])[np.triu_indices(3, 1)]
+    found = rows.similarity()
+    assert found[[0, 1, 3]] / 32767 == pytest.approx(expected, abs=1e-4)
+    assert found[[2, 4, 5]].tolist() == [UNKNOWN] * 3
+
+
+def test_page_holds_the_maps_the_volumes_have(run: Prediction, tmp_path: Path) -> None:
+    """What a page says of a voxel is what its volume says, to a step of int16."""
+    run.group[2, 10] = np.nan
+    run.save(tmp_path / "run")
+    page = write_report(tmp_path / "run")
+    data = held(page)
+    assert [item["name"] for item in data["items"]] == NAMES
+    places = numbers(data["scene"]["places"], "<u4")
+    steps = numbers(data["maps"]["steps"], "<f4")
+    for k, name in enumerate(NAMES):
+        volume = nib.load(tmp_path / "run" / f"{name}.nii.gz").get_fdata().ravel(order="F")[places]
+        known = np.isfinite(volume)
+        error = np.abs(held_maps(page, 5)[k] - volume)[known]
+        assert error.max() <= steps[k] * 0.51
+    assert held_maps(page, 5)[2, 10] == pytest.approx(UNKNOWN * steps[2])
+
+
+def test_page_from_memory_is_the_page_from_files(run: Prediction, tmp_path: Path) -> None:
+    """`Prediction.report` and `imgtofmri report` show the same maps, means and pictures."""
+    run.save(tmp_path / "run")
+    one, other = write_report(tmp_path / "run"), run.report(tmp_path / "page.html")
+    assert held(one)["items"] == held(other)["items"]
+    assert held(one)["rois"] == held(other)["rois"]
+    assert held_maps(one, 5).tolist() == held_maps(other, 5).tolist()
+    assert all(item["thumb"] for item in held(one)["items"])
+
+
+def test_report_of_a_prediction_needs_a_pages_name(run: Prediction, tmp_path: Path) -> None:
+    """A folder, or another suffix, is no page."""
+    with pytest.raises(OptionError, match=r"path must be a page's, such as report.html; got"):
+        run.report(tmp_path / "out")
+
+
+def test_roi_means_of_a_page_are_the_tables(run: Prediction, tmp_path: Path) -> None:
+    """Each mean of rois.tsv is in the page, by stimulus, ROI, hemisphere and person."""
+    run.save(tmp_path / "run")
+    rois = held(write_report(tmp_path / "run"))["rois"]
+    values = numbers(rois["values"], "<f4").reshape(5, len(rois["places"]), len(rois["owners"]))
+    with (tmp_path / "run" / "rois.tsv").open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert len(rows) == values.size
+    for row in rows:
+        at = (
+            NAMES.index(row["stimulus"]),
+            rois["places"].index([row["roi"], row["hemi"]]),
+            rois["owners"].index(row["subject"]),
+        )
+        assert values[at] == pytest.approx(float(row["mean"]), rel=1e-5)
+        assert row["unit"] == rois["unit"] == "model units"
+
+
+def test_surface_operator_is_the_librarys(run: Prediction, tmp_path: Path) -> None:
+    """The page's sparse matrix gives what `sampling_matrix` gives, to its 16 bits."""
+    surfaces = held(run.report(tmp_path / "page.html"))["scene"]["surfaces"]
+    for hemi, points in fsaverage5_places().items():
+        expected = sample(sampling_matrix(points, run.mask, run.affine), run.group)[0]
+        found = surfaces[hemi]
+        starts, voxels = numbers(found["starts"], "<u4"), numbers(found["voxels"], "<u4")
+        weights = numbers(found["weights"], "<u2") / 65535
+        known = np.flatnonzero(np.diff(starts))
+        assert known.tolist() == np.flatnonzero(np.isfinite(expected)).tolist()
+        for vertex in known[::50]:
+            part = slice(starts[vertex], starts[vertex + 1])
+            assert weights[part] @ run.group[0, voxels[part]] == pytest.approx(
+                expected[vertex], abs=2e-4
+            )
+
+
+def test_static_slices_show_left_on_the_left(run: Prediction) -> None:
+    """A map of the left hemisphere alone colours the left half of each picture."""
+    side = np.argwhere(run.mask) @ run.affine[:3, :3].T + run.affine[:3, 3]
+    values = np.where(side[:, 0] < 0, 1, np.nan).astype(np.float32)
+    empty = np.zeros(run.mask.shape, np.uint8)
+    png = base64.b64decode(map_strip(values, run.mask, empty, run.affine, 1))
+    pixels = np.asarray(Image.open(io.BytesIO(png))).astype(int)
+    red = (pixels[..., 0] - pixels[..., 2]) > 20
+    columns = np.flatnonzero(red.any(axis=0)) % run.mask.shape[0]
+    assert columns.size
+    assert columns.max() < run.mask.shape[0] / 2
+
+
+def test_names_are_text(
+    rng: np.random.Generator, make_template_run: MakeRun, tmp_path: Path
+) -> None:
+    """No name, reason or citation can end an element or begin one."""
+    names = ["<img src=x onerror=alert(1)>.jpg", "a.png", "b.png", "c.png", "&amp;.png"]
+    page = make_template_run(rng, names).report(tmp_path / "page.html")
+    text = page.read_text(encoding="utf-8")
+    assert "<img src=x" not in text
+    assert [item["name"] for item in held(page)["items"]] == names
+    assert "A paper &amp; another &lt;2024&gt;." in text
+
+
+def test_links_lead_to_files_beside_the_page(run: Prediction, tmp_path: Path) -> None:
+    """A page in its run's folder links to the files; one that is elsewhere names them."""
+    run.save(tmp_path / "run")
+    beside = write_report(tmp_path / "run").read_text("utf-8")
+    apart = write_report(tmp_path / "run", tmp_path / "page.html").read_text("utf-8")
+    assert '<a href="./predictions.json">predictions.json</a>' in beside
+    assert "<a href" not in apart
+    assert "are in predictions.json." in apart
+
+
+def test_json_in_a_page_cannot_end_its_element() -> None:
+    """What ends a script element, or a line of JavaScript, is spelt out."""
+    assert "<" not in as_json(["</script>", "<!--"])
+    assert json.loads(as_json(["</script>\u2028"])) == ["</script>\u2028"]
+
+
+def test_policy_names_scripts_by_digest_and_no_network(run: Prediction, tmp_path: Path) -> None:
+    """The page's own scripts and style may run, by SHA-256, and nothing may be fetched."""
+    page = run.report(tmp_path / "page.html")
+    text = page.read_text(encoding="utf-8")
+    [said] = re.findall(r'Content-Security-Policy" content="(.*?)"', text)
+    said = said.replace("&#39;", "'")
+    scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    style = text.split("<style>")[1].split("</style>")[0]
+    assert len(scripts) == 2
+    assert said == policy(scripts[::-1], style)
+    assert "http" not in said
+    assert "unsafe" not in said
+    assert said.startswith("default-src 'none'")
+
+
+def test_viewer_is_what_the_tool_builds() -> None:
+    """The packaged viewer has the digest that tools/build_viewer.py checks, and its licence."""
+    tool = (Path(__file__).parents[1] / "tools" / "build_viewer.py").read_text()
+    [digest] = re.findall(r'SHA256 = "(\w+)"', tool)
+    data = (STATIC / "niivue.js").read_bytes()
+    assert hashlib.sha256(data).hexdigest() == digest
+    assert len(data) < 1_000_000
+    assert "BSD 2-Clause License" in (STATIC / "niivue.LICENSE").read_text()
+
+
+def test_every_script_is_in_the_page() -> None:
+    """No script lies there unused, and the adapter to the viewer stays short."""
+    named = {*SCRIPTS, *BARE}
+    assert {path.stem for path in (STATIC / "js").glob("*.js")} == named
+    adapter = (STATIC / "js" / "viewer.js").read_text().splitlines()
+    assert sum(bool(line.strip()) for line in adapter) < 100
+
+
+def test_more_maps_than_a_page_holds_are_counted(
+    run: Prediction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page holds the first maps and says how many there are."""
+    assert MOST_MAPS == 2000
+    run.save(tmp_path / "run")
+    for module in ("maps", "contents"):
+        monkeypatch.setattr(f"imgtofmri.report.{module}.MOST_MAPS", 3)
+    page = write_report(tmp_path / "run")
+    assert len(held(page)["items"]) == 3
+    assert "This page holds the first 3 of 5 maps." in page.read_text(encoding="utf-8")
+
+
+def test_pictures_that_changed_are_not_shown(run: Prediction, tmp_path: Path) -> None:
+    """A thumbnail is of the file whose digest was recorded; else there is none."""
+    run.save(tmp_path / "run")
+    Image.new("RGB", (60, 40)).save(tmp_path / "p1.png")
+    (tmp_path / "p2.png").unlink()
+    shown = [bool(item["thumb"]) for item in held(write_report(tmp_path / "run"))["items"]]
+    assert shown == [True, False, False, True, True]
+
+
+class TestRefused:
+    """A folder that is no run's, or is damaged, is told of in one line."""
+
+    @pytest.fixture
+    def folder(self, run: Prediction, tmp_path: Path) -> Path:
+        """Write a run."""
+        run.save(tmp_path / "run")
+        return tmp_path / "run"
+
+    def test_no_folder(self, tmp_path: Path) -> None:
+        """A path that is not there."""
+        with pytest.raises(DataError, match=r"expected the folder of a run; there is no such"):
+            write_report(tmp_path / "missing")
+
+    def test_a_foreign_folder(self, tmp_path: Path) -> None:
+        """Files of others, JSON among them."""
+        (tmp_path / "other.json").write_text('{"a": 1}')
+        with pytest.raises(DataError, match=r"expected a folder with the record of a run; there"):
+            write_report(tmp_path)
+
+    def test_a_missing_volume(self, folder: Path) -> None:
+        """A file that the record lists."""
+        (folder / "p3.png.nii.gz").unlink()
+        with pytest.raises(DataError, match=r"expected p3.png.nii.gz as the run wrote it; it is m"):
+            write_report(folder)
+        assert not (folder / "report.html").exists()
+
+    def test_another_volume(self, folder: Path) -> None:
+        """A file that is not what the run wrote."""
+        shutil.copyfile(folder / "p1.png.nii.gz", folder / "p3.png.nii.gz")
+        with pytest.raises(DataError, match=r"another file than the run wrote: its digest differs"):
+            write_report(folder)
+
+    def test_a_damaged_record(self, folder: Path) -> None:
+        """Half a record."""
+        record = folder / "predictions.json"
+        record.write_text(record.read_text()[:200])
+        with pytest.raises(DataError, match=r"it is damaged or of another kind \(JSONDecodeError"):
+            write_report(folder)
+
+    def test_a_record_of_another_version(self, folder: Path) -> None:
+        """A schema that is not known."""
+        self._edit(folder, RecordVersion=99)
+        with pytest.raises(DataError, match=r"its version is 99, not 1"):
+            write_report(folder)
+
+    def test_a_run_under_way(self, folder: Path) -> None:
+        """Its files still come."""
+        self._edit(folder, state="running")
+        with pytest.raises(DataError, match=r"a run that has ended; this one is under way"):
+            write_report(folder)
+
+    def test_files_outside(self, folder: Path) -> None:
+        """A record that names what is not its own."""
+        content = json.loads((folder / "predictions.json").read_text())
+        content["inputs"][0]["outputs"][0]["file"] = "../secret.nii.gz"
+        (folder / "predictions.json").write_text(json.dumps(content))
+        with pytest.raises(DataError, match=r"it is not a file of the run's folder"):
+            write_report(folder)
+
+    def test_two_records(self, folder: Path) -> None:
+        """Two runs in one folder: which one is meant must be said, and can be."""
+        shutil.copyfile(folder / "predictions.json", folder / "contrast.json")
+        with pytest.raises(OptionError, match=r"got contrast.json, predictions.json. Name the one"):
+            write_report(folder)
+        assert write_report(folder / "predictions.json").is_file()
+
+    @staticmethod
+    def _edit(folder: Path, **changes: Any) -> None:
+        record = folder / "predictions.json"
+        record.write_text(json.dumps(json.loads(record.read_text()) | changes))
+
+
+@pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
+class TestCommand:
+    """`imgtofmri predict` and `imgtofmri report`, with a real network of random weights."""
+
+    def _predict(self, encoder: Path, weights: Path, out: Path, *more: str) -> int:
+        named = ["--encoder", str(encoder), "--weights", str(weights)]
+        return main(["predict", *more, "-o", str(out), "-q", *named])
+
+    def test_predict_writes_a_page_and_says_so(
+        self,
+        dark_and_bright: Any,
+        small_encoder: Path,
+        random_weights: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """The last line says what to open; the record, what was typed; `report` makes it anew."""
+        dark, _ = dark_and_bright(3)
+        out = tmp_path / "out"
+        assert self._predict(small_encoder, random_weights, out, str(dark)) == 0
+        assert capsys.readouterr().err.splitlines()[-1] == f"open {out / 'report.html'}"
+        typed = json.loads((out / "predictions.json").read_text())["command_line"]
+        assert typed.startswith(f"imgtofmri predict {dark} -o {out}")
+        first = (out / "report.html").read_bytes()
+        assert main(["report", str(out)]) == 0
+        assert (out / "report.html").read_bytes() == first
+
+    def test_no_report_leaves_none(
+        self, dark_and_bright: Any, small_encoder: Path, random_weights: Path, tmp_path: Path
+    ) -> None:
+        """Without a page there is none, and that of an earlier run does not stay."""
+        dark, _ = dark_and_bright(2)
+        out = tmp_path / "out"
+        self._predict(small_encoder, random_weights, out, str(dark))
+        assert (out / "report.html").is_file()
+        self._predict(small_encoder, random_weights, out, str(dark), "--no-report", "--overwrite")
+        assert not (out / "report.html").exists()
+
+    def test_resumed_table_is_complete_and_in_order(
+        self, dark_and_bright: Any, small_encoder: Path, random_weights: Path, tmp_path: Path
+    ) -> None:
+        """However a run was resumed, it ends with the table of a run that was not."""
+        folders = list(map(str, dark_and_bright(3)))
+        whole, parts = tmp_path / "whole", tmp_path / "parts"
+        self._predict(small_encoder, random_weights, whole, *folders)
+        self._predict(small_encoder, random_weights, parts, folders[1])
+        shutil.copyfile(parts / "rois.tsv", parts / "rois.part.tsv")
+        with (parts / "rois.part.tsv").open("a") as file:
+            file.write("dark0.png\tLOC\tL")
+        self._predict(small_encoder, random_weights, parts, *folders, "--resume")
+        assert (parts / "rois.tsv").read_bytes() == (whole / "rois.tsv").read_bytes()
+        assert not (parts / "rois.part.tsv").exists()
+        (parts / "rois.tsv").unlink()
+        self._predict(small_encoder, random_weights, parts, *folders, "--resume")
+        assert (parts / "rois.tsv").read_bytes() == (whole / "rois.tsv").read_bytes()

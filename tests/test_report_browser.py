@@ -1,0 +1,456 @@
+"""Pages of results in a real browser that has no network: what it draws, says and lets one do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imgtofmri import Prediction
+from imgtofmri.report import write_report
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+WITH_GL = (
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+)
+WITHOUT_GL = ("--disable-gpu", "--disable-3d-apis")
+
+MakeRun = Callable[..., Prediction]
+NAMES = (*(f"house{k}.png" for k in range(4)), *(f"face{k}.png" for k in range(3)))
+EVIL = "<img src=x onerror=alert(1)>.jpg"
+
+pytestmark = pytest.mark.slow
+
+
+class Page:
+    """A page that is open, with what the browser complained of and asked for."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("dialog", lambda dialog: self.complaints.append(f"dialog {dialog.message}"))
+        page.on("request", self._asked)
+
+    def _said(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    def _asked(self, request: Any) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            self.requests.append(request.url)
+
+    def open(self, file: Path, hash: str = "") -> Page:
+        """Open a file and wait until it is alive."""
+        self.page.goto(f"{file.resolve().as_uri()}{hash}")
+        self.page.wait_for_selector("html.ready", state="attached", timeout=60_000)
+        return self
+
+    def values(self) -> np.ndarray:
+        """Return the numbers that are shown, NaN where there is none."""
+        told = self.page.evaluate("() => Array.from(imgtofmri.values(), (x) => x === x ? x : null)")
+        return np.array([np.nan if value is None else value for value in told])
+
+    def update(self, **changes: Any) -> None:
+        """Change what is shown, as controls do, and wait until it is drawn."""
+        drawn = "new Promise((f) => requestAnimationFrame(() => requestAnimationFrame(f)))"
+        self.page.evaluate(f"(c) => {{ imgtofmri.state.update(c); return {drawn}; }}", changes)
+
+    def text(self, selector: str) -> str:
+        """Return the text of an element."""
+        return str(self.page.locator(selector).inner_text())
+
+
+@pytest.fixture(scope="module")
+def launched() -> Iterator[Callable[..., Any]]:
+    """Return what starts a browser; skip without one, or without Playwright."""
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="needs the extra [browser]: Playwright is not installed"
+    )
+    named = os.environ.get("IMGTOFMRI_BROWSER") or next(
+        filter(None, map(shutil.which, BROWSERS)), None
+    )
+    if named is None:
+        pytest.skip("needs Chromium: none is on the PATH, and IMGTOFMRI_BROWSER names none")
+    with api.sync_playwright() as playwright:
+        started: dict[bool, Any] = {}
+
+        def launch(gl: bool = True) -> Any:
+            if gl not in started:
+                flags = ["--no-sandbox", *(WITH_GL if gl else WITHOUT_GL)]
+                started[gl] = playwright.chromium.launch(executable_path=named, args=flags)
+            return started[gl]
+
+        yield launch
+        for browser in started.values():
+            browser.close()
+
+
+@pytest.fixture
+def opened(launched: Callable[..., Any]) -> Iterator[Callable[..., Page]]:
+    """Return what opens pages in a browser without network; nothing may be asked or complained."""
+    pages: list[Page] = []
+
+    def make(file: Path, hash: str = "", *, gl: bool = True, **context: Any) -> Page:
+        size = {"width": 1280, "height": 900}
+        options = {"viewport": size, "offline": True, "accept_downloads": True} | context
+        pages.append(Page(launched(gl).new_context(**options).new_page()))
+        return pages[-1].open(file, hash)
+
+    yield make
+    for page in pages:
+        assert page.complaints == []
+        assert page.requests == []
+        page.page.context.close()
+
+
+@pytest.fixture(scope="module")
+def run(make_template_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> Prediction:
+    """Return a prediction for seven pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    return make_template_run(np.random.default_rng(5), NAMES, folder=folder)
+
+
+@pytest.fixture(scope="module")
+def page(run: Prediction, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return its page."""
+    return run.report(tmp_path_factory.mktemp("page") / "report.html")
+
+
+def red_and_blue(png: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Return which pixels of a picture are of the scale's red end, and of its blue."""
+    import io
+
+    from PIL import Image
+
+    red, _, blue = np.moveaxis(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), 2, 0).astype(
+        int
+    )
+    return red - blue > 40, blue - red > 40
+
+
+def test_any_map_and_any_difference_is_what_the_tables_say(
+    opened: Callable[..., Page], page: Path, run: Prediction
+) -> None:
+    """A stimulus, and a group minus a group: the page's numbers are the maps', to int16."""
+    shown = opened(page)
+    step = float(np.abs(run.group).max()) / 32767
+    assert shown.values() == pytest.approx(run.group[0], abs=step)
+    shown.update(a=[0, 1, 2, 3], b=[4, 5, 6])
+    assert shown.values() == pytest.approx(
+        run.group[:4].mean(axis=0) - run.group[4:].mean(axis=0), abs=2 * step
+    )
+    assert shown.text("#shown") == "mean of 4 − mean of 3"
+
+
+def test_roi_means_are_the_tables(opened: Callable[..., Page], page: Path, run: Prediction) -> None:
+    """The table under the bars has each person's mean of the own ROI, minus the other group's."""
+    shown = opened(page)
+    shown.update(a=[1], b=[5])
+    means = run.roi_means()
+    expected = means.values[0, :, 1] - means.values[0, :, 5]
+    cells = shown.page.locator("#roi-table tbody tr").first.locator("td").all_text_contents()
+    assert cells[0] == "L"
+    said = [float(cell.replace("−", "-")) for cell in cells[2:]]
+    assert said == pytest.approx(expected, abs=6e-4)
+
+
+def test_left_is_left_in_slices_and_on_surfaces(
+    opened: Callable[..., Page],
+    make_template_run: MakeRun,
+    rng: np.random.Generator,
+    tmp_path: Path,
+) -> None:
+    """Left voxels at the red end and right ones at the blue end are seen on their sides."""
+    run = make_template_run(rng, ["sides.png"])
+    x = np.argwhere(run.mask)[:, 0] * run.affine[0, 0] + run.affine[0, 3]
+    sided = make_template_run(rng, ["sides.png"], group=np.where(x < 0, 1.0, -1.0)[None])
+    shown = opened(sided.report(tmp_path / "page.html"))
+    shown.update(at=[-20, -90, 2])
+    for canvas, part in (("#slices", 3), ("#surfaces", 1)):
+        red, blue = red_and_blue(shown.page.locator(canvas).screenshot())
+        # Of the three slices, the first from the left is axial.
+        width = red.shape[1] // part
+        columns = [np.flatnonzero(seen[:, :width].any(axis=0)) for seen in (red, blue)]
+        assert all(len(each) > 3 for each in columns)
+        assert columns[0].mean() < columns[1].mean()
+        assert columns[0].max() <= columns[1].min() + 3
+
+
+def test_what_may_be_trusted_is_said_at_each_place(
+    opened: Callable[..., Page], page: Path, run: Prediction
+) -> None:
+    """Value and coverage inside; outside the mask the model knows nothing."""
+    shown = opened(page)
+    voxel = np.argwhere(run.mask)[-1]
+    inside = (run.affine[:3, :3] @ voxel + run.affine[:3, 3]).tolist()
+    shown.update(at=inside)
+    assert float(shown.text("#place-value").split()[0].replace("−", "-")) == pytest.approx(
+        run.group[0, -1], rel=6e-3
+    )
+    assert shown.text("#place-coverage") == "3.00 people"
+    shown.update(at=[0, 40, 20])
+    assert shown.text("#place-value") == "outside the model"
+    assert shown.text("#place-coverage") == "n/a"
+    shown.update(show="coverage")
+    assert shown.values() == pytest.approx(run.coverage.sum(axis=0), abs=1e-3)
+    shown.update(show="response", least=1.5)
+    assert np.isnan(shown.values()).tolist() == (run.coverage.sum(axis=0) < 1.5).tolist()
+
+
+def test_a_link_brings_the_view_back(opened: Callable[..., Page], page: Path) -> None:
+    """The address says groups, scale, crosshair, view and filter; opening it shows the same."""
+    shown = opened(page)
+    changes = {"a": [0, 1, 2], "b": [5], "max": 1.5, "at": [-20.0, -90.0, 2.0], "view": "below"}
+    shown.update(**changes, filter="face")
+    again = opened(page, "#" + shown.page.evaluate("imgtofmri.state.hash"))
+    told = again.page.evaluate("imgtofmri.state.values")
+    assert told == told | changes | {"filter": "face"}
+    assert again.text("#count") == "3 of 7"
+    assert again.text("#scale-high") == "1.50"
+    again.page.click("#limit-reset")
+    assert again.text("#scale-high") != "1.50"
+
+
+def test_keyboard_alone_does_it(opened: Callable[..., Page], page: Path) -> None:
+    """Tab reaches the list; arrows, Enter, a and b choose and mark; arrows move the crosshair."""
+    shown = opened(page)
+    keys = shown.page.keyboard
+    for _ in range(12):
+        keys.press("Tab")
+        if shown.page.evaluate("document.activeElement.className") == "show":
+            break
+    keys.press("ArrowRight")
+    keys.press("Enter")
+    assert shown.text("#shown") == "house1.png"
+    keys.press("End")
+    keys.press("b")
+    assert shown.text("#shown") == "house1.png − face2.png"
+    shown.page.locator("#slices").focus()
+    before = shown.page.evaluate("imgtofmri.state.at")
+    keys.press("ArrowRight")
+    keys.press("PageUp")
+    after = shown.page.evaluate("imgtofmri.state.at")
+    assert np.subtract(after, before).tolist() == [2, 0, 2]
+
+
+def test_sorted_and_filtered_list_makes_groups(opened: Callable[..., Page], page: Path) -> None:
+    """A group can be all that a filter leaves, in whatever order."""
+    shown = opened(page)
+    shown.page.fill("#filter", "house")
+    shown.page.click("#all-a")
+    shown.page.fill("#filter", "face")
+    shown.page.click("#all-b")
+    assert shown.text("#shown") == "mean of 4 − mean of 3"
+    shown.page.fill("#filter", "")
+    shown.page.select_option("#sort", "name")
+    first = shown.page.locator("#stimuli .name").first.text_content()
+    assert first == "face0.png"
+    shown.page.click("#swap")
+    assert shown.text("#shown") == "mean of 3 − mean of 4"
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_figures_say_what_they_show(
+    opened: Callable[..., Page], page: Path, tmp_path: Path, kind: str
+) -> None:
+    """A figure's file has the groups, the scale and the link to the view in its metadata."""
+    shown = opened(page)
+    shown.update(a=[0, 1], b=[4])
+    with shown.page.expect_download() as waiting:
+        shown.page.click(f"#save-{kind}")
+    file = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(file)
+    if kind == "png":
+        from PIL import Image
+
+        with Image.open(file) as picture:
+            picture.load()
+            assert picture.width == 2000
+            about = json.loads(picture.info["Description"])
+    else:
+        text = file.read_text(encoding="utf-8")
+        assert "<svg" in text
+        [metadata] = re.findall(r"<metadata>(.*?)</metadata>", text)
+        about = json.loads(metadata.replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"))
+    assert about["a"] == ["house0.png", "house1.png"]
+    assert about["b"] == ["face0.png"]
+    assert about["view"].startswith("report.html#")
+    assert about["unit"] == "model units"
+
+
+def test_names_are_never_markup(
+    opened: Callable[..., Page],
+    make_template_run: MakeRun,
+    rng: np.random.Generator,
+    tmp_path: Path,
+) -> None:
+    """A stimulus that is called like an element is shown as text everywhere."""
+    shown = opened(make_template_run(rng, [EVIL, "b.jpg"]).report(tmp_path / "page.html"))
+    shown.update(a=[0], b=[1])
+    assert shown.text("#shown") == f"{EVIL} − b.jpg"
+    assert shown.page.locator("img[src=x]").count() == 0
+
+
+def test_without_webgl2_slices_are_drawn(
+    opened: Callable[..., Page], page: Path, run: Prediction
+) -> None:
+    """The page stays usable: slices, numbers and bars, and a word of what is missing."""
+    shown = opened(page, gl=False)
+    assert shown.page.locator("#flat-note").is_visible()
+    assert not shown.page.locator("#surfaces").is_visible()
+    shown.update(a=[2], b=[])
+    assert shown.values() == pytest.approx(run.group[2], abs=1e-3)
+    red, blue = red_and_blue(shown.page.locator("#slices").screenshot())
+    assert red.sum() > 50
+    assert blue.sum() > 50
+
+
+def test_without_scripts_there_are_pictures(launched: Callable[..., Any], page: Path) -> None:
+    """A browser that runs no script shows slices of the maps, methods and settings."""
+    context = launched().new_context(java_script_enabled=False, offline=True)
+    shown = context.new_page()
+    shown.goto(page.resolve().as_uri())
+    assert shown.locator(".still-life img").count() == 4
+    assert shown.locator(".still-life img").first.is_visible()
+    assert not shown.locator(".explore").is_visible()
+    assert shown.locator("#methods").is_visible()
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_overflows_and_nothing_bars_the_way(
+    opened: Callable[..., Page], page: Path, axe: str, scheme: str, width: int
+) -> None:
+    """On a desk and on a phone, light and dark: no sideways scrolling, no serious fault by axe."""
+    shown = opened(page, viewport={"width": width, "height": 844}, color_scheme=scheme)
+    wide = shown.page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= width
+    shown.page.evaluate(axe)
+    found = shown.page.evaluate("axe.run().then((r) => r.violations)")
+    serious = [
+        (each["id"], [node["html"][:120] for node in each["nodes"]][:3])
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return axe-core's script, from npm; skip where it cannot be had."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("needs npm, which axe-core comes from")
+    folder = tmp_path_factory.mktemp("axe")
+    command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "axe-core@4.10.3"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    script = folder / "node_modules" / "axe-core" / "axe.min.js"
+    if not script.is_file():
+        pytest.skip(f"axe-core cannot be had from npm: {done.stderr[-200:]}")
+    return script.read_text(encoding="utf-8")
+
+
+def film_page(small_encoder: Path, random_weights: Path, folder: Path) -> Path:
+    """Predict a film of six seconds whose colour changes each second, and write its page."""
+    import av
+
+    from imgtofmri.analyses.predict import predict_into
+
+    with av.open(folder / "film.mp4", "w") as film:
+        stream = film.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for k in range(60):
+            picture = np.full((64, 96, 3), (40 * (k // 10), 30, 200 - 30 * (k // 10)), np.uint8)
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        film.mux(stream.encode())
+    chosen: dict[str, Any] = {"weights": random_weights, "report": True, "progress": False}
+    predict_into(folder / "out", small_encoder, folder / "film.mp4", rate_hz=2.0, **chosen)
+    return folder / "out" / "report.html"
+
+
+@pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_film_the_curves_and_the_brain_are_in_step(
+    opened: Callable[..., Page],
+    small_encoder: Path,
+    random_weights: Path,
+    tmp_path: Path,
+    gone: bool,
+) -> None:
+    """At each time the map is that of the latest onset, with the film or with its time alone."""
+    page = film_page(small_encoder, random_weights, tmp_path)
+    if gone:
+        (tmp_path / "film.mp4").unlink()
+        page = write_report(page.parent)
+    shown = opened(page)
+    assert shown.page.locator("#film").is_visible()
+    if gone:
+        assert shown.page.locator("#film-still").is_hidden()
+    for time, frame in ((0.0, 0), (0.49, 0), (0.5, 1), (2.2, 4), (5.9, 11)):
+        shown.update(time=time)
+        assert shown.page.evaluate("imgtofmri.state.a") == [frame]
+        assert shown.text("#film-said").endswith(f"frame {frame + 1} of 12")
+        volume = shown.page.evaluate(f"Array.from(imgtofmri.model.mean([{frame}]))")
+        assert shown.values() == pytest.approx(np.array(volume), nan_ok=True)
+    shown.update(a=[6], b=[])
+    assert shown.page.evaluate("imgtofmri.state.time") == 3.0
+    shown.page.click("#film-play")
+    shown.page.wait_for_timeout(900)
+    time, a = shown.page.evaluate("[imgtofmri.state.time, imgtofmri.state.a[0]]")
+    assert time > 3.0
+    assert a == int(time * 2)
+
+
+def test_tables_are_sorted_by_number_and_name(
+    opened: Callable[..., Page], run: Prediction, tmp_path: Path
+) -> None:
+    """A heading sorts its column, numbers as numbers, once more the other way."""
+    from imgtofmri.analyses.contrast import compute_contrast, save_contrast
+
+    conditions = {name: re.sub(r"\d.*", "", name) for name in run.names}
+    result = compute_contrast(run, conditions, "house - face", n_permutations=20)
+    save_contrast(result, tmp_path / "contrast")
+    shown = opened(write_report(tmp_path / "contrast"))
+    table = shown.page.locator("table.sortable").first
+    names = table.locator("thead th").all_text_contents()
+    column = names.index("difference")
+    heading = table.locator("thead th button").nth(column)
+    for sign in (1, -1):
+        heading.click()
+        rows = table.locator("tbody tr").all()
+        cells = [row.locator("td").nth(column).text_content() for row in rows]
+        numbers = [float(cell) for cell in cells if cell != "n/a"]
+        assert numbers == sorted(numbers, key=lambda value: sign * value)
+
+
+def test_a_contrasts_page_shows_its_maps(
+    opened: Callable[..., Page], run: Prediction, page: Path, tmp_path: Path
+) -> None:
+    """The page of a contrast has its maps; its difference is that of the groups in a run's page."""
+    from imgtofmri.analyses.contrast import compute_contrast, save_contrast
+
+    conditions = {name: re.sub(r"\d.*", "", name) for name in run.names}
+    result = compute_contrast(run, conditions, "house - face", n_permutations=20)
+    save_contrast(result, tmp_path / "contrast")
+    contrast = opened(write_report(tmp_path / "contrast"))
+    assert contrast.text("#shown").endswith("difference")
+    groups = opened(page)
+    groups.update(a=[0, 1, 2, 3], b=[4, 5, 6])
+    between, own = groups.values(), contrast.values()
+    assert len(between) == len(own)
+    assert own == pytest.approx(between, abs=1e-3)
