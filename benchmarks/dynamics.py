@@ -117,7 +117,7 @@ def _loop_bootstrap(models: Array, brains: Array, draws: NDArray[np.intp]) -> Ar
                 others = np.arange(N_VOLUMES) != row
                 agreement[row] = np.corrcoef(model[row, others], matrix[row, others])[0, 1]
             for resample in range(N_RESAMPLES):
-                sample = brain * N_RESAMPLES + resample
+                sample = resample * len(brains) + brain
                 for lag in range(FIRST, LAST + 1):
                     values = []
                     for bound, count in zip(BOUNDARIES, draws[sample], strict=True):

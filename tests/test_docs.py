@@ -88,7 +88,7 @@ def desk(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPat
         film.mux(stream.encode())
     coarse = np.diag([-8.0, 8, 8, 1])
     coarse[:3, 3] = 90, -126, -72
-    for name in ("sub-01_bold.nii.gz", "sub-02_bold.nii.gz"):
+    for name in ("sub-01_bold.nii.gz", "sub-02_bold.nii.gz", "sub-03_bold.nii.gz"):
         bold = nib.Nifti1Image(rng.random((23, 28, 23, 30)).astype(np.float32), coarse)
         bold.header.set_zooms((8, 8, 8, 2))
         bold.header.set_xyzt_units("mm", "sec")

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nilearn.glm.first_level import glover_hrf
 from nilearn.glm.first_level.design_matrix import create_cosine_drift
 from numpy.typing import NDArray
 from scipy import stats
 
 from imgtofmri.analyses.dynamics import (
+    Agreement,
+    ModelSeries,
     MovieModels,
     RunSettings,
     analyse_movie,
@@ -25,6 +28,7 @@ from imgtofmri.analyses.dynamics import (
     luma,
     motion_energy,
     to_volumes,
+    volume_operator,
 )
 from imgtofmri.analyses.dynamics.scan import check_movie_length
 from imgtofmri.analyses.dynamics.tables import (
@@ -38,8 +42,9 @@ from imgtofmri.events import event_labels
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.movie import MeasuredMovie
 from imgtofmri.stats import bootstrap_counts
+from imgtofmri.timeseries import Surrogates, remove_lag_means, row_agreement
 
-N_SUBJECTS, N_VOLUMES, N_VOXELS = 6, 40, 30
+N_SUBJECTS, N_VOLUMES, N_VOXELS = 8, 40, 30
 BOUNDARIES = [9, 17, 28]
 
 
@@ -69,9 +74,9 @@ def written_out(
     responses: NDArray[np.float64], tr_s: float, cutoff_s: float, n_keep: int, n_skip: int
 ) -> NDArray[np.float64]:
     """Bring responses at 2 Hz to volumes: convolve, interpolate, regress, trim, voxel by voxel."""
-    p, q = 8.6, 0.547
-    t = np.arange(0, 32, 0.5)
-    kernel = (t / (p * q)) ** p * np.exp(p - t / q)
+    fine = glover_hrf(0.01, oversampling=1, time_length=32.0)
+    middles = (fine + np.append(fine[1:], 0.0)) / 2
+    kernel = np.array([0.0, *(middles[k : k + 50].sum() for k in range(0, len(middles), 50))])
     onsets = 0.5 * np.arange(len(responses))
     times = np.arange(0, onsets[-1] + 1e-9, tr_s)
     columns = []
@@ -98,9 +103,9 @@ def test_to_volumes_movie_that_starts_later_is_shifted(rng: np.random.Generator)
     """A movie that starts 6 s into the run gives the same volumes three TRs later."""
     responses = rng.standard_normal((100, 4))
     onsets = 0.5 * np.arange(100)
-    now = to_volumes(responses, onsets, 2.0, RunSettings(cutoff_s=None, n_volumes=20))
+    now = to_volumes(responses, onsets, 2.0, RunSettings(cutoff_s=0.0, n_volumes=20))
     later = to_volumes(
-        responses, onsets, 2.0, RunSettings(cutoff_s=None, movie_start_s=6.0, n_volumes=23)
+        responses, onsets, 2.0, RunSettings(cutoff_s=0.0, movie_start_s=6.0, n_volumes=23)
     )
     np.testing.assert_allclose(np.diff(later[3:], axis=0), np.diff(now, axis=0), atol=1e-9)
     np.testing.assert_allclose(np.diff(later[:3], axis=0), 0.0, atol=1e-12)
@@ -184,36 +189,134 @@ def test_bootstrap_similarity_of_matrices_equals_loop(brains: NDArray[np.float32
         np.testing.assert_allclose(matrix, np.average(each, axis=0, weights=count), atol=1e-6)
 
 
-@pytest.mark.parametrize("band", [None, 6])
+def without_lag_means(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Take the mean of each diagonal out of a matrix, one after the other."""
+    left = matrix.astype(float)
+    for row in range(len(matrix)):
+        for column in range(len(matrix)):
+            left[row, column] -= np.diagonal(matrix, abs(row - column)).mean()
+    return left
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize(("band", "min_lag"), [(None, 1), (6, 1), (None, 4)])
 def test_compare_dynamics_equals_loop(
-    models: dict[str, Any], brains: NDArray[np.float32], band: int | None
+    models: dict[str, Any],
+    brains: NDArray[np.float32],
+    band: int | None,
+    min_lag: int,
+    keep: bool,
 ) -> None:
-    """Agreement is SciPy's correlation of rows without the diagonal, for group and samples."""
-    region = compare_dynamics(models, brains, band=band, n_brains=3, seed=4)
+    """Agreement is SciPy's correlation of rows, for group and samples, with and without means."""
+    compared = Agreement(band, min_lag, keep)
+    region = compare_dynamics(
+        models, brains, compared=compared, n_brains=3, n_surrogates=19, seed=4
+    )
     counts = bootstrap_counts(N_SUBJECTS, 3, seed=[4, 0])
     groups = [np.corrcoef(brains.mean(axis=0))]
     groups += [np.corrcoef(np.average(brains, axis=0, weights=count)) for count in counts]
+    change = np.asarray if keep else without_lag_means
+    groups = [change(group) for group in groups]
     for number, values in enumerate(models.values()):
-        matrix = np.corrcoef(values)
+        matrix = change(np.corrcoef(values))
         for sample, group in enumerate(groups):
             for row in range(N_VOLUMES):
                 reach = N_VOLUMES if band is None else band
-                others = [c for c in range(N_VOLUMES) if c != row and abs(c - row) <= reach]
+                others = [c for c in range(N_VOLUMES) if min_lag <= abs(c - row) <= reach]
                 expected = stats.pearsonr(matrix[row, others], group[row, others]).statistic
                 got = region.agreement[number] if sample == 0 else region.brains[number, sample - 1]
                 assert got[row] == pytest.approx(expected, abs=1e-5)
+
+
+def test_compare_dynamics_p_is_of_surrogates_counted(
+    models: dict[str, Any], brains: NDArray[np.float32]
+) -> None:
+    """P counts surrogates that agree as well, a difference's turned alike; of the larger kind."""
+    region = compare_dynamics(models, brains, n_surrogates=99, seed=4)
+    assert region.names == ("predicted", "luminance", "predicted - luminance")
+    group = remove_lag_means(np.corrcoef(brains.mean(axis=0)))
+    counted = np.zeros(3)
+    for number, kind in enumerate(("phases", "shifts")):
+        means = []
+        for values in models.values():
+            itself = np.corrcoef(values)
+            batches = Surrogates(values).similarities(99, [4, 2], kind, itself)
+            drawn = np.concatenate(list(batches))
+            means.append([row_agreement(remove_lag_means(m), group).mean() for m in drawn])
+        means.append(np.subtract(*means))
+        np.testing.assert_allclose(region.mean_null[number], means, atol=1e-5)
+        reached = np.array(means) >= region.mean_agreement[:, None] - 1e-6
+        counted = np.maximum(counted, (reached.sum(axis=1) + 1) / 100)
+    np.testing.assert_allclose(region.mean_p, counted)
 
 
 def test_compare_dynamics_finds_the_model_that_knows(
     models: dict[str, Any], brains: NDArray[np.float32]
 ) -> None:
     """The model of the planted events agrees, the random one does not, and p values say so."""
-    region = compare_dynamics(models, brains, n_brains=200)
+    region = compare_dynamics(models, brains, n_surrogates=199)
     assert region.mean_agreement[0] > 0.8
     assert abs(region.mean_agreement[1]) < 0.1
-    assert region.mean_p[0] == pytest.approx(1 / 201)
+    # A shift by nothing, of the 40 that there are, is the model itself.
+    assert region.mean_p[0] <= 0.06
+    assert region.mean_p[2] <= 0.06
+    assert region.mean_p[1] > 0.05
     low, high = region.mean_limits()
-    assert low[0] < region.mean_brains[0].mean() < high[0]
+    assert (low < region.mean_agreement).all()
+    assert (region.mean_agreement < high).all()
+
+
+def test_compare_dynamics_p_of_unrelated_models_is_rarely_small() -> None:
+    """Slow noise that knows nothing of the brains is below .05 about as often as it should be.
+
+    40 brains and models: more than 7 of them would come less than once in 1,000 such tests.
+    """
+    small, small_lags, slow = 0, 0, np.exp(-np.arange(12) / 3)
+    for number in range(40):
+        rng = np.random.default_rng([number, 5])
+        noise = rng.standard_normal((4, 71, 20))
+        runs = np.apply_along_axis(lambda course: np.convolve(course, slow, "valid"), 1, noise)
+        region = compare_dynamics({"model": runs[0]}, runs[1:], n_surrogates=99)
+        small += int(region.mean_p[0] <= 0.05)
+        effects = boundary_effects(region, [12, 22, 33, 47], window=(-2, 4))
+        small_lags += int(np.nanmin(effects.p_max[0]) <= 0.05)
+    assert small <= 7
+    assert small_lags <= 7
+
+
+def test_compare_dynamics_with_lag_means_is_not_tested(
+    models: dict[str, Any], brains: NDArray[np.float32]
+) -> None:
+    """The published agreement of two slow series says nothing, and gets no p."""
+    region = compare_dynamics(models, brains, compared=Agreement(keep_lag_means=True))
+    assert np.isnan(region.mean_p).all()
+    effects = boundary_effects(region, BOUNDARIES, window=(-2, 4))
+    assert np.isnan(effects.p).all()
+    assert np.isnan(effects.p_max).all()
+    assert summary_table([region])[["p", "p_max", "null_mean"]].isna().all(axis=None)
+
+
+def test_compare_dynamics_of_few_people_has_no_interval(
+    models: dict[str, Any], brains: NDArray[np.float32]
+) -> None:
+    """Seven people are tested as any others, and no limits are made up for them."""
+    region = compare_dynamics(models, brains[:7], n_surrogates=19)
+    assert np.isfinite(region.mean_p).all()
+    assert np.isnan(region.mean_limits()).all()
+    assert np.isnan(region.limits()).all()
+    effects = boundary_effects(region, BOUNDARIES, window=(-2, 4))
+    assert np.isnan(effects.average.lower).all()
+    assert np.isfinite(effects.p_max).all()
+
+
+def test_bootstrap_similarity_as_published_equals_loop(brains: NDArray[np.float32]) -> None:
+    """Each voxel of a sample's mean is z-scored over the run, then the first volumes go."""
+    counts = bootstrap_counts(N_SUBJECTS, 3, seed=3)
+    got = np.concatenate(list(bootstrap_similarity(brains, counts, skip=10)))
+    for matrix, count in zip(got, counts, strict=True):
+        mean = np.average(brains.astype(float), axis=0, weights=count)
+        scaled = stats.zscore(mean, axis=0)[10:]
+        np.testing.assert_allclose(matrix, np.corrcoef(scaled), atol=1e-5)
 
 
 def test_compare_dynamics_does_not_depend_on_units_or_voxel_order(
@@ -246,22 +349,38 @@ def test_boundary_effects_differences_are_of_the_same_draws(
     np.testing.assert_allclose(mean[2], mean[0] - mean[1], atol=1e-12)
 
 
+def test_boundary_effects_p_are_of_surrogates_at_the_same_boundaries(
+    models: dict[str, Any], brains: NDArray[np.float32]
+) -> None:
+    """P counts surrogates at each lag; p_max corrects over lags, so it is never the smaller."""
+    region = compare_dynamics(models, brains, n_surrogates=99)
+    effects = boundary_effects(region, BOUNDARIES, window=(-2, 4), exclusion=-1)
+    for name in range(2):
+        for column, lag in enumerate(range(-2, 5)):
+            null = region.null[:, name][..., [bound + lag for bound in BOUNDARIES]].mean(axis=-1)
+            reached = (null >= effects.average.mean[name, column] - 1e-6).sum(axis=-1).max()
+            assert effects.p[name, column] == (reached + 1) / 100
+    assert (effects.p_max >= effects.p - 0.02).all()
+
+
 def test_region_limits_are_percentiles_of_the_samples(
     models: dict[str, Any], brains: NDArray[np.float32]
 ) -> None:
-    """Limits of 90 % leave a twentieth of the samples on either side."""
+    """Limits of 90 % leave a twentieth of the samples on either side, about the agreement."""
     region = compare_dynamics(models, brains, n_brains=40)
     low, high = region.limits(0.9)
-    np.testing.assert_allclose(low, np.percentile(region.brains, 5, axis=1))
-    np.testing.assert_allclose(high, np.percentile(region.brains, 95, axis=1))
+    shift = region.agreement - region.brains.mean(axis=1)
+    np.testing.assert_allclose(low, np.percentile(region.brains, 5, axis=1) + shift)
+    np.testing.assert_allclose(high, np.percentile(region.brains, 95, axis=1) + shift)
 
 
-def test_compare_dynamics_one_subject_is_refused(
-    models: dict[str, Any], brains: NDArray[np.float32]
+@pytest.mark.parametrize("n_subjects", [1, 2])
+def test_compare_dynamics_two_subjects_are_refused(
+    models: dict[str, Any], brains: NDArray[np.float32], n_subjects: int
 ) -> None:
-    """One subject drawn anew is that subject: nothing would vary."""
-    with pytest.raises(DataError, match="of 2 subjects or more; got 1"):
-        compare_dynamics(models, brains[:1])
+    """They say too little of other people."""
+    with pytest.raises(DataError, match=f"3 subjects or more; got {n_subjects}"):
+        compare_dynamics(models, brains[:n_subjects])
 
 
 def test_tables_hold_what_was_computed(models: dict[str, Any], brains: NDArray[np.float32]) -> None:
@@ -271,6 +390,8 @@ def test_tables_hold_what_was_computed(models: dict[str, Any], brains: NDArray[n
     summary = summary_table([region]).set_index("model")
     assert summary.loc["predicted", "agreement"] == region.mean_agreement[0]
     assert summary.loc["luminance", "p"] == region.mean_p[1]
+    assert summary.loc["predicted - luminance", "agreement"] == region.mean_agreement[2]
+    assert summary.loc["luminance", "null_mean"] == region.mean_null[0, 1].mean()
     course = agreement_table([region], 2.0, BOUNDARIES)
     row = course[(course.model == "luminance") & (course.volume == 17)].iloc[0]
     assert (row.roi, row.time_s, row.boundary) == ("LOC", 34.0, True)
@@ -278,8 +399,8 @@ def test_tables_hold_what_was_computed(models: dict[str, Any], brains: NDArray[n
     around = boundary_table([effects], 2.0)
     row = around[(around.model == "predicted - luminance") & (around.lag == 3)].iloc[0]
     assert row.agreement == effects.average.mean[2, 5]
-    assert (row.lag_s, row.p) == (6.0, effects.average.p[2, 5])
-    pairs = similarity_table(region)
+    assert (row.lag_s, row.p, row.p_max) == (6.0, effects.p[2, 5], effects.p_max[2, 5])
+    pairs = similarity_table(region.similarity)
     assert len(pairs) == N_VOLUMES * (N_VOLUMES - 1) // 2
     row = pairs[(pairs["row"] == 3) & (pairs["column"] == 11)].iloc[0]
     assert row.measured == region.similarity["measured"][3, 11]
@@ -304,11 +425,11 @@ def movie(rng: np.random.Generator, make_prediction: Callable[..., Prediction]) 
 def measured(movie: MovieModels, rng: np.random.Generator) -> MeasuredMovie:
     """Return subjects who watched it: the prediction's volumes in noise."""
     prediction = movie.prediction
-    volumes = to_volumes(prediction.group, movie.onsets_s, 2.0, RunSettings(cutoff_s=None))
-    noise = 2.0 * rng.standard_normal((5, *volumes.shape))
+    volumes = to_volumes(prediction.group, movie.onsets_s, 2.0, RunSettings(cutoff_s=0.0))
+    noise = 2.0 * rng.standard_normal((8, *volumes.shape))
     data = (volumes + noise).astype(np.float32)
     rois = {roi: prediction.roi_mask(roi) for roi in prediction.rois}
-    names = tuple(f"sub-{index}" for index in range(5))
+    names = tuple(f"sub-{index}" for index in range(8))
     return MeasuredMovie(data, names, 2.0, prediction.mask, prediction.affine, rois)
 
 
@@ -365,6 +486,80 @@ def test_analyse_movie_takes_further_models(movie: MovieModels, measured: Measur
     assert analysis.effects == ()
 
 
+def test_original_is_the_published_analysis_written_out(
+    movie: MovieModels, measured: MeasuredMovie
+) -> None:
+    """From frames and runs to agreement, every step of the published analysis is a loop here."""
+    n_run, n_frames = measured.n_timepoints, 160
+    kernel = [(t / (8.6 * 0.547)) ** 8.6 * np.exp(8.6 - t / 0.547) for t in np.arange(30) / 2]
+    points = np.arange(n_run) * n_frames / (n_run - 1)
+
+    def volumes(frames: NDArray[np.float64]) -> NDArray[np.float64]:
+        convolved = [np.convolve(column, kernel)[:n_frames] for column in frames.T]
+        return np.stack([np.interp(points, np.arange(n_frames), c) for c in convolved], axis=1)
+
+    def filtered(course: NDArray[np.float64]) -> NDArray[np.float64]:
+        drift = create_cosine_drift(1 / 120, np.arange(n_run) * 2.0)
+        return course - drift @ np.linalg.lstsq(drift, course, rcond=None)[0]
+
+    group = movie.prediction.group.astype(float)
+    light = movie.baselines["luminance"].astype(float)
+    predicted = filtered(volumes(group))[2:-8]
+    plain = volumes(light)[2:-8]
+    each = [filtered(stats.zscore(run.astype(float), axis=0)) for run in measured.data]
+    brain = np.corrcoef(stats.zscore(np.sum(each, axis=0), axis=0)[10:])
+    run = RunSettings(resample="original")
+    analysis = analyse_movie(movie, measured, run=run, rois=["all"])
+    (region,) = analysis.regions
+    assert region.n_timepoints == n_run - 10
+    for model, course in (("predicted", predicted), ("luminance", plain)):
+        np.testing.assert_allclose(region.similarity[model], np.corrcoef(course), atol=1e-6)
+    np.testing.assert_allclose(region.similarity["measured"], brain, atol=1e-4)
+    expected = row_agreement(np.corrcoef(predicted), brain)
+    np.testing.assert_allclose(region.agreement[0], expected, atol=1e-4)
+    assert np.isnan(region.mean_p).all()
+
+
+def test_volume_operator_is_to_volumes_as_one_matrix(rng: np.random.Generator) -> None:
+    """A product with it convolves, samples, filters and trims, late start and all."""
+    run = RunSettings(movie_start_s=7.0, slice_time_ref=0.5, n_volumes=40, skip_volumes=3)
+    frames, onsets = rng.standard_normal((160, 5)), 0.5 * np.arange(160)
+    operator = volume_operator(onsets, 2.0, run)
+    expected = to_volumes(frames, onsets, 2.0, run)
+    np.testing.assert_allclose(operator @ frames, expected, atol=1e-10)
+    np.testing.assert_allclose(ModelSeries(frames, operator).volumes, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("subjects", [[2], range(8)])
+def test_analyse_movie_region_that_holds_still_is_refused(
+    movie: MovieModels, measured: MeasuredMovie, subjects: list[int]
+) -> None:
+    """One value throughout, even with the rounding of a filter, is no measurement."""
+    data = measured.data.copy()
+    voxels = measured.rois["PPA"]
+    for subject in subjects:
+        still = np.full((measured.n_timepoints, voxels.sum()), 0.1, np.float32)
+        data[subject][:, voxels] = 1000 * still - np.float32(100.0)
+    broken = replace(measured, data=data)
+    with pytest.raises(DataError, match=f"PPA must change .* throughout in sub-{subjects[0]}"):
+        analyse_movie(movie, broken, n_surrogates=19)
+
+
+def test_analyse_movie_leaves_out_voxels_that_hold_still_or_few_people_cover(
+    movie: MovieModels, measured: MeasuredMovie
+) -> None:
+    """A voxel still in one subject, and one without a predicted value, count for nothing."""
+    data, group = measured.data.copy(), movie.prediction.group.copy()
+    data[3, :, 0] = 7.0
+    group[:, 1] = np.nan
+    full = analyse_movie(movie, measured, rois=["all"], n_surrogates=19).regions[0]
+    gappy = replace(movie, prediction=replace(movie.prediction, group=group))
+    cut = analyse_movie(gappy, replace(measured, data=data), rois=["all"], n_surrogates=19)
+    (region,) = cut.regions
+    assert region.n_voxels == full.n_voxels - 1
+    assert np.isfinite(region.agreement).all()
+
+
 @pytest.mark.parametrize(
     ("method", "n_events"), [("hmm", 4), ("hmm", None), ("gsbs", 4), ("gsbs", None), ("optimal", 4)]
 )
@@ -411,10 +606,14 @@ def test_compare_dynamics_bad_input_is_named(
     flat[:, 7] = 0
     with pytest.raises(DataError, match="got volume 7 with one value"):
         compare_dynamics(models, flat)
-    with pytest.raises(DataError, match="time points or more are needed; got 2"):
+    with pytest.raises(DataError, match="4 time points or more are needed; got 2"):
         compare_dynamics({"predicted": models["predicted"][:2]}, brains[:, :2])
     with pytest.raises(OptionError, match="interval must be between 0 and 1"):
         compare_dynamics(models, brains, n_brains=2).limits(1.5)
+    with pytest.raises(OptionError, match="n_surrogates must be 19 or more; got 5"):
+        compare_dynamics(models, brains, n_surrogates=5)
+    with pytest.raises(OptionError, match="3 others or more; got 1 for some of 40"):
+        compare_dynamics(models, brains, compared=Agreement(min_lag=20))
 
 
 def test_to_volumes_bad_input_is_named(rng: np.random.Generator) -> None:
@@ -440,6 +639,10 @@ def test_to_volumes_bad_input_is_named(rng: np.random.Generator) -> None:
         RunSettings(hrf="canonical")
     with pytest.raises(OptionError, match="resample must be one of interp"):
         RunSettings(resample="linear")
+    for name, value in (("hrf", "glover"), ("cutoff_s", 100.0), ("skip_volumes", 3),
+                        ("movie_start_s", 2.0)):  # fmt: skip
+        with pytest.raises(OptionError, match=f"^{name} must be .* original.* got {value}"):
+            RunSettings(resample="original", **{name: value})
 
 
 def test_filter_measured_bad_input_is_named(brains: NDArray[np.float32]) -> None:

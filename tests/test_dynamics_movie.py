@@ -26,14 +26,17 @@ from imgtofmri.analyses.dynamics import (
     luma,
     motion_energy,
     movie_models,
+    predict_dynamics,
     save_dynamics,
     to_volumes,
 )
 from imgtofmri.analyses.dynamics.figures import (
     plot_agreement,
     plot_boundary_averages,
+    plot_courses,
     plot_similarity,
 )
+from imgtofmri.analyses.dynamics.tables import event_table
 from imgtofmri.backbones import load_backbone
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
@@ -97,20 +100,22 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def models(bundle: Bundle, film: Path, random_weights: Path) -> MovieModels:
     """Return the movie's models."""
     encoder = Encoder(bundle)
-    return movie_models(encoder, film, baselines=BASELINES, weights=random_weights, progress=False)
+    options = {"baselines": BASELINES, "average": "mean", "progress": False}
+    return movie_models(encoder, film, weights=random_weights, **options)
 
 
 @pytest.fixture(scope="module")
 def measured(models: MovieModels) -> MeasuredMovie:
-    """Return five subjects: the prediction in noise, on the prediction's own grid."""
+    """Return eight subjects: the prediction in noise, on the prediction's own grid."""
     rng = np.random.default_rng(8)
-    run = RunSettings(cutoff_s=None)
-    volumes = to_volumes(models.prediction.group, models.onsets_s, TR_S, run)
-    noise = rng.standard_normal((5, *volumes.shape)) * volumes.std()
+    run = RunSettings(cutoff_s=0.0)
+    maps = models.prediction.subjects.mean(axis=0)
+    volumes = to_volumes(maps, models.onsets_s, TR_S, run)
+    noise = rng.standard_normal((8, *volumes.shape)) * volumes.std() / 4
     prediction = models.prediction
     return MeasuredMovie(
         data=(volumes + noise).astype(np.float32),
-        subject_names=tuple(f"sub-{index}" for index in range(5)),
+        subject_names=tuple(f"sub-{index}" for index in range(8)),
         tr_s=TR_S,
         mask=prediction.mask,
         affine=prediction.affine,
@@ -121,9 +126,15 @@ def measured(models: MovieModels) -> MeasuredMovie:
 @pytest.fixture(scope="module")
 def analysis(models: MovieModels, measured: MeasuredMovie) -> DynamicsAnalysis:
     """Return the comparison of the two."""
-    run = RunSettings(cutoff_s=None)
+    run = RunSettings(cutoff_s=0.0)
     return analyse_movie(
-        models, measured, run=run, boundaries=[6, 11, 15], n_brains=20, window=(-3, 5)
+        models,
+        measured,
+        run=run,
+        boundaries=[6, 11, 15],
+        n_brains=20,
+        n_surrogates=99,
+        window=(-3, 5),
     )
 
 
@@ -138,7 +149,9 @@ def test_movie_models_are_what_each_gives_alone(
     np.testing.assert_array_equal(models.baselines["motion"], energy)
     untrained = load_backbone("resnet18", weights="untrained")(pixels)
     np.testing.assert_allclose(models.baselines["untrained"], untrained, rtol=1e-3, atol=1e-4)
-    alone = Encoder(bundle).predict_movie(film, weights=random_weights, progress=False)
+    alone = Encoder(bundle).predict_movie(
+        film, weights=random_weights, average="mean", progress=False
+    )
     np.testing.assert_allclose(models.prediction.group, alone.group, atol=1e-4)
     np.testing.assert_array_equal(models.onsets_s, alone.onsets_s)
     assert not models.prediction.provenance.to_dict()["weights_verified"]
@@ -155,7 +168,7 @@ def test_movie_models_bad_input_is_named(
     with pytest.raises(StimulusError, match=r"gone.mp4"):
         movie_models(encoder, tmp_path / "gone.mp4", weights=random_weights, progress=False)
     still = make_movie(tmp_path / "still.mkv", still=True)
-    with pytest.raises(DataError, match="baseline motion must change over the movie; got the same"):
+    with pytest.raises(DataError, match="the prediction must change over the movie; got the same"):
         movie_models(encoder, still, baselines=["motion"], weights=random_weights, progress=False)
 
 
@@ -165,7 +178,7 @@ def test_analysis_finds_that_the_prediction_agrees_best(analysis: DynamicsAnalys
     for region in analysis.regions:
         assert region.models == ("predicted", *BASELINES)
         assert region.mean_agreement[0] > region.mean_agreement[1:3].max()
-        assert region.mean_p[0] == pytest.approx(1 / 21)
+        assert region.mean_p[0] < region.mean_p[1:3].min()
 
 
 def lines_of(panel: object, colour: str) -> list[NDArray]:
@@ -184,28 +197,28 @@ def test_plot_agreement_draws_the_courses(analysis: DynamicsAnalysis) -> None:
     assert len(figure.axes) == 6
     for row, region in enumerate(analysis.regions):
         panel = figure.axes[2 * row]
-        np.testing.assert_array_equal(lines_of(panel, "#0072B2")[0], region.bootstrap_mean[0])
+        np.testing.assert_array_equal(lines_of(panel, "#0072B2")[0], region.agreement[0])
         dashed = [line.get_xdata()[0] for line in panel.lines if line.is_dashed()]
         assert dashed == [6.0, 11.0, 15.0]
 
 
 def test_plot_boundary_averages_marks_what_is_significant(analysis: DynamicsAnalysis) -> None:
-    """Panels hold averages and differences, and a mark wherever p is below .10."""
+    """Panels hold averages and differences, and a mark wherever corrected p is below .10."""
     figure = plot_boundary_averages(analysis.effects, TR_S)
     assert len(figure.axes) == 6
     effect = analysis.effects[0]
     top, bottom = figure.axes[0], figure.axes[3]
-    np.testing.assert_array_equal(lines_of(top, "#0072B2")[0], effect.average.bootstrap_mean[0])
-    np.testing.assert_array_equal(lines_of(bottom, "#E69F00")[0], effect.average.bootstrap_mean[4])
+    np.testing.assert_array_equal(lines_of(top, "#0072B2")[0], effect.average.mean[0])
+    np.testing.assert_array_equal(lines_of(bottom, "#E69F00")[0], effect.average.mean[4])
     drawn = [text.get_text().replace("\n", "") for text in bottom.texts]
-    due = [significance_mark(p) for p in effect.average.p[4:].ravel()]
+    due = [significance_mark(p) for p in effect.p_max[4:].ravel()]
     assert sorted(mark for mark in drawn if set(mark) <= set("*†")) == sorted(filter(None, due))
 
 
 def test_plot_similarity_draws_the_matrices(analysis: DynamicsAnalysis) -> None:
     """The measured matrix comes first, then each model's, with a frame for each event."""
     region = analysis.regions[0]
-    figure = plot_similarity(region, TR_S, analysis.boundaries)
+    figure = plot_similarity(region.similarity, TR_S, analysis.boundaries)
     panels = [axes for axes in figure.axes if axes.images]
     names = ["measured", "predicted", *BASELINES]
     assert [panel.get_title(loc="left").lower() for panel in panels] == names
@@ -218,10 +231,17 @@ def test_plots_without_boundaries_and_baselines(analysis: DynamicsAnalysis) -> N
     """One model alone, without boundaries, is drawn too."""
     region = analysis.regions[0]
     alone = replace(
-        region, models=("predicted",), agreement=region.agreement[:1], brains=region.brains[:1]
+        region,
+        models=("predicted",),
+        agreement=region.agreement[:1],
+        brains=region.brains[:1],
+        null=region.null[:, :1],
     )
     assert len(plot_agreement([alone], TR_S).axes) == 2
-    assert len([axes for axes in plot_similarity(alone, TR_S).axes if axes.images]) == 2
+    assert (
+        len([axes for axes in plot_similarity({"predicted": np.eye(9)}, TR_S).axes if axes.images])
+        == 1
+    )
 
 
 def test_significance_marks_are_the_published_ones() -> None:
@@ -274,18 +294,23 @@ def test_save_dynamics_tables_hold_the_figures_numbers(
     """Each figure has its table, the tables hold its numbers, the record names all files."""
     files = save_dynamics(analysis, tmp_path / "out")
     assert {path.name for path in files} == {path.name for path in (tmp_path / "out").iterdir()}
-    stems = {"agreement", "boundaries", "similarity_roi-all", "similarity_roi-LOC"}
+    stems = {"agreement", "boundaries", "timecourses", "similarity_roi-all", "similarity_roi-LOC"}
     for stem in stems:
         assert {f"{stem}.png", f"{stem}.svg", f"{stem}.tsv"} <= {path.name for path in files}
     table = pd.read_csv(tmp_path / "out" / "boundaries.tsv", sep="\t", na_values="n/a")
     rows = table[(table.roi == "PPA") & (table.model == "predicted - motion")]
     average = analysis.effects[2].average
-    np.testing.assert_allclose(rows.bootstrap_mean, average.bootstrap_mean[5], rtol=1e-5)
-    np.testing.assert_allclose(rows.p, average.p[5], rtol=1e-5)
+    np.testing.assert_allclose(rows.agreement, average.mean[5], rtol=1e-5)
+    np.testing.assert_allclose(rows.p_max, analysis.effects[2].p_max[5], rtol=1e-5)
     record = json.loads((tmp_path / "out" / "dynamics.json").read_text("utf-8"))
+    page = Path(__file__).parents[1] / "docs" / "how-to" / "compare-movie-dynamics.md"
+    explained = page.read_text("utf-8")
+    for values in (*analysis.tables().values(), event_table({"all": np.arange(2)}, TR_S)):
+        assert all(f"`{column}`" in explained for column in values.columns), values.columns
     settings = record["settings"]
     assert settings["boundaries"] == [6, 11, 15]
-    assert settings["run"]["tr_s"] == TR_S
+    assert (settings["run"]["tr_s"], settings["run"]["hrf"]) == (TR_S, "glover")
+    assert (settings["tested"], settings["interval"]) == (True, True)
     assert (settings["seed"], settings["window"]) == (0, [-3, 5])
     (entry,) = record["inputs"]
     assert (entry["name"], entry["sha256"]) == (film.name, sha256_of(film))
@@ -310,7 +335,7 @@ def test_save_dynamics_replaces_an_earlier_comparison(
     with pytest.raises(OptionError, match="without earlier results; it holds dynamics.json"):
         save_dynamics(one, out)
     save_dynamics(one, out, overwrite=True)
-    kept = {f"{stem}.{kind}" for stem in ("agreement", "similarity_roi-all")
+    kept = {f"{stem}.{kind}" for stem in ("agreement", "timecourses", "similarity_roi-all")
             for kind in ("tsv", "png", "svg")}  # fmt: skip
     names = {path.name for path in out.iterdir()}
     assert names == kept | {"summary.tsv", "dynamics.json", "notes.txt"}
@@ -318,7 +343,7 @@ def test_save_dynamics_replaces_an_earlier_comparison(
     (out / "dynamics.json").write_text("not json")
     save_dynamics(one, out, overwrite=True)
     record = json.loads((out / "dynamics.json").read_text("utf-8"))
-    assert record["settings"]["n_subjects"] == 5
+    assert record["settings"]["n_subjects"] == 8
 
 
 def test_save_dynamics_where_it_cannot_says_so(tmp_path: Path, analysis: DynamicsAnalysis) -> None:
@@ -341,7 +366,7 @@ def test_compare_movie_equals_its_steps(
     saved = save_measured(measured, tmp_path / "film.npz")
     motion = models.baselines["motion"]
     np.save(tmp_path / "mine.npy", motion)
-    options = {"n_brains": 4, "seed": 3, "window": (-2, 3)}
+    options = {"n_brains": 4, "n_surrogates": 19, "seed": 3, "window": (-2, 3)}
     expected = analyse_movie(
         replace(models, baselines={"luminance": models.baselines["luminance"]}),
         measured,
@@ -440,18 +465,24 @@ def test_dynamics_command_writes_figures_and_tables(
     given += ["--encoder", encoder_file, "--weights", random_weights, "--quiet"]
     given += ["--boundaries", "hmm:4", "--baseline", "motion", "--cutoff-s", "0"]
     given += ["--rate-hz", "1", "--features", f"mine={tmp_path / 'mine.npy'}", "--n-brains", "20"]
+    given += ["--n-surrogates", "99"]
     out = tmp_path / "out"
     code, said = run(film, "-o", out, *given)
     assert code == 0, said
     assert "all: mean agreement r: predicted 0." in said
+    assert ", predicted - motion " in said
+    assert said.count("(p = ") == 3 * 5
     # All but the page, which is made of them.
     assert f"{len(list(out.iterdir())) - 1} files written: {out}" in said
     assert said.splitlines()[-1] == f"open {out / 'report.html'}"
     names = {path.name for path in out.iterdir()}
     assert {"summary.tsv", "agreement.png", "boundaries.svg", "similarity_roi-PPA.tsv"} <= names
     summary = pd.read_csv(out / "summary.tsv", sep="\t")
-    assert summary.model.unique().tolist() == ["predicted", "motion", "mine"]
-    best = summary.loc[summary.groupby("roi").agreement.idxmax()]
+    names = ["predicted", "motion", "mine"]
+    differences = ["predicted - motion", "predicted - mine"]
+    assert summary.model.unique().tolist() == [*names, *differences]
+    alone = summary[summary.model.isin(names)]
+    best = alone.loc[alone.groupby("roi").agreement.idxmax()]
     assert (best.model == "predicted").all()
     record = json.loads((out / "dynamics.json").read_text("utf-8"))
     assert len(record["settings"]["boundaries"]) == 3
@@ -485,7 +516,8 @@ def test_dynamics_command_takes_saved_responses(
     code, said = run(
         film, "-o", tmp_path / "out", "--measured", saved, "--boundaries", tmp_path / "starts.txt",
         "--encoder", encoder_file, "--weights", random_weights, "--baseline", "none",
-        "--rate-hz", "1", "--n-brains", "5", "--rois", "PPA", "--skip-volumes", "2", "--quiet",
+        "--rate-hz", "1", "--n-brains", "5", "--n-surrogates", "19", "--rois", "PPA",
+        "--skip-volumes", "2", "--quiet",
     )  # fmt: skip
     assert code == 0, said
     assert opened == [f"file:{film}"] * 2
@@ -508,6 +540,10 @@ def test_dynamics_command_takes_saved_responses(
         (["--baseline", "light"], 2, "--baseline must be one of luminance"),
         (["--hrf", "cannonical"], 2, "--hrf must be one of gam, glover, spm"),
         (["--resample", "linear"], 2, "--resample must be one of interp"),
+        (["--min-lag-s", "-1"], 2, "--min-lag-s must be 0 or more seconds; got -1"),
+        (["--min-lag-s", "11"], 2, "compared with 3 others or more"),
+        (["--n-surrogates", "5"], 2, "--n-surrogates must be 19 or more; got 5"),
+        (["--resample", "original", "--hrf", "spm"], 2, "--hrf must be gam where --resample is"),
         (["--features", "mine"], 2, "--features must be NAME=FILE.npy"),
         (["--features", "mine=gone.npy"], 1, "gone.npy must be an .npy file"),
         (["--n-volumes", "21"], 2, "no more than the 20 volumes"),
@@ -522,7 +558,7 @@ def test_dynamics_command_takes_saved_responses(
         (["--n-resamples", "0"], 2, "--n-resamples must be 1 or more; got 0"),
         (["--exclusion", "-2"], 2, "--exclusion must be -1 or more; got -2"),
         (["--band", "2"], 2, "--band must be 3 or more; got 2"),
-        (["--resample", "original", "--slice-time-ref", "0.5"], 2, "Use resample="),
+        (["--resample", "original", "--movie-start-s", "2"], 2, "-start-s must be 0.0 where"),
         (["--slice-time-ref", "2"], 2, "fraction of the TR from 0 to 1; got 2.0"),
         (["--tr-s", "2"], 2, "--confounds and --tr-s go with NIfTI files"),
         (["--confounds", "a.tsv"], 2, "--confounds and --tr-s go with NIfTI files"),
@@ -578,20 +614,146 @@ def test_dynamics_command_bad_features_write_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_dynamics_command_one_subject_is_refused(
+def test_dynamics_command_two_subjects_are_refused(
     tmp_path: Path,
     run: Run,
     film: Path,
     measured: MeasuredMovie,
     encoder_file: Path,
 ) -> None:
-    """Drawing one subject anew gives that subject: no limits, and p values that mean nothing."""
-    one = replace(measured, data=measured.data[:1], subject_names=measured.subject_names[:1])
-    saved = save_measured(one, tmp_path / "film.npz")
-    _, words = run(
+    """Two people stand for nobody else; the message says how many do, and what to do."""
+    two = replace(measured, data=measured.data[:2], subject_names=measured.subject_names[:2])
+    saved = save_measured(two, tmp_path / "film.npz")
+    code, words = run(
         film, "--measured", saved, "--encoder", encoder_file, "-o", tmp_path / "out", "--quiet"
     )
-    assert "of 2 subjects or more; got 1" in words
+    assert code == 1
+    assert "of 3 subjects or more; got 2" in words
+
+
+def test_dynamics_command_of_few_people_says_that_there_is_no_interval(
+    tmp_path: Path,
+    run: Run,
+    film: Path,
+    measured: MeasuredMovie,
+    encoder_file: Path,
+    random_weights: Path,
+) -> None:
+    """Three people are tested; no limits are written for them, and it is said."""
+    three = replace(measured, data=measured.data[:3], subject_names=measured.subject_names[:3])
+    saved = save_measured(three, tmp_path / "film.npz")
+    code, said = run(
+        film, "-o", tmp_path / "out", "--measured", saved, "--encoder", encoder_file,
+        "--weights", random_weights, "--rate-hz", "1", "--n-surrogates", "19", "--quiet",
+    )  # fmt: skip
+    assert code == 0, said
+    assert "no interval over people: 3 are too few, 8 are needed" in said
+    table = pd.read_csv(tmp_path / "out" / "summary.tsv", sep="\t", na_values="n/a")
+    assert table[["ci_lower", "ci_upper"]].isna().all(axis=None)
+    assert table.p.notna().all()
+
+
+def test_dynamics_command_without_measured_responses(
+    tmp_path: Path, run: Run, film: Path, encoder_file: Path, random_weights: Path
+) -> None:
+    """A film alone gives time courses, similarities, events and figures, and no agreement."""
+    out = tmp_path / "out"
+    given = [film, "-o", out, "--encoder", encoder_file, "--weights", random_weights, "--quiet"]
+    code, said = run(*given, "--tr-s", "1", "--boundaries", "gsbs:4")
+    assert code == 0, said
+    assert "all: 4 events predicted" in said
+    names = {path.name for path in out.iterdir()}
+    assert {"timecourses.tsv", "timecourses.png", "events.tsv", "similarity_roi-PPA.svg"} <= names
+    assert not {"summary.tsv", "agreement.tsv"} & names
+    courses = pd.read_csv(out / "timecourses.tsv", sep="\t")
+    assert set(courses.subject) == {"group", "S1", "S2"}
+    assert courses.time_s.max() == 19.0
+    events = pd.read_csv(out / "events.tsv", sep="\t")
+    assert events.groupby("roi").size().to_dict() == {"LOC": 3, "PPA": 3, "all": 3}
+    record = json.loads((out / "dynamics.json").read_text("utf-8"))
+    assert record["settings"]["run"]["tr_s"] == 1.0
+    assert record["settings"]["boundaries"]["all"] == events[events.roi == "all"].volume.tolist()
+    code, said = run(*given, "--overwrite", "--boundaries", "6,9")
+    assert code == 0, said
+    assert pd.read_csv(out / "events.tsv", sep="\t").time_s.unique().tolist() == [12.0, 18.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--confounds", "a.tsv"], "--confounds goes with measured responses; got none"),
+        (["--band", "5"], "--band goes with measured responses; got none"),
+        (["--tr-s", "0"], "--tr-s must be a positive number of seconds"),
+        (["--resample", "original"], "--n-volumes must be given where --resample is original"),
+        (["--n-volumes", "99"], "no more than the 10 volumes of the movie; got 99"),
+    ],
+)
+def test_dynamics_command_without_measured_responses_bad_options(
+    tmp_path: Path,
+    run: Run,
+    film: Path,
+    encoder_file: Path,
+    options: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What needs a measurement, and a run that the film does not fill, are refused at once."""
+    monkeypatch.setattr("imgtofmri.backbones.extractor.stream_features", _unreachable)
+    code, said = run(film, "-o", tmp_path / "out", "--encoder", encoder_file, "--quiet", *options)
+    assert code == 2
+    assert words in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_dynamics_courses_are_roi_means_through_haemodynamics(
+    film: Path, bundle: Bundle, random_weights: Path, models: MovieModels
+) -> None:
+    """A course is the mean of a person's own ROI, brought to volumes as any response is."""
+    found = predict_dynamics(
+        Encoder(bundle), film, tr_s=TR_S, weights=random_weights, progress=False
+    )
+    means = models.prediction.roi_means()
+    at = means.places.index(("PPA", "both"))
+    courses = {"group": means.group[at], "S2": means.values[at, 1]}
+    for subject, frames in courses.items():
+        rows = found.courses.query(f"roi == 'PPA' and hemi == 'both' and subject == '{subject}'")
+        expected = to_volumes(frames[:, None], models.onsets_s, TR_S, RunSettings())[:, 0]
+        np.testing.assert_allclose(rows.response, expected, rtol=1e-3, atol=1e-4)
+    (figure,) = [plot_courses(found.courses)]
+    assert [panel.get_title(loc="left") for panel in figure.axes] == ["LOC", "PPA"]
+    line = lines_of(figure.axes[1], "#0072B2")[0]
+    np.testing.assert_allclose(line, found.courses.query(
+        "roi == 'PPA' and hemi == 'both' and subject == 'group'").response)  # fmt: skip
+
+
+def test_film_simulated_from_the_encoder_is_won_by_it(
+    tmp_path: Path,
+    run: Run,
+    film: Path,
+    encoder_file: Path,
+    random_weights: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`simulate` and `dynamics` as they come: the model that made the runs agrees best by far."""
+    shared = ["--encoder", encoder_file, "--weights", random_weights, "--quiet"]
+    simulated = ["simulate", film, "-o", tmp_path / "sim", "--tr-s", "1", "--subjects", "3",
+                 "--voxels", "predicted", *shared]  # fmt: skip
+    assert main(list(map(str, simulated))) == 0, capsys.readouterr().err
+    runs = sorted((tmp_path / "sim").rglob("*_bold.nii.gz"))
+    assert len(runs) == 3
+    given = [argument for path in runs for argument in ("--measured", path)]
+    code, said = run(
+        film, "-o", tmp_path / "out", *given, "--n-volumes", "20", "--n-surrogates", "99",
+        "--baseline", "luminance", "--baseline", "untrained", *shared,
+    )  # fmt: skip
+    assert code == 0, said
+    table = pd.read_csv(tmp_path / "out" / "summary.tsv", sep="\t", na_values="n/a")
+    agreement = table.pivot(index="roi", columns="model", values="agreement")
+    assert (agreement.predicted > 0.95).all()
+    assert (agreement.predicted > agreement[["luminance", "untrained"]].max(axis=1) + 0.1).all()
+    p = table.pivot(index="roi", columns="model", values="p")
+    # A shift of half a second, of the 40 that a film of 20 s has, changes little.
+    assert (p.predicted <= 0.1).all()
 
 
 def test_dynamics_command_bad_files_write_nothing(

@@ -11,6 +11,7 @@ from imgtofmri.events import (
     average_around_boundaries,
     bootstrap_p,
     boundary_windows,
+    mean_around_boundaries,
 )
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.stats import bootstrap_counts
@@ -63,30 +64,54 @@ def test_average_around_boundaries_samples_equal_loop(rng: np.random.Generator) 
                 for bound, count in zip(BOUNDARIES, counts[sample], strict=True)
                 for _ in range(count)
             ]
-            expected = loop_average(brains[course, sample // 3], drawn)
+            expected = loop_average(brains[course, sample % 4], drawn)
             np.testing.assert_allclose(average.samples[course, sample], expected, atol=1e-12)
 
 
-def test_average_around_boundaries_p_and_bands_equal_loop(rng: np.random.Generator) -> None:
-    """P and bands come from each lag's valid samples alone."""
-    brains = rng.standard_normal((30, 33)) + 0.1
+def test_published_boundary_averages_equal_a_loop(rng: np.random.Generator) -> None:
+    """Sample s is of draw s mod n of the people; p counts valid samples below zero, plus one.
+
+    The rules of the published analysis: a lag is skipped outside the run or within 2 volumes of
+    another boundary of the whole list; a sample without a valid boundary is missing.
+    """
+    bounds = [12, 26, 44, 56, 71, 81, 92, 104, 119, 123, 136, 143, 151]
+    brains = rng.standard_normal((100, 158))
     average = average_around_boundaries(
-        brains.mean(axis=0), BOUNDARIES, brains=brains, window=WINDOW
+        brains.mean(axis=0), bounds, brains=brains, window=(-10, 10), n_resamples=10, seed=7
     )
+    counts = bootstrap_counts(13, 1000, seed=7).astype(int)
+    p = bootstrap_p(average.samples)
+    for column, lag in enumerate(range(-10, 11)):
+        found = []
+        for sample in range(1000):
+            values = []
+            for bound, count in zip(bounds, counts[sample], strict=True):
+                if usable(bound + lag, bound, bounds, 158):
+                    values += [brains[sample % 100, bound + lag]] * count
+            found.append(np.mean(values) if values else np.nan)
+        np.testing.assert_allclose(average.samples[:, column], found, atol=1e-10)
+        valid = [value for value in found if not np.isnan(value)]
+        below = sum(value < 0 for value in valid)
+        assert p[column] == pytest.approx((below + 1) / (len(valid) + 1), abs=1e-10)
+
+
+def test_average_around_boundaries_interval_lies_about_the_mean(rng: np.random.Generator) -> None:
+    """Limits are percentiles of each lag's valid samples, moved to lie about the average itself."""
+    brains = rng.standard_normal((30, 33)) + 0.1
+    course = brains.mean(axis=0) + 0.5
+    average = average_around_boundaries(course, BOUNDARIES, brains=brains, window=WINDOW)
     assert np.isnan(average.samples).any()
     for lag in range(10):
         valid = [value for value in average.samples[:, lag] if not np.isnan(value)]
-        below = sum(value < 0 for value in valid)
         if valid:
-            assert average.p[lag] == pytest.approx((below + 1) / (len(valid) + 1))
-            band = np.percentile(valid, [2.5, 97.5])
+            band = np.percentile(valid, [2.5, 97.5]) - np.mean(valid) + average.mean[lag]
             np.testing.assert_allclose([average.lower[lag], average.upper[lag]], band)
         else:
-            assert np.isnan([average.p[lag], average.lower[lag], average.upper[lag]]).all()
+            assert np.isnan([average.lower[lag], average.upper[lag]]).all()
 
 
 def test_average_around_boundaries_finds_planted_response(rng: np.random.Generator) -> None:
-    """A bump three volumes after each boundary is seen there, and is significant there alone."""
+    """A bump three volumes after each boundary is seen there, and there alone."""
     boundaries = np.arange(12, 160, 16)
     brains = 0.5 * rng.standard_normal((100, 166))
     brains[:, boundaries + 3] += 1.0
@@ -95,7 +120,9 @@ def test_average_around_boundaries_finds_planted_response(rng: np.random.Generat
     )
     assert average.lags[np.argmax(average.mean)] == 3
     assert average.mean[7] == pytest.approx(1.0, abs=0.05)
-    assert (average.lags[average.p < 0.01]).tolist() == [3]
+    assert (average.lags[average.lower > 0.5]).tolist() == [3]
+    alone = mean_around_boundaries(brains, boundaries, window=(-4, 8))
+    np.testing.assert_allclose(alone.mean(axis=0), average.mean, atol=1e-12)
 
 
 def test_average_around_boundaries_same_seed_repeats() -> None:

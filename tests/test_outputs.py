@@ -231,6 +231,7 @@ def test_record_appends_what_is_done_and_survives_a_kill(tmp_path: Path) -> None
     assert (tmp_path / RECORD_NAME).read_bytes() == written
     journal = tmp_path / "predictions.jsonl"
     journal.write_text(journal.read_text("utf-8") + '{"name": "d.jp', "utf-8")
+    del record  # With a process that is killed, its lock goes.
     again = _record(tmp_path, resume=True)
     assert again.names == ["a.jpg", "c.jpg"]
     again.close()

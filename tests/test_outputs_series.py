@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pytest
 
 from imgtofmri.exceptions import OutputError
-from imgtofmri.outputs import SeriesWriter, to_img
-from imgtofmri.outputs.gzip_pieces import join_crc32
+from imgtofmri.outputs import SeriesWriter, VolumeWriter, to_img
+from imgtofmri.outputs.gzip_pieces import Deflater, deflate, join_crc32
 
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
 
@@ -102,3 +102,57 @@ def test_join_crc32_equals_zlib_of_joined_data(
     first, second = (rng.bytes(length) for length in lengths)
     joined = join_crc32(zlib.crc32(first), zlib.crc32(second), len(second))
     assert joined == zlib.crc32(first + second)
+
+
+def test_pieces_of_pictures_and_films_are_zlibs_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    """ISA-L, whose bytes are not a function of the content alone, has no part in them."""
+    from isal import isal_zlib
+
+    def refuse(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(isal_zlib, "compressobj", refuse)
+    mask = rng.random((20, 21, 22)) < 0.3
+    mask[:, :, 5:15] = False  # A gap that is a piece of its own.
+    maps = rng.normal(size=(3, int(mask.sum()))).astype(np.float32)
+    maps[:, :50] = 0
+    writer = VolumeWriter(mask, np.eye(4))
+    for number, values in enumerate(maps):
+        writer.write(tmp_path / f"{number}.nii.gz", values)
+        found = nib.Nifti1Image.from_filename(tmp_path / f"{number}.nii.gz").get_fdata()
+        np.testing.assert_array_equal(found[mask], values)
+        assert not found[~mask].any()
+    with SeriesWriter(tmp_path / "all.nii.gz", mask, np.eye(4), 1.0) as series:
+        series.append(maps)
+    with SeriesWriter(tmp_path / "one.nii.gz", mask, np.eye(4), 1.0) as series:
+        for values in maps:
+            series.append(values[None])
+    assert (tmp_path / "all.nii.gz").read_bytes() == (tmp_path / "one.nii.gz").read_bytes()
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("dtype", ["<f4", "<i2"])
+def test_deflater_joins_what_zlib_reads(fast: bool, dtype: str, rng: np.random.Generator) -> None:
+    """Wherever the places are: at either end, side by side, far apart, in any order."""
+    for places in ([0], [4999], [0, 4999], [7, 3, 2, 1, 4000, 2500], list(range(5000))):
+        background = np.full(5000, 3, dtype)
+        deflate_array = Deflater(background, np.array(places), fast)
+        values = background.copy()
+        values[places] = rng.integers(0, 99, len(places))
+        data = deflate_array(values) + deflate(b"", last=True)
+        assert zlib.decompress(data, wbits=-15) == values.tobytes()
+        assert deflate_array(values.copy()) == deflate_array(values)
+
+
+def test_whole_brains_in_a_series_are_written_as_they_are(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Where ISA-L compresses, readers find the same numbers."""
+    mask = np.ones((50, 50, 41), bool)
+    maps = rng.normal(1000, 10, (1, mask.size)).astype(np.float32)
+    with SeriesWriter(tmp_path / "x.nii.gz", mask, np.eye(4), 1.0) as series:
+        series.append(maps)
+    found = np.asarray(nib.Nifti1Image.from_filename(tmp_path / "x.nii.gz").dataobj)
+    np.testing.assert_array_equal(found[mask][:, 0], maps[0])

@@ -16,12 +16,15 @@ from nilearn.glm.first_level.design_matrix import create_cosine_drift
 from imgtofmri import timeseries
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.timeseries import (
+    Surrogates,
     checks,
     convolve,
     cosine_basis,
+    held_hrf,
     hrf,
     regress_out,
     remove_drift,
+    remove_lag_means,
     remove_mean,
     row_agreement,
     sample_to_volumes,
@@ -30,6 +33,7 @@ from imgtofmri.timeseries import (
     volume_times,
 )
 from imgtofmri.timeseries import haemodynamics as haemodynamics_module
+from imgtofmri.timeseries import surrogates as surrogates_module
 
 
 def pearson(first: np.ndarray, second: np.ndarray) -> float:
@@ -104,6 +108,23 @@ def test_hrf_bad_argument_says_what_is_valid(arguments: tuple[object, float], ma
     """Each bad kernel or step is refused with what would be right."""
     with pytest.raises(OptionError, match=match):
         hrf(*arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["gam", "glover", "spm"])
+def test_held_hrf_of_slow_frames_equals_one_of_many_fast_ones(name: str) -> None:
+    """A frame shown for 2 s evokes what forty frames of 50 ms, all like it, evoke together."""
+    slow = np.array([1.0, 0.0, 3.0, -1.0, 2.0, 0.0, 0.0, 1.0])
+    fast = convolve(np.repeat(slow, 40), held_hrf(name, 0.05))
+    got = convolve(slow, held_hrf(name, 2.0))
+    # nilearn's own steps are a little longer than asked for, the more so the coarser.
+    np.testing.assert_allclose(got, fast[::40], atol=3e-3)
+
+
+def test_held_hrf_sums_to_one_and_keeps_a_kernel_of_ones_own() -> None:
+    """A frame held on settles at its response; an array is not touched."""
+    assert held_hrf("glover", 0.5).sum() == pytest.approx(1.0, abs=1e-12)
+    assert held_hrf(np.exp, 0.5)[0] == 0.0
+    np.testing.assert_array_equal(held_hrf([0.0, 2.0, 1.0], 0.5), [0.0, 2.0, 1.0])
 
 
 def test_hrf_unknown_scale_lists_the_scales() -> None:
@@ -205,7 +226,7 @@ def test_sample_to_volumes_nearest_equals_a_search(rng: np.random.Generator) -> 
     np.testing.assert_array_equal(volumes, expected)
 
 
-@pytest.mark.parametrize("resample", ["interp", "nearest", "original"])
+@pytest.mark.parametrize("resample", ["interp", "nearest"])
 def test_sample_to_volumes_on_the_grid_takes_the_samples_themselves(
     rng: np.random.Generator, resample: timeseries.Resampling
 ) -> None:
@@ -247,6 +268,35 @@ def test_sample_to_volumes_original_elsewhere_than_at_the_start_is_refused() -> 
     """The published scheme has no slice timing reference."""
     with pytest.raises(OptionError, match="resample='original' samples at the start"):
         sample_to_volumes([0.0, 1.0], [0.0, 1.0], 1.0, resample="original", slice_time_ref=0.5)
+
+
+@pytest.mark.parametrize("n_volumes", [None, 1])
+def test_sample_to_volumes_original_needs_the_number_of_volumes(n_volumes: int | None) -> None:
+    """The published rule spreads a film over a known number of volumes."""
+    with pytest.raises(OptionError, match=f"over n_volumes, 2 or more; got {n_volumes}"):
+        sample_to_volumes([0.0, 1.0], [0.0, 0.5], 2.0, resample="original", n_volumes=n_volumes)
+
+
+def test_published_rules_equal_each_step_written_out(rng: np.random.Generator) -> None:
+    """HRF, volumes, mean and cosines are the published analysis's, number for number."""
+    frames = rng.standard_normal((691, 3)) + 5.0
+    kernel = [(t / (8.6 * 0.547)) ** 8.6 * np.exp(8.6 - t / 0.547) for t in np.arange(30) / 2]
+    points = [step * 691 / 167 for step in range(168)]
+    cosines = [np.ones(168)]
+    for order in range(1, int(2 * 168 * 2.0 / 120) + 1):
+        cosines.append(np.cos(np.pi * order * (2 * np.arange(168) + 1) / (2 * 168)))
+    design = np.stack(cosines, axis=1)
+    for voxel in range(3):
+        convolved = np.convolve(frames[:, voxel], kernel)[:691]
+        volumes = np.interp(points, np.arange(691), convolved)
+        centred = volumes - volumes.mean()
+        expected = centred - design @ np.linalg.lstsq(design, centred, rcond=None)[0]
+        ours = convolve(frames[:, voxel], hrf("gam", 0.5, duration_s=15.0))
+        ours = sample_to_volumes(ours, np.arange(691) / 2, 2.0, n_volumes=168, resample="original")
+        np.testing.assert_allclose(ours, volumes, atol=1e-10)
+        np.testing.assert_allclose(remove_mean(ours), centred, atol=1e-10)
+        filtered = remove_drift(remove_mean(ours), 2.0, cutoff_s=120.0)
+        np.testing.assert_allclose(filtered, expected, atol=1e-10)
 
 
 def test_sample_to_volumes_unknown_method_lists_the_methods() -> None:
@@ -443,6 +493,95 @@ def test_row_agreement_equals_a_loop_over_rows(rng: np.random.Generator, band: i
     np.testing.assert_allclose(row_agreement(model, measured, band=band), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("min_lag", [1, 4])
+def test_row_agreement_leaves_out_near_volumes(rng: np.random.Generator, min_lag: int) -> None:
+    """With a least lag, rows are correlated over the volumes that are as far away or farther."""
+    model, measured = (similarity_matrix(rng.normal(size=(12, 30))) for _ in range(2))
+    got = row_agreement(model, measured, min_lag=min_lag)
+    for row in range(12):
+        far = [column for column in range(12) if abs(column - row) >= min_lag]
+        expected = np.corrcoef(model[row, far], measured[row, far])[0, 1]
+        assert got[row] == pytest.approx(expected, abs=1e-12)
+
+
+def test_remove_lag_means_equals_a_loop_over_diagonals(rng: np.random.Generator) -> None:
+    """Every diagonal loses its own mean, in each of a stack of matrices."""
+    stack = np.stack([similarity_matrix(rng.normal(size=(9, 30))) for _ in range(3)])
+    got = remove_lag_means(stack)
+    for matrix, left in zip(stack, got, strict=True):
+        for row in range(9):
+            for column in range(9):
+                mean = np.diagonal(matrix, abs(row - column)).mean()
+                assert left[row, column] == pytest.approx(matrix[row, column] - mean, abs=1e-12)
+
+
+def test_remove_lag_means_needs_square_matrices() -> None:
+    """Anything else has no lags."""
+    with pytest.raises(ShapeError, match=r"n_time, n_time\); got \(3, 4\)"):
+        remove_lag_means(np.ones((3, 4)))
+
+
+@pytest.mark.parametrize("n_time", [40, 41])
+@pytest.mark.parametrize("n_voxels", [5, 300])
+def test_surrogates_equal_phases_turned_voxel_by_voxel(
+    rng: np.random.Generator, n_time: int, n_voxels: int
+) -> None:
+    """They are NumPy's transform with the same phases in all voxels, then the operator."""
+    series = rng.standard_normal((n_time, n_voxels)) + rng.standard_normal(n_voxels)
+    operator = rng.standard_normal((15, n_time))
+    got = np.concatenate(list(Surrogates(series, operator).similarities(4, seed=3)))
+    phases = np.random.default_rng(3).uniform(0, 2 * np.pi, (4, n_time // 2 + 1))
+    phases[:, 0] = 0
+    phases[:, n_time // 2] *= n_time % 2
+    spectrum = np.fft.rfft(series, axis=0)
+    for sample, row in zip(got, phases, strict=True):
+        turned = np.fft.irfft(spectrum * np.exp(1j * row)[:, None], n_time, axis=0)
+        np.testing.assert_allclose(turned.mean(axis=0), series.mean(axis=0), atol=1e-12)
+        np.testing.assert_allclose(sample, np.corrcoef(operator @ turned), atol=0.02)
+        assert np.abs(sample - np.corrcoef(operator @ turned)).mean() < 2e-3
+
+
+@pytest.mark.parametrize("n_time", [40, 41])
+def test_surrogates_that_are_shifts_equal_numpys_roll(
+    rng: np.random.Generator, n_time: int
+) -> None:
+    """Phases proportional to frequency roll the series in time, as a whole."""
+    series = np.cumsum(rng.standard_normal((n_time, 6)), axis=0)
+    operator = np.eye(n_time)[5:]
+    got = np.concatenate(list(Surrogates(series, operator).similarities(4, 3, "shifts")))
+    for sample, step in zip(got, np.random.default_rng(3).integers(0, n_time, 4), strict=True):
+        expected = np.corrcoef(operator @ np.roll(series, -step, axis=0))
+        assert np.abs(sample - expected).mean() < 5e-3
+    itself = np.eye(len(operator))
+    many = Surrogates(series, operator).similarities(200, 3, "shifts", itself)
+    at_home = np.random.default_rng(3).integers(0, n_time, 200) == 0
+    assert at_home.any()
+    found = (np.concatenate(list(many)) == itself).all(axis=(1, 2))
+    np.testing.assert_array_equal(found, at_home)
+    with pytest.raises(OptionError, match="kind must be one of phases, shifts; got 'turns'"):
+        next(Surrogates(series).similarities(1, kind="turns"))  # type: ignore[arg-type]
+
+
+def test_surrogates_do_not_depend_on_batches_and_share_phases(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many are made at once changes nothing; two series of a length are turned alike."""
+    series = rng.standard_normal((30, 8))
+    whole = np.concatenate(list(Surrogates(series).similarities(6)))
+    monkeypatch.setattr(surrogates_module, "_BATCH_BYTES", 1)
+    single = list(Surrogates(2 * series + 1).similarities(6))
+    assert [len(batch) for batch in single] == [1] * 6
+    np.testing.assert_allclose(np.concatenate(single), whole, atol=1e-5)
+
+
+def test_surrogates_bad_input_is_named(rng: np.random.Generator) -> None:
+    """An operator of another length and a series that holds still in every voxel are refused."""
+    with pytest.raises(ShapeError, match=r"30 time points of series; got shape \(5, 29\)"):
+        Surrogates(rng.standard_normal((30, 8)), np.ones((5, 29)))
+    with pytest.raises(DataError, match="series must vary over voxels"):
+        Surrogates(np.repeat(rng.standard_normal((30, 1)), 8, axis=1))
+
+
 def test_row_agreement_broadcasts_over_samples(rng: np.random.Generator) -> None:
     """A stack of measured matrices gives what each gives alone."""
     model = similarity_matrix(rng.normal(size=(8, 30)))
@@ -478,14 +617,26 @@ def test_row_agreement_constant_row_is_nan(rng: np.random.Generator) -> None:
         (((5, 4), (5, 4)), None, ShapeError, "must be square"),
         (((3, 3), (3, 3)), None, DataError, "4 time points or more are needed; got 3"),
         (((9, 9), (9, 9)), 2, OptionError, "band must be 3 volumes or more"),
+        (((9, 9), (9, 9)), (None, 0), OptionError, "min_lag must be 1 volume or more; got 0"),
+        (
+            ((9, 9), (9, 9)),
+            (None, 4),
+            OptionError,
+            "3 others or more; got 2 for some",
+        ),
+        (((9, 9), (9, 9)), (3, 3), OptionError, "got 1 for some of 9 .* 3 or farther than 3"),
     ],
 )
 def test_row_agreement_bad_argument_is_refused(
-    shapes: tuple[tuple[int, int], ...], band: int | None, error: type[Exception], match: str
+    shapes: tuple[tuple[int, int], ...],
+    band: int | tuple[int | None, int] | None,
+    error: type[Exception],
+    match: str,
 ) -> None:
     """Square matrices of one size, with rows long enough to correlate."""
+    widest, min_lag = band if isinstance(band, tuple) else (band, 1)
     with pytest.raises(error, match=match):
-        row_agreement(np.ones(shapes[0]), np.ones(shapes[1]), band=band)
+        row_agreement(np.ones(shapes[0]), np.ones(shapes[1]), band=widest, min_lag=min_lag)
 
 
 def test_row_agreement_missing_similarity_is_refused(rng: np.random.Generator) -> None:

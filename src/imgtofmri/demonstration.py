@@ -10,7 +10,9 @@ from imgtofmri.analyses.predict import predict_into
 from imgtofmri.backbones import load_backbone
 from imgtofmri.encoder import load_encoder
 from imgtofmri.encoder.reference import extract_samples, reference_wheel
+from imgtofmri.encoder.saving import RECORD
 from imgtofmri.exceptions import WeightsUnavailableError
+from imgtofmri.outputs import OutputFolder
 from imgtofmri.report import PAGE
 
 DEFAULT_BACKBONE, OFFLINE_BACKBONE = "resnet18", "efficientnet-lite0"
@@ -57,12 +59,14 @@ def make_demonstration(
     -------
     Demonstration
     """
+    output = OutputFolder(folder, "demo", RECORD)
+    output.claim(overwrite=True)
     encoder = load_encoder(progress=progress)
     if backbone is None and weights is None:
         backbone = _reachable_backbone(say, progress)
     samples = extract_samples(reference_wheel(progress), folder / "stimuli")
     made = predict_into(
-        folder,
+        output,
         encoder,
         samples,
         backbone=backbone,

@@ -1,4 +1,9 @@
-"""Write files whole or not at all; tell files by their digests; bring names into order."""
+"""Write files whole or not at all; tell files by their digests; bring names into order.
+
+A file is made beside its target under a hidden name that says whose it is, brought to the disk, and
+only then takes the target's name. Whatever a process that was killed left behind is known by that
+name and removed by the next one that writes there.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +12,25 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from imgtofmri.exceptions import OptionError, OutputError
+from imgtofmri.owners import abandoned, new_part
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FLAGS = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+
+# Waiting for the disk in several threads lets it bring several files there at once.
+_SYNC_THREADS = 16
+
+# Folders that were swept when a file was first made there.
+_swept: set[Path] = set()
 
 
 def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -49,15 +65,16 @@ def atomic_path(target: Path) -> Iterator[Path]:
     ----------
     target : Path
         Where the file shall be. Its folder is made when missing; an existing file is replaced in
-        one step, so that a reader sees the old file or the new one and never half of one. It has
-        the mode that the user's umask gives to new files, whatever writes it.
+        one step, so that a reader sees the old file or the new one and never half of one, after a
+        power cut, too. It has the mode that the user's umask gives to new files, whatever writes
+        it.
 
     Raises
     ------
     OutputError
         If the folder cannot be made or written to, the disk is full, or a folder is in the way.
     """
-    temporary = _part_of(target)
+    temporary = new_part(target.parent)
     try:
         _make(temporary, target)
         mode = stat.S_IMODE(temporary.stat().st_mode)
@@ -66,7 +83,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
             # Some libraries put a file of their own there, which is for its owner alone.
             if stat.S_IMODE(temporary.stat().st_mode) != mode:
                 temporary.chmod(mode)
+            sync(temporary)
             temporary.replace(target)
+            sync(target.parent)
         except OSError as error:
             raise cannot_write(target, error) from error
     except OSError as error:
@@ -81,6 +100,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
 def claim_file(target: Path, *, overwrite: bool = False) -> None:
     """Refuse a file that is there or could not be written, before long work is done for it.
 
+    What dead processes left beside it is removed.
+
     Raises
     ------
     OptionError
@@ -88,25 +109,75 @@ def claim_file(target: Path, *, overwrite: bool = False) -> None:
     OutputError
         If the folder cannot be made or written to.
     """
-    if target.exists() and not overwrite:
+    # Unlike Path's, this takes a name that no file can have for an answer.
+    if os.path.exists(target) and not overwrite:  # noqa: PTH110
         message = (
             f"{target}: expected no file of that name; there is one. Name another, or use "
             "`overwrite` to replace it."
         )
         raise OptionError(message)
-    temporary = _part_of(target)
+    temporary = new_part(target.parent)
     try:
         _make(temporary, target)
+        sweep(target.parent)
     finally:
         _remove(temporary)
 
 
-def _part_of(target: Path) -> Path:
-    """Return a new file's name beside the target.
+def check_room(target: Path, n_bytes: int) -> None:
+    """Refuse a file that is larger than the room on its disk.
 
-    The file is made where an interruption at any moment removes it.
+    Parameters
+    ----------
+    target : Path
+        Where the file shall be; its folder may be missing.
+    n_bytes : int
+        The file's size.
+
+    Raises
+    ------
+    OutputError
     """
-    return target.parent / f".{secrets.token_hex(8)}.part"
+    folder = next((part for part in target.absolute().parents if part.is_dir()), None)
+    try:
+        free = n_bytes if folder is None else shutil.disk_usage(folder).free
+    except OSError:
+        return  # Writing will say what is wrong.
+    if n_bytes > free:
+        message = (
+            f"cannot write {target}: it takes {n_bytes} bytes, and there is room for {free}. Make "
+            "room or choose another folder."
+        )
+        raise OutputError(message)
+
+
+def write_or_keep(write: Callable[[Path], None], target: Path) -> None:
+    """Write what took long to make; where it cannot be, write it elsewhere and say so.
+
+    Parameters
+    ----------
+    write : callable
+        Writes the file that it is given, whole or not at all, or raises an OutputError.
+    target : Path
+
+    Raises
+    ------
+    OutputError
+        If the target cannot be written. The file is then in the current folder or that of
+        temporary files, if one has room for it, and the message says where.
+    """
+    try:
+        write(target)
+    except OutputError as error:
+        for folder in (Path.cwd(), Path(tempfile.gettempdir())):
+            name = f"{target.stem[:100]}-{secrets.token_hex(8)}{target.suffix[:20]}"
+            try:
+                write(folder / name)
+            except OutputError:
+                continue
+            message = f"{error} Nothing is lost: it is kept as {folder / name}; move it from there."
+            raise OutputError(message) from error
+        raise
 
 
 def _make(temporary: Path, target: Path) -> None:
@@ -114,9 +185,11 @@ def _make(temporary: Path, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # With the mode of any new file, unlike those of tempfile, which are for their owner alone.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        os.close(os.open(temporary, _FLAGS, 0o666))
     except OSError as error:
         raise cannot_write(target, error) from error
+    if target.parent not in _swept:
+        sweep(target.parent)
 
 
 def _remove(temporary: Path) -> None:
@@ -133,24 +206,111 @@ def write_whole(target: Path, data: bytes) -> None:
     OutputError
         If it cannot be written; what was there stays.
     """
-    temporary = _part_of(target)
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+    write_all({target: data})
+
+
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """Write several files, each of them whole or not at all.
+
+    They are brought to the disk together, which takes a small part of the time that it takes for
+    one after the other.
+
+    Parameters
+    ----------
+    files : mapping of Path to bytes
+
+    Raises
+    ------
+    OutputError
+        If one cannot be written; what was there stays.
+    """
+    with ExitStack() as made:
+        parts = {}
+        for target, data in files.items():
+            temporary = new_part(target.parent)
+            made.callback(_remove, temporary)
+            try:
+                _write(temporary, data)
+            except OSError as error:
+                raise cannot_write(target, error) from error
+            parts[target] = temporary
+        sync_all(parts.values())
+        for target, temporary in parts.items():
+            try:
+                os.replace(temporary, target)  # noqa: PTH105  (the way of Path costs as much again)
+            except OSError as error:
+                raise cannot_write(target, error) from error
+        sync_all({target.parent for target in parts})
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a new file, making its folder when missing."""
     try:
+        handle = os.open(path, _FLAGS, 0o666)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, _FLAGS, 0o666)
+    with os.fdopen(handle, "wb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+
+
+def sync(path: Path) -> None:
+    """Bring a file's content, or a folder's names, to the disk.
+
+    Not every system can do this with a folder, nor every file system at all; then the order in
+    which things get there is theirs.
+
+    Raises
+    ------
+    OSError
+        If the disk is full, or fails.
+    """
+    try:
+        # Windows brings to the disk only what is open for writing.
+        handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    except PermissionError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EROFS):
+            raise
+    finally:
+        os.close(handle)
+
+
+def sync_all(paths: Iterable[Path]) -> None:
+    """Bring several files and folders to the disk at the same time.
+
+    Raises
+    ------
+    OutputError
+        If the disk is full, or fails.
+    """
+
+    def checked(path: Path) -> None:
         try:
-            handle = os.open(temporary, flags, 0o666)
-        except FileNotFoundError:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(temporary, flags, 0o666)
-        with os.fdopen(handle, "wb", buffering=0) as file:
-            view = memoryview(data)
-            while view:
-                view = view[file.write(view) :]
-        os.replace(temporary, target)  # noqa: PTH105  (the way of Path costs as much again)
-    except BaseException as error:
-        _remove(temporary)
-        if isinstance(error, OSError):
-            raise cannot_write(target, error) from error
-        raise
+            sync(path)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    found = list(paths)
+    if len(found) < 2:
+        for path in found:
+            checked(path)
+        return
+    with ThreadPoolExecutor(min(len(found), _SYNC_THREADS), "imgtofmri-disk") as threads:
+        for _ in threads.map(checked, found):
+            pass
+
+
+def sweep(folder: Path, *, below: bool = False) -> None:
+    """Remove the files that dead processes left unfinished in a folder, or below it."""
+    _swept.add(folder)
+    for path in abandoned(folder, below=below):
+        _remove(path)
 
 
 def cannot_write(target: Path, error: OSError) -> OutputError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from imgtofmri.text import visible
 
@@ -35,7 +35,7 @@ def track(
         Call it with how much was done since the last call.
     """
     description = visible(description)
-    if not enabled:
+    if not enabled or sys.stderr is None:
         yield lambda _: None
     elif sys.stderr.isatty():
         with _bar(description, total, unit) as advance:
@@ -101,5 +101,6 @@ class _Lines:
 
     @staticmethod
     def _write(line: str) -> None:
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
+        with suppress(OSError):  # Work does not stop because nobody is there to read of it.
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()

@@ -287,7 +287,7 @@ def write_table(table: pd.DataFrame, path: Path) -> Path:
     Parameters
     ----------
     table : pandas.DataFrame
-        Numbers are written with six digits.
+        Numbers are written with six digits; what is no text in names, as escapes.
     path : Path
         Where to.
 
@@ -309,6 +309,7 @@ def write_table(table: pd.DataFrame, path: Path) -> Path:
             na_rep=MISSING,
             float_format="%.6g",
             lineterminator="\n",
+            errors="backslashreplace",
         )
     return path
 

@@ -20,7 +20,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.message import Message
 from http.client import HTTPMessage
 from pathlib import Path
@@ -46,13 +46,28 @@ def cache_dir() -> Path:
     """Return the folder of downloads and compiled bundles, which need not exist yet.
 
     It is ``$IMGTOFMRI_CACHE`` if that is set, else the user cache of the operating system.
+
+    Raises
+    ------
+    AssetError
+        If the user has no home folder for it.
     """
     named = os.environ.get(CACHE_VARIABLE)
     if named:
-        return Path(named).expanduser()
-    import platformdirs
+        folder = os.path.expanduser(named)  # noqa: PTH111  (Path's raises where there is no home)
+    else:
+        import platformdirs
 
-    return Path(platformdirs.user_cache_dir("imgtofmri", appauthor=False))
+        with suppress(RuntimeError):
+            named = platformdirs.user_cache_dir("imgtofmri", appauthor=False)
+        folder = named or "~"
+    if folder.startswith("~"):
+        message = (
+            "expected a home folder, in which downloads are kept; this user has none. Set HOME, or "
+            f"set {CACHE_VARIABLE} to a folder that may be written to."
+        )
+        raise AssetError(message)
+    return Path(folder)
 
 
 def is_offline() -> bool:

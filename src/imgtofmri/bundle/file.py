@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from imgtofmri.bundle.checks import check_bundle
 from imgtofmri.bundle.models import Bundle, Card, RoiModel, SubjectModel
-from imgtofmri.exceptions import BundleError
-from imgtofmri.files import atomic_path
+from imgtofmri.exceptions import BundleError, OutputError
+from imgtofmri.files import atomic_path, check_room
 from imgtofmri.spaces import Grid, VoxelMap
 
 FORMAT = "imgtofmri-bundle"
@@ -36,10 +36,12 @@ def write_bundle(bundle: Bundle, path: Path | str) -> None:
     OutputError
         If the file cannot be written there.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     check_bundle(bundle, str(path))
     arrays = dict(_arrays(bundle))
+    check_room(Path(path), sum(array.nbytes for array in arrays.values()))
     card = {
         **bundle.card,
         "template": {**bundle.card["template"], **_grid_to_json(bundle.template)},
@@ -59,7 +61,11 @@ def write_bundle(bundle: Bundle, path: Path | str) -> None:
     label = {"version": FORMAT_VERSION, "sha256": _digest(card, arrays), "card": card}
     metadata = {FORMAT: json.dumps(label, ensure_ascii=False)}
     with atomic_path(Path(path)) as temporary:
-        save_file(arrays, temporary, metadata)
+        try:
+            save_file(arrays, temporary, metadata)
+        except SafetensorError as error:  # Among them what the disk says.
+            message = f"cannot write {path}: {error}. Make room or choose another folder."
+            raise OutputError(message) from error
 
 
 def read_bundle(path: Path | str) -> Bundle:

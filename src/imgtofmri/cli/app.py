@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import shlex
 import signal
@@ -10,7 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, get_type_hints
 
 import typer
@@ -54,6 +55,8 @@ EXIT_CODES = {
     INTERRUPTED: "interrupted, what was written is whole",
 }
 
+_ENDING = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGUSR1", "SIGUSR2")
+
 app = typer.Typer(
     name="imgtofmri",
     no_args_is_help=True,
@@ -81,18 +84,20 @@ def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
         except ImgToFmriError as error:
             _say(in_options(error, _options(command)))
             code = USAGE if isinstance(error, OptionError) else FAILED
-        except (PermissionError, NotADirectoryError) as error:
+        except BrokenPipeError:
+            # The reader of our output (head, less) has left; Python would complain at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = FAILED
+        except OSError as error:
             # Not ours: of files and folders that only the operating system knows to be closed.
+            file = error.filename or "its files"
             expected = "expected a file or folder that may be read and written"
-            _say(f"{error.filename}: {expected}; got: {error.strerror}. Check its permissions.")
+            reason = error.strerror or str(error)
+            _say(f"{file}: {expected}; got: {reason}. Check its name and permissions.")
             code = FAILED
         except MemoryError as error:
             reason = f" ({error})" if str(error) else ""
             _say(f"expected memory for what was asked; there is too little{reason}. Ask for less.")
-            code = FAILED
-        except BrokenPipeError:
-            # The reader of our output (head, less) has left; Python would complain at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = FAILED
         raise typer.Exit(code)
 
@@ -151,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         One of `EXIT_CODES`.
     """
+    _open_standard_streams()
     given = sys.argv[1:] if arguments is None else list(arguments)
     told = COMMAND_LINE.set(shlex.join(["imgtofmri", *given]))
     try:
@@ -163,17 +169,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE
 
 
+def _open_standard_streams() -> None:
+    """Let nothing fail for want of standard streams, nor for names that are no text.
+
+    A caller can close them. The next file to be opened would then have the number of one, and what
+    libraries write there, as they do about films, would get into it.
+    """
+    number = os.open(os.devnull, os.O_RDWR)
+    while number <= 2:
+        number = os.open(os.devnull, os.O_RDWR)
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123
+            setattr(sys, name, stream)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 @contextmanager
 def _termination_interrupts() -> Iterator[None]:
-    """Have SIGTERM, with which clusters end a job, leave whole files behind as Ctrl-C does."""
+    """Have signals that would end the process leave whole files behind, as Ctrl-C does.
+
+    SIGTERM ends a cluster's job; SIGUSR1, SIGUSR2 and SIGXCPU say that its time is nearly up;
+    SIGHUP comes when the terminal is closed. What the caller ignores (nohup) is left so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # Only the main thread may say what a signal does.
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    known = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
+    ours = [one for one in known if signal.getsignal(one) is signal.SIG_DFL]
+    for one in ours:
+        signal.signal(one, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one in ours:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def _options(command: Callable[..., object]) -> dict[str, str]:
@@ -191,7 +224,8 @@ def _options(command: Callable[..., object]) -> dict[str, str]:
 
 
 def _say(line: str) -> None:
-    typer.echo(f"imgtofmri: {line}", err=True)
+    with suppress(OSError):  # Nobody may be there to read it.
+        typer.echo(f"imgtofmri: {line}", err=True)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -67,7 +67,7 @@ def distill(
     from imgtofmri.backbones.architectures import ARCHITECTURES
     from imgtofmri.distillation import distil_head
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.files import claim_file
+    from imgtofmri.files import claim_file, write_or_keep
     from imgtofmri.stimuli import find_images
 
     if student not in ARCHITECTURES:
@@ -92,7 +92,7 @@ def distill(
         on_failure=failures.append,
         progress=not quiet,
     )
-    write_head(head, output)
+    write_or_keep(lambda path: write_head(head, path), output)
     for name, r in head.card["fidelity"].items():
         typer.echo(f"{name.replace('_', ' ')}: {r:.3f}")
     typer.echo(f"head: {output}")

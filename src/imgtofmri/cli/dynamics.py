@@ -1,9 +1,11 @@
-"""``imgtofmri dynamics``: a movie's predicted dynamics against measured ones."""
+"""``imgtofmri dynamics``: a movie's predicted dynamics, against measured ones if there are any."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,31 +14,33 @@ from imgtofmri.cli.report import make_page
 from imgtofmri.exceptions import OptionError
 
 if TYPE_CHECKING:
+    from imgtofmri.analyses.dynamics import DynamicsAnalysis
     from imgtofmri.encoder import Settings
 
 
-@options.takes_settings()
+@options.takes_settings(default_average="mean")
 def dynamics(
     *,
     movie: Annotated[Path, typer.Argument(metavar="MOVIE", help="The movie that was shown.")],
+    output: options.Output,
     measured: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--measured",
             "-m",
             metavar="partly-cloudy|FILE",
             help="Measured responses: a public data set, one .npz of save_measured, or 4-D NIfTI "
-            "files in template space, one for each subject (repeat).",
+            "files in template space, one for each subject (repeat). Without any, what is "
+            "predicted is written.",
         ),
-    ],
-    output: options.Output,
+    ] = None,
     confounds: Annotated[
         list[Path] | None,
         typer.Option("--confounds", metavar="TSV", help="One for each NIfTI file, in its order."),
     ] = None,
     tr_s: Annotated[
         float | None,
-        typer.Option("--tr-s", help="Repetition time in seconds; by default the files'."),
+        typer.Option("--tr-s", help="Repetition time in seconds; by default the files', or 2."),
     ] = None,
     boundaries: Annotated[
         str | None,
@@ -44,8 +48,8 @@ def dynamics(
             "--boundaries",
             metavar="LIST|FILE|METHOD",
             help="Volumes at which events begin, counted from 0 after trimming: 12,26,44 or a text "
-            "file of them; partly-cloudy; or found in the measured group: hmm, gsbs, hmm:14, "
-            "gsbs:14, optimal:14.",
+            "file of them; partly-cloudy; or found in the measured group, or in the prediction "
+            "where nothing was measured (gsbs by default): hmm, gsbs, hmm:14, gsbs:14, optimal:14.",
         ),
     ] = None,
     baseline: Annotated[
@@ -69,11 +73,20 @@ def dynamics(
     settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
     hrf: Annotated[
-        str, typer.Option("--hrf", metavar="gam|glover|spm", help="Haemodynamic response.")
-    ] = "gam",
+        str | None,
+        typer.Option(
+            "--hrf",
+            metavar="gam|glover|spm",
+            help="Haemodynamic response; glover by default, gam with --resample original.",
+        ),
+    ] = None,
     resample: Annotated[
         str,
-        typer.Option("--resample", metavar="interp|nearest|original", help="Frames to volumes."),
+        typer.Option(
+            "--resample",
+            metavar="interp|nearest|original",
+            help="Frames to volumes; original is the published analysis, mistakes and all.",
+        ),
     ] = "interp",
     slice_time_ref: Annotated[
         float | None,
@@ -87,8 +100,13 @@ def dynamics(
         float, typer.Option("--movie-start-s", help="When the movie starts in the run, in seconds.")
     ] = 0.0,
     cutoff_s: Annotated[
-        float, typer.Option("--cutoff-s", help="Longest period kept, in seconds; 0 keeps all.")
-    ] = 128.0,
+        float | None,
+        typer.Option(
+            "--cutoff-s",
+            help="Longest period kept, in seconds; 0 keeps all. 128 by default, 120 with "
+            "--resample original.",
+        ),
+    ] = None,
     n_volumes: Annotated[
         int | None, typer.Option("--n-volumes", help="Use so many volumes, from the run's start.")
     ] = None,
@@ -102,6 +120,23 @@ def dynamics(
         int | None,
         typer.Option("--band", help="Compare volumes at most so far apart; by default all."),
     ] = None,
+    min_lag_s: Annotated[
+        float,
+        typer.Option(
+            "--min-lag-s",
+            help="Leave out pairs of volumes nearer than this, in seconds: 12 leaves out what one "
+            "haemodynamic response joins.",
+        ),
+    ] = 0.0,
+    keep_lag_means: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-lag-means/--remove-lag-means",
+            help="Leave in what all pairs of volumes equally far apart have in common, as "
+            "published; agreement is not tested then. Removed by default, but with --resample "
+            "original.",
+        ),
+    ] = None,
     window: Annotated[
         str, typer.Option("--window", metavar="FIRST:LAST", help="Volumes around a boundary.")
     ] = "-5:10",
@@ -111,8 +146,15 @@ def dynamics(
             "--exclusion", help="Skip volumes so near to another boundary; -1 skips none."
         ),
     ] = 2,
+    n_surrogates: Annotated[
+        int,
+        typer.Option(
+            "--n-surrogates",
+            help="Surrogates of each model, for p: as many with random phases, as many shifted.",
+        ),
+    ] = 1000,
     n_brains: Annotated[
-        int, typer.Option("--n-brains", help="Bootstrap samples of subjects.")
+        int, typer.Option("--n-brains", help="Bootstrap samples of people, for intervals.")
     ] = 100,
     n_resamples: Annotated[
         int, typer.Option("--n-resamples", help="Samples of boundaries for each of those.")
@@ -122,60 +164,115 @@ def dynamics(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compare a movie's predicted dynamics with measured ones, region by region.
+    """Predict a movie's dynamics and compare them with measured ones, region by region.
 
     Frames are predicted, convolved with a haemodynamic response, sampled at the volumes and
-    filtered; the similarity of all pairs of volumes is compared with the measured one, over the
-    movie and around event boundaries, beside baselines. Writes figures (PNG and SVG), the table
+    filtered. Without measured responses: time courses, similarities of all pairs of volumes, and
+    event boundaries of what is predicted. With them, these similarities are compared with the
+    measured ones, over the movie and around event boundaries, beside baselines; p is against
+    surrogates of the models, intervals are over people. Writes figures (PNG and SVG), the table
     behind each (TSV), summary.tsv and dynamics.json.
 
     **Examples**
 
+    imgtofmri dynamics film.mp4 -o dynamics/
+
     imgtofmri dynamics partly_cloudy.mp4 --measured partly-cloudy -o dynamics/
 
     imgtofmri dynamics film.mp4 --measured sub-01_bold.nii.gz --measured sub-02_bold.nii.gz
-    --boundaries hmm:12 --baseline luminance --baseline motion -o dynamics/
+    --measured sub-03_bold.nii.gz --boundaries hmm:12 --baseline luminance --baseline motion
+    -o dynamics/
     """
-    from imgtofmri.analyses.dynamics import RunSettings, compare_movie, save_dynamics
+    from imgtofmri.analyses.dynamics import (
+        RunSettings,
+        compare_movie,
+        predict_dynamics,
+        save_dynamics,
+    )
     from imgtofmri.outputs import OutputFolder
 
     folder = OutputFolder(output, "dynamics")
     folder.claim(overwrite=overwrite)
-    result = compare_movie(
-        encoder,
-        movie,
-        measured,
-        confounds=confounds,
-        tr_s=tr_s,
-        boundaries=boundaries,
-        baselines=[name for name in baseline or ["luminance"] if name != "none"],
-        features=_parse_features(features or []),
-        rate_hz=rate_hz,
-        run=RunSettings(
+    shared: dict[str, Any] = {
+        "baselines": [name for name in baseline or ["luminance"] if name != "none"],
+        "features": _parse_features(features or []),
+        "rate_hz": rate_hz,
+        "run": RunSettings(
             hrf=hrf,
             resample=resample,  # type: ignore[arg-type]
             slice_time_ref=slice_time_ref,
             movie_start_s=movie_start_s,
-            cutoff_s=cutoff_s or None,
+            cutoff_s=cutoff_s,
             n_volumes=n_volumes,
             skip_volumes=skip_volumes,
         ),
-        band=band,
-        window=_parse_window(window),
-        exclusion=exclusion,
-        n_brains=n_brains,
-        n_resamples=n_resamples,
-        seed=seed,
-        progress=not quiet,
-        settings=settings,
-    )
-    files = save_dynamics(result, folder)
-    for region in result.regions:
-        pairs = zip(region.models, region.mean_agreement, strict=True)
-        values = ", ".join(f"{name} {value:.3f}" for name, value in pairs)
-        typer.echo(f"{region.roi}: mean agreement r: {values}")
+        "seed": seed,
+        "progress": not quiet,
+        "settings": settings,
+    }
+    if not measured:
+        _check_alone(confounds, {"band": band, "keep_lag_means": keep_lag_means})
+        own = {"boundaries": boundaries, "tr_s": tr_s}
+        shared |= {name: value for name, value in own.items() if value is not None}
+        predicted = predict_dynamics(encoder, movie, **shared)
+        files = save_dynamics(predicted, folder)
+        for roi, starts in predicted.boundaries.items():
+            typer.echo(f"{roi}: {len(starts) + 1} events predicted")
+    else:
+        result = compare_movie(
+            encoder,
+            movie,
+            measured,
+            confounds=confounds,
+            tr_s=tr_s,
+            boundaries=boundaries,
+            band=band,
+            min_lag_s=min_lag_s,
+            keep_lag_means=keep_lag_means,
+            window=_parse_window(window),
+            exclusion=exclusion,
+            n_surrogates=n_surrogates,
+            n_brains=n_brains,
+            n_resamples=n_resamples,
+            **shared,
+        )
+        files = save_dynamics(result, folder)
+        for line in _lines(result):
+            typer.echo(line)
     typer.echo(f"{len(files)} files written: {output}", err=True)
     make_page(output, report)
+
+
+def _check_alone(confounds: list[Path] | None, others: Mapping[str, object]) -> None:
+    """Refuse what needs measured responses where there are none."""
+    given = {"confounds": confounds or None, **others}
+    for name, value in given.items():
+        if value is not None:
+            message = (
+                f"{name} goes with measured responses; got none. Name them with --measured, or "
+                "leave it out."
+            )
+            raise OptionError(message, name)
+
+
+def _lines(result: DynamicsAnalysis) -> Iterator[str]:
+    """Say what was found, a region a line."""
+    from imgtofmri.analyses.dynamics.comparison import LEAST_FOR_INTERVAL
+
+    first = result.regions[0]
+    for region in result.regions:
+        parts = []
+        for name, value, p in zip(region.names, region.mean_agreement, region.mean_p, strict=True):
+            tested = "" if math.isnan(p) else f" (p = {p:.2g})"
+            parts.append(f"{name} {value:.3f}{tested}")
+        yield f"{region.roi}: mean agreement r: {', '.join(parts)}"
+    if not first.is_tested:
+        yield "not tested: near volumes are alike in any film where the means at each lag are kept"
+    if not first.brains.shape[1]:
+        yield (
+            f"no interval over people: {first.n_subjects} are too few, {LEAST_FOR_INTERVAL} are "
+            "needed"
+        )
 
 
 def _parse_window(text: str) -> tuple[int, int]:

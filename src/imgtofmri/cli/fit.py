@@ -79,7 +79,7 @@ def fit(
     from imgtofmri.backbones import features_folder
     from imgtofmri.bundle import write_bundle
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.files import claim_file
+    from imgtofmri.files import claim_file, write_or_keep
     from imgtofmri.training import fetch_downloads, fit_study
 
     claim_file(target, overwrite=overwrite)
@@ -90,8 +90,9 @@ def fit(
         lambda name: load_encoder(name, progress=not quiet).bundle,
         progress=not quiet,
         cache=features_folder() if cache else None,
+        target=target,
     )
-    write_bundle(bundle, target)
+    write_or_keep(lambda path: write_bundle(bundle, path), target)
     for line in accuracy_lines(bundle):
         typer.echo(line)
     typer.echo(f"written {target}")

@@ -101,16 +101,21 @@ Command = Callable[..., int | None]
 _BY_NAME = inspect.Parameter.KEYWORD_ONLY
 
 
-def takes_settings(average: AverageName | None = None) -> Callable[[Command], Command]:
+def takes_settings(
+    average: AverageName | None = None, *, default_average: AverageName = "zscore"
+) -> Callable[[Command], Command]:
     """Give a command the options of `imgtofmri.Settings`; it takes them as one ``settings``.
 
     Parameters
     ----------
     average : {"zscore", "mean"}, optional
-        How subjects are averaged, without an option to choose it. By default there is one, and the
-        published model's way is its default.
+        How subjects are averaged, without an option to choose it. By default there is one.
+    default_average : {"zscore", "mean"}
+        What that option's default is.
     """
     shared = {name: pair for name, pair in SETTINGS.items() if average is None or name != "average"}
+    if average is None:
+        shared["average"] = (Average, default_average)
 
     fixed: dict[str, Any] = {} if average is None else {"average": average}
 

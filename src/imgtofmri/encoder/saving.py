@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 import shutil
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from imgtofmri.encoder.agreement import LEAST_STIMULI, Agreement
 from imgtofmri.encoder.regions import roi_places
 from imgtofmri.exceptions import OptionError
-from imgtofmri.files import atomic_path, cannot_write
+from imgtofmri.files import atomic_path, cannot_write, write_all
 from imgtofmri.outputs import (
     FormatName,
     Layout,
@@ -149,14 +150,25 @@ class MapWriter:
             part.mask, part.affine, as_series=self._layout.as_series
         )
         maps = part.maps(subjects=self._subjects, interval=self._interval)
+        files = {
+            name: {
+                self._layout.volume(name, subject, bound): self._writer.encode(values[index])
+                for (subject, bound), values in maps.items()
+            }
+            for index, name in enumerate(part.names)
+            if names is None or name in names
+        }
+        write_all(
+            {
+                self._folder.path / file: data
+                for each in files.values()
+                for file, data in each.items()
+            }
+        )
         for index, name in enumerate(part.names):
-            if names is not None and name not in names:
-                continue
-            files = {}
-            for (subject, bound), values in maps.items():
-                file = self._layout.volume(name, subject, bound)
-                files[file] = self._writer.write(self._folder.path / file, values[index])
-            self._folder.add(name, part.sha256[index], files, part.sources[index])
+            if name in files:
+                digests = {f: hashlib.sha256(data).hexdigest() for f, data in files[name].items()}
+                self._folder.add(name, part.sha256[index], digests, part.sources[index])
 
 
 class RoiTableWriter:

@@ -12,7 +12,7 @@ from imgtofmri.events.averages import (
     bootstrap_p,
     boundary_windows,
     limits_of_samples,
-    mean_of_samples,
+    mean_around_boundaries,
 )
 from imgtofmri.events.choice import EventChoice, choose_n_events
 from imgtofmri.events.gsbs import StateSearch, greedy_states, optimal_states
@@ -39,7 +39,7 @@ __all__ = [
     "fit_events",
     "greedy_states",
     "limits_of_samples",
-    "mean_of_samples",
+    "mean_around_boundaries",
     "optimal_states",
     "t_distance",
 ]

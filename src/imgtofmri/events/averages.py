@@ -26,7 +26,7 @@ __all__ = [
     "bootstrap_p",
     "boundary_windows",
     "limits_of_samples",
-    "mean_of_samples",
+    "mean_around_boundaries",
 ]
 
 Array = NDArray[np.float64]
@@ -42,12 +42,8 @@ class BoundaryAverage:
         Volumes from the boundary; negative before it.
     mean : array of shape (..., n_lags)
         The average over boundaries of the course as it is, without resampling.
-    bootstrap_mean : array of shape (..., n_lags)
-        The mean of the bootstrap's samples.
     lower, upper : array of shape (..., n_lags)
-        The bootstrap's 2.5th and 97.5th percentiles, or as asked for.
-    p : array of shape (..., n_lags)
-        `bootstrap_p` of each lag.
+        The bootstrap's 95 % interval, or as asked for, about ``mean``: `limits_of_samples`.
     samples : array of shape (..., n_brains * n_resamples, n_lags)
         The bootstrap's averages; NaN where a sample has no valid volume.
     n_windows : array of int, shape (n_lags,)
@@ -56,10 +52,8 @@ class BoundaryAverage:
 
     lags: NDArray[np.intp]
     mean: Array
-    bootstrap_mean: Array
     lower: Array
     upper: Array
-    p: Array
     samples: Array
     n_windows: NDArray[np.intp]
 
@@ -158,7 +152,8 @@ def average_around_boundaries(
     exclusion : int, default 2
         A volume at most this far from another boundary is left out.
     n_resamples : int, default 10
-        Samples of boundaries for each sample of subjects.
+        Samples of boundaries for each sample of subjects; sample ``s`` goes with sample
+        ``s % n_brains`` of subjects.
     interval : float, default 0.95
         Part of the samples between ``lower`` and ``upper``.
     seed : int or sequence of int
@@ -203,26 +198,64 @@ def average_around_boundaries(
     )
     n_brains, n_boundaries = samples_of.shape[-2], len(valid)
     counts = bootstrap_counts(n_boundaries, n_brains * n_resamples, seed=seed)
-    weights = counts.reshape(n_brains, n_resamples, n_boundaries)
-    samples = _weighted_mean(weights, samples_of, volumes, valid)
+    weights = counts.reshape(n_resamples, n_brains, n_boundaries).swapaxes(0, 1)
+    samples = _weighted_mean(weights, samples_of, volumes, valid).swapaxes(-3, -2)
     samples = samples.reshape(*course.shape[:-1], n_brains * n_resamples, len(lags))
-    ones = np.ones((1, n_boundaries))
-    mean = _weighted_mean(ones, course, volumes, valid)[..., 0, :]
-    lower, upper = limits_of_samples(samples, interval)
+    mean = _plain_mean(course, volumes, valid)
+    lower, upper = limits_of_samples(samples, interval, around=mean)
     return BoundaryAverage(
         lags=lags,
         mean=mean,
-        bootstrap_mean=mean_of_samples(samples),
         lower=lower,
         upper=upper,
-        p=bootstrap_p(samples),
         samples=samples,
         n_windows=valid.sum(axis=0),
     )
 
 
+def mean_around_boundaries(
+    values: ArrayLike,
+    boundaries: ArrayLike,
+    *,
+    window: tuple[int, int] = (-5, 10),
+    exclusion: int = 2,
+) -> Array:
+    """Average courses around event boundaries, each boundary once.
+
+    Parameters
+    ----------
+    values : array of shape (..., n_timepoints)
+        NaN where it is not defined.
+    boundaries, window, exclusion
+        As in `average_around_boundaries`.
+
+    Returns
+    -------
+    array of shape (..., n_lags)
+        NaN where no boundary has a valid volume.
+
+    Raises
+    ------
+    DataError, ShapeError, OptionError
+        As `average_around_boundaries`.
+    """
+    course = _courses(values)
+    _, volumes, valid = boundary_windows(
+        course.shape[-1], boundaries, window=window, exclusion=exclusion
+    )
+    return _plain_mean(course, volumes, valid)
+
+
+def _plain_mean(course: Array, volumes: NDArray[np.intp], valid: NDArray[np.bool_]) -> Array:
+    mean: Array = _weighted_mean(np.ones((1, len(valid))), course, volumes, valid)[..., 0, :]
+    return mean
+
+
 def bootstrap_p(samples: ArrayLike) -> Array:
-    """Return the one-sided bootstrap p value that what was sampled is not above zero.
+    """Return the share of bootstrap samples below zero, which published analyses call p.
+
+    It is none: samples of people lie about what was found, not about what chance gives. Kept to
+    reproduce these analyses.
 
     Parameters
     ----------
@@ -269,22 +302,22 @@ def _weighted_mean(
     return np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
 
 
-def mean_of_samples(samples: Array) -> Array:
-    """Average samples on the last axis but one, without invalid ones; NaN where there is none."""
-    n_valid = np.sum(~np.isnan(samples), axis=-2)
-    total = np.nansum(samples, axis=-2)
-    mean: Array = np.divide(total, n_valid, out=np.full_like(total, np.nan), where=n_valid > 0)
-    return mean
-
-
-def limits_of_samples(samples: Array, interval: float = 0.95) -> tuple[Array, Array]:
+def limits_of_samples(
+    samples: Array, interval: float = 0.95, around: Array | None = None
+) -> tuple[Array, Array]:
     """Return percentiles over the last axis but one, without invalid samples.
+
+    A sample of people holds fewer different ones than there are, so that its mean is noisier and
+    agrees less with anything: samples lie about a value lower than the estimate, and their
+    percentiles may leave it out. They are moved to lie about it.
 
     Parameters
     ----------
     samples : array of shape (..., n_samples, n_lags)
     interval : float
         Part of the samples between the two.
+    around : array of shape (..., n_lags), optional
+        The estimate that the samples' mean is moved to. Default: they stay.
 
     Returns
     -------
@@ -302,10 +335,14 @@ def limits_of_samples(samples: Array, interval: float = 0.95) -> tuple[Array, Ar
     tails = 50 * (1 - interval)
     q = (tails, 100 - tails)
     empty = np.asarray(np.isnan(samples).all(axis=-2))
+    if samples.shape[-2] == 0:
+        nothing = np.full(empty.shape, np.nan)
+        return nothing, nothing.copy()
     # nanpercentile warns of empty slices, and zeros stand in for them here.
     filled = np.where(empty[..., None, :], 0.0, samples)
     if np.isnan(filled).any():
         low, high = np.nanpercentile(filled, q, axis=-2)
     else:
         low, high = np.percentile(filled, q, axis=-2)
-    return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
+    shift = 0.0 if around is None else around - np.nanmean(filled, axis=-2)
+    return np.where(empty, np.nan, low + shift), np.where(empty, np.nan, high + shift)

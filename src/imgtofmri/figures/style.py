@@ -216,6 +216,7 @@ def save_figure(
             0.03 / width, -_FOOTNOTE_LINE_IN / 4 / height, "\n".join(lines), fontsize=4, va="top"
         )
     shown = Bbox([[0, -strip], [width, height]])
+    _make_readable(figure)
     files = []
     for name in formats:
         path = stem.with_name(f"{stem.name}.{name}")
@@ -233,6 +234,18 @@ def save_figure(
         files.append(path)
     below.remove()
     return tuple(files)
+
+
+def _make_readable(figure: Figure) -> None:
+    """Show what is no text in the names of files as escapes."""
+    from matplotlib.text import Text
+
+    for item in figure.findobj(Text):
+        assert isinstance(item, Text)
+        shown = item.get_text()
+        text = shown.encode("utf-8", "backslashreplace").decode()
+        if text != shown:
+            item.set_text(text)
 
 
 def _first_font(names: Sequence[str]) -> str:

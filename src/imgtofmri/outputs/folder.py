@@ -7,14 +7,16 @@ rewritten again and again; closing the folder writes the record whole and remove
 
 A folder can also be written whole or not at all: its files are collected beside it and take their
 place when it is closed. The record then lists all of them, and only these are ever replaced.
+
+From `begin` to `close` a lock keeps other runs of the command out of the folder.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import platform
-import secrets
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -24,9 +26,10 @@ from typing import Any, Self
 
 from imgtofmri import __version__
 from imgtofmri.exceptions import OptionError, OutputError
-from imgtofmri.files import cannot_write, sha256_of, write_whole
+from imgtofmri.files import cannot_write, sha256_of, sweep, write_whole
 from imgtofmri.invocation import COMMAND_LINE
-from imgtofmri.outputs.staging import exchange
+from imgtofmri.outputs.staging import complete, drop_stage, exchange, is_own, new_stage
+from imgtofmri.owners import Lock, abandoned
 
 RECORD_VERSION = 1
 """Of the record's schema; a record of another one is not resumed."""
@@ -75,7 +78,8 @@ class OutputFolder:
         self._failures: dict[str, str] = {}
         self._outputs: dict[str, str] = {}
         self._earlier: dict[str, str] = {}
-        self._resumes = False
+        self._resumes = self._may_replace = False
+        self._lock = Lock(self._lock_file(), str(path))
         self._started = _now()
 
     @classmethod
@@ -122,9 +126,18 @@ class OutputFolder:
             asked for; if the name is a file's; or if it shall be written whole and holds files that
             no such run wrote.
         OutputError
-            If it is a file, or the record of what may be replaced cannot be read.
+            If it is a file, its name cannot be one, or the record of what may be replaced cannot
+            be read.
         """
-        self._resumes = resume
+        try:
+            self._claim(overwrite, resume, resumable)
+        except OSError as error:
+            if isinstance(error, OutputError):
+                raise
+            raise cannot_write(self.path, error) from error
+
+    def _claim(self, overwrite: bool, resume: bool, resumable: bool) -> None:
+        self._resumes, self._may_replace = resume, resume or overwrite
         if resume and overwrite:
             message = (
                 f"{self.path}: expected `resume`, which keeps what is there, or `overwrite`, which "
@@ -142,15 +155,29 @@ class OutputFolder:
                 "named by what they hold: name the folder for them, such as out/."
             )
             raise OptionError(message)
-        if (self.record.exists() or self._journal.exists()) and not (resume or overwrite):
+        if self._whole and self._target.absolute().parent.is_dir():
+            self._end_what_was_begun()
+        self._check_new(resumable)
+        if self._whole and self.path.exists() and any(self.path.iterdir()):
+            self._replaced = self._replaceable()
+
+    def _check_new(self, resumable: bool = False) -> None:
+        """Refuse a folder with a record, unless what to do with it was said."""
+        if (self.record.exists() or self._journal.exists()) and not self._may_replace:
             resuming = "`resume` to do what is missing, " if resumable else ""
             message = (
                 f"{self.path}: expected a folder without earlier results; it holds "
                 f"{self.record.name}. Use {resuming}`overwrite` to do all again, or another folder."
             )
             raise OptionError(message)
-        if self._whole and self.path.exists() and any(self.path.iterdir()):
-            self._replaced = self._replaceable()
+
+    def _lock_file(self) -> Path:
+        """Return the file that keeps two runs apart; beside a folder that is written whole."""
+        if not self._whole:
+            return self.path / f".{self.record.name}.lock"
+        target = self._target.absolute()
+        name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+        return target.parent / f".imgtofmri-{name}.lock"
 
     def _replaceable(self) -> set[PurePosixPath]:
         """Return the files that an earlier run wrote here, as its record lists them."""
@@ -170,7 +197,7 @@ class OutputFolder:
                 "folder."
             )
             raise OutputError(message) from error
-        outside = next((file for file in files if file.is_absolute() or ".." in file.parts), None)
+        outside = next((file for file in files if not is_own(file)), None)
         if outside is not None:
             message = (
                 f"{self.record}: expected files of its own folder; it names {outside}, which is "
@@ -209,7 +236,8 @@ class OutputFolder:
         OptionError
             If a run is resumed whose settings or version differ from these.
         OutputError
-            If an earlier record cannot be read, or none can be written.
+            If an earlier record cannot be read, none can be written, or another run is writing
+            here.
         """
         self._head = {
             "settings": dict(settings),
@@ -217,14 +245,50 @@ class OutputFolder:
             "controls": dict(controls or {}),
             "measured": [{"path": str(path), "sha256": sha256_of(path)} for path in measured],
         }
+        try:
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def _open(self) -> None:
+        """Take the folder, and what an earlier run left in it."""
+        self._take_lock()
+        # Another run may have come between.
+        self._check_new()
         if self._whole:
             self._stage()
-            return self
+            return
+        sweep(self.path, below=True)
         if self._resumes and self.record.exists():
             self._take_over()
         self._write(RUNNING)
         self._journal.unlink(missing_ok=True)
-        return self
+
+    def _take_lock(self) -> None:
+        folder = self._target.absolute().parent if self._whole else self.path
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock.take()
+        except OutputError:
+            raise
+        except OSError as error:
+            raise cannot_write(self._target, error) from error
+
+    def _end_what_was_begun(self) -> None:
+        """Carry out the exchange that a run of this folder was killed in, if one was."""
+        if not any(abandoned(self._target.resolve().parent)):
+            return
+        self._take_lock()
+        try:
+            complete(self._target.resolve())
+        except OSError as error:
+            if isinstance(error, OutputError):
+                raise
+            raise cannot_write(self._target, error) from error
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -334,6 +398,7 @@ class OutputFolder:
         """
         if self._whole and state == INTERRUPTED:
             self._unstage()
+            self._lock.release()
             return
         try:
             if self._whole:
@@ -341,7 +406,8 @@ class OutputFolder:
             self._write(state or (PARTIAL if self._failures else COMPLETE))
             self._journal.unlink(missing_ok=True)
             if self._whole:
-                exchange(self.path, self._target.resolve(), self._replaced, self._files())
+                new = [PurePosixPath(path.relative_to(self.path)) for path in self._files()]
+                exchange(self.path, self._target.resolve(), self._replaced, new)
         except OutputError:
             raise
         except OSError as error:
@@ -349,6 +415,7 @@ class OutputFolder:
         finally:
             if self._whole:
                 self._unstage()
+            self._lock.release()
 
     def _files(self) -> list[Path]:
         """Return all files that are there, the record last: what it lists is then in place."""
@@ -357,16 +424,14 @@ class OutputFolder:
 
     def _stage(self) -> None:
         """Go on in a new folder beside the target."""
-        target = self._target.resolve()
-        stage = target.with_name(f".{target.name}-{secrets.token_hex(4)}.part")
         try:
-            stage.mkdir(parents=True)
+            stage = new_stage(self._target.resolve())
         except OSError as error:
             raise cannot_write(self._target, error) from error
         self._move(stage)
 
     def _unstage(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        drop_stage(self.path)
         self._move(self._target)
 
     def _move(self, path: Path) -> None:

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from imgtofmri.exceptions import OutputError
 from imgtofmri.outputs.gzip_pieces import (
     GZIP_HEADER,
-    GZIP_LEVEL,
-    RAW_DEFLATE,
+    Deflater,
     crc32,
+    deflate,
     join_crc32,
     stored_block,
 )
@@ -28,6 +28,7 @@ DtypeName: TypeAlias = Literal["float32", "int16"]
 DTYPES: tuple[DtypeName, ...] = ("float32", "int16")
 
 _INT16_MAX = 32_767
+_BRAIN_VOXELS = 100_000
 
 
 class SeriesWriter:
@@ -69,14 +70,13 @@ class SeriesWriter:
         dtype: DtypeName = "float32",
         largest: float = 0.0,
     ) -> None:
-        from isal import isal_zlib
-
         self.n_volumes = 0
         self._path, self._shape, self._affine, self._step_s = path, mask.shape, affine, step_s
         self._slope = largest / _INT16_MAX if dtype == "int16" and largest > 0 else 1.0
         self._volume = np.zeros(mask.size, dtype=dtype)
         self._places = fortran_places(mask)
-        self._deflate = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, RAW_DEFLATE)
+        is_brain = len(self._places) > _BRAIN_VOXELS
+        self._deflate = Deflater(self._volume, self._places, fast=is_brain)
         self._crc32 = 0
         self._file = path.open("wb")
         self._file.write(GZIP_HEADER + stored_block(self._header(1)))
@@ -109,8 +109,6 @@ class SeriesWriter:
         OutputError
             If there are more maps than a NIfTI-1 file can hold, or no room on the disk.
         """
-        from isal import isal_zlib
-
         if self.n_volumes + len(maps) > MAX_VOLUMES:
             message = (
                 f"{self._path.name}: expected at most {MAX_VOLUMES} volumes, the most a NIfTI-1 "
@@ -121,8 +119,8 @@ class SeriesWriter:
             for values in maps:
                 self._volume[self._places] = self._stored(values)
                 data = self._volume.data
-                self._crc32 = isal_zlib.crc32(data, self._crc32)
-                self._file.write(self._deflate.compress(data))
+                self._crc32 = crc32(data, self._crc32)
+                self._file.write(self._deflate(self._volume))
                 self.n_volumes += 1
         except OSError as error:
             message = f"cannot write {self._path}: {error.strerror}. Make room on the disk."
@@ -141,7 +139,7 @@ class SeriesWriter:
         n_bytes = self.n_volumes * self._volume.nbytes
         checksum = join_crc32(crc32(header), self._crc32, n_bytes)
         size = (len(header) + n_bytes) % 2**32
-        self._file.write(self._deflate.flush() + struct.pack("<II", checksum, size))
+        self._file.write(deflate(b"", last=True) + struct.pack("<II", checksum, size))
         self._file.seek(len(GZIP_HEADER))
         self._file.write(stored_block(header))
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.files import write_whole
-from imgtofmri.outputs.gzip_pieces import GZIP_HEADER, crc32, deflate, join_crc32
+from imgtofmri.outputs.gzip_pieces import GZIP_HEADER, Deflater, crc32, deflate, join_crc32
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -102,6 +102,7 @@ class VolumeWriter:
         self._n_bytes = len(volume), last - first, len(after)
         self._between = np.full((last - first) // 4, outside, dtype=np.float32)
         self._places = (places - first) // 4
+        self._deflate = Deflater(self._between, self._places)
 
     def write(
         self,
@@ -130,6 +131,14 @@ class VolumeWriter:
         OutputError
             If the file cannot be written; what was there stays.
         """
+        data = self.encode(values, statistic)
+        write_whole(path, data)
+        return hashlib.sha256(data).hexdigest()
+
+    def encode(
+        self, values: npt.NDArray[np.floating[Any]], statistic: Statistic | None = None
+    ) -> bytes:
+        """Return the file of one map, as `write` writes it."""
         self._between[self._places] = values
         n_volume, n_between, n_after = self._n_bytes
         before, checksum = self._before, self._checksum
@@ -139,9 +148,7 @@ class VolumeWriter:
         checksum = join_crc32(checksum, crc32(self._between.data), n_between)
         checksum = join_crc32(checksum, self._checksum_after, n_after)
         end = struct.pack("<II", checksum, n_volume % 2**32)
-        data = before + deflate(self._between.data, last=False) + self._after + end
-        write_whole(path, data)
-        return hashlib.sha256(data).hexdigest()
+        return before + self._deflate(self._between) + self._after + end
 
 
 def _compressed_start(before: bytes) -> tuple[bytes, int]:

@@ -130,7 +130,7 @@ def two_factor_variance(variances: ArrayLike, n_people: int, n_images: int) -> A
     Examples
     --------
     >>> two_factor_variance([0.05, 0.02, 0.01], 11, 21).round(6).tolist()
-    0.0325
+    0.022
     """
     both, people, images = np.asarray(variances, dtype=np.float64)
     of_images = n_images / (n_images - 1) * images

@@ -2,17 +2,25 @@
 
 Arrays in, arrays out; time runs along the first axis: ``(n_time, n_voxels)``.
 
-- Haemodynamics: `hrf`, `convolve`
+- Haemodynamics: `hrf`, `held_hrf`, `convolve`
 - Sampling: `volume_times`, `sample_to_volumes`, `trim`
 - Drift and confounds: `remove_mean`, `cosine_basis`, `cosines`, `remove_drift`, `regress_out`
 - Responses to single presentations: `trial_regressors`, `estimator_weights`
-- Similarity over time: `similarity_matrix`, `row_agreement`
+- Similarity over time: `similarity_matrix`, `remove_lag_means`, `row_agreement`
+- What chance gives: `Surrogates`
 """
 
 from __future__ import annotations
 
 from imgtofmri.timeseries.drift import cosine_basis, cosines, regress_out, remove_drift, remove_mean
-from imgtofmri.timeseries.haemodynamics import DEFAULT_HRF, HRF_NAMES, HrfLike, convolve, hrf
+from imgtofmri.timeseries.haemodynamics import (
+    DEFAULT_HRF,
+    HRF_NAMES,
+    HrfLike,
+    convolve,
+    held_hrf,
+    hrf,
+)
 from imgtofmri.timeseries.sampling import (
     RESAMPLINGS,
     Resampling,
@@ -20,7 +28,8 @@ from imgtofmri.timeseries.sampling import (
     trim,
     volume_times,
 )
-from imgtofmri.timeseries.similarity import row_agreement, similarity_matrix
+from imgtofmri.timeseries.similarity import remove_lag_means, row_agreement, similarity_matrix
+from imgtofmri.timeseries.surrogates import SURROGATE_KINDS, SurrogateKind, Surrogates
 from imgtofmri.timeseries.trials import ESTIMATORS, HRFS, estimator_weights, trial_regressors
 
 __all__ = [
@@ -29,15 +38,20 @@ __all__ = [
     "HRFS",
     "HRF_NAMES",
     "RESAMPLINGS",
+    "SURROGATE_KINDS",
     "HrfLike",
     "Resampling",
+    "SurrogateKind",
+    "Surrogates",
     "convolve",
     "cosine_basis",
     "cosines",
     "estimator_weights",
+    "held_hrf",
     "hrf",
     "regress_out",
     "remove_drift",
+    "remove_lag_means",
     "remove_mean",
     "row_agreement",
     "sample_to_volumes",

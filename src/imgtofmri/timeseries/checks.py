@@ -121,7 +121,7 @@ def check_positive(name: str, value: float, unit: str) -> None:
             f"{name} must be a positive number of {unit}; got {value}. "
             f"Give {name} in {unit}, for instance {name}=2.0."
         )
-        raise OptionError(message)
+        raise OptionError(message, name)
 
 
 def check_kernel(kernel: FloatArray) -> None:

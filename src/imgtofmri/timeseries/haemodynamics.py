@@ -32,6 +32,8 @@ GAM_Q_S = 0.547
 _DIRECT_MAX_TAPS = 192
 _DIRECT_VOXELS = 512
 _FFT_VOXELS = 128
+# Steps of the integral over the time that a frame is shown.
+_FINE_STEP_S = 0.01
 
 
 def hrf(
@@ -112,6 +114,47 @@ def hrf(
         )
         raise OptionError(message)
     return kernel / divisor
+
+
+def held_hrf(model: HrfLike, step_s: float, *, duration_s: float = 32.0) -> NDArray[np.float64]:
+    """Sample the response to a frame that is shown until the next one comes.
+
+    A frame is no flash: what it evokes is the response's integral over the time that it is on, so
+    the convolution with it is that of a film and does not run half a step ahead of it.
+
+    Parameters
+    ----------
+    model
+        As in `hrf`; an array is a kernel of your own and stays as it is.
+    step_s : float
+        Time from one frame to the next, in seconds.
+
+    Returns
+    -------
+    kernel : array of shape (n_taps,), float64
+        At 0, ``step_s``, ... after the frame appears; 0 at first. It sums to 1, so that a response
+        held at 1 settles at 1; an array as it is.
+
+    Raises
+    ------
+    OptionError
+        As `hrf`.
+
+    Examples
+    --------
+    >>> float(held_hrf("glover", 0.5).sum().round(9))
+    1.0
+    """
+    if not (isinstance(model, str) or callable(model)):
+        return hrf(model, step_s)
+    check_positive("step_s", step_s, "seconds")
+    n_fine = max(2, round(step_s / _FINE_STEP_S))
+    fine = hrf(model, step_s / n_fine, scale="sum")
+    n_taps = len(fine) // n_fine + 2
+    # The trapezoidal rule over each step; beyond its end the response is 0.
+    padded = np.concatenate([fine, np.zeros(n_taps * n_fine + 1 - len(fine))])
+    sums = (padded[:-1] + padded[1:]).reshape(n_taps, n_fine).sum(axis=1) / 2
+    return np.concatenate([[0.0], sums])
 
 
 def convolve(responses: ArrayLike, kernel: ArrayLike) -> FloatArray:

@@ -90,11 +90,14 @@ def sample_to_volumes(
         Repetition time, in seconds.
     n_volumes : int, optional
         Number of volumes; by default as many as are sampled no later than ``times_s[-1]``.
+        ``"original"`` needs it.
     resample : {"interp", "nearest", "original"}
         ``"interp"`` interpolates linearly. ``"nearest"`` takes the nearest sample in time, the
-        earlier of two that are equally near. ``"original"`` stands for the published work: frames
-        at 2 Hz, TR 2 s, linear interpolation at the start of each volume; it is ``"interp"`` with
-        ``slice_time_ref`` held at 0, which at 2 Hz and 2 s takes every fourth frame.
+        earlier of two that are equally near. ``"original"`` is what the published analysis of
+        movies did: ``n_volumes`` points equally far apart from the first sample to one step
+        **after** the last, linear interpolation, the last value held. The film is stretched over
+        the run whatever ``tr_s`` is: 691 frames at 2 Hz come to 168 volumes 2.07 s apart, and the
+        last lies past the last frame. Kept to reproduce that analysis, and for nothing else.
     slice_time_ref : float
         As in `volume_times`.
 
@@ -125,6 +128,12 @@ def sample_to_volumes(
             f"got slice_time_ref={slice_time_ref}. Use resample='interp'."
         )
         raise OptionError(message)
+    if resample == "original" and (n_volumes is None or n_volumes < 2):
+        message = (
+            "resample='original' spreads a film over n_volumes, 2 or more; got "
+            f"{n_volumes}. Give the number of volumes of the run, or use resample='interp'."
+        )
+        raise OptionError(message, "n_volumes")
     values = time_courses(responses, min_times=2)
     times = np.asarray(times_s, dtype=np.float64)
     if times.shape != (len(values),):
@@ -141,6 +150,10 @@ def sample_to_volumes(
         raise DataError(message)
     step_s = float(np.diff(times).max())
     rounding_s = 1e-6 * step_s
+    if resample == "original":
+        assert n_volumes is not None
+        places = np.arange(len(values), dtype=np.float64)
+        return _interpolated(values, places, np.linspace(0.0, len(values), n_volumes))
     if n_volumes is None:
         reach = (times[-1] + rounding_s) / tr_s - slice_time_ref
         n_volumes = max(1, math.floor(reach) + 1)
@@ -152,12 +165,28 @@ def sample_to_volumes(
             "longer time courses."
         )
         raise OptionError(message)
+    if resample == "nearest":
+        lower, upper, weight = _neighbours(times, wanted)
+        # Rounding in k * tr_s must not decide which of two equally near samples is taken.
+        return values[np.where(weight > 0.5 + 1e-6, upper, lower)]
+    return _interpolated(values, times, wanted)
+
+
+def _neighbours(
+    times: NDArray[np.float64], wanted: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Return the samples before and after each time wanted, and its way between them, 0 to 1."""
     upper = np.clip(np.searchsorted(times, wanted), 1, len(times) - 1)
     lower = upper - 1
     weight = np.clip((wanted - times[lower]) / (times[upper] - times[lower]), 0.0, 1.0)
-    if resample == "nearest":
-        # Rounding in k * tr_s must not decide which of two equally near samples is taken.
-        return values[np.where(weight > 0.5 + 1e-6, upper, lower)]
+    return lower, upper, weight
+
+
+def _interpolated(
+    values: FloatArray, times: NDArray[np.float64], wanted: NDArray[np.float64]
+) -> FloatArray:
+    """Interpolate linearly between samples, holding the ends' values beyond them."""
+    lower, upper, weight = _neighbours(times, wanted)
     share = weight.astype(values.dtype).reshape((-1,) + (1,) * (values.ndim - 1))
     return cast("FloatArray", values[lower] * (1 - share) + values[upper] * share)
 

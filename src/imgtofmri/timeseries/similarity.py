@@ -76,7 +76,7 @@ def similarity_matrix(responses: ArrayLike) -> NDArray[np.float64]:
 
 
 def row_agreement(
-    model: ArrayLike, measured: ArrayLike, *, band: int | None = None
+    model: ArrayLike, measured: ArrayLike, *, band: int | None = None, min_lag: int = 1
 ) -> NDArray[np.float64]:
     """Correlate two similarity matrices row by row.
 
@@ -87,6 +87,9 @@ def row_agreement(
     band : int, optional
         Compare a volume only with those at most this many volumes away, 3 or more; by default with
         all others. The diagonal itself never counts.
+    min_lag : int
+        Leave out those nearer than this many volumes, which the slow haemodynamic response makes
+        alike whatever is shown.
 
     Returns
     -------
@@ -100,7 +103,7 @@ def row_agreement(
     DataError
         If an entry that counts is not finite, or there are fewer than 4 volumes.
     OptionError
-        If ``band`` is less than 3, which leaves the first and last rows too few entries.
+        If ``min_lag`` is less than 1, or the two leave some row fewer than 3 entries.
 
     Examples
     --------
@@ -119,6 +122,22 @@ def row_agreement(
         )
         raise ShapeError(message)
     n_time = shapes[0][-1]
+    counted = _counted(n_time, band, min_lag)
+    first, second = (_centred_rows(matrix, counted) for matrix in pair)
+    products = np.einsum("...ij,...ij->...i", first, second)
+    norms = np.sqrt((first**2).sum(axis=-1)) * np.sqrt((second**2).sum(axis=-1))
+    undefined = norms == 0
+    agreement = products / np.where(undefined, 1.0, norms)
+    return np.where(undefined, np.nan, np.clip(agreement, -1.0, 1.0))
+
+
+def check_lags(n_time: int, band: int | None, min_lag: int) -> None:
+    """Refuse lags that leave some volume too few others to compare it with."""
+    _counted(n_time, band, min_lag)
+
+
+def _counted(n_time: int, band: int | None, min_lag: int) -> NDArray[np.bool_]:
+    """Return which pairs of volumes count."""
     check_n_times(n_time, _MIN_PAIRS + 1)
     if band is not None and band < _MIN_PAIRS:
         message = (
@@ -126,14 +145,68 @@ def row_agreement(
             f"many entries; got {band}. Use a wider band or none."
         )
         raise OptionError(message)
+    if min_lag < 1:
+        message = (
+            f"min_lag must be 1 volume or more; got {min_lag}. Use 1 to leave out the diagonal "
+            "alone."
+        )
+        raise OptionError(message, "min_lag")
     lags = np.abs(np.subtract.outer(np.arange(n_time), np.arange(n_time)))
-    counted = (lags > 0) & (lags <= (n_time if band is None else band))
-    first, second = (_centred_rows(matrix, counted) for matrix in pair)
-    products = np.einsum("...ij,...ij->...i", first, second)
-    norms = np.sqrt((first**2).sum(axis=-1)) * np.sqrt((second**2).sum(axis=-1))
-    undefined = norms == 0
-    agreement = products / np.where(undefined, 1.0, norms)
-    return np.where(undefined, np.nan, np.clip(agreement, -1.0, 1.0))
+    counted: NDArray[np.bool_] = (lags >= min_lag) & (lags <= (n_time if band is None else band))
+    fewest = int(counted.sum(axis=1).min())
+    if fewest < _MIN_PAIRS:
+        message = (
+            f"each volume must be compared with {_MIN_PAIRS} others or more; got {fewest} for some "
+            f"of {n_time} volumes without those nearer than {min_lag}"
+            f"{'' if band is None else f' or farther than {band}'}. Leave out fewer."
+        )
+        raise OptionError(message)
+    return counted
+
+
+def remove_lag_means(similarity: ArrayLike) -> NDArray[np.float64]:
+    """Take the mean over all pairs of volumes equally far apart out of similarity matrices.
+
+    Volumes near each other are alike in whatever passed through a haemodynamic response, and any
+    two such matrices therefore agree. What is left says which moments are more alike than others
+    that are as far apart.
+
+    Parameters
+    ----------
+    similarity : array of shape (..., n_time, n_time)
+        Symmetric matrices.
+
+    Returns
+    -------
+    array of the same shape, float64
+        Every diagonal has mean 0.
+
+    Raises
+    ------
+    ShapeError
+        If a matrix is not square.
+
+    Examples
+    --------
+    >>> lags = abs(np.subtract.outer(np.arange(4), np.arange(4)))
+    >>> remove_lag_means(np.exp(-lags)).round(12).any()
+    np.False_
+    """
+    matrices = np.asarray(similarity, dtype=np.float64)
+    if matrices.ndim < 2 or matrices.shape[-1] != matrices.shape[-2]:
+        message = (
+            f"similarity must have shape (..., n_time, n_time); got {matrices.shape}. Give square "
+            "matrices."
+        )
+        raise ShapeError(message)
+    n_time = matrices.shape[-1]
+    times = np.arange(n_time)
+    lags = np.abs(np.subtract.outer(times, times)).ravel()
+    order = np.argsort(lags, kind="stable")
+    starts = np.searchsorted(lags[order], times)
+    flat = matrices.reshape(-1, n_time**2)
+    means = np.add.reduceat(flat[:, order], starts, axis=1) / np.bincount(lags)
+    return (flat - means[:, lags]).reshape(matrices.shape)
 
 
 def _centred_rows(matrix: NDArray[np.float64], counted: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -52,11 +52,10 @@ def save_layers(
     out = OutputFolder.of(folder, "layers", overwrite=overwrite)
     layers = list(dict.fromkeys(table["layer"]))
     settings = {"study": str(described.path), "layers": layers}
-    out.begin(settings, measured=study_files(described))
-    files = [
-        write_table(table, out.path / "layers.tsv"),
-        *save_figure(plot_layers(table), out.path / "layers", footnote=""),
-    ]
-    out.wrote(*files)
-    out.close()
+    with out.begin(settings, measured=study_files(described)):
+        files = [
+            write_table(table, out.path / "layers.tsv"),
+            *save_figure(plot_layers(table), out.path / "layers", footnote=""),
+        ]
+        out.wrote(*files)
     return files

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from imgtofmri.backbones import Backbone
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, read_bundle
 from imgtofmri.exceptions import DataError, ImgToFmriError
+from imgtofmri.files import check_room
 from imgtofmri.measured import StimulusRows
 from imgtofmri.progress import track
 from imgtofmri.regression import (
@@ -57,6 +58,7 @@ def fit_study(
     *,
     backbone: Backbone | None = None,
     cache: Path | None = None,
+    target: Path | None = None,
 ) -> Bundle:
     """Fit an encoder to a study's stimuli and responses.
 
@@ -75,6 +77,9 @@ def fit_study(
     cache : Path, optional
         The folder where features are kept for the next fit, such as
         ``imgtofmri.backbones.features_folder()``. Default: they are computed anew.
+    target : Path, optional
+        The file that the bundle is meant for: the room on its disk is checked before models are
+        fitted.
 
     Returns
     -------
@@ -90,6 +95,8 @@ def fit_study(
         If its engine is not installed.
     DataError
         If data cannot be fitted; the message names subject, ROI and voxels, and what to do.
+    OutputError
+        If there is no room for the target.
     """
     if not isinstance(study, Study):
         study = read_study(study)
@@ -97,7 +104,19 @@ def fit_study(
     template, subjects = load_subjects(study, geometry, progress)
     names = stimulus_names(subjects)
     features = study_features(study, names, progress, backbone=backbone, cache=cache)
+    if target is not None:
+        check_room(target, _weights_bytes(subjects, features))
     return fit_models(study, subjects, features, template, progress)
+
+
+def _weights_bytes(subjects: Sequence[SubjectData], features: StudyFeatures) -> int:
+    """Return the size of all models' weights, which are most of a bundle."""
+    n_weights = sum(
+        len(roi.voxels) * _feature_columns(features, roi.layers)[2]
+        for subject in subjects
+        for roi in subject.rois.values()
+    )
+    return n_weights * np.dtype(np.float32).itemsize
 
 
 def load_subjects(

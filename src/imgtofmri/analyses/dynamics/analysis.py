@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,21 +12,34 @@ from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.analyses.dynamics.boundaries import Search, place_boundaries, read_boundaries
 from imgtofmri.analyses.dynamics.comparison import (
+    Agreement,
     BoundaryEffects,
+    ModelSeries,
     RegionDynamics,
     boundary_effects,
-    compare_dynamics,
+    compare_regions,
 )
-from imgtofmri.analyses.dynamics.models import PREDICTED, MovieModels, check_features
-from imgtofmri.analyses.dynamics.scan import RunSettings, filter_measured, to_volumes
+from imgtofmri.analyses.dynamics.models import (
+    LUMINANCE,
+    MovieModels,
+    check_features,
+    usable_voxels,
+)
+from imgtofmri.analyses.dynamics.scan import (
+    RunSettings,
+    filter_measured,
+    group_course,
+    volume_operator,
+)
 from imgtofmri.analyses.dynamics.tables import (
     agreement_table,
     boundary_table,
+    course_table,
     similarity_table,
     summary_table,
 )
 from imgtofmri.encoder import Provenance
-from imgtofmri.exceptions import check_choice
+from imgtofmri.exceptions import DataError, OptionError, check_choice
 from imgtofmri.measured.movie import MeasuredMovie
 from imgtofmri.stimuli import Movie
 
@@ -49,6 +62,8 @@ class DynamicsAnalysis:
         One for each region; empty without boundaries.
     boundaries : array of int, shape (n_boundaries,), or None
         Volumes at which events begin, counted after trimming.
+    courses : pandas.DataFrame
+        Predicted time courses, as `imgtofmri.analyses.dynamics.tables.course_table` gives them.
     tr_s : float
         Repetition time in seconds.
     run : RunSettings
@@ -70,6 +85,7 @@ class DynamicsAnalysis:
     regions: tuple[RegionDynamics, ...]
     effects: tuple[BoundaryEffects, ...]
     boundaries: NDArray[np.intp] | None
+    courses: pd.DataFrame
     tr_s: float
     run: RunSettings
     provenance: Provenance
@@ -86,17 +102,19 @@ class DynamicsAnalysis:
         Returns
         -------
         dict of str to pandas.DataFrame
-            summary, agreement, boundaries (where there are some), and similarity_roi-ROI of each
-            region; see `imgtofmri.analyses.dynamics.tables`.
+            summary, agreement, boundaries (where there are some), timecourses, and
+            similarity_roi-ROI of each region; see `imgtofmri.analyses.dynamics.tables`.
         """
         found = {
             "summary": summary_table(self.regions),
             "agreement": agreement_table(self.regions, self.tr_s, self.boundaries),
+            "timecourses": self.courses,
         }
         if self.effects:
             found["boundaries"] = boundary_table(self.effects, self.tr_s)
         return found | {
-            f"similarity_roi-{region.roi}": similarity_table(region) for region in self.regions
+            f"similarity_roi-{region.roi}": similarity_table(region.similarity)
+            for region in self.regions
         }
 
 
@@ -109,8 +127,11 @@ def analyse_movie(
     rois: Sequence[str] | None = None,
     boundaries: ArrayLike | str | Path | Search | None = None,
     band: int | None = None,
+    min_lag_s: float = 0.0,
+    keep_lag_means: bool | None = None,
     window: tuple[int, int] = (-5, 10),
     exclusion: int = 2,
+    n_surrogates: int = 1000,
     n_brains: int = 100,
     n_resamples: int = 10,
     grouping: str = "data",
@@ -135,7 +156,11 @@ def analyse_movie(
         Volumes at which events begin, counted after trimming: an array, ``"12,26,44"`` or a text
         file of them; or how to find them in the measured group with `find_boundaries`, such as
         ``"hmm"`` or ``"gsbs:14"``. None leaves boundaries out.
-    band, n_brains, grouping
+    band, keep_lag_means
+        As in `Agreement`; the means are kept in the published analysis alone by default.
+    min_lag_s : float
+        Leave out pairs of volumes nearer to each other than this, in seconds.
+    n_surrogates, n_brains, grouping
         As in `compare_dynamics`.
     window, exclusion, n_resamples
         As in `boundary_effects`.
@@ -151,62 +176,69 @@ def analyse_movie(
     ShapeError
         If models and measurement differ in length, or a further model has not one row per frame.
     DataError
-        If boundaries are not as they should be, or data not finite.
+        If boundaries are not as they should be, data are not finite, or a region holds still.
     OptionError
         If a region or an option is not valid.
     """
     run = RunSettings() if run is None else run
     chosen = _regions(models, measured, rois)
-    further = check_features(features or {}, models.baselines, len(models.onsets_s))
     search = read_boundaries(boundaries)
-    fixed = {
-        name: to_volumes(values, models.onsets_s, measured.tr_s, run)
-        for name, values in {**models.baselines, **further}.items()
-    }
+    compared = agreement_of(run, measured.tr_s, band, min_lag_s, keep_lag_means)
+    n_run = measured.n_timepoints if run.n_volumes is None else run.n_volumes
+    predicted, others = model_series(models, measured.tr_s, run, n_run, features)
     volumes = filter_measured(measured.data, measured.tr_s, run)
-    predicted = to_volumes(models.prediction.group, models.onsets_s, measured.tr_s, run)
-    starts = place_boundaries(search, volumes.mean(axis=0))
-    regions, effects = [], []
-    for roi in chosen:
-        here, there = _voxels(models, measured, roi)
-        region = compare_dynamics(
-            {PREDICTED: predicted[:, here], **fixed},
-            volumes[:, :, there],
-            roi=roi,
-            band=band,
-            n_brains=n_brains,
-            grouping=grouping,
+    starts = place_boundaries(search, group_course(volumes, run))
+    skip = run.skip_volumes if run.is_original else None
+    here = {roi: _voxels(models, measured, roi) for roi in chosen}
+    alive = _moving(measured, {roi: there for roi, (_, there) in here.items()})
+    regions = compare_regions(
+        {roi: predicted(mask) for roi, (mask, _) in here.items()},
+        others,
+        {roi: volumes[:, :, there & alive] for roi, (_, there) in here.items()},
+        compared=compared,
+        n_surrogates=n_surrogates,
+        n_brains=n_brains,
+        grouping=grouping,
+        skip=skip,
+        seed=seed,
+    )
+    effects = [
+        boundary_effects(
+            region,
+            starts,
+            window=window,
+            exclusion=exclusion,
+            n_resamples=n_resamples,
             seed=seed,
         )
-        regions.append(region)
-        if starts is not None:
-            effects.append(
-                boundary_effects(
-                    region,
-                    starts,
-                    window=window,
-                    exclusion=exclusion,
-                    n_resamples=n_resamples,
-                    seed=seed,
-                )
-            )
+        for region in regions
+        if starts is not None
+    ]
     return DynamicsAnalysis(
-        regions=tuple(regions),
+        regions=regions,
         effects=tuple(effects),
         boundaries=starts,
+        courses=course_table(
+            models.prediction,
+            volume_operator(models.onsets_s, measured.tr_s, run, n_run=n_run),
+            measured.tr_s,
+        ),
         tr_s=measured.tr_s,
         run=run,
         provenance=models.prediction.provenance,
         movie=models.movie,
         rate_hz=models.rate_hz,
         baselines=models.made_of,
-        features=dict.fromkeys(further),
+        features=dict.fromkeys(features or {}),
         measured=measured.sources,
         options={
             "boundaries": str(boundaries) if isinstance(boundaries, str | Path) else None,
             "band": band,
+            "min_lag_s": min_lag_s,
+            "keep_lag_means": compared.keep_lag_means,
             "window": list(window),
             "exclusion": exclusion,
+            "n_surrogates": n_surrogates,
             "n_brains": n_brains,
             "n_resamples": n_resamples,
             "grouping": grouping,
@@ -215,17 +247,66 @@ def analyse_movie(
     )
 
 
+def agreement_of(
+    run: RunSettings,
+    tr_s: float,
+    band: int | None,
+    min_lag_s: float,
+    keep_lag_means: bool | None,
+) -> Agreement:
+    """Return how matrices are compared, the least lag in volumes."""
+    if not 0 <= min_lag_s < np.inf:
+        message = (
+            f"min_lag_s must be 0 or more seconds; got {min_lag_s}. Use 0 to compare all volumes, "
+            "12 to leave out those that one haemodynamic response joins."
+        )
+        raise OptionError(message, "min_lag_s")
+    kept = run.is_original if keep_lag_means is None else keep_lag_means
+    return Agreement(band, max(1, int(np.ceil(min_lag_s / tr_s - 1e-9))), kept)
+
+
+def model_series(
+    models: MovieModels,
+    tr_s: float,
+    run: RunSettings,
+    n_run: int | None = None,
+    features: Mapping[str, ArrayLike] | None = None,
+) -> tuple[Callable[[NDArray[np.bool_]], ModelSeries], dict[str, ModelSeries]]:
+    """Return the prediction's series, of the voxels asked for, and those of all other models.
+
+    Raises
+    ------
+    ShapeError, OptionError
+        As `check_features`.
+    """
+    further = check_features(features or {}, models.baselines, len(models.onsets_s))
+    operator = volume_operator(models.onsets_s, tr_s, run, n_run=n_run)
+    others = {
+        name: ModelSeries(values, operator)
+        for name, values in {**models.baselines, **further}.items()
+    }
+    if run.is_original and LUMINANCE in models.baselines:
+        plain = volume_operator(models.onsets_s, tr_s, run, n_run=n_run, filtered=False)
+        others[LUMINANCE] = ModelSeries(models.baselines[LUMINANCE], plain)
+    group = models.prediction.group
+    return lambda voxels: ModelSeries(group[:, voxels], operator), others
+
+
 def _regions(
     models: MovieModels, measured: MeasuredMovie, rois: Sequence[str] | None
 ) -> tuple[str, ...]:
     """Return the regions to compare, which both sides must have."""
-    shared = _shared(models, measured)
-    known = [ALL_VOXELS, *shared]
+    return choose_regions(_shared(models, measured), rois)
+
+
+def choose_regions(known: Sequence[str], rois: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the regions to look at; by default all voxels, then each ROI."""
+    every = [ALL_VOXELS, *known]
     if rois is None:
         # A single ROI is all there is.
-        return tuple(shared if len(shared) == 1 else known)
+        return tuple(known if len(known) == 1 else every)
     for roi in rois:
-        check_choice("rois", roi, known)
+        check_choice("rois", roi, every)
     return tuple(dict.fromkeys(rois))
 
 
@@ -239,9 +320,53 @@ def _voxels(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which predicted and which measured voxels belong to a region."""
     names = _shared(models, measured) if roi == ALL_VOXELS else [roi]
+    here = predicted_voxels(models, names)
     if not names:
-        every = (models.prediction.group.shape[1], measured.data.shape[2])
-        return np.ones(every[0], dtype=bool), np.ones(every[1], dtype=bool)
-    here = np.any([models.prediction.roi_mask(name) for name in names], axis=0)
-    there = np.any([measured.rois[name] for name in names], axis=0)
-    return here, there
+        return here, np.ones(measured.data.shape[2], dtype=bool)
+    return here, np.any([measured.rois[name] for name in names], axis=0)
+
+
+def predicted_voxels(models: MovieModels, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which voxels of the prediction belong to any of some ROIs and have a value."""
+    usable = usable_voxels(models.prediction)
+    if not names:
+        return usable
+    masks = [models.prediction.roi_mask(name) for name in names]
+    here: NDArray[np.bool_] = np.any(masks, axis=0) & usable
+    if here.sum() < 2:
+        message = (
+            f"the prediction must have a pattern in {', '.join(names)}; got {int(here.sum())} "
+            "voxels that enough people stand behind. Leave the ROI out."
+        )
+        raise DataError(message)
+    return here
+
+
+def _moving(measured: MeasuredMovie, regions: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """Return the measured voxels that change over time in every subject.
+
+    Raises
+    ------
+    DataError
+        If a region has none.
+    """
+    spread = measured.data.std(axis=1, dtype=np.float64)
+    # Cleaning leaves rounding of what held still, which is small beside what did not.
+    floor = 1e-6 * np.maximum(spread.max(axis=1), np.abs(measured.data).max(axis=(1, 2)))
+    alive = spread > floor[:, None]
+    for roi, voxels in regions.items():
+        for name, own in zip(measured.subject_names, alive, strict=True):
+            if not own[voxels].any():
+                message = (
+                    f"{roi} must change over the run in every subject; got one value throughout "
+                    f"in {name}. Leave out the subject or the ROI."
+                )
+                raise DataError(message)
+        if (alive.all(axis=0) & voxels).sum() < 2:
+            message = (
+                f"{roi} must have 2 voxels or more that change over the run in every subject; got "
+                f"{int((alive.all(axis=0) & voxels).sum())}. Leave out subjects or the ROI."
+            )
+            raise DataError(message)
+    every: NDArray[np.bool_] = np.asarray(alive.all(axis=0))
+    return every

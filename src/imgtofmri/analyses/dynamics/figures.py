@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.analyses.dynamics.comparison import MEASURED, BoundaryEffects, RegionDynamics
+from imgtofmri.analyses.dynamics.comparison import (
+    MEASURED,
+    BoundaryEffects,
+    RegionDynamics,
+    p_over_regions,
+)
+from imgtofmri.encoder.prediction import GROUP
 from imgtofmri.figures.style import (
     DIVERGING,
     MARK_ROW_POINTS,
@@ -21,28 +27,86 @@ from imgtofmri.figures.style import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_agreement", "plot_boundary_averages", "plot_similarity"]
+__all__ = [
+    "plot_agreement",
+    "plot_boundary_averages",
+    "plot_courses",
+    "plot_similarity",
+    "region_name",
+    "region_title",
+]
 
 WIDTH_IN = 7.2
 """Two columns of a journal."""
 
 
-def plot_similarity(
-    region: RegionDynamics, tr_s: float, boundaries: ArrayLike | None = None
-) -> Figure:
-    """Draw the measured similarity matrix and each model's side by side.
+def plot_courses(courses: pd.DataFrame) -> Figure:
+    """Draw the predicted time course of each ROI, both hemispheres together.
 
     Parameters
     ----------
-    region : RegionDynamics
-        From `compare_dynamics`.
+    courses : pandas.DataFrame
+        As `imgtofmri.analyses.dynamics.tables.course_table` returns it.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel for each ROI: the group's course, and those of the encoder's people, thin.
+    """
+    from matplotlib.figure import Figure
+
+    both = courses[courses["hemi"] == "both"]
+    rois = list(dict.fromkeys(both["roi"]))
+    with journal_style():
+        figure = Figure(figsize=(WIDTH_IN, 0.6 + 0.95 * len(rois)))
+        panels = figure.subplots(len(rois), 1, squeeze=False, sharex=True)[:, 0]
+        for panel, roi in zip(panels, rois, strict=True):
+            panel.axhline(0, color="0.6", linewidth=0.5, zorder=0)
+            for subject, rows in both[both["roi"] == roi].groupby("subject", sort=False):
+                group = subject == GROUP
+                panel.plot(
+                    rows["time_s"],
+                    rows["response"],
+                    color=colour_of(0) if group else "0.6",
+                    linewidth=1.1 if group else 0.5,
+                    zorder=3 if group else 2,
+                )
+            panel.set_title(roi)
+            panel.set_xlim(0, both["time_s"].max())
+        figure.supylabel("Predicted response (model units)", fontsize=7)
+        panels[-1].set_xlabel("Time (s)")
+        from matplotlib.lines import Line2D
+
+        handles = [
+            Line2D([], [], color=colour_of(0), linewidth=1.1, label="Mean over people"),
+            Line2D([], [], color="0.6", linewidth=0.5, label="People the encoder was fitted on"),
+        ]
+        figure.legend(handles=handles, loc="outside upper right", ncols=2)
+    return figure
+
+
+def plot_similarity(
+    similarity: Mapping[str, NDArray[np.float64]],
+    tr_s: float,
+    boundaries: ArrayLike | None = None,
+    title: str = "",
+) -> Figure:
+    """Draw the measured similarity matrix, where there is one, and each model's side by side.
+
+    Parameters
+    ----------
+    similarity : dict of str to array of shape (n_timepoints, n_timepoints)
+        Of the models and, under "measured", of the brains.
     tr_s : float
         Repetition time in seconds.
     boundaries : array of int, optional
         Volumes at which events begin; each event is framed on the diagonal.
+    title : str
+        What stands above.
 
     Returns
     -------
@@ -50,8 +114,8 @@ def plot_similarity(
     """
     from matplotlib.figure import Figure
 
-    names = (MEASURED, *region.models)
-    end_s = region.n_timepoints * tr_s
+    names = sorted(similarity, key=lambda name: name != MEASURED)
+    end_s = len(similarity[names[0]]) * tr_s
     with journal_style():
         n_rows = -(-len(names) // 5)
         n_columns = -(-len(names) // n_rows)
@@ -59,7 +123,7 @@ def plot_similarity(
         figure = Figure(figsize=(width, (width / n_columns + 0.55) * n_rows))
         panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
         for panel, name in zip(panels, names, strict=False):
-            matrix = region.similarity[name]
+            matrix = similarity[name]
             limit = _limit(matrix)
             image = panel.imshow(
                 matrix,
@@ -85,7 +149,7 @@ def plot_similarity(
             panel.set_ylabel("Time (s)")
         for panel in panels[len(names) :]:
             panel.set_axis_off()
-        figure.suptitle(_title(region), x=0.01, ha="left", fontsize=8, fontweight="bold")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=8, fontweight="bold")
     return figure
 
 
@@ -106,7 +170,9 @@ def plot_agreement(
     Returns
     -------
     matplotlib.figure.Figure
-        Lines and points are the mean, bands and bars 95 % of the bootstrap over subjects.
+        Lines and points are the agreement with the mean over subjects, bands and bars its 95 %
+        interval over people (none of few); grey bars hold 95 % of phase-randomised surrogates, and
+        marks are p corrected over regions.
     """
     from matplotlib.figure import Figure
 
@@ -115,16 +181,18 @@ def plot_agreement(
         grid = figure.subplots(
             len(regions), 2, squeeze=False, sharex="col", sharey="row", width_ratios=(5.2, 1)
         )
+        corrected = p_over_regions(regions)
         for row, region in enumerate(regions):
             course, means = grid[row]
             _draw_course(course, region, tr_s, boundaries)
-            _draw_means(means, region)
+            _draw_means(means, region, corrected[row])
             _finish_row([course, means], 1, height_points=55.0)
-            course.set_title(_title(region))
+            course.set_title(region_title(region))
             course.set_ylabel("Agreement (r)")
         grid[-1, 0].set_xlabel("Time (s)")
         grid[0, 1].set_title("Mean over movie")
         _legend(figure, regions[0].models, boundaries is not None)
+        _explain(figure, "corrected over regions")
         label_panels(list(grid[0]))
     return figure
 
@@ -142,8 +210,8 @@ def plot_boundary_averages(effects: Sequence[BoundaryEffects], tr_s: float) -> F
     Returns
     -------
     matplotlib.figure.Figure
-        Lines are the mean, bands 95 % of the bootstrap over subjects and boundaries; marks are its
-        one-sided p.
+        Lines are the mean over boundaries, bands its 95 % interval over people and boundaries (none
+        of few people); marks are p against surrogates, one-sided, corrected over lags.
     """
     from matplotlib.figure import Figure
 
@@ -157,7 +225,7 @@ def plot_boundary_averages(effects: Sequence[BoundaryEffects], tr_s: float) -> F
         for column, effect in enumerate(effects):
             _draw_average(grid[0, column], effect, models, 0, tr_s)
             n_boundaries = len(effect.boundaries)
-            grid[0, column].set_title(f"{_region_name(effect.roi)} ({n_boundaries} boundaries)")
+            grid[0, column].set_title(f"{region_name(effect.roi)} ({n_boundaries} boundaries)")
             if differences:
                 _draw_average(grid[1, column], effect, differences, 1, tr_s)
             grid[-1, column].set_xlabel("Time from boundary (s)")
@@ -167,7 +235,7 @@ def plot_boundary_averages(effects: Sequence[BoundaryEffects], tr_s: float) -> F
         for row, names in zip(grid, (models, differences), strict=False):
             _finish_row(list(row), len(names), height_points=115.0)
         _legend(figure, models, False)
-        figure.supxlabel(MARKS_LINE, fontsize=6, color="0.35", x=0.99, ha="right")
+        _explain(figure, "corrected over lags")
         label_panels(list(grid[:, 0]))
     return figure
 
@@ -178,7 +246,7 @@ def _draw_course(
     """Draw the course of each model's agreement, the first one's on top."""
     time_s = np.arange(region.n_timepoints) * tr_s
     low, high = region.limits()
-    mean = region.bootstrap_mean
+    mean = region.agreement
     if boundaries is not None:
         for start in np.asarray(boundaries):
             panel.axvline(start * tr_s, color="0.45", linewidth=0.6, dashes=(3, 2), zorder=0)
@@ -191,17 +259,20 @@ def _draw_course(
     panel.set_xlim(0, time_s[-1])
 
 
-def _draw_means(panel: Axes, region: RegionDynamics) -> None:
-    """Draw the mean of each model's agreement over the movie, with its limits and mark."""
+def _draw_means(panel: Axes, region: RegionDynamics, p: NDArray[np.float64]) -> None:
+    """Draw the mean of each model's agreement over the movie, its limits, surrogates and mark."""
     low, high = region.mean_limits()
     places = np.arange(len(region.models))
-    for index, mean in enumerate(region.mean_brains.mean(axis=1)):
+    for index, mean in enumerate(region.mean_agreement[: len(places)]):
         colour = colour_of(index)
+        if region.is_tested:
+            chance = np.percentile(region.mean_null[0, index], [2.5, 97.5])
+            panel.plot([index, index], chance, color="0.85", linewidth=6, solid_capstyle="butt")
         panel.plot([index, index], [low[index], high[index]], color=colour, linewidth=1.1)
         panel.plot(index, mean, "o", color=colour, markersize=3.5)
     panel.set_xlim(-0.7, len(region.models) - 0.3)
     panel.set_xticks(places, [])
-    mark_significance(panel, list(places), list(region.mean_p))
+    mark_significance(panel, list(places), list(p[: len(places)]))
 
 
 def _draw_average(
@@ -222,8 +293,8 @@ def _draw_average(
             alpha=0.2,
             linewidth=0,
         )
-        panel.plot(lags_s, average.bootstrap_mean[index], color=colour, marker="o", markersize=1.8)
-        mark_significance(panel, list(lags_s), list(average.p[index]), row=row, colour=colour)
+        panel.plot(lags_s, average.mean[index], color=colour, marker="o", markersize=1.8)
+        mark_significance(panel, list(lags_s), list(effect.p_max[index]), row=row, colour=colour)
     panel.set_xlim(lags_s[0] - 0.5 * tr_s, lags_s[-1] + 0.5 * tr_s)
 
 
@@ -254,6 +325,12 @@ def _legend(figure: Figure, models: Sequence[str], boundaries: bool) -> None:
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
 
 
+def _explain(figure: Figure, corrected: str) -> None:
+    """Write what marks mean below all panels."""
+    text = f"{MARKS_LINE}; against surrogates of the models, {corrected}"
+    figure.supxlabel(text, fontsize=6, color="0.35", x=0.99, ha="right")
+
+
 def _frame_events(panel: Axes, starts_s: NDArray[np.float64], end_s: float) -> None:
     """Draw a frame around each event's square on the diagonal."""
     from matplotlib.patches import Rectangle
@@ -273,12 +350,12 @@ def _limit(matrix: NDArray[np.float64]) -> float:
     return limit if limit > 0 else 1.0
 
 
-def _title(region: RegionDynamics) -> str:
+def region_title(region: RegionDynamics) -> str:
     """Name a region and say how much was measured in it."""
-    name = _region_name(region.roi)
+    name = region_name(region.roi)
     return f"{name} ({region.n_subjects} subjects, {region.n_voxels} voxels)"
 
 
-def _region_name(roi: str) -> str:
+def region_name(roi: str) -> str:
     """Write a region's name for a title."""
     return "All ROIs" if roi == "all" else roi

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.backbones import FeatureBatch
+from imgtofmri.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from imgtofmri.backbones.stream import joined
 from imgtofmri.encoder import Encoder, Prediction, Settings
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError, check_choice
@@ -18,7 +19,9 @@ from imgtofmri.progress import track
 from imgtofmri.stimuli.items import Frame
 from imgtofmri.stimuli.movie import Movie
 
-BASELINES = ("luminance", "motion", "untrained")
+LUMINANCE = "luminance"
+
+BASELINES = (LUMINANCE, "motion", "untrained")
 """The baselines that come from frames alone."""
 
 _FEATURES = {
@@ -68,6 +71,7 @@ def movie_models(
     baselines: Sequence[str] = ("luminance",),
     rate_hz: float = 2.0,
     untrained_seed: int = 0,
+    published_luminance: bool = False,
     progress: bool = True,
     settings: Settings | None = None,
     **changes: Any,
@@ -87,6 +91,8 @@ def movie_models(
         Frames taken in each second.
     untrained_seed : int, default 0
         Of the random weights.
+    published_luminance : bool
+        Weigh colours as the published analysis did, which took values as the network gets them.
     progress : bool
         Whether to report progress on standard error.
     settings, **changes
@@ -113,6 +119,8 @@ def movie_models(
     predictor = encoder.predictor(settings, **changes)
     extractor = predictor.extractor
     made_of = {name: {"features": _FEATURES.get(name, "")} for name in dict.fromkeys(baselines)}
+    if published_luminance and LUMINANCE in made_of:
+        made_of[LUMINANCE]["features"] += ", each colour in deviations of ImageNet"
     untrained = None
     if "untrained" in baselines:
         weights = f"untrained:{untrained_seed}"
@@ -130,7 +138,7 @@ def movie_models(
 
     def look(frame: Frame) -> None:
         if "luminance" in baselines or "motion" in baselines:
-            lights.append(luma(frame.pixels))
+            lights.append(luma(frame.pixels, as_published=published_luminance))
         if untrained is not None:
             waiting.append(frame.pixels)
 
@@ -150,6 +158,7 @@ def movie_models(
         )
         raise StimulusError(message)
     prediction = predictor.readout.predict(joined(batches))
+    _check_changes("the prediction", prediction.group[:, usable_voxels(prediction)])
     found: dict[str, NDArray[np.float32]] = {}
     for name in made_of:
         if name == "luminance":
@@ -158,7 +167,7 @@ def movie_models(
             found[name] = motion_energy(lights.stacked()).reshape(len(lights), -1)
         else:
             found[name] = np.concatenate(random)
-        _check_changes(name, found[name])
+        _check_changes(f"the baseline {name}", found[name])
     return MovieModels(prediction, found, film, rate_hz, made_of)
 
 
@@ -199,7 +208,12 @@ def check_features(
     return checked
 
 
-def luma(pixels: ArrayLike) -> NDArray[np.float32]:
+def usable_voxels(prediction: Prediction) -> NDArray[np.bool_]:
+    """Return which voxels have a value at every frame: enough people stand behind them."""
+    return np.asarray(np.isfinite(prediction.group).all(axis=0))
+
+
+def luma(pixels: ArrayLike, *, as_published: bool = False) -> NDArray[np.float32]:
     """Return the luma of each pixel, ``0.2126 R + 0.7152 G + 0.0722 B``.
 
     Of the values as they are stored, encoded for a screen, as in the published work, which calls it
@@ -209,11 +223,14 @@ def luma(pixels: ArrayLike) -> NDArray[np.float32]:
     ----------
     pixels : array of shape (..., height, width, 3), uint8
         RGB frames as the network gets them, resized.
+    as_published : bool
+        Of values from which ImageNet's mean of each colour was taken and that were divided by its
+        deviation, as in the published analysis.
 
     Returns
     -------
     array of shape (..., height, width), float32
-        From 0, black, to 1, white.
+        From 0, black, to 1, white; ``as_published``, about 0.
 
     Raises
     ------
@@ -235,8 +252,12 @@ def luma(pixels: ArrayLike) -> NDArray[np.float32]:
             f"pixels must have shape (..., height, width, 3); got {frames.shape}. Give RGB frames."
         )
         raise ShapeError(message)
-    weights = np.array([0.2126, 0.7152, 0.0722]) / 255.0
-    return (frames.astype(np.float32) @ weights.astype(np.float32)).astype(np.float32)
+    weights, constant = np.array([0.2126, 0.7152, 0.0722]), 0.0
+    if as_published:
+        weights = weights / IMAGENET_STD
+        constant = float(weights @ np.array(IMAGENET_MEAN))
+    weighted = frames.astype(np.float32) @ (weights / 255.0).astype(np.float32)
+    return (weighted - np.float32(constant)).astype(np.float32)
 
 
 def motion_energy(frames: ArrayLike, *, pool: int = 8) -> NDArray[np.float32]:
@@ -316,9 +337,10 @@ class _Rows:
 
 def _check_changes(name: str, features: NDArray[np.float32]) -> None:
     """Refuse features that are the same in every frame, as nothing can agree with them."""
-    if not np.ptp(features, axis=0).any():
+    # What is left of a still film is the rounding of batches.
+    if not (np.ptp(features, axis=0) > 1e-5 * np.abs(features).max(initial=0.0)).any():
         message = (
-            f"the baseline {name} must change over the movie; got the same in all {len(features)} "
-            "frames. Leave it out."
+            f"{name} must change over the movie; got the same in all {len(features)} frames. "
+            "Leave it out, or give a movie in which something happens."
         )
         raise DataError(message)

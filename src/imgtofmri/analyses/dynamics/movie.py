@@ -1,4 +1,4 @@
-"""A movie file and measured files to a comparison, all that can be refused being refused first."""
+"""A movie file, and measured ones, to dynamics; what can be refused is refused first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.analyses.dynamics.analysis import DynamicsAnalysis, analyse_movie
+from imgtofmri.analyses.dynamics.analysis import (
+    DynamicsAnalysis,
+    agreement_of,
+    analyse_movie,
+)
 from imgtofmri.analyses.dynamics.boundaries import (
     PARTLY_CLOUDY,
     place_boundaries,
@@ -18,11 +22,19 @@ from imgtofmri.analyses.dynamics.boundaries import (
 )
 from imgtofmri.analyses.dynamics.comparison import check_n_subjects
 from imgtofmri.analyses.dynamics.models import check_baselines, check_features, movie_models
+from imgtofmri.analyses.dynamics.predicted import (
+    DEFAULT_TR_S,
+    PredictedDynamics,
+    check_n_run,
+    predicted_dynamics,
+)
 from imgtofmri.analyses.dynamics.scan import (
     RunSettings,
     check_least,
     check_movie_length,
     filter_measured,
+    group_course,
+    to_volumes,
 )
 from imgtofmri.datasets.partly_cloudy import PARTLY_CLOUDY_SKIP_VOLUMES, fetch_partly_cloudy
 from imgtofmri.encoder import Encoder, Settings, load_encoder
@@ -32,6 +44,8 @@ from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.measured.movie import MeasuredMovie, read_measured
 from imgtofmri.measured.runs import read_runs
 from imgtofmri.stimuli import Movie, check_rate
+from imgtofmri.timeseries.checks import check_positive
+from imgtofmri.timeseries.similarity import check_lags
 
 Measured = MeasuredMovie | str | Path | Sequence[str | Path]
 """Measured responses, or the files or the name that they are found by."""
@@ -50,8 +64,11 @@ def compare_movie(
     rate_hz: float = 2.0,
     run: RunSettings | None = None,
     band: int | None = None,
+    min_lag_s: float = 0.0,
+    keep_lag_means: bool | None = None,
     window: tuple[int, int] = (-5, 10),
     exclusion: int = 2,
+    n_surrogates: int = 1000,
     n_brains: int = 100,
     n_resamples: int = 10,
     seed: int = 0,
@@ -86,12 +103,12 @@ def compare_movie(
         Frames taken in each second.
     run : RunSettings, optional
         How a run is sampled, filtered and cut.
-    band, window, exclusion, n_brains, n_resamples, seed
+    band, min_lag_s, keep_lag_means, window, exclusion, n_surrogates, n_brains, n_resamples, seed
         As in `analyse_movie`; the seed is the untrained network's, too.
     progress : bool
         Whether to report progress on standard error.
     settings, **changes
-        As for `Encoder.predict`.
+        As for `Encoder.predict`, but that amplitude is kept by default (``average="mean"``).
 
     Returns
     -------
@@ -109,12 +126,13 @@ def compare_movie(
 
     Examples
     --------
-    >>> runs = ["sub-01_bold.nii.gz", "sub-02_bold.nii.gz"]
+    >>> runs = [f"sub-{number:02d}_bold.nii.gz" for number in range(1, 13)]
     >>> compare_movie(encoder, "film.mp4", runs, boundaries="hmm:12")  # doctest: +SKIP
     """
     check_baselines(baselines)
     check_rate(rate_hz)
     for name, value, least in (
+        ("n_surrogates", n_surrogates, 19),
         ("n_brains", n_brains, 1),
         ("n_resamples", n_resamples, 1),
         ("exclusion", exclusion, -1),
@@ -126,19 +144,20 @@ def compare_movie(
     given = PARTLY_CLOUDY if boundaries is None and public else boundaries
     search = read_boundaries(given)
     arrays = {name: _features(values) for name, values in (features or {}).items()}
-    loaded = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, progress)
+    loaded, chosen = _loaded(encoder, settings, changes, progress)
     film = Movie.of(movie)
     n_frames = film.n_frames(rate_hz)
-    chosen = loaded.settings(settings, **changes)
     brains = _read(measured, loaded, chosen, confounds, tr_s, run, progress)
     run = _timed(run, brains)
     if run.skip_volumes is None:
         run = replace(run, skip_volumes=PARTLY_CLOUDY_SKIP_VOLUMES if public else 0)
     check_n_subjects(brains.n_subjects)
-    volumes = filter_measured(brains.data, brains.tr_s, run)
-    starts = place_boundaries(search, volumes.mean(axis=0))
+    course = group_course(filter_measured(brains.data, brains.tr_s, run), run)
+    starts = place_boundaries(search, course)
+    compared = agreement_of(run, brains.tr_s, band, min_lag_s, keep_lag_means)
+    check_lags(len(course), compared.band, compared.min_lag)
     if starts is not None:
-        boundary_windows(volumes.shape[1], starts, window=window, exclusion=exclusion)
+        boundary_windows(len(course), starts, window=window, exclusion=exclusion)
     check_features(arrays, baselines, n_frames)
     if n_frames is not None:
         check_movie_length(n_frames, rate_hz, brains.n_timepoints, brains.tr_s, run)
@@ -148,9 +167,9 @@ def compare_movie(
         baselines=baselines,
         rate_hz=rate_hz,
         untrained_seed=seed,
+        published_luminance=run.is_original,
         progress=progress,
-        settings=settings,
-        **changes,
+        settings=chosen,
     )
     analysis = analyse_movie(
         models,
@@ -159,18 +178,114 @@ def compare_movie(
         features=arrays,
         boundaries=starts,
         band=band,
+        min_lag_s=min_lag_s,
+        keep_lag_means=keep_lag_means,
         window=window,
         exclusion=exclusion,
+        n_surrogates=n_surrogates,
         n_brains=n_brains,
         n_resamples=n_resamples,
         seed=seed,
     )
     text = str(given) if isinstance(given, str | Path) else None
-    files = {
+    return replace(
+        analysis,
+        features=_files_of(features),
+        options={**analysis.options, "boundaries": text},
+    )
+
+
+def predict_dynamics(
+    encoder: Encoder | str | Path,
+    movie: Movie | str | Path,
+    *,
+    tr_s: float = DEFAULT_TR_S,
+    boundaries: ArrayLike | str | Path = "gsbs",
+    baselines: Sequence[str] = ("luminance",),
+    features: Mapping[str, ArrayLike | str | Path] | None = None,
+    rate_hz: float = 2.0,
+    run: RunSettings | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    settings: Settings | None = None,
+    **changes: Any,
+) -> PredictedDynamics:
+    """Predict a movie's time courses, similarities over time and event boundaries.
+
+    Nothing measured is needed.
+
+    Parameters
+    ----------
+    encoder, movie, baselines, features, rate_hz, run, progress, settings, **changes
+        As in `compare_movie`.
+    tr_s : float, default 2.0
+        Repetition time in seconds at which the prediction is sampled.
+    boundaries : text, path or array of int, default "gsbs"
+        How to find boundaries in each region's prediction, or volumes, as in `analyse_movie`.
+    seed : int
+        Of the untrained network's weights.
+
+    Returns
+    -------
+    PredictedDynamics
+        `save_dynamics` writes it.
+
+    Raises
+    ------
+    OptionError, DataError, ShapeError, StimulusError
+        As `compare_movie`.
+
+    Examples
+    --------
+    >>> predict_dynamics(encoder, "film.mp4", tr_s=1.5)  # doctest: +SKIP
+    """
+    check_baselines(baselines)
+    check_rate(rate_hz)
+    check_positive("tr_s", tr_s, "seconds")
+    run = RunSettings() if run is None else run
+    check_n_run(run)
+    read_boundaries(boundaries)
+    arrays = {name: _features(values) for name, values in (features or {}).items()}
+    loaded, chosen = _loaded(encoder, settings, changes, progress)
+    film = Movie.of(movie)
+    n_frames = film.n_frames(rate_hz)
+    check_features(arrays, baselines, n_frames)
+    if n_frames is not None:
+        # All that can be wrong with the run is wrong with an empty one.
+        to_volumes(np.zeros((n_frames, 1)), np.arange(n_frames) / rate_hz, tr_s, run)
+    models = movie_models(
+        loaded,
+        film,
+        baselines=baselines,
+        rate_hz=rate_hz,
+        untrained_seed=seed,
+        published_luminance=run.is_original,
+        progress=progress,
+        settings=chosen,
+    )
+    found = predicted_dynamics(models, tr_s, run=run, features=arrays, boundaries=boundaries)
+    return replace(found, features=_files_of(features), options={**found.options, "seed": seed})
+
+
+def _loaded(
+    encoder: Encoder | str | Path,
+    settings: Settings | None,
+    changes: Mapping[str, Any],
+    progress: bool,
+) -> tuple[Encoder, Settings]:
+    """Return the encoder and the settings, amplitude kept unless asked otherwise."""
+    usual = {"average": "mean"} if settings is None else {}
+    chosen = Settings.of(settings, **{**usual, **changes})
+    loaded = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, progress)
+    return loaded, loaded.settings(chosen)
+
+
+def _files_of(features: Mapping[str, ArrayLike | str | Path] | None) -> dict[str, Path | None]:
+    """Return the file of each further model; None of an array."""
+    return {
         name: Path(values) if isinstance(values, str | Path) else None
         for name, values in (features or {}).items()
     }
-    return replace(analysis, features=files, options={**analysis.options, "boundaries": text})
 
 
 def _is_public(measured: Measured) -> bool:
@@ -212,7 +327,7 @@ def _read(
         masks[roi] = np.zeros(spatial.mask.shape, dtype=bool)
         masks[roi][spatial.mask] = roi_mask(spatial.roi_masks, roi)
     if public:
-        return fetch_partly_cloudy(masks, affine, cutoff_s=run.cutoff_s, progress=progress)
+        return fetch_partly_cloudy(masks, affine, cutoff_s=run.cutoff_s or None, progress=progress)
     return read_runs(
         files,
         masks,
@@ -220,7 +335,7 @@ def _read(
         confounds=confounds,
         tr_s=tr_s,
         slice_time_ref=run.slice_time_ref,
-        cutoff_s=run.cutoff_s,
+        cutoff_s=run.cutoff_s or None,
         progress=progress,
     )
 

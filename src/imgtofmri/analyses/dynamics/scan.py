@@ -10,11 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
 from imgtofmri.timeseries import (
+    DEFAULT_HRF,
     HRF_NAMES,
     RESAMPLINGS,
     HrfLike,
     Resampling,
     convolve,
+    held_hrf,
     hrf,
     remove_drift,
     remove_mean,
@@ -25,6 +27,20 @@ from imgtofmri.timeseries.checks import time_courses
 
 FloatArray = NDArray[np.floating[Any]]
 
+DEFAULT_CUTOFF_S = 128.0
+
+ORIGINAL = "original"
+"""What the published analysis is called, among the ways of sampling."""
+
+ORIGINAL_HRF = "gam"
+ORIGINAL_HRF_S = 15.0
+ORIGINAL_CUTOFF_S = 120.0
+ORIGINAL_SKIP = 10
+"""Volumes of a measured run that the published analysis drops from its start."""
+
+ORIGINAL_TRIM = (2, 8)
+"""Volumes of a predicted run that it drops from start and end: as many, at other places."""
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -32,17 +48,22 @@ class RunSettings:
 
     Attributes
     ----------
-    hrf : {"gam", "glover", "spm"}, array or callable
-        As in `imgtofmri.timeseries.hrf`.
+    hrf : {"gam", "glover", "spm"}, array or callable, or None
+        As in `imgtofmri.timeseries.held_hrf`; None is `imgtofmri.timeseries.DEFAULT_HRF`.
     resample : {"interp", "nearest", "original"}
-        As in `imgtofmri.timeseries.sample_to_volumes`.
+        As in `imgtofmri.timeseries.sample_to_volumes`. "original" is the whole published analysis:
+        ``gam`` at the frames, 15 s long, the film stretched over the volumes, a cutoff of 120 s;
+        the first two and the last eight volumes of the prediction dropped and the first ten of the
+        measurement, each subject's and then their mean's voxels z-scored over time; luminance
+        of values as the network gets them, neither centred nor filtered. It leaves no other choice
+        of these.
     slice_time_ref : float or None
         Where within a volume the response is sampled, from 0 (its start) to 1. None is where the
-        measured runs' sidecars say; else the start.
+        measured runs' sidecars say; else the start. The published analysis took no account of it.
     movie_start_s : float
         When the movie starts, in seconds from the start of the first volume.
     cutoff_s : float or None
-        Periods longer than this are regressed out; None removes the mean alone.
+        Periods longer than this are regressed out; 0 removes the mean alone. None is 128 s.
     n_volumes : int or None
         Volumes of the run that are used, from its start; None is all of them.
     skip_volumes : int or None
@@ -52,14 +73,14 @@ class RunSettings:
     Raises
     ------
     OptionError
-        If a setting is out of range.
+        If a setting is out of range, or "original" fixes it at another value.
     """
 
-    hrf: HrfLike = "gam"
+    hrf: HrfLike | None = None
     resample: Resampling = "interp"
     slice_time_ref: float | None = None
     movie_start_s: float = 0.0
-    cutoff_s: float | None = 128.0
+    cutoff_s: float | None = None
     n_volumes: int | None = None
     skip_volumes: int | None = None
 
@@ -82,10 +103,44 @@ class RunSettings:
             raise OptionError(message, "slice_time_ref")
         for name, least in (("skip_volumes", 0), ("n_volumes", 1)):
             check_least(name, getattr(self, name), least)
+        fixed: dict[str, Any] = {
+            "hrf": ORIGINAL_HRF,
+            "cutoff_s": ORIGINAL_CUTOFF_S,
+            "skip_volumes": ORIGINAL_SKIP,
+            "movie_start_s": 0.0,
+        }
+        usual: dict[str, Any] = {"hrf": DEFAULT_HRF, "cutoff_s": DEFAULT_CUTOFF_S}
+        for name, value in (fixed if self.is_original else usual).items():
+            given = getattr(self, name)
+            if given is None:
+                object.__setattr__(self, name, value)
+            elif self.is_original and not (np.ndim(given) == 0 and given == value):
+                message = (
+                    f"{name} must be {value} where `resample` is original, which is the published "
+                    f"analysis; got {given}. Leave it out, or use resample interp."
+                )
+                raise OptionError(message, name)
+
+    @property
+    def is_original(self) -> bool:
+        """Whether it is the published analysis."""
+        return self.resample == ORIGINAL
+
+    @property
+    def response(self) -> HrfLike:
+        """The haemodynamic response."""
+        assert self.hrf is not None
+        return self.hrf
 
 
 def to_volumes(
-    responses: ArrayLike, onsets_s: ArrayLike, tr_s: float, run: RunSettings
+    responses: ArrayLike,
+    onsets_s: ArrayLike,
+    tr_s: float,
+    run: RunSettings,
+    *,
+    n_run: int | None = None,
+    filtered: bool = True,
 ) -> FloatArray:
     """Bring responses to a movie's frames to the volumes of a run.
 
@@ -102,6 +157,11 @@ def to_volumes(
         Repetition time in seconds.
     run : RunSettings
         Before the movie starts, the response is taken to be 0.
+    n_run : int, optional
+        Volumes of the measured run, which "original" stretches the film over; by default
+        ``run.n_volumes``. Otherwise the film's own length tells.
+    filtered : bool
+        Whether mean and slow cosines are removed.
 
     Returns
     -------
@@ -133,16 +193,47 @@ def to_volumes(
             f"{steps.max(initial=-np.inf):g} s. Predict the movie at a fixed rate."
         )
         raise DataError(message)
+    if run.is_original:
+        kernel = hrf(run.response, step_s, duration_s=ORIGINAL_HRF_S)
+        n_run = run.n_volumes if n_run is None else n_run
+        convolved = convolve(values, kernel)
+        volumes = sample_to_volumes(convolved, onsets, tr_s, n_volumes=n_run, resample=run.resample)
+        return _filter(volumes, tr_s, run, "the movie", filtered, ORIGINAL_TRIM)
     times = onsets + run.movie_start_s
     n_before = int(np.ceil(times[0] / step_s - 1e-9))
     if n_before > 0:
         values = np.concatenate([np.zeros((n_before, values.shape[1]), values.dtype), values])
         times = np.concatenate([times[0] - step_s * np.arange(n_before, 0, -1), times])
-    convolved = convolve(values, hrf(run.hrf, step_s))
+    convolved = convolve(values, held_hrf(run.response, step_s))
     volumes = sample_to_volumes(
         convolved, times, tr_s, resample=run.resample, slice_time_ref=run.slice_time_ref or 0.0
     )
-    return _filter(volumes, tr_s, run, "the movie")
+    return _filter(volumes, tr_s, run, "the movie", filtered, (run.skip_volumes or 0, 0))
+
+
+def volume_operator(
+    onsets_s: ArrayLike,
+    tr_s: float,
+    run: RunSettings,
+    *,
+    n_run: int | None = None,
+    filtered: bool = True,
+) -> NDArray[np.float64]:
+    """Return the matrix that `to_volumes` multiplies responses to frames by.
+
+    Parameters
+    ----------
+    onsets_s, tr_s, run, n_run, filtered
+        As in `to_volumes`.
+
+    Returns
+    -------
+    array of shape (n_volumes, n_frames), float64
+    """
+    n_frames = len(np.asarray(onsets_s))
+    each = np.eye(n_frames)
+    operator = to_volumes(each, onsets_s, tr_s, run, n_run=n_run, filtered=filtered)
+    return operator.astype(np.float64, copy=False)
 
 
 def check_movie_length(
@@ -168,7 +259,10 @@ def check_movie_length(
     DataError, OptionError
         As `to_volumes`, of the settings.
     """
-    whole = replace(run, n_volumes=None, skip_volumes=None, cutoff_s=None)
+    if run.is_original:
+        # The film is stretched over the run, however long the two are.
+        return
+    whole = replace(run, n_volumes=None, skip_volumes=None, cutoff_s=0.0)
     onsets_s = np.arange(n_frames) / rate_hz
     n_movie = len(to_volumes(np.zeros((n_frames, 1)), onsets_s, tr_s, whole))
     n_used = n_measured if run.n_volumes is None else run.n_volumes
@@ -196,6 +290,8 @@ def filter_measured(measured: ArrayLike, tr_s: float, run: RunSettings) -> Float
     Returns
     -------
     array of shape (n_subjects, n_volumes, n_voxels)
+        Of "original", each voxel is z-scored over time first, and nothing is trimmed yet: what is
+        trimmed is the mean over subjects, by `group_course`.
 
     Raises
     ------
@@ -207,8 +303,42 @@ def filter_measured(measured: ArrayLike, tr_s: float, run: RunSettings) -> Float
     values = np.asarray(measured)
     values = values[None] if values.ndim == 2 else values
     values = time_courses(values, name="measured", axes=(3,), min_voxels=1)
-    stacked: FloatArray = np.stack([_filter(each, tr_s, run, "the run") for each in values])
+    if run.is_original:
+        cut = values[:, : run.n_volumes]
+        parts = [_filter(each, tr_s, run, "the run", True, (0, 0)) for each in standardised(cut)]
+    else:
+        trimmed = (run.skip_volumes or 0, 0)
+        parts = [_filter(each, tr_s, run, "the run", True, trimmed) for each in values]
+    stacked: FloatArray = np.stack(parts)
     return stacked
+
+
+def group_course(volumes: FloatArray, run: RunSettings) -> FloatArray:
+    """Return the mean over subjects of what `filter_measured` gives, trimmed.
+
+    Parameters
+    ----------
+    volumes : array of shape (n_subjects, n_volumes, n_voxels)
+    run : RunSettings
+
+    Returns
+    -------
+    array of shape (n_volumes, n_voxels)
+        Of "original" z-scored over time before it is trimmed.
+    """
+    mean: FloatArray = volumes.mean(axis=0)
+    return standardised(mean)[run.skip_volumes :] if run.is_original else mean
+
+
+def standardised(courses: NDArray[Any]) -> NDArray[Any]:
+    """Z-score each voxel over time (last axis but one), in the courses' precision.
+
+    A voxel that holds still becomes 0.
+    """
+    centred = courses - courses.mean(axis=-2, keepdims=True)
+    spread = centred.std(axis=-2, keepdims=True)
+    scaled: NDArray[Any] = centred / np.where(spread > 0, spread, 1)
+    return scaled
 
 
 def check_least(name: str, value: int | None, least: int) -> None:
@@ -218,9 +348,15 @@ def check_least(name: str, value: int | None, least: int) -> None:
         raise OptionError(message, name)
 
 
-def _filter(volumes: FloatArray, tr_s: float, run: RunSettings, what: str) -> FloatArray:
-    """Cut, remove mean and slow cosines, drop the first volumes."""
-    n_skipped = run.skip_volumes or 0
+def _filter(
+    volumes: FloatArray,
+    tr_s: float,
+    run: RunSettings,
+    what: str,
+    filtered: bool,
+    trimmed: tuple[int, int],
+) -> FloatArray:
+    """Cut, remove mean and slow cosines, drop volumes at both ends."""
     if run.n_volumes is not None:
         if run.n_volumes > len(volumes):
             message = (
@@ -229,14 +365,17 @@ def _filter(volumes: FloatArray, tr_s: float, run: RunSettings, what: str) -> Fl
             )
             raise OptionError(message, "n_volumes")
         volumes = volumes[: run.n_volumes]
-    if len(volumes) - n_skipped < 3:
+    n_left = len(volumes) - sum(trimmed)
+    if n_left < 3:
         message = (
-            f"{what} must leave at least 3 time points after skipping {n_skipped}; got "
-            f"{max(len(volumes) - n_skipped, 0)}. Use a longer run or skip less."
+            f"{what} must leave at least 3 time points after skipping {sum(trimmed)}; got "
+            f"{max(n_left, 0)}. Use a longer run or skip less."
         )
         raise DataError(message)
-    if run.cutoff_s is None:
-        filtered = remove_mean(volumes)
-    else:
-        filtered = remove_drift(volumes, tr_s, cutoff_s=run.cutoff_s)
-    return trim(filtered, n_start=n_skipped)
+    if filtered:
+        volumes = (
+            remove_drift(volumes, tr_s, cutoff_s=run.cutoff_s)
+            if run.cutoff_s
+            else remove_mean(volumes)
+        )
+    return trim(volumes, n_start=trimmed[0], n_end=trimmed[1])

@@ -1,0 +1,159 @@
+"""A dataset takes another's place: killed at any step, the next run ends what was begun."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imgtofmri.exceptions import OptionError, OutputError
+from imgtofmri.outputs import OutputFolder
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are forked")
+
+OLD = {"a": "old", "sub-1/x": "old", "sub-1/y": "old", "sub-2/x": "old"}
+NEW = {"a": "new", "sub-1/x": "new", "sub-3/x": "new"}
+
+
+def write(target: Path, files: dict[str, str]) -> None:
+    """Write a dataset, over an earlier one."""
+    folder = OutputFolder.of(target, "simulate", overwrite=True, whole=True)
+    with folder.begin({}):
+        for name, text in files.items():
+            (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder.path / name).write_text(text)
+
+
+def found(target: Path) -> dict[str, str]:
+    """Return what a dataset holds, besides its record."""
+    return {
+        path.relative_to(target).as_posix(): path.read_text()
+        for path in target.rglob("*")
+        if path.is_file() and path.name != "simulate.json"
+    }
+
+
+def killed(work: Callable[[], None], step: int) -> bool:
+    """Do work in a process that is killed before a step; return whether there were so many."""
+    child = os.fork()
+    if child:
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    steps = 0
+
+    def counted(function: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **options: object) -> object:
+            nonlocal steps
+            steps += 1
+            if steps == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+
+        return call
+
+    for name in ("replace", "unlink", "rmdir", "fsync", "mkdir"):
+        setattr(os, name, counted(getattr(os, name)))
+    try:
+        work()
+    finally:
+        os._exit(0)
+
+
+def test_exchange_killed_at_every_step_is_ended_by_the_next_run(tmp_path: Path) -> None:
+    """Old or new, never a mixture; somebody's own file stays; nothing hidden is left."""
+    seen, step = set(), 1
+    while True:
+        target = tmp_path / f"{step}" / "sim"
+        write(target, OLD)
+        (target / "mine").write_text("mine")
+        if not killed(lambda: write(target, NEW), step):  # noqa: B023
+            break
+        with pytest.raises(OptionError, match="it holds simulate.json"):
+            OutputFolder.of(target, "simulate", whole=True)
+        now = found(target)
+        assert now.pop("mine") == "mine"
+        assert now in (OLD, NEW)
+        seen.add(now == NEW)
+        assert not [*target.parent.rglob(".*.part")]
+        write(target, NEW)
+        assert found(target) == NEW | {"mine": "mine"}
+        assert sorted(path.name for path in target.parent.iterdir()) == ["sim"]
+        step += 1
+    assert seen == {True, False}
+    assert step > 20
+
+
+def test_first_dataset_killed_at_every_step_is_whole_or_not_there(tmp_path: Path) -> None:
+    """And the next run makes it."""
+    step = 1
+    while True:
+        target = tmp_path / f"{step}" / "sim"
+        target.parent.mkdir()
+        if not killed(lambda: write(target, NEW), step):  # noqa: B023
+            break
+        if target.exists():
+            assert found(target) in (NEW, {})
+        write(target, NEW)
+        assert found(target) == NEW
+        assert sorted(path.name for path in target.parent.iterdir()) == ["sim"]
+        step += 1
+    assert step > 10
+
+
+def test_mixture_has_no_record(tmp_path: Path) -> None:
+    """While old and new files lie side by side, no record says that they belong together."""
+    steps = 0
+    for step in range(1, 80):
+        target = tmp_path / f"{step}" / "sim"
+        write(target, OLD)
+        if not killed(lambda: write(target, NEW), step):  # noqa: B023
+            break
+        if found(target) not in (OLD, NEW):
+            steps += 1
+            assert not (target / "simulate.json").exists()
+    assert steps
+
+
+@pytest.mark.parametrize("where", ["below", "top"])
+def test_record_that_names_a_path_through_a_link_removes_nothing_outside(
+    tmp_path: Path, where: str
+) -> None:
+    """A folder of the dataset became a link to somebody's data."""
+    target, outside = tmp_path / "sim", tmp_path / "precious"
+    write(target, {"a": "old", "sub-1/func/x": "old"} if where == "below" else OLD)
+    link = target / "sub-1" / "func" if where == "below" else target / "sub-1"
+    for path in sorted(link.rglob("*"), reverse=True):
+        path.unlink()
+    link.rmdir()
+    outside.mkdir()
+    (outside / "x").write_text("precious")
+    link.symlink_to(outside)
+    with pytest.raises(OutputError, match=r"expected a folder, .* it is a link to another place"):
+        write(target, {"a": "new"})
+    assert (outside / "x").read_text() == "precious"
+    assert (target / "a").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["precious", "sim"]
+
+
+def test_plan_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
+    """A stage of a dead process whose plan is damaged, or leads outside, is not carried out."""
+    target = tmp_path / "sim"
+    write(target, OLD)
+    child = os.fork()
+    if not child:
+        from imgtofmri.owners import new_part
+
+        stage = new_part(tmp_path)
+        stage.mkdir()
+        (stage / "files").mkdir()
+        text = '{"target": "sim", "replaced": ["../precious"], "new": ["simulate.json"]}'
+        (stage / "exchange.json").write_text(text)
+        os._exit(0)
+    os.waitpid(child, 0)
+    (tmp_path / "precious").write_text("precious")
+    with pytest.raises(OutputError, match="expected the plan .* it names files outside"):
+        write(target, NEW)
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert found(target) == OLD
