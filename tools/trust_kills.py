@@ -20,6 +20,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -192,13 +193,15 @@ def _run(folder: Path, words: list[str], kill_at: int, steps: int, cache: Path |
 
 
 def content(folder: Path) -> Files:
-    """Return all files below a folder; of records, what does not depend on the time."""
+    """Return all files below a folder; of records and pages, what does not depend on the time."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and not path.is_symlink():
             data = path.read_bytes()
             found[name] = _timeless(data, folder) if name.endswith(".json") else data
+            if name.endswith(".html"):
+                found[name] = _undated(data)
         elif path.name.startswith("."):
             found[f"{name}/"] = b""
     return found
@@ -209,8 +212,14 @@ def _timeless(data: bytes, folder: Path) -> bytes:
     said = json.loads(data)
     if "RecordVersion" not in said:
         return data
-    kept = {key: said[key] for key in said if key not in ("started", "written")}
+    kept = {key: said[key] for key in said if key not in ("started", "written", "command_line")}
     return json.dumps(kept).replace(json.dumps(str(folder))[1:-1], "OUT").encode()
+
+
+def _undated(data: bytes) -> bytes:
+    """Return a page without its time, and without the command line, which may say to resume."""
+    data = re.sub(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", b"", data)
+    return re.sub(rb'<pre id="command".*?</pre>', b"", data, flags=re.DOTALL)
 
 
 def is_hidden(name: str) -> bool:
@@ -225,7 +234,7 @@ def wrong(left: Files, good: Sequence[Files]) -> list[str]:
         name
         for name, data in left.items()
         if not is_hidden(name)
-        and not name.endswith(".jsonl")
+        and not name.endswith((".jsonl", ".part.tsv"))
         and b'"RecordVersion"' not in data
         and data not in [files.get(name) for files in good]
     ]

@@ -26,7 +26,7 @@ from imgtofmri.stimuli import Source, check_rate, find_sources
 
 
 def predict_into(
-    folder: str | Path,
+    folder: OutputFolder | str | Path,
     encoder: Encoder | str | Path,
     inputs: str | Path | Iterable[str | Path],
     settings: Settings | None = None,
@@ -47,8 +47,8 @@ def predict_into(
 
     Parameters
     ----------
-    folder : str or Path
-        Where to write.
+    folder : str, Path or OutputFolder
+        Where to write; one that is claimed already is taken as it is.
     encoder : Encoder, str or Path
         One that is loaded, or what `imgtofmri.load_encoder` takes; it is loaded when inputs are
         found and the folder can be used.
@@ -99,8 +99,11 @@ def predict_into(
         )
         raise OptionError(message, "share_of_ceiling")
     check_rate(rate_hz)
-    output = OutputFolder(Path(folder), COMMAND, RECORD)
-    output.claim(overwrite=overwrite, resume=resume, resumable=True)
+    if isinstance(folder, OutputFolder):
+        output = folder
+    else:
+        output = OutputFolder(Path(folder), COMMAND, RECORD)
+        output.claim(overwrite=overwrite, resume=resume, resumable=True)
     sources, failures = find_sources([inputs] if isinstance(inputs, str | Path) else inputs)
     if not sources:
         return RunSummary(failures=failures)
