@@ -114,7 +114,7 @@ def test_read_array_npz_with_a_pickle_in_it_is_refused(
             return Path.touch, (Path("executed"),)
 
     np.savez(tmp_path / "evil.npz", x=np.array([Hostile()], dtype=object))
-    with pytest.raises(DataError, match=r"evil.npz cannot be read as .npz \(Object arrays cannot"):
+    with pytest.raises(DataError, match=r"evil.npz cannot be read as .npz \(it holds Python"):
         read_array(tmp_path / "evil.npz")
     assert not (tmp_path / "executed").exists()
 
@@ -141,7 +141,7 @@ def test_read_array_unusable_files_are_refused(tmp_path: Path) -> None:
         read_array(tmp_path / "a.txt")
     for name in ("a.npy", "a.npz", "a.h5", "a.mat"):
         (tmp_path / name).write_bytes(b"damaged" * 50)
-        with pytest.raises(DataError, match=rf"{name} cannot be read as"):
+        with pytest.raises(DataError, match=rf"array: .*{name}.* cannot be read (as \.np|\()"):
             read_array(tmp_path / name)
     np.save(tmp_path / "a.npy", np.array(["a"]))
     with pytest.raises(DataError, match=r"must hold numbers; got <U1"):
@@ -277,7 +277,7 @@ def write_surface(folder: Path, kind: str) -> Path:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("gifti", r"got a surface \(GIFTI\)"),
+        ("gifti", r"got a surface \(\.gii\)"),
         ("cifti", r"got grayordinates, .* \(CIFTI\)"),
         ("mgh", r"got the 40 vertices of a surface \(FreeSurfer\)"),
         ("line", r"got the 642 vertices of a surface"),

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 from numpy.typing import NDArray
 
+from imgtofmri.documents import read_text
 from imgtofmri.exceptions import DataError, StimulusError
 from imgtofmri.experiments.events import Events, Frames
 from imgtofmri.tables import MISSING, TextTable, read_table
@@ -308,8 +309,7 @@ def _leads_outside(name: str) -> bool:
 
 def _read_text(path: Path, where: str) -> str:
     try:
-        # A spreadsheet's byte order mark is no part of the first column's name.
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         message = (

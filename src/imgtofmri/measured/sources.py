@@ -14,6 +14,7 @@ from imgtofmri.files import natural_key
 from imgtofmri.measured.images import Mask, check_same_grid
 from imgtofmri.measured.patterns import Patterns
 from imgtofmri.measured.tables import read_pattern_files
+from imgtofmri.numpy_files import load_npy, load_npz
 from imgtofmri.spaces import Grid, is_image, read_image
 
 
@@ -171,9 +172,11 @@ def _read_series(
 def _read_array(path: Path, mask: Mask | None, names: Sequence[str] | None) -> Patterns:
     stored: dict[str, NDArray[Any]]
     try:
-        loaded = np.load(path, allow_pickle=False)
-        stored = {"patterns": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (OSError, ValueError, EOFError) as error:
+        is_one = path.suffix.lower() == ".npy"
+        stored = {"patterns": load_npy(path)} if is_one else load_npz(path)
+    except DataError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything
         message = (
             f"{path}: expected an array of numbers; got: {error}. "
             "Save it with numpy.save or numpy.savez."

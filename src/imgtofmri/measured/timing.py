@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import DataError
 
 FloatArray = npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ def read_sidecars(paths: Sequence[Path]) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for path in paths:
         try:
-            held = json.loads(path.read_text(encoding="utf-8-sig"))
+            held = parse_json(read_text(path))
         except (OSError, ValueError) as error:
             raise _unreadable(path, str(error)) from error
         if not isinstance(held, dict):

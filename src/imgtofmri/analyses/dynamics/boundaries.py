@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.datasets.partly_cloudy import PARTLY_CLOUDY_BOUNDARIES
+from imgtofmri.documents import read_text
 from imgtofmri.events import (
     check_boundaries,
     choose_n_events,
@@ -67,7 +68,14 @@ def read_boundaries(given: ArrayLike | str | Path | Search | None) -> ArrayLike 
             "See that the file is there."
         )
         raise OptionError(message, "boundaries")
-    content = text if is_list else path.read_text(encoding="utf-8", errors="replace")
+    try:
+        content = text if is_list else read_text(path, errors="replace")
+    except OSError as error:
+        message = (
+            f"boundaries must be a file that can be read; got {text}: {error.strerror}. Check its "
+            "permissions, and that it is a text."
+        )
+        raise OptionError(message, "boundaries") from error
     parts = content.replace(",", " ").split()
     if not all(map(_is_whole, parts)):
         message = (
@@ -80,8 +88,8 @@ def read_boundaries(given: ArrayLike | str | Path | Search | None) -> ArrayLike 
 
 
 def _is_whole(text: str) -> bool:
-    """Return whether a text is a whole number."""
-    return text.removeprefix("-").isdecimal()
+    """Return whether a text is a whole number, of a volume and not of any length."""
+    return text.removeprefix("-").isdecimal() and len(text) < 20
 
 
 def place_boundaries(
