@@ -11,10 +11,12 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from imgtofmri.assets.archives import extract_archive
 from imgtofmri.bundle import Bundle, read_bundle, write_bundle
@@ -22,6 +24,7 @@ from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import AssetError, BundleError, DataError, OptionError
 from imgtofmri.limits import Limits, check_limit, limits, variable
 from imgtofmri.measured import read_array
+from imgtofmri.measured.rdms import load_rdms
 from imgtofmri.measured.timing import read_sidecars
 from imgtofmri.spaces import read_grid, read_image
 from imgtofmri.tables import read_table
@@ -154,6 +157,23 @@ def test_arrays_are_not_made_larger_than_their_file(
         DataError, match=r"cannot be read as .np. \(an array of shape .* does not fit into 8 bytes"
     ):
         read_array(path)
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.array([0x110000, 97], np.uint32).view("<U2"), "letters that do not exist"),
+        (np.array([0x110000, 97], ">u4").view(">U1"), "letters that do not exist"),
+        (np.zeros(3, "i4,f8"), "it holds fields"),
+    ],
+)
+def test_arrays_of_no_plain_values_are_refused(
+    array: NDArray[Any], said: str, tmp_path: Path
+) -> None:
+    """Python cannot make a text of letters beyond Unicode, and says so by an error of its own."""
+    np.savez(tmp_path / "a.npz", rdms=np.ones(3), conditions=array)
+    with pytest.raises(DataError, match=said):
+        load_rdms(tmp_path / "a.npz")
 
 
 def test_arrays_that_unpack_beyond_the_limit_are_refused(

@@ -142,7 +142,7 @@ def work(
     target = TARGETS[name]
     furnish(home)
     # What is imported when something is first read is no part of any input's time.
-    for number, (suffix, content) in enumerate(good[:40]):
+    for number, (suffix, content) in enumerate(good[: target.first]):
         path = home / f"first{number}{suffix}"
         path.write_bytes(content)
         try:

@@ -47,6 +47,19 @@ def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
     return key, text
 
 
+def is_there(path: str | Path) -> bool:
+    """Tell whether there is a file or a folder; a path that none can have, too long say, is none.
+
+    Python's own `Path.exists` and `Path.is_file` raise for such a path.
+    """
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_file(path: str | Path) -> bool:
+    """Tell whether a path is that of a file, or a link to one; see `is_there`."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, or of a folder's file names and SHA-256, in hexadecimal."""
     if path.is_dir():

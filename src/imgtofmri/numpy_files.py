@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -72,8 +73,9 @@ def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 def _read(file: IO[bytes], n_bytes: int, where: str) -> npt.NDArray[Any]:
     shape, dtype = read_header(file)
-    if dtype.hasobject:
-        reason = "it holds Python objects, which are not read"
+    if dtype.hasobject or dtype.kind == "V":
+        what = "Python objects" if dtype.hasobject else f"fields ({dtype})"
+        reason = f"it holds {what}, which are not read"
         raise ValueError(reason)
     wanted = math.prod(shape) * dtype.itemsize
     left = n_bytes - file.tell()
@@ -82,4 +84,10 @@ def _read(file: IO[bytes], n_bytes: int, where: str) -> npt.NDArray[Any]:
         raise ValueError(reason)
     check_limit("array_gb", wanted / 1e9, where, "GB in one array")
     file.seek(0)
-    return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+    array = np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+    if dtype.kind == "U" and wanted:
+        letters = np.dtype(np.uint32).newbyteorder(dtype.byteorder)
+        if np.ascontiguousarray(array).reshape(-1).view(letters).max() > sys.maxunicode:
+            reason = "it holds letters that do not exist"
+            raise ValueError(reason)
+    return array

@@ -25,7 +25,7 @@ from imgtofmri.backbones.onnx_graph import (
 from imgtofmri.backbones.pooling import Layer, Pool, parse_layer
 from imgtofmri.backbones.weights import LoadedWeights
 from imgtofmri.exceptions import OptionError, WeightsError, choice_message
-from imgtofmri.files import sha256_of
+from imgtofmri.files import is_file, is_there, sha256_of
 
 # Images that one thread takes through a network together, at most: more gain nothing on a CPU, cost
 # memory, and leave threads idle for longer at the end.
@@ -357,9 +357,9 @@ def _open(model: bytes, path: Path) -> Any:
 
 
 def _read(path: Path) -> bytes:
-    if not path.is_file():
+    if not is_file(path):
         message = (
-            f"{path}: expected an ONNX file; got {'a folder' if path.is_dir() else 'no file'}. "
+            f"{path}: expected an ONNX file; got {'a folder' if is_there(path) else 'no file'}. "
             "Give the path of the .onnx file itself."
         )
         raise WeightsError(message)

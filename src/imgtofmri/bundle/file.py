@@ -18,7 +18,7 @@ from imgtofmri.bundle.checks import check_bundle
 from imgtofmri.bundle.models import Bundle, Card, RoiModel, SubjectModel
 from imgtofmri.documents import parse_json
 from imgtofmri.exceptions import BundleError, OutputError
-from imgtofmri.files import atomic_path, check_room
+from imgtofmri.files import atomic_path, check_room, is_file, is_there
 from imgtofmri.spaces import Grid, VoxelMap
 
 FORMAT = "imgtofmri-bundle"
@@ -107,8 +107,8 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]
     """Return what the file says of itself, and its arrays."""
     from safetensors import safe_open
 
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "nothing"
+    if not is_file(path):
+        kind = "a folder" if is_there(path) else "nothing"
         message = (
             f"{path}: expected a bundle file, found {kind} there. Give the path of a .safetensors "
             "file, or the id of a published encoder."

@@ -11,6 +11,7 @@ import typer
 from imgtofmri.cli import options
 from imgtofmri.cli.report import make_page
 from imgtofmri.exceptions import DataError, OptionError
+from imgtofmri.files import is_there
 
 if TYPE_CHECKING:
     from imgtofmri.encoder import Settings
@@ -292,6 +293,6 @@ def _named_paths(option: str, entries: Sequence[str] | None) -> dict[str, Path]:
 def _check_exist(paths: Sequence[Path]) -> None:
     """Refuse what is not there, before a network is loaded and images are predicted."""
     for path in paths:
-        if not path.exists():
+        if not is_there(path):
             message = f"{path}: expected a file or folder; there is none. Check the path."
             raise DataError(message)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from imgtofmri.documents import read_text
 from imgtofmri.exceptions import DataError, StimulusError
 from imgtofmri.experiments.events import Events, Frames
+from imgtofmri.files import is_file
 from imgtofmri.tables import MISSING, TextTable, read_table
 
 REQUIRED_COLUMNS = ("onset", "duration", "stim_file")
@@ -220,7 +221,7 @@ def find_stimuli(tables: Sequence[EventsTable], folder: str | Path) -> dict[str,
         )
         raise StimulusError(message)
     found = {name: folder / name for name in places}
-    missing = [name for name, path in found.items() if not _is_file(path)]
+    missing = [name for name, path in found.items() if not is_file(path)]
     if missing:
         message = (
             f"stimuli: all {len(places)} files that the events name must be in {folder}; "
@@ -285,14 +286,6 @@ def _check(table: TextTable, shown: Sequence[int]) -> None:
         if table.has(name):
             least = 0.0 if name == "duration" else -_MAX_NUMBER
             table.numbers(name, shown, least=least, most=_MAX_NUMBER, remedy=remedy)
-
-
-def _is_file(path: Path) -> bool:
-    """Return whether a path is a file; one that no file can have is none."""
-    try:
-        return path.is_file()
-    except ValueError:
-        return False
 
 
 def _some(names: Sequence[str], places: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from imgtofmri.apart import read_apart
 from imgtofmri.exceptions import DataError, ImgToFmriError, MissingDependencyError, choice_message
+from imgtofmri.files import is_there
 from imgtofmri.hdf5 import dataset_names, open_hdf5, values
 from imgtofmri.numpy_files import load_npy, load_npz, read_header
 from imgtofmri.spaces import Grid
@@ -83,7 +84,7 @@ def read_arrays(sources: Iterable[tuple[Path, str | None, str]]) -> list[npt.NDA
 
 def _read(path: Path, key: str | None, where: str, nested: dict[Path, Any]) -> npt.NDArray[Any]:
     suffix = path.suffix.lower()
-    if not path.exists():
+    if not is_there(path):
         message = (
             f"{where}: there is no file {path}. Correct the path, or fetch the study's downloads."
         )

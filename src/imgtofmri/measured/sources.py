@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError, ShapeError
-from imgtofmri.files import natural_key
+from imgtofmri.files import is_there, natural_key
 from imgtofmri.measured.images import Mask, check_same_grid
 from imgtofmri.measured.patterns import Patterns
 from imgtofmri.measured.tables import read_pattern_files
@@ -60,7 +60,7 @@ def read_patterns(
     if not isinstance(source, str | Path):
         return _read_volumes([Path(path) for path in source], mask, names, resample)
     path = Path(source)
-    if path.is_dir():
+    if is_there(path) and path.is_dir():
         found = [p for p in path.iterdir() if is_image(p) and not p.name.startswith(".")]
         if not found:
             message = (
@@ -70,7 +70,7 @@ def read_patterns(
             raise DataError(message)
         found.sort(key=lambda p: natural_key(p.name))
         return _read_volumes(found, mask, names, resample)
-    if not path.exists():
+    if not is_there(path):
         message = f"{path}: expected patterns; there is no such file or folder. Check the path."
         raise DataError(message)
     suffix = path.suffix.lower()

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError
+from imgtofmri.files import is_file
 from imgtofmri.limits import check_limit
 from imgtofmri.spaces.grids import Grid
 
@@ -72,7 +73,7 @@ def open_image(path: str | Path, where: str = "") -> Any:
     """
     import nibabel as nib
 
-    if Path(path).is_file() and str(path).lower().endswith(_SURFACE_SUFFIXES):
+    if is_file(path) and str(path).lower().endswith(_SURFACE_SUFFIXES):
         raise _no_volume(path, where, f"a surface ({Path(path).suffix})")
     try:
         image: Any = nib.load(path)

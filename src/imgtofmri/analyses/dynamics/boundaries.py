@@ -18,6 +18,7 @@ from imgtofmri.events import (
     optimal_states,
 )
 from imgtofmri.exceptions import OptionError, check_choice
+from imgtofmri.files import is_file
 
 PARTLY_CLOUDY = "partly-cloudy"
 """What the public data set and its boundaries are called."""
@@ -61,7 +62,7 @@ def read_boundaries(given: ArrayLike | str | Path | Search | None) -> ArrayLike 
         return Search(method, int(number) if number else None)
     path = Path(text)
     is_list = all(_is_whole(part.strip()) for part in text.split(","))
-    if not is_list and not path.is_file():
+    if not is_list and not is_file(path):
         message = (
             "boundaries must be volumes separated by commas, a file of them, "
             f"{PARTLY_CLOUDY}, or {', '.join(METHODS)}; got {text!r}, which is none of these. "

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from imgtofmri.assets import cache_dir
 from imgtofmri.documents import read_text
 from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.files import is_there
 from imgtofmri.limits import check_limit
 
 Key = tuple[str | int, ...]
@@ -159,7 +160,7 @@ class Table:
         except RuntimeError:  # ~ of a user who is not known here
             self.fail(name, f"must be a path; there is no home folder for {value!r}. Write it out.")
         kind = "a folder" if folder else "a file"
-        if not (found.is_dir() if folder else found.exists()):
+        if not (is_there(found) and (found.is_dir() or not folder)):
             self.fail(name, f"must be {kind} that exists; there is none at {found}. Correct it.")
         return found
 
@@ -238,7 +239,7 @@ def cached_file(name: str) -> Path | None:
 
 def is_awaited(path: Path) -> bool:
     """Tell whether a path is that of a download that is not in the cache yet."""
-    return path.is_relative_to((cache_dir() / "studies").resolve()) and not path.exists()
+    return path.is_relative_to((cache_dir() / "studies").resolve()) and not is_there(path)
 
 
 def dotted(key: Key) -> str:
