@@ -21,6 +21,14 @@ class Limits:
 
     Attributes
     ----------
+    pixels : int
+        Width times height of a picture, or of a movie's.
+    side : int
+        Width, and height: between two steps of the resize it is as high as the picture.
+    file_bytes : int
+        A picture's file; movies are read piece by piece.
+    frames : int
+        Frames taken of a movie: almost six days at the usual two a second.
     array_gb : float
         An array that is unpacked or read into memory: of an .npy or .npz file, an image of voxels,
         a checkpoint.
@@ -44,6 +52,10 @@ class Limits:
         Time for it, beside a second for each 5 MB.
     """
 
+    pixels: int = 100_000_000
+    side: int = 100_000
+    file_bytes: int = 1_000_000_000
+    frames: int = 1_000_000
     array_gb: float = 16.0
     voxels: int = 100_000_000
     text_mb: float = 1000.0
@@ -131,7 +143,7 @@ def _set_here(name: str, default: float) -> float:
         return default
     counts = isinstance(default, int)
     try:
-        value = int(text) if counts else float(text)
+        value = (int(text) if text.isascii() and text.isdecimal() else 0) if counts else float(text)
     except ValueError:
         value = 0
     if not 0 < value < 2**63:
