@@ -26,6 +26,7 @@ import tempfile
 import time
 import traceback
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -39,7 +40,7 @@ HANG_S = 10.0
 MOST_BYTES = 2 << 30
 # How many inputs a process reads before another goes on: what leaks, leaks little.
 _AT_ONCE = 20_000
-_ROUNDS = 20
+_ROUNDS = 5
 _FOUND = 9
 """The exit status of a worker that cannot go on, with what it found written down."""
 
@@ -129,9 +130,7 @@ def work(
 
     os.environ["TMPDIR"] = str(home)
     tempfile.tempdir = str(home)
-    os.environ["IMGTOFMRI_OFFLINE"] = "1"
     os.environ["IMGTOFMRI_CACHE"] = str(home / "cache")
-    os.environ["IMGTOFMRI_MAX_READ_S"] = "8"
     os.chdir(home)
     sys.stderr.flush()
     quiet = os.open(os.devnull, os.O_WRONLY)
@@ -141,16 +140,6 @@ def work(
 
     target = TARGETS[name]
     furnish(home)
-    # What is imported when something is first read is no part of any input's time.
-    for number, (suffix, content) in enumerate(good[: target.first]):
-        path = home / f"first{number}{suffix}"
-        path.write_bytes(content)
-        try:
-            target.read(path)
-        except Exception as error:
-            if not isinstance(error, ImgToFmriError):
-                _keep(kept, name, -1 - number, suffix, content, error)
-        path.unlink()
     watch = Watch(home)
     sys.addaudithook(watch)
     for number in numbers:
@@ -309,18 +298,25 @@ def _fast_folder() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def make_seeds(names: list[str]) -> dict[str, list[tuple[str, bytes]]]:
-    """Return each target's good files; they are made in another process, which imports much."""
-    context = multiprocessing.get_context("fork")
-    with context.Pool(1) as pool:
-        return pool.apply(_make_seeds, (names,))
+def prepare(names: list[str]) -> dict[str, list[tuple[str, bytes]]]:
+    """Return each target's good files, once read: what is imported then, workers inherit."""
+    from fuzzing.targets import TARGETS, furnish
 
+    from imgtofmri.exceptions import ImgToFmriError
 
-def _make_seeds(names: list[str]) -> dict[str, list[tuple[str, bytes]]]:
-    from fuzzing.targets import TARGETS
-
+    warnings.simplefilter("ignore")
+    good = {}
     with tempfile.TemporaryDirectory() as folder:
-        return {name: list(TARGETS[name].seeds(Path(folder))) for name in names}
+        home = Path(folder)
+        furnish(home)
+        for name in names:
+            good[name] = list(TARGETS[name].seeds(home))
+            for suffix, content in good[name][: TARGETS[name].first]:
+                path = home / f"input{suffix}"
+                path.write_bytes(content)
+                with suppress(ImgToFmriError):
+                    TARGETS[name].read(path)
+    return good
 
 
 def fuzz(
@@ -329,12 +325,12 @@ def fuzz(
     """Feed inputs to targets, round by round, until all are through or time is over."""
     from fuzzing.targets import TARGETS
 
-    good = make_seeds(names)
+    good = prepare(names)
     total = sum(TARGETS[name].share for name in names)
     quotas = {name: max(1, round(n_inputs * TARGETS[name].share / total)) for name in names}
     tallies = {name: Tally() for name in names}
     until = time.monotonic() + seconds
-    rounds = max(1, min(_ROUNDS, n_inputs // 2000), n_inputs // (_AT_ONCE * len(names)))
+    rounds = max(min(_ROUNDS, 1 + n_inputs // 50_000), n_inputs // (_AT_ONCE * len(names)))
     for turn in range(rounds):
         for name in names:
             first, last = (quotas[name] * at // rounds for at in (turn, turn + 1))
@@ -382,7 +378,7 @@ def replay(name: str, number: int, seed: int) -> None:
     """Read one input again, here."""
     from fuzzing.targets import TARGETS, furnish
 
-    good = _make_seeds([name])[name]
+    good = prepare([name])[name]
     suffix, content = make_input(seed, name, number, good)
     home = Path(tempfile.mkdtemp(prefix="fuzz-"))
     furnish(home)
@@ -407,6 +403,8 @@ def main() -> int:
     parser.add_argument("--replay", type=int, help="read the input of this number again")
     parser.add_argument("--kept", type=Path, default=Path("fuzz-findings"))
     given = parser.parse_args()
+    os.environ |= {"IMGTOFMRI_OFFLINE": "1", "IMGTOFMRI_MAX_READ_S": "8"}
+    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # None at a fork.
     names = given.target or list(TARGETS)
     if given.replay is not None:
         replay(names[0], given.replay, given.seed)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -96,13 +98,13 @@ def _table(path: Path) -> None:
 
 
 def _events(path: Path) -> None:
-    from imgtofmri.analyses.simulate.tables import find_stimuli, read_events
+    from imgtofmri.experiments.tables import find_stimuli, read_events
 
     find_stimuli([read_events(path)], path.parent / "pictures")
 
 
 def _kernel(path: Path) -> None:
-    from imgtofmri.analyses.simulate.tables import read_kernel
+    from imgtofmri.experiments.tables import read_kernel
 
     read_kernel(path, 0.1)
 
@@ -148,7 +150,7 @@ def _study(path: Path) -> None:
 
 
 def _contrast(path: Path) -> None:
-    from imgtofmri.analyses.contrast.expression import contrast_weights
+    from imgtofmri.stats.contrasts import contrast_weights
 
     contrast_weights(_word(path), ["a", "b", "c-d", "face"])
 
@@ -222,11 +224,13 @@ def _pickle(path: Path) -> None:
 def _checkpoint(path: Path) -> None:
     from imgtofmri.backbones.architectures import ARCHITECTURES, fold_weights
     from imgtofmri.backbones.weights import read_tensors
+    from imgtofmri.exceptions import WeightsError
 
     tensors = read_tensors(path)
     for tensor in tensors.values():
         np.asarray(tensor, np.float32).sum()
-    fold_weights(ARCHITECTURES["resnet18"], tensors, str(path))
+    with suppress(WeightsError):
+        fold_weights(ARCHITECTURES["resnet18"], tensors, str(path))
 
 
 def _bundle(path: Path) -> None:
@@ -281,7 +285,6 @@ def _image(path: Path) -> None:
     from imgtofmri.measured import read_image_rows, read_mask, read_patterns
     from imgtofmri.spaces import open_image, read_image
 
-    failure: ImgToFmriError | None = None
     _, grid = read_image(path)
     readers: list[Callable[[], object]] = [
         lambda: read_mask(path),
@@ -293,12 +296,8 @@ def _image(path: Path) -> None:
         lambda: open_image(path),
     ]
     for read in readers:
-        try:
+        with suppress(ImgToFmriError):
             read()
-        except ImgToFmriError as error:
-            failure = error
-    if failure:
-        raise failure
 
 
 def _transform(path: Path) -> None:
@@ -433,13 +432,22 @@ TARGETS: dict[str, Target] = {
 }
 
 
+@cache
+def _furniture() -> dict[str, bytes]:
+    picture, images = seeds.pictures()[0][1], seeds.images()
+    return {
+        "pictures/a.png": picture,
+        "pictures/b.png": picture,
+        "rows.tsv": b"stimulus\tfold\na.png\t1\nb.png\t2\n",
+        "affine.txt": seeds.AFFINE.encode(),
+        "mask.nii.gz": images[4][1],
+        "volume.nii": images[1][1],
+        "responses.npz": seeds.arrays()[-2][1],
+    }
+
+
 def furnish(folder: Path) -> None:
     """Put beside the inputs what they name: a study's files, a table's pictures."""
     (folder / "pictures").mkdir()
-    for name in ("a.png", "b.png"):
-        (folder / "pictures" / name).write_bytes(seeds.pictures()[0][1])
-    (folder / "rows.tsv").write_text("stimulus\tfold\na.png\t1\nb.png\t2\n")
-    (folder / "affine.txt").write_text(seeds.AFFINE)
-    (folder / "mask.nii.gz").write_bytes(seeds.images()[4][1])
-    (folder / "volume.nii").write_bytes(seeds.images()[1][1])
-    (folder / "responses.npz").write_bytes(seeds.arrays()[-2][1])
+    for name, content in _furniture().items():
+        (folder / name).write_bytes(content)

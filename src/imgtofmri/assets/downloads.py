@@ -22,7 +22,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from email.message import Message
-from http.client import HTTPMessage
+from http.client import HTTPMessage, HTTPResponse
 from pathlib import Path
 from typing import IO
 
@@ -35,9 +35,11 @@ CACHE_VARIABLE = "IMGTOFMRI_CACHE"
 OFFLINE_VARIABLE = "IMGTOFMRI_OFFLINE"
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30.0
-#: How often a transfer that breaks off is taken up again within one call, and after what pause.
 #: How much is received of a file whose size is not known.
 MOST_BYTES = 64 << 30
+#: A transfer of fewer bytes in so long is broken off: a trickle would never time out.
+SLOW_BYTES, SLOW_S = 10_000, 60.0
+#: How often a transfer that breaks off is taken up again within one call, and after what pause.
 RESUMPTIONS = 5
 RESUME_PAUSE_S = 1.0
 
@@ -329,6 +331,10 @@ def _receive(url: str, part: Path, what: str, size: int | None, progress: bool) 
         _receive(url, part, what, size, progress)
         return
     with response:
+        packed = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if packed not in ("", "identity"):
+            message = f"{url} came compressed ({packed}), which was not asked for"
+            raise http.client.HTTPException(message)
         start, total = _extent(response.status, response.headers)
         if start and not have:
             message = f"{url} answered with a part of the file that was not asked for"
@@ -349,7 +355,7 @@ def _receive(url: str, part: Path, what: str, size: int | None, progress: bool) 
             track(f"Downloading {what}", total=total, unit="B", enabled=progress) as advance,
         ):
             advance(have)
-            for chunk in iter(lambda: response.read(CHUNK_BYTES), b""):
+            for chunk in _chunks(response, url):
                 have += len(chunk)
                 if have > (most := MOST_BYTES if size is None else size):
                     _note_of(part).unlink(missing_ok=True)
@@ -365,6 +371,21 @@ def _receive(url: str, part: Path, what: str, size: int | None, progress: bool) 
     if total is not None and got < total:
         message = f"the transfer was cut short: expected {total} bytes from {url}, got {got}"
         raise ConnectionError(message)
+
+
+def _chunks(response: HTTPResponse, url: str) -> Iterator[bytes]:
+    """Yield what comes, as long as enough does."""
+    since, came = time.monotonic(), 0
+    # What is there already, not so many bytes: a trickle would keep those waiting for ever.
+    while chunk := response.read1(CHUNK_BYTES):
+        yield chunk
+        came += len(chunk)
+        waited = time.monotonic() - since
+        if came >= SLOW_BYTES:
+            since, came = time.monotonic(), 0
+        elif waited > SLOW_S:
+            message = f"{url} came too slowly: fewer than {SLOW_BYTES} bytes in {SLOW_S:g} s"
+            raise TimeoutError(message)
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
@@ -460,6 +481,9 @@ def _check_announced(
 
 def _verify(path: Path, what: str, source: str, sha256: str | None, size: int | None) -> None:
     got_size = path.stat().st_size
+    if not got_size:
+        message = f"{what}: {source} came empty. Look there whether the file still exists."
+        raise AssetError(message)
     if size is not None and got_size != size:
         message = (
             f"{what}: expected {size} bytes from {source}, got {got_size}. "
