@@ -42,8 +42,11 @@ def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
     ['Img1.png', 'img9.png', 'img10.png']
     """
     parts = re.split(r"([0-9]+)", text.casefold())
-    # Odd places hold the digits; the leading 0 or 1 keeps numbers and text from being compared.
-    key = [(0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(parts)]
+    # Odd places hold the digits; the leading 0 or 1 keeps numbers and text from being compared. Of
+    # numbers without leading zeros the longer is the larger, however long they are.
+    key = [
+        (0, len(p.lstrip("0")), p.lstrip("0")) if i % 2 else (1, 0, p) for i, p in enumerate(parts)
+    ]
     return key, text
 
 

@@ -108,7 +108,7 @@ def simulate(
         read_experiment(inputs, scan, stimuli, n_volumes=n_volumes, rate_hz=rate_hz),
         encoder,
         settings,
-        subjects=int(subjects) if subjects.isdecimal() else subjects,
+        subjects=int(subjects) if subjects.isdecimal() and len(subjects) < 20 else subjects,
         runs=runs,
         seed=seed,
         scale=size,

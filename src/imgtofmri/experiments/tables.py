@@ -22,6 +22,8 @@ AMPLITUDE_COLUMNS = ("amplitude", "modulation")
 
 # A day has 86,400 s; what is beyond this is a mistake of unit or a slip.
 _MAX_NUMBER = 1_000_000.0
+# A response to a short stimulus is over in half a minute.
+_MAX_RESPONSE_S = 600.0
 # How many stimuli a message names.
 _N_NAMED = 10
 
@@ -265,6 +267,12 @@ def read_kernel(path: str | Path, step_s: float) -> NDArray[np.float64]:
             f"{where}: two columns of numbers are needed, seconds rising from 0 and the response, "
             f"on 2 lines or more; got {len(lines)} lines that are not that. Remove headings, or "
             "begin them with #."
+        )
+        raise DataError(message)
+    if table[-1, 0] > _MAX_RESPONSE_S:
+        message = (
+            f"{where}: seconds up to {_MAX_RESPONSE_S:g} are needed; got {table[-1, 0]:g}. Give "
+            "the first column in seconds, and leave out what is 0."
         )
         raise DataError(message)
     times_s = np.arange(math.floor(table[-1, 0] / step_s + 1e-9) + 1) * step_s

@@ -148,7 +148,7 @@ def _item(nested: Any, key: str | None, path: Path, where: str) -> npt.NDArray[A
             item = _opened(item[part])
             continue
         length = len(item) if isinstance(item, list | tuple | np.ndarray) else 0
-        if not part.isdecimal() or int(part) >= length:
+        if not (part.isdecimal() and len(part) < 19 and int(part) < length):
             message = (
                 f"{where}: key {key!r} of {path} must be whole numbers below {length} here; "
                 f"got {part!r}. Count from 0, subject first."

@@ -53,7 +53,7 @@ def read_boundaries(given: ArrayLike | str | Path | Search | None) -> ArrayLike 
         return PARTLY_CLOUDY_BOUNDARIES
     method, _, number = text.partition(":")
     if method in METHODS:
-        if number and not number.isdecimal():
+        if number and not (number.isdecimal() and len(number) < 20):
             message = (
                 f"boundaries {method}:N need a number of events; got {number!r}. Give for example "
                 f"{method}:14."
