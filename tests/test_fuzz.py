@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -132,6 +133,19 @@ def test_what_was_found_is_one_clear_error(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=said):
         read(tmp_path / name)
+
+
+def test_image_headers_that_cannot_be_are_one_clear_error(tmp_path: Path) -> None:
+    """Units that there are not; and whole numbers of which none is above a threshold."""
+    image = nib.Nifti1Image(np.ones((3, 3, 3), np.int16), np.eye(4))
+    nib.save(image, tmp_path / "a.nii")
+    with pytest.raises(DataError, match=r"a.nii .* with voxels above 2; got at most 1"):
+        read_mask(tmp_path / "a.nii", threshold=2)
+    header = bytearray((tmp_path / "a.nii").read_bytes())
+    header[123] = 64
+    (tmp_path / "a.nii").write_bytes(header)
+    with pytest.raises(DataError, match=r"a.nii must have units .*; got xyzt_units 64\. Mend"):
+        read_mask(tmp_path / "a.nii")
 
 
 def test_paths_that_no_file_can_have_are_missing(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ def open_image(path: str | Path, where: str = "") -> Any:
     if surface := _surface_kind(image):
         raise _no_volume(path, where, surface)
     _check_size(image, path, where)
+    _check_units(image, path, where)
     if len(image.shape) < 3:
         message = (
             f"{place(path, where)} must have three axes or more; got shape {image.shape}. Give an "
@@ -118,6 +119,18 @@ def _check_size(image: Any, path: str | Path, where: str) -> None:
             "damaged: copy it from its source."
         )
         raise DataError(message)
+
+
+def _check_units(image: Any, path: str | Path, where: str) -> None:
+    """Refuse a header whose units of space and time are none."""
+    try:
+        getattr(image.header, "get_xyzt_units", lambda: None)()
+    except KeyError as error:
+        message = (
+            f"{place(path, where)} must have units of space and time that NIfTI knows; got "
+            f"xyzt_units {int(image.header['xyzt_units'])}. Mend its header."
+        )
+        raise DataError(message) from error
 
 
 def _surface_kind(image: Any) -> str:
