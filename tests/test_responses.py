@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -520,3 +521,26 @@ def test_read_array_of_a_zarr_with_missing_chunks_warns(tmp_path: Path) -> None:
     next(path for path in tmp_path.rglob("c/*/*") if path.is_file()).unlink()
     with pytest.warns(UserWarning, match=r"1 of 4 chunks of .*a.zarr are not there and count as 0"):
         assert read_array(tmp_path / "a.zarr").sum() < 24 * 49
+
+
+@pytest.mark.parametrize("place", ["filters", "compressor"])
+def test_read_array_zarr_with_pickle_as_its_codec_is_refused(place: str, tmp_path: Path) -> None:
+    """Older releases of numcodecs would run what the chunk holds."""
+    marker = tmp_path / "executed"
+
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, tuple[Path]]:
+            return Path.touch, (marker,)
+
+    codecs = [{"id": "vlen-utf8"}, {"id": "pickle"}]
+    meta = {"zarr_format": 2, "shape": [2], "chunks": [2], "dtype": "|O", "fill_value": 0}
+    meta |= {"order": "C", "compressor": None, "filters": codecs}
+    if place == "compressor":
+        meta |= {"filters": codecs[:1], "compressor": codecs[1]}
+    store = tmp_path / "a.zarr"
+    store.mkdir()
+    (store / ".zarray").write_text(json.dumps(meta))
+    (store / "0").write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(DataError, match=r"a\.zarr: expected a zarr folder; .*pickle"):
+        read_array(store)
+    assert not marker.exists()
