@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO
 
 from imgtofmri import __version__
+from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import AssetError, ImgToFmriError, OutputError
 from imgtofmri.files import atomic_path, cannot_write, sha256_of
 from imgtofmri.progress import track
@@ -442,7 +443,7 @@ def _version(headers: Message) -> str | None:
 
 def _noted_version(part: Path, url: str) -> str | None:
     try:
-        noted = json.loads(_note_of(part).read_text(encoding="utf-8"))
+        noted = parse_json(read_text(_note_of(part)))
         return str(noted["version"]) if noted["url"] == url else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
