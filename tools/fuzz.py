@@ -403,7 +403,7 @@ def main() -> int:
     parser.add_argument("--replay", type=int, help="read the input of this number again")
     parser.add_argument("--kept", type=Path, default=Path("fuzz-findings"))
     given = parser.parse_args()
-    os.environ |= {"IMGTOFMRI_OFFLINE": "1", "IMGTOFMRI_MAX_READ_S": "8"}
+    os.environ |= {"IMGTOFMRI_OFFLINE": "1", "IMGTOFMRI_MAX_READ_S": "5"}
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # None at a fork.
     names = given.target or list(TARGETS)
     if given.replay is not None:

@@ -188,9 +188,11 @@ def _bids_name(path: Path) -> None:
 def _array(path: Path) -> None:
     from imgtofmri.measured import read_array
 
-    key = {".npz": "a", ".h5": "group/a", ".mat": "rdms"}.get(path.suffix)
+    if path.suffix in (".h5", ".mat"):
+        read_array(path, {".h5": "group/a", ".mat": "rdms"}[path.suffix])
+        return
     try:
-        read_array(path, key)
+        read_array(path, "a" if path.suffix == ".npz" else None)
     except ValueError:
         read_array(path)
         read_array(path, "0/1")
@@ -269,12 +271,11 @@ def _head(path: Path) -> None:
 
 
 def _onnx(path: Path) -> None:
-    from imgtofmri.backbones.runtime import OnnxFileBackbone, list_tensors
+    from imgtofmri.backbones.runtime import OnnxFileBackbone
 
     backbone = OnnxFileBackbone(path, n_threads=1)
     side = backbone.spec.preprocessing.size
     backbone(np.zeros((2, side, side, 3), np.uint8))
-    list_tensors(path)
 
 
 # Images and transforms.
