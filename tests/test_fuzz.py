@@ -171,16 +171,8 @@ def test_numbers_of_any_length_are_read_or_refused() -> None:
 
 
 def test_a_little_fuzz(tmp_path: Path) -> None:
-    """Some damaged files for each reader in this process' reach: nothing is found."""
-    sys.path.insert(0, str(FUZZ.parent))
-    try:
-        from fuzzing.targets import TARGETS
-    finally:
-        sys.path.remove(str(FUZZ.parent))
-    names = [name for name, target in TARGETS.items() if target.share > 0.1]
+    """Some damaged files for each reader: nothing is found."""
     command = [sys.executable, str(FUZZ), "--inputs", "2000", "--kept", str(tmp_path / "kept")]
-    for name in names:
-        command += ["--target", name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     tried = json.loads((tmp_path / "kept" / "report.json").read_text(encoding="utf-8"))

@@ -132,9 +132,11 @@ def work(
     tempfile.tempdir = str(home)
     os.environ["IMGTOFMRI_CACHE"] = str(home / "cache")
     os.chdir(home)
+    sys.stdout.flush()
     sys.stderr.flush()
     quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 2)  # Decoders complain of each damaged file.
+    for stream in (1, 2):  # Decoders complain of each damaged file.
+        os.dup2(quiet, stream)
     warnings.simplefilter("ignore")
     from imgtofmri.exceptions import ImgToFmriError
 
@@ -311,7 +313,7 @@ def prepare(names: list[str]) -> dict[str, list[tuple[str, bytes]]]:
         furnish(home)
         for name in names:
             good[name] = list(TARGETS[name].seeds(home))
-            for suffix, content in good[name][: TARGETS[name].first]:
+            for suffix, content in good[name]:
                 path = home / f"input{suffix}"
                 path.write_bytes(content)
                 with suppress(ImgToFmriError):
