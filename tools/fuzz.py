@@ -7,9 +7,9 @@
     python tools/fuzz.py --target array --replay 4711    # one input again, with its traceback
 
 Inputs depend on the seed, the target and their number alone. They are read in a process that is
-watched: an exception that is not the package's own, a death, a read of over 10 s or with over 2 GB,
-a socket and a file written outside a scratch folder are findings. One example of each kind is kept,
-with its input. The exit status is 1 if there was any.
+watched: an exception that is not the package's own, a death, a read of over 10 s of a processor or
+of a minute, or with over 2 GB, a socket, and a file written outside a scratch folder are findings.
+One example of each kind is kept, with its input. The exit status is 1 if there was any.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fuzzing.mutations import change
 
-HANG_S = 10.0
+HANG_S, WAIT_S = 10.0, 60.0
+"""How long a processor may take over an input, and how long it may take at all, on a busy one."""
 MOST_BYTES = 2 << 30
 # How many inputs a process reads before another goes on: what leaks, leaks little.
 _AT_ONCE = 20_000
@@ -149,7 +150,7 @@ def work(
         path = home / f"input{suffix}"
         path.write_bytes(content)
         began = time.monotonic()
-        state[0], state[1] = number, began
+        state[0], state[6], state[1] = number, time.process_time(), began
         finding = ""
         watch.on = True
         try:
@@ -165,7 +166,7 @@ def work(
             finding = _keep(kept, name, number, suffix, content, error)
         watch.on = False
         state[2] += 1
-        state[5] = max(state[5], time.monotonic() - began)
+        state[5] = max(state[5], time.process_time() - state[6])
         if watch.seen:
             finding = watch.seen[0].replace(str(home), "")
             watch.seen.clear()
@@ -234,7 +235,7 @@ def run_target(
     began = time.monotonic()
     context = multiprocessing.get_context("fork")
     while first < numbers.stop and time.monotonic() < until:
-        state: Any = context.Array("d", 6, lock=False)
+        state: Any = context.Array("d", 7, lock=False)
         home = Path(tempfile.mkdtemp(prefix="fuzz-", dir=_fast_folder()))
         worker = context.Process(
             target=work, args=(seed, name, range(first, numbers.stop), good, home, kept, state)
@@ -275,7 +276,8 @@ def _watch(worker: Any, state: Any, until: float) -> str:
                 return ""
             return "found" if worker.exitcode == _FOUND else "death"
         now = time.monotonic()
-        if state[1] and now - state[1] > HANG_S:
+        waited, worked = now - state[1], _processor_s(worker.pid) - state[6]
+        if state[1] and (worked > HANG_S or waited > WAIT_S):
             ended = "hang"
         elif _memory_of(worker.pid) > MOST_BYTES:
             ended = "over 2 GB"
@@ -286,6 +288,15 @@ def _watch(worker: Any, state: Any, until: float) -> str:
         worker.kill()
         worker.join()
         return ended
+
+
+def _processor_s(process: int | None) -> float:
+    try:
+        # The name in brackets may hold blanks.
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_of(process: int | None) -> int:
