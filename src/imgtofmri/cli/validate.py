@@ -10,6 +10,7 @@ import typer
 
 from imgtofmri.cli import options
 from imgtofmri.cli.report import make_page
+from imgtofmri.cli.say import say
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.files import is_there
 
@@ -218,8 +219,8 @@ def validate(
     means = roi_means_accuracy(comparison, controls, **how) if roi_means else None
     save_validation(matched, folder, scored, means)
     for line in describe_validation(matched, scored, means):
-        typer.echo(line)
-    typer.echo(f"validated {len(matched.names)} images: {output}", err=True)
+        say(line)
+    say(f"validated {len(matched.names)} images: {output}", err=True)
     make_page(output, report)
     return 0
 
