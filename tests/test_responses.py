@@ -345,9 +345,10 @@ def test_read_image_rows_of_a_truncated_file_says_so(
 ) -> None:
     """An image whose header is there and whose values are not is named, compressed or not."""
     path = save(tmp_path / f"b{suffix}", rng.normal(size=(9, 9, 9, 6)))
+    grid = read_grid(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DataError, match=r"S1: .* must be a whole NIfTI .* cut short or damaged"):
-        read_image_rows(path, np.arange(3), read_grid(path), "S1")
+        read_image_rows(path, np.arange(3), grid, "S1")
     mask = save(tmp_path / f"m{suffix}", rng.normal(size=(99, 9, 9)))
     mask.write_bytes(mask.read_bytes()[: mask.stat().st_size // 2])
     with pytest.raises(DataError, match=r"S1: .* must be a whole NIfTI .* cut short or damaged"):

@@ -25,8 +25,8 @@ _SURFACE_SUFFIXES = (".gii", ".annot", ".label", ".curv", ".white", ".pial", ".i
 _ICOSAHEDRA = tuple(10 * 4**order + 2 for order in range(3, 8))
 # A line of so many voxels is no brain, but the vertices of a surface.
 _LEAST_VERTICES = 100
-# Images that gzip compressed, and how many times smaller it can make anything.
-_PACKED, _MOST_PACKED = (".gz", ".mgz"), 1100
+# How many times smaller compression can make anything.
+_PACKED = {".gz": 1_100, ".mgz": 1_100, ".bz2": 100_000, ".zst": 100_000}
 _MILLIMETRES = {"meter": 1e3, "micron": 1e-3}
 
 
@@ -111,12 +111,17 @@ def _check_size(image: Any, path: str | Path, where: str) -> None:
         raise DataError(message)
     check_limit("voxels", math.prod(shape[:3]), place(path, where), "voxels in a volume")
     n_bytes = math.prod(shape) * int(image.get_data_dtype().itemsize)
-    packed_bytes = Path(path).stat().st_size
-    if str(path).lower().endswith(_PACKED) and n_bytes > _MOST_PACKED * packed_bytes:
+    # Of a pair of files, the one that holds the values.
+    kept = str(image.file_map["image"].filename or path)
+    n_there = Path(kept).stat().st_size
+    most = n_there * next(
+        (times for end, times in _PACKED.items() if kept.lower().endswith(end)), 1
+    )
+    if n_bytes > most:
         message = (
             f"{place(path, where)} must be a whole NIfTI image; its header promises {n_bytes:,} "
-            f"bytes, which {packed_bytes:,} compressed ones cannot hold. It is cut short or "
-            "damaged: copy it from its source."
+            f"bytes of values, which {n_there:,} bytes cannot hold. It is cut short or damaged: "
+            "copy it from its source."
         )
         raise DataError(message)
 
