@@ -14,7 +14,7 @@ NEWEST ?= $(shell \
 # Which PyTorch `make test-torch` installs, e.g. TORCH===2.13.0; the newest that fits by default.
 TORCH ?=
 
-.PHONY: help test test-all test-newest test-lowest test-bids test-browser test-torch demo lint format bench clean
+.PHONY: help test test-all test-newest test-lowest test-bids test-browser test-torch trust demo lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -72,6 +72,10 @@ $(VENV)/.installed-torch: $(VENV)/.installed
 
 test-torch: $(VENV)/.installed-torch ## install PyTorch and run the tests that need it; none may skip
 	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest -n 2 -m torch tests
+
+# Seeded: what is found is found again, by tools/fuzz.py --target NAME --replay NUMBER.
+trust: $(VENV)/.installed ## feed two million damaged files to every reader (hours)
+	$(BIN)/python tools/fuzz.py --inputs 2000000
 
 demo: $(VENV)/.installed ## predict the sample photographs and film, and write a page that shows them
 	$(BIN)/imgtofmri demo --output $(OUT)

@@ -108,9 +108,9 @@ def test_read_apart_stops_a_reader_that_does_not_end(
     readers: ModuleType, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the time that was given, not after a minute."""
-    monkeypatch.setenv("IMGTOFMRI_READ_S", "0.5")
+    monkeypatch.setenv("IMGTOFMRI_MAX_READ_S", "0.5")
     began = time.monotonic()
-    with pytest.raises(DataError, match=r"that can be read in 0\.5 s; .* set IMGTOFMRI_READ_S"):
+    with pytest.raises(DataError, match=r"that can be read in 0\.5 s; .* set IMGTOFMRI_MAX_READ_S"):
         read_apart(readers.hangs, path, kind="a file")
     assert time.monotonic() - began < 30
 
@@ -120,7 +120,7 @@ def test_read_apart_stops_a_reader_that_wants_too_much(
     readers: ModuleType, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond the limit there is no memory for it, whatever the machine has."""
-    with pytest.raises(DataError, match=r"in 2\.0 GB of memory; .* set IMGTOFMRI_READ_GB"):
+    with pytest.raises(DataError, match=r"in 2\.0 GB of memory; .* set IMGTOFMRI_MAX_READ_GB"):
         read_apart(readers.eats, path, kind="a file")
 
 
@@ -132,9 +132,11 @@ def test_limits_grow_with_the_file_and_follow_the_environment(
         os.truncate(file.fileno(), 1 << 30)
     memory, seconds = limits_for(path)
     assert (memory, round(seconds)) == (10 << 30, 60 + 205)
-    monkeypatch.setenv("IMGTOFMRI_READ_GB", "0.5")
-    assert limits_for(path)[0] == 1 << 29
-    for wrong in ("0", "-1", "much", "inf"):
-        monkeypatch.setenv("IMGTOFMRI_READ_GB", wrong)
-        with pytest.raises(OptionError, match="IMGTOFMRI_READ_GB must be a positive number; got"):
+    monkeypatch.setenv("IMGTOFMRI_MAX_READ_GB", "0.5")
+    assert limits_for(path)[0] == (8 << 30) + (1 << 29)
+    for wrong in ("0", "-1", "much", "inf", "nan"):
+        monkeypatch.setenv("IMGTOFMRI_MAX_READ_GB", wrong)
+        with pytest.raises(
+            OptionError, match="IMGTOFMRI_MAX_READ_GB must be a number above 0; got"
+        ):
             limits_for(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from imgtofmri.backbones import Preprocessing, load_backbone
-from imgtofmri.exceptions import OptionError, ShapeError, WeightsError
+from imgtofmri.backbones import Preprocessing, list_layers, load_backbone
+from imgtofmri.exceptions import DataError, OptionError, ShapeError, WeightsError
 
 RECIPE = Preprocessing(size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 
@@ -214,3 +215,81 @@ def test_load_backbone_onnx_size_or_options_that_contradict_are_refused(
         load_backbone(path, weights="other.safetensors")
     with pytest.raises(OptionError, match="head must be left out"):
         load_backbone(path, head="head.safetensors")
+
+
+def endless() -> onnx.ModelProto:
+    """Return a graph that adds 0 to the image for ever."""
+    number, truth, floats = TensorProto.INT64, TensorProto.BOOL, TensorProto.FLOAT
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["going"], ["goes_on"]),
+            helper.make_node("Add", ["sum", "nought"], ["sum_now"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", number, []),
+            helper.make_tensor_value_info("going", truth, []),
+            helper.make_tensor_value_info("sum", floats, None),
+        ],
+        [
+            helper.make_tensor_value_info("goes_on", truth, []),
+            helper.make_tensor_value_info("sum_now", floats, None),
+        ],
+    )
+    nodes = [
+        helper.make_node("Loop", ["turns", "yes", "images"], ["looped"], body=body),
+        helper.make_node("GlobalAveragePool", ["looped"], ["map"]),
+        helper.make_node("Flatten", ["map"], ["pooled"]),
+    ]
+    held = [
+        helper.make_tensor("turns", number, [], [2**63 - 1]),
+        helper.make_tensor("yes", truth, [], [True]),
+        helper.make_tensor("nought", floats, [], [0.0]),
+    ]
+    return small_model(nodes, held)
+
+
+def enormous() -> onnx.ModelProto:
+    """Return a graph that makes 64 GB of ones on its way."""
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["ones"]),
+        helper.make_node("ReduceSum", ["ones"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["images", "sum"], ["added"]),
+        helper.make_node("GlobalAveragePool", ["added"], ["map"]),
+        helper.make_node("Flatten", ["map"], ["pooled"]),
+    ]
+    return small_model(nodes, [helper.make_tensor("shape", TensorProto.INT64, [1], [1 << 34])])
+
+
+def small_model(nodes: list[onnx.NodeProto], held: list[onnx.TensorProto]) -> onnx.ModelProto:
+    """Return a model of small images."""
+    floats = TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("images", floats, ["n", 3, 16, 16])],
+        [helper.make_tensor_value_info("pooled", floats, None)],
+        held,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not bound memory so")
+def test_load_backbone_onnx_that_needs_too_much_is_refused(tmp_path: Path) -> None:
+    """Another process meets the limit, and this one goes on."""
+    onnx.save(enormous(), tmp_path / "net.onnx")
+    for read in (load_backbone, list_layers):
+        with pytest.raises(DataError, match=r"net\.onnx: expected an ONNX model that takes an im"):
+            read(tmp_path / "net.onnx")
+
+
+@pytest.mark.slow
+def test_load_backbone_onnx_that_never_ends_is_refused(
+    weight: NDArray[np.float32], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the time that is enough for another one."""
+    monkeypatch.setenv("IMGTOFMRI_MAX_READ_S", "15")
+    assert load_backbone(save_network(tmp_path / "good.onnx", weight)).spec.n_features == 5
+    onnx.save(endless(), tmp_path / "net.onnx")
+    with pytest.raises(DataError, match=r"net\.onnx: .* read in 15\.0 s; it took longer"):
+        load_backbone(tmp_path / "net.onnx")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,8 +155,14 @@ def _object_array(path: Path) -> None:
         ("missing.npy", lambda p: None, {}, DataError, "there is none"),
         ("pickle.npy", _object_array, {}, DataError, "without Python objects"),
         ("broken.npz", lambda p: p.write_bytes(b"PK"), {}, DataError, "must be a whole .npz"),
-        ("broken.mat", lambda p: p.write_bytes(b"x" * 200), {}, DataError, "must be a whole .mat"),
-        ("broken.h5", lambda p: p.write_bytes(b"x"), {}, DataError, "must be a whole HDF5"),
+        (
+            "broken.mat",
+            lambda p: p.write_bytes(b"x" * 200),
+            {},
+            DataError,
+            "expected a MATLAB file",
+        ),
+        ("broken.h5", lambda p: p.write_bytes(b"x"), {}, DataError, "expected a whole HDF5"),
         ("odd.npy", lambda p: np.save(p, np.ones((2, 5))), {}, DataError, "got shape (2, 5)"),
         (
             "skew.npy",
@@ -215,6 +220,8 @@ def test_load_rdms_without_h5py_says_how_to_get_it(
 ) -> None:
     """Without h5py an HDF5 file is refused with the command that installs it."""
     (tmp_path / "rdms.h5").touch()
-    monkeypatch.setitem(sys.modules, "h5py", None)
+    # What the other process finds in place of h5py.
+    (tmp_path / "h5py.py").write_text("raise ImportError")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingDependencyError, match=re.escape("pip install 'imgtofmri[train]'")):
         load_rdms(tmp_path / "rdms.h5")

@@ -152,3 +152,11 @@ def test_read_sidecars_later_ones_win(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(DataError, match=r"a.json: expected JSON with RepetitionTime and StartTime"):
         read_sidecars([tmp_path / "a.json"])
+
+
+@pytest.mark.parametrize("name", ["RepetitionTime", "StartTime", "VolumeTiming"])
+def test_volume_times_that_no_run_has_are_refused(name: str) -> None:
+    """JSON's whole numbers have no end, and those of a computer have."""
+    value: Any = [0, 2, 4, 10**400] if name == "VolumeTiming" else 10**400
+    with pytest.raises(DataError, match=rf"run: {name} must be"):
+        volume_times("run", image(2.0), {"StartTime": 0.0, name: value})

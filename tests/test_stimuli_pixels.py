@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from imgtofmri.exceptions import OptionError, StimulusError
-from imgtofmri.stimuli import limits, prepare_image
+from imgtofmri.limits import limits
+from imgtofmri.stimuli import prepare_image
 from imgtofmri.stimuli.images import open_image
 from imgtofmri.stimuli.pixels import crop_geometry
 

@@ -23,16 +23,13 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri import exceptions
-from imgtofmri.exceptions import DataError, ImgToFmriError, OptionError
+from imgtofmri.exceptions import DataError, ImgToFmriError
+from imgtofmri.limits import limits, variable
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-MEMORY_VARIABLE = "IMGTOFMRI_READ_GB"
-TIME_VARIABLE = "IMGTOFMRI_READ_S"
-MEMORY_BYTES, MEMORY_TIMES = 2 << 30, 8
-"""How much a file may take to be read: so much, and so many times its own size."""
-TIME_S, BYTES_PER_S = 60.0, 5 << 20
-"""How long it may take: so long, and as long as so many bytes a second need."""
+MEMORY_TIMES, BYTES_PER_S = 8, 5 << 20
+"""How much more a large file may take: so many times its size, and a second for so many bytes."""
 
 _ERRORS = {
     name: error
@@ -47,7 +44,7 @@ _RUN = (
 
 
 def read_apart(
-    reader: Callable[..., Arrays], path: Path, *more: str | int | bool | None, kind: str
+    reader: Callable[..., Arrays], path: Path, *more: Any, kind: str, where: str = ""
 ) -> dict[str, npt.NDArray[Any]]:
     """Read a file in a process of its own.
 
@@ -57,11 +54,13 @@ def read_apart(
         A function of a module, which takes the path and what follows it, and returns arrays of
         numbers or text by name. It may raise errors of `imgtofmri.exceptions`.
     path : Path
-        The file.
-    *more : str, int, bool or None
+        The file, or a folder.
+    *more : JSON values
         What else the reader takes.
     kind : str
         What the file should be, for messages: ``"a MATLAB file"``.
+    where : str
+        What a message begins with, before the path.
 
     Returns
     -------
@@ -75,6 +74,7 @@ def read_apart(
         What the reader raises.
     """
     memory, seconds = limits_for(path)
+    place = f"{where}: {path}" if where else str(path)
     call = {
         "module": reader.__module__,
         "function": reader.__name__,
@@ -88,7 +88,8 @@ def read_apart(
             result = subprocess.run(
                 [sys.executable, "-P", "-c", _RUN],
                 input=json.dumps(call).encode("utf-8", "surrogateescape"),
-                capture_output=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
                 check=False,
                 timeout=seconds,
                 # A pool of threads for each of many processors would need memory that is not used.
@@ -96,19 +97,19 @@ def read_apart(
             )
         except subprocess.TimeoutExpired as error:
             message = (
-                f"{path}: expected {kind} that can be read in {seconds:.1f} s; it took longer. "
-                f"Save it again in a simpler form, or set {TIME_VARIABLE} to more seconds."
+                f"{place}: expected {kind} that can be read in {seconds:.1f} s; it took longer. "
+                f"Save it again in a simpler form, or set {variable('read_s')} to more seconds."
             )
             raise DataError(message) from error
         answered = Path(scratch) / "answer.json"
         if result.returncode or not answered.exists():
-            raise DataError(_why_it_died(path, kind, result.returncode, memory))
+            raise DataError(_why_it_died(place, kind, result.returncode, memory))
         said = json.loads(answered.read_text(encoding="utf-8"))
         if "error" in said:
             raise _ERRORS.get(said["error"], DataError)(said["message"])
         if "failure" in said:
             message = (
-                f"{path}: expected {kind}; it cannot be read ({said['failure']}). Get the file "
+                f"{place}: expected {kind}; it cannot be read ({said['failure']}). Get the file "
                 "again, or save it anew with the program that made it."
             )
             raise DataError(message)
@@ -121,17 +122,17 @@ def read_apart(
 def limits_for(path: Path) -> tuple[int, float]:
     """Return how many bytes of memory and how many seconds the reading of a file may take.
 
-    They grow with the file; ``IMGTOFMRI_READ_GB`` and ``IMGTOFMRI_READ_S`` set them.
+    They grow with the file, from what `imgtofmri.limits` says.
 
     Raises
     ------
     OptionError
         If one of the variables is not a positive number.
     """
-    size = path.stat().st_size if path.is_file() else 0
-    memory = _positive(MEMORY_VARIABLE, (MEMORY_BYTES + MEMORY_TIMES * size) / (1 << 30))
-    seconds = _positive(TIME_VARIABLE, TIME_S + size / BYTES_PER_S)
-    return int(memory * (1 << 30)), seconds
+    files = [path] if path.is_file() else (one for one in path.rglob("*") if one.is_file())
+    size = sum(one.stat().st_size for one in files)
+    least = limits()
+    return int(least.read_gb * (1 << 30)) + MEMORY_TIMES * size, least.read_s + size / BYTES_PER_S
 
 
 def answer(call: Mapping[str, Any]) -> None:
@@ -169,31 +170,17 @@ def _limit(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _why_it_died(path: Path, kind: str, code: int, memory: int) -> str:
+def _why_it_died(place: str, kind: str, code: int, memory: int) -> str:
     if code == _NO_MEMORY:
         return (
-            f"{path}: expected {kind} that can be read in {memory / (1 << 30):.1f} GB of memory; "
-            f"it needs more. Save what is needed of it, or set {MEMORY_VARIABLE} to more."
+            f"{place}: expected {kind} that can be read in {memory / (1 << 30):.1f} GB of memory; "
+            f"it needs more. Save what is needed of it, or set {variable('read_gb')} to more."
         )
     how = f"code {code}"
     if code < 0:
         with suppress(ValueError):
             how = signal.Signals(-code).name
     return (
-        f"{path}: expected {kind}; the library that reads it crashed ({how}). The file is damaged: "
-        "get it again, or save it anew with the program that made it."
+        f"{place}: expected {kind}; the library that reads it crashed ({how}). The file is "
+        "damaged: get it again, or save it anew with the program that made it."
     )
-
-
-def _positive(variable: str, default: float) -> float:
-    text = os.environ.get(variable, "").strip()
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        message = f"{variable} must be a positive number; got {text!r}. Unset it, or give one."
-        raise OptionError(message)
-    return value

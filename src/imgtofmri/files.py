@@ -42,9 +42,25 @@ def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
     ['Img1.png', 'img9.png', 'img10.png']
     """
     parts = re.split(r"([0-9]+)", text.casefold())
-    # Odd places hold the digits; the leading 0 or 1 keeps numbers and text from being compared.
-    key = [(0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(parts)]
+    # Odd places hold the digits; the leading 0 or 1 keeps numbers and text from being compared. Of
+    # numbers without leading zeros the longer is the larger, however long they are.
+    key = [
+        (0, len(p.lstrip("0")), p.lstrip("0")) if i % 2 else (1, 0, p) for i, p in enumerate(parts)
+    ]
     return key, text
+
+
+def is_there(path: str | Path) -> bool:
+    """Tell whether there is a file or a folder; a path that none can have, too long say, is none.
+
+    Python's own `Path.exists` and `Path.is_file` raise for such a path.
+    """
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_file(path: str | Path) -> bool:
+    """Tell whether a path is that of a file, or a link to one; see `is_there`."""
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def sha256_of(path: Path) -> str:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from imgtofmri.documents import read_text
 from imgtofmri.exceptions import DataError, meant
 from imgtofmri.files import atomic_path, write_whole
+from imgtofmri.limits import check_limit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -231,7 +233,8 @@ def read_table(
     where = where or str(path)
     try:
         # A spreadsheet's byte order mark is no part of the first column's name.
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
+        check_limit("line", max(map(len, text.split("\n"))), where, "letters in one line")
         numbered = _split(path, text, quotes)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -248,6 +251,8 @@ def read_table(
         )
         raise DataError(message)
     columns = numbered[0][1]
+    check_limit("columns", len(columns), where, "columns")
+    check_limit("rows", len(numbered) - 1, where, "rows")
     rows = []
     for line, cells in numbered[1:]:
         if len(cells) > len(columns) and not full:

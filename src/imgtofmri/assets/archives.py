@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
-import lzma
-import shutil
+import errno
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from imgtofmri.exceptions import AssetError, OutputError
+from imgtofmri.exceptions import AssetError, ImgToFmriError, OutputError
+from imgtofmri.files import cannot_write
+from imgtofmri.limits import check_limit
 from imgtofmri.progress import track
 
-_DAMAGE = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    gzip.BadGzipFile,
-    lzma.LZMAError,
-    zlib.error,
-    EOFError,
-    # Two files of one name, or a file and a folder.
-    FileExistsError,
-    NotADirectoryError,
-)
+# What keeps anything from being written, and says nothing of the archive.
+_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def extract_archive(
@@ -71,28 +61,26 @@ def extract_archive(
     if not archive.is_file():
         message = f"expected an archive at {archive}; there is no file. Check it."
         raise AssetError(message)
-    if zipfile.is_zipfile(archive):
-        members = _zip_members
-    elif tarfile.is_tarfile(archive):
-        members = _tar_members
-    else:
-        message = (
-            f"{archive} must be a zip or tar archive; it is neither. "
-            "The download may be damaged; remove the file and fetch it again."
-        )
-        raise AssetError(message)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
         unpacked = Path(scratch) / "unpacked"
         unpacked.mkdir()
         try:
+            members = _members_of(archive)
             with track(f"Unpacking {archive.name}", unit="files", enabled=progress) as advance:
-                for name, content in members(archive):
+                n_files = n_bytes = 0
+                for name, content in members:
                     path = _contained(name, archive)
                     if keep(path):
-                        _write(unpacked.joinpath(*path.parts), content)
+                        n_files += 1
+                        check_limit("unpacked_files", n_files, str(archive), "files", AssetError)
+                        n_bytes = _write(
+                            unpacked.joinpath(*path.parts), content, str(archive), n_bytes
+                        )
                         advance(1)
-        except _DAMAGE as error:
+        except ImgToFmriError:
+            raise
+        except Exception as error:  # damaged archives raise nearly anything
             message = f"{archive} is damaged ({error}). Remove the file and fetch it again."
             raise AssetError(message) from error
         if folder.exists():
@@ -101,10 +89,32 @@ def extract_archive(
     return folder
 
 
-def _write(target: Path, content: IO[bytes]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("xb") as file:
-        shutil.copyfileobj(content, file, 1 << 20)
+def _members_of(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    if zipfile.is_zipfile(archive):
+        return _zip_members(archive)
+    if tarfile.is_tarfile(archive):
+        return _tar_members(archive)
+    message = (
+        f"{archive} must be a zip or tar archive; it is neither. "
+        "The download may be damaged; remove the file and fetch it again."
+    )
+    raise AssetError(message)
+
+
+def _write(target: Path, content: IO[bytes], archive: str, n_bytes: int) -> int:
+    """Write a member; return how many bytes of the archive's files there are with it."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as file:
+            while chunk := content.read(1 << 20):
+                n_bytes += len(chunk)
+                check_limit("unpacked_gb", n_bytes / 1e9, archive, "GB unpacked", AssetError)
+                file.write(chunk)
+    except OSError as error:
+        if error.errno in _OURS:
+            raise cannot_write(target, error) from error
+        raise
+    return n_bytes
 
 
 def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
@@ -125,7 +135,10 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
         # tarfile takes a header that it cannot read for the end. Behind the true end there is
         # nothing but zeros, and a compressed file's checksum, which is compared on reading on.
         stream = opened.fileobj
+        n_bytes = 0
         while stream is not None and (rest := stream.read(1 << 20)):
+            n_bytes += len(rest)
+            check_limit("unpacked_gb", n_bytes / 1e9, str(archive), "GB unpacked", AssetError)
             if rest.count(0) != len(rest):
                 message = "unreadable after its first part"
                 raise tarfile.ReadError(message)

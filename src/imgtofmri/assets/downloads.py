@@ -22,11 +22,12 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from email.message import Message
-from http.client import HTTPMessage
+from http.client import HTTPMessage, HTTPResponse
 from pathlib import Path
 from typing import IO
 
 from imgtofmri import __version__
+from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import AssetError, ImgToFmriError, OutputError
 from imgtofmri.files import atomic_path, cannot_write, sha256_of
 from imgtofmri.progress import track
@@ -35,9 +36,11 @@ CACHE_VARIABLE = "IMGTOFMRI_CACHE"
 OFFLINE_VARIABLE = "IMGTOFMRI_OFFLINE"
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30.0
-#: How often a transfer that breaks off is taken up again within one call, and after what pause.
 #: How much is received of a file whose size is not known.
 MOST_BYTES = 64 << 30
+#: A transfer of fewer bytes in so long is broken off: a trickle would never time out.
+SLOW_BYTES, SLOW_S = 10_000, 60.0
+#: How often a transfer that breaks off is taken up again within one call, and after what pause.
 RESUMPTIONS = 5
 RESUME_PAUSE_S = 1.0
 
@@ -329,6 +332,10 @@ def _receive(url: str, part: Path, what: str, size: int | None, progress: bool) 
         _receive(url, part, what, size, progress)
         return
     with response:
+        packed = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if packed not in ("", "identity"):
+            message = f"{url} came compressed ({packed}), which was not asked for"
+            raise http.client.HTTPException(message)
         start, total = _extent(response.status, response.headers)
         if start and not have:
             message = f"{url} answered with a part of the file that was not asked for"
@@ -349,7 +356,7 @@ def _receive(url: str, part: Path, what: str, size: int | None, progress: bool) 
             track(f"Downloading {what}", total=total, unit="B", enabled=progress) as advance,
         ):
             advance(have)
-            for chunk in iter(lambda: response.read(CHUNK_BYTES), b""):
+            for chunk in _chunks(response, url):
                 have += len(chunk)
                 if have > (most := MOST_BYTES if size is None else size):
                     _note_of(part).unlink(missing_ok=True)
@@ -365,6 +372,21 @@ def _receive(url: str, part: Path, what: str, size: int | None, progress: bool) 
     if total is not None and got < total:
         message = f"the transfer was cut short: expected {total} bytes from {url}, got {got}"
         raise ConnectionError(message)
+
+
+def _chunks(response: HTTPResponse, url: str) -> Iterator[bytes]:
+    """Yield what comes, as long as enough does."""
+    since, came = time.monotonic(), 0
+    # What is there already, not so many bytes: a trickle would keep those waiting for ever.
+    while chunk := response.read1(CHUNK_BYTES):
+        yield chunk
+        came += len(chunk)
+        waited = time.monotonic() - since
+        if came >= SLOW_BYTES:
+            since, came = time.monotonic(), 0
+        elif waited > SLOW_S:
+            message = f"{url} came too slowly: fewer than {SLOW_BYTES} bytes in {SLOW_S:g} s"
+            raise TimeoutError(message)
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
@@ -421,7 +443,7 @@ def _version(headers: Message) -> str | None:
 
 def _noted_version(part: Path, url: str) -> str | None:
     try:
-        noted = json.loads(_note_of(part).read_text(encoding="utf-8"))
+        noted = parse_json(read_text(_note_of(part)))
         return str(noted["version"]) if noted["url"] == url else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -460,6 +482,9 @@ def _check_announced(
 
 def _verify(path: Path, what: str, source: str, sha256: str | None, size: int | None) -> None:
     got_size = path.stat().st_size
+    if not got_size:
+        message = f"{what}: {source} came empty. Look there whether the file still exists."
+        raise AssetError(message)
     if size is not None and got_size != size:
         message = (
             f"{what}: expected {size} bytes from {source}, got {got_size}. "

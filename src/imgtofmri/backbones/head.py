@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.backbones.base import Backbone, BackboneSpec
+from imgtofmri.backbones.names import NetworkName
+from imgtofmri.documents import parse_json
 from imgtofmri.exceptions import ShapeError, WeightsError
 from imgtofmri.files import atomic_path
 from imgtofmri.products import row_products
@@ -153,7 +155,6 @@ def read_head(path: Path | Traversable) -> Head:
     WeightsError
         If the file is not a whole head.
     """
-    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
@@ -162,7 +163,7 @@ def read_head(path: Path | Traversable) -> Head:
         arrays = load(data)
         head = Head(card, **{name: arrays[name].astype(np.float32) for name in _ARRAYS})
         _check(head)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # of the library, of JSON, and of NumPy
         message = (
             f"{path}: expected a head, as imgtofmri.distillation writes; got something else "
             f"({error}). Give a head's .safetensors file, or fit one again."
@@ -171,6 +172,7 @@ def read_head(path: Path | Traversable) -> Head:
     return head
 
 
+_CARD = {"student": str, "layers": list, "features_id": str, "rectified": bool, "note": str}
 _ARRAYS = {
     "center": np.float32,
     "scale": np.float32,
@@ -182,17 +184,23 @@ _ARRAYS = {
 
 def _card(data: bytes) -> dict[str, Any]:
     length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    card: dict[str, Any] = json.loads(header["__metadata__"][CARD_KEY])
+    header = parse_json(data[8 : 8 + length].decode())
+    card: dict[str, Any] = parse_json(header["__metadata__"][CARD_KEY])
     return card
 
 
 def _check(head: Head) -> None:
     n_student, rank = head.weights.shape
-    needed = ("student", "layers", "features_id", "rectified", "note")
-    lacking = [name for name in needed if name not in head.card]
-    if lacking:
-        message = f"a card without {', '.join(lacking)}"
+    wrong = [name for name, kind in _CARD.items() if not isinstance(head.card.get(name), kind)]
+    if wrong or not all(isinstance(layer, str) for layer in head.layers):
+        message = f"a card without {', '.join(wrong or ['names of layers'])}"
+        raise ValueError(message)
+    # What it names is loaded: a network, and no file of whoever wrote the head.
+    if NetworkName.parse(head.card["student"]).is_file:
+        message = f"a student that is a file, {head.card['student']!r:.200}"
+        raise ValueError(message)
+    if not all(np.isfinite(getattr(head, name)).all() for name in _ARRAYS) or not head.scale.all():
+        message = "numbers that are not finite, or a scale of 0"
         raise ValueError(message)
     if head.center.shape != (n_student,) or head.scale.shape != (n_student,):
         message = f"weights of shape {head.weights.shape} with center {head.center.shape}"

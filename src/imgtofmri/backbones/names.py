@@ -113,7 +113,7 @@ class Untrained:
         """
         if text.partition(":")[0] != "untrained":
             return None
-        if found := re.fullmatch(r"untrained(?::([0-9]+))?", text):
+        if found := re.fullmatch(r"untrained(?::([0-9]{1,18}))?", text):
             return cls(int(found[1] or 0))
         message = (
             "weights must be 'untrained' or 'untrained:SEED', with a whole number; got "

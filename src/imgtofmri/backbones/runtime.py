@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgtofmri.apart import read_apart
 from imgtofmri.backbones.architectures import Architecture, fold_preprocessing
 from imgtofmri.backbones.base import BackboneSpec, LayerInfo, Preprocessing, check_pixels
 from imgtofmri.backbones.crew import Crew
@@ -24,11 +25,14 @@ from imgtofmri.backbones.onnx_graph import (
 from imgtofmri.backbones.pooling import Layer, Pool, parse_layer
 from imgtofmri.backbones.weights import LoadedWeights
 from imgtofmri.exceptions import OptionError, WeightsError, choice_message
-from imgtofmri.files import sha256_of
+from imgtofmri.files import is_file, is_there, sha256_of
 
 # Images that one thread takes through a network together, at most: more gain nothing on a CPU, cost
 # memory, and leave threads idle for longer at the end.
 PART_SIZE = 4
+
+
+_NETWORK = "an ONNX model that takes an image"
 
 
 class NetworkBackbone:
@@ -146,11 +150,16 @@ class OnnxFileBackbone:
         Default: ImageNet's mean and standard deviation, at the size of the graph's input or 224.
     n_threads : int, optional
         As for `NetworkBackbone`.
+    tried : bool
+        Whether another process has taken an image through it. By default one does first, within
+        limits of time and memory: a graph is a program, and may crash or never come to an end.
 
     Raises
     ------
     WeightsError
         If the file is not a usable ONNX model of images.
+    DataError
+        If it crashes, or needs more time or memory than there is for the first image.
     OptionError
         If the graph has no such layer, or several outputs and none was named.
     """
@@ -161,8 +170,13 @@ class OnnxFileBackbone:
         layers: Sequence[str] | None = None,
         preprocessing: Preprocessing | None = None,
         n_threads: int | None = None,
+        *,
+        tried: bool = False,
     ) -> None:
         model = _read(path)
+        if not tried:
+            said = None if preprocessing is None else preprocessing.to_dict()
+            read_apart(_first_run, path, layers and [*layers], said, kind=_NETWORK)
         session = _open(model, path)
         outputs = [output.name for output in session.get_outputs()]
         tensors = _image_tensors(model, session)
@@ -241,6 +255,15 @@ class OnnxFileBackbone:
         return self._pool([of_name[layer.name] for layer in self._pool.layers])
 
 
+def _first_run(
+    path: Path, layers: Sequence[str] | None, recipe: Mapping[str, Any] | None
+) -> dict[str, NDArray[Any]]:
+    """Take one black image through a network, in another process."""
+    preprocessing = None if recipe is None else Preprocessing.from_dict(recipe)
+    backbone = OnnxFileBackbone(path, layers, preprocessing, 1, tried=True)
+    return {"widths": np.array(backbone.spec.layer_widths)}
+
+
 def list_tensors(path: Path, preprocessing: Preprocessing | None = None) -> list[LayerInfo]:
     """List the tensors of an ONNX file that can be layers, in the order of computation.
 
@@ -260,7 +283,20 @@ def list_tensors(path: Path, preprocessing: Preprocessing | None = None) -> list
     ------
     WeightsError
         If the file is not a usable ONNX model of images.
+    DataError
+        As `OnnxFileBackbone`.
     """
+    _read(path)
+    size = (preprocessing or Preprocessing()).size
+    found = read_apart(_tensors, path, size, kind=_NETWORK)
+    return [
+        LayerInfo(str(name), tuple(shape[shape >= 0].tolist()), str(what))
+        for name, shape, what in zip(found["names"], found["shapes"], found["whats"], strict=True)
+    ]
+
+
+def _tensors(path: Path, size: int) -> dict[str, NDArray[Any]]:
+    """Return names, shapes (padded with -1) and operations of tensors, in another process."""
     model = _read(path)
     session = _open(model, path)
     outputs = [output.name for output in session.get_outputs()]
@@ -270,14 +306,19 @@ def list_tensors(path: Path, preprocessing: Preprocessing | None = None) -> list
     floats = {item.name for item in session.get_outputs() if item.type == "tensor(float)"}
     # Two images where the graph takes them: what has two rows then has a row for each image.
     n_images = 1 if one_at_a_time else 2
-    side = fixed or (preprocessing or Preprocessing()).size
+    side = fixed or size
     fetches = [tensor for tensor in ops if tensor in floats]
     images = np.zeros((n_images, 3, side, side), np.float32)
-    return [
-        LayerInfo(tensor, value.shape[1:], ops[tensor] + (", output" if tensor in outputs else ""))
+    shapes = {
+        tensor: value.shape[1:]
         for tensor, value in zip(fetches, session.run(fetches, {name: images}), strict=True)
         if value.ndim >= 2 and len(value) == n_images
-    ]
+    }
+    padded = np.full((len(shapes), max(map(len, shapes.values()), default=0)), -1)
+    for row, shape in zip(padded, shapes.values(), strict=True):
+        row[: len(shape)] = shape
+    whats = [ops[tensor] + (", output" if tensor in outputs else "") for tensor in shapes]
+    return {"names": np.array([*shapes], str), "shapes": padded, "whats": np.array(whats, str)}
 
 
 def import_onnxruntime() -> Any:
@@ -316,9 +357,9 @@ def _open(model: bytes, path: Path) -> Any:
 
 
 def _read(path: Path) -> bytes:
-    if not path.is_file():
+    if not is_file(path):
         message = (
-            f"{path}: expected an ONNX file; got {'a folder' if path.is_dir() else 'no file'}. "
+            f"{path}: expected an ONNX file; got {'a folder' if is_there(path) else 'no file'}. "
             "Give the path of the .onnx file itself."
         )
         raise WeightsError(message)

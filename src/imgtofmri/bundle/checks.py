@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from imgtofmri.bundle.models import HEMIS, Bundle, RoiModel, SubjectModel
 from imgtofmri.exceptions import BundleError
+from imgtofmri.limits import limits, variable
 from imgtofmri.spaces import Grid
 
 REQUIRED_CARD_KEYS = ("id", "title", "licence", "citation", "features", "template")
@@ -24,8 +25,6 @@ MAP_ARRAYS = ("template", "native", "weight")
 _KINDS = {"f": "floating-point numbers", "iu": "integers", "fiub": "numbers"}
 _BAD_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f]|^\.+$|^$")
 _SPACE = re.compile(r"[A-Za-z0-9+]+")
-# Voxels are counted in 32 bits.
-_MAX_VOXELS = 2**31 - 1
 
 
 def check_bundle(bundle: Bundle, where: str) -> None:
@@ -156,10 +155,12 @@ def _name_problems(name: Any, what: str) -> Iterable[str]:
 
 
 def _grid_problems(grid: Grid, where: str) -> Iterable[str]:
-    if min(grid.shape) < 1 or math.prod(grid.shape) > _MAX_VOXELS:
+    # Voxels are counted in 32 bits.
+    most = min(limits().voxels, 2**31 - 1)
+    if min(grid.shape) < 1 or math.prod(grid.shape) > most:
         yield (
-            f"expected the grid of {where} to have 1 to {_MAX_VOXELS} voxels; got shape "
-            f"{grid.shape}"
+            f"expected the grid of {where} to have 1 to {most:,} voxels, as {variable('voxels')} "
+            f"says; got shape {grid.shape}"
         )
     affine = grid.affine
     if not np.isfinite(affine).all() or not abs(np.linalg.det(affine[:3, :3])) > 1e-9:

@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from imgtofmri.bundle.checks import check_bundle
 from imgtofmri.bundle.models import Bundle, Card, RoiModel, SubjectModel
+from imgtofmri.documents import parse_json
 from imgtofmri.exceptions import BundleError, OutputError
-from imgtofmri.files import atomic_path, check_room
+from imgtofmri.files import atomic_path, check_room, is_file, is_there
 from imgtofmri.spaces import Grid, VoxelMap
 
 FORMAT = "imgtofmri-bundle"
@@ -92,7 +93,7 @@ def read_bundle(path: Path | str) -> Bundle:
         raise BundleError(message)
     try:
         bundle = _assemble(label["card"], arrays)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+    except Exception as error:  # whatever is not as it should be
         message = (
             f"{path}: the bundle is incomplete ({type(error).__name__}: {error}). "
             "Write or fetch it again."
@@ -104,10 +105,10 @@ def read_bundle(path: Path | str) -> Bundle:
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     """Return what the file says of itself, and its arrays."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "nothing"
+    if not is_file(path):
+        kind = "a folder" if is_there(path) else "nothing"
         message = (
             f"{path}: expected a bundle file, found {kind} there. Give the path of a .safetensors "
             "file, or the id of a published encoder."
@@ -115,9 +116,9 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]
         raise BundleError(message)
     try:
         with safe_open(path, framework="numpy") as file:
-            label = json.loads((file.metadata() or {}).get(FORMAT, "null"))
+            label = parse_json((file.metadata() or {}).get(FORMAT, "null"))
             arrays = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+    except Exception as error:  # of the library, of JSON, and of NumPy for types that it lacks
         message = (
             f"{path}: expected a safetensors file that can be read; {error}. It is damaged, "
             "truncated or of another kind; write or fetch it again."

@@ -40,6 +40,7 @@ from imgtofmri.cli.power import power
 from imgtofmri.cli.predict import predict
 from imgtofmri.cli.report import report
 from imgtofmri.cli.rsa import rsa
+from imgtofmri.cli.say import say
 from imgtofmri.cli.select import select
 from imgtofmri.cli.simulate import simulate
 from imgtofmri.cli.validate import validate
@@ -129,7 +130,7 @@ app.add_typer(backbones)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"imgtofmri {__version__}")
+        say(f"imgtofmri {__version__}")
         raise typer.Exit
 
 
@@ -225,7 +226,7 @@ def _options(command: Callable[..., object]) -> dict[str, str]:
 
 def _say(line: str) -> None:
     with suppress(OSError):  # Nobody may be there to read it.
-        typer.echo(f"imgtofmri: {line}", err=True)
+        say(f"imgtofmri: {line}", err=True)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

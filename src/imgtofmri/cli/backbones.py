@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from imgtofmri.cli.say import say
 from imgtofmri.cli.text import table_lines
 
 backbones = typer.Typer(
@@ -26,11 +27,11 @@ def list_backbones() -> None:
     from imgtofmri.backbones.architectures import ARCHITECTURES
 
     for network in ARCHITECTURES.values():
-        typer.echo(f"{network.id}: {network.description}")
+        say(f"{network.id}: {network.description}")
         names = [name for name in network.layers if not name.endswith("/sd")]
-        typer.echo(f"  layers: {', '.join(names)}")
-    typer.echo("any ONNX file: `imgtofmri backbones show model.onnx` lists its layers")
-    typer.echo("timm:NAME, torchvision:NAME: where those packages are installed")
+        say(f"  layers: {', '.join(names)}")
+    say("any ONNX file: `imgtofmri backbones show model.onnx` lists its layers")
+    say("timm:NAME, torchvision:NAME: where those packages are installed")
 
 
 def show_backbone(
@@ -61,4 +62,4 @@ def show_backbone(
     rows = [("layer", "shape", "made by")]
     for layer in list_layers(name):
         rows.append((layer.name, " x ".join(["n", *map(str, layer.shape)]), layer.made_by))
-    typer.echo("\n".join(table_lines(rows)))
+    say("\n".join(table_lines(rows)))

@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import typer
-
 from imgtofmri.cli.options import SETTINGS
+from imgtofmri.cli.say import say
 
 if TYPE_CHECKING:
     from imgtofmri.stimuli import Failure
@@ -36,7 +35,7 @@ def in_options(error: Exception, options: Mapping[str, str] | None = None) -> st
 def report_failures(failures: Sequence[Failure], n_done: int) -> int:
     """Name what failed on standard error and return the exit code."""
     for failure in failures:
-        typer.echo(f"imgtofmri: {in_options(failure.error)}", err=True)
+        say(f"imgtofmri: {in_options(failure.error)}", err=True)
     return ending(len(failures), n_done)
 
 

@@ -9,6 +9,7 @@ import typer
 from imgtofmri.cli import options
 from imgtofmri.cli.codes import report_failures
 from imgtofmri.cli.report import make_page
+from imgtofmri.cli.say import say
 
 if TYPE_CHECKING:
     from imgtofmri.analyses.contrast import Contrast
@@ -101,7 +102,7 @@ def contrast(
     save_contrast(results, folder, threshold=threshold, failures=failures)
     for result in results:
         _report(result, len(results))
-    typer.echo(f"{len(results)} contrasts of {len(own)} images: {output}", err=True)
+    say(f"{len(results)} contrasts of {len(own)} images: {output}", err=True)
     code = report_failures(failures, len(own))
     make_page(output, report)
     return code
@@ -111,24 +112,24 @@ def _report(result: Contrast, n_contrasts: int) -> None:
     """Print one line for each ROI, for the encoder and then for each control."""
     from imgtofmri.encoder.controls import ENCODER
 
-    typer.echo(f"{result.name}  (images: {result.counts})")
+    say(f"{result.name}  (images: {result.counts})")
     for model, one in result.models.items():
         if model != ENCODER:
-            typer.echo(f"  control {model}")
+            say(f"  control {model}")
         rows = one.roi_table.query("subject == 'group' and hemi == 'both'")
         for row in rows.to_dict("records"):
             over = ""
             if n_contrasts > 1:
                 over = f" ({row['p_max_contrasts']:.4f} over {n_contrasts} contrasts)"
-            typer.echo(
+            say(
                 f"  {row['roi']:<10} difference {row['difference']:+.4f}  t({row['dof']:.1f}) = "
                 f"{row['t']:+.2f}  p_max = {row['p_max']:.4f}{over}  {row['n_agree']} of "
                 f"{row['n_subjects']} subjects agree (by chance {row['p_agree']:.0%})"
             )
     if result.of_images is not None:
-        typer.echo("  control luminance")
+        say("  control luminance")
         for row in result.of_images.to_dict("records"):
-            typer.echo(
+            say(
                 f"  {row['property']:<10} difference {row['difference']:+.4f}  t({row['dof']:.1f})"
                 f" = {row['t']:+.2f}  p_max = {row['p_max']:.4f}  d = {row['d']:+.2f}"
             )

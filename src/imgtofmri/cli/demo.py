@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from imgtofmri.cli import options
+from imgtofmri.cli.say import say
 
 
 def demo(
@@ -33,7 +34,7 @@ def demo(
         output,
         backbone,
         weights,
-        lambda line: typer.echo(f"imgtofmri: {line}", err=True),
+        lambda line: say(f"imgtofmri: {line}", err=True),
         not quiet,
     )
-    typer.echo(f"{made.n_stimuli} stimuli predicted; open {made.page}")
+    say(f"{made.n_stimuli} stimuli predicted; open {made.page}")

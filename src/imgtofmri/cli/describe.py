@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgtofmri.cli import options
+from imgtofmri.cli.say import say, say_json
 from imgtofmri.cli.text import accuracy_lines
 
 if TYPE_CHECKING:
@@ -52,26 +53,24 @@ def describe(
 
     imgtofmri describe --atlas rois.nii.gz
     """
-    import json
-
     from imgtofmri.encoder import load_encoder
 
     loaded = load_encoder(encoder, progress=not quiet)
     bundle = loaded.bundle
     if atlas is not None:
         for path in loaded.atlas().save(atlas):
-            typer.echo(f"written {path}", err=True)
+            say(f"written {path}", err=True)
     if voxels is not None:
         from imgtofmri.encoder.voxelwise import voxel_table
         from imgtofmri.tables import write_table
 
         write_table(voxel_table(bundle), voxels)
-        typer.echo(f"written {voxels}", err=True)
+        say(f"written {voxels}", err=True)
     if as_json:
-        typer.echo(json.dumps(bundle.card, indent=1, ensure_ascii=False))
+        say_json(bundle.card)
     else:
         for line in card_lines(bundle):
-            typer.echo(line)
+            say(line)
 
 
 def card_lines(bundle: Bundle) -> Iterator[str]:

@@ -9,6 +9,7 @@ import typer
 
 from imgtofmri.cli import options
 from imgtofmri.cli.codes import report_failures
+from imgtofmri.cli.say import say
 from imgtofmri.exceptions import OptionError, choice_message
 
 
@@ -94,6 +95,6 @@ def distill(
     )
     write_or_keep(lambda path: write_head(head, path), output)
     for name, r in head.card["fidelity"].items():
-        typer.echo(f"{name.replace('_', ' ')}: {r:.3f}")
-    typer.echo(f"head: {output}")
+        say(f"{name.replace('_', ' ')}: {r:.3f}")
+    say(f"head: {output}")
     return report_failures(failures, head.card["n_images"])

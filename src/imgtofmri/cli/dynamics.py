@@ -11,6 +11,7 @@ import typer
 
 from imgtofmri.cli import options
 from imgtofmri.cli.report import make_page
+from imgtofmri.cli.say import say
 from imgtofmri.exceptions import OptionError
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def dynamics(
         predicted = predict_dynamics(encoder, movie, **shared)
         files = save_dynamics(predicted, folder)
         for roi, starts in predicted.boundaries.items():
-            typer.echo(f"{roi}: {len(starts) + 1} events predicted")
+            say(f"{roi}: {len(starts) + 1} events predicted")
     else:
         result = compare_movie(
             encoder,
@@ -238,8 +239,8 @@ def dynamics(
         )
         files = save_dynamics(result, folder)
         for line in _lines(result):
-            typer.echo(line)
-    typer.echo(f"{len(files)} files written: {output}", err=True)
+            say(line)
+    say(f"{len(files)} files written: {output}", err=True)
     make_page(output, report)
 
 

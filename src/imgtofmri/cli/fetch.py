@@ -8,6 +8,7 @@ import typer
 
 from imgtofmri.cli import options
 from imgtofmri.cli.codes import ending, in_options
+from imgtofmri.cli.say import say
 from imgtofmri.exceptions import ImgToFmriError
 
 
@@ -53,8 +54,8 @@ def fetch(
                 path = fetch_weights(item, progress=not quiet)
         except ImgToFmriError as error:
             n_failed += 1
-            typer.echo(f"imgtofmri: {in_options(error)}", err=True)
+            say(f"imgtofmri: {in_options(error)}", err=True)
         else:
-            typer.echo(f"{item}: {path}")
-    typer.echo(f"cache: {cache_dir()}")
+            say(f"{item}: {path}")
+    say(f"cache: {cache_dir()}")
     return ending(n_failed, len(wanted) - n_failed)

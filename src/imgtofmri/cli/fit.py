@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options
+from imgtofmri.cli.say import say
 from imgtofmri.cli.text import accuracy_lines
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def fit(
     target = output or Path(f"{described.id}.safetensors")
     if check:
         names = ", ".join(subject.name for subject in described.subjects)
-        typer.echo(f"{study}: a valid study of {len(described.subjects)} subjects ({names})")
+        say(f"{study}: a valid study of {len(described.subjects)} subjects ({names})")
         _check(described, quiet=quiet)
         return
 
@@ -94,8 +95,8 @@ def fit(
     )
     write_or_keep(lambda path: write_bundle(bundle, path), target)
     for line in accuracy_lines(bundle):
-        typer.echo(line)
-    typer.echo(f"written {target}")
+        say(line)
+    say(f"written {target}")
 
 
 def _check(study: Study, *, quiet: bool) -> None:
@@ -110,14 +111,14 @@ def _check(study: Study, *, quiet: bool) -> None:
         said = "still to be fetched" if report.is_awaited else report.found
         line = f"  {report.what}: {said or 'cannot be used'}"
         if line not in lines:
-            typer.echo(line)
+            say(line)
         lines[line] = None
         if report.problem:
             wrong[report.problem] = None
     if wrong:
         first, *others = wrong
         for problem in others:
-            typer.echo(f"imgtofmri: {problem}", err=True)
+            say(f"imgtofmri: {problem}", err=True)
         raise DataError(first)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from imgtofmri.cli import options
+from imgtofmri.cli.say import say
 
 
 def layers(
@@ -53,5 +54,5 @@ def layers(
     means = table.pivot_table(index="layer", columns="roi", values="median_r", sort=False)
     for roi in means.columns:
         scores = means[roi]
-        typer.echo(f"{roi}: best is {scores.idxmax()}, cross-validated r {scores.max():.3f}")
-    typer.echo(f"written {output}")
+        say(f"{roi}: best is {scores.idxmax()}, cross-validated r {scores.max():.3f}")
+    say(f"written {output}")

@@ -9,6 +9,7 @@ import typer
 
 from imgtofmri.cli import options, scanning
 from imgtofmri.cli.report import make_page
+from imgtofmri.cli.say import say
 from imgtofmri.exceptions import OptionError
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def power(
     )
     save_plan(plan, folder)
     _report(plan)
-    typer.echo(f"planned: {output}", err=True)
+    say(f"planned: {output}", err=True)
     make_page(output, report)
     return 0
 
@@ -206,12 +207,12 @@ def _read(
 def _report(plan: Plan) -> None:
     """Print the scale, and a line for each region."""
     asked = plan.settings
-    typer.echo(f"{plan.contrast}  (scale: {plan.scale}; {plan.percent_per_unit:.4g} % per unit)")
+    say(f"{plan.contrast}  (scale: {plan.scale}; {plan.percent_per_unit:.4g} % per unit)")
     for roi in plan.rois:
         rows = plan.people.query("roi == @roi and n_runs == @asked.n_runs")
         effect, t = rows["effect"], rows["t"]
         needed = plan.people_needed(roi)
-        typer.echo(
+        say(
             f"  {roi:<10} runs {asked.n_runs}  effect {effect.mean():+.3f} % "
             f"({effect.min():+.3f} to {effect.max():+.3f})  t {t.mean():+.2f} ({t.min():+.2f} to "
             f"{t.max():+.2f})  people for {asked.target:.0%} power: {needed or 'n/a'}"

@@ -9,6 +9,7 @@ import typer
 from imgtofmri.cli import options
 from imgtofmri.cli.codes import report_failures
 from imgtofmri.cli.report import show_page
+from imgtofmri.cli.say import say
 
 if TYPE_CHECKING:
     from imgtofmri.encoder import Settings
@@ -109,6 +110,6 @@ def predict(
         counts.append(f"{len(summary.kept)} kept from an earlier run")
     if summary.failures:
         counts.append(f"{len(summary.failures)} failed (named above)")
-    typer.echo(f"{', '.join(counts)}: {output}", err=True)
+    say(f"{', '.join(counts)}: {output}", err=True)
     show_page(output, report and bool(summary.done or summary.kept))
     return code

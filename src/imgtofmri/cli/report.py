@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from imgtofmri.cli import options
+from imgtofmri.cli.say import say
 
 PAGE = "report.html"
 _MARK = b'<meta name="generator" content="imgtofmri '
@@ -66,4 +67,4 @@ def _is_ours(page: Path) -> bool:
 
 
 def _say_open(page: Path) -> None:
-    typer.echo(f"open {page}", err=True)
+    say(f"open {page}", err=True)

@@ -10,6 +10,7 @@ import typer
 from imgtofmri.cli import options
 from imgtofmri.cli.codes import report_failures
 from imgtofmri.cli.report import make_page
+from imgtofmri.cli.say import say
 
 if TYPE_CHECKING:
     from imgtofmri.analyses.rsa import GeometryComparison, ModelComparison
@@ -147,7 +148,7 @@ def rsa(
     _report(result)
     save_geometry(result, folder)
     n_models = len(result.models[ENCODER].names)
-    typer.echo(f"{n_models} models of {len(own)} images: {output}", err=True)
+    say(f"{n_models} models of {len(own)} images: {output}", err=True)
     code = report_failures(failures, len(own))
     make_page(output, report)
     return code
@@ -159,14 +160,14 @@ def _report(result: GeometryComparison) -> None:
 
     table = result.tables()["rsa"]
     for name, compared in result.compared.items():
-        typer.echo(_heading(name, compared[ENCODER]))
+        say(_heading(name, compared[ENCODER]))
         rows = table[table["measured"] == name].to_dict("records")
         labels = [_label(row, result.is_model(row["model"])) for row in rows]
         width = max(map(len, labels))
         # Models first: a layer's untrained twin stands beside it in the tables.
         lines = zip(labels, rows, strict=True)
         for label, row in sorted(lines, key=lambda line: not result.is_model(line[1]["model"])):
-            typer.echo(f"  {label:<{width}} {_line(row)}")
+            say(f"  {label:<{width}} {_line(row)}")
 
 
 def _heading(name: str, compared: ModelComparison) -> str:

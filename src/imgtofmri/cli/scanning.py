@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.exceptions import OptionError
+from imgtofmri.files import is_file
 
 if TYPE_CHECKING:
     from imgtofmri.experiments import Noise, Scan
@@ -74,10 +75,10 @@ def scan_of(
     from imgtofmri.experiments import Scan, read_kernel
     from imgtofmri.timeseries import HRF_NAMES
 
-    is_file = hrf not in HRF_NAMES and Path(hrf).is_file()
+    in_file = hrf not in HRF_NAMES and is_file(hrf)
     return Scan(
         tr_s,
-        hrf=read_kernel(hrf, _KERNEL_STEP_S) if is_file else hrf,
+        hrf=read_kernel(hrf, _KERNEL_STEP_S) if in_file else hrf,
         hrf_step_s=_KERNEL_STEP_S,
         slice_time_ref=slice_time_ref,
         baseline=baseline,

@@ -9,6 +9,7 @@ import typer
 from imgtofmri.cli import options
 from imgtofmri.cli.codes import report_failures
 from imgtofmri.cli.report import make_page
+from imgtofmri.cli.say import say
 
 if TYPE_CHECKING:
     from imgtofmri.analyses.select import StimulusSelection
@@ -115,7 +116,7 @@ def select(
         failures=failures,
     )
     _report(result)
-    typer.echo(f"{len(result.sets)} sets out of {len(own)} images: {output}", err=True)
+    say(f"{len(result.sets)} sets out of {len(own)} images: {output}", err=True)
     code = report_failures(failures, len(own))
     make_page(output, report)
     return code
@@ -133,7 +134,7 @@ def _report(result: StimulusSelection) -> None:
     for (name, model), rows in held_out.groupby(["set", "model"], sort=False):
         effects = ", ".join(f"{effect:+.2f}" for effect in rows["effect"])
         label = name if model == ENCODER else f"  control {model}"
-        typer.echo(
+        say(
             f"{label:<24} in-sample {in_sample[name, model]:+.2f}; subjects held out {effects} "
             f"(largest p {rows['p'].max():.4f})"
         )

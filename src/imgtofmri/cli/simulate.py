@@ -9,6 +9,7 @@ import typer
 
 from imgtofmri.cli import options, scanning
 from imgtofmri.cli.report import make_page
+from imgtofmri.cli.say import say
 
 if TYPE_CHECKING:
     from imgtofmri.analyses.simulate.analysis import VoxelsName
@@ -108,7 +109,7 @@ def simulate(
         read_experiment(inputs, scan, stimuli, n_volumes=n_volumes, rate_hz=rate_hz),
         encoder,
         settings,
-        subjects=int(subjects) if subjects.isdecimal() else subjects,
+        subjects=int(subjects) if subjects.isdecimal() and len(subjects) < 20 else subjects,
         runs=runs,
         seed=seed,
         scale=size,
@@ -126,7 +127,7 @@ def simulate(
     n_subjects = len(simulation.subjects)
     counts = f"runs: {len(simulation.runs) * n_subjects}, subjects: {n_subjects}"
     unit = simulation.scan.percent_per_unit
-    typer.echo(f"scale: {size}; a response of 1 in model units: {unit:.4g} %", err=True)
-    typer.echo(f"simulated ({counts}): {output}", err=True)
+    say(f"scale: {size}; a response of 1 in model units: {unit:.4g} %", err=True)
+    say(f"simulated ({counts}): {output}", err=True)
     make_page(output, report)
     return 0

@@ -10,7 +10,9 @@ import typer
 
 from imgtofmri.cli import options
 from imgtofmri.cli.report import make_page
+from imgtofmri.cli.say import say
 from imgtofmri.exceptions import DataError, OptionError
+from imgtofmri.files import is_there
 
 if TYPE_CHECKING:
     from imgtofmri.encoder import Settings
@@ -217,8 +219,8 @@ def validate(
     means = roi_means_accuracy(comparison, controls, **how) if roi_means else None
     save_validation(matched, folder, scored, means)
     for line in describe_validation(matched, scored, means):
-        typer.echo(line)
-    typer.echo(f"validated {len(matched.names)} images: {output}", err=True)
+        say(line)
+    say(f"validated {len(matched.names)} images: {output}", err=True)
     make_page(output, report)
     return 0
 
@@ -292,6 +294,6 @@ def _named_paths(option: str, entries: Sequence[str] | None) -> dict[str, Path]:
 def _check_exist(paths: Sequence[Path]) -> None:
     """Refuse what is not there, before a network is loaded and images are predicted."""
     for path in paths:
-        if not path.exists():
+        if not is_there(path):
             message = f"{path}: expected a file or folder; there is none. Check the path."
             raise DataError(message)

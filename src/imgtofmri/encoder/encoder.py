@@ -30,6 +30,7 @@ from imgtofmri.exceptions import (
     check_choice,
     choice_message,
 )
+from imgtofmri.files import is_there
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Movie, Source, expand_images
 
@@ -60,10 +61,10 @@ def load_encoder(bundle: str | Path = reference.BUNDLE_ID, progress: bool = True
     >>> encoder.rois  # doctest: +SKIP
     ('EarlyVis', 'OPA', 'LOC', 'RSC', 'PPA')
     """
-    if str(bundle) == reference.BUNDLE_ID and not Path(bundle).exists():
+    if str(bundle) == reference.BUNDLE_ID and not is_there(bundle):
         return Encoder(reference.reference_bundle(progress))
     path = Path(bundle)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not is_there(path):
         known = [reference.BUNDLE_ID, "the path of a bundle (.safetensors)"]
         raise OptionError(choice_message("", "encoder", bundle, known), "encoder")
     return Encoder(read_bundle(path), path.parent)

@@ -10,8 +10,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 from numpy.typing import NDArray
 
+from imgtofmri.documents import read_text
 from imgtofmri.exceptions import DataError, StimulusError
 from imgtofmri.experiments.events import Events, Frames
+from imgtofmri.files import is_file
 from imgtofmri.tables import MISSING, TextTable, read_table
 
 REQUIRED_COLUMNS = ("onset", "duration", "stim_file")
@@ -20,6 +22,8 @@ AMPLITUDE_COLUMNS = ("amplitude", "modulation")
 
 # A day has 86,400 s; what is beyond this is a mistake of unit or a slip.
 _MAX_NUMBER = 1_000_000.0
+# A response to a short stimulus is over in half a minute.
+_MAX_RESPONSE_S = 600.0
 # How many stimuli a message names.
 _N_NAMED = 10
 
@@ -219,7 +223,7 @@ def find_stimuli(tables: Sequence[EventsTable], folder: str | Path) -> dict[str,
         )
         raise StimulusError(message)
     found = {name: folder / name for name in places}
-    missing = [name for name, path in found.items() if not _is_file(path)]
+    missing = [name for name, path in found.items() if not is_file(path)]
     if missing:
         message = (
             f"stimuli: all {len(places)} files that the events name must be in {folder}; "
@@ -265,6 +269,12 @@ def read_kernel(path: str | Path, step_s: float) -> NDArray[np.float64]:
             "begin them with #."
         )
         raise DataError(message)
+    if table[-1, 0] > _MAX_RESPONSE_S:
+        message = (
+            f"{where}: seconds up to {_MAX_RESPONSE_S:g} are needed; got {table[-1, 0]:g}. Give "
+            "the first column in seconds, and leave out what is 0."
+        )
+        raise DataError(message)
     times_s = np.arange(math.floor(table[-1, 0] / step_s + 1e-9) + 1) * step_s
     return np.interp(times_s, table[:, 0], table[:, 1])
 
@@ -286,14 +296,6 @@ def _check(table: TextTable, shown: Sequence[int]) -> None:
             table.numbers(name, shown, least=least, most=_MAX_NUMBER, remedy=remedy)
 
 
-def _is_file(path: Path) -> bool:
-    """Return whether a path is a file; one that no file can have is none."""
-    try:
-        return path.is_file()
-    except ValueError:
-        return False
-
-
 def _some(names: Sequence[str], places: Mapping[str, str]) -> str:
     """Name stimuli and where they stand, the first ten of them."""
     named = ", ".join(f"{name!r} ({places[name]})" for name in names[:_N_NAMED])
@@ -308,8 +310,7 @@ def _leads_outside(name: str) -> bool:
 
 def _read_text(path: Path, where: str) -> str:
     try:
-        # A spreadsheet's byte order mark is no part of the first column's name.
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         message = (

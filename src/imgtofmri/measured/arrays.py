@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from imgtofmri.apart import read_apart
 from imgtofmri.exceptions import DataError, ImgToFmriError, MissingDependencyError, choice_message
+from imgtofmri.files import is_there
+from imgtofmri.hdf5 import dataset_names, open_hdf5, values
+from imgtofmri.numpy_files import load_npy, load_npz, read_header
 from imgtofmri.spaces import Grid
 from imgtofmri.unpickle import load_arrays_pickle
 
@@ -80,7 +84,7 @@ def read_arrays(sources: Iterable[tuple[Path, str | None, str]]) -> list[npt.NDA
 
 def _read(path: Path, key: str | None, where: str, nested: dict[Path, Any]) -> npt.NDArray[Any]:
     suffix = path.suffix.lower()
-    if not path.exists():
+    if not is_there(path):
         message = (
             f"{where}: there is no file {path}. Correct the path, or fetch the study's downloads."
         )
@@ -92,14 +96,13 @@ def _read(path: Path, key: str | None, where: str, nested: dict[Path, Any]) -> n
         if suffix == ".npy":
             array = _read_npy(path, key, where, nested)
         elif suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                array = archive[_pick(archive.files, key, path, where)]
-        elif suffix == ".mat":
-            array = _read_mat(path, key, where)
-        elif suffix == ".zarr":
-            array = _read_zarr(path, key, where)
+            (array,) = load_npz(path, lambda names: [_pick(names, key, path, where)]).values()
         else:
-            array = _read_hdf5(path, key, where)
+            reader, kind = _READERS[suffix]
+            found = read_apart(reader, path, key, where, kind=kind, where=where)
+            array = found["array"]
+            if "chunks" in found:
+                _warn_of_chunks(found, path, where)
     except ImgToFmriError:
         raise
     except Exception as error:  # each reader has errors of its own for a damaged file
@@ -118,20 +121,14 @@ def _read_npy(path: Path, key: str | None, where: str, nested: dict[Path, Any]) 
     if path in nested:
         return _item(nested[path], key, path, where)
     with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        reader = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        _, _, dtype = reader(file)
+        _, dtype = read_header(file)
         if dtype.hasobject:
             nested[path] = load_arrays_pickle(file.read(), nested=True, what=str(path))
             return _item(nested[path], key, path, where)
     if key is not None:
         message = f"{where}: {path} holds one array and takes no key; got {key!r}. Leave it out."
         raise DataError(message)
-    return np.asarray(np.load(path, allow_pickle=False))
+    return load_npy(path)
 
 
 def _item(nested: Any, key: str | None, path: Path, where: str) -> npt.NDArray[Any]:
@@ -151,7 +148,7 @@ def _item(nested: Any, key: str | None, path: Path, where: str) -> npt.NDArray[A
             item = _opened(item[part])
             continue
         length = len(item) if isinstance(item, list | tuple | np.ndarray) else 0
-        if not part.isdecimal() or int(part) >= length:
+        if not (part.isdecimal() and len(part) < 19 and int(part) < length):
             message = (
                 f"{where}: key {key!r} of {path} must be whole numbers below {length} here; "
                 f"got {part!r}. Count from 0, subject first."
@@ -230,52 +227,59 @@ def volume_rows(
     return np.asarray(turned[:, x, y, z])
 
 
-def _read_mat(path: Path, key: str | None, where: str) -> npt.NDArray[Any]:
+def _read_mat(path: Path, key: str | None, where: str) -> dict[str, npt.NDArray[Any]]:
     from scipy.io import loadmat, whosmat
 
     with path.open("rb") as file:
         is_hdf5 = b"MATLAB 7.3" in file.read(128)
     if is_hdf5:
-        return _read_hdf5(path, key, where).T
+        return {"array": _read_hdf5(path, key, where)["array"].T}
     names = [name for name, _, _ in whosmat(path)]
-    return np.asarray(loadmat(path, variable_names=names)[_pick(names, key, path, where)])
+    return {"array": loadmat(path, variable_names=names)[_pick(names, key, path, where)]}
 
 
-def _read_hdf5(path: Path, key: str | None, where: str) -> npt.NDArray[Any]:
-    try:
-        import h5py
-    except ImportError as error:
-        message = (
-            f"{where}: reading {path} needs h5py. Install it with pip install 'imgtofmri[train]'."
-        )
-        raise MissingDependencyError(message) from error
-    names: list[str] = []
-    with h5py.File(path, "r") as file:
-        file.visititems(
-            lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
-        )
-        return np.asarray(file[_pick(names, key, path, where)])
+def _read_hdf5(path: Path, key: str | None, where: str) -> dict[str, npt.NDArray[Any]]:
+    with open_hdf5(path, where) as file:
+        return {"array": values(file, _pick(dataset_names(file), key, path, where))}
 
 
-def _read_zarr(path: Path, key: str | None, where: str) -> npt.NDArray[Any]:
+def _read_zarr(path: Path, key: str | None, where: str) -> dict[str, npt.NDArray[Any]]:
     try:
         import zarr
+        from numcodecs import registry
     except ImportError as error:
         message = f"{where}: reading {path} needs zarr. Install it with pip install zarr."
         raise MissingDependencyError(message) from error
+    # A store may name Python's pickles as its codec, and not every release refuses to run them.
+    registry.codec_registry.pop("pickle", None)
     store = zarr.open(str(path), mode="r")
     chosen: Any = store
     if not isinstance(store, zarr.Array):
         names = list(store.array_keys()) if key is None else [key]
         chosen = store[_pick(names, key, path, where)]
     n_missing = chosen.nchunks - chosen.nchunks_initialized
+    counts = np.array([n_missing, chosen.nchunks])
+    return {"array": np.asarray(chosen[...]), "chunks": counts, "fill": np.array(chosen.fill_value)}
+
+
+_READERS: dict[str, tuple[Callable[..., dict[str, npt.NDArray[Any]]], str]] = {
+    ".mat": (_read_mat, "a MATLAB file"),
+    ".h5": (_read_hdf5, "an HDF5 file"),
+    ".hdf5": (_read_hdf5, "an HDF5 file"),
+    ".zarr": (_read_zarr, "a zarr folder"),
+}
+"""What only C libraries can read, and damage or malice may crash: read in another process."""
+
+
+def _warn_of_chunks(found: Mapping[str, npt.NDArray[Any]], path: Path, where: str) -> None:
+    """Say where a zarr folder lacks some of its chunks."""
+    n_missing, n_chunks = found["chunks"]
     if n_missing:
         message = (
-            f"{where}: {n_missing} of {chosen.nchunks} chunks of {path} are not there and count as "
-            f"{chosen.fill_value}. That is so where all values are the same; else copy it again."
+            f"{where}: {n_missing} of {n_chunks} chunks of {path} are not there and count as "
+            f"{found['fill']}. That is so where all values are the same; else copy it again."
         )
-        warnings.warn(message, stacklevel=2)
-    return np.asarray(chosen[...])
+        warnings.warn(message, stacklevel=4)
 
 
 def _pick(names: Iterable[str], key: str | None, path: Path, where: str) -> str:

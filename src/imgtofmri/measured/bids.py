@@ -29,7 +29,8 @@ def agree(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
 
 
 def _label(key: str, label: str) -> str:
-    return str(int(label)) if key in _INDICES and label.isdecimal() else label
+    is_number = key in _INDICES and label.isascii() and label.isdecimal()
+    return (label.lstrip("0") or "0") if is_number else label
 
 
 def inherited(

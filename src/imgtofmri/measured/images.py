@@ -141,7 +141,7 @@ def read_mask(
         if value is not None:
             got = f"labels {np.unique(values)[:10]}"
         if threshold is not None:
-            got = f"at most {np.nanmax(values, initial=-np.inf):g}"
+            got = f"at most {np.nanmax(values.astype(np.float64), initial=-np.inf):g}"
         message = (
             f"{place(path, where)} must be a 3-D mask image with {wanted}; got {got}. Check the "
             "file and the label."

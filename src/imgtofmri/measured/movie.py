@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.files import atomic_path
+from imgtofmri.numpy_files import load_npz
 
 __all__ = ["MeasuredMovie", "read_measured", "save_measured"]
 
@@ -148,13 +147,10 @@ def read_measured(path: str | Path) -> MeasuredMovie:
         If the file cannot be read, or lacks an array.
     """
     try:
-        if not zipfile.is_zipfile(path):
-            Path(path).open("rb").close()  # Says if it is missing or may not be read.
-            reason = "it is not an .npz file, or was cut short"
-            raise ValueError(reason)
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        arrays = load_npz(Path(path))
+    except DataError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything
         message = (
             f"{path} must be an .npz file of arrays; got one that cannot be read "
             f"({error}). Write it with save_measured."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.exceptions import DataError, MissingDependencyError, OptionError
+from imgtofmri.apart import read_apart
+from imgtofmri.exceptions import DataError, OptionError
+from imgtofmri.hdf5 import dataset_names, item, open_hdf5, values
+from imgtofmri.numpy_files import load_npy, load_npz
 from imgtofmri.rsa import RDMs, to_vector
 from imgtofmri.rsa.rdm import n_conditions_of
 
@@ -102,19 +104,21 @@ def load_rdms(
     return RDMs(vectors, tuple(labels), tuple(names), measure, path, named)
 
 
+# What is added to the name of a variable to call that of its matrices' names.
+_NAMES = " names"
+
 _Found = tuple[NDArray[Any], list[str] | None, list[str] | None, str]
 
 
-def _read_variables(path: Path) -> dict[str, Any]:
+def _read_variables(path: Path) -> dict[str, NDArray[Any]]:
     """Return the variables of a NumPy or MATLAB file."""
+    if path.suffix.lower() == ".mat":
+        return read_apart(_matlab_variables, path, kind="a MATLAB file of plain arrays")
     try:
-        if path.suffix.lower() == ".npy":
-            return {"rdms": np.load(path, allow_pickle=False)}
-        if path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        return _read_matlab(path)
-    except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        return {"rdms": load_npy(path)} if path.suffix.lower() == ".npy" else load_npz(path)
+    except DataError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything
         message = (
             f"{path.name} must be a whole {path.suffix} file of plain arrays; it cannot "
             f"be read ({error}). Save it again, without Python objects."
@@ -122,21 +126,53 @@ def _read_variables(path: Path) -> dict[str, Any]:
         raise DataError(message) from error
 
 
-def _read_matlab(path: Path) -> dict[str, Any]:
+def _matlab_variables(path: Path) -> dict[str, NDArray[Any]]:
     """Return the variables of a .mat file; version 7.3 is HDF5 with the axes turned round."""
     from scipy.io import loadmat
 
     with path.open("rb") as file:
         is_hdf5 = b"MATLAB 7.3" in file.read(128)
-    if not is_hdf5:
-        variables = loadmat(path, squeeze_me=False, struct_as_record=True)
-        return {name: value for name, value in variables.items() if not name.startswith("__")}
-    with _h5py().File(path, "r") as file:
-        return {
-            name: np.asarray(item[()]).T
-            for name, item in file.items()
-            if hasattr(item, "dtype") and item.dtype.kind in "fiu"
-        }
+    if is_hdf5:
+        with open_hdf5(path) as opened:
+            top = (name for name in dataset_names(opened) if "/" not in name)
+            found = {name: values(opened, name) for name in top}
+        return {name: value.T for name, value in found.items() if value.dtype.kind in "fiu"}
+    variables: dict[str, NDArray[Any]] = {}
+    for name, value in loadmat(path, squeeze_me=False, struct_as_record=True).items():
+        if getattr(value, "dtype", None) is not None and "RDM" in (value.dtype.names or ()):
+            variables |= _structures(path, name, value.ravel())
+        elif not name.startswith("__"):
+            variables |= _plain(name, value)
+    return variables
+
+
+def _structures(path: Path, name: str, cells: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Return the matrices of the MATLAB toolbox's struct array, and their names."""
+    squares = [np.atleast_2d(np.asarray(cell["RDM"], dtype=np.float64)) for cell in cells]
+    if len({square.shape for square in squares}) != 1:
+        message = (
+            f"{path.name} must hold matrices of one size; got "
+            f"{sorted({square.shape for square in squares})}. Keep those of one size."
+        )
+        raise DataError(message)
+    found = {name: np.stack([np.squeeze(square) for square in squares])}
+    if "name" in (cells.dtype.names or ()):
+        found[f"{name}{_NAMES}"] = np.array([str(np.squeeze(cell["name"])) for cell in cells])
+    return found
+
+
+def _plain(name: str, value: Any) -> dict[str, NDArray[Any]]:
+    """Return a variable as numbers or texts; nothing where it is neither."""
+    array = np.asarray(value)
+    if array.dtype == object:
+        # A MATLAB cell array of texts, or texts of any length in HDF5.
+        items = [np.squeeze(item).item() if np.size(item) == 1 else "" for item in array.ravel()]
+        texts = [
+            item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
+            for item in items
+        ]
+        array = np.array(texts, dtype=str)
+    return {name: array} if array.dtype.kind in "fiubUS" else {}
 
 
 def _gather(path: Path, variables: dict[str, Any], key: str | None) -> _Found:
@@ -159,45 +195,18 @@ def _gather(path: Path, variables: dict[str, Any], key: str | None) -> _Found:
         raise DataError(message)
     matrices = variables[candidates[0]]
     names = _strings(variables, [name for name in _NAME_KEYS if name != candidates[0]])
-    if getattr(matrices, "dtype", None) is not None and matrices.dtype.names:
-        cells = matrices.ravel()
-        names = (
-            [str(np.squeeze(cell["name"])) for cell in cells]
-            if ("name" in matrices.dtype.names)
-            else names
-        )
-        squares = [np.atleast_2d(np.asarray(cell["RDM"], dtype=np.float64)) for cell in cells]
-        if len({square.shape for square in squares}) != 1:
-            message = (
-                f"{path.name} must hold matrices of one size; got "
-                f"{sorted({square.shape for square in squares})}. Keep those of one size."
-            )
-            raise DataError(message)
-        matrices = np.stack([np.squeeze(square) for square in squares])
+    if f"{candidates[0]}{_NAMES}" in variables:
+        names = variables[f"{candidates[0]}{_NAMES}"].tolist()
     return np.asarray(matrices), _strings(variables, _CONDITION_KEYS), names, "unknown"
 
 
 def _read_rsatoolbox(path: Path, descriptor: str | None) -> _Found:
     """Read the layout of ``rsatoolbox.rdm.RDMs.save(..., file_type='hdf5')``."""
-    h5py = _h5py()
-    try:
-        with h5py.File(path, "r") as file:
-            if "dissimilarities" not in file:
-                message = (
-                    f"{path.name} must be a file of rsatoolbox, with a data set "
-                    f"'dissimilarities'; got {', '.join(file) or 'nothing'}. Save it with "
-                    "RDMs.save(..., file_type='hdf5')."
-                )
-                raise DataError(message)
-            matrices = np.asarray(file["dissimilarities"][()], dtype=np.float64)
-            patterns = _descriptors(file, "pattern_descriptors")
-            subjects = _descriptors(file, "rdm_descriptors")
-            measure = str(file.attrs.get("dissimilarity_measure", "unknown"))
-    except OSError as error:
-        message = (
-            f"{path.name} must be a whole HDF5 file; it cannot be read ({error}). Save it again."
-        )
-        raise DataError(message) from error
+    found = read_apart(_rsatoolbox_variables, path, kind="a whole HDF5 file of rsatoolbox")
+    patterns, subjects = (
+        {name.removeprefix(group): found[name] for name in found if name.startswith(group)}
+        for group in _DESCRIPTORS
+    )
     if descriptor is not None and descriptor not in patterns:
         message = (
             f"pattern_descriptor must be one of {', '.join(patterns) or 'none'} in "
@@ -205,22 +214,38 @@ def _read_rsatoolbox(path: Path, descriptor: str | None) -> _Found:
         )
         raise OptionError(message, "pattern_descriptor")
     wanted = (descriptor,) if descriptor is not None else _CONDITION_KEYS
+    measure = str(found["measure"].item()) if "measure" in found else "unknown"
+    matrices = found["dissimilarities"]
     return matrices, _strings(patterns, wanted), _strings(subjects, _NAME_KEYS), measure
 
 
-def _descriptors(file: Any, group: str) -> dict[str, Any]:
-    """Return the arrays and texts of one group of an rsatoolbox file."""
-    if group not in file:
-        return {}
-    found = {name: np.asarray(item[()]) for name, item in file[group].items() if item.shape}
-    return found | {name: np.asarray(value) for name, value in file[group].attrs.items()}
+_DESCRIPTORS = ("pattern_descriptors/", "rdm_descriptors/")
+
+
+def _rsatoolbox_variables(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the matrices, the descriptors by their groups, and the measure."""
+    with open_hdf5(path) as file:
+        if "dissimilarities" not in file:
+            message = (
+                f"{path.name} must be a file of rsatoolbox, with a data set "
+                f"'dissimilarities'; got {', '.join(file) or 'nothing'}. Save it with "
+                "RDMs.save(..., file_type='hdf5')."
+            )
+            raise DataError(message)
+        found = {"dissimilarities": np.asarray(values(file, "dissimilarities"), dtype=np.float64)}
+        for group in _DESCRIPTORS:
+            if group[:-1] in file:
+                held = item(file, group[:-1])
+                arrays = [(name, values(held, name)) for name in dataset_names(held)]
+                for name, array in (*arrays, *held.attrs.items()):
+                    found |= _plain(f"{group}{name}", array) if np.ndim(array) else {}
+        found |= _plain("measure", file.attrs.get("dissimilarity_measure", "unknown"))
+    return found
 
 
 def _could_be_rdms(value: Any) -> bool:
     """Tell whether a variable may hold dissimilarities."""
     array = np.asarray(value)
-    if array.dtype.names:
-        return "RDM" in array.dtype.names
     return array.dtype.kind in "fiu" and array.ndim in (1, 2, 3) and array.size >= 3
 
 
@@ -228,9 +253,6 @@ def _strings(variables: dict[str, Any], keys: Sequence[str]) -> list[str] | None
     """Return the first of some variables that is a list of texts (or of whole numbers)."""
     for key in keys:
         array = np.asarray(variables.get(key, np.empty(0)))
-        if array.dtype == object:
-            # A MATLAB cell array of texts.
-            array = np.array([str(np.squeeze(item)) for item in array.ravel()])
         if _are_row_numbers(array):
             continue
         if array.size and array.dtype.kind in "USiu" and max(array.shape, default=0) == array.size:
@@ -297,16 +319,3 @@ def _check_diagonal(path: Path, squares: NDArray[np.float64]) -> None:
 def _is_symmetric(values: NDArray[np.float64]) -> bool:
     """Tell whether matrices on the last two axes equal their mirror images."""
     return bool(np.allclose(values, np.swapaxes(values, -1, -2), rtol=1e-6, equal_nan=True))
-
-
-def _h5py() -> Any:
-    """Return h5py, or say how to get it."""
-    try:
-        import h5py
-    except ImportError as error:
-        message = (
-            "HDF5 files need the package h5py, which is not installed. Install it with "
-            "pip install 'imgtofmri[train]', or save the matrices as .npz."
-        )
-        raise MissingDependencyError(message) from error
-    return h5py

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError, ShapeError
-from imgtofmri.files import natural_key
+from imgtofmri.files import is_there, natural_key
 from imgtofmri.measured.images import Mask, check_same_grid
 from imgtofmri.measured.patterns import Patterns
 from imgtofmri.measured.tables import read_pattern_files
+from imgtofmri.numpy_files import load_npy, load_npz
 from imgtofmri.spaces import Grid, is_image, read_image
 
 
@@ -59,7 +60,7 @@ def read_patterns(
     if not isinstance(source, str | Path):
         return _read_volumes([Path(path) for path in source], mask, names, resample)
     path = Path(source)
-    if path.is_dir():
+    if is_there(path) and path.is_dir():
         found = [p for p in path.iterdir() if is_image(p) and not p.name.startswith(".")]
         if not found:
             message = (
@@ -69,7 +70,7 @@ def read_patterns(
             raise DataError(message)
         found.sort(key=lambda p: natural_key(p.name))
         return _read_volumes(found, mask, names, resample)
-    if not path.exists():
+    if not is_there(path):
         message = f"{path}: expected patterns; there is no such file or folder. Check the path."
         raise DataError(message)
     suffix = path.suffix.lower()
@@ -171,9 +172,11 @@ def _read_series(
 def _read_array(path: Path, mask: Mask | None, names: Sequence[str] | None) -> Patterns:
     stored: dict[str, NDArray[Any]]
     try:
-        loaded = np.load(path, allow_pickle=False)
-        stored = {"patterns": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (OSError, ValueError, EOFError) as error:
+        is_one = path.suffix.lower() == ".npy"
+        stored = {"patterns": load_npy(path)} if is_one else load_npz(path)
+    except DataError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything
         message = (
             f"{path}: expected an array of numbers; got: {error}. "
             "Save it with numpy.save or numpy.savez."

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imgtofmri.exceptions import DataError, check_choice
-from imgtofmri.files import natural_key
+from imgtofmri.files import is_file, natural_key
 from imgtofmri.stimuli import IMAGE_SUFFIXES
 from imgtofmri.tables import TextTable, read_table
 
@@ -154,7 +154,7 @@ def read_pattern_files(path: str | Path) -> list[PatternFile]:
     found = []
     for row, (name, file, *more) in enumerate(zip(names, files, people, categories, strict=True)):
         one = PatternFile(name, table.path.parent / file, *more)
-        if not name or not file or not one.file.is_file():
+        if not name or not file or not is_file(one.file):
             what = f"no file {one.file}" if name and file else "an empty cell"
             message = (
                 f"{table.place(row)}: expected an image's name and an existing file; got {what}. "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import DataError
 
 FloatArray = npt.NDArray[np.float64]
@@ -18,6 +18,8 @@ FloatArray = npt.NDArray[np.float64]
 LEAST_TR_S, MOST_TR_S = 0.05, 30.0
 """What repetition times there are, in seconds."""
 
+# JSON's whole numbers have no end; nothing of a run takes thirty years.
+_MOST_S = 1e9
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 # Repetition times that differ by more, as a share, are not one; times of one slice and another may
 # differ by more of a repetition, since what fMRIPrep writes counts from first to last slice.
@@ -35,7 +37,7 @@ def read_sidecars(paths: Sequence[Path]) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for path in paths:
         try:
-            held = json.loads(path.read_text(encoding="utf-8-sig"))
+            held = parse_json(read_text(path))
         except (OSError, ValueError) as error:
             raise _unreadable(path, str(error)) from error
         if not isinstance(held, dict):
@@ -119,9 +121,10 @@ def _number(where: str, said: Mapping[str, Any], name: str) -> float | None:
     value = said.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not abs(value) < _MOST_S:
         message = (
-            f"{where}: {name} must be a number of seconds; got {value!r}. Correct the sidecar."
+            f"{where}: {name} must be a number of seconds; got {value!r:.80}. Correct the sidecar."
         )
         raise DataError(message)
     return float(value)
@@ -133,7 +136,7 @@ def _volume_timing(where: str, value: Any, n_volumes: int) -> FloatArray | None:
     remedy = "Correct VolumeTiming in the sidecar."
     try:
         times: FloatArray = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         times = np.empty(0)
     if times.shape != (n_volumes,) or not np.isfinite(times).all():
         message = (

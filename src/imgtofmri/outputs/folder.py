@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from imgtofmri import __version__
+from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import OptionError, OutputError
 from imgtofmri.files import cannot_write, sha256_of, sweep, write_whole
 from imgtofmri.invocation import COMMAND_LINE
@@ -188,7 +189,7 @@ class OutputFolder:
             )
             raise OptionError(message)
         try:
-            listed = json.loads(self.record.read_text(encoding="utf-8"))["outputs"]
+            listed = parse_json(read_text(self.record))["outputs"]
             files = {PurePosixPath(output["file"]) for output in listed}
         except (OSError, ValueError, LookupError, TypeError) as error:
             message = (
@@ -466,7 +467,7 @@ class OutputFolder:
     def _take_over(self) -> None:
         """Go on from what an earlier run recorded, if it is a run of these settings."""
         try:
-            earlier = json.loads(self.record.read_text(encoding="utf-8"))
+            earlier = parse_json(read_text(self.record))
             found = earlier.get("RecordVersion")
             if found != RECORD_VERSION:
                 what = "without a version" if found is None else f"of version {found}"
@@ -516,8 +517,8 @@ class OutputFolder:
         """Return what the journal holds; its last line is left out if it was not written whole."""
         if not self._journal.exists():
             return []
-        lines = self._journal.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+        lines = read_text(self._journal).split("\n")
+        return [parse_json(line) for line in lines[:-1]]
 
     def _differences(self, before: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Say which settings an earlier run had otherwise; JSON turns tuples into lists."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.files import sha256_of
 from imgtofmri.outputs.folder import RECORD_VERSION, RUNNING
@@ -130,7 +130,7 @@ def open_run(path: str | Path) -> Run:
 
 def _is_record(file: Path) -> bool:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(read_text(file))
     except (OSError, ValueError):
         # A damaged file of a record's name is told of rather than passed over.
         return file.name in ("predictions.json", "selection.json", "validation.json")
@@ -140,7 +140,7 @@ def _is_record(file: Path) -> bool:
 def _checked(file: Path) -> Run:
     """Return the run of a record whose fields are what they should be."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(read_text(file))
         version = content["RecordVersion"]
         if version != RECORD_VERSION:
             message = f"its version is {version}, not {RECORD_VERSION}"

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri import assets
+from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import OutputError
 from imgtofmri.files import write_whole
 from imgtofmri.outputs.volumes import fortran_places, to_img
@@ -113,7 +114,7 @@ def _kept(shape: tuple[int, ...], affine: npt.NDArray[np.float64]) -> dict[str, 
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     path = assets.cache_dir() / "report" / f"scene-{digest}.json"
     with suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(read_text(path))
         if found.get("key") == key and {"background", "surfaces"} <= found.keys():
             return dict(found)
     made = {"key": key, "background": _background(shape, affine), "surfaces": _surfaces()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError
+from imgtofmri.files import is_file
+from imgtofmri.limits import check_limit
 from imgtofmri.spaces.grids import Grid
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgh", ".mgz")
@@ -23,6 +25,8 @@ _SURFACE_SUFFIXES = (".gii", ".annot", ".label", ".curv", ".white", ".pial", ".i
 _ICOSAHEDRA = tuple(10 * 4**order + 2 for order in range(3, 8))
 # A line of so many voxels is no brain, but the vertices of a surface.
 _LEAST_VERTICES = 100
+# How many times smaller compression can make anything.
+_PACKED = {".gz": 1_100, ".mgz": 1_100, ".bz2": 100_000, ".zst": 100_000}
 _MILLIMETRES = {"meter": 1e3, "micron": 1e-3}
 
 
@@ -68,14 +72,12 @@ def open_image(path: str | Path, where: str = "") -> Any:
         If it is not such an image, but a surface, for example.
     """
     import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
 
+    if is_file(path) and str(path).lower().endswith(_SURFACE_SUFFIXES):
+        raise _no_volume(path, where, f"a surface ({Path(path).suffix})")
     try:
         image: Any = nib.load(path)
-    except (OSError, EOFError, ValueError, ImageFileError, HeaderDataError) as error:
-        if Path(path).is_file() and str(path).lower().endswith(_SURFACE_SUFFIXES):
-            raise _no_volume(path, where, f"a surface ({Path(path).suffix})") from error
+    except Exception as error:  # each format has errors of its own for a damaged file
         what = "there is no file" if isinstance(error, FileNotFoundError) else error
         message = (
             f"{place(path, where)} must be a NIfTI image; got one that cannot be read ({what}). "
@@ -84,6 +86,8 @@ def open_image(path: str | Path, where: str = "") -> Any:
         raise DataError(message) from error
     if surface := _surface_kind(image):
         raise _no_volume(path, where, surface)
+    _check_size(image, path, where)
+    _check_units(image, path, where)
     if len(image.shape) < 3:
         message = (
             f"{place(path, where)} must have three axes or more; got shape {image.shape}. Give an "
@@ -99,20 +103,53 @@ def open_image(path: str | Path, where: str = "") -> Any:
     return image
 
 
+def _check_size(image: Any, path: str | Path, where: str) -> None:
+    """Refuse a header that says more than is read, or than the file can hold."""
+    shape = tuple(int(size) for size in image.shape)
+    if min(shape, default=0) < 0:
+        message = f"{place(path, where)} must have axes of some length; got shape {shape}. Mend it."
+        raise DataError(message)
+    check_limit("voxels", math.prod(shape[:3]), place(path, where), "voxels in a volume")
+    n_bytes = math.prod(shape) * int(image.get_data_dtype().itemsize)
+    # Of a pair of files, the one that holds the values.
+    kept = str(image.file_map["image"].filename or path)
+    n_there = Path(kept).stat().st_size
+    most = n_there * next(
+        (times for end, times in _PACKED.items() if kept.lower().endswith(end)), 1
+    )
+    if n_bytes > most:
+        message = (
+            f"{place(path, where)} must be a whole NIfTI image; its header promises {n_bytes:,} "
+            f"bytes of values, which {n_there:,} bytes cannot hold. It is cut short or damaged: "
+            "copy it from its source."
+        )
+        raise DataError(message)
+
+
+def _check_units(image: Any, path: str | Path, where: str) -> None:
+    """Refuse a header whose units of space and time are none."""
+    try:
+        getattr(image.header, "get_xyzt_units", lambda: None)()
+    except KeyError as error:
+        message = (
+            f"{place(path, where)} must have units of space and time that NIfTI knows; got "
+            f"xyzt_units {int(image.header['xyzt_units'])}. Mend its header."
+        )
+        raise DataError(message) from error
+
+
 def _surface_kind(image: Any) -> str:
     """Return what kind of surface data an open image is; empty if it is one of voxels."""
     import nibabel as nib
 
-    if isinstance(image, nib.GiftiImage):
-        return "a surface (GIFTI)"
     if isinstance(image, nib.Cifti2Image):
         return "grayordinates, most of them of a surface (CIFTI)"
     sizes = sorted(image.shape[:3])
     line = len(sizes) == 3 and sizes[1] == 1
     least = 2 if isinstance(image, nib.MGHImage) else _LEAST_VERTICES
-    folded = len(sizes) == 3 and sizes[0] == 1 and int(np.prod(sizes)) in _ICOSAHEDRA
+    folded = len(sizes) == 3 and sizes[0] == 1 and math.prod(sizes) in _ICOSAHEDRA
     if folded or (line and sizes[2] >= least):
-        return f"the {int(np.prod(sizes))} vertices of a surface (FreeSurfer)"
+        return f"the {math.prod(sizes)} vertices of a surface (FreeSurfer)"
     return ""
 
 
@@ -137,12 +174,11 @@ def reading_values(path: str | Path, where: str = "") -> Iterator[None]:
     DataError
         If values cannot be read inside the block.
     """
-    from isal.igzip_lib import IsalError
-
-    kinds: Any = (OSError, EOFError, ValueError, zlib.error, IsalError)
     try:
         yield
-    except kinds as error:
+    except DataError:
+        raise
+    except Exception as error:  # each way of compression has errors of its own
         said = " ".join(str(error).split())
         message = (
             f"{place(path, where)} must be a whole NIfTI image; its values cannot be read "
@@ -182,6 +218,8 @@ def read_image(
         If it is not an image, or not whole, or gives no orientation.
     """
     image = open_image(path, where)
+    n_bytes = math.prod(image.shape) * np.dtype(dtype or np.float64).itemsize
+    check_limit("array_gb", n_bytes / 1e9, place(path, where), "GB in one array")
     with reading_values(path, where):
         values = np.asarray(image.dataobj, dtype=dtype)
     return values, grid_of(image, where, unoriented=unoriented)

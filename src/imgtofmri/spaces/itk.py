@@ -10,13 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.exceptions import DataError, ImgToFmriError, MissingDependencyError
+from imgtofmri.apart import read_apart
+from imgtofmri.documents import read_text
+from imgtofmri.exceptions import DataError, ImgToFmriError
+from imgtofmri.hdf5 import item, open_hdf5, values
 from imgtofmri.spaces.images import read_image
 from imgtofmri.spaces.itk_linear import linear_matrix
 
@@ -175,32 +179,27 @@ def _read_parts(path: Path) -> list[Transform]:
     return found[::-1]
 
 
-def _read_hdf5(path: Path) -> list[_Part]:
-    try:
-        import h5py
-    except ImportError as error:
-        message = f"{path}: reading it needs h5py. Install it with pip install 'imgtofmri[train]'."
-        raise MissingDependencyError(message) from error
+def _read_hdf5(path: Path) -> dict[str, npt.NDArray[Any]]:
     parts = []
-    with h5py.File(path, "r") as file:
-        group = file["TransformGroup"]
+    with open_hdf5(path) as file:
+        group = item(file, "TransformGroup")
         for number in sorted(group, key=int):
-            held = group[number]
+            held = item(group, number)
             # ITK 4 misspells the names, ITK 5 does not.
             spelled = "Transform" if "TransformParameters" in held else "Tranform"
             parameters, fixed = (
-                np.asarray(held[name]) if name in held else np.empty(0)
+                values(held, name) if name in held else np.empty(0)
                 for name in (f"{spelled}Parameters", f"{spelled}FixedParameters")
             )
-            kind = held["TransformType"][0].decode()
+            kind = values(held, "TransformType")[0].decode()
             parts.append(_Part(kind, parameters, fixed.astype(float)))
-    return parts
+    return _packed(parts)
 
 
 def _read_text(path: Path) -> list[_Part]:
     kinds: list[str] = []
     numbers: list[dict[str, FloatArray]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text(path).splitlines():
         name, colon, said = line.partition(":")
         if line.startswith("#") or not line.strip():
             continue
@@ -219,7 +218,7 @@ def _read_text(path: Path) -> list[_Part]:
     ]
 
 
-def _read_matlab(path: Path) -> list[_Part]:
+def _read_matlab(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read MATLAB's version 4: a variable named after the kind, and one called fixed."""
     from scipy.io import loadmat
 
@@ -234,16 +233,34 @@ def _read_matlab(path: Path) -> list[_Part]:
         raise ValueError(message)
     ((kind, parameters),) = arrays.items()
     if kind.startswith("Composite"):
-        return [_Part(kind, np.empty(0), np.empty(0))]
-    return [_Part(kind, parameters, fixed)]
+        parameters = fixed = np.empty(0)
+    return _packed([_Part(kind, parameters, fixed)])
+
+
+def _packed(parts: Sequence[_Part]) -> dict[str, npt.NDArray[Any]]:
+    """Return parts as arrays by name, in which another process can hand them over."""
+    return {
+        f"{number}/{field}": np.asarray(getattr(part, field))
+        for number, part in enumerate(parts)
+        for field in _Part.__slots__
+    }
+
+
+def _apart(reader: Callable[[Path], dict[str, npt.NDArray[Any]]], path: Path) -> list[_Part]:
+    """Read what a C library reads, in another process."""
+    found = iter(read_apart(reader, path, kind="an ITK transform").values())
+    return [
+        _Part(str(kind), parameters, fixed)
+        for kind, parameters, fixed in zip(found, found, found, strict=True)
+    ]
 
 
 _READERS: dict[str, Callable[[Path], list[_Part]]] = {
-    ".h5": _read_hdf5,
-    ".hdf5": _read_hdf5,
+    ".h5": partial(_apart, _read_hdf5),
+    ".hdf5": partial(_apart, _read_hdf5),
     ".txt": _read_text,
     ".tfm": _read_text,
-    ".mat": _read_matlab,
+    ".mat": partial(_apart, _read_matlab),
 }
 
 

@@ -18,7 +18,6 @@ from imgtofmri.stimuli.discovery import (
 from imgtofmri.stimuli.images import ImageInput, read_images
 from imgtofmri.stimuli.inputs import expand_images
 from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Pixels, Source, StimulusWarning
-from imgtofmri.stimuli.limits import Limits, limits
 from imgtofmri.stimuli.low_level import (
     energy_features,
     luminance_features,
@@ -41,7 +40,6 @@ __all__ = [
     "Failure",
     "Frame",
     "ImageInput",
-    "Limits",
     "Movie",
     "MovieInfo",
     "Pixels",
@@ -53,7 +51,6 @@ __all__ = [
     "find_images",
     "find_sources",
     "image_properties",
-    "limits",
     "luminance",
     "luminance_features",
     "prepare_image",

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgtofmri.exceptions import ImgToFmriError, StimulusError
 from imgtofmri.processors import n_processors
-from imgtofmri.stimuli.items import refuse
-from imgtofmri.stimuli.limits import check_dimensions
+from imgtofmri.stimuli.items import check_dimensions, refuse
 
 if TYPE_CHECKING:
     from av.container import InputContainer

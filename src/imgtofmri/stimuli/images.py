@@ -16,10 +16,18 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgtofmri.exceptions import OptionError, StimulusError
+from imgtofmri.limits import limits, variable
 from imgtofmri.processors import n_processors
 from imgtofmri.stimuli.discovery import suffix_kind
-from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Source, one_line, refuse
-from imgtofmri.stimuli.limits import PREFIX, check_dimensions, limits
+from imgtofmri.stimuli.items import (
+    FRAME_SIZE,
+    Failure,
+    Frame,
+    Source,
+    check_dimensions,
+    one_line,
+    refuse,
+)
 from imgtofmri.stimuli.pixels import prepare_image, to_rgb
 from imgtofmri.stimuli.tiff import read_deep_grey
 
@@ -163,7 +171,7 @@ def read_bytes(path: Path) -> bytes:
         if status.st_size > most:
             got = f"'{path}' of {status.st_size / 1e9:.1f} GB"
             expected = f"an image file of at most {most / 1e9:g} GB"
-            raise refuse(expected, got, f"Save it smaller, or set {PREFIX}FILE_BYTES higher.")
+            raise refuse(expected, got, f"Save it smaller, or set {variable('file_bytes')} higher.")
         data = path.read_bytes()
     except StimulusError:
         raise

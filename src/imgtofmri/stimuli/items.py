@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import StimulusError
+from imgtofmri.limits import limits, variable
 
 Pixels = npt.NDArray[np.uint8]
 """RGB pixels of shape ``(height, width, 3)``, 8 bits a channel."""
@@ -106,3 +107,33 @@ def refuse(expected: str, got: str, remedy: str) -> StimulusError:
         For the caller to raise, or to put into a `Failure`. Its message is one line.
     """
     return StimulusError(f"expected {expected}; got {one_line(got)}. {remedy}")
+
+
+def check_dimensions(dimensions: tuple[int, int], what: str) -> None:
+    """Refuse pictures without pixels and those that are far too large.
+
+    Parameters
+    ----------
+    dimensions : tuple of int
+        Width and height in pixels.
+    what : str
+        For the message: the function, and the picture's name.
+
+    Raises
+    ------
+    StimulusError
+        If a side is 0 or longer than the limit, or the area reaches it.
+    """
+    width, height = dimensions
+    most = limits()
+    size = f"{what} of {width} x {height}"
+    if width < 1 or height < 1:
+        expected = "a picture of at least 1 x 1 pixels"
+        raise refuse(expected, size, "Leave it out.")
+    if width * height >= most.pixels:
+        expected = f"fewer than {most.pixels / 1e6:g} million pixels"
+        remedy = f"Save it smaller: the network sees 224 x 224. Or set {variable('pixels')} higher."
+        raise refuse(expected, f"{size}, {width * height / 1e6:.0f} million", remedy)
+    if max(width, height) > most.side:
+        expected = f"a picture with sides of at most {most.side:,} pixels"
+        raise refuse(expected, size, f"Cut it, or set {variable('side')} higher.")

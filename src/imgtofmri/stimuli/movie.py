@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from imgtofmri.exceptions import OptionError, StimulusError
 from imgtofmri.files import sha256_of
+from imgtofmri.limits import limits, variable
 from imgtofmri.stimuli.ahead import run_ahead
 from imgtofmri.stimuli.clock import exact
 from imgtofmri.stimuli.containers import no_pictures, one_movies_fault, open_pictures
@@ -28,7 +29,6 @@ from imgtofmri.stimuli.items import (
     one_line,
     refuse,
 )
-from imgtofmri.stimuli.limits import PREFIX, limits
 from imgtofmri.stimuli.pictures import orientation, prepare_picture
 from imgtofmri.stimuli.sampling import Timeline, check_rate, pick_nearest
 
@@ -140,7 +140,7 @@ class Movie:
             If its header says that there are more than the limit.
         """
         rate = check_rate(rate_hz)
-        self.check_length(rate_hz, limits().frames, f"Or set {PREFIX}FRAMES higher.")
+        self.check_length(rate_hz, limits().frames, f"Or set {variable('frames')} higher.")
         return self.timeline.n_frames(rate)
 
     def check_length(self, rate_hz: float, most: int, remedy: str = "") -> None:
@@ -233,7 +233,7 @@ class Movie:
             if value < 1:
                 message = f"{option} must be 1 or more; got {value}. Leave it out."
                 raise OptionError(message)
-        self.check_length(rate_hz, limits().frames, f"Or set {PREFIX}FRAMES higher.")
+        self.check_length(rate_hz, limits().frames, f"Or set {variable('frames')} higher.")
         tally = Tally()
         pictures = read_pictures(self.path, tally, self.timeline.needed(rate))
         sampled = self._sampled(pictures, rate, size, center_crop)
@@ -278,7 +278,7 @@ class Movie:
             timed = ((each.time, each.duration, each) for each in chain([first], pictures))
             for k, each in pick_nearest(timed, 1 / (rate * first.tick_s)):
                 if k >= most:
-                    raise self._too_long(k + 1, most, f"Or set {PREFIX}FRAMES higher.")
+                    raise self._too_long(k + 1, most, f"Or set {variable('frames')} higher.")
                 if pixels is None or each is not last:
                     pixels = prepare_picture(each.picture, each.pixel_aspect, size, center_crop)
                     last = each

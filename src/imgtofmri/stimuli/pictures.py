@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from imgtofmri.stimuli.items import Pixels
-from imgtofmri.stimuli.limits import check_dimensions
+from imgtofmri.stimuli.items import Pixels, check_dimensions
 from imgtofmri.stimuli.pixels import prepare_image
 
 if TYPE_CHECKING:

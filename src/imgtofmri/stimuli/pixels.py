@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from imgtofmri.stimuli.items import FRAME_SIZE, Pixels, refuse
-from imgtofmri.stimuli.limits import check_dimensions
+from imgtofmri.stimuli.items import FRAME_SIZE, Pixels, check_dimensions, refuse
 from imgtofmri.stimuli.tiff import depth_of, is_signed
 
 # A centre crop of a strip needs a far larger resized picture than the crop: from here on, only

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from imgtofmri.stimuli.limits import check_dimensions
+from imgtofmri.stimuli.items import check_dimensions
 
 # TIFF's numbers of tags (TIFF 6.0, section 8).
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262

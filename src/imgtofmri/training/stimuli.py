@@ -23,6 +23,7 @@ from imgtofmri.backbones import (
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.encoder.networks import layer_key
 from imgtofmri.exceptions import DataError, ShapeError
+from imgtofmri.files import is_file
 from imgtofmri.measured import read_array, read_stimulus_rows
 from imgtofmri.stimuli import Source
 from imgtofmri.training.study import BackboneSettings, Study
@@ -148,7 +149,7 @@ def stimulus_paths(study: Study, names: Iterable[str]) -> list[Path]:
     """
     folder = study.stimuli.folder or study.path.parent
     paths = [folder / name for name in names]
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not is_file(path)]
     if missing:
         message = (
             f"{study.path}: every stimulus must be a file below {folder}; {len(missing)} of "

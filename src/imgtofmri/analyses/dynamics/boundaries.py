@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.datasets.partly_cloudy import PARTLY_CLOUDY_BOUNDARIES
+from imgtofmri.documents import read_text
 from imgtofmri.events import (
     check_boundaries,
     choose_n_events,
@@ -17,6 +18,7 @@ from imgtofmri.events import (
     optimal_states,
 )
 from imgtofmri.exceptions import OptionError, check_choice
+from imgtofmri.files import is_file
 
 PARTLY_CLOUDY = "partly-cloudy"
 """What the public data set and its boundaries are called."""
@@ -51,7 +53,7 @@ def read_boundaries(given: ArrayLike | str | Path | Search | None) -> ArrayLike 
         return PARTLY_CLOUDY_BOUNDARIES
     method, _, number = text.partition(":")
     if method in METHODS:
-        if number and not number.isdecimal():
+        if number and not (number.isdecimal() and len(number) < 20):
             message = (
                 f"boundaries {method}:N need a number of events; got {number!r}. Give for example "
                 f"{method}:14."
@@ -60,14 +62,21 @@ def read_boundaries(given: ArrayLike | str | Path | Search | None) -> ArrayLike 
         return Search(method, int(number) if number else None)
     path = Path(text)
     is_list = all(_is_whole(part.strip()) for part in text.split(","))
-    if not is_list and not path.is_file():
+    if not is_list and not is_file(path):
         message = (
             "boundaries must be volumes separated by commas, a file of them, "
             f"{PARTLY_CLOUDY}, or {', '.join(METHODS)}; got {text!r}, which is none of these. "
             "See that the file is there."
         )
         raise OptionError(message, "boundaries")
-    content = text if is_list else path.read_text(encoding="utf-8", errors="replace")
+    try:
+        content = text if is_list else read_text(path, errors="replace")
+    except OSError as error:
+        message = (
+            f"boundaries must be a file that can be read; got {text}: {error.strerror}. Check its "
+            "permissions, and that it is a text."
+        )
+        raise OptionError(message, "boundaries") from error
     parts = content.replace(",", " ").split()
     if not all(map(_is_whole, parts)):
         message = (
@@ -80,8 +89,8 @@ def read_boundaries(given: ArrayLike | str | Path | Search | None) -> ArrayLike 
 
 
 def _is_whole(text: str) -> bool:
-    """Return whether a text is a whole number."""
-    return text.removeprefix("-").isdecimal()
+    """Return whether a text is a whole number, of a volume and not of any length."""
+    return text.removeprefix("-").isdecimal() and len(text) < 20
 
 
 def place_boundaries(

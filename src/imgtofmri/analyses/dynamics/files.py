@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from imgtofmri.analyses.dynamics.figures import (
     region_title,
 )
 from imgtofmri.analyses.dynamics.predicted import PredictedDynamics
+from imgtofmri.documents import parse_json, read_text
 from imgtofmri.figures.style import save_figure
-from imgtofmri.files import sha256_of
+from imgtofmri.files import is_file, sha256_of
 from imgtofmri.outputs import OutputFolder
 from imgtofmri.tables import write_table
 from imgtofmri.timeseries import HrfLike
@@ -138,13 +138,13 @@ def _clear(folder: OutputFolder) -> None:
     if not folder.record.exists():
         return
     try:
-        names = [entry["file"] for entry in json.loads(folder.record.read_text("utf-8"))["outputs"]]
-    except (ValueError, LookupError, TypeError):
+        names = [entry["file"] for entry in parse_json(read_text(folder.record))["outputs"]]
+    except (OSError, ValueError, LookupError, TypeError):
         names = []
     folder.record.unlink()
     for name in names:
         # A record that was tampered with must not reach outside its folder.
-        if isinstance(name, str) and Path(name).name == name:
+        if isinstance(name, str) and Path(name).name == name and is_file(folder.path / name):
             (folder.path / name).unlink(missing_ok=True)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.datasets.twinset import Twinset
+from imgtofmri.documents import read_text
 from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.encoder.spatial import group_maps
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
@@ -368,7 +369,7 @@ def read_names(path: Path) -> list[str]:
         If the file is no text.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         message = f"names must be a text file in UTF-8; got {path}: {error}. Check it."
         raise OptionError(message, "names") from error

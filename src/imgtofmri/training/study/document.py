@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from imgtofmri.assets import cache_dir
+from imgtofmri.documents import read_text
 from imgtofmri.exceptions import OptionError, choice_message
+from imgtofmri.files import is_there
+from imgtofmri.limits import check_limit
 
 Key = tuple[str | int, ...]
 
@@ -20,14 +23,12 @@ CACHE_PREFIX = "cache:"
 _KEY_PART = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
 _DOTTED = rf"{_KEY_PART}(?:\s*\.\s*{_KEY_PART})*"
 _HEADER = re.compile(rf"\s*(\[\[?)\s*({_DOTTED})\s*\]\]?\s*(?:#.*)?$")
-_ASSIGNMENT = re.compile(rf"\s*({_DOTTED})\s*=(.*)$", re.DOTALL)
-# What brackets do not count in: whole strings, a string that is still open, comments.
-_OPAQUE = re.compile(
-    r'''"""[\s\S]*?"""|'{3}[\s\S]*?'{3}|(?P<open>"""[\s\S]*|'{3}[\s\S]*)'''
-    r"""|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*"""
+_ASSIGNMENT = re.compile(rf"\s*({_DOTTED})\s*=")
+# Strings and comments, whole, in which brackets and line ends do not count; and those.
+_TOKEN = re.compile(
+    r'''"""(?:\\.|[^\\])*?"""|'{3}.*?'{3}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*|[][{}\n]''',
+    re.DOTALL,
 )
-
-
 _BAD_IN_LABELS = re.compile(r"[/\\\x00-\x1f\x7f]|^\.+$")
 
 
@@ -159,7 +160,7 @@ class Table:
         except RuntimeError:  # ~ of a user who is not known here
             self.fail(name, f"must be a path; there is no home folder for {value!r}. Write it out.")
         kind = "a folder" if folder else "a file"
-        if not (found.is_dir() if folder else found.exists()):
+        if not (is_there(found) and (found.is_dir() or not folder)):
             self.fail(name, f"must be {kind} that exists; there is none at {found}. Correct it.")
         return found
 
@@ -208,18 +209,22 @@ def read_document(path: Path) -> Table:
         message = f"{path}: a study is a .toml file; got {path.suffix!r}. Rename or convert it."
         raise OptionError(message)
     try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        message = (
-            f"{path}: not valid TOML: {error}. Texts need quotes; a key stands once in a table."
-        )
-        raise OptionError(message) from error
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         message = (
             f"{path}: the study file cannot be read ({error}). Check the path and its encoding."
         )
         raise OptionError(message) from error
+    try:
+        values = tomllib.loads(text)
+    # Numbers of too many digits and dates that are none raise other errors than TOML's own.
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        message = (
+            f"{path}: not valid TOML: {reason}. Texts need quotes; a key stands once in a table."
+        )
+        raise OptionError(message) from error
+    check_limit("nesting", _depth(values), str(path), "tables in one another", OptionError)
     return Table(path, values, (), dict(_toml_lines(text)))
 
 
@@ -234,7 +239,7 @@ def cached_file(name: str) -> Path | None:
 
 def is_awaited(path: Path) -> bool:
     """Tell whether a path is that of a download that is not in the cache yet."""
-    return path.is_relative_to((cache_dir() / "studies").resolve()) and not path.exists()
+    return path.is_relative_to((cache_dir() / "studies").resolve()) and not is_there(path)
 
 
 def dotted(key: Key) -> str:
@@ -259,11 +264,11 @@ def _toml_lines(text: str) -> Iterator[tuple[Key, int]]:
     """
     table: Key = ()
     counts: dict[Key, int] = {}
-    lines = text.split("\n")
-    number = 0
-    while number < len(lines):
-        line, first = lines[number], number + 1
-        number += 1
+    at, number = 0, 1
+    while at < len(text):
+        end = text.find("\n", at)
+        end = len(text) if end < 0 else end
+        line = text[at:end]
         if header := _HEADER.match(line):
             table = ()
             parts = _key_parts(header[2])
@@ -271,29 +276,39 @@ def _toml_lines(text: str) -> Iterator[tuple[Key, int]]:
                 table = (*table, part)
                 if depth == len(parts) and header[1] == "[[":
                     counts[table] = counts.get(table, -1) + 1
-                    yield table, first
+                    yield table, number
                 if table in counts:
                     table = (*table, counts[table])
-            yield table, first
+            yield table, number
         elif assignment := _ASSIGNMENT.match(line):
-            key = (*table, *_key_parts(assignment[1]))
-            value = assignment[2]
-            while _is_open(value) and number < len(lines):
-                value += "\n" + lines[number]
-                number += 1
-            yield key, first
+            yield (*table, *_key_parts(assignment[1])), number
+            end = _value_end(text, at + assignment.end())
+        number += text.count("\n", at, end) + 1
+        at = end + 1
 
 
 def _key_parts(text: str) -> list[str]:
     return [part.strip("\"'") for part in re.findall(_KEY_PART, text)]
 
 
-def _is_open(value: str) -> bool:
-    """Return whether a TOML value goes on in the next line."""
-    if any(token["open"] for token in _OPAQUE.finditer(value)):
-        return True
-    bare = _OPAQUE.sub("", value)
-    return sum(map(bare.count, "[{")) > sum(map(bare.count, "]}"))
+def _value_end(text: str, at: int) -> int:
+    """Return where the line ends on which a TOML value ends that begins here."""
+    depth = 0
+    for token in _TOKEN.finditer(text, at):
+        depth += (token[0] in "[{") - (token[0] in "]}")
+        if token[0] == "\n" and depth <= 0:
+            return token.start()
+    return len(text)
+
+
+def _depth(value: object) -> int:
+    """Return how many lists and tables lie in one another."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        parts = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [part for part_of in parts for part in part_of]
+    return depth
 
 
 def _is_misplaced_bool(value: object, kind: type | tuple[type, ...]) -> bool:
