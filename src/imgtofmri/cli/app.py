@@ -33,6 +33,7 @@ from imgtofmri.cli.demo import demo
 from imgtofmri.cli.describe import describe
 from imgtofmri.cli.distill import distill
 from imgtofmri.cli.dynamics import dynamics
+from imgtofmri.cli.explain import explain
 from imgtofmri.cli.fetch import fetch
 from imgtofmri.cli.fit import fit
 from imgtofmri.cli.layers import layers
@@ -113,6 +114,7 @@ for command in (
     rsa,
     contrast,
     select,
+    explain,
     fit,
     layers,
     distill,

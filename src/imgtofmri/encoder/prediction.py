@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from imgtofmri.encoder.regions import (
     RoiMasks,
     RoiMeans,
     RoiPlace,
+    columns_at,
     own_columns,
     roi_mask,
     roi_means,
@@ -29,7 +30,6 @@ from imgtofmri.encoder.settings import AverageName, Settings
 from imgtofmri.encoder.spatial import LEAST_COVERAGE
 from imgtofmri.exceptions import OptionError, ShapeError, check_choice, choice_message
 from imgtofmri.outputs import BOUNDS, FormatName, OutputFolder, to_img
-from imgtofmri.spaces import Grid, nearest_voxels, transform
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -41,6 +41,9 @@ GROUP = "group"
 
 MODEL_UNIT = "model units"
 """The unit of subjects' maps, and of a group's that keeps amplitude."""
+
+
+Part = TypeVar("Part", bound=Sized)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -356,22 +359,10 @@ class Prediction:
         ShapeError
             If the points have another shape, or are not finite.
         """
-        points = np.asarray(points_mm, dtype=np.float64)
-        if points.ndim not in (1, 2) or points.shape[-1] != 3 or not np.isfinite(points).all():
-            message = (
-                "points_mm must be finite, of shape (3,) or (n_points, 3), in millimetres; got "
-                f"shape {points.shape}{'' if np.isfinite(points).all() else ' with NaN'}. Give x, "
-                "y and z of each."
-            )
-            raise ShapeError(message)
         maps = self.group if subject is None else self.subject(subject)
-        grid = Grid(self.mask.shape, self.affine)
-        voxel = nearest_voxels(transform(np.linalg.inv(self.affine), np.atleast_2d(points)), grid)
-        column_of = np.full(grid.n_voxels + 1, -1)  # The last is where points outside lead.
-        column_of[np.flatnonzero(self.mask)] = np.arange(self.mask.sum())
-        column = column_of[voxel]
+        column = columns_at(points_mm, self.mask, self.affine)
         values: npt.NDArray[np.float32] = np.where(column >= 0, maps[:, column], np.float32("nan"))
-        return values[:, 0] if points.ndim == 1 else values
+        return values[:, 0] if np.ndim(points_mm) == 1 else values
 
     def roi_table(self) -> pd.DataFrame:
         """Return the mean response of each person's own ROIs, as a tidy table.
@@ -620,8 +611,8 @@ def concatenate(parts: Iterable[Prediction]) -> Prediction:
     )
 
 
-def counted(parts: Iterable[Prediction], advance: Callable[[float], None]) -> Iterator[Prediction]:
-    """Pass predictions on, reporting the length of each."""
+def counted(parts: Iterable[Part], advance: Callable[[float], None]) -> Iterator[Part]:
+    """Pass on what is made of some stimuli each, reporting the length of each."""
     for part in parts:
         advance(len(part))
         yield part
