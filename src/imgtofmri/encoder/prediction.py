@@ -34,6 +34,7 @@ from imgtofmri.outputs import BOUNDS, FormatName, OutputFolder, to_img
 if TYPE_CHECKING:
     import nibabel as nib
     import pandas as pd
+    from matplotlib.figure import Figure
     from nilearn.surface import PolyMesh, SurfaceImage
 
 GROUP = "group"
@@ -336,6 +337,48 @@ class Prediction:
 
         maps = self.group if subject is None else self.subject(subject)
         return to_surface(maps, self.mask, self.affine, self.space, mesh)
+
+    def plot(
+        self,
+        kind: str = "glass",
+        stimulus: int | str | None = None,
+        *,
+        subject: str | None = None,
+        vmax: float | None = None,
+    ) -> Figure:
+        """Draw the response to one stimulus, or the ROIs' to several.
+
+        Parameters
+        ----------
+        kind : {"glass", "slices", "surface", "rois"}
+            A glass brain beside the picture; horizontal slices; fsaverage5, inflated; or the means
+            of each person's own ROIs and of the group: bars, or lines over a movie's time.
+        stimulus : int or str, optional
+            Its number or name. By default the first one; "rois" shows all by default.
+        subject : str, optional
+            A subject's map; by default the group's. Not for "rois", which shows all people.
+        vmax : float, optional
+            Where the colours end, on both sides of 0, for figures that shall be compared; by
+            default the 99th percentile of this map.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            To be shown by a notebook, or saved with ``figure.savefig("map.png", dpi=200)``.
+
+        Raises
+        ------
+        OptionError
+            If there is no such kind, stimulus or subject, or bars of more than 8 stimuli are asked
+            for, or a surface of a prediction that is not in MNI152NLin6Asym.
+
+        Examples
+        --------
+        >>> prediction.plot("slices", "house.jpg").savefig("house.png")  # doctest: +SKIP
+        """
+        from imgtofmri.encoder.showing import plot_prediction
+
+        return plot_prediction(self, kind, stimulus, subject=subject, vmax=vmax)
 
     def at(
         self, points_mm: npt.ArrayLike, *, subject: str | None = None

@@ -172,6 +172,7 @@ def save_figure(
     *,
     dpi: int = 300,
     footnote: str = FOOTNOTE,
+    note: str = "",
 ) -> tuple[Path, ...]:
     """Write a figure in each format, each file whole or not at all.
 
@@ -189,6 +190,8 @@ def save_figure(
         Dots an inch of PNG.
     footnote : str
         By default, where to read how far predictions can be trusted.
+    note : str
+        What comes before it: which encoder and network, `Provenance.note`.
 
     Returns
     -------
@@ -209,7 +212,10 @@ def save_figure(
     from matplotlib.transforms import Bbox
 
     width, height = figure.get_size_inches()
-    lines = textwrap.wrap(footnote, max(1, int((width - 0.06) / _FOOTNOTE_CHARACTER_IN)))
+    lines = textwrap.wrap(
+        ". ".join(filter(None, (note, footnote))),
+        max(1, int((width - 0.06) / _FOOTNOTE_CHARACTER_IN)),
+    )
     strip = _FOOTNOTE_LINE_IN * (len(lines) + 1) if lines else 0.0
     with journal_style():
         below = figure.text(

@@ -74,7 +74,8 @@ def plot_contrast(
             "Images are the random factor. b: means and standard errors; c: differences with 95 % "
             f"intervals, circles are subjects; max t over ROIs and contrasts: {MARKS_LINE}"
         )
-        figure.text(0.01, 0.03, told, fontsize=5.5)
+        figure.text(0.01, 0.035, told, fontsize=5.5)
+        figure.text(0.01, 0.01, result.prediction.provenance.note, fontsize=5.5, color="0.35")
     return figure
 
 
