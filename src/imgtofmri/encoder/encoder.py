@@ -23,6 +23,7 @@ from imgtofmri.encoder.predictor import Predictor, Readout, check_features
 from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.settings import Settings
 from imgtofmri.encoder.spatial import SpatialModel, build_spatial_model, native_responses
+from imgtofmri.encoder.templates import move_bundle
 from imgtofmri.encoder.voxelwise import restrict_voxels
 from imgtofmri.exceptions import (
     OptionError,
@@ -458,6 +459,32 @@ class Encoder:
         """
         chosen = Settings.of(settings, **(changes | {"average": "mean"}))
         return Attributor.of(self.predictor(chosen), roi, at)
+
+    def in_space(self, space: str, transform: str | Path | None = None) -> Encoder:
+        """Return an encoder that predicts in another template space.
+
+        Each voxel of that template takes the value of the voxel of this encoder's in which it lies
+        by the transform; smoothing, masks and z-scores are then those of the other template.
+
+        Parameters
+        ----------
+        space : str
+            Such as ``"MNI152NLin2009cAsym"``; its grid of 2 mm is taken. For surfaces see
+            `Prediction.to_surface`.
+        transform : path, optional
+            What antsApplyTransforms takes to bring images of this encoder's space to the other. By
+            default TemplateFlow's, where its cache (TEMPLATEFLOW_HOME) has it.
+
+        Raises
+        ------
+        OptionError
+            If the transform or the grid are not at hand.
+        DataError
+            If the file is no such transform, or none of the template lies in the encoder's.
+        """
+        if space == self.bundle.space:
+            return self
+        return Encoder(move_bundle(self.bundle, space, transform), self.folder)
 
     def features(
         self,

@@ -407,6 +407,41 @@ class Prediction:
         values: npt.NDArray[np.float32] = np.where(column >= 0, maps[:, column], np.float32("nan"))
         return values[:, 0] if np.ndim(points_mm) == 1 else values
 
+    def at_table(
+        self, points: pd.DataFrame | str | Path, *, subject: str | None = None
+    ) -> pd.DataFrame:
+        """Return the values at the points of a table, as a tidy table.
+
+        Parameters
+        ----------
+        points : pandas.DataFrame or path
+            With columns x, y and z, in millimetres of the prediction's space, RAS+; other columns,
+            such as a name, are kept.
+        subject : str, optional
+            A subject's name; None is the group.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each stimulus and point: stimulus, onset (movies only), the table's columns,
+            subject, value, unit and inside: whether the point lies in a voxel for which the model
+            has a value. Where it does not the value is NaN.
+
+        Raises
+        ------
+        DataError
+            If the table lacks a column, or a coordinate is no number.
+        """
+        from imgtofmri.encoder.points import AXES, points_table, read_points
+
+        table = read_points(points)
+        values = self.at(table[[*AXES]].to_numpy(), subject=subject)
+        stimuli: dict[str, Any] = {"stimulus": self.names}
+        if self.onsets_s is not None:
+            stimuli["onset"] = self.onsets_s
+        unit = self.unit if subject is None else MODEL_UNIT
+        return points_table(table, values, stimuli, subject or GROUP, unit)
+
     def roi_table(self) -> pd.DataFrame:
         """Return the mean response of each person's own ROIs, as a tidy table.
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.figures.brains import robust_maximum
 from imgtofmri.figures.style import DIVERGING, FOOTNOTE, colour_of, journal_style
 
 if TYPE_CHECKING:
@@ -325,6 +324,13 @@ def _draw_picture(
     axes.imshow(picture)
     axes.set_axis_off()
     return 0.22
+
+
+def robust_maximum(image: nib.Nifti1Image) -> float:
+    """Return a colour limit that a single voxel cannot set: the 99th percentile of absolutes."""
+    values = np.abs(np.asarray(image.dataobj))
+    inside = values[values > 0]
+    return float(np.percentile(inside, 99)) if inside.size else 1.0
 
 
 def _finite(image: nib.Nifti1Image) -> nib.Nifti1Image:
