@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -133,3 +135,39 @@ def test_layers_figure_says_what_its_lines_are(ceiling: float) -> None:
     labels = [text.get_text() for text in legend.get_texts()]
     assert labels[:3] == ["mean over people", "one person", "best layer"]
     assert ("mean noise ceiling" in labels) == (ceiling == 0.5)
+
+
+def test_notebook_shows_means_thumbnails_and_brain(
+    make_prediction: Make, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """Twelve rows of the group's means, each with its picture; small, and without any script."""
+    prediction = make_prediction(rng, n_stimuli=14, folder=tmp_path)
+    shown = prediction._repr_html_()
+    assert len(shown.encode()) < 300_000
+    assert shown.count("data:image/jpeg;base64,") == 12
+    assert shown.count("data:image/png;base64,") == 1
+    assert "<script" not in shown
+    cells = np.array(re.findall(r"<td[^>]*>(-?[0-9.]+)</td>", shown), float).reshape(12, 2)
+    means = prediction.roi_means()
+    both = [number for number, (_, hemi) in enumerate(means.places) if hemi == "both"]
+    np.testing.assert_allclose(cells, means.group[both, :12].T, atol=5e-4)
+    assert "and 2 more" in shown
+
+
+def test_notebook_escapes_all_that_it_is_told(
+    make_prediction: Make, rng: np.random.Generator
+) -> None:
+    """Names of stimuli, ROIs and encoders are text, wherever they stand."""
+    bad = '"><script>alert(1)</script>'
+    plain = make_prediction(rng, n_stimuli=2, rois={(bad, "L"): 10})
+    provenance = replace(plain.provenance, encoder=bad, space=bad)
+    shown = replace(plain, names=(bad, "b"), provenance=provenance)._repr_html_()
+    assert "<script" not in shown
+    assert shown.count(html.escape(bad)) >= 5
+
+
+def test_dollars_in_names_begin_no_formula(prediction: Prediction, tmp_path: Path) -> None:
+    """A name that is no valid formula is drawn as it is."""
+    named = replace(prediction, names=("5$_$.png", "b", "c"))
+    named.plot("rois").savefig(tmp_path / "rois.png")
+    assert r"5\$_\$.png" in texts(named[0].plot("rois"))

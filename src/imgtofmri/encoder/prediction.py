@@ -150,6 +150,12 @@ class Prediction:
             f"average={self.average!r}, space={self.space!r})"
         )
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook: a glass brain, thumbnails and the ROIs' means, all static."""
+        from imgtofmri.encoder.notebook import prediction_html
+
+        return prediction_html(self)
+
     @property
     def settings(self) -> Settings:
         """The settings that made it."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.figures.style import DIVERGING, FOOTNOTE, colour_of, journal_style
+from imgtofmri.figures.style import DIVERGING, FOOTNOTE, colour_of, journal_style, plain
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -224,7 +224,9 @@ def plot_roi_bars(
         places = np.arange(len(rois))
         for number, stimulus in enumerate(stimuli):
             at = places + (number - (len(stimuli) - 1) / 2) * step
-            axes.bar(at, group[:, number], 0.92 * step, color=colour_of(number), label=stimulus)
+            axes.bar(
+                at, group[:, number], 0.92 * step, color=colour_of(number), label=plain(stimulus)
+            )
             for person, (name, values) in enumerate(people):
                 spread = (person - (len(people) - 1) / 2) * min(0.12, 0.8 * step / len(people))
                 axes.plot(
@@ -301,13 +303,13 @@ def _canvas(content_in: float, title: str, note: str) -> tuple[Figure, float, fl
     from matplotlib.figure import Figure
 
     per_line = int((WIDTH_IN - 0.1) / _CHARACTER_IN)
-    lines = [*textwrap.wrap(note, per_line), *textwrap.wrap(FOOTNOTE, per_line)]
+    lines = [*textwrap.wrap(plain(note), per_line), *textwrap.wrap(FOOTNOTE, per_line)]
     below, above = _NOTE_IN + _LINE_IN * len(lines), 0.3
     height = below + content_in + above
     with journal_style():
         figure = Figure(figsize=(WIDTH_IN, height))
         figure.set_layout_engine("none")
-        figure.text(0.01, 1 - 0.05 / height, title, fontsize=8, va="top")
+        figure.text(0.01, 1 - 0.05 / height, plain(title), fontsize=8, va="top")
         figure.text(
             0.01, 0.03 / height, "\n".join(lines), fontsize=5.5, color="0.35", linespacing=1.25
         )

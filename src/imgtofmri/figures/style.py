@@ -146,6 +146,17 @@ def mark_significance(
             )
 
 
+def plain(text: str) -> str:
+    r"""Return a name of a user's as figures show it: dollars begin no formula.
+
+    Examples
+    --------
+    >>> plain("5$_a$.jpg")
+    '5\\$_a\\$.jpg'
+    """
+    return text.replace("$", r"\$")
+
+
 def colour_of(index: int) -> str:
     """Return the colour of the model at an index, over again after the last."""
     return COLOURS[index % len(COLOURS)]

@@ -9,7 +9,7 @@ import numpy as np
 from imgtofmri.encoder.attribution import METHODS, OCCLUSION, SPLIT, Attribution
 from imgtofmri.encoder.prediction import GROUP, MODEL_UNIT
 from imgtofmri.exceptions import check_choice
-from imgtofmri.figures.style import DIVERGING, journal_style
+from imgtofmri.figures.style import DIVERGING, journal_style, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,7 +108,7 @@ def plot_attribution(
         figure.text(
             0.05 / width,
             1 - 0.06 / height,
-            f"{stimulus}: where the predicted response of {target} comes from",
+            f"{plain(stimulus)}: where the predicted response of {target} comes from",
             fontsize=8,
             va="top",
         )
