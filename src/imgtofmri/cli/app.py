@@ -39,6 +39,7 @@ from imgtofmri.cli.fit import fit
 from imgtofmri.cli.layers import layers
 from imgtofmri.cli.power import power
 from imgtofmri.cli.predict import predict
+from imgtofmri.cli.render import render
 from imgtofmri.cli.report import report
 from imgtofmri.cli.rsa import rsa
 from imgtofmri.cli.select import select
@@ -115,6 +116,7 @@ for command in (
     contrast,
     select,
     explain,
+    render,
     fit,
     layers,
     distill,

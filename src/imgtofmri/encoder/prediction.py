@@ -34,8 +34,9 @@ from imgtofmri.outputs import BOUNDS, FormatName, OutputFolder, to_img
 if TYPE_CHECKING:
     import nibabel as nib
     import pandas as pd
-    from matplotlib.figure import Figure
     from nilearn.surface import PolyMesh, SurfaceImage
+
+    from imgtofmri.figures.style import Figure
 
 GROUP = "group"
 """What tables call the group, among the subjects."""

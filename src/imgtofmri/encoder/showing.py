@@ -11,9 +11,8 @@ from imgtofmri.encoder.regions import BOTH
 from imgtofmri.exceptions import ImgToFmriError, OptionError, check_choice
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from imgtofmri.encoder.prediction import Prediction
+    from imgtofmri.figures.style import Figure
 
 KINDS = ("glass", "slices", "surface", "rois")
 

@@ -24,7 +24,7 @@ from imgtofmri.stimuli.low_level import (
     luminance_features,
     silhouette_features,
 )
-from imgtofmri.stimuli.movie import Movie, MovieInfo
+from imgtofmri.stimuli.movie import Movie, MovieInfo, Shown
 from imgtofmri.stimuli.pixels import prepare_image
 from imgtofmri.stimuli.properties import (
     PROPERTIES,
@@ -45,6 +45,7 @@ __all__ = [
     "Movie",
     "MovieInfo",
     "Pixels",
+    "Shown",
     "Source",
     "StimulusWarning",
     "check_rate",

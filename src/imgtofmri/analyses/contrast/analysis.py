@@ -36,7 +36,8 @@ from imgtofmri.stats.contrasts import (
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
+
+    from imgtofmri.figures.style import Figure
 
 
 @dataclass(frozen=True)
