@@ -24,7 +24,7 @@ def test_python_m_is_the_command() -> None:
     assert result.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["select", "rsa", "distill", "contrast", "explain"])
+@pytest.mark.parametrize("command", ["select", "rsa", "distill", "contrast"])
 def test_missing_images_are_said_before_anything_is_loaded(
     command: str,
     tmp_path: Path,

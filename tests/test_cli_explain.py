@@ -101,3 +101,30 @@ def test_plot_attribution_has_one_symmetric_scale(
     assert "resnet18" in texts
     with pytest.raises(OptionError, match="target must be one of PPA"):
         plot_attribution(found, "bright0.png", "LOC")
+
+
+def test_explain_takes_movies_frame_by_frame(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each frame is a picture of its own; what is no movie is named, and the rest is explained."""
+    import av
+
+    with av.open(str(tmp_path / "film.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for level in range(4):
+            pixels = np.full((48, 64, 3), 60 * level, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    (tmp_path / "broken.mp4").write_bytes(b"no movie")
+    words = (tmp_path / "film.mp4", tmp_path / "broken.mp4", "--no-figures", "--rate-hz", 2)
+    assert run(*words) == 3
+    assert "broken.mp4" in capsys.readouterr().err
+    table = pd.read_csv(tmp_path / "out" / "responses.tsv", sep="\t")
+    assert list(dict.fromkeys(table["image"])) == [
+        "film.mp4_t00000.000s",
+        "film.mp4_t00000.500s",
+    ]
+    assert run(tmp_path / "broken.mp4", "--overwrite", "--no-figures") == 4
+    assert run(tmp_path / "missing.png", "--overwrite") == 4
+    assert "missing.png', which does not exist" in capsys.readouterr().err

@@ -10,14 +10,17 @@ from imgtofmri.cli import options
 from imgtofmri.cli.codes import report_failures
 
 if TYPE_CHECKING:
-    from imgtofmri.encoder import Settings
+    from collections.abc import Iterator
+
+    from imgtofmri.encoder import Attribution, Settings
 
 
 @options.takes_settings(average="mean")
 def explain(
     *,
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT", help="Image files, folders or globs, mixed.")
+        list[str],
+        typer.Argument(metavar="INPUT", help="Image files, movies, folders or globs, mixed."),
     ],
     output: options.Output,
     at: Annotated[
@@ -31,6 +34,7 @@ def explain(
     figures: Annotated[
         bool, typer.Option("--figures/--no-figures", help="Draw each picture and ROI.")
     ] = True,
+    rate_hz: options.RateHz = 2.0,
     settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
     overwrite: options.Overwrite = False,
@@ -52,18 +56,32 @@ def explain(
     imgtofmri explain house.jpg -o out/ --at 26 -44 -10
 
     imgtofmri explain photos/ -o out/ --no-figures
+
+    imgtofmri explain film.mp4 -o out/ --rois PPA --rate-hz 1
     """
     from imgtofmri.analyses.explain import save_attribution
     from imgtofmri.analyses.explain.files import COMMAND, RECORD
     from imgtofmri.encoder import load_encoder
     from imgtofmri.outputs import OutputFolder
-    from imgtofmri.stimuli import find_images
+    from imgtofmri.progress import track
+    from imgtofmri.stimuli import check_rate, find_sources
 
+    check_rate(rate_hz)
     folder = OutputFolder.of(output, COMMAND, RECORD, overwrite=overwrite)
-    images, failures = find_images(inputs)
-    found = load_encoder(encoder, progress=not quiet).attribution(
-        images, settings=settings, at=at, on_failure=failures.append, progress=not quiet
-    )
-    save_attribution(found, folder, figures=figures, failures=failures)
-    typer.echo(f"{len(found)} pictures explained by {found.method}: {output}", err=True)
-    return report_failures(failures, len(found))
+    sources, failures = find_sources(inputs)
+    if not sources:
+        return report_failures(failures, 0)
+    attributor = load_encoder(encoder, progress=not quiet).attributor(settings, at=at)
+    done = 0
+    with track("Explaining", None, "pictures", enabled=not quiet) as advance:
+
+        def parts() -> Iterator[Attribution]:
+            nonlocal done
+            for part in attributor.stream_sources(sources, failures.append, rate_hz):
+                yield part
+                done += len(part)
+                advance(len(part))
+
+        save_attribution(parts(), folder, figures=figures, failures=failures)
+    typer.echo(f"{done} pictures explained by {attributor.method}: {output}", err=True)
+    return report_failures(failures, done)

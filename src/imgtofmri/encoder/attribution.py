@@ -25,7 +25,7 @@ from imgtofmri.encoder.predictor import Predictor
 from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.regions import columns_at, own_columns
 from imgtofmri.encoder.spatial import LEAST_COVERAGE, SpatialModel, SubjectOperator
-from imgtofmri.exceptions import OptionError, ShapeError, check_choice
+from imgtofmri.exceptions import OptionError, ShapeError, StimulusError, check_choice
 from imgtofmri.stimuli import Failure, Frame, Movie, Source, expand_images, read_images
 
 if TYPE_CHECKING:
@@ -278,6 +278,29 @@ class Attributor:
         """Explain a movie's frames in parts of bounded size, in order."""
         frames = Movie.of(movie).frames(rate_hz, self.extractor.size, self.extractor.center_crop)
         return self._explained(frames, None)
+
+    def stream_sources(
+        self, sources: Iterable[Source], on_failure: OnFailure, rate_hz: float = 2.0
+    ) -> Iterator[Attribution]:
+        """Explain image files, then movies' frames, in parts of bounded size.
+
+        Parameters
+        ----------
+        sources : iterable of Source
+        on_failure : callable
+            Called with each input that cannot be used; the rest is explained.
+        rate_hz : float
+            Frames a second that are taken of a movie.
+        """
+        given = list(sources)
+        images = [one for one in given if one.kind == "image"]
+        if images:
+            yield from self.stream(images, on_failure)
+        for movie in (one for one in given if one.kind == "movie"):
+            try:
+                yield from self.stream_movie(movie, rate_hz)
+            except StimulusError as error:
+                on_failure(Failure(movie.name, error))
 
     def _explained(
         self, frames: Iterable[Frame | Failure], on_failure: OnFailure | None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from imgtofmri.analyses.explain.figures import plot_attribution
@@ -35,7 +36,7 @@ RESPONSES = {
 
 
 def save_attribution(
-    attribution: Attribution,
+    attribution: Attribution | Iterable[Attribution],
     folder: OutputFolder | str | Path,
     *,
     figures: bool = True,
@@ -46,12 +47,13 @@ def save_attribution(
 
     Parameters
     ----------
-    attribution : Attribution
+    attribution : Attribution, or iterable of these
+        Parts, as `Attributor.stream` gives them, are drawn as they come.
     folder : OutputFolder, str or Path
     figures : bool
         Whether to draw.
     failures : iterable of Failure
-        Images that could not be used, for the record.
+        Images that could not be used, for the record; looked at when all parts are through.
     overwrite : bool
         Replace what an earlier run wrote there.
 
@@ -59,7 +61,8 @@ def save_attribution(
     -------
     list of Path
         ``contributions.tsv`` and ``responses.tsv``, each with a ``.json`` that says what its
-        columns are, ``figures/IMAGE_ROI.png``, without the record, ``explanation.json``.
+        columns are, ``figures/IMAGE_ROI.png``, without the record, ``explanation.json``. None
+        where there are no parts: nothing is written then.
 
     Raises
     ------
@@ -68,27 +71,41 @@ def save_attribution(
     OutputError
         If the folder cannot be written to.
     """
+    import pandas as pd
+
     out = OutputFolder.of(folder, COMMAND, RECORD, overwrite=overwrite)
-    rows, columns = attribution.contributions.shape[-2:]
+    parts = iter([attribution] if isinstance(attribution, Attribution) else attribution)
+    first = next(parts, None)
+    if first is None:
+        return []
     settings = {
-        "targets": list(attribution.targets),
-        "method": attribution.method,
-        "grid": [rows, columns],
+        "targets": list(first.targets),
+        "method": first.method,
+        "grid": list(first.contributions.shape[-2:]),
     }
-    out.begin(settings, attribution.provenance.to_dict())
-    out.used(attribution.names, attribution.sha256, attribution.sources)
-    for failure in failures:
-        out.fail(failure.name, str(failure.error))
-    files = [
-        *write_described(attribution.table(), out.path / "contributions.tsv", CONTRIBUTIONS),
-        *write_described(attribution.responses_table(), out.path / "responses.tsv", RESPONSES),
-    ]
-    if figures:
-        for name in attribution.names:
-            for target in attribution.targets:
-                figure = plot_attribution(attribution, name, target)
-                stem = out.path / "figures" / f"{name}_{target}"
-                files += save_figure(figure, stem, ("png",), dpi=200)
-    out.wrote(*files)
-    out.close()
+    places, responses = [], []
+    files: list[Path] = []
+    with out.begin(settings, first.provenance.to_dict()):
+        for part in chain([first], parts):
+            out.used(part.names, part.sha256, part.sources)
+            places.append(part.table())
+            responses.append(part.responses_table())
+            if figures:
+                files += _draw(part, out.path / "figures")
+        for failure in failures:
+            out.fail(failure.name, str(failure.error))
+        for name, tables, meanings in (
+            ("contributions", places, CONTRIBUTIONS),
+            ("responses", responses, RESPONSES),
+        ):
+            table = pd.concat(tables, ignore_index=True)
+            files += write_described(table, out.path / f"{name}.tsv", meanings)
+        out.wrote(*files)
     return files
+
+
+def _draw(attribution: Attribution, folder: Path) -> Iterator[Path]:
+    for name in attribution.names:
+        for target in attribution.targets:
+            figure = plot_attribution(attribution, name, target)
+            yield from save_figure(figure, folder / f"{name}_{target}", ("png",), dpi=200)
