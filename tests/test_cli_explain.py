@@ -98,6 +98,7 @@ def test_plot_attribution_has_one_symmetric_scale(
     np.testing.assert_array_equal(overlays[1].get_array(), found.of("bright0.png", "PPA", "S1"))
     texts = " ".join(text.get_text() for text in figure.texts)
     assert "Split: response = sum of the places + intercept" in texts
+    assert "comes from (split)" in texts
     assert "resnet18" in texts
     with pytest.raises(OptionError, match="target must be one of PPA"):
         plot_attribution(found, "bright0.png", "LOC")

@@ -108,7 +108,8 @@ def plot_attribution(
         figure.text(
             0.05 / width,
             1 - 0.06 / height,
-            f"{plain(stimulus)}: where the predicted response of {target} comes from",
+            f"{plain(stimulus)}: where the predicted response of {plain(target)} comes from "
+            f"({attribution.method})",
             fontsize=8,
             va="top",
         )
