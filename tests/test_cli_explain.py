@@ -60,6 +60,9 @@ def test_explain_writes_tables_that_sum_and_figures(
     total = places.groupby(key)["contribution"].sum() + responses.set_index(key)["intercept"]
     wanted = responses.set_index(key)["response"]
     np.testing.assert_allclose(total, wanted.loc[total.index], atol=1e-5 * abs(wanted).max())
+    page = (out / "report.html").read_text("utf-8")
+    assert "Where in 2 images predicted responses come from" in page
+    assert "bright0.png_PPA.png" in page
     figures = {path.name for path in (out / "figures").iterdir()}
     assert figures == {f"bright{n}.png_{roi}.png" for n in (0, 1) for roi in ("LOC", "PPA")}
 

@@ -8,11 +8,15 @@ import typer
 
 from imgtofmri.cli import options
 from imgtofmri.cli.codes import report_failures
+from imgtofmri.cli.report import make_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from imgtofmri.encoder import Attribution, Settings
+
+MOST_ON_PAGE = 60
+"""Figures that a page is made of unasked: each is about half a megabyte."""
 
 
 @options.takes_settings(average="mean")
@@ -37,6 +41,7 @@ def explain(
     rate_hz: options.RateHz = 2.0,
     settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
+    report: options.Report = True,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -84,4 +89,10 @@ def explain(
 
         save_attribution(parts(), folder, figures=figures, failures=failures)
     typer.echo(f"{done} pictures explained by {attributor.method}: {output}", err=True)
-    return report_failures(failures, done)
+    code = report_failures(failures, done)
+    n_figures = figures * done * len(attributor.targets)
+    if report and n_figures > MOST_ON_PAGE:
+        note = f"no page of so many figures ({n_figures}); imgtofmri report {output} makes one"
+        typer.echo(f"imgtofmri: note: {note}", err=True)
+    make_page(output, report and bool(done) and n_figures <= MOST_ON_PAGE)
+    return code
