@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from imgtofmri.backbones import Preprocessing, list_layers, load_backbone
+from imgtofmri.backbones import MeanOverPlaces, Preprocessing, list_layers, load_backbone, mean_grid
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, WeightsError
 
 RECIPE = Preprocessing(size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
@@ -87,6 +87,35 @@ def test_load_backbone_onnx_tensors_inside_the_graph_are_layers(
     pixels = rng.integers(0, 256, (3, 16, 16, 3), np.uint8)
     want = np.concatenate([expect(pixels, weight, rectified=flag) for flag in (False, True)], 1)
     np.testing.assert_allclose(backbone(pixels), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("layer", "rectified"), [("pooled", True), ("map", True), ("conv", False)])
+def test_load_backbone_onnx_means_split_into_places(
+    layer: str,
+    rectified: bool,
+    rng: np.random.Generator,
+    weight: NDArray[np.float32],
+    tmp_path: Path,
+) -> None:
+    """A map, or the mean of one behind reshaping, has a place for each block; written out."""
+    path = save_network(tmp_path / "net.onnx", weight)
+    backbone = load_backbone(path, layers=[layer], preprocessing=RECIPE)
+    assert isinstance(backbone, MeanOverPlaces)
+    assert backbone.grid == (16, 16)
+    pixels = rng.integers(0, 256, (3, 16, 16, 3), np.uint8)
+    got = backbone.on_grid((4, 8))(pixels).reshape(3, 5, 4, 8)
+    want = expect(pixels[:, 4:8, 6:8], weight, rectified=rectified)
+    np.testing.assert_allclose(got[:, :, 1, 3], want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got.mean(axis=(2, 3)), backbone(pixels), rtol=1e-4, atol=1e-5)
+
+
+def test_load_backbone_onnx_other_means_do_not_split(
+    weight: NDArray[np.float32], tmp_path: Path
+) -> None:
+    """Tokens, and a maximum that stands before them, are no maps whose mean the layer is."""
+    path = save_network(tmp_path / "net.onnx", weight)
+    backbone = load_backbone(path, layers=["tokens/tokens"], preprocessing=RECIPE)
+    assert mean_grid(backbone) is None
 
 
 def test_load_backbone_onnx_many_long_layer_names_are_all_declared(

@@ -31,6 +31,7 @@ RUNNABLE = [
     ("docs/how-to/compare-geometry.md", 1),
     ("docs/how-to/compare-movie-dynamics.md", 0),
     ("docs/how-to/contrast-images.md", 0),
+    ("docs/how-to/explain-responses.md", 0),
     ("docs/how-to/plan-a-scan.md", 0),
     ("docs/how-to/predict-images.md", 0),
     ("docs/how-to/select-stimuli.md", 0),

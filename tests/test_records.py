@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": ("dark bright", "predictions.json"),
     "contrast": ("dark bright --permutations 5 --control untrained", "contrast.json"),
     "select": ("dark bright -g high_PPA -n 2 --no-reference", "selection.json"),
+    "explain": ("dark bright --rois PPA", "explanation.json"),
     "rsa": ("dark bright -m subjects.npz --permutations 5 --bootstraps 5", "rsa.json"),
     "validate": ("--stimuli dark --stimuli bright -m betas --permutations 5", "validation.json"),
     "power": ("dark bright --trials 6 --tr-s 2 --tsnr 50 --scale 1", "power.json"),

@@ -74,6 +74,20 @@ def test_torch_backbone_layers_equal_the_module_cut_there(
 
 
 @pytest.mark.torch
+def test_torch_backbone_means_split_into_places(
+    torch: Any, module: Any, pixels: NDArray[np.uint8]
+) -> None:
+    """A map's places have the layer's feature as their mean; an output of no map has none."""
+    from imgtofmri.backbones.torch_module import TorchBackbone
+
+    backbone = TorchBackbone(module, ["norm", "relu"], RECIPE, id="mine")
+    assert backbone.grid == (7, 7)
+    places = backbone.on_grid((7, 7))(pixels).reshape(18, 10, 49)
+    np.testing.assert_allclose(places.mean(axis=2), backbone(pixels), rtol=1e-4, atol=1e-5)
+    assert TorchBackbone(module, ["norm", "out"], RECIPE, id="mine").grid is None
+
+
+@pytest.mark.torch
 def test_torch_backbone_digest_is_of_weights_and_architecture(torch: Any, module: Any) -> None:
     """The same weights give the same identity; a changed weight or module gives another."""
     from imgtofmri.backbones.torch_module import TorchBackbone

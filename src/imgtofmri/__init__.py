@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from imgtofmri.analyses.contrast import save_contrast as save_contrast
     from imgtofmri.analyses.dynamics import compare_movie as compare_movie
     from imgtofmri.analyses.dynamics import save_dynamics as save_dynamics
+    from imgtofmri.analyses.explain import plot_attribution as plot_attribution
+    from imgtofmri.analyses.explain import save_attribution as save_attribution
     from imgtofmri.analyses.power import plan_scan as plan_scan
     from imgtofmri.analyses.power import save_plan as save_plan
     from imgtofmri.analyses.rsa import compare_geometry as compare_geometry
@@ -66,9 +68,11 @@ _HOMES = {
     "matched_patterns": "analyses.validate",
     "model_rdms": "analyses.rsa",
     "plan_scan": "analyses.power",
+    "plot_attribution": "analyses.explain",
     "read_bundle": "bundle",
     "read_comparison": "analyses.validate",
     "read_measured": "measured.movie",
+    "save_attribution": "analyses.explain",
     "save_contrast": "analyses.contrast",
     "save_dynamics": "analyses.dynamics",
     "save_geometry": "analyses.rsa",

@@ -6,7 +6,14 @@ in a weights file is executed.
 
 from __future__ import annotations
 
-from imgtofmri.backbones.base import Backbone, BackboneSpec, LayerInfo, Preprocessing
+from imgtofmri.backbones.base import (
+    Backbone,
+    BackboneSpec,
+    LayerInfo,
+    MeanOverPlaces,
+    Preprocessing,
+    mean_grid,
+)
 from imgtofmri.backbones.cache import CachedBackbone, cached_backbone, features_folder
 from imgtofmri.backbones.extractor import FeatureExtractor
 from imgtofmri.backbones.head import DistilledBackbone, Head, read_head, write_head
@@ -25,6 +32,7 @@ __all__ = [
     "FeatureExtractor",
     "Head",
     "LayerInfo",
+    "MeanOverPlaces",
     "NetworkName",
     "Preprocessing",
     "Untrained",
@@ -35,6 +43,7 @@ __all__ = [
     "fetch_weights",
     "list_layers",
     "load_backbone",
+    "mean_grid",
     "read_head",
     "stream_features",
     "write_head",

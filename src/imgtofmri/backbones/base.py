@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -150,6 +151,54 @@ class Backbone(Protocol):
         ShapeError
             If the pixels have another shape or type.
         """
+
+
+@runtime_checkable
+class MeanOverPlaces(Protocol):
+    """A backbone that knows whether its features are means over the places of a map."""
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the finest grid over which every feature is an even mean.
+
+        None where a feature is something else than a mean over height and width.
+        """
+
+    def on_grid(self, grid: tuple[int, int]) -> Backbone:
+        """Return the network with its features at each place of a grid.
+
+        Parameters
+        ----------
+        grid : tuple of int
+            Whose sides divide those of `grid`.
+
+        Returns
+        -------
+        Backbone
+            Of n_features * rows * columns features: those of all places for the first feature, then
+            for the second, and so on. Their mean over places is the feature.
+        """
+
+
+def mean_grid(backbone: Backbone) -> tuple[int, int] | None:
+    """Return the grid of a backbone whose features are means over places, None of any other."""
+    return backbone.grid if isinstance(backbone, MeanOverPlaces) else None
+
+
+def common_grid(grids: Iterable[tuple[int, int] | None]) -> tuple[int, int] | None:
+    """Return the finest grid that divides others evenly; None where one of them is None.
+
+    Examples
+    --------
+    >>> common_grid([(14, 14), (7, 21)])
+    (7, 7)
+    """
+    found = list(grids)
+    sides = [grid for grid in found if grid is not None]
+    if not sides or len(sides) < len(found):
+        return None
+    rows, columns = zip(*sides, strict=True)
+    return math.gcd(*rows), math.gcd(*columns)
 
 
 def check_pixels(pixels: NDArray[Any], spec: BackboneSpec) -> NDArray[np.uint8]:

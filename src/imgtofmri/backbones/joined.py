@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.backbones.base import Backbone, BackboneSpec
+from imgtofmri.backbones.base import (
+    Backbone,
+    BackboneSpec,
+    MeanOverPlaces,
+    common_grid,
+    mean_grid,
+)
 from imgtofmri.exceptions import OptionError
 
 
@@ -84,6 +90,25 @@ class JoinedBackbone:
     def spec(self) -> BackboneSpec:
         """What this backbone is; ``layers`` are those that are computed."""
         return self._spec
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """The finest grid of places that all networks are means over; see `MeanOverPlaces`."""
+        return common_grid(mean_grid(part.backbone) for part in self._parts)
+
+    def on_grid(self, grid: tuple[int, int]) -> JoinedBackbone:
+        """Return the networks with their features at each place; see `MeanOverPlaces`."""
+        places = np.arange(grid[0] * grid[1])
+        parts = [
+            JoinedPart(
+                part.backbone.on_grid(grid),
+                (part.columns[:, None] * len(places) + places).ravel(),
+            )
+            for part in self._parts
+            if isinstance(part.backbone, MeanOverPlaces)
+        ]
+        spec = self._spec
+        return JoinedBackbone(parts, spec.n_features * len(places), spec.features_id)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute features; see `Backbone`."""

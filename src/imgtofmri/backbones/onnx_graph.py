@@ -138,6 +138,22 @@ def tensors_of_image(nodes: Iterable[Node], image: str) -> dict[str, str]:
     return found
 
 
+def averaged_map(nodes: Iterable[Node], name: str) -> str | None:
+    """Return the tensor that another seems to be the mean of over space, None where it is none.
+
+    Over which axes a ``ReduceMean`` goes is not looked at.
+    """
+    made_by = {output: node for node in nodes for output in node.outputs}
+    while name in made_by:
+        node = made_by[name]
+        if node.op in ("GlobalAveragePool", "ReduceMean"):
+            return node.inputs[0]
+        if node.op not in ("Flatten", "Reshape", "Squeeze", "Identity"):
+            return None
+        name = node.inputs[0]
+    return None
+
+
 def declare_outputs(names: Iterable[str]) -> bytes:
     """Encode a model that has nothing but these outputs.
 

@@ -7,13 +7,14 @@ A layer is written ``NAME``, ``NAME/max``, ``NAME/sd``, ``NAME/tokens``, ``NAME@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from imgtofmri.backbones.base import common_grid
 from imgtofmri.exceptions import OptionError
 
 if TYPE_CHECKING:
@@ -124,6 +125,17 @@ def parse_layer(text: str, names: Container[str] = ()) -> Layer:
     return Layer(name, pooling, n_features, int(seed or 0))
 
 
+def on_grid(layers: Iterable[str], grid: tuple[int, int]) -> list[str]:
+    """Return how layers are written of which each place of a grid is a feature.
+
+    Examples
+    --------
+    >>> on_grid(["layer3", "avgpool"], (7, 7))
+    ['layer3@7x7', 'avgpool@7x7']
+    """
+    return [str(Layer(layer, "grid", grid=grid)) for layer in layers]
+
+
 class Pool:
     """Turns the activations of several layers into features, side by side.
 
@@ -158,6 +170,20 @@ class Pool:
             self._pool(layer, np.asarray(values)).astype(np.float32, copy=False)
             for layer, values in zip(self.layers, activations, strict=True)
         ]
+
+    def grid(self, activations: Sequence[npt.NDArray[Any]]) -> tuple[int, int] | None:
+        """Return the finest grid over which all layers are even means; None where one is not.
+
+        Parameters
+        ----------
+        activations : sequence of arrays of shape (n_stimuli, ...)
+            As they are pooled.
+        """
+        found = common_grid(
+            values.shape[2:] if layer.pooling == "avg" and values.ndim == 4 else None
+            for layer, values in zip(self.layers, activations, strict=True)
+        )
+        return None if found == (1, 1) else found
 
     def _pool(self, layer: Layer, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if layer.pooling == "flatten" and values.ndim >= 2:

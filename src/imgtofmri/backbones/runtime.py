@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from imgtofmri.backbones.architectures import Architecture, fold_preprocessing
 from imgtofmri.backbones.base import BackboneSpec, LayerInfo, Preprocessing, check_pixels
 from imgtofmri.backbones.crew import Crew
 from imgtofmri.backbones.onnx_graph import (
+    averaged_map,
     declare_outputs,
     has_outside_data,
     read_nodes,
     tensors_of_image,
 )
-from imgtofmri.backbones.pooling import Layer, Pool, parse_layer
+from imgtofmri.backbones.pooling import Layer, Pool, on_grid, parse_layer
 from imgtofmri.backbones.weights import LoadedWeights
 from imgtofmri.exceptions import OptionError, WeightsError, choice_message
 from imgtofmri.files import is_file, is_there, sha256_of
@@ -30,6 +32,9 @@ from imgtofmri.files import is_file, is_there, sha256_of
 # Images that one thread takes through a network together, at most: more gain nothing on a CPU, cost
 # memory, and leave threads idle for longer at the end.
 PART_SIZE = 4
+
+COARSEST_MAP = (7, 7)
+"""Sides of the last maps of the package's networks, which divide those of all others."""
 
 
 _NETWORK = "an ONNX model that takes an image"
@@ -95,6 +100,8 @@ class NetworkBackbone:
         names = tuple(map(str, chosen))
         widths = tuple(layer.n_features(architecture.layers[layer.name]) for layer in chosen)
         self._crew = Crew(n_threads)
+        self._made_of = architecture, weights
+        self._means = all(layer.pooling == "avg" for layer in chosen)
         self._spec = BackboneSpec(
             id=architecture.id,
             layers=names,
@@ -116,6 +123,16 @@ class NetworkBackbone:
     def spec(self) -> BackboneSpec:
         """What this backbone is."""
         return self._spec
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """The finest grid of places that all layers are means over; see `MeanOverPlaces`."""
+        return COARSEST_MAP if self._means else None
+
+    def on_grid(self, grid: tuple[int, int]) -> NetworkBackbone:
+        """Return the network with its features at each place; see `MeanOverPlaces`."""
+        layers = on_grid(self._spec.layers, grid)
+        return NetworkBackbone(*self._made_of, layers, self._crew.n_threads)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute features; see `Backbone`."""
@@ -208,7 +225,9 @@ class OnnxFileBackbone:
         self._crew = Crew(n_threads)
         digest = sha256_of(path)
         names = tuple(map(str, chosen))
-        probe = self._pooled(np.zeros((1, recipe.size, recipe.size, 3), np.uint8))
+        activations = self._activations(np.zeros((1, recipe.size, recipe.size, 3), np.uint8))
+        self._grid, self._read_from = self._pool.grid(activations), (path, recipe)
+        probe = self._pool(activations)
         widths = tuple(values.shape[1] for values in probe)
         self._spec = BackboneSpec(
             id=path.stem,
@@ -228,6 +247,40 @@ class OnnxFileBackbone:
         """What this backbone is."""
         return self._spec
 
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """The finest grid of places that all layers are means over; see `MeanOverPlaces`."""
+        return self._of_maps._grid
+
+    def on_grid(self, grid: tuple[int, int]) -> OnnxFileBackbone:
+        """Return the network with its features at each place; see `MeanOverPlaces`."""
+        return self._with(on_grid(self._of_maps.spec.layers, grid))
+
+    def _with(self, layers: Sequence[str]) -> OnnxFileBackbone:
+        path, recipe = self._read_from
+        return OnnxFileBackbone(path, layers, recipe, self._crew.n_threads)
+
+    @cached_property
+    def _of_maps(self) -> OnnxFileBackbone:
+        """The same features from the maps that layers are means of, as far as these are found."""
+        nodes = read_nodes(_read(self._read_from[0]))
+        behind = [
+            averaged_map(nodes, layer.name) if layer.pooling == "avg" else None
+            for layer in self._pool.layers
+        ]
+        if not any(behind):
+            return self
+        names = zip(behind, self._spec.layers, strict=True)
+        try:
+            found = self._with([name or layer for name, layer in names])
+        except OptionError:
+            return self  # What is averaged there is no map.
+        side = self._spec.preprocessing.size
+        picture = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
+        ours, theirs = self(picture), found(picture)
+        same = ours.shape == theirs.shape and np.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+        return found if same else self
+
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute features; see `Backbone`."""
         pixels = check_pixels(pixels, self._spec)
@@ -239,20 +292,21 @@ class OnnxFileBackbone:
             # Operations may sum otherwise for one image than for several: all calls have one size,
             # and the last image stands in for those that are lacking.
             rows = np.minimum(np.arange(part.start, part.start + size), len(pixels) - 1)
-            pooled = [values[: part.stop - part.start] for values in self._pooled(pixels[rows])]
-            np.concatenate(pooled, axis=1, out=features[part])
+            pooled = self._pool(self._activations(pixels[rows]))
+            whole = [values[: part.stop - part.start] for values in pooled]
+            np.concatenate(whole, axis=1, out=features[part])
 
         self._crew.share(run, len(pixels), size)
         return features
 
-    def _pooled(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def _activations(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         images = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
         images -= self._mean
         images /= self._scale
         fetches = list(dict.fromkeys(layer.name for layer in self._pool.layers))
         outputs = self._session.run(fetches, {self._input: images})
         of_name = dict(zip(fetches, outputs, strict=True))
-        return self._pool([of_name[layer.name] for layer in self._pool.layers])
+        return [of_name[layer.name] for layer in self._pool.layers]
 
 
 def _first_run(

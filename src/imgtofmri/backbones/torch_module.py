@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.backbones.base import BackboneSpec, LayerInfo, Preprocessing, check_pixels
-from imgtofmri.backbones.pooling import Pool, parse_layer
+from imgtofmri.backbones.pooling import Pool, on_grid, parse_layer
 from imgtofmri.exceptions import MissingDependencyError, OptionError
 
 if TYPE_CHECKING:
@@ -97,7 +97,9 @@ class TorchBackbone:
         self._dtype = None if first is None else first.dtype
         self._scale = np.float32(255.0) * np.asarray(recipe.std, np.float32)
         self._mean = np.float32(255.0) * np.asarray(recipe.mean, np.float32)
-        probe = self._probe(recipe.size)
+        activations = self._probe(recipe.size)
+        self._grid = self._pool.grid(activations)
+        probe = self._pool(activations)
         widths = tuple(values.shape[1] for values in probe)
         names = tuple(map(str, chosen))
         digest = _digest(module)
@@ -120,19 +122,36 @@ class TorchBackbone:
         """What this backbone is."""
         return self._spec
 
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """The finest grid of places that all layers are means over; see `MeanOverPlaces`."""
+        return self._grid
+
+    def on_grid(self, grid: tuple[int, int]) -> TorchBackbone:
+        """Return the network with its features at each place; see `MeanOverPlaces`."""
+        spec = self._spec
+        return TorchBackbone(
+            self._module,
+            on_grid(spec.layers, grid),
+            spec.preprocessing,
+            id=spec.id,
+            device=self._device,
+        )
+
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute features; see `Backbone`."""
         pixels = check_pixels(pixels, self._spec)
         features = np.empty((len(pixels), self._spec.n_features), np.float32)
         for start in range(0, len(pixels), BATCH_SIZE):
             part = slice(start, start + BATCH_SIZE)
-            np.concatenate(self._features(pixels[part]), axis=1, out=features[part])
+            pooled = self._pool(self._activations(pixels[part]))
+            np.concatenate(pooled, axis=1, out=features[part])
         return features
 
     def _probe(self, size: int) -> list[NDArray[np.float32]]:
-        """Return the features of one image, or say why there are none."""
+        """Return the activations of one image, or say why there are none."""
         try:
-            return self._features(np.zeros((1, size, size, 3), np.uint8))
+            return self._activations(np.zeros((1, size, size, 3), np.uint8))
         except OptionError:
             raise
         except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
@@ -144,7 +163,7 @@ class TorchBackbone:
             )
             raise OptionError(message) from error
 
-    def _features(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def _activations(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         torch = import_torch(self._id)
         if any(child.training for child in self._module.modules()):
             message = (
@@ -165,7 +184,7 @@ class TorchBackbone:
             for hook in hooks:
                 hook.remove()
         arrays = {name: self._only(name, values) for name, values in seen.items()}
-        return self._pool([arrays[layer.name] for layer in self._pool.layers])
+        return [arrays[layer.name] for layer in self._pool.layers]
 
     def _only(self, name: str, values: list[Any]) -> NDArray[np.float32]:
         torch = import_torch(self._id)

@@ -33,11 +33,13 @@ from imgtofmri.cli.demo import demo
 from imgtofmri.cli.describe import describe
 from imgtofmri.cli.distill import distill
 from imgtofmri.cli.dynamics import dynamics
+from imgtofmri.cli.explain import explain
 from imgtofmri.cli.fetch import fetch
 from imgtofmri.cli.fit import fit
 from imgtofmri.cli.layers import layers
 from imgtofmri.cli.power import power
 from imgtofmri.cli.predict import predict
+from imgtofmri.cli.render import render
 from imgtofmri.cli.report import report
 from imgtofmri.cli.rsa import rsa
 from imgtofmri.cli.say import say
@@ -114,6 +116,8 @@ for command in (
     rsa,
     contrast,
     select,
+    explain,
+    render,
     fit,
     layers,
     distill,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -55,6 +56,29 @@ def predict(
         str, typer.Option("--format", metavar="nifti|bids", help="How to lay out the files.")
     ] = "nifti",
     rate_hz: options.RateHz = 2.0,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space",
+            metavar="NAME",
+            help="fsaverage5 or fsaverage: also maps on that surface, as GIFTI; or another "
+            "template for the volumes, such as MNI152NLin2009cAsym.",
+        ),
+    ] = None,
+    transform: Annotated[
+        Path | None,
+        typer.Option(
+            "--transform",
+            metavar="FILE",
+            help="The transform to the other template; by default in TemplateFlow's cache.",
+        ),
+    ] = None,
+    at: Annotated[
+        Path | None,
+        typer.Option(
+            "--at", metavar="TABLE", help="A table with columns x, y, z in mm: values at points."
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Do what an earlier run left, verify what it made.")
     ] = False,
@@ -84,6 +108,10 @@ def predict(
 
     imgtofmri predict film.mp4 -o out/ --rate-hz 2
 
+    imgtofmri predict photos/ -o out/ --space fsaverage5
+
+    imgtofmri predict photos/ -o out/ --at points.tsv
+
     imgtofmri predict photos/ -o out/ --encoder my-encoder.safetensors --min-accuracy 0.1
     """
     from imgtofmri.analyses.predict import predict_into
@@ -99,6 +127,9 @@ def predict(
         min_accuracy=min_accuracy,
         share_of_ceiling=share_of_ceiling,
         rate_hz=rate_hz,
+        space=space,
+        transform=transform,
+        at=at,
         resume=resume,
         overwrite=overwrite,
         report=report,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imgtofmri.encoder.atlas import Atlas
+from imgtofmri.encoder.attribution import Attribution, Attributor
 from imgtofmri.encoder.controls import Control, Controls
 from imgtofmri.encoder.encoder import Encoder, load_encoder
 from imgtofmri.encoder.prediction import Prediction, concatenate
@@ -12,6 +13,8 @@ from imgtofmri.encoder.settings import Settings
 
 __all__ = [
     "Atlas",
+    "Attribution",
+    "Attributor",
     "Control",
     "Controls",
     "Encoder",

@@ -15,6 +15,7 @@ from imgtofmri.backbones.extractor import OnFailure
 from imgtofmri.bundle import Bundle, Card, read_bundle
 from imgtofmri.encoder import reference
 from imgtofmri.encoder.atlas import Atlas, make_atlas
+from imgtofmri.encoder.attribution import Attribution, Attributor, join_attributions
 from imgtofmri.encoder.controls import PICTURES, Controls, check_controls
 from imgtofmri.encoder.networks import load_networks, needed_layers
 from imgtofmri.encoder.prediction import Prediction, concatenate, counted
@@ -22,6 +23,7 @@ from imgtofmri.encoder.predictor import Predictor, Readout, check_features
 from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.settings import Settings
 from imgtofmri.encoder.spatial import SpatialModel, build_spatial_model, native_responses
+from imgtofmri.encoder.templates import move_bundle
 from imgtofmri.encoder.voxelwise import restrict_voxels
 from imgtofmri.exceptions import (
     OptionError,
@@ -169,22 +171,12 @@ class Encoder:
         >>> encoder.predict("photos/", rois=["LOC", "PPA"])  # doctest: +SKIP
         """
         failures: list[Failure] = []
-
-        def hand_over(failure: Failure) -> None:
-            failures.append(failure)
-            assert on_failure is not None
-            on_failure(failure)
-
-        handle = None if on_failure is None else hand_over
+        handle = _noting(failures, on_failure)
         items = expand_images(images, handle)
         stream = self.predictor(settings, **changes).stream(items, handle)
         with track("Predicting", len(items), "images", enabled=progress) as advance:
             parts = [*counted(stream, advance)]
-        if not parts:
-            message = (
-                f"expected one or more images that can be predicted; got none: {failures[0].error}"
-            )
-            raise StimulusError(message)
+        _check_some(parts, failures, "predicted")
         return concatenate(parts)
 
     def predict_movie(
@@ -388,6 +380,113 @@ class Encoder:
         bundle = restrict_voxels(self.bundle, minimum, share_of_ceiling=share_of_ceiling)
         return Encoder(bundle, self.folder)
 
+    def attribution(
+        self,
+        images: Any,
+        roi: str | Sequence[str] | None = None,
+        settings: Settings | None = None,
+        *,
+        at: npt.ArrayLike | None = None,
+        on_failure: OnFailure | None = None,
+        progress: bool = True,
+        **changes: Any,
+    ) -> Attribution:
+        """Say where in pictures the predicted response of an ROI, or of a voxel, comes from.
+
+        Where the network's features are means over the places of a map, a response is the sum of
+        what each place contributes, apart from its intercept. Of any other network each place is
+        covered with grey, and the difference of responses is given: ``method`` says which.
+
+        Parameters
+        ----------
+        images
+            As for `predict`.
+        roi : str or sequence of str, optional
+            All by default.
+        settings, on_failure, progress, **changes
+            As for `predict`; people are averaged as ``average="mean"`` does.
+        at : array of shape (3,), optional
+            Explain the voxel at this point instead, in millimetres of the template's space: its
+            value in each person's smoothed map and in that of the group.
+
+        Returns
+        -------
+        Attribution
+            Of the group and of each subject.
+
+        Raises
+        ------
+        StimulusError
+            If an input is not a usable image.
+        OptionError
+            If a setting is not valid, there is no such ROI, or the model knows nothing at the
+            point.
+
+        Examples
+        --------
+        >>> found = encoder.attribution("photos/", roi="PPA")  # doctest: +SKIP
+        >>> found.of("house.jpg", "PPA").shape  # doctest: +SKIP
+        (7, 7)
+        """
+        attributor = self.attributor(settings, roi=roi, at=at, **changes)
+        failures: list[Failure] = []
+        handle = _noting(failures, on_failure)
+        items = expand_images(images, handle)
+        stream = attributor.stream(items, handle)
+        with track("Explaining", len(items), "images", enabled=progress) as advance:
+            parts = [*counted(stream, advance)]
+        _check_some(parts, failures, "explained")
+        return join_attributions(parts)
+
+    def attributor(
+        self,
+        settings: Settings | None = None,
+        *,
+        roi: str | Sequence[str] | None = None,
+        at: npt.ArrayLike | None = None,
+        **changes: Any,
+    ) -> Attributor:
+        """Check what is to be explained and load what it needs, before any stimulus is read.
+
+        Parameters
+        ----------
+        settings, roi, at, **changes
+            As for `attribution`.
+
+        Returns
+        -------
+        Attributor
+            Its ``stream`` gives attributions of a few pictures at a time.
+        """
+        chosen = Settings.of(settings, **(changes | {"average": "mean"}))
+        return Attributor.of(self.predictor(chosen), roi, at)
+
+    def in_space(self, space: str, transform: str | Path | None = None) -> Encoder:
+        """Return an encoder that predicts in another template space.
+
+        Each voxel of that template takes the value of the voxel of this encoder's in which it lies
+        by the transform; smoothing, masks and z-scores are then those of the other template.
+
+        Parameters
+        ----------
+        space : str
+            Such as ``"MNI152NLin2009cAsym"``; its grid of 2 mm is taken. For surfaces see
+            `Prediction.to_surface`.
+        transform : path, optional
+            What antsApplyTransforms takes to bring images of this encoder's space to the other. By
+            default TemplateFlow's, where its cache (TEMPLATEFLOW_HOME) has it.
+
+        Raises
+        ------
+        OptionError
+            If the transform or the grid are not at hand.
+        DataError
+            If the file is no such transform, or none of the template lies in the encoder's.
+        """
+        if space == self.bundle.space:
+            return self
+        return Encoder(move_bundle(self.bundle, space, transform), self.folder)
+
     def features(
         self,
         images: Any,
@@ -482,3 +581,21 @@ class Encoder:
         models = self.bundle.subjects[self.subjects.index(subject)].rois
         check_choice("roi", roi, models)
         return native_responses(models[roi], check_features(self.bundle, features))
+
+
+def _noting(failures: list[Failure], on_failure: OnFailure | None) -> OnFailure | None:
+    """Return what hands failures over and keeps them; None where the first one raises."""
+    if on_failure is None:
+        return None
+
+    def hand_over(failure: Failure) -> None:
+        failures.append(failure)
+        on_failure(failure)
+
+    return hand_over
+
+
+def _check_some(parts: Sequence[object], failures: Sequence[Failure], what: str) -> None:
+    if not parts:
+        message = f"expected one or more images that can be {what}; got none: {failures[0].error}"
+        raise StimulusError(message)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from imgtofmri.encoder.regions import (
     RoiMasks,
     RoiMeans,
     RoiPlace,
+    columns_at,
     own_columns,
     roi_mask,
     roi_means,
@@ -29,18 +30,22 @@ from imgtofmri.encoder.settings import AverageName, Settings
 from imgtofmri.encoder.spatial import LEAST_COVERAGE
 from imgtofmri.exceptions import OptionError, ShapeError, check_choice, choice_message
 from imgtofmri.outputs import BOUNDS, FormatName, OutputFolder, to_img
-from imgtofmri.spaces import Grid, nearest_voxels, transform
 
 if TYPE_CHECKING:
     import nibabel as nib
     import pandas as pd
     from nilearn.surface import PolyMesh, SurfaceImage
 
+    from imgtofmri.figures.style import Figure
+
 GROUP = "group"
 """What tables call the group, among the subjects."""
 
 MODEL_UNIT = "model units"
 """The unit of subjects' maps, and of a group's that keeps amplitude."""
+
+
+Part = TypeVar("Part", bound=Sized)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,6 +150,12 @@ class Prediction:
             f"Prediction({size}, rois={self.rois}, subjects={self.subject_names}, "
             f"average={self.average!r}, space={self.space!r})"
         )
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook: a glass brain, thumbnails and the ROIs' means, all static."""
+        from imgtofmri.encoder.notebook import prediction_html
+
+        return prediction_html(self)
 
     @property
     def settings(self) -> Settings:
@@ -334,6 +345,48 @@ class Prediction:
         maps = self.group if subject is None else self.subject(subject)
         return to_surface(maps, self.mask, self.affine, self.space, mesh)
 
+    def plot(
+        self,
+        kind: str = "glass",
+        stimulus: int | str | None = None,
+        *,
+        subject: str | None = None,
+        vmax: float | None = None,
+    ) -> Figure:
+        """Draw the response to one stimulus, or the ROIs' to several.
+
+        Parameters
+        ----------
+        kind : {"glass", "slices", "surface", "rois"}
+            A glass brain beside the picture; horizontal slices; fsaverage5, inflated; or the means
+            of each person's own ROIs and of the group: bars, or lines over a movie's time.
+        stimulus : int or str, optional
+            Its number or name. By default the first one; "rois" shows all by default.
+        subject : str, optional
+            A subject's map; by default the group's. Not for "rois", which shows all people.
+        vmax : float, optional
+            Where the colours end, on both sides of 0, for figures that shall be compared; by
+            default the 99th percentile of this map.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            To be shown by a notebook, or saved with ``figure.savefig("map.png", dpi=200)``.
+
+        Raises
+        ------
+        OptionError
+            If there is no such kind, stimulus or subject, or bars of more than 8 stimuli are asked
+            for, or a surface of a prediction that is not in MNI152NLin6Asym.
+
+        Examples
+        --------
+        >>> prediction.plot("slices", "house.jpg").savefig("house.png")  # doctest: +SKIP
+        """
+        from imgtofmri.encoder.showing import plot_prediction
+
+        return plot_prediction(self, kind, stimulus, subject=subject, vmax=vmax)
+
     def at(
         self, points_mm: npt.ArrayLike, *, subject: str | None = None
     ) -> npt.NDArray[np.float32]:
@@ -356,22 +409,45 @@ class Prediction:
         ShapeError
             If the points have another shape, or are not finite.
         """
-        points = np.asarray(points_mm, dtype=np.float64)
-        if points.ndim not in (1, 2) or points.shape[-1] != 3 or not np.isfinite(points).all():
-            message = (
-                "points_mm must be finite, of shape (3,) or (n_points, 3), in millimetres; got "
-                f"shape {points.shape}{'' if np.isfinite(points).all() else ' with NaN'}. Give x, "
-                "y and z of each."
-            )
-            raise ShapeError(message)
         maps = self.group if subject is None else self.subject(subject)
-        grid = Grid(self.mask.shape, self.affine)
-        voxel = nearest_voxels(transform(np.linalg.inv(self.affine), np.atleast_2d(points)), grid)
-        column_of = np.full(grid.n_voxels + 1, -1)  # The last is where points outside lead.
-        column_of[np.flatnonzero(self.mask)] = np.arange(self.mask.sum())
-        column = column_of[voxel]
+        column = columns_at(points_mm, self.mask, self.affine)
         values: npt.NDArray[np.float32] = np.where(column >= 0, maps[:, column], np.float32("nan"))
-        return values[:, 0] if points.ndim == 1 else values
+        return values[:, 0] if np.ndim(points_mm) == 1 else values
+
+    def at_table(
+        self, points: pd.DataFrame | str | Path, *, subject: str | None = None
+    ) -> pd.DataFrame:
+        """Return the values at the points of a table, as a tidy table.
+
+        Parameters
+        ----------
+        points : pandas.DataFrame or path
+            With columns x, y and z, in millimetres of the prediction's space, RAS+; other columns,
+            such as a name, are kept.
+        subject : str, optional
+            A subject's name; None is the group.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each stimulus and point: stimulus, onset (movies only), the table's columns,
+            subject, value, unit and inside: whether the point lies in a voxel for which the model
+            has a value. Where it does not the value is NaN.
+
+        Raises
+        ------
+        DataError
+            If the table lacks a column, or a coordinate is no number.
+        """
+        from imgtofmri.encoder.points import AXES, points_table, read_points
+
+        table = read_points(points)
+        values = self.at(table[[*AXES]].to_numpy(), subject=subject)
+        stimuli: dict[str, Any] = {"stimulus": self.names}
+        if self.onsets_s is not None:
+            stimuli["onset"] = self.onsets_s
+        unit = self.unit if subject is None else MODEL_UNIT
+        return points_table(table, values, stimuli, subject or GROUP, unit)
 
     def roi_table(self) -> pd.DataFrame:
         """Return the mean response of each person's own ROIs, as a tidy table.
@@ -620,8 +696,8 @@ def concatenate(parts: Iterable[Prediction]) -> Prediction:
     )
 
 
-def counted(parts: Iterable[Prediction], advance: Callable[[float], None]) -> Iterator[Prediction]:
-    """Pass predictions on, reporting the length of each."""
+def counted(parts: Iterable[Part], advance: Callable[[float], None]) -> Iterator[Part]:
+    """Pass on what is made of some stimuli each, reporting the length of each."""
     for part in parts:
         advance(len(part))
         yield part

@@ -80,6 +80,18 @@ class Provenance:
         zscored = self.settings.average == "zscore"
         return "standard deviations over the mask" if zscored else "the models' own"
 
+    @property
+    def note(self) -> str:
+        """Which encoder and which network made it, in a line for footnotes; empty if unknown."""
+        said = [f"Encoder {self.encoder}"] if self.encoder else []
+        spec = self.network
+        if spec is not None:
+            weights = spec.weights_name or "weights unnamed"
+            unknown = "" if spec.weights_verified else ", not the published weights"
+            kind = "estimating " + spec.features_id if spec.emulated else "/".join(spec.layers)
+            said.append(f"network {spec.id}, {kind} ({weights}{unknown})")
+        return "; ".join(said)
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, for a record."""
         spec, settings = self.network, self.settings

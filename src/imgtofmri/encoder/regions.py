@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.exceptions import OptionError, check_choice, choice_message
-from imgtofmri.spaces import BoolArray
+from imgtofmri.exceptions import OptionError, ShapeError, check_choice, choice_message
+from imgtofmri.spaces import BoolArray, Grid, nearest_voxels, transform
 
 RoiMasks = Mapping[tuple[str, str], BoolArray]
 """(roi, hemi) to a choice of voxels; hemi is "L", "R", or "B" where they are not told apart."""
@@ -78,6 +78,44 @@ def own_columns(own: OwnRois, roi: str, hemi: str = BOTH) -> npt.NDArray[np.intp
     if hemi != BOTH:
         sides = [own[roi, hemi]] if (roi, hemi) in own else []
     return np.concatenate(sides) if sides else np.empty(0, np.intp)
+
+
+def columns_at(
+    points_mm: npt.ArrayLike, mask: BoolArray, affine: npt.NDArray[np.float64]
+) -> npt.NDArray[np.intp]:
+    """Return which of a mask's voxels points lie in, -1 outside the mask.
+
+    Parameters
+    ----------
+    points_mm : array of shape (3,) or (n_points, 3)
+        Millimetres of the mask's space, RAS+.
+    mask : array of shape (X, Y, Z), bool
+    affine : array of shape (4, 4)
+        Voxel indices to millimetres.
+
+    Returns
+    -------
+    array of shape (n_points,), int
+
+    Raises
+    ------
+    ShapeError
+        If the points have another shape, or are not finite.
+    """
+    points = np.asarray(points_mm, dtype=np.float64)
+    if points.ndim not in (1, 2) or points.shape[-1] != 3 or not np.isfinite(points).all():
+        message = (
+            "points_mm must be finite, of shape (3,) or (n_points, 3), in millimetres; got "
+            f"shape {points.shape}{'' if np.isfinite(points).all() else ' with NaN'}. Give x, "
+            "y and z of each."
+        )
+        raise ShapeError(message)
+    grid = Grid(mask.shape, affine)
+    voxel = nearest_voxels(transform(np.linalg.inv(affine), np.atleast_2d(points)), grid)
+    column_of = np.full(grid.n_voxels + 1, -1)  # The last is where points outside lead.
+    column_of[np.flatnonzero(mask)] = np.arange(mask.sum())
+    found: npt.NDArray[np.intp] = column_of[voxel]
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

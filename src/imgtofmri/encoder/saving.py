@@ -26,6 +26,7 @@ from imgtofmri.outputs import (
     check_distinct,
     find_layout,
 )
+from imgtofmri.outputs.surfaces import surface_bytes, surface_file
 from imgtofmri.report import MapRows, write_report
 from imgtofmri.tables import MISSING
 
@@ -97,6 +98,7 @@ def output_settings(
     subjects: tuple[str, ...] = (),
     interval: float | None = None,
     rate_hz: float | None = None,
+    surface: str = "",
 ) -> dict[str, Any]:
     """Return what a record says of how predictions were written."""
     return {
@@ -104,6 +106,7 @@ def output_settings(
         "subjects": list(subjects),
         "rate_hz": rate_hz,
         "interval": interval,
+        **({"surface": surface} if surface else {}),
     }
 
 
@@ -118,6 +121,8 @@ class MapWriter:
         Names the files.
     subjects, interval
         As for `Prediction.maps`.
+    surface : str
+        A mesh whose maps are written, too, as for `Prediction.to_surface`; empty for none.
     """
 
     def __init__(
@@ -127,9 +132,10 @@ class MapWriter:
         *,
         subjects: bool = False,
         interval: float | None = None,
+        surface: str = "",
     ) -> None:
         self._folder, self._layout = folder, layout
-        self._subjects, self._interval = subjects, interval
+        self._subjects, self._interval, self._surface = subjects, interval, surface
         self._writer: VolumeWriter | None = None
 
     def write(self, part: Prediction, names: Collection[str] | None = None) -> None:
@@ -158,6 +164,12 @@ class MapWriter:
             for index, name in enumerate(part.names)
             if names is None or name in names
         }
+        for key, values in maps.items():
+            for hemi, vertices in on_mesh(part, values, self._surface).items():
+                for name, one in zip(part.names, vertices, strict=True):
+                    if name in files:
+                        file = surface_file(self._layout.volume(name, *key), hemi, self._surface)
+                        files[name][file] = surface_bytes(one[None], hemi)
         write_all(
             {
                 self._folder.path / file: data
@@ -266,6 +278,20 @@ class RoiTableWriter:
                     self._found[name] = (start, at - start)
                     end = at
             file.truncate(end if self._found else 0)
+
+
+def on_mesh(
+    part: Prediction, maps: npt.NDArray[np.float32], mesh: str
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Return maps of a prediction's voxels on a mesh, by hemisphere: (n_maps, n_vertices)."""
+    from imgtofmri.encoder.surface import HEMIS, to_surface
+
+    if not mesh:
+        return {}
+    found = to_surface(maps, part.mask, part.affine, part.space, mesh).data.parts
+    return {
+        hemi: found[side].reshape(-1, len(maps)).T for hemi, side in HEMIS.items() if side in found
+    }
 
 
 class EvidenceWriter:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SPACE = "MNI152NLin6Asym"
 """The space in which registration fusion says where vertices lie."""
 
+MESHES = ("fsaverage5", "fsaverage")
+"""Published meshes."""
+
 HEMIS = {"L": "left", "R": "right"}
 
 WHEEL_PROJECT, WHEEL_VERSION = "regfusion", "0.1.0"
@@ -39,20 +42,7 @@ def to_surface(
     from nilearn.surface import PolyMesh, SurfaceImage
 
     if isinstance(mesh, str):
-        if mesh not in ("fsaverage5", "fsaverage"):
-            message = (
-                f"mesh must be fsaverage5, fsaverage, or a mesh of your own; got {mesh!r}. For "
-                'your own give {"left": file, "right": file}, whose coordinates are in the space '
-                "of the prediction."
-            )
-            raise OptionError(message, "mesh")
-        if space != SPACE:
-            message = (
-                f"mesh {mesh} needs predictions in {SPACE}, as registration fusion says where its "
-                f"vertices lie there; these are in {space}. Give meshes whose coordinates are in "
-                f"{space}."
-            )
-            raise OptionError(message, "mesh")
+        check_mesh(mesh, space)
         places = _published_places(mesh)
         shown = _published_mesh(mesh)
     else:
@@ -72,6 +62,35 @@ def to_surface(
     if len(maps) == 1:
         data = {side: values[:, 0] for side, values in data.items()}
     return SurfaceImage(shown, data)
+
+
+def check_mesh(mesh: str, space: str) -> None:
+    """Refuse a published mesh that there is not, or that predictions cannot be brought to.
+
+    Raises
+    ------
+    OptionError
+    """
+    if mesh not in MESHES:
+        message = (
+            f"mesh must be fsaverage5, fsaverage, or a mesh of your own; got {mesh!r}. For "
+            'your own give {"left": file, "right": file}, whose coordinates are in the space '
+            "of the prediction."
+        )
+        raise OptionError(message, "mesh")
+    if space != SPACE:
+        message = (
+            f"mesh {mesh} needs predictions in {SPACE}, as registration fusion says where its "
+            f"vertices lie there; these are in {space}. Give meshes whose coordinates are in "
+            f"{space}."
+        )
+        raise OptionError(message, "mesh")
+    if mesh == "fsaverage" and assets.is_offline():
+        message = (
+            f"mesh fsaverage is fetched by nilearn, and {assets.OFFLINE_VARIABLE} forbids the "
+            "network. Use fsaverage5, which comes with nilearn, or unset it."
+        )
+        raise OptionError(message, "mesh")
 
 
 def read_tables(wheel: Path) -> dict[str, npt.NDArray[np.float64]]:
@@ -98,10 +117,4 @@ def _published_mesh(mesh: str) -> PolyMesh:
     """Return the pial mesh, on which values are shown."""
     from nilearn.datasets import load_fsaverage
 
-    if mesh == "fsaverage" and assets.is_offline():
-        message = (
-            f"mesh fsaverage is fetched by nilearn, and {assets.OFFLINE_VARIABLE} forbids the "
-            "network. Use fsaverage5, which comes with nilearn, or unset it."
-        )
-        raise OptionError(message, "mesh")
     return load_fsaverage(mesh)["pial"]

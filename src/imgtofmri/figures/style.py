@@ -13,7 +13,7 @@ from imgtofmri.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Figure
 
 __all__ = [
     "COLOURS",
@@ -146,6 +146,17 @@ def mark_significance(
             )
 
 
+def plain(text: str) -> str:
+    r"""Return a name of a user's as figures show it: dollars begin no formula.
+
+    Examples
+    --------
+    >>> plain("5$_a$.jpg")
+    '5\\$_a\\$.jpg'
+    """
+    return text.replace("$", r"\$")
+
+
 def colour_of(index: int) -> str:
     """Return the colour of the model at an index, over again after the last."""
     return COLOURS[index % len(COLOURS)]
@@ -172,6 +183,7 @@ def save_figure(
     *,
     dpi: int = 300,
     footnote: str = FOOTNOTE,
+    note: str = "",
 ) -> tuple[Path, ...]:
     """Write a figure in each format, each file whole or not at all.
 
@@ -189,6 +201,8 @@ def save_figure(
         Dots an inch of PNG.
     footnote : str
         By default, where to read how far predictions can be trusted.
+    note : str
+        What comes before it: which encoder and network, `Provenance.note`.
 
     Returns
     -------
@@ -209,7 +223,10 @@ def save_figure(
     from matplotlib.transforms import Bbox
 
     width, height = figure.get_size_inches()
-    lines = textwrap.wrap(footnote, max(1, int((width - 0.06) / _FOOTNOTE_CHARACTER_IN)))
+    lines = textwrap.wrap(
+        ". ".join(filter(None, (note, footnote))),
+        max(1, int((width - 0.06) / _FOOTNOTE_CHARACTER_IN)),
+    )
     strip = _FOOTNOTE_LINE_IN * (len(lines) + 1) if lines else 0.0
     with journal_style():
         below = figure.text(

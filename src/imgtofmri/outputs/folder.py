@@ -38,7 +38,7 @@ RECORD_VERSION = 1
 PACKAGES = ("numpy", "scipy", "onnxruntime", "nilearn", "pillow", "av")
 """Whose versions a record names, besides this package's and Python's."""
 
-FILE_SUFFIXES = (".nii", ".gz", ".json", ".tsv", ".csv", ".html", ".png", ".svg", ".npz", ".npy")
+FILE_SUFFIXES = tuple(".nii .gz .json .tsv .csv .html .png .svg .npz .npy .mp4".split())
 """What names a file rather than a folder."""
 
 # File names may hold bytes that are not text: JSON's own escapes bring them back.

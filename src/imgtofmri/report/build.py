@@ -35,6 +35,8 @@ TITLES = {
     "validate": "Predictions against measurements",
     "dynamics": "Dynamics of a film",
     "simulate": "Simulated experiment",
+    "explain": "Where in {n} predicted responses come from",
+    "render": "A film beside its predicted response",
     "power": "Plan of a scan",
 }
 

@@ -19,7 +19,12 @@ DID = {
     "dynamics": "The predicted dynamics of a film were computed",
     "power": "Expected t values and power were computed from predicted responses to {n}",
     "simulate": "BOLD runs were simulated from predicted responses to {n}",
+    "explain": "Predicted responses to {n} were attributed to places of each picture",
+    "render": "A film was shown beside its predicted response",
 }
+
+OF_IMAGES = ("predict", "demo", "contrast", "rsa", "explain")
+"""Commands whose inputs are images, but for films."""
 
 AVERAGES = {
     "zscore": "each person's map was z-scored over the mask, and the sum over people again",
@@ -46,7 +51,9 @@ def counted(run: Run) -> str:
         frames = f" ({sum(films)} frames)"
         said.append(("a film" if len(films) == 1 else f"{len(films)} films") + frames)
     if n_images or not films:
-        kind = "image" if run.command in ("predict", "demo", "contrast", "rsa") else "input"
+        kind = (
+            "image" if run.command in ("predict", "demo", "contrast", "rsa", "explain") else "input"
+        )
         said.insert(0, f"{n_images} {kind}{'' if n_images == 1 else 's'}")
     return " and ".join(said)
 

@@ -24,7 +24,7 @@ from imgtofmri.spaces.images import (
 )
 from imgtofmri.spaces.maps import affine_map, fnirt_map, map_matrix, merge_matrix, nearest_map
 from imgtofmri.spaces.masks import brain_mask, resample_mask
-from imgtofmri.spaces.registration import map_to_template, other_space
+from imgtofmri.spaces.registration import map_through, map_to_template, other_space
 from imgtofmri.spaces.smoothing import gaussian_kernel, roi_overlap, smoothed_mask, smoothing_matrix
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "grid_of",
     "is_image",
     "map_matrix",
+    "map_through",
     "map_to_template",
     "merge_matrix",
     "nearest_map",

@@ -118,6 +118,35 @@ def map_to_template(
     return found
 
 
+def map_through(way: VoxelMap, move: VoxelMap, template: Grid, other: Grid) -> VoxelMap:
+    """Return the way from a native grid to another template, over the template between.
+
+    Parameters
+    ----------
+    way : VoxelMap
+        From native to template.
+    move : VoxelMap
+        From template to the other: its ``native`` are the template's voxels.
+    template, other : Grid
+
+    Returns
+    -------
+    VoxelMap
+        The product of both, by voxels of the other template.
+    """
+    from scipy.sparse import coo_array
+
+    n_native = int(way.native.max(initial=-1)) + 1
+    first = coo_array((way.weight, (way.template, way.native)), (template.n_voxels, n_native))
+    second = coo_array(
+        (move.weight, (move.template, move.native)), (other.n_voxels, template.n_voxels)
+    )
+    both = (second.tocsr() @ first.tocsr()).tocoo()
+    return VoxelMap(
+        both.row.astype(np.int32), both.col.astype(np.int32), both.data.astype(np.float32)
+    )
+
+
 def _itk_map(transforms: list[itk.Transform], native: Grid, template: Grid) -> VoxelMap:
     to_native = np.linalg.inv(native.affine)
     coordinates = voxel_coordinates(template)

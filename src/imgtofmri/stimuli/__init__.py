@@ -23,7 +23,7 @@ from imgtofmri.stimuli.low_level import (
     luminance_features,
     silhouette_features,
 )
-from imgtofmri.stimuli.movie import Movie, MovieInfo
+from imgtofmri.stimuli.movie import Movie, MovieInfo, Shown
 from imgtofmri.stimuli.pixels import prepare_image
 from imgtofmri.stimuli.properties import (
     PROPERTIES,
@@ -43,6 +43,7 @@ __all__ = [
     "Movie",
     "MovieInfo",
     "Pixels",
+    "Shown",
     "Source",
     "StimulusWarning",
     "check_rate",

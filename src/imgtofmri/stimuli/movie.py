@@ -11,7 +11,10 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from PIL import Image
 
 from imgtofmri.exceptions import OptionError, StimulusError
 from imgtofmri.files import sha256_of
@@ -29,13 +32,16 @@ from imgtofmri.stimuli.items import (
     one_line,
     refuse,
 )
-from imgtofmri.stimuli.pictures import orientation, prepare_picture
+from imgtofmri.stimuli.pictures import orientation, prepare_picture, upright_picture
+from imgtofmri.stimuli.pixels import to_rgb
 from imgtofmri.stimuli.sampling import Timeline, check_rate, pick_nearest
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+
+T = TypeVar("T")
 
 _AHEAD = 16
 
@@ -67,6 +73,26 @@ class MovieInfo:
     height: int
     rotation_deg: int
     codec: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """One picture of a movie as it is shown.
+
+    Attributes
+    ----------
+    time, duration : int
+        When it appears after playing begins, and for how long, in ticks.
+    tick_s : Fraction
+        Seconds in a tick.
+    pixels : uint8 array of shape (height, width, 3)
+        RGB.
+    """
+
+    time: int
+    duration: int
+    tick_s: Fraction
+    pixels: Pixels
 
 
 class Movie:
@@ -239,6 +265,33 @@ class Movie:
         sampled = self._sampled(pictures, rate, size, center_crop)
         return self._warned(run_ahead(sampled, ahead), tally)
 
+    def pictures(self) -> Iterator[Shown]:
+        """Decode every picture at its own size, upright, in constant memory.
+
+        Yields
+        ------
+        Shown
+
+        Raises
+        ------
+        StimulusError
+            If the file ends before its header says, or a picture cannot be brought to RGB.
+
+        Warns
+        -----
+        StimulusWarning
+            As for `frames`.
+        """
+        tally = Tally()
+        return self._warned(run_ahead(self._shown(read_pictures(self.path, tally)), _AHEAD), tally)
+
+    def _shown(self, pictures: Iterator[Timed]) -> Generator[Shown, None, None]:
+        with one_movies_fault(self.path):
+            for each in pictures:
+                pixels = upright_picture(each.picture, each.pixel_aspect)
+                rgb = np.asarray(to_rgb(Image.fromarray(pixels)))
+                yield Shown(each.time, each.duration, each.tick_s, rgb)
+
     @cached_property
     def _found(self) -> tuple[MovieInfo, Timeline]:
         """Go through the file: the first picture is decoded, the others' packets are noted."""
@@ -256,7 +309,7 @@ class Movie:
                     pass
         return info, timeline
 
-    def _warned(self, frames: Iterator[Frame], tally: Tally) -> Iterator[Frame]:
+    def _warned(self, frames: Iterator[T], tally: Tally) -> Iterator[T]:
         """Pass frames on, and warn of broken pictures when all are through."""
         yield from frames
         if tally.broken:

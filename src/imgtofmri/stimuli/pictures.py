@@ -24,6 +24,12 @@ def prepare_picture(
     picture: VideoFrame, pixel_aspect: Fraction, size: int, center_crop: bool
 ) -> Pixels:
     """Convert one picture: colour, shape of its pixels, orientation, resize."""
+    aspect = pixel_aspect if center_crop else Fraction(1)
+    return prepare_image(upright_picture(picture, aspect), size, center_crop)
+
+
+def upright_picture(picture: VideoFrame, pixel_aspect: Fraction) -> Pixels:
+    """Convert one picture to RGB, or RGBA where it has transparency, upright and as it is shown."""
     alpha = any(part.is_alpha for part in picture.format.components)
     matrix = int(picture.colorspace)
     rgb = picture.reformat(
@@ -32,14 +38,14 @@ def prepare_picture(
         src_color_range=int(picture.color_range),
         threads=1,  # A picture is too little to share.
     ).to_ndarray()
-    if center_crop and pixel_aspect > 0 and pixel_aspect != 1:
+    if pixel_aspect > 0 and pixel_aspect != 1:
         shown = (max(1, round(picture.width * pixel_aspect)), picture.height)
         check_dimensions(shown, "a movie's picture, as its pixels' shape has it shown,")
         rgb = np.asarray(Image.fromarray(rgb).resize(shown, Image.Resampling.BILINEAR))
     flip_x, flip_y, transpose = orientation(picture)
     turned = rgb.transpose(1, 0, 2) if transpose else rgb
     turned = turned[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
-    return prepare_image(np.ascontiguousarray(turned), size, center_crop)
+    return np.ascontiguousarray(turned)
 
 
 def orientation(picture: VideoFrame) -> tuple[bool, bool, bool]:

@@ -37,6 +37,8 @@ from imgtofmri.stats.contrasts import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from imgtofmri.figures.style import Figure
+
 
 @dataclass(frozen=True)
 class Contrast:
@@ -115,6 +117,29 @@ class Contrast:
     def models(self) -> dict[str, Contrast]:
         """The encoder's contrast and its controls', each by what tables call it."""
         return {ENCODER: self, **self.of_controls}
+
+    def plot(self, threshold: str = "p_fdr", alpha: float | None = None) -> Figure:
+        """Draw the t map on a glass brain above the ROIs' means and differences.
+
+        Parameters
+        ----------
+        threshold : {"p_fdr", "p_max", "conjunction", "none"}
+            Which voxels are drawn; see `imgtofmri.analyses.contrast.plot_contrast`.
+        alpha : float, optional
+            By default the contrast's own.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        OptionError
+            If ``threshold`` is unknown.
+        """
+        from imgtofmri.analyses.contrast.figures import plot_contrast
+
+        return plot_contrast(self, threshold, self.alpha if alpha is None else alpha)
 
     def to_img(self, what: str = "t") -> Any:
         """Return one map as a NIfTI image on the template's grid.

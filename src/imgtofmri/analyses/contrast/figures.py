@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_contrast", "plot_controls"]
 
 WIDTH_IN, HEIGHT_IN = 7.2, 4.6
+LINE_CHARACTERS = 165
 
 #: How voxels can be chosen for the glass brain.
 THRESHOLDS = ("p_max", "p_fdr", "conjunction", "none")
@@ -74,7 +76,8 @@ def plot_contrast(
             "Images are the random factor. b: means and standard errors; c: differences with 95 % "
             f"intervals, circles are subjects; max t over ROIs and contrasts: {MARKS_LINE}"
         )
-        figure.text(0.01, 0.03, told, fontsize=5.5)
+        lines = [*textwrap.wrap(told, LINE_CHARACTERS), result.prediction.provenance.note]
+        figure.text(0.01, 0.01, "\n".join(lines), fontsize=5.5, linespacing=1.3)
     return figure
 
 
@@ -199,7 +202,7 @@ def _draw_means(axes: Axes, result: Contrast) -> None:
             label=condition,
             error_kw={"elinewidth": 0.7},
         )
-    _finish(axes, rois, "predicted response (a.u.)")
+    _finish(axes, rois, "predicted response (model units)")
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=min(4, len(conditions)))
 
 
@@ -238,7 +241,7 @@ def _draw_differences(axes: Axes, result: Contrast) -> None:
             fontsize=7,
         )
     axes.margins(y=0.15)
-    _finish(axes, rois, "difference (a.u.)")
+    _finish(axes, rois, "difference (model units)")
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, handletextpad=0.1)
 
 

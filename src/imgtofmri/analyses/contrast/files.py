@@ -212,7 +212,9 @@ def _save_one(result: Contrast, folder: Path, threshold: str) -> list[Path]:
         if table is not None:
             files.append(write_table(table, folder / f"{label}_{name}.tsv"))
     if result.controls:
-        files += save_figure(plot_controls(rois, result.of_images), folder / f"{label}_controls")
+        figure = plot_controls(rois, result.of_images)
+        note = result.prediction.provenance.note
+        files += save_figure(figure, folder / f"{label}_controls", note=note)
     return files
 
 

@@ -81,7 +81,7 @@ def save_dynamics(
         write_table(table, target.path / f"{name}.tsv") for name, table in result.tables().items()
     ]
     for name, figure in _figures(result).items():
-        files += save_figure(figure, target.path / name)
+        files += save_figure(figure, target.path / name, note=result.provenance.note)
     target.wrote(*files)
     target.close()
     return [*files, target.record]

@@ -103,7 +103,7 @@ def save_plan(
     for name, columns in COLUMNS.items():
         table = getattr(plan, name)[list(columns)]
         files += write_described(table, out.path / f"{name}.tsv", columns)
-    files += save_figure(plot_plan(plan), out.path / "plan")
+    files += save_figure(plot_plan(plan), out.path / "plan", note=plan.provenance.note)
     files.append(out.path / "methods.md")
     write_whole(files[-1], methods(plan).encode("utf-8"))
     out.wrote(*files)

@@ -43,6 +43,7 @@ def predict_images(
     *,
     subjects: bool = False,
     interval: float | None = None,
+    surface: str = "",
     progress: bool = True,
 ) -> RunSummary:
     """Predict image files and write a volume for each, and a table of the means of ROIs.
@@ -65,6 +66,8 @@ def predict_images(
         Whether to write each subject's smoothed map, too.
     interval : float, optional
         The level of a prediction interval whose bounds are written, too.
+    surface : str
+        A mesh whose maps are written, too, such as ``"fsaverage5"``; empty for none.
     progress : bool
         Whether to report progress on standard error.
 
@@ -102,7 +105,7 @@ def predict_images(
             folder.fail(failure.name, str(failure.error))
             advance(1)
 
-        writer = MapWriter(folder, layout, subjects=subjects, interval=interval)
+        writer = MapWriter(folder, layout, subjects=subjects, interval=interval, surface=surface)
         for part in predictor.stream(again, fail):
             new = [name for name in part.names if name not in kept]
             table.add(part, new)

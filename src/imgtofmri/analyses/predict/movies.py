@@ -17,10 +17,12 @@ from imgtofmri import __version__
 from imgtofmri.analyses.predict.images import RunSummary, source_digest
 from imgtofmri.encoder import Prediction, Predictor
 from imgtofmri.encoder.prediction import GROUP, MODEL_UNIT
+from imgtofmri.encoder.saving import on_mesh
 from imgtofmri.exceptions import OutputError, StimulusError
 from imgtofmri.files import atomic_path, sha256_of
 from imgtofmri.outputs import Layout, OutputFolder, SeriesWriter
 from imgtofmri.outputs.series import MAX_VOLUMES
+from imgtofmri.outputs.surfaces import surface_bytes, surface_file
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Movie, Source
 from imgtofmri.tables import MISSING, tsv
@@ -35,6 +37,7 @@ def predict_movies(
     rate_hz: float = 2.0,
     subjects: bool = False,
     interval: float | None = None,
+    surface: str = "",
     progress: bool = True,
 ) -> RunSummary:
     """Predict movies frame by frame and write each one's results, in memory that stays constant.
@@ -59,6 +62,8 @@ def predict_movies(
         Whether to write each subject's 4-D volume, too.
     interval : float, optional
         The level of a prediction interval whose bounds are written as 4-D volumes, too.
+    surface : str
+        A mesh on which time series are written, too; they are held in memory.
     progress : bool
         Whether to report progress on standard error.
 
@@ -84,7 +89,7 @@ def predict_movies(
             movie = Movie(source)
             # What is no movie, or too long a one, is refused before anything is loaded for it.
             movie.check_length(rate_hz, MAX_VOLUMES, "NIfTI-1 files hold no more volumes.")
-            run = _MovieRun(predictor, movie, folder, layout, rate_hz, subjects, interval)
+            run = _MovieRun(predictor, movie, folder, layout, rate_hz, subjects, interval, surface)
             run.write(progress)
         except StimulusError as error:
             folder.fail(name, str(error))
@@ -128,8 +133,9 @@ class _MovieRun:
         rate_hz: float,
         subjects: bool,
         interval: float | None,
+        surface: str,
     ) -> None:
-        self._subjects, self._interval = subjects, interval
+        self._subjects, self._interval, self._surface = subjects, interval, surface
         self._movie, self._folder, self._layout = movie, folder, layout
         self._rate_hz = rate_hz
         self._stream = predictor.stream_movie(movie, rate_hz)
@@ -153,16 +159,23 @@ class _MovieRun:
             )
             table.write(tsv(["onset", *mean_columns(first)]))
             sidecar = self._target(self._layout.sidecar(name), files)
+            series: dict[tuple[str, str], list[npt.NDArray[np.float32]]] = {}
             part: Prediction | None = first
             while part is not None:
                 onsets_s = np.asarray(part.onsets_s, dtype=np.float64)
                 self._onsets_s += onsets_s.tolist()
                 for owner, values in self._maps(part).items():
                     volumes[owner].append(values)
+                    volume = self._layout.volume(name, *owner, movie=True)
+                    for hemi, vertices in on_mesh(part, values, self._surface).items():
+                        series.setdefault((volume, hemi), []).append(vertices)
                 for onset_s, *row in zip(onsets_s, *mean_columns(part).values(), strict=True):
                     table.write(tsv([f"{onset_s:.10g}", *map(_number, row)]))
                 advance(len(part))
                 part = next(self._stream, None)
+            for (volume, hemi), parts in series.items():
+                path = self._target(surface_file(volume, hemi, self._surface), files)
+                path.write_bytes(surface_bytes(np.concatenate(parts), hemi, 1 / self._rate_hz))
             sidecar.write_text(json.dumps(self._describe(first), indent=1) + "\n", encoding="utf-8")
         outputs = {file: sha256_of(self._folder.path / file) for file in self._files}
         path, n_volumes = self._movie.path, len(self._onsets_s)

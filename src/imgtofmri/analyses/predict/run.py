@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imgtofmri.analyses.predict.images import RunSummary, predict_images
 from imgtofmri.analyses.predict.movies import predict_movies
+from imgtofmri.analyses.predict.points import write_points
 from imgtofmri.encoder import Encoder, Settings, load_encoder
+from imgtofmri.encoder.points import read_points
 from imgtofmri.encoder.prediction import check_interval
 from imgtofmri.encoder.saving import (
     COMMAND,
@@ -18,11 +20,15 @@ from imgtofmri.encoder.saving import (
     EvidenceWriter,
     output_settings,
 )
+from imgtofmri.encoder.surface import MESHES, check_mesh
 from imgtofmri.exceptions import OptionError
 from imgtofmri.outputs import FormatName, Layout, OutputFolder, check_distinct, find_layout
 from imgtofmri.outputs.layouts import check_format
 from imgtofmri.report import MapRows, write_report
 from imgtofmri.stimuli import Source, check_rate, find_sources
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def predict_into(
@@ -37,6 +43,9 @@ def predict_into(
     min_accuracy: float | None = None,
     share_of_ceiling: bool = False,
     rate_hz: float = 2.0,
+    space: str | None = None,
+    transform: str | Path | None = None,
+    at: pd.DataFrame | str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     report: bool = False,
@@ -68,6 +77,14 @@ def predict_into(
         ``min_accuracy`` is of r divided by the noise ceiling.
     rate_hz : float
         Frames a second that are taken of a movie.
+    space : str, optional
+        ``"fsaverage5"`` or ``"fsaverage"``: write each map on that surface, too, as GIFTI; or
+        another template's name: write all in that space, see `Encoder.in_space`.
+    transform : path, optional
+        The transform to that template.
+    at : pandas.DataFrame or path, optional
+        A table of coordinates; their values are written to ``points.tsv``. See
+        `Prediction.at_table`.
     resume : bool
         Do what an earlier run left, and verify what it made.
     overwrite : bool
@@ -99,6 +116,9 @@ def predict_into(
         )
         raise OptionError(message, "share_of_ceiling")
     check_rate(rate_hz)
+    surface = space if space in MESHES else ""
+    _check_space(format, space, transform)
+    points = None if at is None else read_points(at)
     if isinstance(folder, OutputFolder):
         output = folder
     else:
@@ -110,6 +130,10 @@ def predict_into(
     loaded = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, progress)
     if min_accuracy is not None:
         loaded = loaded.restricted(min_accuracy, share_of_ceiling)
+    if surface:
+        check_mesh(surface, loaded.bundle.space)
+    elif space is not None:
+        loaded = loaded.in_space(space, transform)
     layout = find_layout(format, loaded.bundle.space, interval is not None, rate_hz)
     predictor = loaded.predictor(settings, **changes)
     spatial = predictor.spatial
@@ -121,9 +145,10 @@ def predict_into(
         check_targets(output, sources, layout)
     images = [source for source in sources if source.kind == "image"]
     movies = [source for source in sources if source.kind == "movie"]
-    asked = output_settings(format, names, interval, rate_hz if movies else None)
+    asked = output_settings(format, names, interval, rate_hz if movies else None, surface)
     affine = loaded.bundle.template.affine
     chosen: dict[str, Any] = {"subjects": subjects, "interval": interval, "progress": progress}
+    chosen["surface"] = surface
     with output.begin(asked, predictor.provenance.to_dict()):
         for failure in failures:
             output.fail(failure.name, str(failure.error))
@@ -135,7 +160,12 @@ def predict_into(
         )
         if output.names:
             evidence.write()
-        output.wrote(*layout.describe(output.path, output.names, (RECORD, TABLE, PAGE)))
+        others = [RECORD, TABLE, PAGE]
+        if points is not None and output.names:
+            tables = write_points(points, predictor, output, layout, names)
+            output.wrote(*tables)
+            others += [table.name for table in tables]
+        output.wrote(*layout.describe(output.path, output.names, others))
     if report and output.names:
         write_report(output.record, gathered=gathered)
     return RunSummary(
@@ -143,6 +173,21 @@ def predict_into(
         [name for part in parts for name in part.kept],
         [*failures, *(failure for part in parts for failure in part.failures)],
     )
+
+
+def _check_space(format: FormatName, space: str | None, transform: str | Path | None) -> None:
+    if transform is not None and (space is None or space in MESHES):
+        message = (
+            "transform needs `space`, the template to which it leads; got "
+            f"{'none' if space is None else space}. Name the template."
+        )
+        raise OptionError(message, "transform")
+    if space in MESHES and format != "nifti":
+        message = (
+            f"space {space} is written beside plain volumes; got the format {format}. Leave "
+            "`format` out, or `space`."
+        )
+        raise OptionError(message, "space")
 
 
 def check_targets(folder: OutputFolder, sources: Sequence[Source], layout: Layout) -> None:

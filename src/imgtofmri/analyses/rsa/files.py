@@ -51,6 +51,7 @@ def save_geometry(
     """
     target = OutputFolder.of(folder, "rsa", overwrite=overwrite)
     prediction = result.prediction
+    note = prediction.provenance.note
     sources = {name: rdms.source for name, rdms in result.measured.items() if rdms.source}
     target.begin(
         {
@@ -67,9 +68,9 @@ def save_geometry(
         target.fail(failure.name, str(failure.error))
     joined = _joined(result.models)
     files = [_save_matrices(joined, target.path / "models.npz")]
-    files += save_figure(plot_rdms(joined), target.path / "models")
+    files += save_figure(plot_rdms(joined), target.path / "models", note=note)
     mds = plot_mds(result.models[ENCODER], _thumbnails(prediction))
-    files += save_figure(mds, target.path / "mds", ("png",))
+    files += save_figure(mds, target.path / "mds", ("png",), note=note)
     if result.compared:
         for kind, table in result.tables().items():
             files.append(write_table(table, target.path / f"{kind}.tsv"))
@@ -77,7 +78,7 @@ def save_geometry(
         others = {model: each for model, each in compared.items() if model != ENCODER}
         models = [model for model in others if result.is_model(model)]
         figure = plot_comparison(compared[ENCODER], others, models)
-        files += save_figure(figure, target.path / f"comparison_{name}")
+        files += save_figure(figure, target.path / f"comparison_{name}", note=note)
     target.wrote(*files)
     target.close()
     return [*files, target.record]

@@ -58,6 +58,7 @@ def save_selection(
         If the folder cannot be written to.
     """
     prediction, request = result.prediction, result.request
+    note = prediction.provenance.note
     file_of = {
         name: path
         for name, path in zip(prediction.names, prediction.sources, strict=True)
@@ -106,8 +107,8 @@ def save_selection(
         if isinstance(frame, Frame)
     }
     sheet = plot_contact_sheet(result, pictures)
-    files += save_figure(sheet, out.path / "contact-sheet", ("png",), dpi=150)
-    files += save_figure(plot_checks(result), out.path / "checks")
+    files += save_figure(sheet, out.path / "contact-sheet", ("png",), dpi=150, note=note)
+    files += save_figure(plot_checks(result), out.path / "checks", note=note)
     out.wrote(*files)
     out.close()
     return files

@@ -92,17 +92,18 @@ def save_validation(
     else:
         read = comparison.predicted_files
         target.used([str(path) for path in read], [sha256_of(path) for path in read], read)
-    files = _write_matched(matched, target.path)
+    note = "" if prediction is None else prediction.provenance.note
+    files = _write_matched(matched, target.path, note)
     if accuracy is not None:
-        files += _write_accuracy(accuracy, target.path)
+        files += _write_accuracy(accuracy, target.path, note)
     if roi_means is not None:
-        files += _write_roi_means(roi_means, target.path)
+        files += _write_roi_means(roi_means, target.path, note)
     target.wrote(*files)
     target.close()
     return [*files, target.record]
 
 
-def _write_matched(result: MatchedPatterns, folder: Path) -> list[Path]:
+def _write_matched(result: MatchedPatterns, folder: Path, note: str) -> list[Path]:
     """Write matched_patterns.tsv with its figure, and the correlations with theirs."""
     known = result.comparison.categories
     labels = None if known is None else image_categories(result.names, known)
@@ -111,18 +112,18 @@ def _write_matched(result: MatchedPatterns, folder: Path) -> list[Path]:
         np.savez_compressed(file, correlations=result.correlations, names=np.array(result.names))
     return [
         *write_described(result.table, folder / "matched_patterns.tsv", columns.MATCHED),
-        *save_figure(plot_matched_patterns(result), folder / "matched_patterns"),
+        *save_figure(plot_matched_patterns(result), folder / "matched_patterns", note=note),
         correlations,
-        *save_figure(plot_correlations(result, labels), folder / "correlations"),
+        *save_figure(plot_correlations(result, labels), folder / "correlations", note=note),
     ]
 
 
-def _write_accuracy(result: EncodingAccuracy, folder: Path) -> list[Path]:
+def _write_accuracy(result: EncodingAccuracy, folder: Path, note: str) -> list[Path]:
     """Write accuracy.tsv, its figure with the voxels behind it, and a map of each statistic."""
     files = [
         *write_described(result.table, folder / "accuracy.tsv", columns.ACCURACY),
         *write_described(accuracy_by_voxel(result), folder / "accuracy_voxels.tsv", columns.VOXELS),
-        *save_figure(plot_accuracy(result), folder / "accuracy"),
+        *save_figure(plot_accuracy(result), folder / "accuracy", note=note),
     ]
     predicted = result.comparison.predicted
     if predicted.mask is not None and predicted.affine is not None:
@@ -133,13 +134,13 @@ def _write_accuracy(result: EncodingAccuracy, folder: Path) -> list[Path]:
     return files
 
 
-def _write_roi_means(result: RoiMeansAccuracy, folder: Path) -> list[Path]:
+def _write_roi_means(result: RoiMeansAccuracy, folder: Path, note: str) -> list[Path]:
     """Write roi_means.tsv, the means themselves, and their figure."""
     means = folder / "roi_means_images.tsv"
     return [
         *write_described(result.table, folder / "roi_means.tsv", columns.ROI_MEANS),
         *write_described(result.images, means, columns.ROI_MEANS_IMAGES),
-        *save_figure(plot_roi_means(result), folder / "roi_means"),
+        *save_figure(plot_roi_means(result), folder / "roi_means", note=note),
     ]
 
 

@@ -1,0 +1,88 @@
+"""Predictions as figures: what `Prediction.plot` draws."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgtofmri.encoder.regions import BOTH
+from imgtofmri.exceptions import ImgToFmriError, OptionError, check_choice
+
+if TYPE_CHECKING:
+    from imgtofmri.encoder.prediction import Prediction
+    from imgtofmri.figures.style import Figure
+
+KINDS = ("glass", "slices", "surface", "rois")
+
+MOST_BARS = 8
+"""How many pictures bars can show side by side."""
+
+
+def plot_prediction(
+    prediction: Prediction,
+    kind: str = "glass",
+    stimulus: int | str | None = None,
+    *,
+    subject: str | None = None,
+    vmax: float | None = None,
+) -> Figure:
+    """Draw a prediction; see `Prediction.plot`."""
+    from imgtofmri.encoder.prediction import GROUP, MODEL_UNIT
+    from imgtofmri.figures import maps
+
+    check_choice("kind", kind, KINDS)
+    note = prediction.provenance.note
+    if kind == "rois":
+        some = prediction if stimulus is None else prediction[stimulus]
+        means = some.roi_means()
+        both = [number for number, (_, hemi) in enumerate(means.places) if hemi == BOTH]
+        people = zip(means.subjects, np.moveaxis(means.values, 1, 0), strict=True)
+        values = {GROUP: means.group[both]} | {name: found[both] for name, found in people}
+        rois = [means.places[number][0] for number in both]
+        label = f"predicted response ({MODEL_UNIT})"
+        note = f"{note}; means over each person's own ROIs, the group's over people"
+        if some.onsets_s is not None and len(some) > 1:
+            return maps.plot_roi_lines(values, rois, some.onsets_s, "ROIs over time", label, note)
+        if len(some) > MOST_BARS:
+            message = (
+                f"stimulus must be named where there are more than {MOST_BARS}, as bars stand side "
+                f"by side; got none of {len(some)}. Name one, or take some: prediction[:4].plot()."
+            )
+            raise OptionError(message, "stimulus")
+        title = some.names[0] if len(some) == 1 else f"{len(some)} pictures"
+        return maps.plot_roi_bars(values, rois, some.names, title, label, note)
+    one = prediction[0 if stimulus is None else stimulus]
+    unit = MODEL_UNIT if subject is not None else one.unit
+    label = f"predicted response ({unit if unit != 'z' else 'z over the mask'})"
+    title = f"{one.names[0]}: {subject or 'group'}"
+    if kind == "surface":
+        return maps.plot_surface(one.to_surface(subject=subject), title, label, note, vmax=vmax)
+    image = one.to_img(subject=subject)
+    note = f"{note}; {one.space}"
+    if kind == "slices":
+        in_mni = one.space.startswith("MNI152")
+        return maps.plot_slices(image, title, label, note, in_mni=in_mni, vmax=vmax)
+    return maps.plot_glass(image, title, label, note, picture=_picture(one), vmax=vmax)
+
+
+def _picture(one: Prediction, side: int = 448) -> npt.NDArray[np.uint8] | None:
+    """Return the picture of one stimulus, None where it is no file, a frame, or gone."""
+    picture = thumbnail(one, side)
+    return None if picture is None else np.asarray(picture)
+
+
+def thumbnail(one: Prediction, side: int) -> Any:
+    """Return the picture of one stimulus as a PIL image of at most some pixels, None if none."""
+    from imgtofmri.stimuli.images import open_image
+
+    source = one.sources[0]
+    if source is None or one.onsets_s is not None or not source.is_file():
+        return None
+    try:
+        picture = open_image(source)
+    except ImgToFmriError:
+        return None
+    picture.thumbnail((side, side))
+    return picture
