@@ -9,6 +9,7 @@ import typer
 from imgtofmri.cli import options
 from imgtofmri.cli.codes import report_failures
 from imgtofmri.cli.report import make_page
+from imgtofmri.cli.say import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,11 +89,11 @@ def explain(
                 advance(len(part))
 
         save_attribution(parts(), folder, figures=figures, failures=failures)
-    typer.echo(f"{done} pictures explained by {attributor.method}: {output}", err=True)
+    say(f"{done} pictures explained by {attributor.method}: {output}", err=True)
     code = report_failures(failures, done)
     n_figures = figures * done * len(attributor.targets)
     if report and n_figures > MOST_ON_PAGE:
         note = f"no page of so many figures ({n_figures}); imgtofmri report {output} makes one"
-        typer.echo(f"imgtofmri: note: {note}", err=True)
+        say(f"imgtofmri: note: {note}", err=True)
     make_page(output, report and bool(done) and n_figures <= MOST_ON_PAGE)
     return code

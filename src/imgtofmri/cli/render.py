@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options
+from imgtofmri.cli.say import say
 
 if TYPE_CHECKING:
     from imgtofmri.encoder import Settings
@@ -45,4 +46,4 @@ def render(
     folder = OutputFolder.of(output, COMMAND, overwrite=overwrite)
     loaded = load_encoder(encoder, progress=not quiet)
     path = render_movie(loaded, movie, folder, rate_hz, settings, height=height, progress=not quiet)
-    typer.echo(f"written {path}", err=True)
+    say(f"written {path}", err=True)
