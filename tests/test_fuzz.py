@@ -35,6 +35,8 @@ from imgtofmri.experiments.tables import find_stimuli, read_events, read_kernel
 from imgtofmri.files import natural_key
 from imgtofmri.measured import read_array, read_mask, read_measured, read_patterns
 from imgtofmri.measured.bids import agree
+from imgtofmri.outputs.folder import RECORD_VERSION
+from imgtofmri.report.build import write_report
 from imgtofmri.spaces.itk import read_itk
 from imgtofmri.tables import read_table
 
@@ -146,6 +148,21 @@ def test_image_headers_that_cannot_be_are_one_clear_error(tmp_path: Path) -> Non
     (tmp_path / "a.nii").write_bytes(header)
     with pytest.raises(DataError, match=r"a.nii must have units .*; got xyzt_units 64\. Mend"):
         read_mask(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("changed", [{"prediction": {"encoder": "x"}}, {"failures": [["name"]]}])
+def test_records_without_what_a_page_says_are_one_clear_error(
+    changed: dict[str, object], tmp_path: Path
+) -> None:
+    """A record of the right fields may hold anything in them."""
+    record: dict[str, object] = {"RecordVersion": RECORD_VERSION, "command": "contrast"}
+    record |= {"state": "complete", "GeneratedBy": [{"Version": "1"}], "started": "", "written": ""}
+    record |= {name: {} for name in ("settings", "prediction", "controls", "versions")}
+    record |= {name: [] for name in ("inputs", "outputs", "failures", "measured")}
+    (tmp_path / "contrast.json").write_text(json.dumps(record | changed))
+    with pytest.raises(DataError, match=r"contrast\.json: expected all that a page says of a run"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_paths_that_no_file_can_have_are_missing(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import pickle
@@ -438,6 +439,31 @@ def records() -> list[tuple[str, bytes]]:
     }
     lines = [json.dumps(entry), json.dumps({"name": "b.png", "failure": "because"})]
     return [(".json", json.dumps(record).encode()), (".jsonl", ("\n".join(lines) + "\n").encode())]
+
+
+def run() -> tuple[bytes, dict[str, bytes]]:
+    """Return the record of a run that has ended, and the files that it lists."""
+    files = {"map.nii.gz": _map(), "a.tsv": b"a\tb\n1\t2\n", "a.svg": b"<svg/>"}
+    record = json.loads(records()[0][1])
+    record |= {"command": "contrast", "state": "complete", "controls": {}, "versions": {"a": "1"}}
+    record |= {"measured": [], "written": record["started"]}
+    record["outputs"] = [
+        {"file": name, "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in files.items()
+    ]
+    record["inputs"][0]["outputs"] = []
+    record["prediction"] = {"encoder": "x", "backbone": "resnet18", "layers": ["avgpool"]}
+    record["prediction"] |= {"rois": ["PPA"], "space": "MNI152NLin6Asym", "sigma_mm": 2.5}
+    record["prediction"] |= {"average": "mean", "center_crop": False, "weights": "a"}
+    return json.dumps(record).encode(), files
+
+
+def _map() -> bytes:
+    import nibabel as nib
+
+    values = np.random.default_rng(4).normal(size=(8, 8, 8)).astype(np.float32)
+    image = nib.Nifti1Image(values, np.diag([20.0, 20, 20, 1]))
+    return gzip.compress(image.to_bytes(), 1, mtime=0)
 
 
 def archives() -> list[tuple[str, bytes]]:

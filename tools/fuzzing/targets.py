@@ -375,6 +375,18 @@ def _manifest(path: Path) -> None:
         (folder.path / "new.tsv").write_bytes(b"2")
 
 
+def _page(path: Path) -> None:
+    from imgtofmri.report.build import write_report
+
+    home = path.parent / "run"
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir()
+    for name, content in seeds.run()[1].items():
+        (home / name).write_bytes(content)
+    shutil.copyfile(path, home / "contrast.json")
+    write_report(home)
+
+
 def _archive(path: Path) -> None:
     from imgtofmri.assets.archives import extract_archive
 
@@ -449,6 +461,7 @@ TARGETS: dict[str, Target] = {
     ),
     "record": Target(_record, lambda _: seeds.records(), ("json", "json lines", "text"), 2),
     "manifest": Target(_manifest, lambda _: seeds.records()[:1], ("json", "text"), 1),
+    "page of a run": Target(_page, lambda _: [(".json", seeds.run()[0])], ("json", "text"), 0.3),
     "archive": Target(_archive, lambda _: seeds.archives(), ("zip", "gzip", "bytes"), 1),
     "transform in a child": Target(
         _forked(_transform), lambda folder: seeds.transforms(folder)[3:], share=0.4

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri import __version__
+from imgtofmri.exceptions import DataError, ImgToFmriError
 from imgtofmri.files import write_whole
 from imgtofmri.report import methods
 from imgtofmri.report.contents import EVIDENCE, Contents, figures, mapped, predicted, tables
@@ -77,9 +78,20 @@ def write_report(
     """
     run = open_run(folder)
     target = run.folder / PAGE if path is None else Path(path)
-    found = predicted(run, gathered, progress) if run.command in PREDICTIONS else mapped(run)
     beside = target.parent.resolve() == run.folder.resolve()
-    write_whole(target, render(_content(run, found) | {"beside": beside}))
+    try:
+        found = predicted(run, gathered, progress) if run.command in PREDICTIONS else mapped(run)
+        page = render(_content(run, found) | {"beside": beside})
+    except ImgToFmriError:
+        raise
+    # A record may lack anything that a page says of the run, or hold another thing in its place.
+    except Exception as error:
+        message = (
+            f"{run.record}: expected all that a page says of a run; it is damaged or of another "
+            f"kind ({type(error).__name__}: {error}). Run the command again with `overwrite`."
+        )
+        raise DataError(message) from error
+    write_whole(target, page)
     return target
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError
+from imgtofmri.files import is_file
 from imgtofmri.progress import track
 from imgtofmri.report.maps import MOST_MAPS, MapRows, read_image, read_volume
 from imgtofmri.report.pictures import stills, thumbnails
@@ -253,7 +254,7 @@ def _path(run: Run, entry: dict[str, Any]) -> Path | None:
     if given is None:
         return None
     tried = [Path(str(given)), run.folder / str(given), run.folder.parent / str(given)]
-    return next((path for path in tried if path.is_file()), None)
+    return next((path for path in tried if is_file(path)), None)
 
 
 def _images_rois(run: Run, names: list[str], digests: dict[str, str]) -> RoiValues | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import DataError, OptionError
-from imgtofmri.files import sha256_of
+from imgtofmri.files import is_file, sha256_of
 from imgtofmri.outputs.folder import RECORD_VERSION, RUNNING
 
 _REMEDY = "Name a folder that an imgtofmri command wrote, or run the command again."
@@ -84,7 +84,7 @@ class Run:
         got = ""
         if file not in known or relative.is_absolute() or ".." in relative.parts:
             got = "it is not a file of the run's folder"
-        elif not path.is_file():
+        elif not is_file(path):
             got = "it is missing"
         elif sha256_of(path) != known[file]:
             got = "it is another file than the run wrote: its digest differs"
