@@ -131,7 +131,7 @@ def _run(
         names = {host, socket.gethostname()} if not _is_loopback(host) else {host}
 
         def stopping() -> bool:
-            return server.should_exit
+            return bool(server.should_exit)
 
         app = make_app(jobs, choices, about, limits, names, stopping)
         config = uvicorn.Config(

@@ -7,6 +7,7 @@ const byId = (id) => document.getElementById(id);
 const nameOf = (schema = {}) => {
   if (schema.$ref) return schema.$ref.split("/").pop();
   if (schema.enum) return schema.enum.join(" | ");
+  if (schema.type === "array" && schema.items?.contentMediaType) return "files";
   if (schema.type === "array") return `list of ${nameOf(schema.items)}`;
   if (schema.contentMediaType) return "a file";
   return [schema.type ?? "any"].flat().join(" or ");

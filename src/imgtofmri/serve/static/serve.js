@@ -235,7 +235,9 @@ function again() {
 async function start() {
   server = await fetch("/server").then((answer) => answer.json());
   const { limits } = server;
-  byId("about").textContent = `imgtofmri ${server.version} · encoder ${server.encoder} of ${server.subjects.length} people · network ${server.network}`;
+  byId("about").textContent = `imgtofmri ${server.version} · encoder ${server.encoder} · ${server.subjects.length} people`;
+  byId("network").textContent = `${server.title}. Network: ${server.network}. These are predictions, not measurements.`;
+  byId("more").hidden = false;
   byId("limits").textContent = `Up to ${limits.max_files} files and ${limits.max_mb} MB; films up to ${limits.max_minutes} minutes. Nothing leaves this computer.`;
   byId("pick").accept = ["image/*", "video/*", ...server.suffixes].join(",");
   byId("average").value = server.average;
