@@ -90,8 +90,7 @@ def make_app(
     routes = [
         Route("/predict", api.predict, methods=["POST"]),
         Route("/server", api.server, methods=["GET"]),
-        Route("/jobs/{id}", api.job, methods=["GET"]),
-        Route("/jobs/{id}", api.drop, methods=["DELETE"]),
+        Route("/jobs/{id}", api.job, methods=["GET", "DELETE"]),
         Route("/jobs/{id}/events", api.events, methods=["GET"]),
         Route("/jobs/{id}/rois", api.rois, methods=["GET"]),
         Route("/jobs/{id}/report", api.report, methods=["GET"]),
@@ -107,7 +106,9 @@ def make_app(
         ClientLeftError: _left,
         Exception: _fault,
     }
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), limits, names)
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # Redirections would name the host that was asked for.
+    return Guard(app, limits, names)
 
 
 class _Api:
@@ -170,11 +171,11 @@ class _Api:
         )
 
     async def job(self, request: Request) -> Response:
-        return JSONResponse(self._said(self._asked(request)))
-
-    async def drop(self, request: Request) -> Response:
-        self._jobs.drop(self._asked(request))
-        return Response(status_code=204)
+        job = self._asked(request)
+        if request.method == "DELETE":
+            self._jobs.drop(job)
+            return Response(status_code=204)
+        return JSONResponse(self._said(job))
 
     async def events(self, request: Request) -> Response:
         job = self._asked(request)

@@ -12,6 +12,14 @@ from imgtofmri.serve.work import Choices
 
 Schema = dict[str, Any]
 
+FILE_TYPES = (
+    "application/gzip",
+    "text/tab-separated-values",
+    "application/json",
+    "text/html",
+)
+"""Of files of results."""
+
 
 def describe(choices: Choices) -> Schema:
     """Return what the interface is, as an OpenAPI 3.1 document.
@@ -22,13 +30,14 @@ def describe(choices: Choices) -> Schema:
         What a job may ask for.
     """
     job = _get("What a job is, and how far it has come", {"200": _json("The job", _ref("Job"))})
+    job["get"]["operationId"] = "getJob"
     job["delete"] = {
         "summary": "Drop a job: what was sent for it and what came of it are removed",
         "operationId": "dropJob",
         "responses": {"204": {"description": "It is gone"}, **_refused(403, 404)},
     }
-    stream = {"description": "Events named `job`, whose data are a Job, until it is over"}
-    stream["content"] = {"text/event-stream": {"schema": {"type": "string"}}}  # type: ignore[assignment]
+    said = "Events named `job`, whose data are a Job, until it is over"
+    stream: Schema = {"description": said, "content": {"text/event-stream": {}}}
     of_job = {"/jobs/{id}": job}
     of_job["/jobs/{id}/events"] = _get(
         "Progress as server-sent events; a stream ends after a while, and clients connect again",
@@ -46,9 +55,11 @@ def describe(choices: Choices) -> Schema:
     )
     of_job["/jobs/{id}/files/{file}"] = _get(
         "One file of results: a NIfTI volume, a table, the page, the record",
-        {"200": _binary("The file", "application/octet-stream")},
+        {"200": _binary("The file", *FILE_TYPES)},
         409,
     )
+    of_job["/jobs/{id}/report"]["get"]["operationId"] = "getReport"
+    of_job["/jobs/{id}/rois"]["get"]["operationId"] = "getRois"
     for path, item in of_job.items():
         item["parameters"] = [_parameter("id"), *([_parameter("file")] if "{file}" in path else [])]
     return {
@@ -107,6 +118,10 @@ def _predict(choices: Choices) -> Schema:
     accepted["headers"] = {
         "Location": {"description": "The job's address", "schema": {"type": "string"}}
     }
+    accepted["links"] = {
+        operation: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
+        for operation in ("getJob", "dropJob", "getReport", "getRois")
+    }
     return {
         "summary": "Predict the responses to images and movies",
         "operationId": "predict",
@@ -148,9 +163,12 @@ def _json(description: str, schema: Schema) -> Schema:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def _binary(description: str, media_type: str) -> Schema:
-    schema = {"type": "string", "contentMediaType": media_type}
-    return {"description": description, "content": {media_type: {"schema": schema}}}
+def _binary(description: str, *media_types: str) -> Schema:
+    content = {
+        media_type: {"schema": {"type": "string", "contentMediaType": media_type}}
+        for media_type in media_types
+    }
+    return {"description": description, "content": content}
 
 
 def _ref(name: str) -> Schema:

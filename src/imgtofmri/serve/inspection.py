@@ -54,15 +54,16 @@ def inspect(path: Path, limits: Limits, rate_hz: float) -> Path:
 def _inspect_movie(path: Path, limits: Limits, rate_hz: float, not_an_image: StimulusError) -> Path:
     try:
         with open_pictures(path) as (_, stream):
-            context = stream.codec_context
-            _check_pixels(path.name, context.width, context.height, limits)
-        movie = Movie(path)
-        n_frames, duration_s = movie.expected_frames(rate_hz), movie.info.duration_s
+            width, height = stream.codec_context.width, stream.codec_context.height
     except StimulusError:
         # What is called a movie is told why it is none; for all else, that it is no image.
         if suffix_kind(path) == "movie":
             raise
         raise not_an_image from None
+    _check_pixels(path.name, width, height, limits)
+    movie = Movie(path)
+    n_frames, duration_s = movie.expected_frames(rate_hz), movie.info.duration_s
+    _check_pixels(path.name, movie.info.width, movie.info.height, limits)
     if n_frames is None:
         expected, got = "a movie whose length is known", f"'{path.name}', of unknown length"
         raise refuse(expected, got, "Export it again as MP4.")

@@ -172,6 +172,8 @@ def _page_maker() -> Callable[[Path], object]:
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     """Bind the address before anything is loaded for it."""
+    if not 0 <= port <= 65535:
+        raise _no_port(port, "ports are from 0 to 65535")
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -188,8 +190,6 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(where)
-        except OverflowError as error:
-            raise _no_port(port, str(error)) from error
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
                 message = (
