@@ -14,6 +14,8 @@ from imgtofmri.stimuli.items import refuse
 
 _IMAGE_SUFFIXES = {"JPEG2000": ".jp2", "DIB": ".bmp"}
 _MOVIE_SUFFIX = ".mp4"
+_HEAD_BYTES = 1_000_000
+"""How much of what is called a movie is read to see whether it is an image."""
 
 
 def inspect(path: Path, limits: Limits, rate_hz: float) -> Path:
@@ -39,7 +41,11 @@ def inspect(path: Path, limits: Limits, rate_hz: float) -> Path:
     StimulusError
         If it is neither an image nor a movie, or is too large or too long.
     """
-    data = read_bytes(path)
+    if suffix_kind(path) == "movie":
+        with path.open("rb") as file:
+            data = file.read(_HEAD_BYTES)
+    else:
+        data = read_bytes(path)
     try:
         picture = decode(data, path.name)
     except StimulusError as not_an_image:
