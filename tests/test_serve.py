@@ -491,7 +491,7 @@ def test_a_server_that_is_ended_leaves_nothing(
 ) -> None:
     """Also while a job runs and somebody listens to it."""
     server = start(encoder_file, tmp_path / "private")
-    pictures = [("files", f"{k}.png", photo(k)) for k in range(48)]
+    pictures = [("files", f"{k}.png", photo(k)) for k in range(24)]
     status, job = server.send(*pictures)
     assert status == 202
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:

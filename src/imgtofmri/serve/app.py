@@ -49,6 +49,8 @@ STATIC = ("serve.css", "serve.js", "api.js", "icon.svg")
 _REPORT_HEADERS = {
     "Content-Security-Policy": "sandbox allow-scripts allow-downloads; frame-ancestors 'self'",
     "X-Frame-Options": "SAMEORIGIN",
+    # Browsers refuse to open what is in a sandbox and keeps openers away as well.
+    "Cross-Origin-Opener-Policy": "unsafe-none",
 }
 _LOOK_S = 0.2
 _ALIVE_S = 15.0

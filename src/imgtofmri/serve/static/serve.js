@@ -72,6 +72,25 @@ function add(more) {
   drawChosen();
 }
 
+// A folder stands for the images and films in it, as on the command line.
+async function filesOf(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files];
+  return (await Promise.all(entries.map((entry) => (entry.isFile ? [entry] : stimuliIn(entry)))))
+    .flat().reduce(async (before, entry) => [...(await before), await new Promise((done, wrong) => entry.file(done, wrong))], []);
+}
+
+async function stimuliIn(folder) {
+  const reader = folder.createReader();
+  const found = [];
+  for (;;) {
+    const some = await new Promise((done, wrong) => reader.readEntries(done, wrong));
+    if (!some.length) return found.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+    found.push(...some.filter(({ isFile, name }) =>
+      isFile && !name.startsWith(".") && server.suffixes.some((suffix) => name.toLowerCase().endsWith(suffix))));
+  }
+}
+
 function say(text, done = null, total = null) {
   const bar = byId("bar");
   if (byId("doing").textContent !== text) byId("doing").textContent = text;
@@ -261,14 +280,14 @@ async function start() {
     event.preventDefault();
     depth = 0;
     byId("drop").classList.remove("over");
-    add(event.dataTransfer.files);
+    filesOf(event.dataTransfer).then(add, () => complain("What was dropped cannot be read. Choose the files instead."));
   });
   addEventListener("paste", (event) => {
     if (event.clipboardData?.files.length) add(event.clipboardData.files);
   });
   byId("form").addEventListener("submit", (event) => {
     event.preventDefault();
-    if (!document.querySelector("#rois input:checked")) return complain("Choose one or more regions.");
+    if (!document.querySelector("#rois input:checked")) return complain("Choose one or more ROIs.");
     send();
   });
   byId("clear").addEventListener("click", () => {
