@@ -364,6 +364,27 @@ def test_a_half_sent_body_and_a_client_that_leaves_leave_nothing(server: Server)
     assert server.finished(job)["state"] == "done"
 
 
+def test_damaged_requests_are_refused(server: Server, rng: np.random.Generator) -> None:
+    """Each gets an answer of 400 to 499 or, where it makes a body longer, waits for the rest."""
+    before = set(server.jobs())
+    whole = _PART + b"no picture\r\n--xYz--\r\n"
+    for _ in range(150):
+        request = bytearray(_HEAD + b"Content-Length: %d\r\n\r\n" % len(whole) + whole)
+        for at in rng.integers(0, len(request), 3):
+            request[at] = rng.integers(256)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=0.5) as client:
+            client.sendall(request)
+            try:
+                answer = client.recv(65536)
+            except TimeoutError:
+                continue
+        assert answer.startswith(b"HTTP/1.1 4"), answer
+    end = time.monotonic() + 20
+    while set(server.jobs()) - before:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_50_jobs_at_once_are_done_or_told_to_come_again(server: Server) -> None:
     """None is lost, none fails, and the server is there afterwards."""
     answers: list[tuple[int, Any, dict[str, str]]] = []

@@ -26,7 +26,8 @@ from imgtofmri.serve.refusal import Refusal
 from imgtofmri.serve.uploads import ClientLeftError, Upload, plain_name, receive_upload
 from imgtofmri.serve.work import Choices
 
-multipart = pytest.importorskip("python_multipart", reason="needs the extra [serve]")
+for module in ("python_multipart", "starlette"):
+    pytest.importorskip(module, reason="needs the extra [serve]")
 
 
 # The queue ---------------------------------------------------------------------------------
@@ -470,7 +471,7 @@ def _status(method: str = "GET", names: tuple[str, ...] = (), **headers: str) ->
         sent.append(message)
 
     raw = [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()]
-    scope = {"type": "http", "method": method, "scheme": "http", "headers": raw}
+    scope = {"type": "http", "method": method, "scheme": "http", "headers": raw, "path": "/"}
     asyncio.run(Guard(app, Limits(), names)(scope, receive, send))
     status: int = sent[0]["status"]
     return status

@@ -28,7 +28,7 @@ from imgtofmri.serve.guard import App, Guard
 from imgtofmri.serve.inspection import inspect
 from imgtofmri.serve.jobs import Job, Jobs
 from imgtofmri.serve.limits import Limits
-from imgtofmri.serve.refusal import Refusal, problem
+from imgtofmri.serve.refusal import Refusal, answer
 from imgtofmri.serve.uploads import ClientLeftError, receive_upload
 from imgtofmri.serve.work import PAGE, Choices, roi_means
 from imgtofmri.stimuli.discovery import IMAGE_SUFFIXES, MOVIE_SUFFIXES
@@ -103,8 +103,8 @@ def make_app(
         *(Route(f"/static/{name}", _static(name), methods=["GET"]) for name in STATIC),
     ]
     handlers: dict[Any, Any] = {
-        HTTPException: _http_problem,
-        Refusal: _refusal_problem,
+        HTTPException: _http_error,
+        Refusal: _refused,
         ClientLeftError: _left,
         Exception: _fault,
     }
@@ -295,35 +295,30 @@ def _static(name: str) -> Any:
     content = (resources.files(__package__) / "static" / name).read_bytes()
     media_type = TYPES[Path(name).suffix]
 
-    async def answer(request: Request) -> Response:
+    async def page(request: Request) -> Response:
         return Response(content, media_type=media_type)
 
-    return answer
+    return page
 
 
-def _problem(status: int, reason: str, headers: Any = None) -> Response:
-    said = problem(status, reason)
-    return JSONResponse(said, status, headers, media_type="application/problem+json")
-
-
-async def _http_problem(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     reasons = {
         404: "expected an address of this server; there is nothing here. See /api.",
         405: "expected a method that this address takes; got another. See /api.",
     }
     reason = reasons.get(error.status_code, str(error.detail))
-    return _problem(error.status_code, reason, error.headers)
+    return answer(Refusal(error.status_code, reason, error.headers))
 
 
-async def _refusal_problem(request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return _problem(error.status, error.reason, error.headers)
+    return answer(error)
 
 
 async def _left(request: Request, error: Exception) -> Response:
-    return _problem(400, "expected a whole request; its sender left. Send it again.")
+    return answer(Refusal(400, "expected a whole request; its sender left. Send it again."))
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    return _problem(500, "The server failed; its log says why.")
+    return answer(Refusal(500, "The server failed; its log says why."))

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
 import time
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from contextlib import suppress
 from typing import Any
 
 from imgtofmri.serve.limits import Limits
-from imgtofmri.serve.refusal import Refusal, problem
+from imgtofmri.serve.refusal import Refusal, answer
 from imgtofmri.serve.uploads import too_large
 
 Message = MutableMapping[str, Any]
@@ -66,12 +65,12 @@ class Guard:
             return
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
         body = _Body(headers, receive)
-        answer = _Answer(send, body)
+        sender = _Answer(send, body)
         try:
             self._check(scope, headers)
-            await self._app(scope, body.receive, answer.send)
+            await self._app(scope, body.receive, sender.send)
         except Refusal as refusal:
-            await refuse(refusal, answer.send)
+            await answer(refusal)(scope, body.receive, sender.send)
 
     def _check(self, scope: Message, headers: dict[str, str]) -> None:
         host = headers.get("host", "")
@@ -120,20 +119,6 @@ def _host_name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.rpartition(":")[0] or host
-
-
-async def refuse(refusal: Refusal, send: Send) -> None:
-    """Answer with a problem."""
-    body = json.dumps(problem(refusal.status, refusal.reason)).encode()
-    headers = {
-        "Content-Type": "application/problem+json",
-        "Content-Length": str(len(body)),
-        **refusal.headers,
-    }
-    raw = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in headers.items()]
-    start = {"type": "http.response.start", "status": refusal.status, "headers": raw}
-    await send(start)
-    await send({"type": "http.response.body", "body": body})
 
 
 class _Body:

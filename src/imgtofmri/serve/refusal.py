@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
 
 
 class Refusal(Exception):
@@ -12,7 +16,7 @@ class Refusal(Exception):
     Parameters
     ----------
     status : int
-        Of HTTP, from 400 to 499.
+        Of HTTP: from 400 to 499, as far as it is not a fault of ours.
     reason : str
         For whoever asked; it must name no path of this computer.
     headers : mapping of str to str, optional
@@ -24,6 +28,14 @@ class Refusal(Exception):
         self.headers = dict(headers or {})
 
 
-def problem(status: int, reason: str) -> dict[str, object]:
-    """Return what an answer of ``application/problem+json`` says (RFC 9457)."""
-    return {"title": HTTPStatus(status).phrase, "status": status, "detail": reason}
+def answer(refusal: Refusal) -> Response:
+    """Return a refusal as ``application/problem+json`` (RFC 9457)."""
+    from starlette.responses import JSONResponse
+
+    said = {
+        "title": HTTPStatus(refusal.status).phrase,
+        "status": refusal.status,
+        "detail": refusal.reason,
+    }
+    headers, media_type = refusal.headers, "application/problem+json"
+    return JSONResponse(said, refusal.status, headers, media_type=media_type)

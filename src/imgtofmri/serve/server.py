@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import socket
@@ -126,6 +127,8 @@ def _run(
         f"{spec.id} ({spec.weights_name}{verified})" + (f"; {spec.note}" if spec.note else ""),
         encoder.subjects,
     )
+    # What is wrong with a form is told to whoever sent it; it would fill the terminal besides.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     jobs = Jobs(folder, make_work(encoder, chosen, _page_maker()), limits)
     try:
         names = {host, socket.gethostname()} if not _is_loopback(host) else {host}

@@ -13,14 +13,14 @@ const nameOf = (schema = {}) => {
   return [schema.type ?? "any"].flat().join(" or ");
 };
 
-function table(head, rows) {
-  return element("div", { class: "scroll" }, element("table", {},
+function table(label, head, rows) {
+  return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, element("table", {},
     element("thead", {}, element("tr", {}, ...head.map((text) => element("th", { scope: "col" }, text)))),
     element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map((text) => element("td", {}, text)))))));
 }
 
-function fields(schema) {
-  return table(["Field", "Type", ""], Object.entries(schema.properties ?? {}).map(([name, of]) => [
+function fields(label, schema) {
+  return table(label, ["Field", "Type", "What it is"], Object.entries(schema.properties ?? {}).map(([name, of]) => [
     name + (schema.required?.includes(name) ? " *" : ""), nameOf(of),
     [of.description, of.default === undefined ? "" : `default ${of.default}`].filter(Boolean).join("; "),
   ]));
@@ -30,9 +30,9 @@ function operation(path, method, said) {
   const section = element("section", { class: "panel card" },
     element("h2", {}, element("code", {}, `${method.toUpperCase()} ${path}`)), element("p", {}, said.summary));
   for (const [type, { schema }] of Object.entries(said.requestBody?.content ?? {})) {
-    section.append(element("h3", {}, type), fields(schema));
+    section.append(element("h3", {}, type), fields(`Fields of ${method} ${path}`, schema));
   }
-  section.append(element("h3", {}, "Answers"), table(["Status", "", "Content"],
+  section.append(element("h3", {}, "Answers"), table(`Answers to ${method} ${path}`, ["Status", "What it is", "Content"],
     Object.entries(said.responses).map(([status, of]) => [
       status, of.description,
       Object.entries(of.content ?? {}).map(([type, { schema }]) => `${type}: ${nameOf(schema)}`).join(", "),
@@ -53,5 +53,5 @@ for (const [path, item] of Object.entries(description.paths)) {
   }
 }
 for (const [name, schema] of Object.entries(description.components.schemas)) {
-  byId("schemas").append(element("h3", {}, name), fields(schema));
+  byId("schemas").append(element("h3", {}, name), fields(`Fields of ${name}`, schema));
 }
