@@ -55,11 +55,10 @@ PASTE = """
 """
 
 
-@pytest.fixture(scope="module")
-def address(
+def _serve(
     make_bundle: Callable[..., Bundle], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """Return the address of a server of a small encoder."""
+) -> tuple[subprocess.Popen[str], str]:
+    """Start a server of a small encoder and return it with its address."""
     encoder = tmp_path_factory.mktemp("encoder") / "small.safetensors"
     write_bundle(make_bundle(np.random.default_rng(5)), encoder)
     command = [sys.executable, "-m", "imgtofmri", "serve", "--encoder", str(encoder)]
@@ -69,9 +68,22 @@ def address(
     assert process.stderr is not None
     found = re.search(r"http://\S+/", process.stderr.readline())
     assert found is not None
-    yield found[0]
+    return process, found[0]
+
+
+def _end(process: subprocess.Popen[str]) -> None:
     process.terminate()
     process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def address(
+    make_bundle: Callable[..., Bundle], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Return the address of a server."""
+    process, where = _serve(make_bundle, tmp_path_factory)
+    yield where
+    _end(process)
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +212,24 @@ def test_a_prediction_is_stopped_and_the_files_are_still_chosen(page: Any) -> No
     path = sent.value.headers["location"]
     gone = f"fetch('{path}').then((answer) => answer.status)"
     assert page.evaluate(gone) == 404
+
+
+def test_a_server_that_ends_is_missed(
+    chromium: Any, make_bundle: Callable[..., Bundle], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The page says that the prediction is lost, and keeps the files."""
+    process, where = _serve(make_bundle, tmp_path_factory)
+    page = chromium.new_context().new_page()
+    page.goto(where)
+    page.wait_for_selector("#rois input")
+    page.evaluate(DROP, ["#drop", [_picture(seed) for seed in range(40)]])
+    with page.expect_response(lambda answer: answer.request.method == "POST"):
+        page.click("#predict")
+    _end(process)
+    page.wait_for_selector("#problem:not([hidden])", timeout=60_000)
+    assert "the server has ended" in page.locator("#problem").inner_text()
+    assert page.locator("#chosen li").count() == 40
+    page.context.close()
 
 
 def test_the_interface_is_described_on_a_page(page: Any, address: str) -> None:

@@ -141,10 +141,16 @@ function follow(first) {
   update(first);
   if (!job || job.state === "done") return;
   stream = new EventSource(`/jobs/${job.id}/events`);
-  stream.addEventListener("job", (event) => update(JSON.parse(event.data)));
+  let misses = 0;
+  stream.addEventListener("job", (event) => {
+    misses = 0;
+    update(JSON.parse(event.data));
+  });
   stream.addEventListener("error", async () => {
-    // The browser connects again by itself; what ends it is a job that is not there any more.
-    if (!job || stream?.readyState !== EventSource.CLOSED) return;
+    // Browsers connect again by themselves, unless the job is not there; a server that has ended never answers.
+    misses += 1;
+    if (!job || (stream?.readyState !== EventSource.CLOSED && misses < 4)) return;
+    stream?.close();
     const answer = await fetch(`/jobs/${job.id}`).catch(() => null);
     if (!answer?.ok) return fail("The prediction was lost: the server has ended, or dropped it.");
     follow(await answer.json());
@@ -191,9 +197,12 @@ async function finish() {
     element("td", { class: "number" }, megabytes(file.bytes)))));
   byId("expiry").textContent = `Results are removed ${server.limits.keep_minutes} minutes after they were last asked for, and when the server ends.`;
   show("results");
-  const rois = await fetch(`/jobs/${id}/rois`).then((answer) => answer.json());
-  byId("compare").hidden = !rois.stimuli?.length;
-  if (rois.stimuli?.length) compare(rois);
+  byId("compare").hidden = true;
+  const rois = await fetch(`/jobs/${id}/rois`).then((answer) => answer.json()).catch(() => ({}));
+  if (rois.stimuli?.length) {
+    byId("compare").hidden = false;
+    compare(rois);
+  }
 }
 
 const options = (select, names, values = names) =>
