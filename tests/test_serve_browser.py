@@ -20,12 +20,17 @@ from PIL import Image
 from imgtofmri.bundle import Bundle, write_bundle
 
 pytest.importorskip("starlette", reason="needs the extra [serve]")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="needs Playwright: it is not installed"
+)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = os.environ.get("IMGTOFMRI_BROWSER") or next(
+    filter(None, map(shutil.which, BROWSERS)), None
+)
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: none is on the PATH"),
     # Playwright's own.
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
 ]
