@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 @options.takes_settings()
 def serve(
     *,
-    settings: Settings,
-    encoder: options.EncoderId = options.ENCODER_ID,
     host: Annotated[
         str,
         typer.Option(
@@ -51,6 +49,8 @@ def serve(
             "--keep-minutes", metavar="MIN", help="Remove results that nobody asked for so long."
         ),
     ] = 30.0,
+    settings: Settings,
+    encoder: options.EncoderId = options.ENCODER_ID,
     quiet: options.Quiet = False,
 ) -> None:
     """Predict in a browser: drop, paste or pick images or a movie on a page of this computer.
@@ -61,7 +61,7 @@ def serve(
 
     Only this computer is answered, and only its own page, unless --host says otherwise. What is
     sent and made lies in a private temporary folder, and is removed when it expires and at the
-    end. Settings below are those of jobs that ask for no others.
+    end. --rois, --average and other settings are those of jobs that ask for no others.
 
     **Examples**
 
