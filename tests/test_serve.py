@@ -61,9 +61,7 @@ class Server:
 
     def jobs(self) -> list[Path]:
         """Return the folders of jobs that there are."""
-        return [
-            path for root in self.temporary.glob("imgtofmri-serve-*") for path in root.iterdir()
-        ]
+        return list(self.temporary.glob(".imgtofmri-*.part/*"))
 
     def ask(
         self,
@@ -414,8 +412,8 @@ def test_50_jobs_at_once_are_done_or_told_to_come_again(server: Server) -> None:
 
 def test_a_job_that_is_dropped_is_gone(server: Server) -> None:
     """With its files; a second time, and for an id that never was, there is none."""
-    _, job = server.send(("files", "a.png", photo(1)))
-    server.finished(job)
+    job = server.finished(server.send(("files", "a.png", photo(1)))[1])
+    assert job["state"] == "done", job
     path = f"/jobs/{job['id']}"
     assert any(folder.name == job["id"] for folder in server.jobs())
     assert server.ask("DELETE", path)[0] == 204
@@ -524,6 +522,25 @@ def test_a_server_that_is_ended_leaves_nothing(
     assert "stopped; what was sent and made is removed" in said
     assert "Traceback" not in said
     assert not list(server.temporary.iterdir())
+
+
+@pytest.mark.slow
+def test_what_a_killed_server_left_is_removed_by_the_next(
+    encoder_file: Path, tmp_path: Path
+) -> None:
+    """What a server that still runs has, stays."""
+    killed, running = (start(encoder_file, tmp_path / "private") for _ in range(2))
+    assert killed.send(("files", "a.png", photo(1)))[0] == 202
+    killed.process.kill()
+    killed.process.communicate(timeout=60)
+    assert len(list(killed.temporary.iterdir())) == 2
+    following = start(encoder_file, tmp_path / "private")
+    assert len(list(following.temporary.iterdir())) == 2
+    assert running.finished(running.send(("files", "a.png", photo(1)))[1])["state"] == "done"
+    for server in (running, following):
+        server.process.terminate()
+        server.process.communicate(timeout=60)
+    assert not list(following.temporary.iterdir())
 
 
 def test_a_port_in_use_is_said_before_anything_is_loaded(

@@ -21,6 +21,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from imgtofmri import __version__
+from imgtofmri.encoder.saving import PAGE
 from imgtofmri.exceptions import StimulusError
 from imgtofmri.files import atomic_path
 from imgtofmri.serve.description import describe
@@ -30,7 +31,7 @@ from imgtofmri.serve.jobs import Job, Jobs
 from imgtofmri.serve.limits import Limits
 from imgtofmri.serve.refusal import Refusal, answer
 from imgtofmri.serve.uploads import ClientLeftError, receive_upload
-from imgtofmri.serve.work import PAGE, Choices, roi_means
+from imgtofmri.serve.work import Choices, roi_means
 from imgtofmri.stimuli.discovery import IMAGE_SUFFIXES, MOVIE_SUFFIXES
 
 TYPES = {

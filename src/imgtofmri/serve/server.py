@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 import signal
 import socket
 import tempfile
@@ -12,13 +13,13 @@ import threading
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgtofmri.exceptions import MissingDependencyError, OptionError, OutputError
+from imgtofmri.owners import is_abandoned, new_part
 from imgtofmri.serve.limits import Limits
 
 if TYPE_CHECKING:
@@ -75,9 +76,8 @@ def serve(
     limits = limits or Limits()
     with _listening(host, port) as listener:
         encoder = load()
-        root = _private_folder()
-        with root as folder:
-            _run(Path(folder), listener, host, encoder, settings, limits, show, say)
+        with _private_folder() as folder:
+            _run(folder, listener, host, encoder, settings, limits, show, say)
     say("stopped; what was sent and made is removed")
 
 
@@ -129,7 +129,7 @@ def _run(
     )
     # What is wrong with a form is told to whoever sent it; it would fill the terminal besides.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
-    jobs = Jobs(folder, make_work(encoder, chosen, _page_maker()), limits)
+    jobs = Jobs(folder, make_work(encoder, chosen), limits)
     try:
         names = {host, socket.gethostname()} if not _is_loopback(host) else {host}
 
@@ -162,14 +162,6 @@ def _run(
             server.run(sockets=[listener])
     finally:
         jobs.close()
-
-
-def _page_maker() -> Callable[[Path], object]:
-    """Return what makes the page of results, where this package has it."""
-    if find_spec("imgtofmri.report") is None:
-        return lambda _: None
-    maker: Callable[[Path], object] = import_module("imgtofmri.report").write_report
-    return maker
 
 
 @contextmanager
@@ -215,16 +207,26 @@ def _no_port(port: int, reason: str) -> OptionError:
     return OptionError(message, "port")
 
 
-def _private_folder() -> tempfile.TemporaryDirectory[str]:
-    """Return a new folder for this user alone (0700)."""
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """Make a folder for this user alone, and remove it and what killed servers left of theirs."""
     try:
-        return tempfile.TemporaryDirectory(prefix="imgtofmri-serve-", ignore_cleanup_errors=True)
+        place = Path(tempfile.gettempdir())
+        for left in place.glob(".imgtofmri-*.part"):
+            if is_abandoned(left) and left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+        folder = new_part(place)
+        folder.mkdir(mode=0o700)
     except OSError as error:
         message = (
-            f"cannot make a temporary folder: {error.strerror}. Make room, or set TMPDIR to a "
-            "folder that you may write to."
+            f"cannot make a temporary folder: {error.strerror or error}. Make room, or set TMPDIR "
+            "to a folder that you may write to."
         )
         raise OutputError(message) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_loopback(host: str) -> bool:

@@ -6,27 +6,21 @@ import csv
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from imgtofmri.analyses.predict import predict_into
 from imgtofmri.encoder import Encoder, Settings
-from imgtofmri.encoder.saving import RECORD, TABLE
+from imgtofmri.encoder.saving import PAGE, RECORD, TABLE
 from imgtofmri.encoder.settings import AVERAGES
 from imgtofmri.exceptions import StimulusError
 from imgtofmri.files import write_whole
-from imgtofmri.progress import Step
 from imgtofmri.serve.jobs import Job
 from imgtofmri.serve.limits import Limits
 from imgtofmri.serve.refusal import Refusal
 from imgtofmri.stimuli.items import one_line
 
-PAGE = "report.html"
 
-MakePage = Callable[[Path], object]
-
-
-def make_work(encoder: Encoder, settings: Settings, make_page: MakePage) -> Callable[[Job], None]:
+def make_work(encoder: Encoder, settings: Settings) -> Callable[[Job], None]:
     """Return what does a job.
 
     Parameters
@@ -35,14 +29,12 @@ def make_work(encoder: Encoder, settings: Settings, make_page: MakePage) -> Call
         Which the thread that calls it owns.
     settings : Settings
         Those of jobs that ask for no others.
-    make_page : callable
-        Writes ``report.html`` into a folder of results.
     """
 
     def work(job: Job) -> None:
         asked = dict(job.asked)
         how = {"subjects": asked.pop("subjects"), "rate_hz": asked.pop("rate_hz")}
-        summary = predict_into(job.made, encoder, job.files, settings, **how, **asked)
+        summary = predict_into(job.made, encoder, job.files, settings, report=True, **how, **asked)
         for failure in summary.failures:
             reason = job.without_paths(str(failure.error))
             job.failures.append((job.without_paths(failure.name), reason))
@@ -50,8 +42,6 @@ def make_work(encoder: Encoder, settings: Settings, make_page: MakePage) -> Call
             reasons = " ".join(reason for _, reason in job.failures)
             message = f"expected one or more stimuli that can be predicted; got none: {reasons}"
             raise StimulusError(message)
-        job.change(step=Step("Making the page", 0.0, None, ""))
-        make_page(job.made)
         for path in (job.made / RECORD, job.made / PAGE):
             # Both say where stimuli lie on this computer, which is nothing to whoever asked.
             if path.exists():
