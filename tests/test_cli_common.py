@@ -135,3 +135,14 @@ def test_flags_show_no_type_and_help_tells_the_exit_codes(
     assert main(["--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "3 some inputs failed, the rest is done" in said
+
+
+def test_serve_says_which_extra_it_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before an address is taken or an encoder loaded."""
+    monkeypatch.setattr("imgtofmri.serve.server.find_spec", lambda _: None)
+    assert main(["serve", "--port", "0"]) == 1
+    said = capsys.readouterr().err
+    assert "not installed: starlette, uvicorn, python-multipart" in said
+    assert "pip install 'imgtofmri[serve]'" in said

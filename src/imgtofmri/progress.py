@@ -1,4 +1,4 @@
-"""Show how far long work has come: a bar on a terminal, plain lines elsewhere."""
+"""Show how far long work has come: a bar on a terminal, plain lines elsewhere, or to a listener."""
 
 from __future__ import annotations
 
@@ -6,10 +6,55 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 
 from imgtofmri.text import visible
 
 LINE_INTERVAL_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far one piece of long work has come.
+
+    Attributes
+    ----------
+    description : str
+        What is being done, as a present participle.
+    done : float
+    total : float or None
+        None where it is not known.
+    unit : str
+        ``"B"`` for bytes, else a plural noun.
+    """
+
+    description: str
+    done: float
+    total: float | None
+    unit: str
+
+
+Listener = Callable[[Step], None]
+
+_LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """Tell a listener, and nobody else, of all work that is tracked in the block.
+
+    Parameters
+    ----------
+    listener : callable
+        Called with each `Step`, also of work that reports no progress. What it raises ends the
+        work.
+    """
+    before = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(before)
 
 
 @contextmanager
@@ -35,7 +80,10 @@ def track(
         Call it with how much was done since the last call.
     """
     description = visible(description)
-    if not enabled or sys.stderr is None:
+    listener = _LISTENER.get()
+    if listener is not None:
+        yield _Heard(listener, description, total, unit).advance
+    elif not enabled or sys.stderr is None:
         yield lambda _: None
     elif sys.stderr.isatty():
         with _bar(description, total, unit) as advance:
@@ -69,6 +117,21 @@ def _bar(description: str, total: float | None, unit: str) -> Iterator[Callable[
         yield lambda amount: bar.update(task, advance=amount)
         if total is None:
             bar.update(task, total=1, completed=1)
+
+
+class _Heard:
+    """Progress as steps for a listener: at the start and at each advance."""
+
+    def __init__(
+        self, listener: Listener, description: str, total: float | None, unit: str
+    ) -> None:
+        self._listener = listener
+        self._step = Step(description, 0.0, total, unit)
+        listener(self._step)
+
+    def advance(self, amount: float) -> None:
+        self._step = replace(self._step, done=self._step.done + amount)
+        self._listener(self._step)
 
 
 class _Lines:

@@ -44,6 +44,7 @@ from imgtofmri.cli.report import report
 from imgtofmri.cli.rsa import rsa
 from imgtofmri.cli.say import say
 from imgtofmri.cli.select import select
+from imgtofmri.cli.serve import serve
 from imgtofmri.cli.simulate import simulate
 from imgtofmri.cli.validate import validate
 from imgtofmri.exceptions import ImgToFmriError, OptionError
@@ -122,6 +123,7 @@ for command in (
     layers,
     distill,
     report,
+    serve,
     demo,
     fetch,
     describe,

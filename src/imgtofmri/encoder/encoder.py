@@ -38,6 +38,9 @@ from imgtofmri.stimuli import Failure, Movie, Source, expand_images
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
+MOST_SPATIAL_MODELS = 8
+"""How many choices of ROIs, smoothing and mask are kept; each takes tens of megabytes."""
+
 
 def load_encoder(bundle: str | Path = reference.BUNDLE_ID, progress: bool = True) -> Encoder:
     """Load an encoder by its id or from a bundle file.
@@ -322,11 +325,13 @@ class Encoder:
         return FeatureExtractor(self._networks[key], bool(chosen.center_crop))
 
     def spatial_model(self, settings: Settings | None = None, **changes: Any) -> SpatialModel:
-        """Return the group mask and each subject's matrix, worked out once for each choice."""
+        """Return the group mask and each subject's matrix; those of the latest choices are kept."""
         chosen = self.settings(settings, **changes)
         assert chosen.rois is not None
         key = (tuple(chosen.rois), chosen.sigma_mm, chosen.mask)
         if key not in self._spatial:
+            while len(self._spatial) >= MOST_SPATIAL_MODELS:
+                del self._spatial[next(iter(self._spatial))]
             self._spatial[key] = build_spatial_model(self.bundle, *key)
         return self._spatial[key]
 
