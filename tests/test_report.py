@@ -6,6 +6,7 @@ import base64
 import csv
 import gzip
 import hashlib
+import html
 import io
 import json
 import re
@@ -118,6 +119,22 @@ def test_page_from_memory_is_the_page_from_files(run: Prediction, tmp_path: Path
     assert held(one)["rois"] == held(other)["rois"]
     assert held_maps(one, 5).tolist() == held_maps(other, 5).tolist()
     assert all(item["thumb"] for item in held(one)["items"])
+
+
+def test_view_holds_the_page_of_report(run: Prediction, tmp_path: Path) -> None:
+    """What a notebook shows is the page, whole, in a frame of one's height; nothing is fetched."""
+    view = run.view(height=500)
+    shown = view._repr_html_()
+    assert shown.startswith("<iframe srcdoc=")
+    assert "height: 500px" in shown
+    held = html.unescape(shown.split('"', 2)[1])
+    page = run.report(tmp_path / "page.html").read_text("utf-8")
+    without_times = [re.sub(r"20\d\d-\d\d-\d\d[ T][0-9:]+", "", text) for text in (held, page)]
+    assert len(without_times[0]) == len(without_times[1])
+    assert held == view.page
+    assert len(repr(view)) < 100
+    with pytest.raises(OptionError, match="height must be a number of pixels, 1 or more; got 0"):
+        run.view(height=0)
 
 
 def test_report_of_a_prediction_needs_a_pages_name(run: Prediction, tmp_path: Path) -> None:

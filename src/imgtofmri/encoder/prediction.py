@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from nilearn.surface import PolyMesh, SurfaceImage
 
     from imgtofmri.figures.style import Figure
+    from imgtofmri.report.frame import PageView
 
 GROUP = "group"
 """What tables call the group, among the subjects."""
@@ -591,6 +592,37 @@ class Prediction:
         from imgtofmri.encoder.saving import report_prediction
 
         return report_prediction(self, Path(path))
+
+    def view(self, height: int = 900) -> PageView:
+        """Return the page of `report` for a notebook, which shows it in a frame.
+
+        It stays as it is when the notebook is exported: no kernel is asked. A notebook grows by
+        the page, some 3 MB for a few stimuli.
+
+        Parameters
+        ----------
+        height : int
+            Of the frame, in pixels.
+
+        Returns
+        -------
+        PageView
+
+        Raises
+        ------
+        OptionError
+            If the height is not positive, or as `report` does.
+        """
+        import tempfile
+
+        from imgtofmri.report.frame import PageView
+
+        if height < 1:
+            message = f"height must be a number of pixels, 1 or more; got {height}. Use 900."
+            raise OptionError(message, "height")
+        with tempfile.TemporaryDirectory() as scratch:
+            page = self.report(Path(scratch) / "page.html").read_text(encoding="utf-8")
+        return PageView(page, height)
 
     def interval(
         self, level: float = 0.95
