@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,15 @@ from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, write_bundle
 from imgtofmri.encoder import Provenance, Settings, reference
 from imgtofmri.files import sha256_of
 from imgtofmri.spaces import Grid, affine_map
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+WITH_GL = (
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+)
+WITHOUT_GL = ("--disable-gpu", "--disable-3d-apis")
 
 
 def pytest_sessionstart() -> None:
@@ -74,6 +84,31 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(av, "open", noted)
     return files
+
+
+@pytest.fixture(scope="module")
+def launched() -> Iterator[Callable[..., Any]]:
+    """Return what starts a browser; skip without one, or without Playwright."""
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="needs the extra [browser]: Playwright is not installed"
+    )
+    named = os.environ.get("IMGTOFMRI_BROWSER") or next(
+        filter(None, map(shutil.which, BROWSERS)), None
+    )
+    if named is None:
+        pytest.skip("needs Chromium: none is on the PATH, and IMGTOFMRI_BROWSER names none")
+    with api.sync_playwright() as playwright:
+        started: dict[bool, Any] = {}
+
+        def launch(gl: bool = True) -> Any:
+            if gl not in started:
+                flags = ["--no-sandbox", *(WITH_GL if gl else WITHOUT_GL)]
+                started[gl] = playwright.chromium.launch(executable_path=named, args=flags)
+            return started[gl]
+
+        yield launch
+        for browser in started.values():
+            browser.close()
 
 
 @pytest.fixture(scope="session")

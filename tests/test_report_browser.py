@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,15 +15,6 @@ import pytest
 
 from imgtofmri import Prediction
 from imgtofmri.report import write_report
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-WITH_GL = (
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist",
-)
-WITHOUT_GL = ("--disable-gpu", "--disable-3d-apis")
 
 MakeRun = Callable[..., Prediction]
 NAMES = (*(f"house{k}.png" for k in range(4)), *(f"face{k}.png" for k in range(3)))
@@ -72,31 +62,6 @@ class Page:
     def text(self, selector: str) -> str:
         """Return the text of an element."""
         return str(self.page.locator(selector).inner_text())
-
-
-@pytest.fixture(scope="module")
-def launched() -> Iterator[Callable[..., Any]]:
-    """Return what starts a browser; skip without one, or without Playwright."""
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="needs the extra [browser]: Playwright is not installed"
-    )
-    named = os.environ.get("IMGTOFMRI_BROWSER") or next(
-        filter(None, map(shutil.which, BROWSERS)), None
-    )
-    if named is None:
-        pytest.skip("needs Chromium: none is on the PATH, and IMGTOFMRI_BROWSER names none")
-    with api.sync_playwright() as playwright:
-        started: dict[bool, Any] = {}
-
-        def launch(gl: bool = True) -> Any:
-            if gl not in started:
-                flags = ["--no-sandbox", *(WITH_GL if gl else WITHOUT_GL)]
-                started[gl] = playwright.chromium.launch(executable_path=named, args=flags)
-            return started[gl]
-
-        yield launch
-        for browser in started.values():
-            browser.close()
 
 
 @pytest.fixture
