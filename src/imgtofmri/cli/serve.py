@@ -92,7 +92,7 @@ def serve(
 
     def say(line: str) -> None:
         if not quiet or line.startswith("serving"):
-            typer.echo(line, err=True)
+            say(line, err=True)
 
     serve_encoder(
         load,
