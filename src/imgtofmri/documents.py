@@ -22,7 +22,7 @@ def read_text(path: Path, *, errors: str = "strict") -> str:
     ----------
     path : Path
         The file.
-    errors : {"strict", "replace"}
+    errors : {"strict", "replace", "surrogateescape"}
         What is done about bytes that are none.
 
     Raises

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgtofmri.cli import options
+from imgtofmri.cli.say import say
 
 if TYPE_CHECKING:
     from imgtofmri.encoder import Encoder, Settings
@@ -90,9 +91,9 @@ def serve(
 
         return load_encoder(encoder, progress=not quiet)
 
-    def say(line: str) -> None:
+    def tell(line: str) -> None:
         if not quiet or line.startswith("serving"):
-            typer.echo(line, err=True)
+            say(line, err=True)
 
     serve_encoder(
         load,
@@ -101,5 +102,5 @@ def serve(
         port=port,
         limits=limits,
         show=show,
-        say=say,
+        say=tell,
     )

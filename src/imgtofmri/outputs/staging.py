@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
+from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import OutputError
 from imgtofmri.files import sync, sync_all, write_whole
 from imgtofmri.owners import abandoned, new_part
@@ -99,7 +100,7 @@ def complete(target: Path) -> None:
             shutil.rmtree(stage, ignore_errors=True)
             continue
         try:
-            plan = json.loads((stage / _PLAN).read_bytes().decode("utf-8", "surrogateescape"))
+            plan = parse_json(read_text(stage / _PLAN, errors="surrogateescape"))
             name = str(plan["target"])
             replaced, new = ([PurePosixPath(file) for file in plan[k]] for k in ("replaced", "new"))
             if not all(is_own(path) for path in (*replaced, *new)):

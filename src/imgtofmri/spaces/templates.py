@@ -6,12 +6,12 @@ transforms between them. Nothing is fetched here: its cache is looked into.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import numpy as np
 
+from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import OptionError
 from imgtofmri.spaces.grids import Grid
 
@@ -74,7 +74,7 @@ def find_transform(space: str, source: str) -> Path:
 
 def _described(path: Path) -> tuple[tuple[int, int, int], tuple[float, float, float]] | None:
     try:
-        grids = json.loads(path.read_text(encoding="utf-8"))["res"].values()
+        grids = parse_json(read_text(path))["res"].values()
         for grid in grids:
             if [float(side) for side in grid["zooms"]] == [_VOXEL_MM] * 3:
                 (i, j, k), (x, y, z) = grid["shape"], grid["origin"]
