@@ -74,8 +74,9 @@ test-torch: $(VENV)/.installed-torch ## install PyTorch and run the tests that n
 	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest -n 2 -m torch tests
 
 # Seeded: what is found is found again, by tools/fuzz.py --target NAME --replay NUMBER.
-trust: $(VENV)/.installed ## feed two million damaged files to every reader (hours)
+trust: $(VENV)/.installed ## feed two million damaged files to every reader, and kill two hundred runs (hours)
 	$(BIN)/python tools/fuzz.py --inputs 2000000
+	$(BIN)/python tools/trust_kills.py --kills 200 --seed 0
 
 demo: $(VENV)/.installed ## predict the sample photographs and film, and write a page that shows them
 	$(BIN)/imgtofmri demo --output $(OUT)
