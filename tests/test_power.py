@@ -661,4 +661,6 @@ def test_power_writes_tables_that_explain_themselves(
     ):
         assert words in text or words == "2 % per"
     assert "a response of 1 in the model's units is 2 %" in text
-    assert {path.suffix for path in out.iterdir()} == {".tsv", ".json", ".png", ".svg", ".md"}
+    assert {path.suffix for path in out.iterdir()} == {
+        *(".tsv", ".json", ".png", ".svg", ".md", ".html")
+    }
