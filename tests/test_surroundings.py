@@ -178,19 +178,20 @@ def test_full_disk_is_one_error_and_leaves_nothing_half_done(
 ) -> None:
     """No file is there that is not whole, hidden ones neither; with room it goes on."""
     words = [word.replace("_", " ") for word in command.split()]
-    desk = [*desk, "--no-report"]  # The page holds the folder's name, so that sizes differ.
+    desk = [*desk, "--no-report"]
+    # Records hold the folder's name: both have five letters, so that sizes are equal.
     assert main([*words, "whole", *desk]) == 0
     capsys.readouterr()
     sizes = sorted(path.stat().st_size for path in Path("whole").rglob("*") if path.is_file())
     with largest_file(sizes[-1] - 1):
-        assert main([*words, "out", *desk]) == 1
+        assert main([*words, "other", *desk]) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "cannot write" in said
     assert "File too large. Make room" in said
-    assert not [path for path in Path("out").rglob(".*")]
-    for path in Path("out").rglob("*.gz"):
-        assert path.read_bytes() == Path("whole", path.relative_to("out")).read_bytes()
-    assert main([*words, "out", "--overwrite", *desk]) == 0
+    assert not [path for path in Path("other").rglob(".*")]
+    for path in Path("other").rglob("*.gz"):
+        assert path.read_bytes() == Path("whole", path.relative_to("other")).read_bytes()
+    assert main([*words, "other", "--overwrite", *desk]) == 0
 
 
 def test_bundle_that_its_place_does_not_take_is_kept_aside(
