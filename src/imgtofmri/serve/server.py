@@ -153,12 +153,13 @@ def _run(
         )
         server = uvicorn.Server(config)
         address = _address(host, listener)
-        say(f"serving {about.id} at {address} (Ctrl-C stops)")
-        if not _is_loopback(host):
-            say(f"note: whoever reaches {host} can send files here and have them predicted")
-        if show:
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        # From the moment that the address is said, being stopped is how a server ends.
         with suppress(KeyboardInterrupt), _hanging_up_ends():
+            say(f"serving {about.id} at {address} (Ctrl-C stops)")
+            if not _is_loopback(host):
+                say(f"note: whoever reaches {host} can send files here and have them predicted")
+            if show:
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
             server.run(sockets=[listener])
     finally:
         jobs.close()
