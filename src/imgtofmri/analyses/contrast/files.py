@@ -181,13 +181,12 @@ def save_contrast(
         "threshold": threshold,
         "seed": first.seed,
     }
-    out.begin(details, prediction.provenance.to_dict(), describe_controls(first.controls))
-    out.used(prediction.names, prediction.sha256, prediction.sources)
-    for failure in failures:
-        out.fail(failure.name, str(failure.error))
-    files = [file for one in several for file in _save_one(one, out.path, threshold)]
-    out.wrote(*files)
-    out.close()
+    with out.begin(details, prediction.provenance.to_dict(), describe_controls(first.controls)):
+        out.used(prediction.names, prediction.sha256, prediction.sources)
+        for failure in failures:
+            out.fail(failure.name, str(failure.error))
+        files = [file for one in several for file in _save_one(one, out.path, threshold)]
+        out.wrote(*files)
     return files
 
 

@@ -72,18 +72,18 @@ def save_dynamics(
         measured = result.measured
     else:
         settings |= _predicted(result)
-    target.begin(settings, result.provenance.to_dict(), result.baselines, measured)
-    if result.movie is not None:
-        target.used([result.movie.name], [result.movie.sha256], [result.movie.path])
-    for name, path in result.features.items():
-        target.used([name], [None if path is None else sha256_of(path)], [path])
-    files = [
-        write_table(table, target.path / f"{name}.tsv") for name, table in result.tables().items()
-    ]
-    for name, figure in _figures(result).items():
-        files += save_figure(figure, target.path / name, note=result.provenance.note)
-    target.wrote(*files)
-    target.close()
+    with target.begin(settings, result.provenance.to_dict(), result.baselines, measured):
+        if result.movie is not None:
+            target.used([result.movie.name], [result.movie.sha256], [result.movie.path])
+        for name, path in result.features.items():
+            target.used([name], [None if path is None else sha256_of(path)], [path])
+        files = [
+            write_table(table, target.path / f"{name}.tsv")
+            for name, table in result.tables().items()
+        ]
+        for name, figure in _figures(result).items():
+            files += save_figure(figure, target.path / name, note=result.provenance.note)
+        target.wrote(*files)
     return [*files, target.record]
 
 

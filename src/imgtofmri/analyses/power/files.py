@@ -92,22 +92,21 @@ def save_plan(
         If the folder cannot be written to.
     """
     out = OutputFolder.of(folder, COMMAND, overwrite=overwrite)
-    out.begin(_settings(plan), plan.provenance.to_dict())
-    shown = (*plan.tables, *plan.stimuli)
-    out.used(
-        [each.name for each in shown],
-        [each.sha256 for each in shown],
-        [each.path for each in shown],
-    )
-    files: list[Path] = []
-    for name, columns in COLUMNS.items():
-        table = getattr(plan, name)[list(columns)]
-        files += write_described(table, out.path / f"{name}.tsv", columns)
-    files += save_figure(plot_plan(plan), out.path / "plan", note=plan.provenance.note)
-    files.append(out.path / "methods.md")
-    write_whole(files[-1], methods(plan).encode("utf-8"))
-    out.wrote(*files)
-    out.close()
+    with out.begin(_settings(plan), plan.provenance.to_dict()):
+        shown = (*plan.tables, *plan.stimuli)
+        out.used(
+            [each.name for each in shown],
+            [each.sha256 for each in shown],
+            [each.path for each in shown],
+        )
+        files: list[Path] = []
+        for name, columns in COLUMNS.items():
+            table = getattr(plan, name)[list(columns)]
+            files += write_described(table, out.path / f"{name}.tsv", columns)
+        files += save_figure(plot_plan(plan), out.path / "plan", note=plan.provenance.note)
+        files.append(out.path / "methods.md")
+        write_whole(files[-1], methods(plan).encode("utf-8"))
+        out.wrote(*files)
     return files
 
 

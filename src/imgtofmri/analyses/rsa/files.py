@@ -53,7 +53,7 @@ def save_geometry(
     prediction = result.prediction
     note = prediction.provenance.note
     sources = {name: rdms.source for name, rdms in result.measured.items() if rdms.source}
-    target.begin(
+    with target.begin(
         {
             "measured": {name: str(source) for name, source in sources.items()},
             "models": {layer.label: layer.describe() for layer in result.layers},
@@ -62,25 +62,24 @@ def save_geometry(
         prediction.provenance.to_dict(),
         describe_controls(result.controls),
         sources.values(),
-    )
-    target.used(prediction.names, prediction.sha256, prediction.sources)
-    for failure in result.failures:
-        target.fail(failure.name, str(failure.error))
-    joined = _joined(result.models)
-    files = [_save_matrices(joined, target.path / "models.npz")]
-    files += save_figure(plot_rdms(joined), target.path / "models", note=note)
-    mds = plot_mds(result.models[ENCODER], _thumbnails(prediction))
-    files += save_figure(mds, target.path / "mds", ("png",), note=note)
-    if result.compared:
-        for kind, table in result.tables().items():
-            files.append(write_table(table, target.path / f"{kind}.tsv"))
-    for name, compared in result.compared.items():
-        others = {model: each for model, each in compared.items() if model != ENCODER}
-        models = [model for model in others if result.is_model(model)]
-        figure = plot_comparison(compared[ENCODER], others, models)
-        files += save_figure(figure, target.path / f"comparison_{name}", note=note)
-    target.wrote(*files)
-    target.close()
+    ):
+        target.used(prediction.names, prediction.sha256, prediction.sources)
+        for failure in result.failures:
+            target.fail(failure.name, str(failure.error))
+        joined = _joined(result.models)
+        files = [_save_matrices(joined, target.path / "models.npz")]
+        files += save_figure(plot_rdms(joined), target.path / "models", note=note)
+        mds = plot_mds(result.models[ENCODER], _thumbnails(prediction))
+        files += save_figure(mds, target.path / "mds", ("png",), note=note)
+        if result.compared:
+            for kind, table in result.tables().items():
+                files.append(write_table(table, target.path / f"{kind}.tsv"))
+        for name, compared in result.compared.items():
+            others = {model: each for model, each in compared.items() if model != ENCODER}
+            models = [model for model in others if result.is_model(model)]
+            figure = plot_comparison(compared[ENCODER], others, models)
+            files += save_figure(figure, target.path / f"comparison_{name}", note=note)
+        target.wrote(*files)
     return [*files, target.record]
 
 

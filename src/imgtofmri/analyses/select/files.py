@@ -88,27 +88,26 @@ def save_selection(
         "stimulus_folder": str(common),
         "seed": request.seed,
     }
-    out.begin(details, prediction.provenance.to_dict(), describe_controls(result.controls))
-    out.used(prediction.names, prediction.sha256, prediction.sources)
-    for failure in failures:
-        out.fail(failure.name, str(failure.error))
-    tables = {
-        "events": events,
-        "selection": result.table,
-        "checks": result.checks,
-        "matching": result.matching,
-    }
-    files = [write_table(table, out.path / f"{name}.tsv") for name, table in tables.items()]
-    chosen = [name for members in result.sets.values() for name in members]
-    frames = read_images(file_of[name] for name in chosen)
-    pictures = {
-        name: frame.pixels
-        for name, frame in zip(chosen, frames, strict=True)
-        if isinstance(frame, Frame)
-    }
-    sheet = plot_contact_sheet(result, pictures)
-    files += save_figure(sheet, out.path / "contact-sheet", ("png",), dpi=150, note=note)
-    files += save_figure(plot_checks(result), out.path / "checks", note=note)
-    out.wrote(*files)
-    out.close()
+    with out.begin(details, prediction.provenance.to_dict(), describe_controls(result.controls)):
+        out.used(prediction.names, prediction.sha256, prediction.sources)
+        for failure in failures:
+            out.fail(failure.name, str(failure.error))
+        tables = {
+            "events": events,
+            "selection": result.table,
+            "checks": result.checks,
+            "matching": result.matching,
+        }
+        files = [write_table(table, out.path / f"{name}.tsv") for name, table in tables.items()]
+        chosen = [name for members in result.sets.values() for name in members]
+        frames = read_images(file_of[name] for name in chosen)
+        pictures = {
+            name: frame.pixels
+            for name, frame in zip(chosen, frames, strict=True)
+            if isinstance(frame, Frame)
+        }
+        sheet = plot_contact_sheet(result, pictures)
+        files += save_figure(sheet, out.path / "contact-sheet", ("png",), dpi=150, note=note)
+        files += save_figure(plot_checks(result), out.path / "checks", note=note)
+        out.wrote(*files)
     return files

@@ -81,25 +81,24 @@ def save_validation(
         "n_voxels": comparison.predicted.n_voxels,
         "resampled": comparison.resampled,
     }
-    target.begin(
+    with target.begin(
         settings,
         None if prediction is None else prediction.provenance.to_dict(),
         describe_controls(matched.controls),
         comparison.measured_files,
-    )
-    if prediction is not None:
-        target.used(prediction.names, prediction.sha256, prediction.sources)
-    else:
-        read = comparison.predicted_files
-        target.used([str(path) for path in read], [sha256_of(path) for path in read], read)
-    note = "" if prediction is None else prediction.provenance.note
-    files = _write_matched(matched, target.path, note)
-    if accuracy is not None:
-        files += _write_accuracy(accuracy, target.path, note)
-    if roi_means is not None:
-        files += _write_roi_means(roi_means, target.path, note)
-    target.wrote(*files)
-    target.close()
+    ):
+        if prediction is not None:
+            target.used(prediction.names, prediction.sha256, prediction.sources)
+        else:
+            read = comparison.predicted_files
+            target.used([str(path) for path in read], [sha256_of(path) for path in read], read)
+        note = "" if prediction is None else prediction.provenance.note
+        files = _write_matched(matched, target.path, note)
+        if accuracy is not None:
+            files += _write_accuracy(accuracy, target.path, note)
+        if roi_means is not None:
+            files += _write_roi_means(roi_means, target.path, note)
+        target.wrote(*files)
     return [*files, target.record]
 
 
