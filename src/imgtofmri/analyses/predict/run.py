@@ -128,8 +128,8 @@ def predict_into(
         raise OptionError(message, "share_of_ceiling")
     check_rate(rate_hz)
     surface = space if space in MESHES else ""
-    _check_space(format, space, transform)
     check_store_options(format, dtype, rois_only, surface, at)
+    _check_space(format, space, transform)
     points = None if at is None else read_points(at)
     if isinstance(folder, OutputFolder):
         output = folder

@@ -18,15 +18,16 @@ from imgtofmri.analyses.predict.images import RunSummary, source_digest
 from imgtofmri.encoder import Prediction, Predictor
 from imgtofmri.encoder.exporting import export_tables
 from imgtofmri.encoder.regions import MODEL_UNIT
-from imgtofmri.encoder.stored import describe_store, open_stored
+from imgtofmri.encoder.stored import open_stored
 from imgtofmri.encoder.storing import (
     STORE,
+    describe_store,
     digest_text,
     plan_store,
     store_constants,
     store_rows,
 )
-from imgtofmri.exceptions import DataError, OptionError, StimulusError
+from imgtofmri.exceptions import DataError, OptionError, StimulusError, check_choice
 from imgtofmri.files import check_room
 from imgtofmri.outputs import OutputFolder
 from imgtofmri.outputs.store import Lost, Store
@@ -34,6 +35,7 @@ from imgtofmri.outputs.store_plan import (
     DIGEST,
     MOVIE,
     PATH,
+    STORE_DTYPES,
     SUBJECTS,
     Roster,
     StoreDtype,
@@ -122,7 +124,7 @@ def count_rows(
             n = movie.n_frames(rate_hz)
             if n is None:
                 n = sum(1 for _ in movie.frames(rate_hz, size=1))
-            told[source.name] = json.dumps(asdict(movie.info), sort_keys=True)
+            told[source.name] = json.dumps(asdict(movie.info))
         except StimulusError as error:
             on_failure(Failure(source.name, error))
             continue
@@ -371,6 +373,8 @@ class StoreRun:
     def _images(self, images: Sequence[tuple[int, Source]], filler: _Filler) -> None:
         """Predict images that follow one another."""
         wanted = [(row, source) for row, source in images if row not in filler.kept]
+        if not wanted:
+            return
         row_of = {source.name: row for row, source in wanted}
         sources = {source.name: source for _, source in wanted}
 
@@ -379,7 +383,7 @@ class StoreRun:
             self._lost[failure.name] = Lost(failure.name, str(failure.error), source_digest(source))
 
         stream = self.predictor.stream([source for _, source in wanted], fail)
-        for part in stream if wanted else ():
+        for part in stream:
             values = self._values(part)
             numbers = [row_of[name] for name in part.names]
             for first, end in _consecutive(numbers):
@@ -606,7 +610,7 @@ def predict_store(
     for failure in (*failures, *lost.values()):
         folder.fail(failure.name, str(failure.error))
     folder.wrote(*store.frame_files())
-    folder.tell("store", {"path": STORE, **describe_store(store)})
+    folder.tell("store", describe_store(store))
     if rois_only:
         export_tables(open_stored(path), folder)
     found = [source.name for source in rows.sources if source.name not in lost]
@@ -625,6 +629,7 @@ def check_store_options(format: str, dtype: str, rois_only: bool, surface: str, 
     ------
     OptionError
     """
+    check_choice("dtype", dtype, STORE_DTYPES)
     stores = format == "zarr" or rois_only
     if rois_only and format == "bids":
         message = (
