@@ -41,8 +41,7 @@ from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.events import event_labels
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.movie import MeasuredMovie
-from imgtofmri.stats import bootstrap_counts
-from imgtofmri.stats import n_effective, shrunk_z
+from imgtofmri.stats import bootstrap_counts, n_effective, shrunk_z
 from imgtofmri.timeseries import Surrogates, remove_lag_means, row_agreement
 
 N_SUBJECTS, N_VOLUMES, N_VOXELS = 8, 40, 30

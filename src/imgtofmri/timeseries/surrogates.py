@@ -103,7 +103,7 @@ class Surrogates:
         ----------
         n_surrogates : int
         seed : int or sequence of int
-            The same seed gives the same phases to every series of the same length; shifts need none.
+            The same seed gives the same phases to every series of the same length.
         kind : {"phases", "shifts"}
             "phases" draws the phase of each frequency. "shifts" moves the series back by so many
             time points, from 0, which is the series itself, in even steps around the whole.

@@ -11,9 +11,9 @@ surrogates of its series (`imgtofmri.timeseries.Surrogates`), phase-randomised o
 ones, and p is the larger of the two that they give. Phase-randomised surrogates are too smooth for
 films made of events, whose agreement with brains that hold still as long varies more. Shifted ones
 keep events, but few of them are far apart: how many are independent is read off their
-autocorrelation, and the model is brought nearer to them as Student's t has it before p is counted
-(`imgtofmri.stats.shrunk_z`). All models are turned by the same phases, so that a difference of two is compared with differences of surrogates that resemble each
-other as the two do.
+autocorrelation, and the model is brought nearer to them, as Student's t has it, before p is counted
+(`imgtofmri.stats.shrunk_z`). All models are turned by the same phases, so that a difference of two
+is compared with differences of surrogates that resemble each other as the two do.
 
 **The interval** is about people: the agreement with other people who watch the same film. They are
 drawn with replacement; a person drawn twice weighs twice. It is no test.
