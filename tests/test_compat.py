@@ -311,6 +311,7 @@ def test_the_command_ends_as_every_command_does(
     code, said = ended("--input", "nowhere.mp4", "--predict_movie", "true")
     assert (code, "nowhere.mp4', which does not exist" in said) == (1, True)
     assert ended("--output", "out")[0] == 2
+    assert ended("-h") == (0, "")
     (photos / "bad.png").write_text("no picture", "utf-8")
     code, said = ended("--input", photos, "--output", "out")
     assert (code, "bad.png" in said) == (3, True)
@@ -424,7 +425,6 @@ def partly_cloudy(desk: Path, rng: Rng) -> Callable[[int], Array]:
             volume = np.zeros((*mask.shape, n_volumes), np.float32)
             volume[mask] = run.T
             image = nib.Nifti1Image(volume, MNI152_2MM.affine)
-            nib.openers.Opener.default_compresslevel = 1
             nib.save(image, folder / f"subj{123 + number}.nii.gz")
         return runs.astype(np.float32).astype(float)
 
@@ -566,11 +566,11 @@ def test_twinset_levels_equal_the_written_out_statistics(
         expected = difference(twinset["pred"][kept][:, voxels], twinset["avgs"][kept][:, voxels])
         assert row.statistic == pytest.approx(expected, abs=1e-6)
 
-    (desk / "pred" / "007.nii.gz").unlink()
-    with pytest.raises(DataError, match=r"007.nii.gz is missing \(1 of 156 are\)"):
-        analysis.twinset_group_permutations("pred")
     (desk / "data/twinset/avgs/avg_beta_0003.nii.gz").unlink()
     with pytest.raises(DataError, match="avg_beta_0003.nii.gz is missing"):
         analysis.twinset_ROI_permutations(".", data_dir="data")
+    (desk / "pred" / "007.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"007.nii.gz is missing \(1 of 156 are\)"):
+        analysis.twinset_group_permutations("pred")
     with pytest.raises(DataError, match="expected folders subj01"):
         analysis.twinset_participant_permutations("pred", data_dir="elsewhere")

@@ -29,13 +29,13 @@ app = typer.Typer(
 )
 
 
-@app.command(cls=_Command)
+@app.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
 @ends_well
 def img2fmri(
     *,
     input_data: Annotated[
         str,
-        typer.Option("--input", metavar="PATH", help="A folder of images, or with a movie, it."),
+        typer.Option("--input", metavar="PATH", help="A folder of images, or a movie."),
     ],
     output_dir: Annotated[
         Path, typer.Option("--output", metavar="FOLDER", help="Where volumes are written.")

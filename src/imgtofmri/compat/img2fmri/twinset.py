@@ -186,8 +186,6 @@ def twinset_participant_permutations(
     DataError, ShapeError
         As `twinset_group_permutations`.
     """
-    mask = _mask(roi_list)
-    predicted = _predictions(Path(fmri_dir), mask)
     source = Path(data_dir) / "twinset"
     folders = sorted(source.glob("subj[0-9][0-9]"))
     if not folders:
@@ -196,6 +194,8 @@ def twinset_participant_permutations(
             "the published archive there, or name its folder with `data_dir`."
         )
         raise DataError(message)
+    mask = _mask(roi_list)
+    predicted = _predictions(Path(fmri_dir), mask)
     people = {
         folder.name: read_patterns(find_betas(folder, "r_m_s"), mask, NAMES) for folder in folders
     }
