@@ -1,4 +1,4 @@
-"""Shells complete commands and options: what is installed for them is tried in the shells themselves."""
+"""Shells complete commands and options: what is shown for them is tried in them."""
 
 from __future__ import annotations
 
