@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 OUT ?= demo-output
 # The newest Python that the package is made for and this machine has: on the PATH, or one of pyenv's.
 NEWEST ?= $(shell \
-  for version in 3.13 3.12; do \
+  for version in 3.14 3.13 3.12; do \
     for python in python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
       if "$$python" -c "import ensurepip, venv" 2>/dev/null; then echo "$$python"; exit; fi; \
     done; \
@@ -37,7 +37,7 @@ test-all: $(VENV)/.installed ## run every test
 # Some packages give their newest release to a newer Python alone.
 test-newest: ## run the tests on the newest Python found here, in an environment of its own
 ifeq ($(NEWEST),)
-	@echo "test-newest: skipped, as neither Python 3.13 nor 3.12 was found here"
+	@echo "test-newest: skipped, as no Python of 3.12 to 3.14 was found here"
 else
 	$(MAKE) test PYTHON="$(NEWEST)" VENV="$(VENV)-newest"
 endif
