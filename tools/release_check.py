@@ -60,7 +60,8 @@ LEFTOVERS = re.compile(
 )
 """What tests, editors and runs leave behind."""
 
-PARTS = ("archives", "lowest", "newest", "container")
+PARTS = ("lowest", "newest", "container")
+"""What can be left out."""
 
 # Run in the environment that is tried: it has the libraries that make pictures and films.
 MAKE_STIMULI = """
@@ -118,9 +119,9 @@ def call(*words: str | Path, cwd: Path | None = None, **variables: str) -> str:
     return result.stdout
 
 
-def environment(folder: Path, *packages: str | Path) -> Path:
+def environment(folder: Path, *packages: str | Path, python: str = sys.executable) -> Path:
     """Make a virtual environment with some packages, and return its folder of programs."""
-    call(sys.executable, "-m", "venv", folder)
+    call(python, "-m", "venv", folder)
     programs = folder / "bin"
     call(
         programs / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages
@@ -222,11 +223,13 @@ def _copy_tree(target: Path) -> None:
             shutil.copy2(ROOT / name, target / name)
 
 
-def check_install(which: str, wheel: Path, scratch: Path, weights: str) -> Iterator[Finding]:
+def check_install(
+    which: str, python: str, wheel: Path, scratch: Path, weights: str
+) -> Iterator[Finding]:
     """Install the wheel in an empty environment, and do with it what a person does first."""
     held = ["-c", ROOT / "constraints" / "lowest.txt"] if which == "lowest" else []
     began = time.monotonic()
-    programs = environment(scratch / which, wheel, *held)
+    programs = environment(scratch / which, wheel, *held, python=python)
     packages = json.loads(call(programs / "python", "-m", "pip", "list", "--format=json"))
     said = f"{len(packages)} packages in {time.monotonic() - began:.0f} s"
     yield Finding(f"{which}: pip install", said)
@@ -234,11 +237,11 @@ def check_install(which: str, wheel: Path, scratch: Path, weights: str) -> Itera
     folder = scratch / f"{which}-work"
     folder.mkdir()
     program = programs / "imgtofmri"
-    first, python, *others = call(program, "--version").splitlines()
+    first, its_python, *others = call(program, "--version").splitlines()
     mattering = ", ".join(
         line for line in others if line.split()[0] in ("numpy", "onnxruntime", "av")
     )
-    yield Finding(f"{which}: --version", f"{first} ({python}, {mattering})", first == version())
+    yield Finding(f"{which}: --version", f"{first} ({its_python}, {mattering})", first == version())
     seconds = _seconds(program, "--help")
     yield Finding(f"{which}: --help", f"{seconds:.1f} s")
     call(programs / "python", "-c", MAKE_STIMULI, cwd=folder)
@@ -299,18 +302,17 @@ def _bytes_of(text: str) -> int:
     return int(float(number) * {"KB": 1e3, "MB": 1e6, "GB": 1e9}[unit.upper()])
 
 
-def findings(
-    parts: Sequence[str], scratch: Path, weights: str, image: str | None
-) -> Iterator[Finding]:
+def findings(arguments: argparse.Namespace, scratch: Path) -> Iterator[Finding]:
     """Yield all that is found, as it is found."""
     yield from check_texts()
     yield from check_archives(scratch)
     (wheel,) = (scratch / "first").glob("*.whl")
-    for which in ("lowest", "newest"):
-        if which in parts:
-            yield from check_install(which, wheel, scratch, weights)
-    if "container" in parts:
-        yield from check_container(wheel, scratch, image)
+    weights = str(Path(arguments.weights).resolve()) if arguments.weights else ""
+    for which, python in (("lowest", arguments.oldest), ("newest", arguments.newest)):
+        if which not in arguments.without:
+            yield from check_install(which, python, wheel, scratch, weights)
+    if "container" not in arguments.without:
+        yield from check_container(wheel, scratch, arguments.image)
 
 
 def main() -> int:
@@ -318,20 +320,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--without", nargs="*", default=[], choices=PARTS[1:], help="leave out")
+    parser.add_argument("--without", nargs="*", default=[], choices=PARTS, help="leave out")
     parser.add_argument(
         "--weights",
         default=os.environ.get("IMGTOFMRI_WEIGHTS", ""),
         help="a file of ResNet-18's weights to predict with",
     )
     parser.add_argument("--image", help="an image of Python to build the container on")
+    for which, said in (("oldest", "the lowest"), ("newest", "the newest")):
+        parser.add_argument(
+            f"--{which}", default=sys.executable, help=f"the Python to install {said} releases on"
+        )
     arguments = parser.parse_args()
-    parts = [part for part in PARTS if part not in arguments.without]
-    weights = str(Path(arguments.weights).resolve()) if arguments.weights else ""
     n_bad = n_good = 0
     with tempfile.TemporaryDirectory(prefix="release-check-") as scratch:
         try:
-            for finding in findings(parts, Path(scratch), weights, arguments.image):
+            for finding in findings(arguments, Path(scratch)):
                 mark = (
                     "    " if finding.what.startswith("  ") else "ok  " if finding.good else "BAD "
                 )
