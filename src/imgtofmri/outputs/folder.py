@@ -27,6 +27,7 @@ from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import OptionError, OutputError
 from imgtofmri.files import cannot_write, sha256_of, sweep, write_whole
 from imgtofmri.invocation import COMMAND_LINE
+from imgtofmri.outputs.differences import differences
 from imgtofmri.outputs.staging import complete, drop_stage, exchange, is_own, new_stage
 from imgtofmri.owners import Lock, abandoned
 from imgtofmri.versions import versions
@@ -75,6 +76,7 @@ class OutputFolder:
         self._failures: dict[str, str] = {}
         self._outputs: dict[str, str] = {}
         self._earlier: dict[str, str] = {}
+        self._more: dict[str, Any] = {}
         self._resumes = self._may_replace = False
         self._lock = Lock(self._lock_file(), str(path))
         self._started = _now()
@@ -369,6 +371,10 @@ class OutputFolder:
         for file in files:
             self._outputs[file.relative_to(self.path).as_posix()] = sha256_of(file)
 
+    def tell(self, name: str, said: Any) -> None:
+        """Record something of the run as a whole under a name of its own; JSON values."""
+        self._more[name] = said
+
     def keep(self, *files: str) -> bool:
         """Keep files that an earlier run wrote as a whole, if all are still what it wrote."""
         kept = all(
@@ -446,6 +452,7 @@ class OutputFolder:
             "written": _now(),
             "versions": versions(),
             **self._head,
+            **self._more,
             "inputs": list(self._inputs.values()),
             "outputs": [{"file": f, "sha256": digest} for f, digest in self._outputs.items()],
             "failures": [{"name": n, "reason": reason} for n, reason in self._failures.items()],
@@ -494,7 +501,9 @@ class OutputFolder:
                 "or another folder."
             )
             raise OutputError(message) from error
-        different = self._differences(before)
+        # JSON turns tuples into lists.
+        now = json.loads(json.dumps({key: self._head[key] for key in before}))
+        different = differences(before, now)
         if version_then != __version__:
             # One record names one version for all its results.
             different.append(
@@ -515,16 +524,6 @@ class OutputFolder:
             return []
         lines = read_text(self._journal).split("\n")
         return [parse_json(line) for line in lines[:-1]]
-
-    def _differences(self, before: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Say which settings an earlier run had otherwise; JSON turns tuples into lists."""
-        now = json.loads(json.dumps({key: self._head[key] for key in before}))
-        return [
-            f"{key} was {before[part].get(key)!r} and is now {now[part].get(key)!r}"
-            for part in before
-            for key in sorted({*before[part], *now[part]})
-            if before[part].get(key) != now[part].get(key)
-        ]
 
 
 def _input(name: str, sha256: str | None, path: Path | None) -> dict[str, Any]:
