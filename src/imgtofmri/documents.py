@@ -6,13 +6,14 @@ import errno
 import json
 import re
 import stat
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from imgtofmri.limits import limits, variable
 
-# A whole string, in which brackets do not count, or a bracket.
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# A string, in which brackets do not count and which may lack its end, or anything but a bracket.
+_NO_BRACKETS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[^\[\]{}"]++', re.DOTALL)
 
 
 def read_text(path: Path, *, errors: str = "strict") -> str:
@@ -54,13 +55,12 @@ def parse_json(text: str) -> Any:
     ValueError
         If it is none, or lists and objects lie in one another beyond the limit.
     """
-    most, depth = limits().nesting, 0
-    for found in _STRING_OR_BRACKET.finditer(text):
-        mark = found[0]
-        depth += (mark in "[{") - (mark in "]}")
-        if depth > most:
-            reason = f"nested more than {most} deep, the limit that {variable('nesting')} sets"
-            raise ValueError(reason)
+    most = limits().nesting
+    brackets = _NO_BRACKETS.sub("", text)
+    depths = accumulate(1 if mark in "[{" else -1 for mark in brackets)
+    if max(depths, default=0) > most:
+        reason = f"nested more than {most} deep, the limit that {variable('nesting')} sets"
+        raise ValueError(reason)
     try:
         return json.loads(text)
     except RecursionError as error:
