@@ -250,13 +250,29 @@ def write_all(files: Mapping[Path, bytes]) -> None:
             except OSError as error:
                 raise cannot_write(target, error) from error
             parts[target] = temporary
-        sync_all(parts.values())
-        for target, temporary in parts.items():
-            try:
-                os.replace(temporary, target)  # noqa: PTH105  (the way of Path costs as much again)
-            except OSError as error:
-                raise cannot_write(target, error) from error
-        sync_all({target.parent for target in parts})
+        place_all(parts)
+
+
+def place_all(parts: Mapping[Path, Path]) -> None:
+    """Bring finished files to the disk together, and only then to their places.
+
+    Parameters
+    ----------
+    parts : mapping of Path to Path
+        The place of each, and the name of `imgtofmri.owners.new_part` that it has until then.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be placed.
+    """
+    sync_all(parts.values())
+    for target, temporary in parts.items():
+        try:
+            os.replace(temporary, target)  # noqa: PTH105  (the way of Path costs as much again)
+        except OSError as error:
+            raise cannot_write(target, error) from error
+    sync_all({target.parent for target in parts})
 
 
 def _write(path: Path, data: bytes) -> None:

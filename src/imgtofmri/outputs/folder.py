@@ -29,6 +29,7 @@ from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import OptionError, OutputError
 from imgtofmri.files import cannot_write, sha256_of, sweep, write_whole
 from imgtofmri.invocation import COMMAND_LINE
+from imgtofmri.outputs.differences import differences
 from imgtofmri.outputs.journal import NOT_TEXT, Journal, json_line
 from imgtofmri.outputs.staging import complete, drop_stage, exchange, is_own, new_stage
 from imgtofmri.owners import Lock, abandoned
@@ -499,7 +500,9 @@ class OutputFolder:
                 "or another folder."
             )
             raise OutputError(message) from error
-        different = self._differences(before)
+        # JSON turns tuples into lists.
+        now = json.loads(json.dumps({key: self._head[key] for key in before}))
+        different = differences(before, now)
         if version_then != __version__:
             # One record names one version for all its results.
             different.append(
@@ -514,16 +517,6 @@ class OutputFolder:
         self._inputs = {name: json_line(entry) for name, entry in inputs.items()}
         self._earlier = written
         self._started = started
-
-    def _differences(self, before: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Say which settings an earlier run had otherwise; JSON turns tuples into lists."""
-        now = json.loads(json.dumps({key: self._head[key] for key in before}))
-        return [
-            f"{key} was {before[part].get(key)!r} and is now {now[part].get(key)!r}"
-            for part in before
-            for key in sorted({*before[part], *now[part]})
-            if before[part].get(key) != now[part].get(key)
-        ]
 
 
 def _input(name: str, sha256: str | None, path: Path | None) -> dict[str, Any]:
