@@ -86,7 +86,7 @@ class FeatureExtractor:
         Parameters
         ----------
         images
-            As for `features`.
+            As for `features`; an iterator of `Source` is consumed as pictures are needed.
         on_failure : callable, optional
         batch_size : int
 
@@ -95,7 +95,8 @@ class FeatureExtractor:
         FeatureBatch
             With one image or more.
         """
-        frames = read_images(expand_images(images), size=self.size, center_crop=self.center_crop)
+        items = images if isinstance(images, Iterator) else expand_images(images)
+        frames = read_images(items, size=self.size, center_crop=self.center_crop)
         return self._stream(frames, on_failure, batch_size)
 
     def movie(

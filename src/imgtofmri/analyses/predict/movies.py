@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri import __version__
-from imgtofmri.analyses.predict.images import RunSummary, source_digest
+from imgtofmri.analyses.predict.earlier import source_digest
+from imgtofmri.analyses.predict.images import RunSummary
 from imgtofmri.encoder import Prediction, Predictor
 from imgtofmri.encoder.prediction import GROUP, MODEL_UNIT
 from imgtofmri.encoder.saving import on_mesh
