@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgtofmri.exceptions import DataError, OptionError
-from imgtofmri.stimuli import Source, read_list, unique_names
+from imgtofmri.stimuli import Source, StimulusWarning, read_list, unique_names
 
 
 def listed(folder: Path, content: bytes) -> Path:
@@ -63,12 +63,13 @@ def test_read_list_windows_ends_marks_and_empty_lines_are_no_names(tmp_path: Pat
 
 
 def test_read_list_counts_a_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However it is written, it counts where it came first, and how often is told."""
+    """However it is written, it counts where it came first, and is told of."""
     monkeypatch.chdir(tmp_path)
     again = os.fsencode(tmp_path / "x" / "a.jpg")
-    found = read_list(listed(tmp_path, b"x/a.jpg\n./x//a.jpg\nb.jpg\nx/../x/a.jpg\n" + again))
+    names = listed(tmp_path, b"x/a.jpg\n./x//a.jpg\nb.jpg\nx/../x/a.jpg\n" + again)
+    with pytest.warns(StimulusWarning, match=r"list\.txt: 3 lines name a file again"):
+        found = read_list(names)
     assert [str(source.path) for source in found] == ["x/a.jpg", "b.jpg"]
-    assert found.n_repeated == 3
 
 
 def test_read_list_what_is_no_stimulus_is_a_failure(tmp_path: Path) -> None:

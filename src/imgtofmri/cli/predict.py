@@ -15,18 +15,31 @@ from imgtofmri.cli.say import say
 if TYPE_CHECKING:
     from imgtofmri.encoder import Settings
     from imgtofmri.outputs import FormatName
+    from imgtofmri.stimuli import SourceList
 
 
 @options.takes_settings()
 def predict(
     *,
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="INPUT", help="Image files, movies, folders or globs, mixed."),
-    ],
+    ] = None,
     output: options.Output,
     settings: Settings,
     encoder: options.EncoderId = "bold5000-resnet18",
+    from_file: Annotated[
+        str | None,
+        typer.Option(
+            "--from-file",
+            metavar="LIST|-",
+            help="A list of files in place of INPUT, a path a line; - is standard input.",
+        ),
+    ] = None,
+    null: Annotated[
+        bool,
+        typer.Option("--null", "-0", help="Paths in the list end with a NUL, as of find -print0."),
+    ] = False,
     subjects: Annotated[
         bool, typer.Option("--subjects", help="Write each subject's map, too.")
     ] = False,
@@ -108,6 +121,8 @@ def predict(
 
     imgtofmri predict film.mp4 -o out/ --rate-hz 2
 
+    find photos/ -name '*.jpg' | sort | imgtofmri predict --from-file - -o out/
+
     imgtofmri predict photos/ -o out/ --space fsaverage5
 
     imgtofmri predict photos/ -o out/ --at points.tsv
@@ -119,7 +134,7 @@ def predict(
     summary = predict_into(
         output,
         encoder,
-        inputs,
+        chosen_inputs(inputs, from_file, null),
         settings,
         format=cast("FormatName", format),
         subjects=subjects,
@@ -144,3 +159,28 @@ def predict(
     say(f"{', '.join(counts)}: {output}", err=True)
     show_page(output, report and bool(summary.done or summary.kept))
     return code
+
+
+def chosen_inputs(
+    inputs: list[str] | None, from_file: str | None, null: bool
+) -> list[str] | SourceList:
+    """Return the inputs that a command names, or those that a list names.
+
+    Raises
+    ------
+    OptionError
+        If both name some, or neither does.
+    """
+    from imgtofmri.exceptions import OptionError
+    from imgtofmri.stimuli import read_list
+
+    if null and from_file is None:
+        message = "null says how a list's paths end; got no list. Name one with `from_file`."
+        raise OptionError(message, "null")
+    if bool(inputs) == (from_file is not None):
+        got = "both" if inputs else "neither"
+        message = (
+            f"expected INPUT, or a list of files with `from_file`; got {got}. Use one of them."
+        )
+        raise OptionError(message)
+    return inputs or read_list(from_file or "", null=null)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import BinaryIO, overload
 from imgtofmri.exceptions import OptionError
 from imgtofmri.limits import check_limit
 from imgtofmri.stimuli.discovery import no_stimulus, suffix_kind, unique_names
-from imgtofmri.stimuli.items import Failure, Kind, Source, one_line
+from imgtofmri.stimuli.items import Failure, Kind, Source, StimulusWarning, one_line
 
 STANDARD_INPUT = "-"
 
@@ -34,8 +35,6 @@ class SourceList(Sequence[Source]):
         What sources are called whose names are not their files'.
     failures : tuple of Failure
         Lines that name no stimulus.
-    n_repeated : int
-        Lines that named a file again; each file counts once, where it came first.
     """
 
     def __init__(
@@ -43,10 +42,8 @@ class SourceList(Sequence[Source]):
         paths: list[str],
         names: dict[int, str],
         failures: tuple[Failure, ...] = (),
-        n_repeated: int = 0,
     ) -> None:
-        self._paths, self._names = paths, names
-        self.failures, self.n_repeated = failures, n_repeated
+        self._paths, self._names, self.failures = paths, names, failures
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -95,6 +92,11 @@ def read_list(file: str | Path, *, null: bool = False) -> SourceList:
         If the list names nothing, cannot be read, or is one of the other kind.
     DataError
         If it is beyond the limit of texts.
+
+    Warns
+    -----
+    StimulusWarning
+        If a file is named more than once.
     """
     shown = "standard input" if str(file) == STANDARD_INPUT else str(file)
     paths: list[str] = []
@@ -129,7 +131,13 @@ def read_list(file: str | Path, *, null: bool = False) -> SourceList:
         for i, (path, name) in enumerate(zip(paths, names, strict=True))
         if name != os.path.basename(path)  # noqa: PTH119
     }
-    return SourceList(paths, special, tuple(failures), n_repeated)
+    if n_repeated:
+        message = (
+            f"{shown}: {n_repeated} lines name a file again; each file counts once, where it comes "
+            "first."
+        )
+        warnings.warn(message, StimulusWarning, stacklevel=2)
+    return SourceList(paths, special, tuple(failures))
 
 
 def _opened(file: str | Path) -> BinaryIO | nullcontext[BinaryIO]:

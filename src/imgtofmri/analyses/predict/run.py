@@ -25,7 +25,7 @@ from imgtofmri.exceptions import OptionError
 from imgtofmri.outputs import FormatName, Layout, OutputFolder, check_distinct, find_layout
 from imgtofmri.outputs.layouts import check_format
 from imgtofmri.report import MapRows, write_report
-from imgtofmri.stimuli import Source, check_rate, find_sources
+from imgtofmri.stimuli import Failure, Source, SourceList, check_rate, find_sources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def predict_into(
     folder: OutputFolder | str | Path,
     encoder: Encoder | str | Path,
-    inputs: str | Path | Iterable[str | Path],
+    inputs: str | Path | Iterable[str | Path] | SourceList,
     settings: Settings | None = None,
     *,
     format: FormatName = "nifti",
@@ -61,8 +61,9 @@ def predict_into(
     encoder : Encoder, str or Path
         One that is loaded, or what `imgtofmri.load_encoder` takes; it is loaded when inputs are
         found and the folder can be used.
-    inputs : path or iterable of paths
-        Image files, movies, folders and globs, as `imgtofmri.stimuli.find_sources` takes them.
+    inputs : path, iterable of paths, or SourceList
+        Image files, movies, folders and globs, as `imgtofmri.stimuli.find_sources` takes them; or
+        a list that `imgtofmri.stimuli.read_list` read.
     settings, **changes
         As for `Encoder.predict`.
     format : {"nifti", "bids"}
@@ -124,7 +125,7 @@ def predict_into(
     else:
         output = OutputFolder(Path(folder), COMMAND, RECORD)
         output.claim(overwrite=overwrite, resume=resume, resumable=True)
-    sources, failures = find_sources([inputs] if isinstance(inputs, str | Path) else inputs)
+    sources, failures = _sources_of(inputs)
     if not sources:
         return RunSummary(failures=failures)
     loaded = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, progress)
@@ -173,6 +174,14 @@ def predict_into(
         [name for part in parts for name in part.kept],
         [*failures, *(failure for part in parts for failure in part.failures)],
     )
+
+
+def _sources_of(
+    inputs: str | Path | Iterable[str | Path] | SourceList,
+) -> tuple[Sequence[Source], list[Failure]]:
+    if isinstance(inputs, SourceList):
+        return inputs, list(inputs.failures)
+    return find_sources([inputs] if isinstance(inputs, str | Path) else inputs)
 
 
 def _check_space(format: FormatName, space: str | None, transform: str | Path | None) -> None:
