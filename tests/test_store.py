@@ -78,7 +78,7 @@ def test_zarr_reads_what_was_written(store: Store) -> None:
     """The reference implementation finds each value, the index' checksum included."""
     group = zarr.open_group(str(store.path), mode="r")
     expected = rows_of(PLAN, range(N))
-    assert set(group.array_keys()) == {*expected, *CONSTANTS, "stimulus", "path", "done"}
+    assert set(group.array_keys()) == {*expected, *CONSTANTS, "stimulus", "path", "movie", "done"}
     for name, values in expected.items():
         np.testing.assert_array_equal(group[name][:], values)
     assert list(group["stimulus"][:]) == list(ROSTER.names)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgtofmri.encoder.agreement import LEAST_STIMULI, Agreement
-from imgtofmri.encoder.regions import roi_places
+from imgtofmri.encoder.regions import GROUP, MODEL_UNIT, roi_places
 from imgtofmri.exceptions import OptionError
 from imgtofmri.files import atomic_path, cannot_write, write_all
 from imgtofmri.outputs import (
@@ -45,7 +45,6 @@ interrupted run must predict them again."""
 
 COMMAND, RECORD, TABLE = "predict", "predictions.json", "rois.tsv"
 SPOOL, PAGE = "rois.part.tsv", "report.html"
-GROUP, MODEL_UNIT = "group", "model units"
 
 
 def save_prediction(

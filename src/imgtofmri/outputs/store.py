@@ -31,7 +31,6 @@ from imgtofmri.limits import check_limit
 from imgtofmri.outputs.differences import differences
 from imgtofmri.outputs.store_plan import (
     DONE,
-    PATH,
     STIMULUS,
     TEXT_ROWS,
     Roster,
@@ -234,22 +233,27 @@ class Store:
         OutputError
             If it cannot be written.
         """
-        names = list(roster.row_names())
+        texts = {name: list(roster.texts(name)) for name in plan.text_arrays() if name != DONE}
         made = {name: constant.data() for name, constant in constants.items()}
+        layouts = {name: constant.layout for name, constant in constants.items()}
         said = {
             "settings": _plain(settings),
             "prediction": _plain(prediction),
             "version": __version__,
-            "constants": _digest(b"".join(_digest(made[n]).encode() for n in sorted(made))),
+            "constants": _digest(
+                b"".join(
+                    _digest(document_bytes(layouts[name].document()) + made[name]).encode()
+                    for name in sorted(made)
+                )
+            ),
         }
-        layouts = {name: constant.layout for name, constant in constants.items()}
-        store = cls(path, plan, said, layouts, names)
+        store = cls(path, plan, said, layouts, texts[STIMULUS])
         try:
             if (path / DOCUMENT).exists():
                 store = store._joined(grow)
             elif path.is_dir():
                 store._check_own()
-            store._write_frame(made, list(roster.row_paths()))
+            store._write_frame(made, texts)
         except OSError as error:
             if isinstance(error, OutputError):
                 raise
@@ -311,7 +315,7 @@ class Store:
             )
             raise OptionError(message)
 
-    def _write_frame(self, made: Mapping[str, bytes], paths: Sequence[str]) -> None:
+    def _write_frame(self, made: Mapping[str, bytes], texts: Mapping[str, Sequence[str]]) -> None:
         """Write what no shard writes, where it is not there already: the group's metadata last."""
         layouts = self._layouts()
         files: dict[str, bytes] = {}
@@ -319,9 +323,9 @@ class Store:
             files[f"{name}/{DOCUMENT}"] = document_bytes(layout.document())
         for name, data in made.items():
             files[file_key(name, *(0,) * len(layouts[name].shape))] = data
-        for array, texts in ((STIMULUS, self.names), (PATH, paths)):
-            for number, first in enumerate(range(0, len(texts), TEXT_ROWS)):
-                some = texts[first : first + TEXT_ROWS]
+        for array, of_rows in texts.items():
+            for number, first in enumerate(range(0, len(of_rows), TEXT_ROWS)):
+                some = of_rows[first : first + TEXT_ROWS]
                 files[file_key(array, number)] = text_chunk(some, TEXT_ROWS)
         root = document_bytes(self._document())
         new = {
@@ -404,14 +408,16 @@ class Store:
         DataError
             If they cannot be read.
         """
-        return self._texts(STIMULUS)
+        return self.texts(STIMULUS)
 
-    @cached_property
-    def paths(self) -> Sequence[str]:
-        """The file of each row's stimulus as it was given, empty where there is none."""
-        return self._texts(PATH)
+    def texts(self, array: str) -> list[str]:
+        """Return the texts of ``stimulus``, ``path`` or ``movie``, one for each row.
 
-    def _texts(self, array: str) -> list[str]:
+        Raises
+        ------
+        DataError
+            If they cannot be read.
+        """
         n = self.plan.n_rows
         found: list[str] = []
         for number in range(-(-n // TEXT_ROWS)):
@@ -450,6 +456,11 @@ class Store:
             return tuple(self._text_file(file, layout.shape[0]))
         size = np.dtype(layout.dtype).itemsize * math.prod(layout.shape)
         return self.values(file, layout.dtype, size, size, 0).reshape(layout.shape)
+
+    def attributes(self, name: str) -> Mapping[str, Any]:
+        """Return the attributes of an array that the store holds once."""
+        layout = self._constants.get(name)
+        return {} if layout is None else layout.attributes
 
     def values(
         self, file: str, dtype: str, file_bytes: int, n_bytes: int, offset: int
@@ -587,7 +598,8 @@ class Store:
         files = [DOCUMENT, *(f"{name}/{DOCUMENT}" for name in layouts)]
         files += [file_key(n, *(0,) * len(layout.shape)) for n, layout in self._constants.items()]
         n_texts = -(-self.plan.n_rows // TEXT_ROWS)
-        files += [file_key(array, k) for array in (STIMULUS, PATH) for k in range(n_texts)]
+        arrays = [name for name in self.plan.text_arrays() if name != DONE]
+        files += [file_key(array, k) for array in arrays for k in range(n_texts)]
         files += [file_key(DONE, shard) for shard in range(self.plan.n_shards)]
         return [self.path / file for file in sorted(files)]
 

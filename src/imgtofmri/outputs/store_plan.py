@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,7 +17,7 @@ StoreDtype: TypeAlias = Literal["float32", "float16"]
 STORE_DTYPES: tuple[StoreDtype, ...] = ("float32", "float16")
 
 GROUP, SUBJECTS, MEANS, DIGEST, ONSET = "group", "subjects", "rois", "digest", "onset"
-STIMULUS, PATH, DONE = "stimulus", "path", "done"
+STIMULUS, PATH, MOVIE, DONE = "stimulus", "path", "movie", "done"
 MAPS = (GROUP, *BOUNDS)
 """The arrays of maps that a store can have, besides subjects'."""
 MODEL_UNIT = "model units"
@@ -121,12 +122,12 @@ class StorePlan:
     n_rows : int
         Stimuli; each frame of a movie is one.
     n_voxels : int
-        Voxels of a map; 0 where no maps are kept, only ROIs.
+        Voxels of a map.
     people : tuple of str
         The subjects, whose ROI means are kept.
     rois : tuple of str
     maps : tuple of str
-        The arrays of shape (n_rows, n_voxels), of `MAPS`.
+        The arrays of shape (n_rows, n_voxels), of `MAPS`; none where only means of ROIs are kept.
     subject_maps : bool
         Whether each person's map is kept, too.
     onsets : bool
@@ -251,12 +252,10 @@ class StorePlan:
 
     def text_arrays(self) -> dict[str, ArrayLayout]:
         """Return the arrays of names and of marks."""
-        names = ArrayLayout((self.n_rows,), TEXT, (STIMULUS,), (TEXT_ROWS,))
-        return {
-            STIMULUS: names,
-            PATH: names,
-            DONE: ArrayLayout((self.n_shards,), TEXT, ("shard",), (1,)),
-        }
+        of_rows = ArrayLayout((self.n_rows,), TEXT, (STIMULUS,), (TEXT_ROWS,))
+        names = (STIMULUS, PATH, *((MOVIE,) if self.onsets else ()))
+        marks = ArrayLayout((self.n_shards,), TEXT, ("shard",), (1,))
+        return dict.fromkeys(names, of_rows) | {DONE: marks}
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -308,34 +307,54 @@ class Roster:
     names : sequence of str
         Each stimulus' name.
     paths : sequence of (Path or None)
-        The files.
+        The files; empty where there are none.
     counts : sequence of int
         How many rows each has: 1, or a movie's frames. Empty where each has one.
+    movies : mapping of str to str
+        What the headers of those that are movies say.
+
+    Raises
+    ------
+    OptionError
+        If two have one name.
     """
 
     names: Sequence[str]
     paths: Sequence[Path | None] = ()
     counts: Sequence[int] = ()
+    movies: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) < len(self.names):
+            twice = next(name for name, n in Counter(self.names).items() if n > 1)
+            message = (
+                f"expected stimuli with names of their own; got {twice!r} more than once. Rename "
+                "one of them."
+            )
+            raise OptionError(message)
 
     @property
     def n_rows(self) -> int:
         """Rows of all together."""
         return sum(self.counts) if self.counts else len(self.names)
 
-    def row_names(self) -> Iterator[str]:
-        """Yield the name of each row's stimulus."""
-        return self._repeated(self.names)
+    def texts(self, array: str) -> Iterator[str]:
+        """Yield the text of each row of ``stimulus``, ``path`` or ``movie``.
 
-    def row_paths(self) -> Iterator[str]:
-        """Yield the file of each row's stimulus, empty where there is none."""
-        paths = ("" if path is None else str(path) for path in self.paths)
-        return self._repeated(paths if self.paths else [""] * len(self.names))
-
-    def _repeated(self, texts: Iterable[str]) -> Iterator[str]:
+        A movie's rows have its name and file, and the first what its header says.
+        """
+        if array == MOVIE:
+            for name, n in zip(self.names, self.counts or [1] * len(self.names), strict=True):
+                yield self.movies.get(name, "")
+                yield from [""] * (n - 1)
+            return
+        given = self.paths if array == PATH else self.names
+        texts = ("" if text is None else str(text) for text in given or [None] * len(self.names))
         if not self.counts:
-            return iter(texts)
-        pairs = zip(texts, self.counts, strict=True)
-        return (text for text, count in pairs for _ in range(count))
+            yield from texts
+            return
+        for text, n in zip(texts, self.counts, strict=True):
+            yield from [text] * n
 
 
 def names_digest(names: Iterable[str]) -> str:

@@ -336,8 +336,18 @@ class Movie:
                     pixels = prepare_picture(each.picture, each.pixel_aspect, size, center_crop)
                     last = each
                 onset_s = float(k / rate)
-                name = f"{self.name}_t{onset_s:09.3f}s"
-                yield Frame(name, pixels, self.sha256, onset_s, self.path)
+                yield Frame(frame_name(self.name, onset_s), pixels, self.sha256, onset_s, self.path)
+
+
+def frame_name(movie: str, onset_s: float) -> str:
+    """Return the name of a movie's frame.
+
+    Examples
+    --------
+    >>> frame_name("film.mp4", 3.5)
+    'film.mp4_t00003.500s'
+    """
+    return f"{movie}_t{onset_s:09.3f}s"
 
 
 def _info(container: InputContainer, stream: VideoStream, first: VideoFrame) -> MovieInfo:

@@ -15,7 +15,7 @@ from imgtofmri.analyses.dynamics.comparison import (
     RegionDynamics,
     p_over_regions,
 )
-from imgtofmri.encoder.prediction import GROUP
+from imgtofmri.encoder.regions import GROUP
 from imgtofmri.figures.style import (
     DIVERGING,
     MARK_ROW_POINTS,

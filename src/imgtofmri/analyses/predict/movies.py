@@ -17,7 +17,7 @@ from imgtofmri import __version__
 from imgtofmri.analyses.predict.earlier import source_digest
 from imgtofmri.analyses.predict.images import RunSummary
 from imgtofmri.encoder import Prediction, Predictor
-from imgtofmri.encoder.prediction import GROUP, MODEL_UNIT
+from imgtofmri.encoder.regions import GROUP, MODEL_UNIT
 from imgtofmri.encoder.saving import on_mesh
 from imgtofmri.exceptions import OutputError, StimulusError
 from imgtofmri.files import atomic_path, sha256_of
