@@ -56,9 +56,8 @@ def parse_json(text: str) -> Any:
         If it is none, or lists and objects lie in one another beyond the limit.
     """
     most = limits().nesting
-    brackets = _NO_BRACKETS.sub("", text)
-    depths = accumulate(1 if mark in "[{" else -1 for mark in brackets)
-    if max(depths, default=0) > most:
+    # Fewer brackets than may lie in one another need no counting.
+    if text.count("[") + text.count("{") > most and _depth(text) > most:
         reason = f"nested more than {most} deep, the limit that {variable('nesting')} sets"
         raise ValueError(reason)
     try:
@@ -66,3 +65,9 @@ def parse_json(text: str) -> Any:
     except RecursionError as error:
         reason = "nested too deep"
         raise ValueError(reason) from error
+
+
+def _depth(text: str) -> int:
+    """Return how many brackets lie in one another, at most."""
+    brackets = _NO_BRACKETS.sub("", text)
+    return max(accumulate(1 if mark in "[{" else -1 for mark in brackets), default=0)

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
@@ -469,7 +469,7 @@ class OutputFolder:
     def _take_over(self) -> None:
         """Go on from what an earlier run recorded, if it is a run of these settings."""
         try:
-            earlier = parse_json(read_text(self.record))
+            earlier, lines = _undocumented(read_text(self.record))
             found = earlier.get("RecordVersion")
             if found != RECORD_VERSION:
                 what = "without a version" if found is None else f"of version {found}"
@@ -479,14 +479,14 @@ class OutputFolder:
                     "`overwrite` to do all again, or another folder."
                 )
                 raise OutputError(message)
-            entries = [*earlier["inputs"], *self._journal.entries()]
-            inputs: dict[str, dict[str, Any]] = {}
-            for entry in entries:
+            inputs: dict[str, str] = {}
+            lines = [*lines, *map(json_line, earlier["inputs"]), *self._journal.lines()]
+            for line, entry in zip(lines, _parsed(lines), strict=True):
                 if "failure" in entry:
                     inputs.pop(str(entry["name"]), None)
                     continue
                 _check_entry(entry)
-                inputs[entry["name"]] = entry
+                inputs[entry["name"]] = line
             written = {output["file"]: output["sha256"] for output in earlier["outputs"]}
             before = {key: dict(earlier[key]) for key in ("settings", "prediction")}
             version_then = earlier["GeneratedBy"][0]["Version"]
@@ -514,8 +514,7 @@ class OutputFolder:
                 f"{'; '.join(different)}. Resume with the same settings, or use another folder."
             )
             raise OptionError(message)
-        self._inputs = {name: json_line(entry) for name, entry in inputs.items()}
-        self._earlier = written
+        self._inputs, self._earlier = inputs, written
         self._started = started
 
 
@@ -528,6 +527,9 @@ def _outputs(line: str) -> list[dict[str, str]]:
     return found
 
 
+_INPUTS = '\n "inputs": [\n  '
+
+
 def _document(head: Mapping[str, Any], lists: Mapping[str, Iterable[str]]) -> str:
     """Return a record's text: its head laid out, then lists with one line of JSON an entry."""
     parts = [json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")]
@@ -535,6 +537,33 @@ def _document(head: Mapping[str, Any], lists: Mapping[str, Iterable[str]]) -> st
         entries = ",\n  ".join(lines)
         parts.append(f' "{key}": [\n  {entries}\n ]' if entries else f' "{key}": []')
     return ",\n".join(parts) + "\n}\n"
+
+
+def _undocumented(text: str) -> tuple[dict[str, Any], list[str]]:
+    """Return what a record says, and the lines of its inputs where `_document` laid it out.
+
+    A million of inputs then take little more memory than their text.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON.
+    """
+    start = text.find(_INPUTS + '{"')
+    if start < 0:
+        return parse_json(text), []
+    # No text of JSON goes over a line's end: these are between entries.
+    first, end = start + len(_INPUTS), text.find("\n ]", start)
+    if end < 0:
+        return parse_json(text), []
+    lines = text[first:end].split(",\n  ")
+    return parse_json(text[:first] + text[end:]), lines
+
+
+def _parsed(lines: Sequence[str], together: int = 1000) -> Iterator[Any]:
+    """Yield what lines of JSON say; some together are parsed sooner than each by itself."""
+    for first in range(0, len(lines), together):
+        yield from parse_json(f"[{','.join(lines[first : first + together])}]")
 
 
 def _check_entry(entry: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from imgtofmri.documents import parse_json, read_text
+from imgtofmri.documents import read_text
 from imgtofmri.exceptions import OutputError
 from imgtofmri.files import cannot_write
 
@@ -59,17 +59,15 @@ class Journal:
         except OSError as error:
             raise cannot_write(self.path, error) from error
 
-    def entries(self) -> list[dict[str, Any]]:
+    def lines(self) -> list[str]:
         """Return what it holds, without a last line that was not written whole.
 
         Raises
         ------
         OSError, ValueError
-            If it cannot be read, or a line is no JSON.
+            If it cannot be read.
         """
-        if not self.path.exists():
-            return []
-        return [parse_json(line) for line in read_text(self.path).split("\n")[:-1]]
+        return read_text(self.path).split("\n")[:-1] if self.path.exists() else []
 
     def remove(self) -> None:
         """Remove the file, if it is there.
