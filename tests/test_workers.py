@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from imgtofmri.exceptions import OptionError, OutputError
 from imgtofmri.processors import THREADS, n_processors
-from imgtofmri.workers import MOST_LOSSES, do_all
+from imgtofmri.workers import MOST_LOSSES, do_here, do_on_cluster
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are killed by signals")
 
@@ -68,7 +69,7 @@ def test_all_units_are_done_once_whoever_dies(tmp_path: Path, deadly: tuple[int,
     found: dict[int, int] = {}
     work = Squares(tmp_path, deadly)
     with pytest.warns(UserWarning, match="three is odd"):
-        do_all(work, range(12), 2, lambda unit, result: found.__setitem__(unit, result))
+        do_here(work, range(12), 2, lambda unit, result: found.__setitem__(unit, result))
     assert found == {number: number**2 for number in range(12)}
     assert len(list(tmp_path.glob("open-*"))) == 2 + len(deadly)
 
@@ -80,7 +81,7 @@ def test_a_unit_that_ends_every_process_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         OutputError, match="3 ended at part 5, the last by SIGKILL.*fewer `workers`"
     ):
-        do_all(work, [5, 6], 2, lambda *_: None)
+        do_here(work, [5, 6], 2, lambda *_: None)
     assert len(list(tmp_path.glob("dead-5-*"))) == MOST_LOSSES
 
 
@@ -88,32 +89,60 @@ def test_a_unit_that_ends_every_process_is_named(tmp_path: Path) -> None:
 def test_an_error_comes_out_as_it_was_raised(tmp_path: Path) -> None:
     """With its kind and its option, as if it had been raised here."""
     with pytest.raises(OptionError, match="dtype cannot be 2") as caught:
-        do_all(Squares(tmp_path, bad=2), range(5), 2, lambda *_: None)
+        do_here(Squares(tmp_path, bad=2), range(5), 2, lambda *_: None)
     assert caught.value.option == "dtype"
 
 
-def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+def test_processes_end_with_the_one_that_started_them(
+    tmp_path: Path, until: Callable[..., None]
+) -> None:
     """Killed outright, it leaves nobody behind who works on."""
     script = (
         f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}]\n"
         "from pathlib import Path; from test_workers import Squares\n"
-        "from imgtofmri.workers import do_all\n"
-        f"do_all(Squares(Path({str(tmp_path)!r}), slow_s=0.3), range(1000), 2, print)\n"
+        "from imgtofmri.workers import do_here\n"
+        f"do_here(Squares(Path({str(tmp_path)!r}), slow_s=0.3), range(1000), 2, print)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
-    _until(lambda: len(list(tmp_path.glob("done-*"))) >= 2)
+    until(lambda: len(list(tmp_path.glob("done-*"))) >= 2)
     process.kill()
     process.wait()
     workers = [int(path.name.partition("-")[2]) for path in tmp_path.glob("open-*")]
     assert len(workers) == 2
-    _until(lambda: not any(Path(f"/proc/{number}").exists() for number in workers))
+    until(lambda: not any(Path(f"/proc/{number}").exists() for number in workers))
 
 
-def _until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::imgtofmri.workers.cluster.WaitingWarning")
+@pytest.mark.usefixtures("importable")
+def test_a_cluster_does_all_units_whoever_dies(tmp_path: Path, cluster: Any) -> None:
+    """A worker that is killed in the middle costs nothing but time; each worker loads once."""
+    found: dict[int, int] = {}
+    cluster.start()
+
+    def done(unit: int, answer: int) -> None:
+        found[unit] = answer
+        if len(found) == 3:
+            cluster.kill(0)
+
+    with pytest.warns(UserWarning, match="three is odd"):
+        do_on_cluster(Squares(tmp_path, slow_s=0.2), range(12), cluster.address, done)
+    assert found == {number: number**2 for number in range(12)}
+    assert len(list(tmp_path.glob("open-*"))) == 2
+    with pytest.raises(OptionError, match="dtype cannot be 2") as caught:
+        do_on_cluster(Squares(tmp_path, bad=2), [2], cluster.address, lambda *_: None)
+    assert caught.value.option == "dtype"
+    with pytest.raises(OutputError, match="expected the scheduler at .* to stay; it is gone"):
+        do_on_cluster(
+            Squares(tmp_path, slow_s=0.2), [4] * 12, cluster.address, lambda *_: cluster.stop()
+        )
+
+
+def test_a_scheduler_that_is_not_there_is_named() -> None:
+    """The error says how an address looks."""
+    for address in ("tcp://127.0.0.1:9", "nowhere://x"):
+        with pytest.raises(OptionError, match=f"scheduler must be .* got '{address}'.*tcp://10"):
+            do_on_cluster(Squares(Path()), [1], address, lambda *_: None)
 
 
 def test_processors_are_no_more_than_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:

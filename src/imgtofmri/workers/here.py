@@ -1,8 +1,4 @@
-"""Units of work in several processes of this machine; a process that ends early is replaced.
-
-Each process opens the work once, then does one unit after the other. What a unit leaves behind must
-be such that it may be done again: a process may be killed at any moment.
-"""
+"""Units of work in several processes of this machine; a process that ends early is replaced."""
 
 from __future__ import annotations
 
@@ -15,54 +11,43 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from imgtofmri.exceptions import ImgToFmriError, OutputError
 from imgtofmri.processors import THREADS, n_processors
-
-MOST_LOSSES = 3
-"""How many processes a unit may cost before it counts as what ends them."""
+from imgtofmri.workers.work import MOST_LOSSES, Warned, Work, noting, warn_again
 
 Unit = TypeVar("Unit")
-Result = TypeVar("Result", covariant=True)
-Asked = TypeVar("Asked", contravariant=True)
+Answer = TypeVar("Answer")
 
 _RUN = (
     "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline()); "
-    "from imgtofmri.workers import serve; serve()"
+    "from imgtofmri.workers.here import serve; serve()"
 )
 _WATCH_S, _END_S = 1.0, 10.0
 
 
-class Work(Protocol[Asked, Result]):
-    """What a process does, in a form that can be sent to it."""
-
-    def open(self) -> Callable[[Asked], Result]:
-        """Load what all units need, and return what does one."""
-        ...
-
-
-def do_all(
-    work: Work[Unit, Result],
+def do_here(
+    work: Work[Unit, Answer],
     units: Iterable[Unit],
     n_workers: int,
-    done: Callable[[Unit, Result], object],
+    done: Callable[[Unit, Answer], object],
 ) -> None:
     """Do all units, in any order.
 
     Parameters
     ----------
     work : Work
-        It is pickled, as are units and results.
+        It is pickled, as are units and answers. Each process opens it once.
     units : iterable
     n_workers : int
         Processes, which share the processors of this one.
     done : callable
-        Told each unit that is done, with its result, in this thread.
+        Told each unit that is done, with its answer, in this thread.
 
     Raises
     ------
@@ -96,15 +81,14 @@ def do_all(
                     left.appendleft(lost)
                 crew.replace(worker)
                 continue
-            kind, result, warned = said
-            for category, message in warned:
-                warnings.warn(message, category, stacklevel=2)
+            kind, answer, warned = said
+            warn_again(warned)
             if kind == "error":
-                raise result
+                raise answer
             if kind == "done":
                 n_done += 1
                 unit, worker.unit = worker.unit, None
-                done(unit, result)
+                done(unit, answer)
             if left:
                 worker.do(left.popleft())
             else:
@@ -225,29 +209,20 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    warned: list[tuple[type[Warning], str]] = []
 
-    def note(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        warned.append((category, str(message)))
-
-    warnings.showwarning = note
-    # What Pillow minds in files that it can read names no file, and changes no pixel.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-
-    def say(kind: str, result: object = None) -> None:
-        saying.write(pickle.dumps((kind, result, list(warned))))
+    def say(kind: str, answer: object = None, warned: Warned = ()) -> None:
+        saying.write(pickle.dumps((kind, answer, warned)))
         saying.flush()
-        warned.clear()
 
     try:
-        do = pickle.load(told).open()
-        say("ready")
+        do, warned = noting(lambda: pickle.load(told).open())
+        say("ready", None, warned)
         while True:
             try:
                 unit = pickle.load(told)
             except EOFError:
                 return
-            say("done", do(unit))
+            say("done", *noting(partial(do, unit)))
     except KeyboardInterrupt:
         os._exit(130)
     except BaseException as error:
