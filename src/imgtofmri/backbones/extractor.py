@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,7 @@ class FeatureExtractor:
         rate_hz: float = 2.0,
         look: Callable[[Frame], object] | None = None,
         batch_size: int = BATCH_SIZE,
+        first: int = 0,
     ) -> Iterator[FeatureBatch]:
         """Compute the features of a movie's frames in batches, in order.
 
@@ -131,6 +133,8 @@ class FeatureExtractor:
         look : callable, optional
             Called with each frame on its way to the network.
         batch_size : int
+        first : int
+            How many frames to leave out at the beginning; they are decoded all the same.
 
         Yields
         ------
@@ -145,6 +149,7 @@ class FeatureExtractor:
         frames: Iterable[Frame | Failure] = Movie.of(movie).frames(
             rate_hz, self.size, self.center_crop
         )
+        frames = islice(frames, first, None) if first else frames
         return self._stream(frames if look is None else _tapped(frames, look), None, batch_size)
 
     def _stream(

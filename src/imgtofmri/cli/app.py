@@ -34,6 +34,7 @@ from imgtofmri.cli.describe import describe
 from imgtofmri.cli.distill import distill
 from imgtofmri.cli.dynamics import dynamics
 from imgtofmri.cli.explain import explain
+from imgtofmri.cli.export import export
 from imgtofmri.cli.fetch import fetch
 from imgtofmri.cli.fit import fit
 from imgtofmri.cli.layers import layers
@@ -110,6 +111,7 @@ def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
 
 for command in (
     predict,
+    export,
     simulate,
     power,
     dynamics,

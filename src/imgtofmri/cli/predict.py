@@ -15,6 +15,7 @@ from imgtofmri.cli.say import say
 if TYPE_CHECKING:
     from imgtofmri.encoder import Settings
     from imgtofmri.outputs import FormatName
+    from imgtofmri.outputs.store_plan import StoreDtype
     from imgtofmri.stimuli import SourceList
 
 
@@ -66,8 +67,23 @@ def predict(
         ),
     ] = False,
     format: Annotated[
-        str, typer.Option("--format", metavar="nifti|bids", help="How to lay out the files.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="nifti|bids|zarr",
+            help="A file for each map, plain or as BIDS; or one store of all.",
+        ),
     ] = "nifti",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            "--dtype", metavar="float32|float16", help="How a store keeps maps; errors are told."
+        ),
+    ] = "float32",
+    rois_only: Annotated[
+        bool,
+        typer.Option("--rois-only", help="No maps, only the means of ROIs: a store and a table."),
+    ] = False,
     rate_hz: options.RateHz = 2.0,
     space: Annotated[
         str | None,
@@ -107,6 +123,9 @@ def predict(
     each ROI, and NAME.json with the onsets. Inputs that cannot be used are named, and the rest is
     predicted.
 
+    With --format zarr all maps are in one store, OUTPUT/predictions.zarr, for many inputs; no page
+    is written of it. `imgtofmri export` writes its maps in the other formats.
+
     Encoders that `fit` made know the accuracy of their voxels: --min-accuracy leaves poor ones out,
     and --interval, with --average mean, writes NAME_lower.nii.gz and NAME_upper.nii.gz, between
     which a new person's measured responses are expected.
@@ -127,6 +146,8 @@ def predict(
 
     imgtofmri predict photos/ -o out/ --at points.tsv
 
+    imgtofmri predict photos/ -o out/ --format zarr
+
     imgtofmri predict photos/ -o out/ --encoder my-encoder.safetensors --min-accuracy 0.1
     """
     from imgtofmri.analyses.predict import predict_into
@@ -137,6 +158,8 @@ def predict(
         chosen_inputs(inputs, from_file, null),
         settings,
         format=cast("FormatName", format),
+        dtype=cast("StoreDtype", dtype),
+        rois_only=rois_only,
         subjects=subjects,
         interval=interval,
         min_accuracy=min_accuracy,
@@ -157,7 +180,8 @@ def predict(
     if summary.failures:
         counts.append(f"{len(summary.failures)} failed (named above)")
     say(f"{', '.join(counts)}: {output}", err=True)
-    show_page(output, report and bool(summary.done or summary.kept))
+    stored = format == "zarr" or rois_only
+    show_page(output, report and not stored and bool(summary.done or summary.kept))
     return code
 
 

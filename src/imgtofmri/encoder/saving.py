@@ -9,12 +9,12 @@ import math
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgtofmri.encoder.agreement import LEAST_STIMULI, Agreement
-from imgtofmri.encoder.regions import GROUP, MODEL_UNIT, roi_places
+from imgtofmri.encoder.regions import GROUP, MODEL_UNIT, RoiMeans, roi_places
 from imgtofmri.exceptions import OptionError
 from imgtofmri.files import atomic_path, cannot_write, write_all
 from imgtofmri.outputs import (
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from imgtofmri.encoder.prediction import Prediction
     from imgtofmri.encoder.spatial import SpatialModel
+    from imgtofmri.encoder.stored import StoredPrediction
 
 COVERAGE, AGREEMENT, ACCURACY = ("coverage", "agreement", "accuracy")
 
@@ -67,7 +68,8 @@ def save_prediction(
         writer = MapWriter(output, layout, subjects=subjects, interval=interval)
         writer.write(prediction)
         evidence = EvidenceWriter(output, layout, prediction, prediction.affine)
-        evidence.agreement.add(prediction.subjects[:, :MOST_STIMULI])
+        if len(prediction.subjects):
+            evidence.agreement.add(prediction.subjects[:, :MOST_STIMULI])
         evidence.write()
         table = RoiTableWriter(output, prediction)
         table.add(prediction)
@@ -122,6 +124,8 @@ class MapWriter:
         As for `Prediction.maps`.
     surface : str
         A mesh whose maps are written, too, as for `Prediction.to_surface`; empty for none.
+    volumes : bool
+        Whether to write volumes, and not only what is on the mesh.
     """
 
     def __init__(
@@ -132,12 +136,18 @@ class MapWriter:
         subjects: bool = False,
         interval: float | None = None,
         surface: str = "",
+        volumes: bool = True,
     ) -> None:
-        self._folder, self._layout = folder, layout
+        self._folder, self._layout, self._volumes = folder, layout, volumes
         self._subjects, self._interval, self._surface = subjects, interval, surface
         self._writer: VolumeWriter | None = None
 
-    def write(self, part: Prediction, names: Collection[str] | None = None) -> None:
+    def write(
+        self,
+        part: Prediction,
+        names: Collection[str] | None = None,
+        maps: Mapping[tuple[str | None, str], npt.NDArray[np.float32]] | None = None,
+    ) -> None:
         """Write the maps of some stimuli; all parts must be of one mask.
 
         Parameters
@@ -145,6 +155,8 @@ class MapWriter:
         part : Prediction
         names : collection of str, optional
             Those to write; all by default.
+        maps : mapping of (subject or None, bound) to array, optional
+            What to write; by default `Prediction.maps`.
 
         Raises
         ------
@@ -154,11 +166,12 @@ class MapWriter:
         self._writer = self._writer or VolumeWriter(
             part.mask, part.affine, as_series=self._layout.as_series
         )
-        maps = part.maps(subjects=self._subjects, interval=self._interval)
+        if maps is None:
+            maps = part.maps(subjects=self._subjects, interval=self._interval)
         files = {
             name: {
                 self._layout.volume(name, subject, bound): self._writer.encode(values[index])
-                for (subject, bound), values in maps.items()
+                for (subject, bound), values in (maps.items() if self._volumes else ())
             }
             for index, name in enumerate(part.names)
             if names is None or name in names
@@ -193,11 +206,13 @@ class RoiTableWriter:
     ----------
     folder : OutputFolder
         Begun. Rows that an earlier run wrote there are kept if it is resumed.
-    of : Prediction or SpatialModel
+    of : Prediction, SpatialModel or StoredPrediction
         The ROIs and the people.
     """
 
-    def __init__(self, folder: OutputFolder, of: Prediction | SpatialModel) -> None:
+    def __init__(
+        self, folder: OutputFolder, of: Prediction | SpatialModel | StoredPrediction
+    ) -> None:
         self._folder = folder
         self._table, self._spool = folder.path / TABLE, folder.path / SPOOL
         self._n_rows = len(roi_places(of.roi_masks)) * (1 + len(of.subject_names))
@@ -225,11 +240,27 @@ class RoiTableWriter:
         OutputError
             If they cannot be written.
         """
+        self.add_means(part.roi_means(), part.names, part.onsets_s, names)
+
+    def add_means(
+        self,
+        means: RoiMeans,
+        stimuli: Sequence[str],
+        onsets_s: npt.NDArray[np.float64] | None = None,
+        names: Collection[str] | None = None,
+    ) -> None:
+        """Write the means of some stimuli, of which those in ``names``; all by default.
+
+        Raises
+        ------
+        OutputError
+            If they cannot be written.
+        """
         try:
             with self._spool.open("ab") as file:
                 if file.tell() == 0:
-                    file.write(_line(_columns(part)))
-                for name, rows in _roi_rows(part):
+                    file.write(_line(_columns(onsets_s)))
+                for name, rows in _roi_rows(means, stimuli, onsets_s):
                     if names is None or name in names:
                         text = b"".join(map(_line, rows))
                         self._found[name] = (file.tell(), len(text))
@@ -280,14 +311,14 @@ class RoiTableWriter:
 
 
 def on_mesh(
-    part: Prediction, maps: npt.NDArray[np.float32], mesh: str
+    of: Prediction | StoredPrediction, maps: npt.NDArray[np.float32], mesh: str
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return maps of a prediction's voxels on a mesh, by hemisphere: (n_maps, n_vertices)."""
     from imgtofmri.encoder.surface import HEMIS, to_surface
 
     if not mesh:
         return {}
-    found = to_surface(maps, part.mask, part.affine, part.space, mesh).data.parts
+    found = to_surface(maps, of.mask, of.affine, of.space, mesh).data.parts
     return {
         hemi: found[side].reshape(-1, len(maps)).T for hemi, side in HEMIS.items() if side in found
     }
@@ -302,7 +333,7 @@ class EvidenceWriter:
         Begun.
     layout : Layout
         Names the files.
-    of : Prediction or SpatialModel
+    of : Prediction, SpatialModel or StoredPrediction
         The voxels, and what people stand behind.
     affine : array of shape (4, 4)
     """
@@ -311,7 +342,7 @@ class EvidenceWriter:
         self,
         folder: OutputFolder,
         layout: Layout,
-        of: Prediction | SpatialModel,
+        of: Prediction | SpatialModel | StoredPrediction,
         affine: npt.NDArray[np.float64],
     ) -> None:
         self._folder, self._layout = folder, layout
@@ -346,18 +377,19 @@ class EvidenceWriter:
             self._folder.wrote(path)
 
 
-def _columns(part: Prediction) -> list[str]:
-    onset = [] if part.onsets_s is None else ["onset"]
+def _columns(onsets_s: npt.NDArray[np.float64] | None) -> list[str]:
+    onset = [] if onsets_s is None else ["onset"]
     return ["stimulus", *onset, "roi", "hemi", "subject", "mean", "unit"]
 
 
-def _roi_rows(part: Prediction) -> Iterator[tuple[str, list[list[str]]]]:
+def _roi_rows(
+    means: RoiMeans, stimuli: Sequence[str], onsets_s: npt.NDArray[np.float64] | None
+) -> Iterator[tuple[str, list[list[str]]]]:
     """Yield each stimulus' name and its rows."""
-    means = part.roi_means()
     owners = [GROUP, *means.subjects]
     of_group = means.group
-    for number, name in enumerate(part.names):
-        onset = [] if part.onsets_s is None else [f"{part.onsets_s[number]:.6g}"]
+    for number, name in enumerate(stimuli):
+        onset = [] if onsets_s is None else [f"{onsets_s[number]:.6g}"]
         yield (
             name,
             [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -15,13 +15,7 @@ from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.regions import RoiMasks, RoiMeans, means_table, roi_mask, roi_names
 from imgtofmri.encoder.storing import (
-    ACCURACY,
-    AFFINE,
-    COVERAGE,
-    MASK,
     PLACES,
-    RESIDUAL,
-    ROI_VOXELS,
     STORE,
     digest_text,
     means_of,
@@ -30,12 +24,18 @@ from imgtofmri.encoder.storing import (
 from imgtofmri.exceptions import DataError, OptionError, meant
 from imgtofmri.outputs.store import Lost, Store
 from imgtofmri.outputs.store_plan import (
+    ACCURACY,
+    AFFINE,
+    COVERAGE,
     DIGEST,
     GROUP,
+    MASK,
     MEANS,
     MOVIE,
     ONSET,
     PATH,
+    RESIDUAL,
+    ROI_VOXELS,
     SUBJECTS,
     Stream,
 )
@@ -221,6 +221,39 @@ class StoredPrediction:
         first = [k for k, n in enumerate(self.stimuli) if not k or n != self.stimuli[k - 1]]
         return {self.stimuli[a]: range(a, b) for a, b in pairwise([*first, len(self)])}
 
+    def spans(self, names: Iterable[str] | None = None) -> dict[str, range]:
+        """Return which numbers stimuli have: one each, and a movie's frames.
+
+        Parameters
+        ----------
+        names : iterable of str, optional
+            Of files; by default all.
+
+        Raises
+        ------
+        OptionError
+            If there is no such stimulus.
+        """
+        if names is None:
+            return dict(self._spans)
+        chosen = dict.fromkeys(names)
+        for name in chosen:
+            if name not in self._spans:
+                self._named(name)
+                message = f"{name!r} is one frame; name its movie."
+                raise OptionError(message)
+        return {name: span for name, span in self._spans.items() if name in chosen}
+
+    def digests(self, chosen: slice = slice(None)) -> list[str | None]:
+        """Return the SHA-256 of stimuli's files, None where there are none."""
+        rows = self._rows[chosen].tolist()
+        return [digest_text(row) for row in self._small(DIGEST, rows)]
+
+    def path(self, number: int) -> Path | None:
+        """Return the file of a stimulus, as it was given."""
+        path = self._paths[int(self._rows[number])]
+        return Path(path) if path else None
+
     def _load(self, numbers: range) -> Prediction:
         if not self.store.plan.maps:
             message = (
@@ -233,8 +266,6 @@ class StoredPrediction:
         n_voxels = self.store.plan.n_voxels
         people = [self.store.read(stream, rows) for stream in self._people]
         onsets = self._onsets_s[at]
-        names = self._paths
-        paths = (names[row] for row in rows)
         return Prediction(
             group=self.group[at],
             subjects=np.stack(people).astype(np.float32, copy=False)
@@ -251,7 +282,7 @@ class StoredPrediction:
             provenance=self.provenance,
             onsets_s=onsets if len(onsets) and not np.isnan(onsets).any() else None,
             sha256=tuple(map(digest_text, self._small(DIGEST, rows))),
-            sources=tuple(Path(path) if path else None for path in paths),
+            sources=tuple(map(self.path, at)),
             residual_variance=self.residual_variance,
             accuracy=self.accuracy,
             kept_means=self._means(rows),
@@ -451,3 +482,20 @@ def _other_kind(store: Store, reason: object) -> DataError:
         f"({reason}). Get it again, or predict anew."
     )
     return DataError(message)
+
+
+def describe_store(store: Store) -> dict[str, Any]:
+    """Return what a record says of a store, its errors of rounding included."""
+    plan = store.plan
+    rounding = {
+        name: {"greatest_error": error, "greatest_relative_error": relative}
+        for name, (error, relative) in store.rounding().items()
+    }
+    return {
+        "stimuli": plan.n_rows,
+        "shards": plan.n_shards,
+        "shard_rows": plan.shard_rows,
+        "arrays": list(plan.row_arrays()),
+        "dtype": plan.dtype,
+        **({"rounding": rounding} if rounding else {}),
+    }

@@ -12,11 +12,20 @@ from imgtofmri.encoder.regions import BOTH, RoiMasks, RoiMeans, roi_mask, roi_na
 from imgtofmri.outputs import BOUNDS
 from imgtofmri.outputs.store import Constant
 from imgtofmri.outputs.store_plan import (
+    ACCURACY,
+    AFFINE,
+    COVERAGE,
     DIGEST,
     GROUP,
+    HEMI,
     HEMIS,
+    MASK,
     MEANS,
     ONSET,
+    RESIDUAL,
+    ROI,
+    ROI_VOXELS,
+    SUBJECT,
     SUBJECTS,
     StoreDtype,
     StorePlan,
@@ -29,8 +38,8 @@ if TYPE_CHECKING:
 STORE = "predictions.zarr"
 """The store in the folder of a run."""
 
-MASK, AFFINE, ROI_VOXELS, PLACES = "mask", "affine", "roi_voxels", "places"
-COVERAGE, ACCURACY, RESIDUAL = "coverage", "accuracy", "residual_variance"
+PLACES = "places"
+"""Which attribute of the ROIs' voxels says which sides an ROI tells apart."""
 
 
 def plan_store(
@@ -81,13 +90,13 @@ def store_constants(
 ) -> dict[str, Constant]:
     """Return what a store holds once."""
     found = {
-        "subject": Constant(plan.people, ("subject",)),
-        "hemi": Constant(HEMIS, ("hemi",)),
-        "roi": Constant(plan.rois, ("roi",)),
+        SUBJECT: Constant(plan.people, (SUBJECT,)),
+        HEMI: Constant(HEMIS, (HEMI,)),
+        ROI: Constant(plan.rois, (ROI,)),
         ROI_VOXELS: _roi_voxels(of.roi_masks, plan),
         MASK: Constant(np.asarray(of.mask, dtype=bool), ("x", "y", "z")),
         AFFINE: Constant(np.asarray(affine, dtype=np.float64), ("row", "column")),
-        COVERAGE: Constant(np.asarray(of.coverage, dtype=np.float32), ("subject", "voxel")),
+        COVERAGE: Constant(np.asarray(of.coverage, dtype=np.float32), (SUBJECT, "voxel")),
     }
     if of.accuracy is not None:
         found[ACCURACY] = Constant(np.asarray(of.accuracy, dtype=np.float32), ("voxel",))
@@ -105,7 +114,7 @@ def _roi_voxels(masks: RoiMasks, plan: StorePlan) -> Constant:
             if hemi == BOTH or (roi, hemi) in masks:
                 voxels[number, side] = roi_mask(masks, roi, hemi)
     attributes = {PLACES: [list(place) for place in masks]}
-    return Constant(voxels, ("roi", "hemi", "voxel"), attributes)
+    return Constant(voxels, (ROI, HEMI, "voxel"), attributes)
 
 
 def roi_masks_of(

@@ -79,6 +79,7 @@ class OutputFolder:
         self._failures: dict[str, str] = {}
         self._outputs: dict[str, str] = {}
         self._earlier: dict[str, str] = {}
+        self._more: dict[str, Any] = {}
         self._resumes = self._may_replace = False
         self._lock = Lock(self._lock_file(), str(path))
         self._started = _now()
@@ -376,6 +377,10 @@ class OutputFolder:
         for file in files:
             self._outputs[file.relative_to(self.path).as_posix()] = sha256_of(file)
 
+    def tell(self, name: str, said: Any) -> None:
+        """Record something of the run as a whole under a name of its own; JSON values."""
+        self._more[name] = said
+
     def keep(self, *files: str) -> bool:
         """Keep files that an earlier run wrote as a whole, if all are still what it wrote."""
         kept = all(
@@ -454,6 +459,7 @@ class OutputFolder:
             "written": _now(),
             "versions": _versions(),
             **self._head,
+            **self._more,
         }
         lists = {
             "inputs": self._inputs.values(),

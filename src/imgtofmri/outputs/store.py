@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,6 +30,7 @@ from imgtofmri.files import cannot_write, sha256_of, sweep, write_all, write_who
 from imgtofmri.limits import check_limit
 from imgtofmri.outputs.differences import differences
 from imgtofmri.outputs.store_plan import (
+    ARRAYS,
     DONE,
     STIMULUS,
     TEXT_ROWS,
@@ -54,7 +55,6 @@ from imgtofmri.outputs.zarr_format import (
 STORE_VERSION = 1
 """Of the store's layout."""
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _REMEDY = "Resume the run that made it, which writes what is missing, or get the store again."
 
 
@@ -252,7 +252,7 @@ class Store:
             if (path / DOCUMENT).exists():
                 store = store._joined(grow)
             elif path.is_dir():
-                store._check_own()
+                _check_own(path)
             store._write_frame(made, texts)
         except OSError as error:
             if isinstance(error, OutputError):
@@ -300,20 +300,27 @@ class Store:
             raise OptionError(message)
         return Store(self.path, now, self.settings, self._constants, self.names)
 
-    def _check_own(self) -> None:
-        """Refuse a folder that holds anything but what another `create` has not yet ended."""
-        own = set(self._layouts())
-        others = [
-            entry.name
-            for entry in sorted(self.path.iterdir())
-            if entry.name not in own and not entry.name.startswith(".imgtofmri-")
-        ]
-        if others:
-            message = (
-                f"{self.path}: expected a store, or no folder of that name; it holds "
-                f"{others[0]} and no {DOCUMENT}. Use another folder."
-            )
-            raise OptionError(message)
+    @staticmethod
+    def remove(path: Path) -> None:
+        """Remove a store, so that another can be made in its place.
+
+        Raises
+        ------
+        OptionError
+            If the folder holds anything else.
+        OutputError
+            If it cannot be removed.
+        """
+        try:
+            if path.is_dir():
+                _check_own(path)
+                # Without them nothing of what may be left counts.
+                (path / DOCUMENT).unlink(missing_ok=True)
+                for name in (DONE, *ARRAYS):
+                    if (path / name).is_dir():
+                        shutil.rmtree(path / name)
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
     def _write_frame(self, made: Mapping[str, bytes], texts: Mapping[str, Sequence[str]]) -> None:
         """Write what no shard writes, where it is not there already: the group's metadata last."""
@@ -394,7 +401,8 @@ class Store:
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             message = (
                 f"{place}: expected a store that imgtofmri wrote; its {DOCUMENT} is damaged or of "
-                f"another kind ({type(error).__name__}: {error}). {_REMEDY}"
+                f"another kind ({type(error).__name__}: {error}). Remove that file and resume the "
+                "run that made it, or get the store again."
             )
             raise DataError(message) from error
         return store
@@ -555,6 +563,15 @@ class Store:
         """Yield the shards that are not done."""
         return (shard for shard in range(self.plan.n_shards) if not self.is_done(shard))
 
+    def rounding(self) -> dict[str, tuple[float, float]]:
+        """Return the greatest absolute and relative errors of arrays kept in fewer digits."""
+        found: dict[str, tuple[float, float]] = {}
+        for mark in map(self.mark, range(self.plan.n_shards)):
+            for name, (error, relative) in ((mark and mark.rounding) or {}).items():
+                before = found.get(name, (0.0, 0.0))
+                found[name] = (max(before[0], error), max(before[1], relative))
+        return found
+
     def read(self, stream: Stream, rows: Sequence[int] | range) -> npt.NDArray[Any]:
         """Return some rows of an array.
 
@@ -604,12 +621,25 @@ class Store:
         return [self.path / file for file in sorted(files)]
 
 
+def _check_own(path: Path) -> None:
+    """Refuse a folder that holds anything but what stores do."""
+    own = {DOCUMENT, *ARRAYS}
+    entries = sorted(path.iterdir())
+    others = [e.name for e in entries if e.name not in own and not e.name.startswith(".imgtofmri-")]
+    if others or path.is_symlink():
+        what = f"it holds {others[0]}" if others else "it is a link"
+        message = (
+            f"{path}: expected a store, or no folder of that name; {what}. Use another folder."
+        )
+        raise OptionError(message)
+
+
 def _constant_layout(name: str, document: Mapping[str, Any]) -> ArrayLayout:
     """Return the layout that an array's metadata say, if it is a constant's."""
     shape = tuple(map(count, document["shape"]))
     dims = tuple(map(str, document["dimension_names"]))
     dtype = str(document["data_type"])
-    if dtype not in (TEXT, "bool", "float32", "float64") or not _NAME.fullmatch(name):
+    if dtype not in (TEXT, "bool", "float32", "float64") or name not in ARRAYS:
         message = f"it has an array {name!r} of data type {dtype}"
         raise ValueError(message)
     return ArrayLayout(shape, dtype, dims, shape, 0, dict(document["attributes"]))

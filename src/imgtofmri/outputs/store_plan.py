@@ -18,11 +18,23 @@ STORE_DTYPES: tuple[StoreDtype, ...] = ("float32", "float16")
 
 GROUP, SUBJECTS, MEANS, DIGEST, ONSET = "group", "subjects", "rois", "digest", "onset"
 STIMULUS, PATH, MOVIE, DONE = "stimulus", "path", "movie", "done"
+MASK, AFFINE, ROI_VOXELS = "mask", "affine", "roi_voxels"
+COVERAGE, ACCURACY, RESIDUAL = "coverage", "accuracy", "residual_variance"
+SUBJECT, HEMI, ROI = "subject", "hemi", "roi"
+
 MAPS = (GROUP, *BOUNDS)
 """The arrays of maps that a store can have, besides subjects'."""
 MODEL_UNIT = "model units"
 HEMIS = ("L", "R", "both")
 """The hemispheres of ROI means."""
+
+ARRAYS = frozenset(
+    (
+        *(*MAPS, SUBJECTS, MEANS, DIGEST, ONSET, STIMULUS, PATH, MOVIE, DONE),
+        *(MASK, AFFINE, ROI_VOXELS, COVERAGE, ACCURACY, RESIDUAL, SUBJECT, HEMI, ROI),
+    )
+)
+"""All arrays that a store can have."""
 
 CHUNK_ROWS = 16
 """Maps of a chunk, the least that readers fetch."""
@@ -211,11 +223,12 @@ class StorePlan:
 
     def n_bytes(self) -> int:
         """Return the size of all shards together, which is almost all of a store."""
-        return sum(
-            stream.n_bytes(len(self.shard(number)))
-            for stream in self.streams()
-            for number in range(self.n_shards)
-        )
+        return (self.n_shards - 1) * self.shard_bytes(0) + self.shard_bytes(self.n_shards - 1)
+
+    def shard_bytes(self, number: int) -> int:
+        """Return the size of a shard's files."""
+        n_rows = len(self.shard(number))
+        return sum(stream.n_bytes(n_rows) for stream in self.streams())
 
     def streams(self) -> list[Stream]:
         """Return the files that each shard has."""

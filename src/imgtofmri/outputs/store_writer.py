@@ -112,6 +112,11 @@ class RowWriter:
             left -= some
             self._advance(shard, some)
 
+    def keep_rounding(self, rounding: Mapping[str, tuple[float, float]]) -> None:
+        """Let errors of rounding count that rows of an earlier making have."""
+        if self.row < self._rows.stop:
+            self._current().rounding.update(rounding)
+
     def _check(self, values: Mapping[str, npt.NDArray[Any]]) -> int:
         """Return how many rows these values are of."""
         n = len(values[MEANS]) if MEANS in values else 0
@@ -148,6 +153,7 @@ class _Shard:
         self._store, self._number = store, number
         self.n_left = len(store.plan.shard(number))
         self.lost: list[Lost] = []
+        self.rounding: dict[str, tuple[float, float]] = {}
         self.files: list[_ShardFile] = []
         try:
             for stream in store.plan.streams():
@@ -175,7 +181,7 @@ class _Shard:
             self.drop()
 
     def _mark(self) -> Mark:
-        rounding: dict[str, tuple[float, float]] = {}
+        rounding = dict(self.rounding)
         for file in self.files:
             if file.rounds:
                 (error, relative), array = file.rounding, file.stream.array

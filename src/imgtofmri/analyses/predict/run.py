@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgtofmri.analyses.predict.images import RunSummary, predict_images
 from imgtofmri.analyses.predict.movies import predict_movies
 from imgtofmri.analyses.predict.points import write_points
+from imgtofmri.analyses.predict.stores import check_store_options, predict_store
 from imgtofmri.encoder import Encoder, Settings, load_encoder
 from imgtofmri.encoder.points import read_points
 from imgtofmri.encoder.prediction import check_interval
@@ -20,10 +22,12 @@ from imgtofmri.encoder.saving import (
     EvidenceWriter,
     output_settings,
 )
+from imgtofmri.encoder.storing import STORE
 from imgtofmri.encoder.surface import MESHES, check_mesh
 from imgtofmri.exceptions import OptionError
 from imgtofmri.outputs import FormatName, Layout, OutputFolder, check_distinct, find_layout
 from imgtofmri.outputs.layouts import check_format
+from imgtofmri.outputs.store_plan import StoreDtype
 from imgtofmri.report import MapRows, write_report
 from imgtofmri.stimuli import Failure, Source, SourceList, check_rate, find_sources
 
@@ -38,6 +42,8 @@ def predict_into(
     settings: Settings | None = None,
     *,
     format: FormatName = "nifti",
+    dtype: StoreDtype = "float32",
+    rois_only: bool = False,
     subjects: bool = False,
     interval: float | None = None,
     min_accuracy: float | None = None,
@@ -66,8 +72,13 @@ def predict_into(
         a list that `imgtofmri.stimuli.read_list` read.
     settings, **changes
         As for `Encoder.predict`.
-    format : {"nifti", "bids"}
-        How files are laid out.
+    format : {"nifti", "bids", "zarr"}
+        A file for each map, plainly named or as a BIDS derivative dataset; or all in one store,
+        ``predictions.zarr``, which `Prediction.open` reads.
+    dtype : {"float32", "float16"}
+        How a store keeps maps. The greatest errors of float16 are recorded.
+    rois_only : bool
+        Keep no maps, only the means of ROIs, in a store and as tables.
     subjects : bool
         Write each subject's map, too.
     interval : float, optional
@@ -91,7 +102,7 @@ def predict_into(
     overwrite : bool
         Do all again.
     report : bool
-        Write ``report.html``, too: the results as one page.
+        Write ``report.html``, too: the results as one page. Not of a store.
     progress : bool
         Whether to report progress on standard error.
 
@@ -119,6 +130,7 @@ def predict_into(
     check_rate(rate_hz)
     surface = space if space in MESHES else ""
     _check_space(format, space, transform)
+    check_store_options(format, dtype, rois_only, surface, at)
     points = None if at is None else read_points(at)
     if isinstance(folder, OutputFolder):
         output = folder
@@ -135,18 +147,40 @@ def predict_into(
         check_mesh(surface, loaded.bundle.space)
     elif space is not None:
         loaded = loaded.in_space(space, transform)
-    layout = find_layout(format, loaded.bundle.space, interval is not None, rate_hz)
     predictor = loaded.predictor(settings, **changes)
     spatial = predictor.spatial
     if interval is not None:
         check_interval(predictor.settings.average, spatial.residual_variance, interval)
     names = spatial.subject_names if subjects else ()
+    has_movies = any(source.kind == "movie" for source in sources)
+    if format == "zarr" or rois_only:
+        if not overwrite:
+            check_no_store(output)
+        written = output_settings("zarr", names, interval, rate_hz if has_movies else None)
+        written |= {"dtype": dtype, "rois_only": rois_only}
+        with output.begin(written, predictor.provenance.to_dict()):
+            for failure in failures:
+                output.fail(failure.name, str(failure.error))
+            summary = predict_store(
+                predictor,
+                sources,
+                output,
+                written,
+                subjects=subjects,
+                interval=interval,
+                rate_hz=rate_hz,
+                dtype=dtype,
+                rois_only=rois_only,
+                progress=progress,
+            )
+        return replace(summary, failures=[*failures, *summary.failures])
+    layout = find_layout(format, loaded.bundle.space, interval is not None, rate_hz)
     check_distinct(layout, [source.name for source in sources], names, interval is not None)
     if not overwrite:
         check_targets(output, sources, layout)
     images = [source for source in sources if source.kind == "image"]
     movies = [source for source in sources if source.kind == "movie"]
-    asked = output_settings(format, names, interval, rate_hz if movies else None, surface)
+    asked = output_settings(format, names, interval, rate_hz if has_movies else None, surface)
     affine = loaded.bundle.template.affine
     chosen: dict[str, Any] = {"subjects": subjects, "interval": interval, "progress": progress}
     chosen["surface"] = surface
@@ -197,6 +231,21 @@ def _check_space(format: FormatName, space: str | None, transform: str | Path | 
             "`format` out, or `space`."
         )
         raise OptionError(message, "space")
+
+
+def check_no_store(folder: OutputFolder) -> None:
+    """Refuse a store that no earlier run of the folder is known to have made.
+
+    Raises
+    ------
+    OptionError
+    """
+    if (folder.path / STORE).exists() and not folder.record.exists():
+        message = (
+            f"{folder.path / STORE}: expected nothing of this name; there is something, and no "
+            f"{folder.record.name} beside it. Use `overwrite` to replace it, or another folder."
+        )
+        raise OptionError(message)
 
 
 def check_targets(folder: OutputFolder, sources: Sequence[Source], layout: Layout) -> None:
