@@ -38,6 +38,7 @@ from imgtofmri.cli.export import export
 from imgtofmri.cli.fetch import fetch
 from imgtofmri.cli.fit import fit
 from imgtofmri.cli.layers import layers
+from imgtofmri.cli.merge import merge
 from imgtofmri.cli.power import power
 from imgtofmri.cli.predict import predict
 from imgtofmri.cli.render import render
@@ -111,6 +112,7 @@ def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
 
 for command in (
     predict,
+    merge,
     export,
     simulate,
     power,

@@ -108,6 +108,23 @@ def predict(
             "--at", metavar="TABLE", help="A table with columns x, y, z in mm: values at points."
         ),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="I/N|auto|auto/N",
+            help="Do one of N tasks that make a store together; auto: as a job array says.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", help="Processes that make a store here.")
+    ] = 1,
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            "--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers make a store."
+        ),
+    ] = "",
     resume: Annotated[
         bool, typer.Option("--resume", help="Do what an earlier run left, verify what it made.")
     ] = False,
@@ -124,7 +141,9 @@ def predict(
     predicted.
 
     With --format zarr all maps are in one store, OUTPUT/predictions.zarr, for many inputs; no page
-    is written of it. `imgtofmri export` writes its maps in the other formats.
+    is written of it. `imgtofmri export` writes its maps in the other formats. Several processes can
+    make it: tasks of a job array, which --shard tells apart and `imgtofmri merge` ends; --workers
+    here; or those of a Dask cluster.
 
     Encoders that `fit` made know the accuracy of their voxels: --min-accuracy leaves poor ones out,
     and --interval, with --average mean, writes NAME_lower.nii.gz and NAME_upper.nii.gz, between
@@ -148,6 +167,8 @@ def predict(
 
     imgtofmri predict photos/ -o out/ --format zarr
 
+    imgtofmri predict --from-file list.txt -o out/ --format zarr --shard 3/8
+
     imgtofmri predict photos/ -o out/ --encoder my-encoder.safetensors --min-accuracy 0.1
     """
     from imgtofmri.analyses.predict import predict_into
@@ -168,6 +189,9 @@ def predict(
         space=space,
         transform=transform,
         at=at,
+        shard=shard,
+        workers=workers,
+        scheduler=scheduler,
         resume=resume,
         overwrite=overwrite,
         report=report,

@@ -254,6 +254,50 @@ class OutputFolder:
             raise
         return self
 
+    def announce(
+        self,
+        settings: Mapping[str, Any],
+        prediction: Mapping[str, Any],
+        failures: Mapping[str, str],
+        tasks: int,
+    ) -> None:
+        """Write the record of a run that several processes do without knowing of each other.
+
+        It says that the run is under way, and what it is: whoever comes first writes it, and the
+        others are refused if theirs is another. What they make is not in it until the run is
+        merged.
+
+        Parameters
+        ----------
+        settings, prediction
+            As for `begin`.
+        failures : mapping of str to str
+            Inputs that none of them can use, and why.
+        tasks : int
+            How many processes there are to be.
+
+        Raises
+        ------
+        OptionError, OutputError
+            As `begin`, but for a run that is writing here.
+        """
+        self._head = {
+            "settings": dict(settings),
+            "prediction": dict(prediction),
+            "controls": {},
+            "measured": [],
+        }
+        if self.record.exists():
+            self._take_over()
+            return
+        self._failures.update(failures)
+        self.tell("tasks", tasks)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        self._write(RUNNING)
+
     def _open(self) -> None:
         """Take the folder, and what an earlier run left in it."""
         self._take_lock()

@@ -65,6 +65,48 @@ class SourceList(Sequence[Source]):
     def __iter__(self) -> Iterator[Source]:
         return (self[i] for i in range(len(self)))
 
+    @property
+    def names(self) -> list[str]:
+        """The name of each."""
+        names = list(map(os.path.basename, self._paths))
+        for position, name in self._names.items():
+            names[position] = name
+        return names
+
+    @property
+    def paths(self) -> list[str]:
+        """The path of each, as the list has it."""
+        return self._paths
+
+    def of_kind(self, kind: Kind) -> SourceList:
+        """Return those of one kind."""
+        chosen = [i for i, path in enumerate(self._paths) if _kind(path) == kind]
+        if len(chosen) == len(self):
+            return self
+        names = {n: self._names[i] for n, i in enumerate(chosen) if i in self._names}
+        return SourceList([self._paths[i] for i in chosen], names)
+
+
+def names_of(sources: Sequence[Source]) -> list[str]:
+    """Return the name of each source."""
+    if isinstance(sources, SourceList):
+        return sources.names
+    return [source.name for source in sources]
+
+
+def paths_of(sources: Sequence[Source]) -> list[str]:
+    """Return the path of each source."""
+    if isinstance(sources, SourceList):
+        return sources.paths
+    return [str(source.path) for source in sources]
+
+
+def of_kind(sources: Sequence[Source], kind: Kind) -> Sequence[Source]:
+    """Return the sources of one kind, in order."""
+    if isinstance(sources, SourceList):
+        return sources.of_kind(kind)
+    return [source for source in sources if source.kind == kind]
+
 
 def read_list(file: str | Path, *, null: bool = False) -> SourceList:
     """Read a list of image and movie files.

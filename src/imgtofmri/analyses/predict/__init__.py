@@ -5,10 +5,12 @@ from __future__ import annotations
 from imgtofmri.analyses.predict.images import RunSummary, predict_images
 from imgtofmri.analyses.predict.movies import predict_movies
 from imgtofmri.analyses.predict.run import check_targets, predict_into
+from imgtofmri.analyses.predict.shards import merge_shards
 
 __all__ = [
     "RunSummary",
     "check_targets",
+    "merge_shards",
     "predict_images",
     "predict_into",
     "predict_movies",
