@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imgtofmri.cli import options
-from imgtofmri.cli.codes import report_failures
+from imgtofmri.cli.codes import DONE, report_failures
 from imgtofmri.cli.report import show_page
 from imgtofmri.cli.say import say
 
 if TYPE_CHECKING:
     from imgtofmri.encoder import Settings
-    from imgtofmri.outputs import FormatName
-    from imgtofmri.outputs.store_plan import StoreDtype
     from imgtofmri.stimuli import SourceList
 
 
@@ -125,6 +123,10 @@ def predict(
             "--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers make a store."
         ),
     ] = "",
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Say what it would take, after a measured second; do nothing."),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Do what an earlier run left, verify what it made.")
     ] = False,
@@ -165,30 +167,40 @@ def predict(
 
     imgtofmri predict photos/ -o out/ --at points.tsv
 
+    imgtofmri predict photos/ -o out/ --plan
+
     imgtofmri predict photos/ -o out/ --format zarr
 
     imgtofmri predict --from-file list.txt -o out/ --format zarr --shard 3/8
 
     imgtofmri predict photos/ -o out/ --encoder my-encoder.safetensors --min-accuracy 0.1
     """
-    from imgtofmri.analyses.predict import predict_into
+    from imgtofmri.analyses.predict import plan_prediction, predict_into
 
+    given = chosen_inputs(inputs, from_file, null)
+    asked: dict[str, Any] = {
+        "format": format,
+        "dtype": dtype,
+        "rois_only": rois_only,
+        "subjects": subjects,
+        "interval": interval,
+        "min_accuracy": min_accuracy,
+        "share_of_ceiling": share_of_ceiling,
+        "rate_hz": rate_hz,
+        "space": space,
+        "transform": transform,
+        "at": at,
+    }
+    if plan:
+        made = plan_prediction(output, encoder, given, settings, progress=not quiet, **asked)
+        say("\n".join(made.lines()))
+        made.check()
+        return DONE
     summary = predict_into(
         output,
         encoder,
-        chosen_inputs(inputs, from_file, null),
+        given,
         settings,
-        format=cast("FormatName", format),
-        dtype=cast("StoreDtype", dtype),
-        rois_only=rois_only,
-        subjects=subjects,
-        interval=interval,
-        min_accuracy=min_accuracy,
-        share_of_ceiling=share_of_ceiling,
-        rate_hz=rate_hz,
-        space=space,
-        transform=transform,
-        at=at,
         shard=shard,
         workers=workers,
         scheduler=scheduler,
@@ -196,6 +208,7 @@ def predict(
         overwrite=overwrite,
         report=report,
         progress=not quiet,
+        **asked,
     )
     code = report_failures(summary.failures, len(summary.done) + len(summary.kept))
     counts = [f"{len(summary.done)} predicted"]

@@ -17,8 +17,17 @@ from imgtofmri.encoder import Encoder, Settings
 from imgtofmri.encoder.saving import COMMAND, PAGE, RECORD, TABLE, EvidenceWriter
 from imgtofmri.encoder.storing import STORE
 from imgtofmri.exceptions import OptionError
-from imgtofmri.outputs import FormatName, Layout, OutputFolder, check_distinct, find_layout
+from imgtofmri.files import check_room
+from imgtofmri.outputs import (
+    BOUNDS,
+    FormatName,
+    Layout,
+    OutputFolder,
+    check_distinct,
+    find_layout,
+)
 from imgtofmri.outputs.store_plan import StoreDtype
+from imgtofmri.outputs.volumes import least_bytes
 from imgtofmri.report import MapRows, write_report
 from imgtofmri.stimuli import Source
 from imgtofmri.stimuli.listed import names_of, of_kind
@@ -201,6 +210,14 @@ def _write_files(
         check_targets(output, sources, layout)
     images, movies = of_kind(sources, "image"), of_kind(sources, "movie")
     affine = bundle.template.affine
+    n_maps = 1 + len(ready.people) + (len(BOUNDS) if bounded else 0)
+    n_voxels = int(spatial.mask.sum())
+
+    def check_disk(n_images: int) -> None:
+        check_room(output.record, least_bytes(n_images * n_maps, n_voxels))
+
+    if not (output.resumes or overwrite):
+        check_disk(len(images))
     chosen: dict[str, Any] = {
         "subjects": asked.subjects,
         "interval": asked.interval,
@@ -208,6 +225,8 @@ def _write_files(
         "progress": progress,
     }
     with output.begin(ready.written, predictor.provenance.to_dict()):
+        if output.resumes:
+            check_disk(sum(not output.knows(name) for name in names_of(images)))
         for failure in ready.failures:
             output.fail(failure.name, str(failure.error))
         gathered = MapRows(spatial.mask, affine, len(images)) if report else None
