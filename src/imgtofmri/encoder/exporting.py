@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from imgtofmri.encoder.movie_files import MovieFile, MovieFiles
 from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.encoder.saving import (
@@ -201,7 +204,7 @@ class _Export:
             if table is not None:
                 missing = {name for name in names if not table.has(name)}
                 if missing:
-                    table.add_means(stored.roi_means(some), names, names=missing)
+                    table.add_means(stored.roi_means(some), names, self._onsets(some), missing)
                 kept -= missing
             if self._to != "tsv":
                 digests = zip(names, stored.digests(some), strict=True)
@@ -214,6 +217,11 @@ class _Export:
             advance(len(names))
         if table is not None:
             table.close([stored.names[number] for number in numbers])
+
+    def _onsets(self, some: slice) -> npt.NDArray[np.float64] | None:
+        """Return the onsets of single frames, which a prediction in memory was saved as."""
+        onsets_s = self._stored.onsets_s
+        return None if onsets_s is None or self._stored.movies else onsets_s[some]
 
     def _is_kept(self, name: str, sha256: str | None) -> bool:
         return self._output.knows(name) and self._output.is_done(name, sha256)

@@ -583,8 +583,8 @@ class Prediction:
         Parameters
         ----------
         folder : str, Path or OutputFolder
-        format : {"nifti", "bids"}
-            ``NAME.nii.gz``, or a BIDS derivative dataset.
+        format : {"nifti", "bids", "zarr"}
+            ``NAME.nii.gz``, a BIDS derivative dataset, or one store, ``predictions.zarr``.
         subjects : bool
             Write each subject's smoothed map, too.
         interval : float, optional

@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from imgtofmri.encoder.agreement import LEAST_STIMULI, Agreement
 from imgtofmri.encoder.regions import GROUP, MODEL_UNIT, RoiMeans, roi_places
+from imgtofmri.encoder.storing import (
+    STORE,
+    describe_store,
+    plan_store,
+    store_constants,
+    store_rows,
+)
 from imgtofmri.exceptions import OptionError
 from imgtofmri.files import atomic_path, cannot_write, write_all
 from imgtofmri.outputs import (
@@ -26,6 +33,10 @@ from imgtofmri.outputs import (
     check_distinct,
     find_layout,
 )
+from imgtofmri.outputs.layouts import check_format
+from imgtofmri.outputs.store import Store
+from imgtofmri.outputs.store_plan import Roster
+from imgtofmri.outputs.store_writer import RowWriter
 from imgtofmri.outputs.surfaces import surface_bytes, surface_file
 from imgtofmri.report import MapRows, write_report
 from imgtofmri.tables import MISSING
@@ -58,6 +69,9 @@ def save_prediction(
     overwrite: bool = False,
 ) -> list[Path]:
     """Write a prediction; see `Prediction.save`."""
+    check_format(format)
+    if format == "zarr":
+        return _save_store(prediction, folder, subjects, interval, overwrite)
     layout = find_layout(format, prediction.space, interval is not None)
     _check_names(prediction)
     names = prediction.subject_names if subjects else ()
@@ -76,6 +90,42 @@ def save_prediction(
         table.close(prediction.names)
         output.wrote(*layout.describe(output.path, prediction.names, (RECORD, TABLE, PAGE)))
     return output.files
+
+
+def _save_store(
+    prediction: Prediction,
+    folder: OutputFolder | str | Path,
+    subjects: bool,
+    interval: float | None,
+    overwrite: bool,
+) -> list[Path]:
+    """Write a prediction into a store."""
+    _check_names(prediction)
+    onsets = prediction.onsets_s is not None
+    plan = plan_store(
+        prediction,
+        len(prediction),
+        unit=prediction.unit,
+        subjects=subjects,
+        interval=interval,
+        onsets=onsets,
+    )
+    rows = store_rows(prediction, plan, interval)
+    output = OutputFolder.of(folder, COMMAND, RECORD, overwrite=overwrite)
+    settings = output_settings("zarr", prediction.subject_names if subjects else (), interval)
+    with output.begin(settings, prediction.provenance.to_dict()):
+        path = output.path / STORE
+        if overwrite:
+            Store.remove(path)
+        roster = Roster(prediction.names, prediction.sources)
+        constants = store_constants(prediction, prediction.affine, plan)
+        made = prediction.provenance.to_stored()
+        store = Store.create(path, plan, roster, constants, settings, made)
+        with RowWriter(store, range(plan.n_rows)) as writer:
+            writer.add(rows)
+        output.wrote(*store.frame_files())
+        output.tell("store", describe_store(store))
+    return [*store.files(), output.record]
 
 
 def report_prediction(prediction: Prediction, path: Path) -> Path:

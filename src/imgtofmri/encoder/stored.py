@@ -171,7 +171,7 @@ class StoredPrediction:
         onsets = self._small(ONSET, rows) if plan.onsets else np.full(len(rows), np.nan)
         self._onsets_s = onsets
         self.names = tuple(
-            name if np.isnan(onset) else frame_name(name, float(onset))
+            frame_name(name, float(onset)) if name in self.movies else name
             for name, onset in zip(self.stimuli, onsets, strict=True)
         )
         self._number = {name: number for number, name in reversed([*enumerate(self.names)])}
@@ -477,20 +477,3 @@ def _other_kind(store: Store, reason: object) -> DataError:
         f"({reason}). Get it again, or predict anew."
     )
     return DataError(message)
-
-
-def describe_store(store: Store) -> dict[str, Any]:
-    """Return what a record says of a store, its errors of rounding included."""
-    plan = store.plan
-    rounding = {
-        name: {"greatest_error": error, "greatest_relative_error": relative}
-        for name, (error, relative) in store.rounding().items()
-    }
-    return {
-        "stimuli": plan.n_rows,
-        "shards": plan.n_shards,
-        "shard_rows": plan.shard_rows,
-        "arrays": list(plan.row_arrays()),
-        "dtype": plan.dtype,
-        **({"rounding": rounding} if rounding else {}),
-    }

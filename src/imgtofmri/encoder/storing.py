@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from imgtofmri.encoder.regions import BOTH, RoiMasks, RoiMeans, roi_mask, roi_names, roi_places
 from imgtofmri.outputs import BOUNDS
-from imgtofmri.outputs.store import Constant
+from imgtofmri.outputs.store import Constant, Store
 from imgtofmri.outputs.store_plan import (
     ACCURACY,
     AFFINE,
@@ -181,3 +181,21 @@ def means_of(values: npt.NDArray[np.float64], plan: StorePlan, masks: RoiMasks) 
     chosen = [values[:, :, HEMIS.index(hemi), plan.rois.index(roi)].T for roi, hemi in places]
     shape = (0, len(plan.people), len(values))
     return RoiMeans(places, plan.people, np.stack(chosen) if chosen else np.empty(shape))
+
+
+def describe_store(store: Store) -> dict[str, Any]:
+    """Return what a record says of a store, its errors of rounding included."""
+    plan = store.plan
+    rounding = {
+        name: {"greatest_error": error, "greatest_relative_error": relative}
+        for name, (error, relative) in store.rounding().items()
+    }
+    return {
+        "path": STORE,
+        "stimuli": plan.n_rows,
+        "shards": plan.n_shards,
+        "shard_rows": plan.shard_rows,
+        "arrays": list(plan.row_arrays()),
+        "dtype": plan.dtype,
+        **({"rounding": rounding} if rounding else {}),
+    }

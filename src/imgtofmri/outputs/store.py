@@ -650,6 +650,15 @@ class Store:
             files += [file_key(DONE, shard) for shard in range(self.plan.n_shards)]
         return [self.path / file for file in sorted(files)]
 
+    def files(self) -> list[Path]:
+        """Return all files of the store."""
+        shards = [
+            self.path / stream.file(shard)
+            for stream in self.plan.streams()
+            for shard in range(self.plan.n_shards)
+        ]
+        return [*self.frame_files(), *shards]
+
 
 def _check_own(path: Path) -> None:
     """Refuse a folder that holds anything but what stores do."""

@@ -57,6 +57,7 @@ class Request:
             )
             raise OptionError(message, "share_of_ceiling")
         check_rate(self.rate_hz)
+        check_store_options(self.format, self.dtype, self.rois_only, self.surface, self.at)
         if self.transform is not None and (self.space is None or self.surface):
             message = (
                 "transform needs `space`, the template to which it leads; got "
@@ -69,7 +70,6 @@ class Request:
                 f"{self.format}. Leave `format` out, or `space`."
             )
             raise OptionError(message, "space")
-        check_store_options(self.format, self.dtype, self.rois_only, self.surface, self.at)
 
     @property
     def stores(self) -> bool:

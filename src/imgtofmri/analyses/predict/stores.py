@@ -18,15 +18,15 @@ from imgtofmri.analyses.predict.earlier import source_digest
 from imgtofmri.encoder import Prediction, Predictor
 from imgtofmri.encoder.exporting import export_tables
 from imgtofmri.encoder.regions import MODEL_UNIT
-from imgtofmri.encoder.stored import describe_store, open_stored
+from imgtofmri.encoder.stored import open_stored
 from imgtofmri.encoder.storing import (
-    STORE,
+    describe_store,
     digest_text,
     plan_store,
     store_constants,
     store_rows,
 )
-from imgtofmri.exceptions import DataError, OptionError, StimulusError
+from imgtofmri.exceptions import DataError, OptionError, StimulusError, check_choice
 from imgtofmri.outputs import OutputFolder
 from imgtofmri.outputs.store import Lost, Store
 from imgtofmri.outputs.store_plan import (
@@ -34,6 +34,7 @@ from imgtofmri.outputs.store_plan import (
     MEANS,
     MOVIE,
     PATH,
+    STORE_DTYPES,
     SUBJECTS,
     Roster,
     StoreDtype,
@@ -121,7 +122,7 @@ def count_rows(
             n = movie.n_frames(rate_hz)
             if n is None:
                 n = sum(1 for _ in movie.frames(rate_hz, size=1))
-            told[source.name] = json.dumps(asdict(movie.info), sort_keys=True)
+            told[source.name] = json.dumps(asdict(movie.info))
         except StimulusError as error:
             on_failure(Failure(source.name, error))
             continue
@@ -417,6 +418,8 @@ class StoreRun:
     def _images(self, images: Sequence[tuple[int, Source]], filler: _Filler) -> None:
         """Predict images that follow one another."""
         wanted = [(row, source) for row, source in images if row not in filler.kept]
+        if not wanted:
+            return
         row_of = {source.name: row for row, source in wanted}
         sources = {source.name: source for _, source in wanted}
 
@@ -424,7 +427,7 @@ class StoreRun:
             self._lose(sources[failure.name], failure.error)
 
         stream = self.predictor.stream([self._placed(source) for _, source in wanted], fail)
-        for part in stream if wanted else ():
+        for part in stream:
             values = self._values(part)
             numbers = [row_of[name] for name in part.names]
             for first, end in _consecutive(numbers):
@@ -600,7 +603,7 @@ def close_store(folder: OutputFolder, store: Store) -> dict[str, Lost]:
         Stimuli that could not be used, as the marks of all shards say.
     """
     folder.wrote(*store.frame_files())
-    folder.tell("store", {"path": STORE, **describe_store(store)})
+    folder.tell("store", describe_store(store))
     if not store.plan.maps:
         export_tables(open_stored(store.path), folder)
     return store.lost(range(store.plan.n_shards))
@@ -613,6 +616,7 @@ def check_store_options(format: str, dtype: str, rois_only: bool, surface: str, 
     ------
     OptionError
     """
+    check_choice("dtype", dtype, STORE_DTYPES)
     stores = format == "zarr" or rois_only
     if rois_only and format == "bids":
         message = (
