@@ -39,6 +39,7 @@ from imgtofmri.cli.export import export
 from imgtofmri.cli.fetch import fetch
 from imgtofmri.cli.fit import fit
 from imgtofmri.cli.layers import layers
+from imgtofmri.cli.merge import merge
 from imgtofmri.cli.power import power
 from imgtofmri.cli.predict import predict
 from imgtofmri.cli.render import render
@@ -108,6 +109,7 @@ def ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
 
 for command in (
     predict,
+    merge,
     export,
     simulate,
     power,
