@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from imgtofmri.training import layer_search as layer_search
     from imgtofmri.training import save_layers as save_layers
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 _HOMES = {
     "Bundle": "bundle",

@@ -12,6 +12,7 @@ import numpy as np
 
 from imgtofmri.backbones.base import Backbone
 from imgtofmri.backbones.stream import BATCH_SIZE, FeatureBatch, joined, stream_features
+from imgtofmri.exceptions import StimulusError
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Frame, Movie, Source, expand_images, read_images
 
@@ -87,7 +88,7 @@ class FeatureExtractor:
         Parameters
         ----------
         images
-            As for `features`.
+            As for `features`; an iterator of `Source` is consumed as pictures are needed.
         on_failure : callable, optional
         batch_size : int
 
@@ -96,7 +97,8 @@ class FeatureExtractor:
         FeatureBatch
             With one image or more.
         """
-        frames = read_images(expand_images(images), size=self.size, center_crop=self.center_crop)
+        items = images if isinstance(images, Iterator) else expand_images(images)
+        frames = read_images(items, size=self.size, center_crop=self.center_crop)
         return self._stream(frames, on_failure, batch_size)
 
     def movie(
@@ -143,13 +145,13 @@ class FeatureExtractor:
         Raises
         ------
         StimulusError
-            If the file is not a movie that can be read to its end.
+            If the file is not a movie that can be read to its end; after the frames before.
         """
-        frames: Iterable[Frame | Failure] = Movie.of(movie).frames(
-            rate_hz, self.size, self.center_crop
-        )
-        frames = islice(frames, first, None) if first else frames
-        return self._stream(frames if look is None else _tapped(frames, look), None, batch_size)
+        film = Movie.of(movie)
+        frames = film.frames(rate_hz, self.size, self.center_crop)
+        some = islice(frames, first, None) if first else frames
+        tapped = some if look is None else _tapped(some, look)
+        return self._stream(_or_failure(tapped, film.name), None, batch_size)
 
     def _stream(
         self,
@@ -158,12 +160,13 @@ class FeatureExtractor:
         batch_size: int,
     ) -> Iterator[FeatureBatch]:
         for batch in stream_features(frames, self.network, batch_size):
-            for failure in batch.failures:
-                if on_failure is None:
-                    raise failure.error
-                on_failure(failure)
+            if on_failure is not None:
+                for failure in batch.failures:
+                    on_failure(failure)
             if batch.names:
                 yield replace(batch, failures=())
+            if on_failure is None and batch.failures:
+                raise batch.failures[0].error
 
     def _whole(
         self, batches: Iterable[FeatureBatch], advance: Callable[[float], None]
@@ -176,10 +179,15 @@ class FeatureExtractor:
         return joined(found) if found else FeatureBatch((), none)
 
 
-def _tapped(
-    frames: Iterable[Frame | Failure], look: Callable[[Frame], object]
-) -> Iterator[Frame | Failure]:
+def _or_failure(frames: Iterator[Frame], name: str) -> Iterator[Frame | Failure]:
+    """Pass frames on, and last why there are no more, if a movie breaks off."""
+    try:
+        yield from frames
+    except StimulusError as error:
+        yield Failure(name, error)
+
+
+def _tapped(frames: Iterator[Frame], look: Callable[[Frame], object]) -> Iterator[Frame]:
     for frame in frames:
-        if isinstance(frame, Frame):
-            look(frame)
+        look(frame)
         yield frame

@@ -22,7 +22,7 @@ from imgtofmri.encoder.storing import (
     roi_masks_of,
 )
 from imgtofmri.exceptions import DataError, OptionError, meant
-from imgtofmri.outputs.store import Lost, Store
+from imgtofmri.outputs.store import Store
 from imgtofmri.outputs.store_plan import (
     ACCURACY,
     AFFINE,
@@ -159,7 +159,8 @@ class StoredPrediction:
         self.store = store
         plan = store.plan
         self.provenance = _provenance(store)
-        self._lost = _lost(store, shards)
+        # A movie of which a part could not be used is lost as a whole.
+        self._lost = store.lost(shards)
         names = store.texts("stimulus")
         found = (row for shard in shards for row in plan.shard(shard))
         rows = [row for row in found if names[row] not in self._lost]
@@ -468,12 +469,6 @@ def open_stored(path: str | Path, *, unfinished: bool = False) -> StoredPredicti
         if isinstance(error, DataError):
             raise
         raise _other_kind(store, error) from error
-
-
-def _lost(store: Store, shards: Sequence[int]) -> dict[str, Lost]:
-    """Return who could not be used; a movie of which a part could not is lost as a whole."""
-    marks = (store.mark(shard) for shard in shards)
-    return {lost.name: lost for mark in marks if mark is not None for lost in mark.lost}
 
 
 def _provenance(store: Store) -> Provenance:

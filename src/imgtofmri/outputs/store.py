@@ -407,6 +407,14 @@ class Store:
             raise DataError(message) from error
         return store
 
+    def with_rows(self, n_rows: int) -> Store:
+        """Return the store as it was when it had fewer rows."""
+        plan = replace(self.plan, n_rows=n_rows)
+        there = Store(self.path, plan, self.settings, self._constants, stimuli=self._stimuli)
+        if "names" in self.__dict__:
+            there.names = self.names[:n_rows]
+        return there
+
     @cached_property
     def names(self) -> Sequence[str]:
         """The name of each row's stimulus.
@@ -417,6 +425,22 @@ class Store:
             If they cannot be read.
         """
         return self.texts(STIMULUS)
+
+    def row_names(self, rows: range) -> Sequence[str]:
+        """Return the names of some rows' stimuli, of which as few files are read as can be.
+
+        Raises
+        ------
+        DataError
+            If they cannot be read.
+        """
+        if "names" in self.__dict__:
+            return self.names[rows.start : rows.stop]
+        first = rows.start // TEXT_ROWS
+        found: list[str] = []
+        for number in range(first, -(-rows.stop // TEXT_ROWS)):
+            found += self._text_file(file_key(STIMULUS, number), TEXT_ROWS)
+        return found[rows.start - first * TEXT_ROWS : rows.stop - first * TEXT_ROWS]
 
     def texts(self, array: str) -> list[str]:
         """Return the texts of ``stimulus``, ``path`` or ``movie``, one for each row.
@@ -506,7 +530,7 @@ class Store:
     def key(self, shard: int) -> str:
         """Return what tells a shard of these settings and stimuli from every other."""
         rows = self.plan.shard(shard)
-        names = names_digest(self.names[rows.start : rows.stop])
+        names = names_digest(self.row_names(rows))
         return _digest(f"{self._settings_key} {names}".encode())
 
     def mark(self, shard: int) -> Mark | None:
@@ -609,7 +633,12 @@ class Store:
         """Remove what dead processes left unfinished in the store."""
         sweep(self.path, below=True)
 
-    def frame_files(self) -> list[Path]:
+    def lost(self, shards: Iterable[int]) -> dict[str, Lost]:
+        """Return the stimuli that could not be used, as the marks of some shards say."""
+        marks = (self.mark(shard) for shard in shards)
+        return {lost.name: lost for mark in marks if mark is not None for lost in mark.lost}
+
+    def frame_files(self, *, marks: bool = True) -> list[Path]:
         """Return the files that `create` wrote, and the marks: not those of shards."""
         layouts = self._layouts()
         files = [DOCUMENT, *(f"{name}/{DOCUMENT}" for name in layouts)]
@@ -617,7 +646,8 @@ class Store:
         n_texts = -(-self.plan.n_rows // TEXT_ROWS)
         arrays = [name for name in self.plan.text_arrays() if name != DONE]
         files += [file_key(array, k) for array in arrays for k in range(n_texts)]
-        files += [file_key(DONE, shard) for shard in range(self.plan.n_shards)]
+        if marks:
+            files += [file_key(DONE, shard) for shard in range(self.plan.n_shards)]
         return [self.path / file for file in sorted(files)]
 
     def files(self) -> list[Path]:

@@ -319,7 +319,7 @@ class Roster:
     ----------
     names : sequence of str
         Each stimulus' name.
-    paths : sequence of (Path or None)
+    paths : sequence of (str, Path or None)
         The files; empty where there are none.
     counts : sequence of int
         How many rows each has: 1, or a movie's frames. Empty where each has one.
@@ -333,7 +333,7 @@ class Roster:
     """
 
     names: Sequence[str]
-    paths: Sequence[Path | None] = ()
+    paths: Sequence[str | Path | None] = ()
     counts: Sequence[int] = ()
     movies: Mapping[str, str] = field(default_factory=dict)
 

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
 
-from imgtofmri.analyses.predict.images import RunSummary, source_digest
+from imgtofmri.analyses.predict.earlier import source_digest
+from imgtofmri.analyses.predict.images import RunSummary
 from imgtofmri.encoder import Predictor
 from imgtofmri.encoder.movie_files import MovieFile, MovieFiles
 from imgtofmri.exceptions import OutputError, StimulusError
+from imgtofmri.files import check_room
 from imgtofmri.outputs import Layout, OutputFolder
 from imgtofmri.outputs.series import MAX_VOLUMES
+from imgtofmri.outputs.volumes import least_bytes
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Movie, Source
 
@@ -111,6 +114,8 @@ def _write(
     n_frames = movie.expected_frames(rate_hz)
     with track(f"Predicting {movie.name}", n_frames, "frames", enabled=progress) as advance:
         first = next(stream)
+        n_maps = len(first.maps(subjects=subjects, interval=interval)) * (n_frames or 0)
+        check_room(folder.record, least_bytes(n_maps, int(first.mask.sum())))
         film = MovieFile(movie.name, movie.path, first.sha256[0], asdict(movie.info))
         with MovieFiles(folder, layout, first, film, rate_hz, surface=surface) as files:
             for part in chain([first], stream):

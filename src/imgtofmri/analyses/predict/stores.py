@@ -7,20 +7,19 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from imgtofmri.analyses.predict.images import RunSummary, source_digest
+from imgtofmri.analyses.predict.earlier import source_digest
 from imgtofmri.encoder import Prediction, Predictor
 from imgtofmri.encoder.exporting import export_tables
 from imgtofmri.encoder.regions import MODEL_UNIT
 from imgtofmri.encoder.stored import open_stored
 from imgtofmri.encoder.storing import (
-    STORE,
     describe_store,
     digest_text,
     plan_store,
@@ -28,11 +27,11 @@ from imgtofmri.encoder.storing import (
     store_rows,
 )
 from imgtofmri.exceptions import DataError, OptionError, StimulusError, check_choice
-from imgtofmri.files import check_room
 from imgtofmri.outputs import OutputFolder
 from imgtofmri.outputs.store import Lost, Store
 from imgtofmri.outputs.store_plan import (
     DIGEST,
+    MEANS,
     MOVIE,
     PATH,
     STORE_DTYPES,
@@ -43,11 +42,14 @@ from imgtofmri.outputs.store_plan import (
 )
 from imgtofmri.outputs.store_writer import RowWriter
 from imgtofmri.outputs.zarr_format import DOCUMENT
-from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Movie, Source
+from imgtofmri.stimuli.listed import names_of, paths_of
 
 _THREADS = 4
 """Threads that read inputs for their digests."""
+
+MOST_TOGETHER = 1 << 16
+"""Rows that are predicted in one go, which ends with all of them written."""
 
 Advance = Callable[[float], object]
 
@@ -78,12 +80,8 @@ class Rows:
     @property
     def roster(self) -> Roster:
         """What the store keeps of it."""
-        return Roster(
-            [source.name for source in self.sources],
-            [source.path for source in self.sources],
-            self.counts,
-            self.movies,
-        )
+        names, paths = names_of(self.sources), paths_of(self.sources)
+        return Roster(names, paths, self.counts, self.movies)
 
     def spans(self, rows: range) -> Iterator[tuple[Source, range]]:
         """Yield who has some of these rows, and all the rows that each has."""
@@ -130,8 +128,9 @@ def count_rows(
             continue
         usable.append(source)
         counts.append(n)
-    ones = [1] * len(images) if usable else []
-    return Rows([*images, *usable], [*ones, *counts], told)
+    if not usable:
+        return Rows(images, [], told)
+    return Rows([*images, *usable], [*[1] * len(images), *counts], told)
 
 
 def earlier_rows(store: Store) -> Rows:
@@ -154,6 +153,20 @@ def earlier_rows(store: Store) -> Rows:
             counts.append(1)
     told = {name: said for name, said in zip(names, movies, strict=True) if said}
     return Rows(sources, counts if told else [], told)
+
+
+def known_rows(path: Path, images: Sequence[Source], movies: Sequence[Source]) -> Rows | None:
+    """Return the rows of stimuli as a store that is there has them; None where it has others.
+
+    Movies then need not be opened to count their frames.
+    """
+    try:
+        earlier = earlier_rows(Store.open(path))
+    except DataError:
+        return None
+    if names_of(earlier.sources) != [*names_of(images), *names_of(movies)]:
+        return None
+    return Rows([*images, *movies], earlier.counts, earlier.movies)
 
 
 def joined_rows(earlier: Rows, now: Rows) -> Rows:
@@ -183,6 +196,14 @@ def joined_rows(earlier: Rows, now: Rows) -> Rows:
     return Rows(sources, counts if movies else [], movies)
 
 
+class Spans(Protocol):
+    """What tells which rows of a store stimuli have."""
+
+    def spans(self, rows: range) -> Iterator[tuple[Source, range]]:
+        """Yield who has some of these rows, and all the rows that each has."""
+        ...
+
+
 class StoreRun:
     """A run that writes to a store; any number of processes can do shards of it.
 
@@ -190,27 +211,31 @@ class StoreRun:
     ----------
     predictor : Predictor
     store : Store
-    rows : Rows
+    rows : Rows, or anything that tells spans of rows
     interval : float, optional
         The level of the prediction interval whose bounds are kept.
     rate_hz : float
         Frames a second that are taken of movies.
     earlier : Store, optional
         What was there before: rows of it that are still right are kept.
+    here : str
+        The folder at which relative paths of stimuli begin; by default the current one.
     """
 
     def __init__(
         self,
         predictor: Predictor,
         store: Store,
-        rows: Rows,
+        rows: Spans,
         *,
         interval: float | None = None,
         rate_hz: float = 2.0,
         earlier: Store | None = None,
+        here: str = "",
     ) -> None:
         self.predictor, self.store, self.rows = predictor, store, rows
-        self._interval, self._rate_hz, self._earlier = interval, rate_hz, earlier
+        self.interval, self.rate_hz = interval, rate_hz
+        self._earlier, self._here = earlier, here
         self._lost: dict[str, Lost] = {}
         self._digests: dict[str, str | None] = {}
         self.predicted: set[str] = set()
@@ -271,15 +296,8 @@ class StoreRun:
         prediction = predictor.provenance.to_stored()
         store = Store.create(path, plan, roster, constants, settings, prediction, grow=grow)
         if earlier is not None:
-            earlier.names = store.names[: earlier.plan.n_rows]
+            earlier = store.with_rows(earlier.plan.n_rows)
         return cls(predictor, store, rows, interval=interval, rate_hz=rate_hz, earlier=earlier)
-
-    @property
-    def lost(self) -> list[Lost]:
-        """Inputs that could not be used, as the marks of all shards that are done say."""
-        marks = (self.store.mark(shard) for shard in range(self.store.plan.n_shards))
-        found = {one.name: one for mark in marks if mark is not None for one in mark.lost}
-        return list(found.values())
 
     def work(self, shards: Iterable[int], advance: Advance = lambda _: None) -> None:
         """Make shards, and verify those that an earlier run made.
@@ -297,26 +315,42 @@ class StoreRun:
         OutputError
             If a file cannot be written.
         """
+        for run in self.in_order(shards):
+            if not self._has_mark(run.start):
+                self._predict(self.rows_of(run), {}, advance)
+                continue
+            for shard in run:
+                kept = self._kept(shard)
+                rows = self.store.plan.shard(shard)
+                if len(kept) < len(rows) or self.store.mark(shard) is None:
+                    self._predict(rows, kept, advance)
+                else:
+                    advance(len(rows))
+
+    def in_order(self, shards: Iterable[int]) -> Iterator[range]:
+        """Yield runs of shards: those that are new, then those that an earlier run made."""
         there: list[int] = []
         new: list[int] = []
         for shard in shards:
             (there if self._has_mark(shard) else new).append(shard)
-        for run in _runs(new):
-            self._predict(self._rows_of(run), {}, advance)
-        for shard in there:
-            kept = self._kept(shard)
-            rows = self.store.plan.shard(shard)
-            if len(kept) < len(rows) or self.store.mark(shard) is None:
-                self._predict(rows, kept, advance)
-            else:
-                advance(len(rows))
+        # What goes with each row is held for so many at a time.
+        together = max(1, MOST_TOGETHER // self.store.plan.shard_rows)
+        for run in (*_runs(new), *_runs(there)):
+            for first in range(run.start, run.stop, together):
+                yield range(first, min(first + together, run.stop))
+
+    @property
+    def n_earlier(self) -> int | None:
+        """How many rows the store had before; None where there was none."""
+        return None if self._earlier is None else self._earlier.plan.n_rows
 
     def _has_mark(self, shard: int) -> bool:
         return self._earlier is not None and (
             shard < self._earlier.plan.n_shards and self._earlier.mark(shard) is not None
         )
 
-    def _rows_of(self, shards: range) -> range:
+    def rows_of(self, shards: range) -> range:
+        """Return the rows of consecutive shards."""
         plan = self.store.plan
         return range(plan.shard(shards.start).start, plan.shard(shards.stop - 1).stop)
 
@@ -336,7 +370,7 @@ class StoreRun:
             found = list(threads.map(self._digest_now, (source for source, _ in spans)))
         for (source, rows), now in zip(spans, found, strict=True):
             # What is gone since is kept as it was.
-            unknown = now is None and not source.path.exists()
+            unknown = now is None and not self._placed(source).path.exists()
             for row in range(max(rows.start, old.start), min(rows.stop, old.stop)):
                 before = lost.get(source.name)
                 then = digests[row - old.start] if before is None else before.sha256
@@ -346,16 +380,27 @@ class StoreRun:
 
     def _digest_now(self, source: Source) -> str | None:
         """Return the digest of an input's file; a movie's, which shards share, is found once."""
+        placed = self._placed(source)
         if source.kind == "image":
-            return source_digest(source)
+            return source_digest(placed)
         if source.name not in self._digests:
-            self._digests[source.name] = source_digest(source)
+            self._digests[source.name] = source_digest(placed)
         return self._digests[source.name]
+
+    def _placed(self, source: Source) -> Source:
+        """Return a source with a path that leads to it from where this process is."""
+        return replace(source, path=Path(self._here) / source.path) if self._here else source
+
+    def _lose(self, source: Source, error: StimulusError) -> None:
+        placed = self._placed(source)
+        # What is said of it does not depend on where it was read.
+        reason = str(error).replace(str(placed.path), str(source.path))
+        self._lost[source.name] = Lost(source.name, reason, source_digest(placed))
 
     def _predict(self, rows: range, kept: Mapping[int, Lost | None], advance: Advance) -> None:
         """Write the rows of whole shards, predicting those that are not kept."""
         with RowWriter(self.store, rows) as writer:
-            filler = _Filler(writer, self._earlier, self.store.names, kept, self._lost, advance)
+            filler = _Filler(writer, self._earlier, self.store, kept, self._lost, advance)
             if kept:
                 filler.keep_rounding(rows.start // self.store.plan.shard_rows)
             images: list[tuple[int, Source]] = []
@@ -379,10 +424,9 @@ class StoreRun:
         sources = {source.name: source for _, source in wanted}
 
         def fail(failure: Failure) -> None:
-            source = sources[failure.name]
-            self._lost[failure.name] = Lost(failure.name, str(failure.error), source_digest(source))
+            self._lose(sources[failure.name], failure.error)
 
-        stream = self.predictor.stream([source for _, source in wanted], fail)
+        stream = self.predictor.stream([self._placed(source) for _, source in wanted], fail)
         for part in stream:
             values = self._values(part)
             numbers = [row_of[name] for name in part.names]
@@ -397,23 +441,34 @@ class StoreRun:
         if filler.row == end:
             return
         self.predicted.add(source.name)
+        left = end - filler.row
+        ends = end == span.stop
+        held: dict[str, Any] = {}
         try:
-            first = filler.row - span.start
-            for part in self.predictor.stream_movie(Movie(source), self._rate_hz, first):
-                n = min(len(part), end - filler.row)
-                if n < len(part) and end == span.stop:
-                    raise _other_length(source, len(span))
-                filler.add(self._values(part), slice(0, n))
-                if filler.row == end < span.stop:
+            # That a movie breaks off after its last frame is known when no more come: until then
+            # the last ones are held back.
+            first = span.index(filler.row)
+            for part in self.predictor.stream_movie(self._placed(source), self.rate_hz, first):
+                if held:
+                    filler.add(held, slice(0, len(held[MEANS])))
+                    left = end - filler.row
+                held = self._values(part)
+                if len(part) >= left and not ends:
+                    filler.add(held, slice(0, left))
                     return
-            if filler.row < end:
+                if len(part) > left:
+                    raise _other_length(source, len(span))
+            if not held or len(held[MEANS]) < left:
                 raise _other_length(source, len(span))
+            filler.add(held, slice(0, left))
         except StimulusError as error:
-            self._lost[source.name] = Lost(source.name, str(error), source_digest(source))
+            if held:
+                filler.add(held, slice(0, min(len(held[MEANS]), left - 1)))
+            self._lose(source, error)
             filler.lose(end)
 
     def _values(self, part: Prediction) -> dict[str, Any]:
-        return store_rows(part, self.store.plan, self._interval)
+        return store_rows(part, self.store.plan, self.interval)
 
 
 class _Filler:
@@ -423,13 +478,13 @@ class _Filler:
         self,
         writer: RowWriter,
         earlier: Store | None,
-        names: Sequence[str],
+        store: Store,
         kept: Mapping[int, Lost | None],
         lost: Mapping[str, Lost],
         advance: Advance,
     ) -> None:
         self.kept = kept
-        self._writer, self._earlier, self._names = writer, earlier, names
+        self._writer, self._earlier, self._store = writer, earlier, store
         self._lost, self._advance = lost, advance
 
     @property
@@ -476,7 +531,8 @@ class _Filler:
     def lose(self, end: int) -> None:
         """Leave the rows before ``end`` empty."""
         while self.row < end:
-            self._writer.lose(self._lost[self._names[self.row]])
+            [name] = self._store.row_names(range(self.row, self.row + 1))
+            self._writer.lose(self._lost[name])
             self._advance(1)
 
 
@@ -538,88 +594,19 @@ def _consecutive(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
             first = k
 
 
-def predict_store(
-    predictor: Predictor,
-    sources: Sequence[Source],
-    folder: OutputFolder,
-    settings: Mapping[str, Any],
-    *,
-    subjects: bool = False,
-    interval: float | None = None,
-    rate_hz: float = 2.0,
-    dtype: StoreDtype = "float32",
-    rois_only: bool = False,
-    progress: bool = True,
-) -> RunSummary:
-    """Predict images and movies into the store of a folder, by this process alone.
-
-    Parameters
-    ----------
-    predictor : Predictor
-    sources : sequence of Source
-    folder : OutputFolder
-        Begun. What its store holds and can be verified is not predicted again if it resumes.
-    settings : mapping
-        What the folder's record says of how the run writes.
-    subjects, interval, rate_hz, dtype, rois_only, progress
-        As for `imgtofmri.analyses.predict.predict_into`.
+def close_store(folder: OutputFolder, store: Store) -> dict[str, Lost]:
+    """Say in a folder's record what its store holds; write tables where it holds nothing else.
 
     Returns
     -------
-    RunSummary
-
-    Raises
-    ------
-    OptionError
-        If a store of other settings is there.
-    DataError
-        If the store that is there is damaged.
-    OutputError
-        If it cannot be written.
+    dict of str to Lost
+        Stimuli that could not be used, as the marks of all shards say.
     """
-    path = folder.path / STORE
-    failures: list[Failure] = []
-    images = [source for source in sources if source.kind == "image"]
-    movies = [source for source in sources if source.kind == "movie"]
-    rows = count_rows(images, movies, rate_hz, failures.append)
-    if not folder.resumes:
-        Store.remove(path)
-    if not rows.sources:
-        for failure in failures:
-            folder.fail(failure.name, str(failure.error))
-        return RunSummary(failures=failures)
-    run = StoreRun.create(
-        predictor,
-        rows,
-        path,
-        settings,
-        subjects=subjects,
-        interval=interval,
-        rate_hz=rate_hz,
-        dtype=dtype,
-        rois_only=rois_only,
-        grow=folder.resumes,
-    )
-    store = run.store
-    store.sweep()
-    left = list(store.unfinished())
-    check_room(path, sum(map(store.plan.shard_bytes, left)))
-    with track("Predicting", store.plan.n_rows, "maps", enabled=progress) as advance:
-        run.work(range(store.plan.n_shards), advance)
-    lost = {one.name: Failure(one.name, StimulusError(one.reason)) for one in run.lost}
-    for failure in (*failures, *lost.values()):
-        folder.fail(failure.name, str(failure.error))
     folder.wrote(*store.frame_files())
     folder.tell("store", describe_store(store))
-    if rois_only:
-        export_tables(open_stored(path), folder)
-    found = [source.name for source in rows.sources if source.name not in lost]
-    asked = {source.name for source in sources}
-    return RunSummary(
-        [name for name in found if name in run.predicted],
-        [name for name in found if name not in run.predicted],
-        [*failures, *(failure for name, failure in lost.items() if name in asked)],
-    )
+    if not store.plan.maps:
+        export_tables(open_stored(store.path), folder)
+    return store.lost(range(store.plan.n_shards))
 
 
 def check_store_options(format: str, dtype: str, rois_only: bool, surface: str, at: object) -> None:
