@@ -57,7 +57,24 @@ def save_prediction(
     interval: float | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write a prediction; see `Prediction.save`."""
+    """Write a prediction, as `Prediction.save` does.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    folder, format, subjects, interval, overwrite
+        As for `Prediction.save`.
+
+    Returns
+    -------
+    list of Path
+        The volumes, ``rois.tsv`` and ``predictions.json``.
+
+    Raises
+    ------
+    OptionError, OutputError
+        As `Prediction.save`.
+    """
     layout = find_layout(format, prediction.space, interval is not None)
     _check_names(prediction)
     names = prediction.subject_names if subjects else ()

@@ -17,7 +17,11 @@ from imgtofmri.files import atomic_path
 from imgtofmri.tables import tsv
 
 FormatName = Literal["nifti", "bids"]
+"""How files can be laid out: plain, or as a BIDS derivative dataset."""
+
 FORMATS: tuple[FormatName, ...] = ("nifti", "bids")
+"""The layouts by their names."""
+
 BIDS_VERSION = "1.11.1"
 
 _PLAIN = frozenset((string.ascii_letters + string.digits).encode())
