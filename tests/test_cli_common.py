@@ -13,7 +13,7 @@ from PIL import Image
 from imgtofmri import __version__, assets
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
-from imgtofmri.cli.app import _ends_well, app
+from imgtofmri.cli.app import app, ends_well
 
 
 def test_python_m_is_the_command() -> None:
@@ -95,7 +95,7 @@ def test_what_the_machine_refuses_is_one_line(
         raise error
 
     with pytest.raises(typer.Exit) as caught:
-        _ends_well(command)()
+        ends_well(command)()
     assert caught.value.exit_code == 1
     err = capsys.readouterr().err
     assert said in err

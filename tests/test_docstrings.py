@@ -48,7 +48,7 @@ def _described(module: str) -> Iterator[tuple[str, Any]]:
             for member, value in _members(thing):
                 inner = getattr(value, "__func__", None) or getattr(value, "fget", None)
                 yield f"{name}.{member}", inner or getattr(value, "func", value)
-        elif inspect.isroutine(thing):
+        elif inspect.isroutine(thing) or inspect.ismodule(thing):
             yield name, thing
 
 

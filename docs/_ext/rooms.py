@@ -92,7 +92,9 @@ def _module(module: str) -> Iterator[str]:
         if name == "__version__":
             continue
         home = homes()[id(value)] if _is_described(value) else f"{module}.{name}"
-        if home != f"{module}.{name}":
+        if inspect.ismodule(value):
+            yield from (f"`{name}`: :py:mod:`{value.__name__}`.", "")
+        elif home != f"{module}.{name}":
             yield from (f"`{name}`: see :py:obj:`{home}`.", "")
         elif inspect.isclass(value):
             kind = "exception" if issubclass(value, BaseException) else "class"

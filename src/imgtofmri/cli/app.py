@@ -72,7 +72,7 @@ app = typer.Typer(
 )
 
 
-def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
+def ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
     """Turn what a command returns or raises into a line for the user and an exit code."""
 
     @functools.wraps(command)
@@ -128,9 +128,9 @@ for command in (
     fetch,
     describe,
 ):
-    app.command(cls=Command)(_ends_well(command))
-backbones.command("list", cls=Command)(_ends_well(list_backbones))
-backbones.command("show", cls=Command)(_ends_well(show_backbone))
+    app.command(cls=Command)(ends_well(command))
+backbones.command("list", cls=Command)(ends_well(list_backbones))
+backbones.command("show", cls=Command)(ends_well(show_backbone))
 app.add_typer(backbones)
 
 
@@ -163,12 +163,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         One of `EXIT_CODES`.
     """
+    return run_program("imgtofmri", app, arguments)
+
+
+def run_program(name: str, program: typer.Typer, arguments: Sequence[str] | None = None) -> int:
+    """Run a program whose commands are wrapped in `ends_well`, and return its exit code.
+
+    Parameters
+    ----------
+    name : str
+        What records call it.
+    program : typer.Typer
+    arguments : sequence of str, optional
+        Without the program's name. None takes them from ``sys.argv``.
+
+    Returns
+    -------
+    int
+        One of `EXIT_CODES`.
+    """
     _open_standard_streams()
     given = sys.argv[1:] if arguments is None else list(arguments)
-    told = COMMAND_LINE.set(shlex.join(["imgtofmri", *given]))
+    told = COMMAND_LINE.set(shlex.join([name, *given]))
     try:
         with _termination_interrupts():
-            app(args=given)
+            program(args=given)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else FAILED
     finally:

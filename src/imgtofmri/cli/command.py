@@ -14,7 +14,18 @@ _NAME = re.compile(r"[A-Za-z]\w*")
 
 
 class Command(TyperCommand):
-    """A command whose ``--rois`` takes several names, and whose flags show no type."""
+    """A command whose ``--rois`` takes several names, and whose flags show no type.
+
+    Attributes
+    ----------
+    rois : str
+        What that option is called.
+    takes_inputs : bool
+        Whether inputs may follow its names.
+    """
+
+    rois = ROIS
+    takes_inputs = True
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -24,7 +35,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments."""
-        return super().parse_args(ctx, several_rois(args))
+        return super().parse_args(ctx, several_rois(args, self.rois, self.takes_inputs))
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return the option --help, a flag as the others."""
@@ -34,11 +45,11 @@ class Command(TyperCommand):
         return option
 
 
-def several_rois(arguments: list[str]) -> list[str]:
+def several_rois(arguments: list[str], option: str = ROIS, takes_inputs: bool = True) -> list[str]:
     """Write ``--rois LOC PPA`` as the parser needs it: the option before each name.
 
-    A word counts as a name as long as it looks like one and no file is called so: what follows may
-    be an input.
+    A word counts as a name as long as it looks like one and, where inputs may follow, no file is
+    called so.
 
     Examples
     --------
@@ -48,9 +59,10 @@ def several_rois(arguments: list[str]) -> list[str]:
     found: list[str] = []
     inside = False
     for word in arguments:
-        if inside and found[-1] != ROIS:
-            inside = bool(_NAME.fullmatch(word)) and not os.path.lexists(word)
-            found += [ROIS] if inside else []
+        if inside and found[-1] != option:
+            is_input = takes_inputs and os.path.lexists(word)
+            inside = bool(_NAME.fullmatch(word)) and not is_input
+            found += [option] if inside else []
         found.append(word)
-        inside = inside or word == ROIS
+        inside = inside or word == option
     return found

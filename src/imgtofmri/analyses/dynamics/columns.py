@@ -14,7 +14,8 @@ _VOLUME = {
 
 _P = {
     "p": "share of surrogates, the film itself counted as one, that agree as well or better; the "
-    "larger of phase-randomised and of shifted ones; one-sided; n/a where nothing is tested",
+    "larger of phase-randomised and of shifted ones, of these with allowance for how few are "
+    "independent; one-sided; n/a where nothing is tested",
     "p_max": "the same, corrected by the largest statistic {}, for each model by itself",
 }
 
