@@ -33,7 +33,11 @@ from imgtofmri.files import atomic_path, cannot_write, sha256_of
 from imgtofmri.progress import track
 
 CACHE_VARIABLE = "IMGTOFMRI_CACHE"
+"""The environment variable that names the folder of downloads."""
+
 OFFLINE_VARIABLE = "IMGTOFMRI_OFFLINE"
+"""The environment variable that forbids touching the network."""
+
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30.0
 #: How much is received of a file whose size is not known.

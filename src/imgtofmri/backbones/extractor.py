@@ -60,6 +60,7 @@ class FeatureExtractor:
         Parameters
         ----------
         images : path, folder, glob, Source, PIL image, uint8 array, or a sequence of these
+            Arrays have shape (height, width, 3) or (height, width).
         on_failure : callable, optional
         progress : bool
             Whether to report progress on standard error.
@@ -108,7 +109,25 @@ class FeatureExtractor:
         look: Callable[[Frame], object] | None = None,
         progress: bool = False,
     ) -> FeatureBatch:
-        """Return the features of a movie's frames; see `stream_movie`."""
+        """Return the features of a movie's frames.
+
+        Parameters
+        ----------
+        movie, rate_hz, look
+            As for `stream_movie`.
+        progress : bool
+            Whether to report progress on standard error.
+
+        Returns
+        -------
+        FeatureBatch
+            Of all frames: features of shape (n_frames, n_features).
+
+        Raises
+        ------
+        StimulusError, OptionError
+            As `stream_movie` does.
+        """
         film = Movie.of(movie)
         stream = self.stream_movie(film, rate_hz, look)
         what, total = f"Computing features of {film.name}", film.expected_frames(rate_hz)

@@ -54,6 +54,10 @@ def load_encoder(bundle: str | Path = reference.BUNDLE_ID, progress: bool = True
     progress : bool
         Whether to report a first download and compilation on standard error.
 
+    Returns
+    -------
+    Encoder
+
     Raises
     ------
     BundleError
@@ -125,6 +129,15 @@ class Encoder:
     def settings(self, settings: Settings | None = None, **changes: Any) -> Settings:
         """Return settings as they are for this encoder, nothing being left to it.
 
+        Parameters
+        ----------
+        settings, **changes
+            As for `predict`.
+
+        Returns
+        -------
+        Settings
+
         Raises
         ------
         OptionError
@@ -147,8 +160,8 @@ class Encoder:
         Parameters
         ----------
         images : path, folder, glob, PIL image, uint8 array, or a sequence of these
-            Arrays are (height, width, 3) RGB or (height, width) greyscale; a stack of them is
-            (n, height, width, 3).
+            Arrays have shape (height, width, 3), RGB, or (height, width), greyscale; a stack of
+            them (n, height, width, 3).
         settings : Settings, optional
             How to predict; by default as the published model.
         on_failure : callable, optional
@@ -275,6 +288,10 @@ class Encoder:
         settings, **changes
             As for `predict`.
 
+        Returns
+        -------
+        Predictor
+
         Raises
         ------
         OptionError
@@ -302,6 +319,10 @@ class Encoder:
         settings, **changes
             As for `predict`.
 
+        Returns
+        -------
+        FeatureExtractor
+
         Raises
         ------
         OptionError, WeightsUnavailableError, ShapeError
@@ -327,7 +348,22 @@ class Encoder:
         return FeatureExtractor(self._networks[key], bool(chosen.center_crop))
 
     def spatial_model(self, settings: Settings | None = None, **changes: Any) -> SpatialModel:
-        """Return the group mask and each subject's matrix; those of the latest choices are kept."""
+        """Return the group mask and each subject's matrix; those of the latest choices are kept.
+
+        Parameters
+        ----------
+        settings, **changes
+            As for `predict`.
+
+        Returns
+        -------
+        SpatialModel
+
+        Raises
+        ------
+        OptionError
+            If a setting is not valid.
+        """
         chosen = self.settings(settings, **changes)
         assert chosen.rois is not None
         key = (tuple(chosen.rois), chosen.sigma_mm, chosen.mask)
@@ -339,6 +375,15 @@ class Encoder:
 
     def atlas(self, rois: Sequence[str] | None = None) -> Atlas:
         """Return the ROIs as an image of labels on the template's grid, with a table of them.
+
+        Parameters
+        ----------
+        rois : sequence of str, optional
+            All by default.
+
+        Returns
+        -------
+        Atlas
 
         Raises
         ------
@@ -381,8 +426,24 @@ class Encoder:
     def restricted(self, minimum: float, share_of_ceiling: bool = False) -> Encoder:
         """Return an encoder of the voxels whose cross-validated r reaches a minimum.
 
-        With ``share_of_ceiling`` r is divided by the noise ceiling first; see
-        `imgtofmri.encoder.voxelwise.restrict_voxels`.
+        Parameters
+        ----------
+        minimum : float
+            Of r, or of the share.
+        share_of_ceiling : bool
+            Whether r is divided by the voxel's noise ceiling first; voxels whose ceiling is below
+            0.1 are then left out.
+
+        Returns
+        -------
+        Encoder
+
+        Raises
+        ------
+        OptionError
+            If the encoder does not know the accuracy of its voxels, as the published one.
+        DataError
+            If no voxel is left.
         """
         bundle = restrict_voxels(self.bundle, minimum, share_of_ceiling=share_of_ceiling)
         return Encoder(bundle, self.folder)
@@ -482,6 +543,10 @@ class Encoder:
         transform : path, optional
             What antsApplyTransforms takes to bring images of this encoder's space to the other. By
             default TemplateFlow's, where its cache (TEMPLATEFLOW_HOME) has it.
+
+        Returns
+        -------
+        Encoder
 
         Raises
         ------

@@ -74,7 +74,7 @@ class Prediction:
     native : tuple of array of shape (n_stimuli, n_outputs), float32
         Each subject's responses in native space, not smoothed, in the models' own units. Empty in
         predictions out of a store.
-    own_rois : tuple of dict of (roi, hemi) to array of int
+    own_rois : tuple of dict of (roi, hemi) to array of shape (n_own_voxels,), int
         Which columns of a subject's native responses are that subject's own ROI.
     coverage : array of shape (n_subjects, n_voxels), float32
         The share of each subject's map that the subject's own voxels make: 1 well inside the ROIs,
@@ -228,6 +228,10 @@ class Prediction:
         roi : str
         hemi : {"both", "L", "R"}
 
+        Returns
+        -------
+        array of shape (n_voxels,), bool
+
         Raises
         ------
         OptionError
@@ -314,6 +318,12 @@ class Prediction:
 
         Subject-specific ROIs keep people and regions apart (Nieto-Castanon and Fedorenko 2012,
         doi:10.1016/j.neuroimage.2012.06.065): the group is the mean over people of their own means.
+
+        Returns
+        -------
+        RoiMeans
+            Means in the models' units: values of shape (n_places, n_subjects, n_stimuli), NaN where
+            somebody lacks a place, and the group's of shape (n_places, n_stimuli).
         """
         if self.kept_means is not None:
             return self.kept_means
@@ -338,7 +348,16 @@ class Prediction:
         return Agreement.of(self.subjects, self.coverage).values()
 
     def subject(self, name: str) -> npt.NDArray[np.float32]:
-        """Return one subject's smoothed maps, shape (n_stimuli, n_voxels).
+        """Return one subject's smoothed maps.
+
+        Parameters
+        ----------
+        name : str
+            One of `subject_names`.
+
+        Returns
+        -------
+        array of shape (n_stimuli, n_voxels), float32
 
         Raises
         ------

@@ -68,7 +68,24 @@ def save_prediction(
     interval: float | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write a prediction; see `Prediction.save`."""
+    """Write a prediction, as `Prediction.save` does.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    folder, format, subjects, interval, overwrite
+        As for `Prediction.save`.
+
+    Returns
+    -------
+    list of Path
+        The volumes, ``rois.tsv`` and ``predictions.json``.
+
+    Raises
+    ------
+    OptionError, OutputError
+        As `Prediction.save`.
+    """
     check_format(format)
     if format == "zarr":
         return _save_store(prediction, folder, subjects, interval, overwrite)

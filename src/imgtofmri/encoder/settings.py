@@ -91,6 +91,16 @@ class Settings:
     def of(cls, settings: Settings | None = None, **changes: Any) -> Settings:
         """Return settings with some of them changed; the defaults' where there are none.
 
+        Parameters
+        ----------
+        settings : Settings, optional
+        **changes
+            Settings by their names.
+
+        Returns
+        -------
+        Settings
+
         Raises
         ------
         OptionError
@@ -118,6 +128,10 @@ class Settings:
             The encoder's ROIs.
         center_crop : bool
             Whether the encoder's models were fitted on cropped pictures.
+
+        Returns
+        -------
+        Settings
 
         Raises
         ------
