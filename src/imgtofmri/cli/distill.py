@@ -39,6 +39,8 @@ def distill(
         Path | None,
         typer.Option("--student-weights", metavar="FILE", help="Weights of the student."),
     ] = None,
+    engine: options.Engine = "onnxruntime",
+    precision: options.Precision = None,
     views: Annotated[
         int, typer.Option("--views", min=1, help="Views of each image: whole, mirrored, parts.")
     ] = 8,
@@ -83,9 +85,18 @@ def distill(
     names = layers or list(ARCHITECTURES[student].layers)
     head = distil_head(
         load_encoder(encoder, progress=not quiet),
-        load_backbone(student, weights=student_weights, layers=names, progress=not quiet),
+        load_backbone(
+            student,
+            weights=student_weights,
+            layers=names,
+            progress=not quiet,
+            engine=engine,
+            precision=precision,
+        ),
         images,
         weights=weights,
+        engine=engine,
+        precision=precision,
         n_views=views,
         penalty=penalty,
         rank=rank,

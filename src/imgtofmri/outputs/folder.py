@@ -35,8 +35,11 @@ from imgtofmri.owners import Lock, abandoned
 RECORD_VERSION = 1
 """Of the record's schema; a record of another one is not resumed."""
 
-PACKAGES = ("numpy", "scipy", "onnxruntime", "nilearn", "pillow", "av")
+PACKAGES = ("numpy", "scipy", "onnxruntime", "openvino", "nilearn", "pillow", "av")
 """Whose versions a record names, besides this package's and Python's."""
+
+NOT_COMPARED = {"engine_trial"}
+"""What of a run to resume may be otherwise: how an engine that passed its trial did so."""
 
 FILE_SUFFIXES = tuple(".nii .gz .json .tsv .csv .html .png .svg .npz .npy .mp4".split())
 """What names a file rather than a folder."""
@@ -526,7 +529,7 @@ class OutputFolder:
         return [
             f"{key} was {before[part].get(key)!r} and is now {now[part].get(key)!r}"
             for part in before
-            for key in sorted({*before[part], *now[part]})
+            for key in sorted({*before[part], *now[part]} - NOT_COMPARED)
             if before[part].get(key) != now[part].get(key)
         ]
 
