@@ -17,7 +17,7 @@ OLDEST ?= $(or $(call first_python,3.11),$(PYTHON))
 # Which PyTorch `make test-torch` installs, e.g. TORCH===2.13.0; the newest that fits by default.
 TORCH ?=
 
-.PHONY: help test test-all test-newest test-lowest test-bids test-browser test-torch docs trust release-check demo lint format bench clean
+.PHONY: help test test-all test-newest test-lowest test-bids test-browser test-openvino test-torch docs trust release-check demo lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -68,6 +68,13 @@ $(VENV)/.installed-browser: $(VENV)/.installed
 
 test-browser: $(VENV)/.installed-browser ## test the pages in Chromium, which must be installed
 	IMGTOFMRI_SITE=$(wildcard docs/_build/html) $(BIN)/python -m pytest tests/test_report_browser.py tests/test_site_browser.py
+
+$(VENV)/.installed-openvino: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[openvino]"
+	touch $@
+
+test-openvino: $(VENV)/.installed-openvino ## install OpenVINO and run the tests that need it; none may skip
+	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest -n 2 -m openvino tests
 
 $(VENV)/.installed-torch: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[torch]" "torch$(TORCH)"
