@@ -322,7 +322,7 @@ def _receive(url: str, part: Path, what: str, size: int | None, progress: bool) 
     try:
         response = _opener().open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        error.close()  # It is the answer, with its connection; Python 3.14 minds that it is left open.
+        error.close()  # It is the answer, with its connection.
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
             raise
         # Nothing lies beyond what is here: either it is whole, or the file became shorter.
