@@ -79,7 +79,11 @@ class FeatureExtractor:
             return self._whole(stream, advance)
 
     def stream(
-        self, images: Any, on_failure: OnFailure | None = None, batch_size: int = BATCH_SIZE
+        self,
+        images: Any,
+        on_failure: OnFailure | None = None,
+        batch_size: int = BATCH_SIZE,
+        look: Callable[[Frame], object] | None = None,
     ) -> Iterator[FeatureBatch]:
         """Compute the features of images in batches, in order, while later ones are decoded.
 
@@ -89,6 +93,8 @@ class FeatureExtractor:
             As for `features`.
         on_failure : callable, optional
         batch_size : int
+        look : callable, optional
+            Called with each picture on its way to the network.
 
         Yields
         ------
@@ -96,7 +102,7 @@ class FeatureExtractor:
             With one image or more.
         """
         frames = read_images(expand_images(images), size=self.size, center_crop=self.center_crop)
-        return self._stream(frames, on_failure, batch_size)
+        return self._stream(_tapped(frames, look), on_failure, batch_size)
 
     def movie(
         self,
@@ -144,7 +150,7 @@ class FeatureExtractor:
         frames: Iterable[Frame | Failure] = Movie.of(movie).frames(
             rate_hz, self.size, self.center_crop
         )
-        return self._stream(frames if look is None else _tapped(frames, look), None, batch_size)
+        return self._stream(_tapped(frames, look), None, batch_size)
 
     def _stream(
         self,
@@ -172,9 +178,9 @@ class FeatureExtractor:
 
 
 def _tapped(
-    frames: Iterable[Frame | Failure], look: Callable[[Frame], object]
+    frames: Iterable[Frame | Failure], look: Callable[[Frame], object] | None
 ) -> Iterator[Frame | Failure]:
     for frame in frames:
-        if isinstance(frame, Frame):
+        if look is not None and isinstance(frame, Frame):
             look(frame)
         yield frame

@@ -106,7 +106,8 @@ def predict_images(
             advance(1)
 
         writer = MapWriter(folder, layout, subjects=subjects, interval=interval, surface=surface)
-        for part in predictor.stream(again, fail):
+        look = None if gathered is None else gathered.look
+        for part in predictor.stream(again, fail, look):
             new = [name for name in part.names if name not in kept]
             table.add(part, new)
             writer.write(part, new)
