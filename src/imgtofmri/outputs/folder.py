@@ -36,10 +36,10 @@ from imgtofmri.versions import versions
 RECORD_VERSION = 1
 """Of the record's schema; a record of another one is not resumed."""
 
-
 NOT_COMPARED = {"engine_trial"}
 """What of a run to resume may be otherwise: how an engine that passed its trial did so."""
-FILE_SUFFIXES = tuple(".nii .gz .json .tsv .csv .html .png .svg .npz .npy .mp4".split())
+
+FILE_SUFFIXES = tuple(".nii .gz .json .tsv .csv .html .png .svg .npz .npy .mp4 .zarr".split())
 """What names a file rather than a folder."""
 
 COMPLETE, PARTIAL, RUNNING, INTERRUPTED = "complete", "partial", "running", "interrupted"
