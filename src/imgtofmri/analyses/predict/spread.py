@@ -162,8 +162,8 @@ def spread(
         run.predicted.update(predicted)
         advance(len(run.rows_of(part.shards)))
 
-    n_least = 4 * workers if client is None else 1
-    parts = list(_parts(run, run.in_order(range(store.plan.n_shards)), n_least))
+    n_workers = workers if client is None else max(1, len(client.nthreads()))
+    parts = list(_parts(run, run.in_order(range(store.plan.n_shards)), 4 * n_workers))
     if client is None:
         do_here(work, parts, workers, done)
     else:
