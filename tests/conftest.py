@@ -20,6 +20,7 @@ from PIL import Image
 from scipy.stats import zscore
 
 from imgtofmri import Prediction, assets
+from imgtofmri.backbones.names import WEIGHTS_VARIABLE
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, write_bundle
 from imgtofmri.encoder import Provenance, Settings, reference
 from imgtofmri.files import sha256_of
@@ -36,10 +37,12 @@ WITHOUT_GL = ("--disable-gpu", "--disable-3d-apis")
 
 
 def pytest_sessionstart() -> None:
-    """Let commands that tests start take Ctrl-C, where the suite was told to ignore it.
+    """Take what the surroundings would change of commands that tests start.
 
-    A shell script's background commands ignore it, and whatever they start does, too.
+    A shell script's background commands ignore Ctrl-C, and whatever they start does, too. Weights
+    that the environment names would be used where a test asks for the published ones.
     """
+    os.environ.pop(WEIGHTS_VARIABLE, None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

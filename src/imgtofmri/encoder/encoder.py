@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from imgtofmri.backbones import Backbone, FeatureBatch, FeatureExtractor
 from imgtofmri.backbones.extractor import OnFailure
+from imgtofmri.backbones.names import weights_of_environment
 from imgtofmri.bundle import Bundle, Card, read_bundle
 from imgtofmri.encoder import reference
 from imgtofmri.encoder.atlas import Atlas, make_atlas
@@ -312,7 +313,8 @@ class Encoder:
         needed = needed_layers(features, asked.rois)
         loaded = chosen.backbone is not None and not isinstance(chosen.backbone, str | Path)
         named = id(chosen.backbone) if loaded else str(chosen.backbone)
-        key = (named, str(chosen.weights), needed)
+        weights = weights_of_environment() if chosen.weights is None else chosen.weights
+        key = (named, str(weights), needed)
         if key not in self._networks:
             self._networks[key] = load_networks(
                 features,

@@ -46,7 +46,9 @@ class Settings:
         A network's name or file, or one that is loaded already; None is the one that the models
         were fitted on.
     weights : str, Path or Untrained, optional
-        A file of weights to use instead of the published ones, or ``"untrained[:SEED]"``.
+        A file of weights to use instead of the published ones, ``"untrained[:SEED]"``, or
+        ``"published"``. None is the weights that the models were fitted on: those that the encoder
+        records, else those that ``IMGTOFMRI_WEIGHTS`` names, else the published ones.
 
     Raises
     ------

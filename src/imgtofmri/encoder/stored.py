@@ -39,6 +39,7 @@ from imgtofmri.outputs.store_plan import (
     SUBJECTS,
     Stream,
 )
+from imgtofmri.spaces import Grid
 from imgtofmri.stimuli.movie import frame_name
 
 if TYPE_CHECKING:
@@ -350,7 +351,10 @@ class StoredPrediction:
     @cached_property
     def affine(self) -> npt.NDArray[np.float64]:
         """Voxel indices to millimetres."""
-        affine: npt.NDArray[np.float64] = self._constant(AFFINE, (4, 4))
+        affine: npt.NDArray[np.float64] = self._constant(AFFINE, (4, 4)).astype(np.float64)
+        fault = Grid((1, 1, 1), affine).fault
+        if fault:
+            raise _other_kind(self.store, f"its affine does not {fault}")
         return affine
 
     @cached_property

@@ -16,10 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -33,12 +31,10 @@ from imgtofmri.outputs.differences import differences
 from imgtofmri.outputs.journal import NOT_TEXT, Journal, json_line
 from imgtofmri.outputs.staging import complete, drop_stage, exchange, is_own, new_stage
 from imgtofmri.owners import Lock, abandoned
+from imgtofmri.versions import versions
 
 RECORD_VERSION = 1
 """Of the record's schema; a record of another one is not resumed."""
-
-PACKAGES = ("numpy", "scipy", "onnxruntime", "nilearn", "pillow", "av")
-"""Whose versions a record names, besides this package's and Python's."""
 
 FILE_SUFFIXES = tuple(".nii .gz .json .tsv .csv .html .png .svg .npz .npy .mp4".split())
 """What names a file rather than a folder."""
@@ -501,7 +497,7 @@ class OutputFolder:
             "state": state,
             "started": self._started,
             "written": _now(),
-            "versions": _versions(),
+            "versions": versions(),
             **self._head,
             **self._more,
         }
@@ -626,16 +622,6 @@ def _check_entry(entry: Mapping[str, Any]) -> None:
     if not outputs or not isinstance(digest, str | None):
         message = f"the entry of {entry['name']!r} lacks outputs or a digest"
         raise ValueError(message)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _now() -> str:

@@ -51,7 +51,7 @@ class Frame:
     name : str
         The stimulus' name; for a frame of a movie the movie's name and the time.
     pixels : uint8 array of shape (size, size, 3)
-        RGB.
+        RGB; of `Movie.stills` at the movie's own size, (height, width, 3).
     sha256 : str or None
         Digest of the file's bytes (for a movie, of the whole file); None for arrays and PIL images.
     onset_s : float or None

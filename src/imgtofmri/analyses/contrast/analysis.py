@@ -442,6 +442,7 @@ def _contrast(
             f"{prediction.average!r}. Predict with that average."
         )
         raise OptionError(message, "average")
+    prediction.check_whole(subjects=True, native=True)
     labels, weights, chosen = design.labels, design.weights, design.chosen
     covered = prediction.covered
     names = [prediction.names[index] for index in chosen]
