@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from imgtofmri.cli.say import say
-from imgtofmri.cli.text import table_lines
+from imgtofmri.text import table_lines
 
 backbones = typer.Typer(
     name="backbones",
