@@ -18,6 +18,7 @@ from imgtofmri.encoder import reference
 from imgtofmri.encoder.atlas import Atlas, make_atlas
 from imgtofmri.encoder.attribution import Attribution, Attributor, join_attributions
 from imgtofmri.encoder.controls import PICTURES, Controls, check_controls
+from imgtofmri.encoder.description import card_lines
 from imgtofmri.encoder.networks import load_networks, needed_layers
 from imgtofmri.encoder.prediction import Prediction, concatenate, counted
 from imgtofmri.encoder.predictor import Predictor, Readout, check_features
@@ -110,6 +111,20 @@ class Encoder:
     def card(self) -> Card:
         """What the encoder is: licence, citation, features, template, subjects."""
         return self.bundle.card
+
+    def describe(self) -> str:
+        """Return the card as text: what it predicts, for whom, how well, how to cite it.
+
+        Returns
+        -------
+        str
+            Lines to be printed, as ``imgtofmri describe`` does.
+
+        Examples
+        --------
+        >>> print(encoder.describe())  # doctest: +SKIP
+        """
+        return "\n".join(card_lines(self.bundle))
 
     @property
     def rois(self) -> tuple[str, ...]:

@@ -64,6 +64,7 @@ class Readout:
             sources=batch.sources,
             residual_variance=self.spatial.residual_variance,
             accuracy=self.spatial.accuracy,
+            native_spaces=tuple(subject.space for subject in self.spatial.subjects),
         )
 
 
