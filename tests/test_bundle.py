@@ -16,8 +16,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from imgtofmri.bundle import Bundle, read_bundle, write_bundle
-from imgtofmri.cli.describe import card_lines
 from imgtofmri.encoder import Encoder
+from imgtofmri.encoder.description import card_lines
 from imgtofmri.exceptions import BundleError, ImgToFmriError
 
 

@@ -36,6 +36,7 @@ RUNNABLE = [
     ("docs/how-to/explain-responses.md", 0),
     ("docs/how-to/plan-a-scan.md", 0),
     ("docs/how-to/predict-images.md", 0),
+    ("docs/how-to/predict-many.md", 0),
     ("docs/how-to/select-stimuli.md", 0),
     ("docs/how-to/simulate-an-experiment.md", 1),
     ("docs/how-to/train-your-own.md", 1),

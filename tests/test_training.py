@@ -24,10 +24,9 @@ from typer.testing import CliRunner
 
 from imgtofmri.backbones import UnverifiedWeightsWarning
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, read_bundle, write_bundle
-from imgtofmri.cli.describe import card_lines
 from imgtofmri.cli.fit import fit as fit_command
-from imgtofmri.cli.text import accuracy_lines
 from imgtofmri.encoder import Encoder, load_encoder
+from imgtofmri.encoder.description import accuracy_lines, card_lines
 from imgtofmri.exceptions import AssetError, DataError, OptionError, OutputError, ShapeError
 from imgtofmri.spaces import MNI152_2MM, affine_map, map_to_template
 from imgtofmri.training import fetch_downloads, fit_study

@@ -25,6 +25,8 @@ from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.encoder.networks import load_networks
 from imgtofmri.exceptions import OptionError, WeightsError, WeightsUnavailableError
 from imgtofmri.files import sha256_of
+from imgtofmri.training.stimuli import load_settings
+from imgtofmri.training.study.settings import BackboneSettings
 
 COMMANDS: dict[str, list[str]] = {
     "predict": ["bright", "-o", "out"],
@@ -104,6 +106,7 @@ def test_a_command_without_weights_takes_those_of_the_variable(
 CALLS: dict[str, Callable[[Encoder], Any]] = {
     "load_backbone": lambda _: load_backbone(),
     "layer_models": lambda _: layer_models(["resnet18/layer2"]),
+    "load_settings": lambda _: load_settings(BackboneSettings()),
     "extractor": lambda encoder: encoder.extractor(),
     "predictor": lambda encoder: encoder.predictor(),
     "predict": lambda encoder: encoder.predict("bright"),

@@ -326,9 +326,9 @@ def _receive(url: str, part: Path, what: str, size: int | None, progress: bool) 
     try:
         response = _opener().open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
+        error.close()  # It is the answer, with its connection.
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
             raise
-        error.close()
         # Nothing lies beyond what is here: either it is whole, or the file became shorter.
         if error.headers.get("Content-Range", "").strip() == f"bytes */{have}":
             return

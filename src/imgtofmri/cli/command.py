@@ -6,15 +6,31 @@ import os
 import re
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 ROIS = "--rois"
 
 _NAME = re.compile(r"[A-Za-z]\w*")
 
 
-class Command(TyperCommand):
-    """A command whose ``--rois`` takes several names, and whose flags show no type.
+class _PlainFlags:
+    """Flags show no type."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, those that Typer adds included."""
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+
+class Group(_PlainFlags, TyperGroup):
+    """A command of commands."""
+
+
+class Command(_PlainFlags, TyperCommand):
+    """A command whose ``--rois`` takes several names.
 
     Attributes
     ----------
@@ -27,22 +43,9 @@ class Command(TyperCommand):
     rois = ROIS
     takes_inputs = True
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        for parameter in self.params:
-            if getattr(parameter, "is_flag", False):
-                parameter.metavar = ""
-
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments."""
         return super().parse_args(ctx, several_rois(args, self.rois, self.takes_inputs))
-
-    def get_help_option(self, ctx: Any) -> Any:
-        """Return the option --help, a flag as the others."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.metavar = ""
-        return option
 
 
 def several_rois(arguments: list[str], option: str = ROIS, takes_inputs: bool = True) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.backbones import Backbone, FeatureBatch, FeatureExtractor
+from imgtofmri.backbones import Backbone, Engine, FeatureBatch, FeatureExtractor, Judge, admitted
 from imgtofmri.backbones.extractor import OnFailure
 from imgtofmri.backbones.names import weights_of_environment
 from imgtofmri.bundle import Bundle, Card, read_bundle
@@ -18,6 +18,7 @@ from imgtofmri.encoder import reference
 from imgtofmri.encoder.atlas import Atlas, make_atlas
 from imgtofmri.encoder.attribution import Attribution, Attributor, join_attributions
 from imgtofmri.encoder.controls import PICTURES, Controls, check_controls
+from imgtofmri.encoder.description import card_lines
 from imgtofmri.encoder.networks import load_networks, needed_layers
 from imgtofmri.encoder.prediction import Prediction, concatenate, counted
 from imgtofmri.encoder.predictor import Predictor, Readout, check_features
@@ -84,7 +85,7 @@ class Encoder:
     """Predicts brain responses to stimuli.
 
     Every method that predicts takes settings, as a `Settings` or one by one by their names: rois,
-    sigma_mm, mask, average, center_crop, backbone, weights; see `Settings`.
+    sigma_mm, mask, average, center_crop, backbone, weights, engine, precision; see `Settings`.
 
     Parameters
     ----------
@@ -110,6 +111,20 @@ class Encoder:
     def card(self) -> Card:
         """What the encoder is: licence, citation, features, template, subjects."""
         return self.bundle.card
+
+    def describe(self) -> str:
+        """Return the card as text: what it predicts, for whom, how well, how to cite it.
+
+        Returns
+        -------
+        str
+            Lines to be printed, as ``imgtofmri describe`` does.
+
+        Examples
+        --------
+        >>> print(encoder.describe())  # doctest: +SKIP
+        """
+        return "\n".join(card_lines(self.bundle))
 
     @property
     def rois(self) -> tuple[str, ...]:
@@ -170,7 +185,7 @@ class Encoder:
         progress : bool
             Whether to report progress on standard error.
         **changes
-            Settings by their names: rois, sigma_mm, mask, average, center_crop, backbone, weights.
+            Settings by their names, such as rois, average or engine; see `Settings`.
 
         Returns
         -------
@@ -296,7 +311,7 @@ class Encoder:
         ------
         OptionError
             If a setting is not valid, or the encoder uses several networks and one option cannot
-            serve them all.
+            serve them all; or if the engine's group maps of test pictures are not ONNX Runtime's.
         WeightsUnavailableError
             If the network's weights are nowhere to be had from here.
         ShapeError
@@ -335,16 +350,25 @@ class Encoder:
         loaded = chosen.backbone is not None and not isinstance(chosen.backbone, str | Path)
         named = id(chosen.backbone) if loaded else str(chosen.backbone)
         weights = weights_of_environment() if chosen.weights is None else chosen.weights
-        key = (named, str(weights), needed)
-        if key not in self._networks:
-            self._networks[key] = load_networks(
+        key = (named, str(weights), needed, chosen.engine, chosen.precision)
+
+        def load(engine: Engine) -> Backbone:
+            return load_networks(
                 features,
                 needed,
                 backbone=chosen.backbone,
                 weights=chosen.weights,
                 folder=self.folder,
                 encoder=str(self.card["id"]),
+                engine=engine,
             )
+
+        def group_maps(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+            return self.spatial_model(rois=asked.rois).predict(features, "zscore")[0]
+
+        if key not in self._networks:
+            judge = Judge("group maps", group_maps)
+            self._networks[key] = admitted(chosen.engine, chosen.precision, load, judge)
         return FeatureExtractor(self._networks[key], bool(chosen.center_crop))
 
     def spatial_model(self, settings: Settings | None = None, **changes: Any) -> SpatialModel:

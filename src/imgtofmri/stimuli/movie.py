@@ -365,8 +365,18 @@ class Movie:
                 if pixels is None or each is not last:
                     pixels, last = prepare(each), each
                 onset_s = float(k / rate)
-                name = f"{self.name}_t{onset_s:09.3f}s"
-                yield Frame(name, pixels, self.sha256, onset_s, self.path)
+                yield Frame(frame_name(self.name, onset_s), pixels, self.sha256, onset_s, self.path)
+
+
+def frame_name(movie: str, onset_s: float) -> str:
+    """Return the name of a movie's frame.
+
+    Examples
+    --------
+    >>> frame_name("film.mp4", 3.5)
+    'film.mp4_t00003.500s'
+    """
+    return f"{movie}_t{onset_s:09.3f}s"
 
 
 def _check_one_or_more(option: str, value: int) -> None:

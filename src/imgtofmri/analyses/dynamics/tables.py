@@ -14,7 +14,8 @@ from imgtofmri.analyses.dynamics.comparison import (
     RegionDynamics,
     p_over_regions,
 )
-from imgtofmri.encoder.prediction import GROUP, Prediction
+from imgtofmri.encoder.prediction import Prediction
+from imgtofmri.encoder.regions import GROUP
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -351,6 +351,7 @@ def twinset_comparison(
 
 def _with_amplitude(prediction: Prediction) -> Prediction:
     """Average subjects' maps again, so that the group's keeps amplitude."""
+    prediction.check_whole(subjects=True)
     provenance = prediction.provenance
     settings = replace(provenance.settings, average="mean")
     return replace(
