@@ -21,7 +21,7 @@ from typer.main import get_command
 from imgtofmri.analyses import rsa
 from imgtofmri.bundle import Bundle
 from imgtofmri.cli.app import app
-from imgtofmri.cli.describe import card_lines
+from imgtofmri.encoder.description import card_lines
 from imgtofmri.encoder import Encoder
 from imgtofmri.spaces import MNI152_2MM
 
