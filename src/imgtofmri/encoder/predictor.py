@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.settings import Settings
 from imgtofmri.encoder.spatial import BLOCK, SpatialModel
 from imgtofmri.exceptions import ShapeError
-from imgtofmri.stimuli import Movie, Source
+from imgtofmri.stimuli import Frame, Movie, Source
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,15 +100,25 @@ class Predictor:
         """The group mask and each subject's matrix."""
         return self.readout.spatial
 
-    def stream(self, images: Any, on_failure: OnFailure | None = None) -> Iterator[Prediction]:
-        """Predict images in parts of bounded size, in order; see `Encoder.stream`."""
-        return self._predicted(self.extractor.stream(images, on_failure, BLOCK))
+    def stream(
+        self,
+        images: Any,
+        on_failure: OnFailure | None = None,
+        look: Callable[[Frame], object] | None = None,
+    ) -> Iterator[Prediction]:
+        """Predict images in parts of bounded size, in order; see `Encoder.stream`.
+
+        ``look`` is called with each picture on its way to the network.
+        """
+        return self._predicted(self.extractor.stream(images, on_failure, BLOCK, look))
 
     def stream_movie(
-        self, movie: Movie | str | Path | Source, rate_hz: float = 2.0
+        self, movie: Movie | str | Path | Source, rate_hz: float = 2.0, first: int = 0
     ) -> Iterator[Prediction]:
-        """Predict a movie's frames in parts of bounded size, in order."""
-        return self._predicted(self.extractor.stream_movie(movie, rate_hz, batch_size=BLOCK))
+        """Predict a movie's frames in parts of bounded size, in order, from the first wanted on."""
+        return self._predicted(
+            self.extractor.stream_movie(movie, rate_hz, batch_size=BLOCK, first=first)
+        )
 
     def _predicted(self, batches: Iterable[FeatureBatch]) -> Iterator[Prediction]:
         return map(self.readout.predict, batches)

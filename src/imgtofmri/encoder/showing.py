@@ -31,7 +31,7 @@ def plot_prediction(
     vmax: float | None = None,
 ) -> Figure:
     """Draw a prediction; see `Prediction.plot`."""
-    from imgtofmri.encoder.prediction import GROUP, MODEL_UNIT
+    from imgtofmri.encoder.regions import GROUP, MODEL_UNIT
     from imgtofmri.figures import maps
 
     check_choice("kind", kind, KINDS)

@@ -36,6 +36,7 @@ DIVERGING = "RdBu_r"
 """The colour map of values on both sides of zero."""
 
 FORMATS = ("png", "svg")
+"""The formats that figures are saved in."""
 
 MARKS = ((1e-4, "****"), (1e-3, "***"), (1e-2, "**"), (0.05, "*"), (0.10, "†"))
 """Below which p each mark is due."""

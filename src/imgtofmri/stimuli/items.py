@@ -15,6 +15,9 @@ from imgtofmri.limits import limits, variable
 Pixels = npt.NDArray[np.uint8]
 """RGB pixels of shape ``(height, width, 3)``, 8 bits a channel."""
 
+Kind = Literal["image", "movie"]
+"""Which reader takes a file."""
+
 FRAME_SIZE = 224
 """Side of the square that the published model's network sees, in pixels."""
 
@@ -36,7 +39,7 @@ class Source:
 
     path: Path
     name: str
-    kind: Literal["image", "movie"]
+    kind: Kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,13 +51,16 @@ class Frame:
     name : str
         The stimulus' name; for a frame of a movie the movie's name and the time.
     pixels : uint8 array of shape (size, size, 3)
-        RGB.
+        RGB; of `Movie.stills` at the movie's own size, (height, width, 3).
     sha256 : str or None
         Digest of the file's bytes (for a movie, of the whole file); None for arrays and PIL images.
     onset_s : float or None
         For a frame of a movie, the time in seconds at which it stands for the movie.
     source : Path or None
         The file that it comes from.
+    aspect : float
+        Of an image, how often its height goes into its width as it is shown in ``pixels``: 1 where
+        these were not squeezed.
     """
 
     name: str
@@ -62,6 +68,7 @@ class Frame:
     sha256: str | None = None
     onset_s: float | None = None
     source: Path | None = None
+    aspect: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +102,10 @@ def one_line(text: object) -> str:
     >>> one_line("two\nlines.jpg")
     'two_lines.jpg'
     """
-    return "".join(char if char.isprintable() else "_" for char in str(text))
+    line = str(text)
+    if line.isprintable():
+        return line
+    return "".join(char if char.isprintable() else "_" for char in line)
 
 
 def refuse(expected: str, got: str, remedy: str) -> StimulusError:

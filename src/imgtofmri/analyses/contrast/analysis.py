@@ -358,7 +358,7 @@ def contrast_properties(
 ) -> pd.DataFrame:
     """Contrast what is measured on the images themselves, such as luminance, as responses are.
 
-    The same test as in :func:`compute_contrast`, with the same exchanges for the same seed: Welch's
+    The same test as in `compute_contrast`, with the same exchanges for the same seed: Welch's
     t over images, and under the null hypothesis images are exchanged between the conditions that
     have a weight.
 
@@ -370,7 +370,7 @@ def contrast_properties(
     conditions : sequence of str
         The condition of each image.
     contrast, n_permutations, seed
-        As for :func:`compute_contrast`.
+        As for `compute_contrast`.
 
     Returns
     -------
@@ -382,7 +382,7 @@ def contrast_properties(
     Raises
     ------
     OptionError, ShapeError
-        As :func:`compute_contrast`.
+        As `compute_contrast`.
     DataError
         If a condition has fewer than 2 images, or a property is missing for an image.
     """
@@ -483,6 +483,7 @@ def _contrast(
             f"{prediction.average!r}. Predict with that average."
         )
         raise OptionError(message, "average")
+    prediction.check_whole(subjects=True, native=True)
     labels, weights, chosen = design.labels, design.weights, design.chosen
     covered = prediction.covered
     names = [prediction.names[index] for index in chosen]

@@ -11,9 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.backbones import FeatureExtractor, Untrained, Weights, load_backbone
+from imgtofmri.backbones import (
+    FeatureExtractor,
+    Untrained,
+    Weights,
+    load_backbone,
+)
 from imgtofmri.backbones.base import BackboneSpec
-from imgtofmri.backbones.names import NetworkName
+from imgtofmri.backbones.names import PUBLISHED, NetworkName
 from imgtofmri.backbones.pooling import parse_layer
 from imgtofmri.exceptions import OptionError
 from imgtofmri.rsa import RDMs, calculate_rdm
@@ -137,6 +142,8 @@ def layer_models(
     weights_of: str = "resnet18",
     controls: Sequence[str] = (),
     center_crop: bool = False,
+    engine: str = "onnxruntime",
+    precision: str | None = None,
 ) -> LayerModels:
     """Return models that are layers of networks, with their networks loaded.
 
@@ -151,6 +158,8 @@ def layer_models(
         Those that are untrained networks are loaded beside each model.
     center_crop : bool
         Crop the centre, instead of squeezing the whole picture.
+    engine, precision
+        What the networks run on, as for `imgtofmri.load_backbone`.
 
     Returns
     -------
@@ -172,12 +181,14 @@ def layer_models(
     untrained = [name for name in controls if Untrained.parse(name) is not None]
     extractors = {}
     for name, (network, layer) in zip(dict.fromkeys(names or ()), check_layers(names), strict=True):
-        own = weights if network == weights_of else None
+        own = weights if network == weights_of else PUBLISHED
         for control in ("", *untrained):
             loaded = load_backbone(
                 Path(network) if NetworkName.parse(network).kind == "onnx" else network,
                 weights=control or own,
                 layers=[layer],
+                engine=engine,
+                precision=precision,
             )
             extractors[name, control] = FeatureExtractor(loaded, center_crop)
     return LayerModels(extractors)

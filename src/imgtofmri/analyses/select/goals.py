@@ -163,6 +163,7 @@ def roi_responses(prediction: Prediction) -> RoiResponses:
         If an image's responses are NaN, a subject lacks an ROI, or all images give an ROI the same
         response.
     """
+    prediction.check_whole(native=True)
     subject_names = tuple(prediction.subject_names)
     for subject, native in zip(subject_names, prediction.native, strict=True):
         bad = np.flatnonzero(~np.isfinite(native).all(axis=1))

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from imgtofmri.backbones import NetworkName, Untrained
+from imgtofmri.backbones.engines import check_engine
 from imgtofmri.exceptions import OptionError
 from imgtofmri.measured import BoldRun, find_runs
 from imgtofmri.measured.tables import ORDERS
@@ -232,10 +233,16 @@ class BackboneSettings(Section):
     weights: Path | Untrained | None = setting(_weights, None)
     center_crop: bool = setting(Table.flag, False)
     preprocessing: Mapping[str, Any] | None = setting(_preprocessing, None)
+    engine: str = setting(Table.text, "onnxruntime")
+    precision: str | None = setting(Table.text, None)
     label: str = ""
 
     def check(self, table: Table) -> None:
-        """Refuse layers that stand twice, and widths that are not theirs."""
+        """Refuse layers that stand twice, widths that are not theirs, and engines there are not."""
+        try:
+            check_engine(self.engine, self.precision)
+        except OptionError as error:
+            table.fail(error.option, str(error).removeprefix(f"{error.option} "))
         layers, widths = self.layers, self.layer_widths
         if layers is not None and len(set(layers)) < len(layers):
             table.fail("layers", f"must be different ones; got {list(layers)}. Name each once.")
@@ -541,3 +548,15 @@ class Study:
     def backbone(self) -> BackboneSettings:
         """The only network, or the first."""
         return self.backbones[0]
+
+    def on_engine(self, engine: str, precision: str | None = None) -> Study:
+        """Return the study with its networks on another engine.
+
+        Raises
+        ------
+        OptionError
+            If there is no such engine, or not in that precision.
+        """
+        check_engine(engine, precision)
+        networks = (replace(one, engine=engine, precision=precision) for one in self.backbones)
+        return replace(self, backbones=tuple(networks))
