@@ -141,7 +141,8 @@ class Desk:
         for number, name in enumerate(("events.tsv", "run1.tsv", "run2.tsv")):
             kinds = ("place", "object") * 3
             rows = [
-                f"{2 + 14 * k}\t2\t{kind}\t{(k + 2 * number) % 6}.jpg" for k, kind in enumerate(kinds)
+                f"{2 + 14 * k}\t2\t{kind}\t{(k + 2 * number) % 6}.jpg"
+                for k, kind in enumerate(kinds)
             ]
             self._write(name, "onset\tduration\ttrial_type\tstim_file", *rows)
         self._write("points.tsv", "name\tx\ty\tz", "PPA\t26\t-44\t-10", "nowhere\t0\t60\t0")
