@@ -19,7 +19,7 @@ import pytest
 import xarray
 from PIL import Image
 
-from imgtofmri import Prediction
+from imgtofmri import Prediction, compute_contrast, model_rdms, select_stimuli
 from imgtofmri.analyses.predict import RunSummary, predict_into
 from imgtofmri.backbones import BackboneSpec, Preprocessing
 from imgtofmri.bundle import Bundle, write_bundle
@@ -28,6 +28,7 @@ from imgtofmri.encoder import Encoder
 from imgtofmri.encoder.exporting import export_store
 from imgtofmri.encoder.stored import StoredPrediction
 from imgtofmri.exceptions import DataError, OptionError, OutputError
+from imgtofmri.stimuli import Movie
 
 
 class Small:
@@ -67,11 +68,11 @@ def photos(tmp_path: Path, rng: np.random.Generator) -> Path:
     return folder
 
 
-def write_movie(path: Path, seed: int = 5, n_frames: int = 60) -> Path:
+def write_movie(path: Path, seed: int = 5, n_frames: int = 60, codec: str = "libx264") -> Path:
     """Write coloured noise at 10 Hz."""
     rng = np.random.default_rng(seed)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
+        stream = container.add_stream(codec, rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for _ in range(n_frames):
             noise = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -476,6 +477,44 @@ def test_movie_that_ends_early_is_a_failure_as_a_whole(
     summary = predict(out, encoder, [path, inputs[1]])
     assert [failure.name for failure in summary.failures] == ["a.mp4"]
     assert Prediction.open(out).spans().keys() == {"film.mp4"}
+
+
+def test_movies_whose_packets_tell_no_times_are_counted_by_decoding(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    """Their rows are those of the frames that there are."""
+    path = write_movie(tmp_path / "a.avi", codec="mpeg4")
+    film = encoder.predict_movie(path, 4.0, backbone=SMALL, progress=False)
+    predict(tmp_path / "out", encoder, path)
+    stored = Prediction.open(tmp_path / "out")
+    assert stored.names == film.names
+    np.testing.assert_array_equal(stored["a.avi"].group, film.group)
+
+
+@pytest.mark.parametrize("planned", [20, 30])
+def test_movie_of_another_length_than_planned_is_a_failure(
+    planned: int, tmp_path: Path, encoder: Encoder, inputs: list[Path], monkeypatch: Any
+) -> None:
+    """Frames that have no row are not dropped in silence, nor are rows without frames."""
+    monkeypatch.setattr(Movie, "n_frames", lambda *_: planned)
+    summary = predict(tmp_path / "out", encoder, inputs[1])
+    assert f"a movie of {planned} frames, as its packets say" in str(summary.failures[0].error)
+
+
+@pytest.mark.parametrize("analysis", ["contrast", "select", "rsa"])
+def test_analyses_say_what_a_stored_prediction_lacks(
+    analysis: str, tmp_path: Path, make_prediction: Any, rng: Any
+) -> None:
+    """Responses in native space are not in stores."""
+    make_prediction(rng).save(tmp_path / "out", "zarr", subjects=True)
+    part = Prediction.open(tmp_path / "out")[:]
+    with pytest.raises(OptionError, match="stores hold only their means over ROIs"):
+        if analysis == "contrast":
+            compute_contrast(part, ["a", "b"] * 12, n_permutations=10)
+        elif analysis == "select":
+            select_stimuli(part, ["high PPA"], 3)
+        else:
+            model_rdms(part)
 
 
 _KILLED = """

@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -396,6 +397,23 @@ def test_full_disk_is_one_error_and_nothing_is_lost(
     for shard in list(again.unfinished()):
         fill(again, PLAN.shard(shard))
     assert files(path) == files(store.path)
+
+
+def test_memory_does_not_grow_with_a_shard(tmp_path: Path) -> None:
+    """What is written of a shard is not held: it takes a small part of the shard's 25 MB."""
+    plan = StorePlan(2048, 1000, PEOPLE, ROIS, subject_maps=True, shard_rows=2048)
+    store = create(tmp_path / "a.zarr", plan, Roster([str(number) for number in range(2048)]))
+    values = rows_of(plan, range(16))
+    assert plan.shard_bytes(0) > 24e6
+    tracemalloc.start()
+    try:
+        with RowWriter(store, range(2048)) as writer:
+            for _ in range(128):
+                writer.add(values)
+        assert tracemalloc.get_traced_memory()[1] < 2e6
+    finally:
+        tracemalloc.stop()
+    assert store.verify(0) == ""
 
 
 def test_rows_that_are_not_whole_shards_are_refused(store: Store) -> None:

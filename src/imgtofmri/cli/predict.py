@@ -75,7 +75,9 @@ def predict(
     dtype: Annotated[
         str,
         typer.Option(
-            "--dtype", metavar="float32|float16", help="How a store keeps maps; errors are told."
+            "--dtype",
+            metavar="float32|float16",
+            help="How a store keeps maps; errors are recorded.",
         ),
     ] = "float32",
     rois_only: Annotated[

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 PART = 64
 """Stimuli that are read together."""
 
+_MOST_COMPARED = 10_000
+"""Among how many names one is looked for that was probably meant."""
+
 
 class StoredMaps:
     """Maps in a store, read from the disk when they are indexed as an array is.
@@ -175,7 +178,6 @@ class StoredPrediction:
             frame_name(name, float(onset)) if name in self.movies else name
             for name, onset in zip(self.stimuli, onsets, strict=True)
         )
-        self._number = {name: number for number, name in reversed([*enumerate(self.names)])}
 
     def _small(self, array: str, rows: Sequence[int]) -> npt.NDArray[Any]:
         return self.store.read(self._streams[array], rows)
@@ -207,14 +209,15 @@ class StoredPrediction:
     def _named(self, name: str) -> range:
         if name in self._spans:
             return self._spans[name]
-        if name in self._number:
-            number = self._number[name]
+        if name in self.names:
+            number = self.names.index(name)
             return range(number, number + 1)
         if name in self._lost:
             message = f"{self.store.path}: {name!r} was not predicted: {self.failures[name]}"
             raise OptionError(message)
         known = f"{len(self._spans)} stimuli of {self.store.path}"
-        message = f"a stimulus must be one of the {known}; got {name!r}.{meant(name, self._spans)}"
+        hint = meant(name, self._spans) if len(self._spans) < _MOST_COMPARED else ""
+        message = f"a stimulus must be one of the {known}; got {name!r}.{hint}"
         raise OptionError(message)
 
     @cached_property

@@ -36,7 +36,7 @@ from imgtofmri.versions import versions
 RECORD_VERSION = 1
 """Of the record's schema; a record of another one is not resumed."""
 
-FILE_SUFFIXES = tuple(".nii .gz .json .tsv .csv .html .png .svg .npz .npy .mp4".split())
+FILE_SUFFIXES = tuple(".nii .gz .json .tsv .csv .html .png .svg .npz .npy .mp4 .zarr".split())
 """What names a file rather than a folder."""
 
 COMPLETE, PARTIAL, RUNNING, INTERRUPTED = "complete", "partial", "running", "interrupted"

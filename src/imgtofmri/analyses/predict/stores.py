@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,7 +55,7 @@ MOST_TOGETHER = 1 << 16
 Advance = Callable[[float], object]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rows:
     """Which rows of a store each stimulus has.
 
@@ -89,12 +90,17 @@ class Rows:
             for row in rows:
                 yield self.sources[row], range(row, row + 1)
             return
-        ends = [*accumulate(self.counts)]
+        ends = self._ends
         for number in range(bisect_right(ends, rows.start), len(ends)):
             first = ends[number] - self.counts[number]
             if first >= rows.stop:
                 return
             yield self.sources[number], range(first, ends[number])
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Return the row after the last of each."""
+        return [*accumulate(self.counts)]
 
 
 def count_rows(
