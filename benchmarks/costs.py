@@ -59,16 +59,14 @@ def main() -> None:
     network = image["network"] + image["spatial part"] + image["into a store"]
     each = image["decoding"] + network
     print("\nprocessor time of one thread, times the number, divided by cores")
-    for what, n, ms, row_ms in (
-        ("1.3 million photographs", IMAGES, each, image["into a store"]),
-        ("a year of film, 2 frames a second", int(2 * YEAR_S), frame + network, 0.0),
+    for what, n, ms in (
+        ("1.3 million photographs", IMAGES, each),
+        ("a year of film, 2 frames a second", int(2 * YEAR_S), frame + network),
     ):
         hours = n * ms / 3.6e6
         spans = ", ".join(f"{_time(hours / cores)} on {cores:,}" for cores in CORES)
         print(f"{what}: {n:,} x {ms:.1f} ms = {hours:,.1f} h; {spans} cores")
-    print(
-        f"a task reads a list of {IMAGES:,} names and joins the store in {IMAGES * name / 1e6:.0f} s"
-    )
+    print(f"a task reads {IMAGES:,} names and joins the store in {IMAGES * name / 1e6:.0f} s")
 
 
 def _image_costs(photos: Path, weights: Path, repeats: int, scratch: Path) -> dict[str, float]:

@@ -107,6 +107,10 @@ class Provenance:
                 "emulated": spec.emulated,
                 "note": spec.note,
             }
+            if spec.engine is not None:
+                network |= {"engine": spec.engine.name, "precision": spec.engine.precision}
+            if spec.trial is not None:
+                network["engine_trial"] = spec.trial.to_dict()
         return {
             "encoder": self.encoder,
             "encoder_source": self.source,
