@@ -518,6 +518,7 @@ def test_geometry_plots_are_of_the_sets_and_models_that_there_are(
     sets = {"one": measured, "two": measured.select(measured.conditions[::-1])}
     result = compare_geometry(prediction, sets, controls=controls, **few)
     scores = [result.compared["one"][name].table["score"] for name in result.models]
+    assert result.plot("two").axes[0].get_title(loc="left") == "two"
     heights = [bar.get_height() for bar in result.plot().axes[0].patches if bar.get_width() < 1]
     assert sorted(heights) == pytest.approx(sorted(np.concatenate(scores)))
     with pytest.raises(OptionError, match="measured must be one of one, two; got 'three'"):

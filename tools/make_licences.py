@@ -31,8 +31,13 @@ STATED = {
     "jinja2": "BSD-3-Clause",
     "kiwisolver": "BSD-3-Clause",
     "mpmath": "BSD-3-Clause",
+    "nbclient": "BSD-3-Clause",
+    "numpydoc": "BSD-2-Clause",
+    "partd": "BSD-3-Clause",
+    "pydata-sphinx-theme": "BSD-3-Clause",
     "scipy": "BSD-3-Clause",
     "sympy": "BSD-3-Clause",
+    "zict": "BSD-3-Clause",
 }
 """By package: what its licence file says, where the metadata say less."""
 

@@ -74,8 +74,8 @@ def encoder_card() -> Iterator[str]:
 
 def card_lines() -> list[str]:
     """Return the card as `imgtofmri describe` prints it, or as it was printed when it could be."""
-    from imgtofmri.cli.describe import card_lines as lines_of
     from imgtofmri.encoder import load_encoder
+    from imgtofmri.encoder.description import card_lines as lines_of
     from imgtofmri.exceptions import ImgToFmriError
 
     try:

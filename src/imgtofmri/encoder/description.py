@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from imgtofmri.bundle import Bundle
 
 LINE_WIDTH = 110
+MOST_FILES = 12
+"""Of a fit, that are shown one by one: derivatives of some people are dozens."""
 
 
 def card_lines(bundle: Bundle) -> Iterator[str]:
@@ -78,7 +80,11 @@ def _fit_lines(said: Mapping[str, Any]) -> Iterator[str]:
         rows = f"{data['n_rows']} rows of {data['n_stimuli']} stimuli"
         yield f"data        {subject}: {rows}, folds of {folds}"
     for subject, how in said.get("estimates", {}).items():
-        beside = f"{len(how['confounds'])} confounds, drifts below {how['high_pass_hz']:g} Hz"
+        named = how["confounds"]
+        # One pattern stands for several columns.
+        are_patterns = any(set(name) & set("*?[") for name in named)
+        confounds = ", ".join(named) if are_patterns else f"{len(named)} confounds"
+        beside = f"{confounds}, drifts below {how['high_pass_hz']:g} Hz"
         yield f"estimates   {subject}: {how['estimator']}, {how['hrf']}; beside {beside}"
     settings = said.get("settings", {})
     if "alphas" in settings:
@@ -91,8 +97,12 @@ def _fit_lines(said: Mapping[str, Any]) -> Iterator[str]:
         yield f"device      {said.get('device', 'cpu')}"
     if versions:
         yield f"versions    {', '.join(f'{name} {text}' for name, text in versions.items())}"
-    for number, (name, digest) in enumerate(said.get("files", {}).items()):
+    files = list(said.get("files", {}).items())
+    shown = files if len(files) <= MOST_FILES else files[: MOST_FILES - 1]
+    for number, (name, digest) in enumerate(shown):
         yield f"{'' if number else 'files':<12}{digest[:12]}  {name}"
+    if len(files) > len(shown):
+        yield f"{'':<12}and {len(files) - len(shown)} more, which the card has (--json)"
 
 
 def accuracy_lines(bundle: Bundle) -> list[str]:

@@ -14,9 +14,10 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,9 @@ from imgtofmri.outputs.zarr_format import (
 
 STORE_VERSION = 1
 """Of the store's layout."""
+
+_TOGETHER = 64
+"""Files that are written together."""
 
 _REMEDY = "Resume the run that made it, which writes what is missing, or get the store again."
 
@@ -233,7 +237,6 @@ class Store:
         OutputError
             If it cannot be written.
         """
-        texts = {name: list(roster.texts(name)) for name in plan.text_arrays() if name != DONE}
         made = {name: constant.data() for name, constant in constants.items()}
         layouts = {name: constant.layout for name, constant in constants.items()}
         said = {
@@ -247,13 +250,13 @@ class Store:
                 )
             ),
         }
-        store = cls(path, plan, said, layouts, texts[STIMULUS])
+        store = cls(path, plan, said, layouts, list(roster.texts(STIMULUS)))
         try:
             if (path / DOCUMENT).exists():
                 store = store._joined(grow)
             elif path.is_dir():
                 _check_own(path)
-            store._write_frame(made, texts)
+            store._write_frame(made, roster, grow)
         except OSError as error:
             if isinstance(error, OutputError):
                 raise
@@ -322,28 +325,42 @@ class Store:
         except OSError as error:
             raise cannot_write(path, error) from error
 
-    def _write_frame(self, made: Mapping[str, bytes], texts: Mapping[str, Sequence[str]]) -> None:
+    def _write_frame(self, made: Mapping[str, bytes], roster: Roster, grow: bool) -> None:
         """Write what no shard writes, where it is not there already: the group's metadata last."""
-        layouts = self._layouts()
-        files: dict[str, bytes] = {}
-        for name, layout in layouts.items():
-            files[f"{name}/{DOCUMENT}"] = document_bytes(layout.document())
-        for name, data in made.items():
-            files[file_key(name, *(0,) * len(layouts[name].shape))] = data
-        for array, of_rows in texts.items():
-            for number, first in enumerate(range(0, len(of_rows), TEXT_ROWS)):
-                some = of_rows[first : first + TEXT_ROWS]
-                files[file_key(array, number)] = text_chunk(some, TEXT_ROWS)
         root = document_bytes(self._document())
-        new = {
-            self.path / file: data
-            for file, data in files.items()
-            if not _is_same(self.path / file, data)
-        }
+        is_there = _is_same(self.path / DOCUMENT, root)
+        new: dict[Path, bytes] = {}
+        any_new = False
+        for file, make in self._frame(made, roster):
+            path = self.path / file
+            # Of many workers that join a store each need not read all of it.
+            if is_there and not grow and path.exists():
+                continue
+            data = make()
+            if not _is_same(path, data):
+                new[path], any_new = data, True
+            if len(new) == _TOGETHER:
+                write_all(new)
+                new = {}
         # All that the group's metadata speak of is there before them.
         write_all(new)
-        if new or not _is_same(self.path / DOCUMENT, root):
+        if any_new or not is_there:
             write_whole(self.path / DOCUMENT, root)
+
+    def _frame(
+        self, made: Mapping[str, bytes], roster: Roster
+    ) -> Iterator[tuple[str, Callable[[], bytes]]]:
+        """Yield each file but the group's metadata, and what makes its content."""
+        layouts = self._layouts()
+        for name, layout in layouts.items():
+            yield f"{name}/{DOCUMENT}", partial(_document_of, layout)
+        for name, data in made.items():
+            yield file_key(name, *(0,) * len(layouts[name].shape)), partial(bytes, data)
+        for array in self.plan.text_arrays():
+            texts = roster.texts(array) if array != DONE else iter(())
+            for number in range(-(-self.plan.n_rows // TEXT_ROWS) if array != DONE else 0):
+                some = list(islice(texts, TEXT_ROWS))
+                yield file_key(array, number), partial(text_chunk, some, TEXT_ROWS)
 
     def _layouts(self) -> dict[str, ArrayLayout]:
         return {**self._constants, **self.plan.text_arrays(), **self.plan.row_arrays()}
@@ -671,6 +688,10 @@ def _check_own(path: Path) -> None:
             f"{path}: expected a store, or no folder of that name; {what}. Use another folder."
         )
         raise OptionError(message)
+
+
+def _document_of(layout: ArrayLayout) -> bytes:
+    return document_bytes(layout.document())
 
 
 def _constant_layout(name: str, document: Mapping[str, Any]) -> ArrayLayout:

@@ -21,6 +21,7 @@ DOCUMENT = "zarr.json"
 TEXT = "string"
 """Data type of arrays of text, each of any length, in UTF-8."""
 
+_count = struct.Struct("<I").pack
 _ABSENT = 2**64 - 1
 _FILLS: dict[str, Any] = {"f": "NaN", "u": 0, "b": False}
 
@@ -136,10 +137,11 @@ def file_key(array: str, *place: int) -> str:
 
 def text_chunk(texts: Sequence[str], n: int) -> bytes:
     """Return a chunk of ``n`` texts; those that are not given are empty."""
-    encoded = [text.encode("utf-8", "backslashreplace") for text in texts]
-    encoded += [b""] * (n - len(texts))
-    parts = (part for data in encoded for part in (struct.pack("<I", len(data)), data))
-    return struct.pack("<I", n) + b"".join(parts)
+    parts = [_count(n)]
+    for text in texts:
+        data = text.encode("utf-8", "backslashreplace")
+        parts += (_count(len(data)), data)
+    return b"".join((*parts, bytes(4 * (n - len(texts)))))
 
 
 def read_text_chunk(data: bytes) -> list[str]:

@@ -27,6 +27,7 @@ from imgtofmri.encoder import Control, Prediction
 from imgtofmri.encoder.controls import ENCODER, PICTURES
 from imgtofmri.encoder.showing import read_pictures
 from imgtofmri.exceptions import DataError, check_choice
+from imgtofmri.figures.style import plain
 from imgtofmri.measured.patterns import Missing
 from imgtofmri.rsa import COMPARISONS, DISSIMILARITIES, RDMs
 from imgtofmri.stimuli import Failure
@@ -137,7 +138,7 @@ class GeometryComparison:
         compared = self.compared[name]
         others = {model: each for model, each in compared.items() if model != ENCODER}
         models = [model for model in others if self.is_model(model)]
-        return plot_comparison(compared[ENCODER], others, models)
+        return plot_comparison(compared[ENCODER], others, models, plain(name))
 
     def plot_models(self) -> Figure:
         """Draw all models' matrices, coloured by percentile.
