@@ -85,7 +85,7 @@ Linux that ask more than that the text be kept:
 | scikit-learn | libgomp | GPL-3.0-or-later with GCC's runtime exception |
 
 Whoever hands these wheels on, as in an image of a container, hands on these libraries, too.
-imgtofmri loads them through the packages named, and contains no part of them.
+They are loaded through the packages named; imgtofmri contains no part of them.
 
 PyTorch's builds for CUDA bring NVIDIA's libraries, under terms of their own.
 """
