@@ -17,7 +17,7 @@ OLDEST ?= $(or $(call first_python,3.11),$(PYTHON))
 # Which PyTorch `make test-torch` installs, e.g. TORCH===2.13.0; the newest that fits by default.
 TORCH ?=
 
-.PHONY: help test test-all test-newest test-lowest test-bids test-browser test-torch trust release-check demo lint format bench clean
+.PHONY: help test test-all test-newest test-lowest test-bids test-browser test-openvino test-torch docs trust release-check demo lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -67,7 +67,14 @@ $(VENV)/.installed-browser: $(VENV)/.installed
 	touch $@
 
 test-browser: $(VENV)/.installed-browser ## test the pages in Chromium, which must be installed
-	$(BIN)/python -m pytest tests/test_report_browser.py
+	IMGTOFMRI_SITE=$(wildcard docs/_build/html) $(BIN)/python -m pytest tests/test_report_browser.py tests/test_site_browser.py
+
+$(VENV)/.installed-openvino: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[openvino]"
+	touch $@
+
+test-openvino: $(VENV)/.installed-openvino ## install OpenVINO and run the tests that need it; none may skip
+	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest -n 2 -m openvino tests
 
 $(VENV)/.installed-torch: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[torch]" "torch$(TORCH)"
@@ -75,6 +82,16 @@ $(VENV)/.installed-torch: $(VENV)/.installed
 
 test-torch: $(VENV)/.installed-torch ## install PyTorch and run the tests that need it; none may skip
 	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest -n 2 -m torch tests
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	touch $@
+
+# Nothing is asked of a network but, where it can be had, the published encoder for its card and the tutorials.
+docs: $(VENV)/.installed-docs ## build the documentation site (docs/_build/html), run its examples, check its links
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -d docs/_build/doctrees docs docs/_build/html
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -d docs/_build/doctrees -b doctest docs docs/_build/doctest
+	IMGTOFMRI_SITE=docs/_build/html $(BIN)/python -m pytest tests/test_site.py
 
 # Seeded: what is found is found again, by tools/fuzz.py --target NAME --replay NUMBER.
 trust: $(VENV)/.installed ## feed two million damaged files to every reader, and kill two hundred runs (hours)
@@ -102,4 +119,4 @@ bench: $(VENV)/.installed ## measure what the README quotes
 	$(BIN)/python benchmarks/predict.py
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) $(VENV)-newest $(VENV)-lowest .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-newest $(VENV)-lowest docs/_build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import zlib
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 
 from imgtofmri.exceptions import OutputError
 from imgtofmri.outputs import SeriesWriter, VolumeWriter, to_img
-from imgtofmri.outputs.gzip_pieces import Deflater, deflate, join_crc32
+from imgtofmri.outputs.gzip_pieces import BrainDeflater, deflate, join_crc32
+from imgtofmri.outputs.literals import LiteralDeflater
 
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
 
@@ -104,7 +106,7 @@ def test_join_crc32_equals_zlib_of_joined_data(
     assert joined == zlib.crc32(first + second)
 
 
-def test_pieces_of_pictures_and_films_are_zlibs_own(
+def test_isal_has_no_part_in_the_bytes_of_pictures_and_films(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
     """ISA-L, whose bytes are not a function of the content alone, has no part in them."""
@@ -132,18 +134,57 @@ def test_pieces_of_pictures_and_films_are_zlibs_own(
     assert (tmp_path / "all.nii.gz").read_bytes() == (tmp_path / "one.nii.gz").read_bytes()
 
 
-@pytest.mark.parametrize("fast", [False, True])
-@pytest.mark.parametrize("dtype", ["<f4", "<i2"])
-def test_deflater_joins_what_zlib_reads(fast: bool, dtype: str, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("deflater", [LiteralDeflater, BrainDeflater])
+@pytest.mark.parametrize("number", [np.float32(0), np.float32(np.nan), np.int16(3), np.int16(-1)])
+def test_deflaters_join_what_zlib_reads(
+    deflater: type[LiteralDeflater | BrainDeflater], number: np.generic, rng: np.random.Generator
+) -> None:
     """Wherever the places are: at either end, side by side, far apart, in any order."""
     for places in ([0], [4999], [0, 4999], [7, 3, 2, 1, 4000, 2500], list(range(5000))):
-        background = np.full(5000, 3, dtype)
-        deflate_array = Deflater(background, np.array(places), fast)
+        background = np.full(5000, number)
+        deflate_array = deflater(background, np.array(places))
         values = background.copy()
         values[places] = rng.integers(0, 99, len(places))
         data = deflate_array(values) + deflate(b"", last=True)
         assert zlib.decompress(data, wbits=-15) == values.tobytes()
         assert deflate_array(values.copy()) == deflate_array(values)
+
+
+@pytest.mark.parametrize("number", [np.float32(0), np.float32(2.5), np.int16(0), np.int16(259)])
+def test_literal_deflater_gaps_of_any_length_are_read_by_zlib(number: np.generic) -> None:
+    """Whatever is left over of a gap when repetitions of 258 bytes are taken from it."""
+    background = np.full(70_000, number)
+    places = np.cumsum(np.arange(300))
+    values = background.copy()
+    values[places] = np.arange(len(places)) - 7
+    data = LiteralDeflater(background, places)(values) + deflate(b"", last=True)
+    assert zlib.decompress(data, wbits=-15) == values.tobytes()
+
+
+def test_literal_deflater_bytes_are_of_one_length_whatever_the_values(
+    rng: np.random.Generator,
+) -> None:
+    """Each byte can take all its values, and none of them moves another."""
+    places = np.sort(rng.choice(3000, 1000, replace=False))
+    background = np.zeros(3000, "<i2")
+    deflate_array = LiteralDeflater(background, places)
+    pieces = []
+    for start in range(0, 65536, 1000):
+        values = background.copy()
+        values[places] = np.arange(start, start + 1000, dtype=np.int64).astype("<i2")
+        pieces.append(deflate_array(values))
+        read = zlib.decompress(pieces[-1] + deflate(b"", last=True), wbits=-15)
+        assert read == values.tobytes()
+    assert len({len(piece) for piece in pieces}) == 1
+
+
+def test_literal_deflater_bytes_are_what_they_were() -> None:
+    """The same bytes on every machine, with every zlib: as they were first written."""
+    values = np.zeros(2000, np.float32)
+    places = np.arange(7, 1500, 3)
+    values[places] = places / 8
+    piece = LiteralDeflater(np.zeros(2000, np.float32), places)(values)
+    assert hashlib.sha256(piece).hexdigest()[:16] == "fa8421c174cb4e06"
 
 
 def test_whole_brains_in_a_series_are_written_as_they_are(

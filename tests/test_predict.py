@@ -131,7 +131,7 @@ def test_save_does_not_replace_unasked_and_bids_is_a_dataset(
         prediction.save(out, "bids")
     prediction[:1].save(out, "bids", overwrite=True)
     assert [entry["name"] for entry in record_of(out)["inputs"]] == ["a.jpg"]
-    with pytest.raises(OptionError, match="format must be one of nifti, bids; got 'nift'"):
+    with pytest.raises(OptionError, match="format must be one of nifti, bids, zarr; got 'nift'"):
         prediction.save(tmp_path / "other", "nift")  # type: ignore[arg-type]
 
 

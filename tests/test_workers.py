@@ -17,7 +17,7 @@ import pytest
 
 from imgtofmri.exceptions import OptionError, OutputError
 from imgtofmri.processors import THREADS, n_processors
-from imgtofmri.workers import MOST_LOSSES, do_here, do_on_cluster
+from imgtofmri.workers import MOST_LOSSES, connected, do_here, do_on_cluster
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are killed by signals")
 
@@ -125,24 +125,28 @@ def test_a_cluster_does_all_units_whoever_dies(tmp_path: Path, cluster: Any) -> 
         if len(found) == 3:
             cluster.kill(0)
 
-    with pytest.warns(UserWarning, match="three is odd"):
-        do_on_cluster(Squares(tmp_path, slow_s=0.2), range(12), cluster.address, done)
-    assert found == {number: number**2 for number in range(12)}
-    assert len(list(tmp_path.glob("open-*"))) == 2
-    with pytest.raises(OptionError, match="dtype cannot be 2") as caught:
-        do_on_cluster(Squares(tmp_path, bad=2), [2], cluster.address, lambda *_: None)
-    assert caught.value.option == "dtype"
-    with pytest.raises(OutputError, match="expected the scheduler at .* to stay; it is gone"):
-        do_on_cluster(
-            Squares(tmp_path, slow_s=0.2), [4] * 12, cluster.address, lambda *_: cluster.stop()
-        )
+    with connected(cluster.address) as client:
+        with pytest.warns(UserWarning, match="three is odd"):
+            do_on_cluster(Squares(tmp_path, slow_s=0.2), range(12), client, done)
+        assert found == {number: number**2 for number in range(12)}
+        assert len(list(tmp_path.glob("open-*"))) == 2
+        with pytest.raises(OptionError, match="dtype cannot be 2") as caught:
+            do_on_cluster(Squares(tmp_path, bad=2), [2], client, lambda *_: None)
+        assert caught.value.option == "dtype"
+        with pytest.raises(OutputError, match="expected the scheduler at .* to stay; it is gone"):
+            work = Squares(tmp_path, slow_s=0.2)
+            do_on_cluster(work, [4] * 12, client, lambda *_: cluster.stop())
 
 
-def test_a_scheduler_that_is_not_there_is_named() -> None:
+@pytest.mark.parametrize("address", ["nowhere://x", pytest.param("tcp://127.0.0.1:9")])
+def test_a_scheduler_that_is_not_there_is_named(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error says how an address looks."""
-    for address in ("tcp://127.0.0.1:9", "nowhere://x"):
-        with pytest.raises(OptionError, match=f"scheduler must be .* got '{address}'.*tcp://10"):
-            do_on_cluster(Squares(Path()), [1], address, lambda *_: None)
+    monkeypatch.setattr("imgtofmri.workers.cluster.CONNECT_S", 1)
+    expected = f"scheduler must be .* got '{address}'.*tcp://10"
+    with pytest.raises(OptionError, match=expected), connected(address):
+        pass
 
 
 def test_processors_are_no_more_than_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ FRAME_STEP_S, N_FRAMES, N_VOLUMES, TR_S = 0.5, 691, 168, 2.0
 """Partly Cloudy as the published analysis took it: frames of the film, volumes of the run."""
 
 VOLUMES_APART = 8
-"""By which volumes of the run are ahead: the published analysis drops 2 predicted, 10 measured."""
+"""Volume k of the published prediction is set against k + 8 of the run: 2 and 10 are dropped."""
 
 PEAK_S = 4.7
 """When the haemodynamic response to a frame is largest."""

@@ -40,6 +40,9 @@ def make_demonstration(
     weights: str | Path | None = None,
     say: Callable[[str], None] = lambda _: None,
     progress: bool = True,
+    *,
+    engine: str = "onnxruntime",
+    precision: str | None = None,
 ) -> Demonstration:
     """Predict the sample photographs and the film of the published wheel, and show them.
 
@@ -54,6 +57,8 @@ def make_demonstration(
         Called with lines for the user.
     progress : bool
         Whether to report progress on standard error.
+    engine, precision : optional
+        As for `Encoder.predict`.
 
     Returns
     -------
@@ -71,6 +76,8 @@ def make_demonstration(
         samples,
         backbone=backbone,
         weights=weights,
+        engine=engine,
+        precision=precision,
         overwrite=True,
         report=True,
         progress=progress,

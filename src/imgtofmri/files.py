@@ -17,7 +17,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from imgtofmri.exceptions import OptionError, OutputError
@@ -27,7 +27,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FLAGS = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
 
 # Waiting for the disk in several threads lets it bring several files there at once.
-_SYNC_THREADS = 16
+_SYNC_THREADS = 8
 
 # Folders that were swept when a file was first made there.
 _swept: set[Path] = set()
@@ -240,17 +240,19 @@ def write_all(files: Mapping[Path, bytes]) -> None:
     OutputError
         If one cannot be written; what was there stays.
     """
-    with ExitStack() as made:
-        parts = {}
+    parts: dict[Path, Path] = {}
+    try:
         for target, data in files.items():
-            temporary = new_part(target.parent)
-            made.callback(_remove, temporary)
+            parts[target] = new_part(target.parent)
             try:
-                _write(temporary, data)
+                _write(parts[target], data)
             except OSError as error:
                 raise cannot_write(target, error) from error
-            parts[target] = temporary
         place_all(parts)
+    except BaseException:
+        for temporary in parts.values():
+            _remove(temporary)
+        raise
 
 
 def place_all(parts: Mapping[Path, Path]) -> None:

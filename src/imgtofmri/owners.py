@@ -149,9 +149,15 @@ def _lock(handle: int, said: str) -> bool:
     return True
 
 
+@cache
 def _me(number: int) -> str:
     """Return host, number and beginning of this process, which is another after a fork."""
     return f"{_host()}-{number}-{_beginning(number) or ''}"
+
+
+if hasattr(os, "register_at_fork"):
+    # Numbers are given out again: that of a process of long ago may be a child's.
+    os.register_at_fork(after_in_child=_me.cache_clear)
 
 
 @cache

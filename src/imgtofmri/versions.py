@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-NUMBERS = ("numpy", "scipy", "onnxruntime", "nilearn", "pillow", "av")
+NUMBERS = ("numpy", "scipy", "onnxruntime", "openvino", "nilearn", "pillow", "av")
 """What predictions are computed and read with: records name the versions of these."""
 
 FILES = ("nibabel", "pandas", "scikit-learn", "matplotlib", "fslpy", "isal", "safetensors")

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from imgtofmri.backbones.engines import Engine, Trial
 from imgtofmri.exceptions import ShapeError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -89,6 +90,10 @@ class BackboneSpec:
     images_per_call : int
         How many images a call takes best. Where calls run at the same time, a few: threads then
         have enough to do from the first images on, and end together.
+    engine : Engine or None
+        What the network runs on; None where it is no graph of ONNX.
+    trial : Trial or None
+        What came of the engine's trial; None of the reference, which needs none.
     """
 
     id: str
@@ -105,6 +110,8 @@ class BackboneSpec:
     layer_widths: tuple[int, ...] = ()
     parallel_calls: int = 1
     images_per_call: int = 32
+    engine: Engine | None = None
+    trial: Trial | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from imgtofmri.assets import cache_dir
 from imgtofmri.backbones.base import Backbone, BackboneSpec, check_pixels
+from imgtofmri.backbones.engines import REFERENCE
 from imgtofmri.exceptions import OutputError
 
 Float32Array = npt.NDArray[np.float32]
@@ -172,6 +173,8 @@ class CachedBackbone:
 def network_key(spec: BackboneSpec) -> str:
     """Return a digest of what a network's features depend on, besides pixels and layer."""
     said = [FORMAT, spec.id, spec.weights_sha256, spec.preprocessing.to_dict()]
+    if spec.engine not in (None, REFERENCE):
+        said.append(str(spec.engine))
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 

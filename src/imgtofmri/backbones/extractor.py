@@ -60,6 +60,7 @@ class FeatureExtractor:
         Parameters
         ----------
         images : path, folder, glob, Source, PIL image, uint8 array, or a sequence of these
+            Arrays have shape (height, width, 3) or (height, width).
         on_failure : callable, optional
         progress : bool
             Whether to report progress on standard error.
@@ -81,7 +82,11 @@ class FeatureExtractor:
             return self._whole(stream, advance)
 
     def stream(
-        self, images: Any, on_failure: OnFailure | None = None, batch_size: int = BATCH_SIZE
+        self,
+        images: Any,
+        on_failure: OnFailure | None = None,
+        batch_size: int = BATCH_SIZE,
+        look: Callable[[Frame], object] | None = None,
     ) -> Iterator[FeatureBatch]:
         """Compute the features of images in batches, in order, while later ones are decoded.
 
@@ -91,6 +96,8 @@ class FeatureExtractor:
             As for `features`; an iterator of `Source` is consumed as pictures are needed.
         on_failure : callable, optional
         batch_size : int
+        look : callable, optional
+            Called with each picture on its way to the network.
 
         Yields
         ------
@@ -99,7 +106,7 @@ class FeatureExtractor:
         """
         items = images if isinstance(images, Iterator) else expand_images(images)
         frames = read_images(items, size=self.size, center_crop=self.center_crop)
-        return self._stream(frames, on_failure, batch_size)
+        return self._stream(_tapped(frames, look), on_failure, batch_size)
 
     def movie(
         self,
@@ -108,7 +115,25 @@ class FeatureExtractor:
         look: Callable[[Frame], object] | None = None,
         progress: bool = False,
     ) -> FeatureBatch:
-        """Return the features of a movie's frames; see `stream_movie`."""
+        """Return the features of a movie's frames.
+
+        Parameters
+        ----------
+        movie, rate_hz, look
+            As for `stream_movie`.
+        progress : bool
+            Whether to report progress on standard error.
+
+        Returns
+        -------
+        FeatureBatch
+            Of all frames: features of shape (n_frames, n_features).
+
+        Raises
+        ------
+        StimulusError, OptionError
+            As `stream_movie` does.
+        """
         film = Movie.of(movie)
         stream = self.stream_movie(film, rate_hz, look)
         what, total = f"Computing features of {film.name}", film.expected_frames(rate_hz)
@@ -150,8 +175,7 @@ class FeatureExtractor:
         film = Movie.of(movie)
         frames = film.frames(rate_hz, self.size, self.center_crop)
         some = islice(frames, first, None) if first else frames
-        tapped = some if look is None else _tapped(some, look)
-        return self._stream(_or_failure(tapped, film.name), None, batch_size)
+        return self._stream(_tapped(_or_failure(some, film.name), look), None, batch_size)
 
     def _stream(
         self,
@@ -187,7 +211,10 @@ def _or_failure(frames: Iterator[Frame], name: str) -> Iterator[Frame | Failure]
         yield Failure(name, error)
 
 
-def _tapped(frames: Iterator[Frame], look: Callable[[Frame], object]) -> Iterator[Frame]:
+def _tapped(
+    frames: Iterable[Frame | Failure], look: Callable[[Frame], object] | None
+) -> Iterator[Frame | Failure]:
     for frame in frames:
-        look(frame)
+        if look is not None and isinstance(frame, Frame):
+            look(frame)
         yield frame

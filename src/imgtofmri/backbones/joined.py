@@ -84,6 +84,7 @@ class JoinedBackbone:
             note="; ".join(f"{spec.id}: {spec.note}" for spec in specs if spec.note),
             parallel_calls=min(spec.parallel_calls for spec in specs),
             images_per_call=max(spec.images_per_call for spec in specs),
+            engine=specs[0].engine if len({spec.engine for spec in specs}) == 1 else None,
         )
 
     @property

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from imgtofmri.backbones.architectures import Architecture
 from imgtofmri.backbones.base import Backbone, LayerInfo, Preprocessing
+from imgtofmri.backbones.engines import REFERENCE, Engine
 from imgtofmri.backbones.head import DistilledBackbone, Head, packaged_head, read_head
 from imgtofmri.backbones.names import (
     PUBLISHED,
@@ -19,6 +20,7 @@ from imgtofmri.backbones.names import (
 )
 from imgtofmri.backbones.runtime import NetworkBackbone, OnnxFileBackbone, list_tensors
 from imgtofmri.backbones.torch_named import list_torch_layers, load_torch_name
+from imgtofmri.backbones.trial import admitted
 from imgtofmri.backbones.untrained import untrained_weights
 from imgtofmri.backbones.weights import LoadedWeights, load_named, load_published
 from imgtofmri.exceptions import OptionError, WeightsError
@@ -33,6 +35,8 @@ def load_backbone(
     preprocessing: Preprocessing | None = None,
     n_threads: int | None = None,
     progress: bool = False,
+    engine: str = "onnxruntime",
+    precision: str | None = None,
 ) -> Backbone:
     """Load a feature extractor with its weights.
 
@@ -63,6 +67,11 @@ def load_backbone(
         Threads of the network. Default: the CPUs that this process may use.
     progress : bool
         Whether to report a download's progress.
+    engine : {"onnxruntime", "openvino", "cuda", "coreml", "auto"}
+        What the network runs on. Any but ONNX Runtime, the default, is used only if it passes a
+        trial; ``"auto"`` is the fastest that does. See `imgtofmri.backbones.trial`.
+    precision : {"fp32", "bf16", "fp16"}, optional
+        Of the engine. Default: fp32; with ``"auto"`` any.
 
     Returns
     -------
@@ -72,14 +81,48 @@ def load_backbone(
     Raises
     ------
     OptionError
-        If there is no such backbone or layer, or an option does not apply to it.
+        If there is no such backbone or layer, or an option does not apply to it; or if the engine
+        does not pass its trial.
     WeightsUnavailableError
         If the weights are neither in the cache nor to be had; the message names the remedies.
     WeightsError
         If a weights file is not what it should be.
     MissingDependencyError
-        If the network needs a package that is not installed.
+        If the network or the engine needs a package that is not installed.
+
+    Warns
+    -----
+    EngineWarning
+        Of how another engine than ONNX Runtime answered in its trial.
     """
+
+    def load(on: Engine) -> Backbone:
+        return load_untried(
+            name,
+            weights=weights,
+            layers=layers,
+            head=head,
+            preprocessing=preprocessing,
+            n_threads=n_threads,
+            progress=progress,
+            engine=on,
+        )
+
+    return admitted(engine, precision, load)
+
+
+def load_untried(
+    name: str | Path,
+    *,
+    weights: Weights | None = None,
+    layers: Sequence[str] | None = None,
+    head: Path | str | Head | None = None,
+    preprocessing: Preprocessing | None = None,
+    n_threads: int | None = None,
+    progress: bool = False,
+    engine: Engine = REFERENCE,
+) -> Backbone:
+    """Load a feature extractor as `load_backbone` does, on an engine that nothing has tried."""
     if n_threads is not None and n_threads < 1:
         message = f"n_threads must be at least 1; got {n_threads}. Leave it out to use every CPU."
         raise OptionError(message, "n_threads")
@@ -89,22 +132,33 @@ def load_backbone(
         _refuse_option("head", head, f"{name} is one")
         chosen = read_head(Path(name))
         student = str(chosen.card["student"])
-        return load_backbone(
-            student, weights=weights, head=chosen, n_threads=n_threads, progress=progress
+        return load_untried(
+            student,
+            weights=weights,
+            head=chosen,
+            n_threads=n_threads,
+            progress=progress,
+            engine=engine,
         )
     if named.takes_preprocessing:
         _refuse_option("head", head, "heads are for the package's own networks")
         if named.kind == "torch":
+            other = None if engine == REFERENCE else engine.name
+            _refuse_option("engine", other, f"{name} runs on PyTorch")
             return load_torch_name(named.text, layers, preprocessing, from_where)
         _refuse_option("weights", from_where, f"{name} holds its own weights")
-        return OnnxFileBackbone(Path(name), layers, preprocessing, n_threads)
+        return OnnxFileBackbone(Path(name), layers, preprocessing, n_threads, engine)
     network = named.architecture()
     _refuse_option("preprocessing", preprocessing, f"{name} has its own")
+
+    def made(loaded: LoadedWeights, chosen: Sequence[str]) -> NetworkBackbone:
+        return NetworkBackbone(network, loaded, chosen, n_threads, engine)
+
     from_where = weights_of_environment() if asked is None else from_where
     if isinstance(from_where, Untrained):
         _refuse_option("head", head, "it was fitted on a trained network")
         random = untrained_weights(network, from_where)
-        return NetworkBackbone(network, random, layers or (network.default_layer,), n_threads)
+        return made(random, layers or (network.default_layer,))
     if from_where is None:
         loaded = load_published(network, progress=progress)
     elif asked is None:
@@ -113,11 +167,11 @@ def load_backbone(
         loaded = load_named(network, from_where)
     if layers is not None:
         _refuse_option("head", head, "layers are given and the head names its own")
-        return NetworkBackbone(network, loaded, tuple(layers), n_threads)
+        return made(loaded, tuple(layers))
     found = _find_head(network.id, head)
     if found is None:
-        return NetworkBackbone(network, loaded, (network.default_layer,), n_threads)
-    return DistilledBackbone(NetworkBackbone(network, loaded, found.layers, n_threads), found)
+        return made(loaded, (network.default_layer,))
+    return DistilledBackbone(made(loaded, found.layers), found)
 
 
 def _load_of_environment(network: Architecture, path: Path) -> LoadedWeights:

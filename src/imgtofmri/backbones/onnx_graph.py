@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from imgtofmri.exceptions import WeightsError
 
@@ -16,7 +19,9 @@ _ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES = 22, 23
 _SPARSE_VALUES, _SPARSE_INDICES = 1, 2
 _TRAINING_GRAPHS = (1, 2)
 _FUNCTION_NODE = 7
+_TENSOR_DIMENSION, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 8, 9
 _TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
+_FLOAT = 1
 _VALUE_NAME = 1
 
 _DEEPEST = 16
@@ -164,6 +169,47 @@ def declare_outputs(names: Iterable[str]) -> bytes:
     return _field(_MODEL_GRAPH, outputs)
 
 
+def with_values(model: bytes, values: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """Return an encoded model with the values of these tensors inside, instead of in other files.
+
+    Parameters
+    ----------
+    model : bytes
+        Whose graph has initial values of these names.
+    values : mapping of str to float32 array
+    """
+    tensors = b"".join(
+        _field(_GRAPH_INITIALIZER, _tensor(name, value)) for name, value in values.items()
+    )
+    parts = []
+    for number, value, raw in _walk(memoryview(model)):
+        if number == _MODEL_GRAPH and isinstance(value, memoryview):
+            kept = b"".join(
+                part
+                for inner, field, part in _walk(value)
+                if not (
+                    inner == _GRAPH_INITIALIZER
+                    and isinstance(field, memoryview)
+                    and _name_of(field) in values
+                )
+            )
+            parts.append(_field(_MODEL_GRAPH, kept))
+        else:
+            parts.append(bytes(raw))
+    # As in `declare_outputs`: parts of one graph may be told one after the other.
+    return b"".join([*parts, _field(_MODEL_GRAPH, tensors)])
+
+
+def _name_of(tensor: memoryview) -> str:
+    return "".join(str(part, "utf-8") for part in _fields(tensor, _TENSOR_NAME))
+
+
+def _tensor(name: str, value: NDArray[np.float32]) -> bytes:
+    dimensions = b"".join(_number(_TENSOR_DIMENSION, length) for length in value.shape)
+    said = dimensions + _number(_TENSOR_TYPE, _FLOAT) + _field(_TENSOR_NAME, name.encode())
+    return said + _field(_TENSOR_RAW, np.ascontiguousarray(value, "<f4").tobytes())
+
+
 def _node(content: memoryview) -> Node:
     def texts(number: int) -> tuple[str, ...]:
         return tuple(str(part, "utf-8") for part in _fields(content, number))
@@ -173,22 +219,23 @@ def _node(content: memoryview) -> Node:
 
 def _fields(message: memoryview, wanted: int) -> Iterator[memoryview]:
     """Yield the length-delimited fields of one number, passing over all others."""
-    for number, value in _walk(message):
+    for number, value, _ in _walk(message):
         if number == wanted and isinstance(value, memoryview):
             yield value
 
 
 def _numbers(message: memoryview, wanted: int) -> Iterator[int]:
     """Yield the whole numbers of one field."""
-    for number, value in _walk(message):
+    for number, value, _ in _walk(message):
         if number == wanted and isinstance(value, int):
             yield value
 
 
-def _walk(message: memoryview) -> Iterator[tuple[int, memoryview | int | None]]:
-    """Yield each field's number, with its value if that is a whole number or has a length."""
+def _walk(message: memoryview) -> Iterator[tuple[int, memoryview | int | None, memoryview]]:
+    """Yield each field: number, value if that is a whole number or has a length, and all bytes."""
     at = 0
     while at < len(message):
+        start = at
         key, at = _varint(message, at)
         kind = key & 7
         value: memoryview | int | None = None
@@ -206,7 +253,7 @@ def _walk(message: memoryview) -> Iterator[tuple[int, memoryview | int | None]]:
         else:
             reason = f"a field of kind {kind}"
             raise ValueError(reason)
-        yield key >> 3, value
+        yield key >> 3, value, message[start:at]
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
@@ -224,8 +271,17 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
 
 def _field(number: int, content: bytes) -> bytes:
     """Encode one length-delimited field of a protocol buffer."""
-    length, head = len(content), [number << 3 | 2]
-    while length > 0x7F:
-        head.append(length & 0x7F | 0x80)
-        length >>= 7
-    return bytes([*head, length]) + content
+    return bytes([number << 3 | 2]) + _as_varint(len(content)) + content
+
+
+def _number(number: int, value: int) -> bytes:
+    """Encode one field of a whole number."""
+    return bytes([number << 3]) + _as_varint(value)
+
+
+def _as_varint(value: int) -> bytes:
+    encoded = []
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])

@@ -1,9 +1,8 @@
-"""Networks on ONNX Runtime: the package's own graphs, and any ONNX file."""
+"""Networks that are graphs of ONNX: the package's own, and any ONNX file."""
 
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
@@ -17,6 +16,14 @@ from imgtofmri.apart import read_apart
 from imgtofmri.backbones.architectures import Architecture, fold_preprocessing
 from imgtofmri.backbones.base import BackboneSpec, LayerInfo, Preprocessing, check_pixels
 from imgtofmri.backbones.crew import Crew
+from imgtofmri.backbones.engines import (
+    REFERENCE,
+    Engine,
+    Graph,
+    import_onnxruntime,
+    open_session,
+    session_options,
+)
 from imgtofmri.backbones.onnx_graph import (
     averaged_map,
     declare_outputs,
@@ -28,10 +35,6 @@ from imgtofmri.backbones.pooling import Layer, Pool, on_grid, parse_layer
 from imgtofmri.backbones.weights import LoadedWeights
 from imgtofmri.exceptions import OptionError, WeightsError, choice_message
 from imgtofmri.files import is_file, is_there, sha256_of
-
-# Images that one thread takes through a network together, at most: more gain nothing on a CPU, cost
-# memory, and leave threads idle for longer at the end.
-PART_SIZE = 4
 
 COARSEST_MAP = (7, 7)
 """Sides of the last maps of the package's networks, which divide those of all others."""
@@ -53,11 +56,15 @@ class NetworkBackbone:
         Layers, whose activations are joined in this order; see `imgtofmri.backbones.pooling`.
     n_threads : int, optional
         Threads for one batch. Default: the CPUs that this process may use.
+    engine : Engine
+        What it runs on, tried or not.
 
     Raises
     ------
     OptionError
-        If the network has no such layer.
+        If the network has no such layer, or the engine cannot take it.
+    MissingDependencyError
+        If the engine is not installed.
     """
 
     def __init__(
@@ -66,21 +73,13 @@ class NetworkBackbone:
         weights: LoadedWeights,
         layers: Sequence[str],
         n_threads: int | None = None,
+        engine: Engine = REFERENCE,
     ) -> None:
-        onnxruntime = import_onnxruntime()
         chosen = [parse_layer(layer) for layer in layers]
         for layer in chosen:
             if layer.name not in architecture.layers or layer.pooling == "tokens":
                 message = choice_message("", "layers", str(layer), architecture.layers)
                 raise OptionError(message, "layers")
-        inputs = fold_preprocessing(architecture, weights.tensors)
-        # The session refers to these values without owning them: they must live as long as it.
-        self._values = [
-            onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value))
-            for value in inputs.values()
-        ]
-        options = session_options()
-        options.add_external_initializers(list(inputs), self._values)
         graph = (resources.files(__package__) / "graphs" / f"{architecture.id}.onnx").read_bytes()
         # The graph itself gives the mean and the deviation; the rest is pooled from whole maps.
         inside = [layer for layer in chosen if layer.pooling in ("max", "grid", "flatten")]
@@ -91,16 +90,19 @@ class NetworkBackbone:
         graph += declare_outputs(dict.fromkeys(maps[layer.name] for layer in inside))
         self._fetches = [maps[layer.name] if layer in inside else str(layer) for layer in chosen]
         self._pool = Pool([layer if layer in inside else Layer(str(layer)) for layer in chosen])
-        self._session = onnxruntime.InferenceSession(
-            graph, options, providers=["CPUExecutionProvider"]
+        side = architecture.preprocessing.size
+        asked = Graph(
+            graph,
+            image="pixels",
+            image_shape=(side, side, 3),
+            fetches=tuple(dict.fromkeys(self._fetches)),
+            values=fold_preprocessing(architecture, weights.tensors),
         )
-        # Of the many layers on offer, compute no more than what is asked for.
-        self._run_options = onnxruntime.RunOptions()
-        self._run_options.only_execute_path_to_fetches = True
+        self._session = open_session(engine, asked, n_threads)
         names = tuple(map(str, chosen))
         widths = tuple(layer.n_features(architecture.layers[layer.name]) for layer in chosen)
-        self._crew = Crew(n_threads)
-        self._made_of = architecture, weights
+        self._crew = Crew(self._session.n_calls)
+        self._made_of, self._runs_on = (architecture, weights), (n_threads, engine)
         self._means = all(layer.pooling == "avg" for layer in chosen)
         self._spec = BackboneSpec(
             id=architecture.id,
@@ -115,8 +117,9 @@ class NetworkBackbone:
             note=weights.note
             or ("" if weights.verified else "the weights are not the published ones"),
             layer_widths=widths,
-            parallel_calls=self._crew.n_threads,
-            images_per_call=PART_SIZE,
+            parallel_calls=self._session.n_calls,
+            images_per_call=self._session.images_per_call,
+            engine=engine,
         )
 
     @property
@@ -132,7 +135,7 @@ class NetworkBackbone:
     def on_grid(self, grid: tuple[int, int]) -> NetworkBackbone:
         """Return the network with its features at each place; see `MeanOverPlaces`."""
         layers = on_grid(self._spec.layers, grid)
-        return NetworkBackbone(*self._made_of, layers, self._crew.n_threads)
+        return NetworkBackbone(*self._made_of, layers, *self._runs_on)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute features; see `Backbone`."""
@@ -140,9 +143,8 @@ class NetworkBackbone:
         features = np.empty((len(pixels), self._spec.n_features), np.float32)
 
         def run(part: slice) -> None:
-            fetches = list(dict.fromkeys(self._fetches))
-            outputs = self._session.run(fetches, {"pixels": pixels[part]}, self._run_options)
-            of_name = dict(zip(fetches, outputs, strict=True))
+            outputs = self._session(pixels[part])
+            of_name = dict(zip(dict.fromkeys(self._fetches), outputs, strict=True))
             pooled = self._pool([of_name[name] for name in self._fetches])
             np.concatenate(pooled, axis=1, out=features[part])
 
@@ -165,7 +167,7 @@ class OnnxFileBackbone:
         Names of tensors. Default: the graph's only output.
     preprocessing : Preprocessing, optional
         Default: ImageNet's mean and standard deviation, at the size of the graph's input or 224.
-    n_threads : int, optional
+    n_threads, engine
         As for `NetworkBackbone`.
     tried : bool
         Whether another process has taken an image through it. By default one does first, within
@@ -178,7 +180,10 @@ class OnnxFileBackbone:
     DataError
         If it crashes, or needs more time or memory than there is for the first image.
     OptionError
-        If the graph has no such layer, or several outputs and none was named.
+        If the graph has no such layer, or several outputs and none was named; or the engine cannot
+        take it.
+    MissingDependencyError
+        If the engine is not installed.
     """
 
     def __init__(
@@ -187,6 +192,7 @@ class OnnxFileBackbone:
         layers: Sequence[str] | None = None,
         preprocessing: Preprocessing | None = None,
         n_threads: int | None = None,
+        engine: Engine = REFERENCE,
         *,
         tried: bool = False,
     ) -> None:
@@ -209,9 +215,9 @@ class OnnxFileBackbone:
             raise OptionError(_no_tensor(path, unknown[0], tensors, outputs))
         inner = dict.fromkeys(layer.name for layer in chosen if layer.name not in outputs)
         if inner:
-            session = _open(model + declare_outputs(inner), path)
-        self._session = session
-        self._input, size, one_at_a_time = _image_input(session, path)
+            model += declare_outputs(inner)
+            session = _open(model, path)
+        image, size, one_at_a_time = _image_input(session, path)
         recipe = preprocessing or Preprocessing(size=size or Preprocessing().size)
         if size not in (None, recipe.size):
             message = (
@@ -222,11 +228,21 @@ class OnnxFileBackbone:
         self._scale = np.float32(255.0) * np.asarray(recipe.std, np.float32)[:, None, None]
         self._mean = np.float32(255.0) * np.asarray(recipe.mean, np.float32)[:, None, None]
         self._pool = Pool(chosen)
-        self._crew = Crew(n_threads)
+        asked = Graph(
+            model,
+            image=image,
+            image_shape=(3, recipe.size, recipe.size),
+            fetches=tuple(dict.fromkeys(layer.name for layer in chosen)),
+            images_per_call=1 if one_at_a_time else None,
+        )
+        opened = session if engine == REFERENCE else None
+        self._session = open_session(engine, asked, n_threads, opened)
+        self._crew = Crew(self._session.n_calls)
         digest = sha256_of(path)
         names = tuple(map(str, chosen))
         activations = self._activations(np.zeros((1, recipe.size, recipe.size, 3), np.uint8))
         self._grid, self._read_from = self._pool.grid(activations), (path, recipe)
+        self._runs_on = n_threads, engine
         probe = self._pool(activations)
         widths = tuple(values.shape[1] for values in probe)
         self._spec = BackboneSpec(
@@ -238,8 +254,9 @@ class OnnxFileBackbone:
             weights_name=path.name,
             weights_sha256=digest,
             layer_widths=widths,
-            parallel_calls=self._crew.n_threads,
-            images_per_call=1 if one_at_a_time else PART_SIZE,
+            parallel_calls=self._session.n_calls,
+            images_per_call=self._session.images_per_call,
+            engine=engine,
         )
 
     @property
@@ -257,8 +274,7 @@ class OnnxFileBackbone:
         return self._with(on_grid(self._of_maps.spec.layers, grid))
 
     def _with(self, layers: Sequence[str]) -> OnnxFileBackbone:
-        path, recipe = self._read_from
-        return OnnxFileBackbone(path, layers, recipe, self._crew.n_threads)
+        return OnnxFileBackbone(self._read_from[0], layers, self._read_from[1], *self._runs_on)
 
     @cached_property
     def _of_maps(self) -> OnnxFileBackbone:
@@ -303,9 +319,8 @@ class OnnxFileBackbone:
         images = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
         images -= self._mean
         images /= self._scale
-        fetches = list(dict.fromkeys(layer.name for layer in self._pool.layers))
-        outputs = self._session.run(fetches, {self._input: images})
-        of_name = dict(zip(fetches, outputs, strict=True))
+        fetches = dict.fromkeys(layer.name for layer in self._pool.layers)
+        of_name = dict(zip(fetches, self._session(images), strict=True))
         return [of_name[layer.name] for layer in self._pool.layers]
 
 
@@ -373,26 +388,6 @@ def _tensors(path: Path, size: int) -> dict[str, NDArray[Any]]:
         row[: len(shape)] = shape
     whats = [ops[tensor] + (", output" if tensor in outputs else "") for tensor in shapes]
     return {"names": np.array([*shapes], str), "shapes": padded, "whats": np.array(whats, str)}
-
-
-def import_onnxruntime() -> Any:
-    """Import ONNX Runtime so that it sends nothing to its maker, and looks nobody up.
-
-    It reads the variable when it is first imported; turning telemetry off later does not keep it
-    from asking for its maker's address.
-    """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    return onnxruntime
-
-
-def session_options() -> Any:
-    """Return ONNX Runtime's options for sessions that several threads run at the same time."""
-    options = import_onnxruntime().SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return options
 
 
 def _open(model: bytes, path: Path) -> Any:

@@ -8,7 +8,7 @@ import typer
 
 from imgtofmri.cli.command import Group
 from imgtofmri.cli.say import say
-from imgtofmri.cli.text import table_lines
+from imgtofmri.text import table_lines
 
 backbones = typer.Typer(
     name="backbones",

@@ -17,6 +17,8 @@ def demo(
     ] = Path("imgtofmri-demo"),
     backbone: options.BackboneName = None,
     weights: options.Weights = None,
+    engine: options.Engine = "onnxruntime",
+    precision: options.Precision = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Predict four photographs and a film, and write the page that shows the responses.
@@ -36,5 +38,7 @@ def demo(
         weights,
         lambda line: say(f"imgtofmri: {line}", err=True),
         not quiet,
+        engine=engine,
+        precision=precision,
     )
     say(f"{made.n_stimuli} stimuli predicted; open {made.page}")

@@ -44,6 +44,8 @@ def distill(
         Path | None,
         typer.Option("--student-weights", metavar="FILE", help="Weights of the student."),
     ] = None,
+    engine: options.Engine = "onnxruntime",
+    precision: options.Precision = None,
     views: Annotated[
         int, typer.Option("--views", min=1, help="Views of each image: whole, mirrored, parts.")
     ] = 8,
@@ -88,13 +90,20 @@ def distill(
     images, failures = find_images(inputs)
     names = layers or list(ARCHITECTURES[student].layers)
     taught = load_backbone(
-        student, weights=student_weights or PUBLISHED, layers=names, progress=not quiet
+        student,
+        weights=student_weights or PUBLISHED,
+        layers=names,
+        progress=not quiet,
+        engine=engine,
+        precision=precision,
     )
     head = distil_head(
         load_encoder(encoder, progress=not quiet),
         taught,
         images,
         weights=weights,
+        engine=engine,
+        precision=precision,
         n_views=views,
         penalty=penalty,
         rank=rank,

@@ -9,7 +9,6 @@ import typer
 
 from imgtofmri.cli import options
 from imgtofmri.cli.say import say
-from imgtofmri.cli.text import accuracy_lines
 
 if TYPE_CHECKING:
     from imgtofmri.training.study import Study
@@ -43,6 +42,17 @@ def fit(
             metavar="ENGINE", help="numpy, or torch where it is installed. Default: the study's."
         ),
     ] = None,
+    network_engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="onnxruntime|openvino|cuda|coreml|auto",
+            help="What the network runs on. Default: the study's.",
+        ),
+    ] = None,
+    network_precision: Annotated[
+        str | None,
+        typer.Option(metavar="fp32|bf16|fp16", help="Of the network's engine."),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -70,6 +80,10 @@ def fit(
     from imgtofmri.training.study import read_study
 
     described = _with_engine(read_study(study), engine, device)
+    if network_engine is not None or network_precision is not None:
+        described = described.on_engine(
+            network_engine or described.backbone.engine, network_precision
+        )
     target = output or Path(f"{described.id}.safetensors")
     if check:
         names = ", ".join(subject.name for subject in described.subjects)
@@ -80,6 +94,7 @@ def fit(
     from imgtofmri.backbones import features_folder
     from imgtofmri.bundle import write_bundle
     from imgtofmri.encoder import load_encoder
+    from imgtofmri.encoder.description import accuracy_lines
     from imgtofmri.files import claim_file, write_or_keep
     from imgtofmri.training import fetch_downloads, fit_study
 

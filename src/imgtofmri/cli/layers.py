@@ -23,6 +23,14 @@ def layers(
             help="A layer, such as layer3 or layer3/max; repeat for more. Default: the study's.",
         ),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="onnxruntime|openvino|cuda|coreml|auto",
+            help="What the network runs on. Default: the study's.",
+        ),
+    ] = None,
+    precision: options.Precision = None,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Keep features on disk for the next run.")
     ] = True,
@@ -41,10 +49,14 @@ def layers(
     from imgtofmri.encoder import load_encoder
     from imgtofmri.outputs import OutputFolder
     from imgtofmri.training import layer_search, save_layers
+    from imgtofmri.training.study import read_study
 
     folder = OutputFolder.of(output, "layers", overwrite=overwrite)
+    described = read_study(study)
+    if engine is not None or precision is not None:
+        described = described.on_engine(engine or described.backbone.engine, precision)
     table = layer_search(
-        study,
+        described,
         layers,
         lambda name: load_encoder(name, progress=not quiet).bundle,
         progress=not quiet,

@@ -59,6 +59,20 @@ Weights = Annotated[
         "default those that IMGTOFMRI_WEIGHTS names, else the published ones.",
     ),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="onnxruntime|openvino|cuda|coreml|auto",
+        help="What the network runs on; all but the first only after a trial. auto: the fastest.",
+    ),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision", metavar="fp32|bf16|fp16", help="Of the engine; by default fp32 or auto's."
+    ),
+]
 EncoderId = Annotated[
     str,
     typer.Option(
@@ -95,6 +109,8 @@ SETTINGS: dict[str, tuple[Any, Any]] = {
     "center_crop": (CenterCrop, None),
     "backbone": (BackboneName, None),
     "weights": (Weights, None),
+    "engine": (Engine, "onnxruntime"),
+    "precision": (Precision, None),
 }
 
 Command = Callable[..., int | None]

@@ -128,6 +128,8 @@ def rsa(
         weights_of=str(settings.backbone or loaded.card["features"].get("backbone")),
         controls=control or (),
         center_crop=bool(loaded.settings(settings).center_crop),
+        engine=settings.engine,
+        precision=settings.precision,
     )
     own = loaded.predict(sources, settings, on_failure=failures.append, progress=not quiet)
     shown = [source for source in sources if source.name in own.names]

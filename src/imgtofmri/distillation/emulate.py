@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.backbones import Backbone, DistilledBackbone, Head, Weights
+from imgtofmri.backbones import (
+    Backbone,
+    DistilledBackbone,
+    Head,
+    Weights,
+)
 from imgtofmri.backbones.extractor import OnFailure
 from imgtofmri.distillation.agreement import held_out_agreement
 from imgtofmri.distillation.heads import fit_head, observe
@@ -29,6 +34,8 @@ def distil_head(
     images: Any,
     *,
     weights: Weights | None = None,
+    engine: str = "onnxruntime",
+    precision: str | None = None,
     n_views: int = 8,
     penalty: float = 20_000.0,
     rank: int | None = None,
@@ -48,6 +55,8 @@ def distil_head(
         Photographs, as files; a fifth of them is held out whole.
     weights : path, str or Untrained, optional
         Of the encoder's own network.
+    engine, precision
+        What the encoder's own network runs on, as `imgtofmri.Settings` has them.
     n_views : int
         Views of each image to learn from; see `imgtofmri.distillation.random_views`.
     penalty, rank
@@ -73,7 +82,7 @@ def distil_head(
     """
     sources: list[Source] = expand_images(images, on_failure)
     fail = _raise if on_failure is None else on_failure
-    teacher = encoder.extractor(weights=weights).network
+    teacher = encoder.extractor(weights=weights, engine=engine, precision=precision).network
     size = teacher.spec.preprocessing.size
     order = np.random.default_rng(seed).permutation(len(sources))
     n_held_out = int(HELD_OUT * len(sources))

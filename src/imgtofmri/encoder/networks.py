@@ -17,9 +17,10 @@ from imgtofmri.backbones import (
     Preprocessing,
     Untrained,
     Weights,
-    load_backbone,
 )
+from imgtofmri.backbones.engines import REFERENCE, Engine
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
+from imgtofmri.backbones.load import load_untried
 from imgtofmri.backbones.names import (
     PUBLISHED,
     WEIGHTS_VARIABLE,
@@ -165,6 +166,7 @@ def load_networks(
     weights: Weights | None = None,
     folder: Path | None = None,
     encoder: str = "",
+    engine: Engine = REFERENCE,
 ) -> Backbone:
     """Load the networks of a card, with no more layers than are needed.
 
@@ -186,6 +188,8 @@ def load_networks(
         for there by the names that the card records, and have to have the recorded digests.
     encoder : str
         The encoder's id, for messages.
+    engine : Engine
+        What the networks run on, tried or not.
 
     Returns
     -------
@@ -207,6 +211,12 @@ def load_networks(
     _check_overrides(networks, len(known), backbone, weights, encoder)
     if backbone is not None and not isinstance(backbone, str | Path):
         _check_spec(backbone.spec, networks[0], networks[0].layers, encoder)
+        if engine != REFERENCE:
+            message = (
+                f"engine must be left out with a network that is loaded already; got {engine}. "
+                "Load the network itself on it."
+            )
+            raise OptionError(message, "engine")
         return backbone
     parts = []
     for network, layers in zip(networks, needed, strict=True):
@@ -216,7 +226,8 @@ def load_networks(
         wanted = network.layers if _emulates(backbone, network) else tuple(layers)
         # Among several networks, weights are for the one that is known by name.
         its = None if network.is_file and len(networks) > 1 else weights
-        loaded = _load(network, wanted, backbone, its, folder, encoder, alone=len(known) < 2)
+        alone = len(known) < 2
+        loaded = _load(network, wanted, backbone, its, folder, encoder, engine, alone=alone)
         parts.append(JoinedPart(loaded, network.columns(wanted)))
     n_features = int(features["n_features"])
     # What gives every feature in its place needs no copying.
@@ -276,6 +287,7 @@ def _load(
     weights: Path | Untrained | str | None,
     folder: Path | None,
     encoder: str,
+    engine: Engine,
     *,
     alone: bool,
 ) -> Backbone:
@@ -294,12 +306,13 @@ def _load(
     if weights is None and not alone:
         weights = PUBLISHED  # The environment names one file, which cannot be for several.
     recipe = network.preprocessing if named.takes_preprocessing else None
-    loaded = load_backbone(
+    loaded = load_untried(
         chosen,
         weights=weights,
         # An emulation has layers of its own, of another network.
         layers=None if network.emulated or _emulates(backbone, network) else list(layers),
         preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
+        engine=engine,
     )
     # What such a network gives is named by a digest of its weights, which random ones change.
     if not (named.kind == "torch" and drawn and loaded.spec.id == network.backbone):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from imgtofmri.encoder.agreement import Agreement
 from imgtofmri.encoder.intervals import half_widths
+from imgtofmri.encoder.native import NativeSpace
 from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.regions import (
     BOTH,
@@ -74,7 +75,7 @@ class Prediction:
     native : tuple of array of shape (n_stimuli, n_outputs), float32
         Each subject's responses in native space, not smoothed, in the models' own units. Empty in
         predictions out of a store.
-    own_rois : tuple of dict of (roi, hemi) to array of int
+    own_rois : tuple of dict of (roi, hemi) to array of shape (n_own_voxels,), int
         Which columns of a subject's native responses are that subject's own ROI.
     coverage : array of shape (n_subjects, n_voxels), float32
         The share of each subject's map that the subject's own voxels make: 1 well inside the ROIs,
@@ -95,6 +96,8 @@ class Prediction:
         it.
     kept_means : RoiMeans or None
         What `roi_means` returns where native responses were not kept.
+    native_spaces : tuple of NativeSpace
+        Where each subject's native responses lie; empty where no encoder made the prediction.
     """
 
     group: npt.NDArray[np.float32]
@@ -114,6 +117,7 @@ class Prediction:
     residual_variance: npt.NDArray[np.float64] | None = None
     accuracy: npt.NDArray[np.float32] | None = None
     kept_means: RoiMeans | None = None
+    native_spaces: tuple[NativeSpace, ...] = ()
 
     def __post_init__(self) -> None:
         nothing = (None,) * len(self.names)
@@ -228,6 +232,10 @@ class Prediction:
         roi : str
         hemi : {"both", "L", "R"}
 
+        Returns
+        -------
+        array of shape (n_voxels,), bool
+
         Raises
         ------
         OptionError
@@ -291,10 +299,14 @@ class Prediction:
             responses were not kept.
         """
         self.check_whole(native=True)
+        columns = self._own_columns(roi, subject, hemi)
+        return self.native[self.subject_names.index(subject)][:, columns]
+
+    def _own_columns(self, roi: str, subject: str, hemi: str = BOTH) -> npt.NDArray[np.intp]:
+        """Return which native responses are a subject's own ROI, refusing one without it."""
         roi_mask(self.roi_masks, roi, hemi)
         check_choice("subject", subject, self.subject_names)
-        number = self.subject_names.index(subject)
-        columns = own_columns(self.own_rois[number], roi, hemi)
+        columns = own_columns(self.own_rois[self.subject_names.index(subject)], roi, hemi)
         if not len(columns):
             have = [
                 name
@@ -307,13 +319,19 @@ class Prediction:
                 f"{', '.join(have) or 'none'}."
             )
             raise OptionError(message, "subject")
-        return self.native[number][:, columns]
+        return columns
 
     def roi_means(self) -> RoiMeans:
         """Return the mean response of each person's own ROIs, in native space.
 
         Subject-specific ROIs keep people and regions apart (Nieto-Castanon and Fedorenko 2012,
         doi:10.1016/j.neuroimage.2012.06.065): the group is the mean over people of their own means.
+
+        Returns
+        -------
+        RoiMeans
+            Means in the models' units: values of shape (n_places, n_subjects, n_stimuli), NaN where
+            somebody lacks a place, and the group's of shape (n_places, n_stimuli).
         """
         if self.kept_means is not None:
             return self.kept_means
@@ -338,7 +356,16 @@ class Prediction:
         return Agreement.of(self.subjects, self.coverage).values()
 
     def subject(self, name: str) -> npt.NDArray[np.float32]:
-        """Return one subject's smoothed maps, shape (n_stimuli, n_voxels).
+        """Return one subject's smoothed maps.
+
+        Parameters
+        ----------
+        name : str
+            One of `subject_names`.
+
+        Returns
+        -------
+        array of shape (n_stimuli, n_voxels), float32
 
         Raises
         ------
@@ -374,10 +401,51 @@ class Prediction:
         maps = self.group if subject is None else self.subject(subject)
         if roi is not None:
             maps = np.where(self.roi_mask(roi), maps, np.float32(0))
-        step_s = None
-        if self.onsets_s is not None and len(self.onsets_s) > 1:
-            step_s = float(self.onsets_s[1] - self.onsets_s[0])
-        return to_img(maps, self.mask, self.affine, step_s)
+        return to_img(maps, self.mask, self.affine, self._step_s)
+
+    def to_native_img(self, subject: str, roi: str | None = None) -> nib.Nifti1Image:
+        """Return one person's responses on that person's own grid, not smoothed.
+
+        That is where the responses were measured which the encoder was fitted to: fMRIPrep's T1w
+        space, for example.
+
+        Parameters
+        ----------
+        subject : str
+        roi : str, optional
+            This ROI alone, as its model predicts it. By default all ROIs; a voxel of several has
+            the mean that the template's maps have, too.
+
+        Returns
+        -------
+        nibabel.Nifti1Image
+            3-D for one stimulus, 4-D for several; float32 in the models' own units, 0 where nothing
+            is predicted, qform and sform code 2 (aligned).
+
+        Raises
+        ------
+        OptionError
+            If there is no such subject or ROI, the subject lacks the ROI, or the prediction does
+            not say where native responses lie, as one that no encoder made.
+        """
+        check_choice("subject", subject, self.subject_names)
+        if not self.native_spaces:
+            message = (
+                "a native image needs the grid of each person; got a prediction without any. "
+                "Predict with an encoder."
+            )
+            raise OptionError(message)
+        number = self.subject_names.index(subject)
+        columns = None if roi is None else self._own_columns(roi, subject)
+        space = self.native_spaces[number]
+        return space.to_img(self.native[number], columns, self._step_s)
+
+    @property
+    def _step_s(self) -> float | None:
+        """The time from one stimulus to the next, for headers."""
+        if self.onsets_s is None or len(self.onsets_s) < 2:
+            return None
+        return float(self.onsets_s[1] - self.onsets_s[0])
 
     def to_surface(
         self,

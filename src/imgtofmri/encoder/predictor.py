@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.settings import Settings
 from imgtofmri.encoder.spatial import BLOCK, SpatialModel
 from imgtofmri.exceptions import ShapeError
-from imgtofmri.stimuli import Movie, Source
+from imgtofmri.stimuli import Frame, Movie, Source
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +64,7 @@ class Readout:
             sources=batch.sources,
             residual_variance=self.spatial.residual_variance,
             accuracy=self.spatial.accuracy,
+            native_spaces=tuple(subject.space for subject in self.spatial.subjects),
         )
 
 
@@ -99,9 +100,17 @@ class Predictor:
         """The group mask and each subject's matrix."""
         return self.readout.spatial
 
-    def stream(self, images: Any, on_failure: OnFailure | None = None) -> Iterator[Prediction]:
-        """Predict images in parts of bounded size, in order; see `Encoder.stream`."""
-        return self._predicted(self.extractor.stream(images, on_failure, BLOCK))
+    def stream(
+        self,
+        images: Any,
+        on_failure: OnFailure | None = None,
+        look: Callable[[Frame], object] | None = None,
+    ) -> Iterator[Prediction]:
+        """Predict images in parts of bounded size, in order; see `Encoder.stream`.
+
+        ``look`` is called with each picture on its way to the network.
+        """
+        return self._predicted(self.extractor.stream(images, on_failure, BLOCK, look))
 
     def stream_movie(
         self, movie: Movie | str | Path | Source, rate_hz: float = 2.0, first: int = 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from imgtofmri.backbones import BackboneSpec, Preprocessing
+from imgtofmri.backbones import BackboneSpec, Engine, Preprocessing
 from imgtofmri.bundle import Bundle
 from imgtofmri.encoder.intervals import measurement
 from imgtofmri.encoder.settings import Settings
@@ -107,6 +107,10 @@ class Provenance:
                 "emulated": spec.emulated,
                 "note": spec.note,
             }
+            if spec.engine is not None:
+                network |= {"engine": spec.engine.name, "precision": spec.engine.precision}
+            if spec.trial is not None:
+                network["engine_trial"] = spec.trial.to_dict()
         return {
             "encoder": self.encoder,
             "encoder_source": self.source,
@@ -126,11 +130,16 @@ class Provenance:
         }
 
     def to_stored(self) -> dict[str, Any]:
-        """Return it as plain data from which `of_stored` makes it again."""
-        spec = self.network
+        """Return it as plain data from which `of_stored` makes it again.
+
+        How an engine's trial went is left out: it is another on each machine that has a part in a
+        store.
+        """
+        spec, said = self.network, self.to_dict()
+        said.pop("engine_trial", None)
         if spec is None:
-            return self.to_dict()
-        return self.to_dict() | {
+            return said
+        return said | {
             "features": {
                 "id": spec.features_id,
                 "n_features": spec.n_features,
@@ -170,6 +179,7 @@ class Provenance:
                 weights_verified=bool(said["weights_verified"]),
                 weights_seed=features["weights_seed"],
                 note=str(said["note"]),
+                engine=Engine(said["engine"], said["precision"]) if "engine" in said else None,
             )
         return cls(
             settings=settings,

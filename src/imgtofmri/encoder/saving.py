@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from imgtofmri.encoder.agreement import LEAST_STIMULI, Agreement
 from imgtofmri.encoder.regions import GROUP, MODEL_UNIT, RoiMeans, roi_places
 from imgtofmri.encoder.storing import (
@@ -42,7 +44,6 @@ from imgtofmri.report import MapRows, write_report
 from imgtofmri.tables import MISSING
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from imgtofmri.encoder.prediction import Prediction
@@ -68,7 +69,24 @@ def save_prediction(
     interval: float | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write a prediction; see `Prediction.save`."""
+    """Write a prediction, as `Prediction.save` does.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    folder, format, subjects, interval, overwrite
+        As for `Prediction.save`.
+
+    Returns
+    -------
+    list of Path
+        The volumes, ``rois.tsv`` and ``predictions.json``.
+
+    Raises
+    ------
+    OptionError, OutputError
+        As `Prediction.save`.
+    """
     check_format(format)
     if format == "zarr":
         return _save_store(prediction, folder, subjects, interval, overwrite)
@@ -309,12 +327,11 @@ class RoiTableWriter:
         try:
             with self._spool.open("ab") as file:
                 if file.tell() == 0:
-                    file.write(_line(_columns(onsets_s)))
+                    file.write(_encoded(_cells(_columns(onsets_s)) + "\n"))
                 for name, rows in _roi_rows(means, stimuli, onsets_s):
                     if names is None or name in names:
-                        text = b"".join(map(_line, rows))
-                        self._found[name] = (file.tell(), len(text))
-                        file.write(text)
+                        self._found[name] = (file.tell(), len(rows))
+                        file.write(rows)
         except OSError as error:
             raise cannot_write(self._spool, error) from error
 
@@ -434,32 +451,35 @@ def _columns(onsets_s: npt.NDArray[np.float64] | None) -> list[str]:
 
 def _roi_rows(
     means: RoiMeans, stimuli: Sequence[str], onsets_s: npt.NDArray[np.float64] | None
-) -> Iterator[tuple[str, list[list[str]]]]:
-    """Yield each stimulus' name and its rows."""
+) -> Iterator[tuple[str, bytes]]:
+    """Yield each stimulus' name and its rows, as the table has them."""
+    values = np.concatenate([means.group[:, None], means.values], axis=1)
     owners = [GROUP, *means.subjects]
-    of_group = means.group
+    # All but the stimulus and the number is the same in every stimulus' rows.
+    whats = [_cells([*place, owner]) for place in means.places for owner in owners]
     for number, name in enumerate(stimuli):
         onset = [] if onsets_s is None else [f"{onsets_s[number]:.6g}"]
-        yield (
-            name,
-            [
-                [name, *onset, roi, hemi, owner, _number(float(value)), MODEL_UNIT]
-                for place, (roi, hemi) in enumerate(means.places)
-                for owner, value in zip(
-                    owners, (of_group[place, number], *means.values[place, :, number]), strict=True
-                )
-            ],
-        )
+        which = _cells([name, *onset])
+        rows = [
+            f"{which}\t{what}\t{_number(value)}\t{MODEL_UNIT}\n"
+            for what, value in zip(whats, values[:, :, number].ravel().tolist(), strict=True)
+        ]
+        yield name, _encoded("".join(rows))
 
 
 def _number(value: float) -> str:
     return f"{value:.6g}" if math.isfinite(value) else MISSING
 
 
-def _line(cells: list[str]) -> bytes:
+def _cells(cells: list[str]) -> str:
+    """Return cells as they stand in a line, quoted where they have to be."""
     text = io.StringIO()
-    csv.writer(text, delimiter="\t", lineterminator="\n").writerow(cells)
-    return text.getvalue().encode("utf-8", "backslashreplace")
+    csv.writer(text, delimiter="\t", lineterminator="").writerow(cells)
+    return text.getvalue()
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _check_names(prediction: Prediction) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from imgtofmri.backbones import Backbone, Weights
+from imgtofmri.backbones.engines import check_engine
 from imgtofmri.exceptions import OptionError, check_choice, choice_message
 
 MaskName = Literal["overlap", "support"]
@@ -49,6 +50,11 @@ class Settings:
         A file of weights to use instead of the published ones, ``"untrained[:SEED]"``, or
         ``"published"``. None is the weights that the models were fitted on: those that the encoder
         records, else those that ``IMGTOFMRI_WEIGHTS`` names, else the published ones.
+    engine : {"onnxruntime", "openvino", "cuda", "coreml", "auto"}
+        What the network runs on. Any but ONNX Runtime is used only if its group maps of test
+        pictures agree with ONNX Runtime's; ``"auto"`` is the fastest of those.
+    precision : {"fp32", "bf16", "fp16"}, optional
+        Of the engine. None is fp32, or with ``"auto"`` any that this machine has of its own.
 
     Raises
     ------
@@ -68,6 +74,8 @@ class Settings:
     center_crop: bool | None = None
     backbone: str | Path | Backbone | None = None
     weights: Weights | None = None
+    engine: str = "onnxruntime"
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         if self.rois is not None:
@@ -86,10 +94,21 @@ class Settings:
         object.__setattr__(self, "sigma_mm", float(self.sigma_mm))
         for name, valid in (("mask", MASKS), ("average", AVERAGES)):
             check_choice(name, getattr(self, name), valid)
+        check_engine(self.engine, self.precision)
 
     @classmethod
     def of(cls, settings: Settings | None = None, **changes: Any) -> Settings:
         """Return settings with some of them changed; the defaults' where there are none.
+
+        Parameters
+        ----------
+        settings : Settings, optional
+        **changes
+            Settings by their names.
+
+        Returns
+        -------
+        Settings
 
         Raises
         ------
@@ -118,6 +137,10 @@ class Settings:
             The encoder's ROIs.
         center_crop : bool
             Whether the encoder's models were fitted on cropped pictures.
+
+        Returns
+        -------
+        Settings
 
         Raises
         ------

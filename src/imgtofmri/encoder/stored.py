@@ -192,7 +192,17 @@ class StoredPrediction:
         return self._load(self._chosen(chosen))
 
     def parts(self, n: int = PART) -> Iterator[Prediction]:
-        """Yield all of it, so many stimuli at a time, in memory that stays constant."""
+        """Yield all of it, so many stimuli at a time, in memory that stays constant.
+
+        Parameters
+        ----------
+        n : int
+            Stimuli of each part.
+
+        Yields
+        ------
+        Prediction
+        """
         for first in range(0, len(self), n):
             yield self[first : first + n]
 
@@ -234,6 +244,10 @@ class StoredPrediction:
         names : iterable of str, optional
             Of files; by default all.
 
+        Returns
+        -------
+        dict of str to range
+
         Raises
         ------
         OptionError
@@ -250,12 +264,33 @@ class StoredPrediction:
         return {name: span for name, span in self._spans.items() if name in chosen}
 
     def digests(self, chosen: slice = slice(None)) -> list[str | None]:
-        """Return the SHA-256 of stimuli's files, None where there are none."""
+        """Return the SHA-256 of stimuli's files.
+
+        Parameters
+        ----------
+        chosen : slice
+            Of stimuli; all by default.
+
+        Returns
+        -------
+        list of str or None
+            None where there is no file.
+        """
         rows = self._rows[chosen].tolist()
         return [digest_text(row) for row in self._small(DIGEST, rows)]
 
     def path(self, number: int) -> Path | None:
-        """Return the file of a stimulus, as it was given."""
+        """Return the file of a stimulus, as it was given.
+
+        Parameters
+        ----------
+        number : int
+            The stimulus.
+
+        Returns
+        -------
+        Path or None
+        """
         path = self._paths[int(self._rows[number])]
         return Path(path) if path else None
 
@@ -294,7 +329,18 @@ class StoredPrediction:
         )
 
     def bounds(self, chosen: slice) -> dict[str, npt.NDArray[np.float32]]:
-        """Return the bounds of prediction intervals that the store holds, "lower" and "upper"."""
+        """Return the bounds of prediction intervals that the store holds.
+
+        Parameters
+        ----------
+        chosen : slice
+            Of stimuli.
+
+        Returns
+        -------
+        dict of str to array of shape (n_stimuli, n_voxels), float32
+            "lower" and "upper"; empty where none were asked for.
+        """
         kept = (name for name in self.store.plan.maps if name != GROUP)
         return {name: self._maps(name)[chosen] for name in kept}
 
@@ -411,7 +457,17 @@ class StoredPrediction:
         return roi_names(self.roi_masks)
 
     def roi_mask(self, roi: str, hemi: str = "both") -> npt.NDArray[np.bool_]:
-        """Return which voxels belong to an ROI; see `Prediction.roi_mask`."""
+        """Return which voxels belong to an ROI, as `Prediction.roi_mask` does.
+
+        Parameters
+        ----------
+        roi, hemi : str
+            As there.
+
+        Returns
+        -------
+        array of shape (n_voxels,), bool
+        """
         return roi_mask(self.roi_masks, roi, hemi)
 
     @property
@@ -425,14 +481,34 @@ class StoredPrediction:
         return self.store.plan.unit
 
     def roi_means(self, chosen: int | str | slice = slice(None)) -> RoiMeans:
-        """Return the means of each person's own ROIs, of all stimuli or of some."""
+        """Return the means of each person's own ROIs.
+
+        Parameters
+        ----------
+        chosen : int, str or slice
+            Stimuli by number, by name or as a slice; all by default.
+
+        Returns
+        -------
+        RoiMeans
+        """
         return self._means(self._rows[list(self._chosen(chosen))].tolist())
 
     def _means(self, rows: list[int]) -> RoiMeans:
         return means_of(self._small(MEANS, rows), self.store.plan, self.roi_masks)
 
     def roi_table(self, chosen: int | str | slice = slice(None)) -> pd.DataFrame:
-        """Return the means of ROIs as a tidy table; see `Prediction.roi_table`."""
+        """Return the means of ROIs as a tidy table, as `Prediction.roi_table` does.
+
+        Parameters
+        ----------
+        chosen : int, str or slice
+            Stimuli by number, by name or as a slice; all by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+        """
         numbers = self._chosen(chosen)
         names = [self.names[number] for number in numbers]
         onsets = None if self.onsets_s is None else self.onsets_s[list(numbers)]
@@ -441,7 +517,19 @@ class StoredPrediction:
     def to_img(
         self, chosen: int | str | slice, subject: str | None = None, roi: str | None = None
     ) -> nib.Nifti1Image:
-        """Return maps as a NIfTI image; see `Prediction.to_img`."""
+        """Return maps as a NIfTI image, as `Prediction.to_img` does.
+
+        Parameters
+        ----------
+        chosen : int, str or slice
+            Stimuli by number, by name or as a slice.
+        subject, roi : str, optional
+            As there.
+
+        Returns
+        -------
+        nibabel.Nifti1Image
+        """
         return self[chosen].to_img(subject, roi)
 
     def __repr__(self) -> str:

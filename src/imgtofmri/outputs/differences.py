@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 
 def differences(
-    before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
+    before: Mapping[str, Mapping[str, Any]],
+    now: Mapping[str, Mapping[str, Any]],
+    apart: Collection[str] = (),
 ) -> list[str]:
     """Say which settings were otherwise.
 
@@ -15,6 +17,8 @@ def differences(
     ----------
     before, now : mapping of str to mapping
         Settings by name, in parts; of JSON's types, to which tuples do not belong.
+    apart : collection of str
+        Settings that may be otherwise.
 
     Examples
     --------
@@ -24,6 +28,6 @@ def differences(
     return [
         f"{key} was {before[part].get(key)!r} and is now {now[part].get(key)!r}"
         for part in before
-        for key in sorted({*before[part], *now[part]})
+        for key in sorted({*before[part], *now[part]} - set(apart))
         if before[part].get(key) != now[part].get(key)
     ]

@@ -36,6 +36,9 @@ from imgtofmri.versions import versions
 RECORD_VERSION = 1
 """Of the record's schema; a record of another one is not resumed."""
 
+NOT_COMPARED = {"engine_trial"}
+"""What of a run to resume may be otherwise: how an engine that passed its trial did so."""
+
 FILE_SUFFIXES = tuple(".nii .gz .json .tsv .csv .html .png .svg .npz .npy .mp4 .zarr".split())
 """What names a file rather than a folder."""
 
@@ -548,7 +551,7 @@ class OutputFolder:
             raise OutputError(message) from error
         # JSON turns tuples into lists.
         now = json.loads(json.dumps({key: self._head[key] for key in before}))
-        different = differences(before, now)
+        different = differences(before, now, NOT_COMPARED)
         if version_then != __version__:
             # One record names one version for all its results.
             different.append(

@@ -4,11 +4,10 @@ Most of a volume is the same in every file: the header and what lies between the
 Deflated pieces that end on a byte can be joined, and checksums can be joined too, so that such a
 part is compressed once.
 
-The bytes are a function of the content alone: numbers hardly repeat, and zlib is asked for runs of
-one byte and no other matches, which is fast and comes out no larger. ISA-L is much faster still,
-but of two matches that are equally long it takes now one and now the other, so that one volume in
-some thousands has other bytes, of the same content. It is left to series of whole brains, where
-writing would otherwise take longer than all else.
+The bytes of maps are a function of the content alone; see `imgtofmri.outputs.literals`. ISA-L is as
+fast and finds repetitions, but of two that are equally long it takes now one and now the other, so
+that one volume in some thousands has other bytes, of the same content. It is left to series of
+whole brains, whose numbers repeat.
 """
 
 from __future__ import annotations
@@ -31,15 +30,18 @@ RAW_DEFLATE = -15
 _LEAST_GAP = 1024
 
 
-def deflate(data: bytes | memoryview, last: bool, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> bytes:
+def deflate(data: bytes | memoryview, last: bool) -> bytes:
     """Compress a piece, so that another can follow; the last one ends the stream."""
-    compressor = zlib.compressobj(6, zlib.DEFLATED, RAW_DEFLATE, zlib.DEF_MEM_LEVEL, strategy)
-    flush = zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH
-    return compressor.compress(data) + compressor.flush(flush)
+    compressor = zlib.compressobj(6, zlib.DEFLATED, RAW_DEFLATE)
+    return compressor.compress(data) + compressor.flush(
+        zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH
+    )
 
 
-class Deflater:
+class BrainDeflater:
     """Compresses arrays that are the same but for some places, into pieces that can be joined.
+
+    With ISA-L: the bytes may differ now and then, though never what they hold.
 
     Parameters
     ----------
@@ -47,17 +49,9 @@ class Deflater:
         What all arrays hold at other places.
     places : array of int
         Where they differ, each place once.
-    fast : bool
-        With ISA-L: the bytes may then differ now and then, though never what they hold.
     """
 
-    def __init__(
-        self,
-        background: npt.NDArray[Any],
-        places: npt.NDArray[np.integer[Any]],
-        fast: bool = False,
-    ) -> None:
-        self._piece = _fast_piece if fast else _piece
+    def __init__(self, background: npt.NDArray[Any], places: npt.NDArray[np.integer[Any]]) -> None:
         varying = np.sort(places)
         gaps = np.flatnonzero(np.diff(varying) * background.itemsize > _LEAST_GAP)
         starts, stops = varying[[0, *(gaps + 1)]], varying[[*gaps, -1]] + 1
@@ -69,15 +63,11 @@ class Deflater:
         """Return the pieces of an array of the background's shape and type, joined."""
         pieces = [self._between[0]]
         for part, gap in zip(self._varying, self._between[1:], strict=True):
-            pieces += [self._piece(values[part].data), gap]
+            pieces += [_piece(values[part].data), gap]
         return b"".join(pieces)
 
 
 def _piece(data: memoryview) -> bytes:
-    return deflate(data, last=False, strategy=zlib.Z_RLE)
-
-
-def _fast_piece(data: memoryview) -> bytes:
     from isal import isal_zlib
 
     # On volumes level 2 is as small as zlib's default and some forty times faster.

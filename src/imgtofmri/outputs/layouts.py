@@ -17,7 +17,11 @@ from imgtofmri.files import atomic_path
 from imgtofmri.tables import tsv
 
 FormatName = Literal["nifti", "bids", "zarr"]
+"""How files can be laid out: plain, as a BIDS derivative dataset, or as one store of arrays."""
+
 FORMATS: tuple[FormatName, ...] = ("nifti", "bids", "zarr")
+"""The layouts by their names."""
+
 _LAYOUTS = FORMATS[:2]
 BIDS_VERSION = "1.11.1"
 

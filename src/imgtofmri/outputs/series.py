@@ -13,12 +13,13 @@ import numpy.typing as npt
 from imgtofmri.exceptions import OutputError
 from imgtofmri.outputs.gzip_pieces import (
     GZIP_HEADER,
-    Deflater,
+    BrainDeflater,
     crc32,
     deflate,
     join_crc32,
     stored_block,
 )
+from imgtofmri.outputs.literals import LiteralDeflater
 from imgtofmri.outputs.volumes import fortran_places, nifti_header
 
 MAX_VOLUMES = 32_767
@@ -76,7 +77,7 @@ class SeriesWriter:
         self._volume = np.zeros(mask.size, dtype=dtype)
         self._places = fortran_places(mask)
         is_brain = len(self._places) > _BRAIN_VOXELS
-        self._deflate = Deflater(self._volume, self._places, fast=is_brain)
+        self._deflate = (BrainDeflater if is_brain else LiteralDeflater)(self._volume, self._places)
         self._crc32 = 0
         self._file = path.open("wb")
         self._file.write(GZIP_HEADER + stored_block(self._header(1)))
@@ -118,8 +119,7 @@ class SeriesWriter:
         try:
             for values in maps:
                 self._volume[self._places] = self._stored(values)
-                data = self._volume.data
-                self._crc32 = crc32(data, self._crc32)
+                self._crc32 = crc32(self._volume.data, self._crc32)
                 self._file.write(self._deflate(self._volume))
                 self.n_volumes += 1
         except OSError as error:

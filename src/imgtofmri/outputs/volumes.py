@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.files import write_whole
-from imgtofmri.outputs.gzip_pieces import GZIP_HEADER, Deflater, crc32, deflate, join_crc32
+from imgtofmri.outputs.gzip_pieces import GZIP_HEADER, crc32, deflate, join_crc32
+from imgtofmri.outputs.literals import LiteralDeflater
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -107,10 +108,10 @@ class VolumeWriter:
         self._empty = before[len(header) :]
         self._before, self._checksum = _compressed_start(before)
         self._after, self._checksum_after = deflate(after, last=True), crc32(after)
-        self._n_bytes = len(volume), last - first, len(after)
+        self._n_bytes = len(volume), len(after)
         self._between = np.full((last - first) // 4, outside, dtype=np.float32)
         self._places = (places - first) // 4
-        self._deflate = Deflater(self._between, self._places)
+        self._deflate = LiteralDeflater(self._between, self._places)
 
     def write(
         self,
@@ -148,15 +149,15 @@ class VolumeWriter:
     ) -> bytes:
         """Return the file of one map, as `write` writes it."""
         self._between[self._places] = values
-        n_volume, n_between, n_after = self._n_bytes
+        n_volume, n_after = self._n_bytes
         before, checksum = self._before, self._checksum
         if statistic is not None:
             header = nifti_header(self._shape, self._affine, statistic=statistic.of(values))
             before, checksum = _compressed_start(header + self._empty)
-        checksum = join_crc32(checksum, crc32(self._between.data), n_between)
+        checksum = crc32(self._between.data, checksum)
         checksum = join_crc32(checksum, self._checksum_after, n_after)
         end = struct.pack("<II", checksum, n_volume % 2**32)
-        return before + self._deflate(self._between) + self._after + end
+        return b"".join((before, self._deflate(self._between), self._after, end))
 
 
 def _compressed_start(before: bytes) -> tuple[bytes, int]:

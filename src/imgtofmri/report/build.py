@@ -22,6 +22,7 @@ from imgtofmri.report.records import Run, open_run
 from imgtofmri.report.scene import build_scene, template_of
 
 PAGE = "report.html"
+"""What the page of a run is called."""
 
 PREDICTIONS = ("predict", "export", "demo")
 MOST_STRIPS = 3

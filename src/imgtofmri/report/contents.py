@@ -126,7 +126,7 @@ def predicted(run: Run, gathered: MapRows | None = None, progress: bool = False)
             found.maps.add(name, _inside(data, mask, run, file))
             advance(1)
     shown = images[: len(found.maps)]
-    found.thumbs = thumbnails([(_path(run, entry), entry.get("sha256")) for entry in shown])
+    found.thumbs = _thumbs(run, shown, {} if gathered is None else gathered.thumbs)
     tables = [_images_rois(run, [str(e["name"]) for e in shown], digests)] if shown else []
     for entry in movies:
         if not found.maps.is_full:
@@ -134,6 +134,14 @@ def predicted(run: Run, gathered: MapRows | None = None, progress: bool = False)
     found.rois = _joined(tables)
     found.evidence = {name: data[mask] for name, (data, _) in evidence.items()}
     return found
+
+
+def _thumbs(run: Run, shown: list[dict[str, Any]], seen: dict[str, str]) -> list[str]:
+    """Return a thumbnail of each input: those that the run has seen need not be read again."""
+    read = [entry for entry in shown if entry["name"] not in seen]
+    made = thumbnails([(_path(run, entry), entry.get("sha256")) for entry in read])
+    found = seen | {entry["name"]: thumb for entry, thumb in zip(read, made, strict=True)}
+    return [found[entry["name"]] for entry in shown]
 
 
 def mapped(run: Run) -> Contents:

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError
+from imgtofmri.report.pictures import thumbnail_of
+from imgtofmri.stimuli import Frame
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -37,6 +39,13 @@ class MapRows:
     affine : array of shape (4, 4)
     capacity : int
         How many maps may come; no more than `MOST_MAPS` are kept.
+
+    Attributes
+    ----------
+    names : list of str
+        The maps'.
+    thumbs : dict of str to str
+        Thumbnails of stimuli by their names, as far as a run has seen them.
     """
 
     def __init__(
@@ -47,6 +56,7 @@ class MapRows:
         self._values = np.empty((rows, int(mask.sum())), np.int16)
         self._steps = np.empty(rows, np.float32)
         self.names: list[str] = []
+        self.thumbs: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -71,6 +81,11 @@ class MapRows:
         if not self.is_full:
             self._values[len(self)], self._steps[len(self)] = quantised(values)
             self.names.append(name)
+
+    def look(self, frame: Frame) -> None:
+        """Keep a thumbnail of a stimulus, unless there are as many as maps are kept."""
+        if len(self.thumbs) < len(self._values):
+            self.thumbs[frame.name] = thumbnail_of(frame.pixels, frame.aspect)
 
     def take(self, other: MapRows, row: int) -> None:
         """Keep a map of others, as it is."""

@@ -79,9 +79,34 @@ def stills(path: Path | None, sha256: str | None, rate_hz: float, n_frames: int)
 
 def jpeg(pixels: Pixels) -> str:
     """Return a picture as JPEG in base64."""
+    return _encoded(Image.fromarray(pixels))
+
+
+def _encoded(picture: Image.Image) -> str:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY)
+    picture.save(file, "JPEG", quality=QUALITY)
     return base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def thumbnail_of(pixels: Pixels, aspect: float) -> str:
+    """Return a thumbnail of a picture as a network sees it, as JPEG in base64.
+
+    Parameters
+    ----------
+    pixels : uint8 array of shape (size, size, 3)
+    aspect : float
+        Width over height of what was squeezed into the square.
+    """
+    size = len(pixels)
+    width, height = min(size, size / aspect), min(size, size * aspect)
+    left, top = (size - width) / 2, (size - height) / 2
+    square = Image.fromarray(pixels).resize(
+        (SIDE, SIDE),
+        Image.Resampling.BILINEAR,
+        (left, top, left + width, top + height),
+        reducing_gap=1.0,
+    )
+    return _encoded(square)
 
 
 def _thumbnail(file: tuple[Path | None, str | None]) -> str:
@@ -101,7 +126,7 @@ def _thumbnail(file: tuple[Path | None, str | None]) -> str:
         square = upright.resize(
             (SIDE, SIDE), Image.Resampling.BILINEAR, (left, top, left + short, top + short)
         )
-        return jpeg(np.asarray(square))
+        return _encoded(square)
     # A picture that was predicted once, and cannot be shown, is no reason to show nothing.
     except Exception:
         return ""

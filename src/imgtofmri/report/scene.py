@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -110,6 +111,12 @@ def template_of(shape: tuple[int, ...], affine: npt.NDArray[np.float64]) -> npt.
 
 def _kept(shape: tuple[int, ...], affine: npt.NDArray[np.float64]) -> dict[str, Any]:
     """Return what depends on the grid alone, from the cache if it is there."""
+    return _read_or_made(tuple(shape), tuple(affine.ravel().tolist()))
+
+
+@lru_cache(maxsize=2)
+def _read_or_made(shape: tuple[int, ...], numbers: tuple[float, ...]) -> dict[str, Any]:
+    affine = np.reshape(numbers, (4, 4))
     key = json.dumps([VERSION, version("nilearn"), list(shape), affine.ravel().tolist()])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     path = assets.cache_dir() / "report" / f"scene-{digest}.json"

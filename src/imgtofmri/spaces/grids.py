@@ -13,8 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
+"""An array of real numbers."""
+
 IntArray = npt.NDArray[np.integer[Any]]
+"""An array of whole numbers."""
+
 BoolArray = npt.NDArray[np.bool_]
+"""An array of truth values."""
 
 
 MOST_MM = 1e6

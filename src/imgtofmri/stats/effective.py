@@ -59,14 +59,14 @@ def shrunk_z(z: ArrayLike, n: ArrayLike) -> Array:
 
     Parameters
     ----------
-    z : array
+    z : array of any shape
         Statistics, from their null's mean in its standard deviations.
-    n : array, broadcast against z
+    n : array of a shape that broadcasts with z's
         Independent values of the null, as `n_effective` has them.
 
     Returns
     -------
-    array
+    array of the shape of z and n together
         ``z / sqrt(1 + 1 / n)``, a quantile of Student's t with n - 1 degrees of freedom, as the
         normal quantile of the same probability: it is as rare as z if mean and spread of a normal
         null had been estimated. Nearer to 0 than z.

@@ -28,7 +28,7 @@ from imgtofmri.stimuli.items import (
     one_line,
     refuse,
 )
-from imgtofmri.stimuli.pixels import prepare_image, to_rgb
+from imgtofmri.stimuli.pixels import prepare_image, square_of, to_rgb
 from imgtofmri.stimuli.tiff import read_deep_grey
 
 ImageInput = Source | Path | str | Image.Image | npt.NDArray[np.uint8]
@@ -55,8 +55,8 @@ def read_images(
     Parameters
     ----------
     images : iterable of Source, Path, str, PIL image or uint8 array
-        Files by path (here the content decides, not the suffix) or pictures in memory. Consumed no
-        faster than `ahead` allows.
+        Files by path (here the content decides, not the suffix) or pictures in memory, arrays of
+        shape (height, width, 3) or (height, width). Consumed no faster than `ahead` allows.
     size, center_crop
         As in `prepare_image`.
     n_workers : int, optional
@@ -115,8 +115,11 @@ def _read_one(item: object, index: int, size: int, center_crop: bool) -> Frame |
             path = item.path if isinstance(item, Source) else Path(item)
             shown = str(path)
             data = read_bytes(path)
-            pixels = prepare_image(decode(data, str(path)), size, center_crop)
-            return Frame(name, pixels, hashlib.sha256(data).hexdigest(), source=path)
+            rgb = to_rgb(decode(data, str(path)))
+            pixels = square_of(rgb, size, center_crop)
+            digest = hashlib.sha256(data).hexdigest()
+            aspect = 1.0 if center_crop else rgb.width / rgb.height
+            return Frame(name, pixels, digest, source=path, aspect=aspect)
         if isinstance(item, Image.Image | np.ndarray):
             return Frame(name, prepare_image(item, size, center_crop))
         expected = "a path, a PIL image or a uint8 array"

@@ -58,6 +58,9 @@ class Frame:
         For a frame of a movie, the time in seconds at which it stands for the movie.
     source : Path or None
         The file that it comes from.
+    aspect : float
+        Of an image, how often its height goes into its width as it is shown in ``pixels``: 1 where
+        these were not squeezed.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Frame:
     sha256: str | None = None
     onset_s: float | None = None
     source: Path | None = None
+    aspect: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

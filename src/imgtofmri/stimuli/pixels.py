@@ -66,7 +66,11 @@ def prepare_image(
     """
     picture = _from_array(image) if isinstance(image, np.ndarray) else image
     check_dimensions(picture.size, "the picture")
-    rgb = to_rgb(picture)
+    return square_of(to_rgb(picture), size, center_crop)
+
+
+def square_of(rgb: Image.Image, size: int, center_crop: bool = False) -> Pixels:
+    """Bring an RGB picture to the square that the network sees; see `prepare_image`."""
     if center_crop:
         square = _resize_and_crop(rgb, size)
     else:

@@ -34,8 +34,10 @@ from imgtofmri.timeseries.checks import MIN_TIMES, blocks, time_courses
 
 Array = NDArray[np.float64]
 SurrogateKind: TypeAlias = Literal["phases", "shifts"]
+"""What is drawn anew in a surrogate."""
 
 SURROGATE_KINDS: tuple[SurrogateKind, ...] = get_args(SurrogateKind)
+"""The kinds of surrogates: with other phases, or shifted in time as a whole."""
 
 # Frequencies, then coordinates, are dropped that together hold less than this share of the power
 # that passes the matrix.

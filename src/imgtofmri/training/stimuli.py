@@ -20,6 +20,7 @@ from imgtofmri.backbones import (
     cached_backbone,
     load_backbone,
 )
+from imgtofmri.backbones.engines import REFERENCE
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.encoder.networks import layer_key
 from imgtofmri.exceptions import DataError, ShapeError
@@ -170,6 +171,8 @@ def load_settings(
         layers=layers or settings.layers,
         preprocessing=None if recipe is None else Preprocessing.from_dict(recipe),
         progress=progress,
+        engine=settings.engine,
+        precision=settings.precision,
     )
 
 
@@ -184,7 +187,8 @@ def layer_widths(settings: BackboneSettings, spec: BackboneSpec) -> tuple[int, .
         return spec.layer_widths
     if len(feature_layers(spec)) == 1:
         return (spec.n_features,)
-    return tuple(load_settings(settings, [layer]).spec.n_features for layer in spec.layers)
+    alone = replace(settings, engine=REFERENCE.name, precision=None)
+    return tuple(load_settings(alone, [layer]).spec.n_features for layer in spec.layers)
 
 
 def _join(networks: Sequence[Backbone], card: Mapping[str, Any]) -> Backbone:
@@ -220,6 +224,7 @@ def _card(
             },
             # Of a head: how faithful it is, and on what terms it may be used.
             **({"emulated": True, "emulation": spec.note} if spec.emulated else {}),
+            **({} if spec.engine in (None, REFERENCE) else {"engine": str(spec.engine)}),
         }
         for spec, width in zip(specs, widths, strict=True)
     ]

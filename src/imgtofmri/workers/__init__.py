@@ -5,8 +5,8 @@ What a unit of work leaves behind must be such that it may be done twice, also a
 
 from __future__ import annotations
 
-from imgtofmri.workers.cluster import do_on_cluster
+from imgtofmri.workers.cluster import connected, do_on_cluster
 from imgtofmri.workers.here import do_here
 from imgtofmri.workers.work import MOST_LOSSES, Work
 
-__all__ = ["MOST_LOSSES", "Work", "do_here", "do_on_cluster"]
+__all__ = ["MOST_LOSSES", "Work", "connected", "do_here", "do_on_cluster"]

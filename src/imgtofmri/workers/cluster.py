@@ -6,8 +6,8 @@ import pickle
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from secrets import token_hex
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from imgtofmri.exceptions import MissingDependencyError, OptionError, OutputErro
 from imgtofmri.text import visible
 from imgtofmri.workers.work import MOST_LOSSES, Warned, Work, noting, warn_again
 
-CONNECT_S = 30
+CONNECT_S = 15
 
 Unit = TypeVar("Unit")
 Answer = TypeVar("Answer")
@@ -32,7 +32,7 @@ class WaitingWarning(UserWarning):
 def do_on_cluster(
     work: Work[Unit, Answer],
     units: Iterable[Unit],
-    address: str,
+    client: Any,
     done: Callable[[Unit, Answer], object],
 ) -> None:
     """Do all units on the workers of a Dask scheduler, in any order.
@@ -42,17 +42,13 @@ def do_on_cluster(
     work : Work
         It is pickled, as are units and answers. Each worker process opens it once.
     units : iterable
-    address : str
-        The scheduler's, such as ``"tcp://10.0.0.1:8786"``.
+    client : distributed.Client
+        As `connected` gives it.
     done : callable
         Told each unit that is done, with its answer, in this thread.
 
     Raises
     ------
-    MissingDependencyError
-        If ``distributed`` is not installed.
-    OptionError
-        If there is no scheduler at that address.
     OutputError
         If the scheduler goes away, or a unit is lost with its worker again and again.
     Exception
@@ -66,15 +62,11 @@ def do_on_cluster(
     left = list(units)
     if not left:
         return
-    client = _connect(address)
-    try:
-        if not client.scheduler_info()["workers"]:
-            message = f"the scheduler at {visible(address)} has no workers yet; waiting for some."
-            warnings.warn(message, WaitingWarning, stacklevel=2)
-        _do_all(client, pickle.dumps(work), left, address, done)
-    finally:
-        # Nobody is waited for: the scheduler may be gone.
-        client.close(timeout=2)
+    address = visible(client.scheduler.address)
+    if not client.scheduler_info()["workers"]:
+        message = f"the scheduler at {address} has no workers yet; waiting for some."
+        warnings.warn(message, WaitingWarning, stacklevel=2)
+    _do_all(client, pickle.dumps(work), left, address, done)
 
 
 def _do_all(
@@ -103,7 +95,7 @@ def _do_all(
             number = asked.pop(future)
             if future.status == "cancelled" or client.status != "running":
                 message = (
-                    f"expected the scheduler at {visible(address)} to stay; it is gone. What is "
+                    f"expected the scheduler at {address} to stay; it is gone. What is "
                     "done stays: start it again, and run the same command."
                 )
                 raise OutputError(message)
@@ -129,7 +121,17 @@ def _do_all(
             client.cancel(list(asked))
 
 
-def _connect(address: str) -> Any:
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Yield a client of the Dask scheduler at an address, such as ``"tcp://10.0.0.1:8786"``.
+
+    Raises
+    ------
+    MissingDependencyError
+        If ``distributed`` is not installed.
+    OptionError
+        If there is no scheduler at that address.
+    """
     try:
         from distributed import Client
     except ImportError as error:
@@ -139,7 +141,7 @@ def _connect(address: str) -> Any:
         )
         raise MissingDependencyError(message) from error
     try:
-        return Client(address, timeout=CONNECT_S, set_as_default=False, name="imgtofmri")
+        client = Client(address, timeout=CONNECT_S, set_as_default=False, name="imgtofmri")
     except (OSError, ValueError) as error:
         message = (
             f"scheduler must be the address of a Dask scheduler that runs; got {address!r} "
@@ -147,6 +149,11 @@ def _connect(address: str) -> Any:
             "as tcp://10.0.0.1:8786."
         )
         raise OptionError(message, "scheduler") from error
+    try:
+        yield client
+    finally:
+        # Nobody is waited for: the scheduler may be gone.
+        client.close(timeout=2)
 
 
 def _do(work: bytes, unit: Any) -> tuple[Any, Warned]:

@@ -107,7 +107,7 @@ def plot_similarity(
         Of the models and, under "measured", of the brains.
     tr_s : float
         Repetition time in seconds.
-    boundaries : array of int, optional
+    boundaries : array of shape (n_boundaries,), int, optional
         Volumes at which events begin; each event is framed on the diagonal.
     title : str
         What stands above.
@@ -168,7 +168,7 @@ def plot_agreement(
         One row each; the models are the same in all.
     tr_s : float
         Repetition time in seconds.
-    boundaries : array of int, optional
+    boundaries : array of shape (n_boundaries,), int, optional
         Volumes at which events begin, marked by lines.
 
     Returns

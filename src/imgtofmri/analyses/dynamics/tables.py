@@ -81,7 +81,7 @@ def agreement_table(
     regions : sequence of RegionDynamics
     tr_s : float
         Repetition time in seconds.
-    boundaries : array of int, optional
+    boundaries : array of shape (n_boundaries,), int, optional
         Volumes at which events begin.
 
     Returns
@@ -231,7 +231,7 @@ def event_table(boundaries: Mapping[str, NDArray[np.intp]], tr_s: float) -> pd.D
 
     Parameters
     ----------
-    boundaries : dict of str to array of int
+    boundaries : dict of str to array of shape (n_boundaries,), int
     tr_s : float
         Repetition time in seconds.
 

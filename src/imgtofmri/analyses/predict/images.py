@@ -107,7 +107,8 @@ def predict_images(
             advance(1)
 
         writer = MapWriter(folder, layout, subjects=subjects, interval=interval, surface=surface)
-        for part in predictor.stream(_missing(sources, earlier, telling, advance), fail):
+        look = None if gathered is None else gathered.look
+        for part in predictor.stream(_missing(sources, earlier, telling, advance), fail, look):
             new = [name for name in part.names if name not in earlier.kept]
             table.add(part, new)
             writer.write(part, new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from imgtofmri.outputs.volumes import least_bytes
 from imgtofmri.report import MapRows, write_report
 from imgtofmri.stimuli import Source
 from imgtofmri.stimuli.listed import names_of, of_kind
+from imgtofmri.workers import connected
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,7 +177,10 @@ def predict_into(
             request.store_options,
             progress=progress,
         )
-    with output.begin(ready.written, ready.predictor.provenance.to_dict()):
+    with (
+        connected(scheduler) if scheduler else nullcontext() as client,
+        output.begin(ready.written, ready.predictor.provenance.to_dict()),
+    ):
         for failure in failures:
             output.fail(failure.name, str(failure.error))
         summary = predict_store(
@@ -186,7 +191,7 @@ def predict_into(
             request.store_options,
             recipe=recipe,
             workers=workers,
-            scheduler=scheduler,
+            client=client,
             progress=progress,
         )
     return replace(summary, failures=[*failures, *summary.failures])

@@ -47,7 +47,7 @@ def predict_store(
     *,
     recipe: Recipe | None = None,
     workers: int = 1,
-    scheduler: str = "",
+    client: Any = None,
     progress: bool = True,
 ) -> RunSummary:
     """Predict images and movies into the store of a folder.
@@ -66,8 +66,8 @@ def predict_store(
         Of the predictor, for other processes.
     workers : int
         Processes of this machine; by default this one alone.
-    scheduler : str
-        The address of a Dask scheduler, whose workers do all instead.
+    client : distributed.Client, optional
+        Of a Dask cluster whose workers do all instead.
     progress : bool
         Whether to report progress on standard error.
 
@@ -100,10 +100,10 @@ def predict_store(
     left = list(store.unfinished())
     check_room(path, sum(map(store.plan.shard_bytes, left)))
     with track("Predicting", store.plan.n_rows, "maps", enabled=progress) as advance:
-        if recipe is None or (workers == 1 and not scheduler):
+        if recipe is None or (workers == 1 and client is None):
             run.work(range(store.plan.n_shards), advance)
         else:
-            spread(run, recipe, workers=workers, scheduler=scheduler, advance=advance)
+            spread(run, recipe, workers=workers, client=client, advance=advance)
     gone = close_store(folder, store)
     lost = {name: Failure(name, StimulusError(one.reason)) for name, one in gone.items()}
     for failure in (*failures, *lost.values()):
@@ -150,7 +150,7 @@ def predict_task(
     Returns
     -------
     RunSummary
-        Of the stimuli of this task, and of all inputs that have no rows.
+        Of the stimuli of this task. Inputs that no task can use are in the folder's record.
 
     Raises
     ------
@@ -183,7 +183,7 @@ def predict_task(
     return RunSummary(
         [name for name in names if name in run.predicted and name not in lost],
         [name for name in names if name not in run.predicted and name not in lost],
-        [*unusable, *(Failure(n, StimulusError(one.reason)) for n, one in lost.items())],
+        [Failure(name, StimulusError(one.reason)) for name, one in lost.items()],
     )
 
 
@@ -222,12 +222,12 @@ def merge_shards(folder: str | Path, *, progress: bool = True) -> RunSummary:
         store.sweep()
         output.tell("command_line", said.get("command_line"))
         lost = close_store(output, store)
-        failures = [Failure(n, StimulusError(one.reason)) for n, one in lost.items()]
-        for failure in said.get("failures", ()):
-            failures.append(Failure(str(failure["name"]), StimulusError(str(failure["reason"]))))
-        failures = list({failure.name: failure for failure in failures}.values())
-        for failure in failures:
-            output.fail(failure.name, str(failure.error))
+        known = set(names)
+        reasons = {name: why for name, why in said.get("failures", ()) if name not in known}
+        reasons |= {name: one.reason for name, one in lost.items()}
+        for name, reason in reasons.items():
+            output.fail(name, reason)
+    failures = [Failure(name, StimulusError(reason)) for name, reason in reasons.items()]
     return RunSummary(kept=[name for name in names if name not in lost], failures=failures)
 
 
@@ -235,7 +235,7 @@ def _said(record: Path) -> Mapping[str, Any]:
     """Return what the record of the run says so far; nothing if there is none."""
     try:
         said = parse_json(read_text(record))
-        failures = [(each["name"], each["reason"]) for each in said["failures"]]
+        failures = [(str(each["name"]), str(each["reason"])) for each in said["failures"]]
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -244,7 +244,7 @@ def _said(record: Path) -> Mapping[str, Any]:
             f"({type(error).__name__}: {error}). Remove it and run any of the tasks again."
         )
         raise DataError(message) from error
-    return dict(said) | {"failures": [{"name": n, "reason": why} for n, why in failures]}
+    return dict(said) | {"failures": failures}
 
 
 def _check_whole(store: Store, said: Mapping[str, Any], progress: bool) -> None:

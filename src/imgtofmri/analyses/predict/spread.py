@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from imgtofmri import __version__
 from imgtofmri.analyses.predict.recipe import Recipe
@@ -122,7 +123,7 @@ def spread(
     recipe: Recipe,
     *,
     workers: int = 1,
-    scheduler: str = "",
+    client: Any = None,
     advance: Advance = lambda _: None,
 ) -> None:
     """Do all shards of a run by several processes.
@@ -135,15 +136,15 @@ def spread(
         Of its predictor.
     workers : int
         Processes on this machine.
-    scheduler : str
-        The address of a Dask scheduler, whose workers do them instead.
+    client : distributed.Client, optional
+        Of a Dask cluster, whose workers do them instead.
     advance : callable
         Called with how many rows are done, whenever there are some more.
 
     Raises
     ------
     OptionError
-        If the network cannot be sent to other processes, or there is no scheduler.
+        If the network cannot be sent to other processes.
     OutputError
         If something cannot be written, or processes end again and again.
     """
@@ -161,12 +162,12 @@ def spread(
         run.predicted.update(predicted)
         advance(len(run.rows_of(part.shards)))
 
-    n_least = 4 * workers if not scheduler else 1
-    parts = list(_parts(run, run.in_order(range(store.plan.n_shards)), n_least))
-    if scheduler:
-        do_on_cluster(work, parts, scheduler, done)
-    else:
+    n_workers = workers if client is None else max(1, len(client.nthreads()))
+    parts = list(_parts(run, run.in_order(range(store.plan.n_shards)), 4 * n_workers))
+    if client is None:
         do_here(work, parts, workers, done)
+    else:
+        do_on_cluster(work, parts, client, done)
 
 
 def _parts(run: StoreRun, pieces: Iterable[range], n_least: int) -> Iterator[Part]:

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgtofmri.backbones import FeatureExtractor, Untrained, Weights, load_backbone
+from imgtofmri.backbones import (
+    FeatureExtractor,
+    Untrained,
+    Weights,
+    load_backbone,
+)
 from imgtofmri.backbones.base import BackboneSpec
 from imgtofmri.backbones.names import PUBLISHED, NetworkName
 from imgtofmri.backbones.pooling import parse_layer
@@ -137,6 +142,8 @@ def layer_models(
     weights_of: str = "resnet18",
     controls: Sequence[str] = (),
     center_crop: bool = False,
+    engine: str = "onnxruntime",
+    precision: str | None = None,
 ) -> LayerModels:
     """Return models that are layers of networks, with their networks loaded.
 
@@ -151,6 +158,8 @@ def layer_models(
         Those that are untrained networks are loaded beside each model.
     center_crop : bool
         Crop the centre, instead of squeezing the whole picture.
+    engine, precision
+        What the networks run on, as for `imgtofmri.load_backbone`.
 
     Returns
     -------
@@ -178,6 +187,8 @@ def layer_models(
                 Path(network) if NetworkName.parse(network).kind == "onnx" else network,
                 weights=control or own,
                 layers=[layer],
+                engine=engine,
+                precision=precision,
             )
             extractors[name, control] = FeatureExtractor(loaded, center_crop)
     return LayerModels(extractors)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from imgtofmri.backbones import NetworkName, Untrained
+from imgtofmri.backbones.engines import check_engine
 from imgtofmri.exceptions import OptionError
 from imgtofmri.measured import BoldRun, find_runs
 from imgtofmri.measured.tables import ORDERS
@@ -232,10 +233,16 @@ class BackboneSettings(Section):
     weights: Path | Untrained | None = setting(_weights, None)
     center_crop: bool = setting(Table.flag, False)
     preprocessing: Mapping[str, Any] | None = setting(_preprocessing, None)
+    engine: str = setting(Table.text, "onnxruntime")
+    precision: str | None = setting(Table.text, None)
     label: str = ""
 
     def check(self, table: Table) -> None:
-        """Refuse layers that stand twice, and widths that are not theirs."""
+        """Refuse layers that stand twice, widths that are not theirs, and engines there are not."""
+        try:
+            check_engine(self.engine, self.precision)
+        except OptionError as error:
+            table.fail(error.option, str(error).removeprefix(f"{error.option} "))
         layers, widths = self.layers, self.layer_widths
         if layers is not None and len(set(layers)) < len(layers):
             table.fail("layers", f"must be different ones; got {list(layers)}. Name each once.")
@@ -393,6 +400,12 @@ def _confounds(table: Table, name: str, default: tuple[str, ...]) -> tuple[str, 
     return found
 
 
+def _label(table: Table, name: str, default: Any, entity: str) -> str:
+    """Read a label of a BIDS entity, which may stand as in names of files: ``sub-01`` for 01."""
+    label: str = table.text(name, default)
+    return label.removeprefix(f"{entity}-")
+
+
 def _labels(table: Table, name: str, default: None) -> Mapping[str, str] | None:
     """Read labels of BIDS entities; an empty one wants none of its kind."""
     said = table.table(name)
@@ -410,9 +423,9 @@ class DerivativesSettings(Section):
 
     folder: Path = setting(Table.file, folder=True)
     raw: Path = setting(Table.file, folder=True)
-    subject: str = setting(Table.text)
-    task: str = setting(Table.text)
-    space: str = setting(Table.text, "T1w")
+    subject: str = setting(_label, entity="sub")
+    task: str = setting(_label, entity="task")
+    space: str = setting(_label, "T1w", entity="space")
     entities: Mapping[str, str] | None = setting(_labels, None)
     stimulus_column: str = setting(Table.text, "stim_file")
     hrf: str = setting(Table.choice, "glover", valid=HRFS)
@@ -535,3 +548,15 @@ class Study:
     def backbone(self) -> BackboneSettings:
         """The only network, or the first."""
         return self.backbones[0]
+
+    def on_engine(self, engine: str, precision: str | None = None) -> Study:
+        """Return the study with its networks on another engine.
+
+        Raises
+        ------
+        OptionError
+            If there is no such engine, or not in that precision.
+        """
+        check_engine(engine, precision)
+        networks = (replace(one, engine=engine, precision=precision) for one in self.backbones)
+        return replace(self, backbones=tuple(networks))
