@@ -21,8 +21,8 @@ from typer.main import get_command
 from imgtofmri.analyses import rsa
 from imgtofmri.bundle import Bundle
 from imgtofmri.cli.app import app
-from imgtofmri.cli.describe import card_lines
 from imgtofmri.encoder import Encoder
+from imgtofmri.encoder.description import card_lines
 from imgtofmri.spaces import MNI152_2MM
 
 ROOT = Path(__file__).parents[1]

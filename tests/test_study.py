@@ -333,7 +333,7 @@ def test_read_study_derivatives_have_defaults_and_name_mistakes(
 @pytest.mark.parametrize("prefixed", [False, True])
 def test_read_study_labels_may_stand_as_in_names_of_files(folder: Path, prefixed: bool) -> None:
     """``sub-01`` is the label 01, so that a person's name can be both a folder's and a label."""
-    labels = {"sub": "01", "task": "x", "space": "MNI152NLin6Asym"}
+    labels = {"sub": "01", "task": "x", "space": "T1w"}
     said = {key: f"{key}-{label}" if prefixed else label for key, label in labels.items()}
     text = re.sub(r"(responses|mask|table) = .*\n", "", STUDY).replace(
         "[subject.rois]",

@@ -74,12 +74,11 @@ def encoder_card() -> Iterator[str]:
 
 def card_lines() -> list[str]:
     """Return the card as `imgtofmri describe` prints it, or as it was printed when it could be."""
-    from imgtofmri.cli.describe import card_lines as lines_of
     from imgtofmri.encoder import load_encoder
     from imgtofmri.exceptions import ImgToFmriError
 
     try:
-        return list(lines_of(load_encoder(ENCODER, progress=False).bundle))
+        return load_encoder(ENCODER, progress=False).describe().splitlines()
     except ImgToFmriError:  # Without a package index, or with IMGTOFMRI_OFFLINE.
         return (CARDS / f"{ENCODER}.txt").read_text("utf-8").splitlines()
 
