@@ -498,8 +498,8 @@ def test_check_files_says_what_the_command_prints(
     reports = list(check_files(study))
     assert not any(report.problem for report in reports)
     assert list(dict.fromkeys(f"  {each.what}: {each.found}" for each in reports)) == printed
-    (planted.study.parent / "LOC_left.nii.gz").unlink()
-    assert any("LOC_left.nii.gz" in report.problem for report in check_files(study))
+    broken = planted.write(**{'"features.npy"': '"LOC_left.nii.gz"'})
+    assert any("LOC_left.nii.gz" in report.problem for report in check_files(broken))
 
 
 def test_fit_command_is_a_typer_command_with_help(planted: Planted) -> None:
