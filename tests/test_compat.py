@@ -374,6 +374,7 @@ def test_sample_outputs_agree_with_the_published_ones(
             assert np.corrcoef(got, expected)[0, 1] >= 0.985
 
 
+@pytest.mark.slow
 def test_the_published_package_s_own_tests_pass(
     standin: Path, samples: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import os
 import re
@@ -56,12 +57,20 @@ FIRST = {
     "validate --predicted out/ --measured betas.tsv --accuracy -o validation/": [
         "predict photos/ -o out/ --average mean"
     ],
+    "merge out/": [
+        f"predict --from-file list.txt -o out/ --format zarr --shard {part}/2" for part in (1, 2)
+    ],
+    "export out/ -o volumes/": ["predict photos/ -o out/ --format zarr"],
+    "export out/ -o bids/ --to bids": ["predict photos/ -o out/ --format zarr"],
+    "export out/predictions.zarr -o surfaces/ --to gifti --stimulus house.jpg": [
+        "predict house.jpg photos/ -o out/ --format zarr"
+    ],
     "report out/": ["predict photos/ -o out/"],
     "report out/contrast.json -o contrast.html": ["contrast house/ face/ -o out/"],
 }
 """What has to be there before an example: what other examples leave."""
 
-AS = {"demo": "predict"}
+AS = {"demo": "predict", "export": "predict"}
 """Commands that write the tables of another."""
 
 BRIGHT = "dog"
@@ -84,7 +93,7 @@ def _examples() -> list[str]:
     found = []
     for words, command in _commands(get_command(app)):
         shown = inspect.cleandoc(command.help or "").partition("**Example")[2].split("\n\n")[1:]
-        lines = [" ".join(line.split()) for line in shown if line.startswith("imgtofmri ")]
+        lines = [" ".join(line.split()) for line in shown if "imgtofmri " in line]
         assert lines, f"{' '.join(words)} has no example in its help"
         found += [line.removeprefix("imgtofmri ") for line in lines]
     return found
@@ -145,6 +154,7 @@ class Desk:
                 for k, kind in enumerate(kinds)
             ]
             self._write(name, "onset\tduration\ttrial_type\tstim_file", *rows)
+        self._write("list.txt", *(f"photos/{name}" for name in self.photos))
         self._write("points.tsv", "name\tx\ty\tz", "PPA\t26\t-44\t-10", "nowhere\t0\t60\t0")
 
     def measured(self) -> None:
@@ -280,7 +290,7 @@ _published = weights.load_published
 def desk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Go to a folder with the files that an example speaks of."""
     line: str = request.getfixturevalue("line")
-    command = line.split()[0]
+    command = line.rpartition("| imgtofmri ")[2].split()[0]
     made = Desk(tmp_path, N_PHOTOS.get(command, 12), FILM_S.get(command, 40))
     made.tables()
     if command in ("fit", "layers", "describe", "predict", "serve"):
@@ -306,8 +316,13 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return tmp_path
 
 
-def _carry_out(line: str) -> int:
-    words = shlex.split(line)
+def _carry_out(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run a command line; what stands before it and a pipe is run by a shell."""
+    before, pipe, after = line.rpartition("| imgtofmri ")
+    if pipe:
+        shown = subprocess.run(["sh", "-c", before], capture_output=True, check=True).stdout
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(shown)))
+    words = shlex.split(after)
     if "--twinset" in words:
         at = words.index("--twinset") + 1
         words[at] = INSTEAD[words[at]]
@@ -344,7 +359,7 @@ def _check_columns(command: str, path: Path, columns: list[str]) -> None:
     "line", [line for line in _examples() if not line.startswith("serve")], ids=str
 )
 def test_example_of_help_does_what_it_says(
-    line: str, desk: Path, capfd: pytest.CaptureFixture[str]
+    line: str, desk: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends with code 0, and writes tables of which the reference describes every column."""
     if "--engine torch" in line:
@@ -354,15 +369,15 @@ def test_example_of_help_does_what_it_says(
     if "timm:" in line:
         pytest.importorskip("timm", reason="needs timm")
     for earlier in FIRST.get(line, []):
-        assert _carry_out(earlier) == 0, capfd.readouterr().err
+        assert _carry_out(earlier, monkeypatch) == 0, capfd.readouterr().err
     if "my-encoder.safetensors" in line and not line.startswith("fit"):
-        assert _carry_out("fit study.toml -o my-encoder.safetensors") == 0
+        assert _carry_out("fit study.toml -o my-encoder.safetensors", monkeypatch) == 0
     before = _tables(desk)
-    code = _carry_out(line)
+    code = _carry_out(line, monkeypatch)
     said = capfd.readouterr()
     assert code == 0, said.err
     assert "Traceback" not in said.err
-    command = shlex.split(line)[0]
+    command = line.rpartition("| imgtofmri ")[2].split()[0]
     for path, columns in _tables(desk).items():
         if path not in before:
             _check_columns(command, path, columns)
@@ -383,11 +398,13 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.usefixtures("published_wheel")
 @pytest.mark.parametrize("line", [line for line in _examples() if line.startswith("serve")])
-def test_example_of_serve_answers_until_it_is_interrupted(line: str, desk: Path) -> None:
+def test_example_of_serve_answers_until_it_is_interrupted(
+    line: str, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It says its address, answers there, and ends when it is told to."""
     pytest.importorskip("starlette", reason="needs the extra [serve]")
     if "my-encoder.safetensors" in line:
-        assert _carry_out("fit study.toml -o my-encoder.safetensors --quiet") == 0
+        assert _carry_out("fit study.toml -o my-encoder.safetensors", monkeypatch) == 0
     words = shlex.split(line)
     # The usual port may be another's here.
     words += [] if "--port" in words else ["--port", "0"]

@@ -31,8 +31,13 @@ STATED = {
     "jinja2": "BSD-3-Clause",
     "kiwisolver": "BSD-3-Clause",
     "mpmath": "BSD-3-Clause",
+    "nbclient": "BSD-3-Clause",
+    "numpydoc": "BSD-2-Clause",
+    "partd": "BSD-3-Clause",
+    "pydata-sphinx-theme": "BSD-3-Clause",
     "scipy": "BSD-3-Clause",
     "sympy": "BSD-3-Clause",
+    "zict": "BSD-3-Clause",
 }
 """By package: what its licence file says, where the metadata say less."""
 
@@ -80,7 +85,7 @@ Linux that ask more than that the text be kept:
 | scikit-learn | libgomp | GPL-3.0-or-later with GCC's runtime exception |
 
 Whoever hands these wheels on, as in an image of a container, hands on these libraries, too.
-imgtofmri loads them through the packages named, and contains no part of them.
+They are loaded through the packages named; imgtofmri contains no part of them.
 
 PyTorch's builds for CUDA bring NVIDIA's libraries, under terms of their own.
 """

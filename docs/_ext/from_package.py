@@ -79,7 +79,7 @@ def card_lines() -> list[str]:
     from imgtofmri.exceptions import ImgToFmriError
 
     try:
-        return list(lines_of(load_encoder(ENCODER, progress=False).bundle))
+        return load_encoder(ENCODER, progress=False).describe().splitlines()
     except ImgToFmriError:  # Without a package index, or with IMGTOFMRI_OFFLINE.
         return (CARDS / f"{ENCODER}.txt").read_text("utf-8").splitlines()
 
