@@ -75,7 +75,6 @@ def encoder_card() -> Iterator[str]:
 def card_lines() -> list[str]:
     """Return the card as `imgtofmri describe` prints it, or as it was printed when it could be."""
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.encoder.description import card_lines as lines_of
     from imgtofmri.exceptions import ImgToFmriError
 
     try:
