@@ -11,6 +11,7 @@ middle and run again after all others. Then all files of both stores are compare
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import signal
 import subprocess
@@ -23,9 +24,12 @@ from typing import Any
 
 import numpy as np
 
+from imgtofmri.analyses.predict.stores import close_store
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, write_bundle
+from imgtofmri.encoder.saving import COMMAND, RECORD
 from imgtofmri.encoder.storing import STORE
 from imgtofmri.files import sha256_of
+from imgtofmri.outputs import OutputFolder
 from imgtofmri.outputs.store import Store
 from imgtofmri.outputs.store_plan import DONE
 from imgtofmri.outputs.zarr_format import DOCUMENT, file_key
@@ -68,8 +72,10 @@ def run(folder: Path, n: int, n_tasks: int, n_kills: int, seed: int) -> int:
     shards_s = time.perf_counter() - start
     print(f"tasks, two at a time : {shards_s:8.1f} s, {n_killed} killed by SIGKILL and repeated")
     start = time.perf_counter()
-    _wait(_start(["merge", str(out), "--no-report"]))
+    _wait(_start(["merge", str(out), "--quiet"]))
     print(f"merge                : {time.perf_counter() - start:8.1f} s")
+    record_s = record_cost(out)
+    print(f"of that, the record  : {record_s:8.2f} s, {record_s / alone_s:.2%} of the one run")
 
     wrong = compare(whole, out, n)
     wrong += [] if n_killed == n_kills else [f"{n_killed} tasks were killed, not {n_kills}"]
@@ -113,6 +119,18 @@ def _is_in_the_middle(store: Path, task: int, n_tasks: int) -> bool:
     shards = Store.open(store).plan.share(task, n_tasks).shards
     done = sum((store / file_key(DONE, shard)).exists() for shard in shards)
     return done >= max(1, len(shards) // 3)
+
+
+def record_cost(out: Path) -> float:
+    """Write the record of a run into a store again, and return the seconds that it takes."""
+    store = Store.open(out / STORE)
+    said = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    start = time.perf_counter()
+    folder = OutputFolder(out, COMMAND, RECORD)
+    folder.claim(resume=True)
+    with folder.begin(said["settings"], said["prediction"]):
+        close_store(folder, store)
+    return time.perf_counter() - start
 
 
 def compare(whole: Path, out: Path, n: int) -> list[str]:

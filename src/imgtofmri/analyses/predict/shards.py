@@ -217,7 +217,11 @@ def merge_shards(folder: str | Path, *, progress: bool = True) -> RunSummary:
     said = _said(output.record)
     _check_whole(store, said, progress)
     output.claim(resume=True)
-    prediction = Provenance.of_stored(store.settings["prediction"]).to_dict()
+    # What the record of the tasks says besides is of the machine of the first.
+    prediction = {
+        **said.get("prediction", {}),
+        **Provenance.of_stored(store.settings["prediction"]).to_dict(),
+    }
     with output.begin(store.settings["settings"], prediction):
         store.sweep()
         output.tell("command_line", said.get("command_line"))
@@ -236,6 +240,7 @@ def _said(record: Path) -> Mapping[str, Any]:
     try:
         said = parse_json(read_text(record))
         failures = [(str(each["name"]), str(each["reason"])) for each in said["failures"]]
+        prediction = dict(said["prediction"])
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -244,7 +249,7 @@ def _said(record: Path) -> Mapping[str, Any]:
             f"({type(error).__name__}: {error}). Remove it and run any of the tasks again."
         )
         raise DataError(message) from error
-    return dict(said) | {"failures": failures}
+    return dict(said) | {"failures": failures, "prediction": prediction}
 
 
 def _check_whole(store: Store, said: Mapping[str, Any], progress: bool) -> None:
