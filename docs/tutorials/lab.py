@@ -422,7 +422,7 @@ def find_92(folder: Path, downloaded: Path | None = None) -> str:
         np.savez(folder / f"{area}.npz", dissimilarities=squares, conditions=names)
     if downloaded is None and not shared.is_file():
         return "GENERATED stand-in: drawings, and matrices made of their outlines and kinds"
-    return "measured: 92 images, 15 people (Cichy et al. 2014)"
+    return "MEASURED: 92 images, 15 people (Cichy et al. 2014)"
 
 
 def _read_downloaded(folder: Path) -> tuple[list[Image.Image], dict[str, Array]]:

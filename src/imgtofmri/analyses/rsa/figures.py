@@ -281,7 +281,7 @@ def plot_mds(
                 Line2D([], [], marker="s", ls="", color=colour_of(number), label=kind, ms=4)
                 for number, kind in enumerate(kinds)
             ]
-            figure.legend(handles=handles, loc="outside lower center", ncols=6)
+            figure.legend(handles=handles, loc="outside upper right", ncols=6)
     return figure
 
 
