@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -23,9 +25,13 @@ from imgtofmri.files import atomic_path, sha256_of
 from imgtofmri.outputs import Layout, OutputFolder, SeriesWriter
 from imgtofmri.outputs.series import MAX_VOLUMES
 from imgtofmri.outputs.surfaces import surface_bytes, surface_file
+from imgtofmri.processors import n_processors
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Movie, Source
 from imgtofmri.tables import MISSING, tsv
+
+_MOST_AHEAD = 4
+"""How many movies may be begun before their turn: each holds a few frames and a decoder."""
 
 
 def predict_movies(
@@ -80,17 +86,26 @@ def predict_movies(
         If a file cannot be written.
     """
     summary = RunSummary()
-    for source in sources:
+
+    def pending() -> Iterator[Source]:
+        for source in sources:
+            if folder.knows(source.name) and folder.is_done(source.name, source_digest(source)):
+                summary.kept.append(source.name)
+            else:
+                yield source
+
+    def begun(source: Source) -> _MovieRun:
+        movie = Movie(source)
+        # What is no movie, or too long a one, is refused before anything is loaded for it.
+        movie.check_length(rate_hz, MAX_VOLUMES, "NIfTI-1 files hold no more volumes.")
+        run = _MovieRun(predictor, movie, folder, layout, rate_hz, subjects, interval, surface)
+        run.begin()
+        return run
+
+    for source, run in _begun_ahead(pending(), begun):
         name = source.name
-        if folder.knows(name) and folder.is_done(name, source_digest(source)):
-            summary.kept.append(name)
-            continue
         try:
-            movie = Movie(source)
-            # What is no movie, or too long a one, is refused before anything is loaded for it.
-            movie.check_length(rate_hz, MAX_VOLUMES, "NIfTI-1 files hold no more volumes.")
-            run = _MovieRun(predictor, movie, folder, layout, rate_hz, subjects, interval, surface)
-            run.write(progress)
+            run.result().write(progress)
         except StimulusError as error:
             folder.fail(name, str(error))
             summary.failures.append(Failure(name, error))
@@ -105,6 +120,24 @@ def predict_movies(
         else:
             summary.done.append(name)
     return summary
+
+
+def _begun_ahead(
+    sources: Iterable[Source], begin: Callable[[Source], _MovieRun]
+) -> Iterator[tuple[Source, Future[_MovieRun]]]:
+    """Begin movies while earlier ones are written: of a short one, that is most of the work."""
+    n_ahead = max(1, min(_MOST_AHEAD, n_processors() // 2))
+    waiting: deque[tuple[Source, Future[_MovieRun]]] = deque()
+    pool = ThreadPoolExecutor(n_ahead, "imgtofmri-movie")
+    try:
+        for source in sources:
+            waiting.append((source, pool.submit(begin, source)))
+            if len(waiting) > n_ahead:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def mean_columns(part: Prediction) -> dict[str, npt.NDArray[np.float64]]:
@@ -142,6 +175,17 @@ class _MovieRun:
         self._files: list[str] = []
         self._onsets_s: list[float] = []
         self._sha256: str | None = None
+        self._first: Prediction | None = None
+
+    def begin(self) -> None:
+        """Predict the first frames; later ones are decoded meanwhile, as many as may wait.
+
+        Raises
+        ------
+        StimulusError
+            If it cannot be read.
+        """
+        self._first = next(self._stream)
 
     def write(self, progress: bool) -> None:
         """Predict the movie and write its files; all appear at the end or none."""
@@ -151,7 +195,8 @@ class _MovieRun:
             track(f"Predicting {name}", n_frames, "frames", enabled=progress) as advance,
             ExitStack() as files,
         ):
-            first = next(self._stream)
+            first, self._first = self._first, None
+            assert first is not None, "begin() comes first"
             self._sha256 = first.sha256[0]
             volumes = self._open_volumes(first, files)
             table = files.enter_context(
