@@ -4,17 +4,20 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo-output
-# The newest Python that the package is made for and this machine has: on the PATH, or one of pyenv's.
-NEWEST ?= $(shell \
-  for version in 3.13 3.12; do \
+# The first of some Pythons that this machine has: on the PATH, or one of pyenv's.
+first_python = $(shell \
+  for version in $(1); do \
     for python in python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
       if "$$python" -c "import ensurepip, venv" 2>/dev/null; then echo "$$python"; exit; fi; \
     done; \
   done)
+NEWEST ?= $(call first_python,3.14 3.13 3.12)
+# Each of the lowest releases has wheels for it.
+OLDEST ?= $(or $(call first_python,3.11),$(PYTHON))
 # Which PyTorch `make test-torch` installs, e.g. TORCH===2.13.0; the newest that fits by default.
 TORCH ?=
 
-.PHONY: help test test-all test-newest test-lowest test-bids test-browser test-openvino test-torch trust demo lint format bench clean
+.PHONY: help test test-all test-newest test-lowest test-bids test-browser test-openvino test-torch docs trust release-check demo lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -37,19 +40,19 @@ test-all: $(VENV)/.installed ## run every test
 # Some packages give their newest release to a newer Python alone.
 test-newest: ## run the tests on the newest Python found here, in an environment of its own
 ifeq ($(NEWEST),)
-	@echo "test-newest: skipped, as neither Python 3.13 nor 3.12 was found here"
+	@echo "test-newest: skipped, as no Python of 3.12 to 3.14 was found here"
 else
 	$(MAKE) test PYTHON="$(NEWEST)" VENV="$(VENV)-newest"
 endif
 
 $(VENV)-lowest/.installed: pyproject.toml constraints/lowest.txt
-	$(PYTHON) -m venv $(VENV)-lowest
+	$(OLDEST) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
 	  -e ".[test]" -c constraints/lowest.txt
 	touch $@
 
 # Old releases mind what newer ones of others have: that is no news of this package.
-test-lowest: $(VENV)-lowest/.installed ## run the tests with the lowest releases that the bounds admit
+test-lowest: $(VENV)-lowest/.installed ## run the tests on Python 3.11 with the lowest releases that the bounds admit
 	PYTEST_ADDOPTS="-W ignore::DeprecationWarning" $(VENV)-lowest/bin/python -m pytest -n 2 -m "not slow"
 
 $(VENV)/.installed-bids: $(VENV)/.installed
@@ -64,7 +67,7 @@ $(VENV)/.installed-browser: $(VENV)/.installed
 	touch $@
 
 test-browser: $(VENV)/.installed-browser ## test the pages in Chromium, which must be installed
-	$(BIN)/python -m pytest tests/test_report_browser.py
+	IMGTOFMRI_SITE=$(wildcard docs/_build/html) $(BIN)/python -m pytest tests/test_report_browser.py tests/test_site_browser.py
 
 $(VENV)/.installed-openvino: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[openvino]"
@@ -80,10 +83,24 @@ $(VENV)/.installed-torch: $(VENV)/.installed
 test-torch: $(VENV)/.installed-torch ## install PyTorch and run the tests that need it; none may skip
 	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest -n 2 -m torch tests
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	touch $@
+
+# Nothing is asked of a network but, where it can be had, the published encoder for its card and the tutorials.
+docs: $(VENV)/.installed-docs ## build the documentation site (docs/_build/html), run its examples, check its links
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -d docs/_build/doctrees docs docs/_build/html
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -d docs/_build/doctrees -b doctest docs docs/_build/doctest
+	IMGTOFMRI_SITE=docs/_build/html $(BIN)/python -m pytest tests/test_site.py
+
 # Seeded: what is found is found again, by tools/fuzz.py --target NAME --replay NUMBER.
 trust: $(VENV)/.installed ## feed two million damaged files to every reader, and kill two hundred runs (hours)
 	$(BIN)/python tools/fuzz.py --inputs 2000000
 	$(BIN)/python tools/trust_kills.py --kills 200 --seed 0
+
+# RELEASE="--without container" leaves out what takes longest; IMGTOFMRI_WEIGHTS names the weights to predict with.
+release-check: ## build what a release hands out twice, look inside, install it, predict; weigh the container
+	$(PYTHON) tools/release_check.py --oldest "$(OLDEST)" --newest "$(or $(NEWEST),$(PYTHON))" $(RELEASE)
 
 demo: $(VENV)/.installed ## predict the sample photographs and film, and write a page that shows them
 	$(BIN)/imgtofmri demo --output $(OUT)
@@ -102,4 +119,4 @@ bench: $(VENV)/.installed ## measure what the README quotes
 	$(BIN)/python benchmarks/predict.py
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) $(VENV)-newest $(VENV)-lowest .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-newest $(VENV)-lowest docs/_build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

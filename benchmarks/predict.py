@@ -39,8 +39,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3, help="pairs of measurements (default 3)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = options.photos or _make_photographs(Path(scratch) / "photos", options.n)
-        weights = options.weights or _make_weights(Path(scratch) / "weights.safetensors")
+        folder = options.photos or make_photographs(Path(scratch) / "photos", options.n)
+        weights = options.weights or make_weights(Path(scratch) / "weights.safetensors")
         _measure(folder, weights, options.n, options.pairs, Path(scratch))
 
 
@@ -54,11 +54,11 @@ def _measure(folder: Path, weights: Path, n: int, n_pairs: int, scratch: Path) -
     _end_to_end(predictor, sources[:32], scratch / "warm")
     alone, whole = [], []
     for pair in range(n_pairs):
-        alone.append(_seconds(lambda: _network_alone(network, pixels)))
+        alone.append(seconds(lambda: network_alone(network, pixels)))
         target = scratch / f"out{pair}"
-        whole.append(_seconds(lambda: _end_to_end(predictor, sources, target)))  # noqa: B023
+        whole.append(seconds(lambda: _end_to_end(predictor, sources, target)))  # noqa: B023
     features = network(pixels[:BLOCK])
-    after = _seconds(lambda: _after_the_network(encoder, features, scratch / "after"))
+    after = seconds(lambda: _after_the_network(encoder, features, scratch / "after"))
     ratios = [a / b for a, b in zip(alone, whole, strict=True)]
     print(f"{len(sources)} photographs, {n_pairs} pairs, medians")
     print(f"network alone, in memory : {len(sources) / statistics.median(alone):7.1f} images/s")
@@ -68,7 +68,8 @@ def _measure(folder: Path, weights: Path, n: int, n_pairs: int, scratch: Path) -
     print(f"the original             : {1 / ORIGINAL_S:7.2f} images/s (its own log)")
 
 
-def _network_alone(network: Backbone, pixels: np.ndarray) -> None:
+def network_alone(network: Backbone, pixels: np.ndarray) -> None:
+    """Run a network on pictures in memory."""
     for start in range(0, len(pixels), 16):
         network(pixels[start : start + 16])
 
@@ -90,7 +91,8 @@ def _after_the_network(encoder: Encoder, features: np.ndarray, folder: Path) -> 
             writer.write(folder / f"{repeat}-{index}.nii.gz", prediction.group[index])
 
 
-def _seconds(work: Callable[[], None]) -> float:
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long something takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -100,7 +102,7 @@ def _rounded(values: list[float]) -> list[float]:
     return [round(value, 3) for value in values]
 
 
-def _make_photographs(folder: Path, n: int) -> Path:
+def make_photographs(folder: Path, n: int) -> Path:
     """Write JPEG files of smooth noise, about as hard to decode as photographs of their size."""
     from PIL import Image
 
@@ -113,7 +115,8 @@ def _make_photographs(folder: Path, n: int) -> Path:
     return folder
 
 
-def _make_weights(path: Path) -> Path:
+def make_weights(path: Path) -> Path:
+    """Write random weights of ResNet-18."""
     from safetensors.numpy import save_file
 
     rng = np.random.default_rng(0)

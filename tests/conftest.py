@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +20,7 @@ from PIL import Image
 from scipy.stats import zscore
 
 from imgtofmri import Prediction, assets
+from imgtofmri.backbones.names import WEIGHTS_VARIABLE
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, write_bundle
 from imgtofmri.encoder import Provenance, Settings, reference
 from imgtofmri.files import sha256_of
@@ -32,10 +37,12 @@ WITHOUT_GL = ("--disable-gpu", "--disable-3d-apis")
 
 
 def pytest_sessionstart() -> None:
-    """Let commands that tests start take Ctrl-C, where the suite was told to ignore it.
+    """Take what the surroundings would change of commands that tests start.
 
-    A shell script's background commands ignore it, and whatever they start does, too.
+    A shell script's background commands ignore Ctrl-C, and whatever they start does, too. Weights
+    that the environment names would be used where a test asks for the published ones.
     """
+    os.environ.pop(WEIGHTS_VARIABLE, None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -109,6 +116,93 @@ def launched() -> Iterator[Callable[..., Any]]:
         yield launch
         for browser in started.values():
             browser.close()
+
+
+LONGEST_S = 600
+"""After so long processes end that tests start, whatever becomes of the tests."""
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., None]:
+    """Return what waits until something holds, and fails when it takes too long."""
+    return _until
+
+
+def _until(holds: Callable[[], object], seconds: float = 120) -> None:
+    """Wait until something holds, and fail when it takes too long."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+class Cluster:
+    """A Dask scheduler and workers, each a process of its own on this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.address = ""
+
+    def start(self, n_workers: int = 2) -> None:
+        """Start all, and wait for the scheduler."""
+        file = self._folder / "scheduler.json"
+        options = ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file)]
+        self._run("distributed.cli.dask_scheduler", *options, "--no-dashboard")
+        _until(file.exists)
+        _until(lambda: file.read_text("utf-8").strip())
+        self.address = json.loads(file.read_text("utf-8"))["address"]
+        for _ in range(n_workers):
+            self.hire()
+
+    def hire(self) -> None:
+        """Start one more worker; nobody replaces one that is killed."""
+        options = ["--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+        options += ["--local-directory", str(self._folder), "--death-timeout", "60"]
+        worker = self._run("distributed.cli.dask_worker", self.address, *options)
+        self.workers.append(worker)
+
+    def _run(self, module: str, *options: str) -> subprocess.Popen[bytes]:
+        # It ends by itself, should nobody be left to end it.
+        script = (
+            "import runpy, sys, threading, os\n"
+            f"threading.Timer({LONGEST_S}, os._exit, (3,)).start()\n"
+            f"sys.path[:0] = {[str(Path(__file__).parent)]!r}\n"
+            f"sys.argv[1:] = {list(options)!r}\n"
+            f"runpy.run_module({module!r}, run_name='__main__')\n"
+        )
+        log = (self._folder / f"{module}-{len(self._processes)}.log").open("wb")
+        process = subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdout=log,
+            stderr=log,
+            env=os.environ
+            | {"IMGTOFMRI_THREADS": "1", "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "error"},
+        )
+        log.close()
+        self._processes.append(process)
+        return process
+
+    def kill(self, number: int) -> None:
+        """Kill a worker outright."""
+        self.workers[number].send_signal(signal.SIGKILL)
+        self.workers[number].wait()
+
+    def stop(self) -> None:
+        """End all processes."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Return a Dask cluster that is not started yet, and stop it at the end."""
+    pytest.importorskip("distributed", reason="needs the extra [scale]")
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield made
+    made.stop()
 
 
 @pytest.fixture(scope="session")

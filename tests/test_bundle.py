@@ -16,8 +16,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from imgtofmri.bundle import Bundle, read_bundle, write_bundle
-from imgtofmri.cli.describe import card_lines
 from imgtofmri.encoder import Encoder
+from imgtofmri.encoder.description import card_lines
 from imgtofmri.exceptions import BundleError, ImgToFmriError
 
 
@@ -150,6 +150,23 @@ def test_parts_that_do_not_fit_are_refused(
     with pytest.raises(BundleError, match=f"subject S2, ROI PPA: .*{said}"):
         write_bundle(bundle, tmp_path / "b.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_card_of_many_files_is_cut_short_and_says_so(small_bundle: Bundle) -> None:
+    """A dozen files are shown; of more, the first ones and how many are left."""
+    for n_files, n_shown in ((12, 12), (80, 11)):
+        files = {f"sub-{number:02d}_bold.nii.gz": "0123456789abcdef" for number in range(n_files)}
+        subject = small_bundle.subjects[0]
+        known = {"cv_r": np.zeros(1, np.float32)}
+        rois = {name: dataclasses.replace(m, extras=known) for name, m in subject.rois.items()}
+        fitted = dataclasses.replace(
+            small_bundle,
+            card=small_bundle.card | {"fit": {"files": files}},
+            subjects=(dataclasses.replace(subject, rois=rois),),
+        )
+        lines = list(card_lines(fitted))
+        assert sum("_bold.nii.gz" in line for line in lines) == n_shown
+        assert (f"{'':<12}and 69 more, which the card has (--json)" in lines) == (n_files == 80)
 
 
 def test_a_card_without_licence_is_refused(small_bundle: Bundle, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgtofmri import assets
+from imgtofmri import __version__, assets
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.encoder import load_encoder, reference
@@ -336,9 +336,16 @@ def test_fetch_compiles_the_encoder(
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """Both end well."""
+    """Both end well; the version stands alone on its line, those of other packages follow."""
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("imgtofmri ")
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == __version__
+    said = dict(line.split(" ", 1) for line in others)
+    assert {"python", "numpy", "onnxruntime", "av"} < set(said)
+    assert said["numpy"] == np.__version__
+    for package in set(said) & set(sys.modules):
+        if hasattr(sys.modules[package], "__version__"):
+            assert said[package] == sys.modules[package].__version__
     for command in ("predict", "demo", "fetch", "describe"):
         assert main([command, "--help"]) == 0
         assert "Example" in capsys.readouterr().out

@@ -50,7 +50,7 @@ def test_select_writes_sets_checks_and_events(
     assert run(*folders, *goals, "-n", 1, "--repeats", 2, "--no-reference") == 3
     printed = capsys.readouterr()
     assert "broken.png" in printed.err
-    assert [line.split()[0] for line in printed.out.splitlines()] == ["PPA-high", "LOC-over-PPA"]
+    assert [line.split()[0] for line in printed.out.splitlines()] == ["PPA_high", "LOC_over_PPA"]
     out = tmp_path / "out"
     names = {"selection.tsv", "checks.tsv", "matching.tsv", "events.tsv", "selection.json"}
     names |= {"contact-sheet.png", "checks.png", "checks.svg", "report.html"}
@@ -60,7 +60,7 @@ def test_select_writes_sets_checks_and_events(
     folder = Path(record["settings"]["stimulus_folder"])
     assert folder == tmp_path
     assert all((folder / name).is_file() for name in events["stim_file"])
-    assert set(events["trial_type"]) == {"PPA-high", "LOC-over-PPA"}
+    assert set(events["trial_type"]) == {"PPA_high", "LOC_over_PPA"}
     assert len(events) == 4
     checks = pd.read_csv(out / "checks.tsv", sep="\t")
     assert set(checks["tested_on"]) == {"all", "S1", "S2"}

@@ -19,8 +19,10 @@ from PIL import Image
 from typer.main import get_command
 
 from imgtofmri.analyses import rsa
+from imgtofmri.bundle import Bundle
 from imgtofmri.cli.app import app
 from imgtofmri.encoder import Encoder
+from imgtofmri.encoder.description import card_lines
 from imgtofmri.spaces import MNI152_2MM
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +36,7 @@ RUNNABLE = [
     ("docs/how-to/explain-responses.md", 0),
     ("docs/how-to/plan-a-scan.md", 0),
     ("docs/how-to/predict-images.md", 0),
+    ("docs/how-to/predict-many.md", 0),
     ("docs/how-to/select-stimuli.md", 0),
     ("docs/how-to/simulate-an-experiment.md", 1),
     ("docs/how-to/train-your-own.md", 1),
@@ -119,6 +122,30 @@ def test_python_of_a_page_runs(page: str, number: int) -> None:
     exec(compile(block, f"{page}[{number}]", "exec"), names)
     if "prediction" in names:
         assert len(names["prediction"]) in (2, 120)  # type: ignore[arg-type]
+
+
+def test_every_environment_variable_stands_on_its_page() -> None:
+    """What the package and its tests look at in their surroundings is said in one place."""
+    sources = [*ROOT.glob("src/**/*.py"), *ROOT.glob("tests/*.py"), *ROOT.glob("docs/**/*.md")]
+    used = {
+        name.rstrip("_")
+        for path in sources
+        for name in re.findall(
+            r"\b(?:IMGTOFMRI|TEMPLATEFLOW|HF)_[A-Z_]+\b", path.read_text("utf-8")
+        )
+    }
+    pages = [ROOT / "docs" / "reference" / name for name in ("environment.md", "limits.md")]
+    said = " ".join(page.read_text("utf-8") for page in pages)
+    assert "IMGTOFMRI_OFFLINE" in used
+    assert sorted(name for name in used if name not in said) == []
+
+
+@pytest.mark.network
+def test_card_that_is_kept_for_the_site_is_the_encoder_s(published_bundle: Bundle) -> None:
+    """Where the site cannot have the encoder, it shows what `describe` says of it all the same."""
+    kept = ROOT / "docs" / "reference" / "cards" / "bold5000-resnet18.txt"
+    told = "imgtofmri describe > docs/reference/cards/bold5000-resnet18.txt"
+    assert kept.read_text("utf-8").splitlines() == list(card_lines(published_bundle)), told
 
 
 def _commands(page: str) -> list[list[str]]:

@@ -752,8 +752,9 @@ def test_film_simulated_from_the_encoder_is_won_by_it(
     assert (agreement.predicted > 0.95).all()
     assert (agreement.predicted > agreement[["luminance", "untrained"]].max(axis=1) + 0.1).all()
     p = table.pivot(index="roi", columns="model", values="p")
-    # A shift of half a second, of the 40 that a film of 20 s has, changes little.
-    assert (p.predicted <= 0.1).all()
+    # A film of 20 s has three or four shifts that tell of different things: p cannot be small.
+    assert (p.predicted <= 0.25).all()
+    assert (p.predicted < p[["luminance", "untrained"]].min(axis=1) / 2).all()
 
 
 def test_dynamics_command_bad_files_write_nothing(

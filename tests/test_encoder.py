@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import scipy.ndimage
 
 from imgtofmri.bundle import Bundle, write_bundle
+from imgtofmri.cli import main
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.encoder.controls import describe_controls
 from imgtofmri.encoder.prediction import Prediction, concatenate
@@ -325,6 +327,55 @@ def test_to_img_puts_each_value_in_its_voxel(encoder: Encoder, features: Feature
     assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (4, 4)
     np.testing.assert_allclose(image.header.get_zooms(), (2, 2, 2, 0.5))
     assert encoder.predict_features(features[:1]).to_img("S2").shape == (12, 10, 9)
+
+
+@pytest.mark.parametrize("roi", [None, "LOC", "PPA"])
+def test_to_native_img_puts_each_value_in_the_persons_own_voxel(
+    encoder: Encoder, features: Features, roi: str | None
+) -> None:
+    """One ROI is its model's outputs; of all, overlaps are written in turn and averaged."""
+    got = encoder.predict_features(features[:3], onsets_s=np.array([0.0, 0.5, 1.0]))
+    for subject in encoder.bundle.subjects:
+        expected = np.zeros((3, subject.native.n_voxels), np.float32)
+        written: set[int] = set()
+        for name, model in subject.rois.items():
+            if roi in (None, name):
+                values = encoder.predict_native(features[:3], name, subject.name)
+                for voxel, column in zip(model.voxels.tolist(), values.T, strict=True):
+                    mean = (expected[:, voxel] + column) / 2
+                    expected[:, voxel] = mean if voxel in written else column
+                    written.add(voxel)
+        image = got.to_native_img(subject.name, roi)
+        data = np.moveaxis(np.asarray(image.dataobj), -1, 0).reshape(3, -1)
+        np.testing.assert_allclose(data, expected, atol=1e-6)
+        np.testing.assert_array_equal(image.affine, subject.native.affine)
+        assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (2, 2)
+        np.testing.assert_allclose(image.header.get_zooms(), (*subject.native.voxel_mm, 0.5))
+
+
+def test_to_native_img_refuses_whom_it_does_not_know(
+    encoder: Encoder,
+    features: Features,
+    make_prediction: Callable[..., Prediction],
+    rng: np.random.Generator,
+) -> None:
+    """Unknown people and ROIs are named, and so is a prediction that no encoder made."""
+    got = encoder.predict_features(features[:3])
+    with pytest.raises(OptionError, match="subject must be one of S1, S2; got 'S9'"):
+        got.to_native_img("S9")
+    with pytest.raises(OptionError, match="roi must be one of .* got 'V1'"):
+        got.to_native_img("S1", "V1")
+    with pytest.raises(OptionError, match="needs the grid of each person"):
+        make_prediction(rng).to_native_img("CSI1")
+
+
+def test_describe_is_what_the_command_prints(
+    encoder: Encoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The card in Python is the card at the prompt."""
+    write_bundle(encoder.bundle, tmp_path / "small.safetensors")
+    assert main(["describe", str(tmp_path / "small.safetensors")]) == 0
+    assert capsys.readouterr().out.strip() == encoder.describe().strip()
 
 
 def test_concatenate_refuses_different_masks(encoder: Encoder, features: Features) -> None:

@@ -19,8 +19,8 @@ from imgtofmri.backbones import Preprocessing, load_backbone
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.bundle import Bundle, read_bundle, write_bundle
 from imgtofmri.cli import main
-from imgtofmri.cli.describe import card_lines
 from imgtofmri.encoder import Encoder, load_encoder
+from imgtofmri.encoder.description import card_lines
 from imgtofmri.encoder.networks import card_networks, needed_layers
 from imgtofmri.exceptions import OptionError, ShapeError, WeightsUnavailableError
 from imgtofmri.training import fit_study

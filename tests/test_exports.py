@@ -37,7 +37,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = imgtofmri.predict_everything
 
 
-@pytest.mark.parametrize("module", ["imgtofmri", "imgtofmri.cli.app"])
+@pytest.mark.parametrize(
+    "module", ["imgtofmri", "imgtofmri.cli.app", "imgtofmri.compat.img2fmri.command"]
+)
 def test_importing_the_package_or_its_command_line_imports_nothing_heavy(module: str) -> None:
     """Help must answer at once."""
     heavy = "onnxruntime nilearn nibabel matplotlib pandas av sklearn scipy PIL"

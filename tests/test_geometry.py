@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.offsetbox import AnnotationBbox
 from PIL import Image
 from scipy.stats import false_discovery_control, kstest, spearmanr, t
 
@@ -505,6 +506,27 @@ def test_compare_geometry_equals_its_steps(
     np.testing.assert_array_equal(result.models["luminance"].dissimilarities[0], by_hand)
     mean = np.mean([spearmanr(by_hand, s).statistic for s in measured.dissimilarities])
     assert tables["rsa"]["score"].iloc[-1] == pytest.approx(mean)
+
+
+def test_geometry_plots_are_of_the_sets_and_models_that_there_are(
+    shown: tuple[Prediction, RDMs], make_prediction: MakePrediction, rng: np.random.Generator
+) -> None:
+    """The first set by default, controls beside; a panel for each matrix; thumbnails of files."""
+    prediction, measured = shown
+    few = {"n_permutations": 9, "n_bootstraps": 20}
+    controls = _controls(prediction, make_prediction(rng, n_stimuli=8))
+    sets = {"one": measured, "two": measured.select(measured.conditions[::-1])}
+    result = compare_geometry(prediction, sets, controls=controls, **few)
+    scores = [result.compared["one"][name].table["score"] for name in result.models]
+    assert result.plot("two").axes[0].get_title(loc="left") == "two"
+    heights = [bar.get_height() for bar in result.plot().axes[0].patches if bar.get_width() < 1]
+    assert sorted(heights) == pytest.approx(sorted(np.concatenate(scores)))
+    with pytest.raises(OptionError, match="measured must be one of one, two; got 'three'"):
+        result.plot("three")
+    titles = [axes.get_title(loc="left") for axes in result.plot_models().axes]
+    assert [title for title in titles if title] == list(result.stacked().names)
+    panel = result.plot_mds(["a", "b"] * 4).axes[0]
+    assert sum(isinstance(item, AnnotationBbox) for item in panel.artists) == 8
 
 
 def test_compare_geometry_controls_of_other_images_are_refused(

@@ -34,7 +34,7 @@ def test_predict_and_simulate_killed_are_finished_byte_for_byte() -> None:
 @pytest.mark.slow
 def test_every_command_killed_is_finished_byte_for_byte() -> None:
     """All commands, twice each."""
-    assert ", 0 problems" in _kill("--kills", "22", "--seed", "4")
+    assert ", 0 problems" in _kill("--kills", "24", "--seed", "4")
 
 
 def test_harness_sees_what_is_wrong() -> None:

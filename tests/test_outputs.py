@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from imgtofmri.exceptions import OptionError, OutputError
+from imgtofmri.files import sha256_of
 from imgtofmri.outputs import BidsLayout, NiftiLayout, OutputFolder, Statistic, VolumeWriter, to_img
 from imgtofmri.outputs.folder import INTERRUPTED
 from imgtofmri.outputs.layouts import bids_label
@@ -237,6 +238,28 @@ def test_record_appends_what_is_done_and_survives_a_kill(tmp_path: Path) -> None
     again.close()
     assert not journal.exists()
     assert json.loads((tmp_path / RECORD_NAME).read_text("utf-8"))["state"] == "complete"
+
+
+def test_record_has_a_line_for_each_input_and_is_json(tmp_path: Path) -> None:
+    """Whoever looks for an input, with any tool, finds it in one line; earlier layouts still do."""
+    folder = OutputFolder(tmp_path, "predict")
+    folder.claim()
+    with folder.begin({"format": "nifti"}):
+        for name in ("a.jpg", "b\n.jpg", "\udcff.jpg"):
+            (tmp_path / "map").write_bytes(name.encode("utf-8", "replace"))
+            folder.add(name, "1" * 64, {"map": sha256_of(tmp_path / "map")})
+    text = folder.record.read_text("utf-8")
+    said = json.loads(text)
+    assert [entry["name"] for entry in said["inputs"]] == ["a.jpg", "b\n.jpg", "\udcff.jpg"]
+    lines = [line.strip().removesuffix(",") for line in text.splitlines()]
+    assert all(json.dumps(entry) in lines for entry in said["inputs"][:2])
+    folder.record.write_text(json.dumps(said, indent=1), "utf-8")
+    again = OutputFolder(tmp_path, "predict")
+    again.claim(resume=True)
+    with again.begin({"format": "nifti"}):
+        assert again.names == ["a.jpg", "b\n.jpg", "\udcff.jpg"]
+        assert again.is_done("\udcff.jpg", "1" * 64)
+    assert json.loads(again.record.read_text("utf-8"))["inputs"] == said["inputs"]
 
 
 def test_folder_named_like_a_file_says_that_a_folder_is_wanted(tmp_path: Path) -> None:

@@ -119,6 +119,20 @@ def test_contrast_plot_is_the_figure_of_the_command(
     assert "Encoder small" in said
 
 
+def test_a_notebook_shows_figures_without_being_told_how(
+    make_prediction: Make, rng: np.random.Generator
+) -> None:
+    """A figure is a picture wherever IPython runs, also where nothing imported pyplot."""
+    shells = pytest.importorskip("IPython.core.interactiveshell", reason="needs IPython")
+    shell = shells.InteractiveShell.instance()
+    try:
+        figure = make_prediction(rng, n_stimuli=3).plot("rois")
+        shown, _ = shell.display_formatter.format(figure)
+    finally:
+        shells.InteractiveShell.clear_instance()
+    assert shown["image/png"].startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("ceiling", [0.5, np.nan])
 def test_layers_figure_says_what_its_lines_are(ceiling: float) -> None:
     """The dashed line is explained where there is one."""

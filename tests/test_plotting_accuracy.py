@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PolyCollection
 
 from imgtofmri.analyses.validate import (
     Comparison,
@@ -53,7 +54,7 @@ def test_plot_accuracy_shows_every_row(result: EncodingAccuracy, tmp_path: Path)
     marks = ["".join(text.get_text().split()) for text in axes.texts]
     expected = [significance_mark(p) for p in result.table["p_fdr"]]
     assert [mark for mark in marks if mark] == [mark for mark in expected if mark]
-    violins = [c for c in axes.collections if "FillBetween" in type(c).__name__]
+    violins = [c for c in axes.collections if isinstance(c, PolyCollection)]
     assert len(violins) == 3
     if result.ceiling_method:
         said = [text.get_text().split("\n")[3] for text in axes.get_xticklabels()]

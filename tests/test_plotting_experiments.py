@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ from imgtofmri.analyses.contrast.figures import THRESHOLDS, plot_contrast, plot_
 from imgtofmri.analyses.select import Goal, StimulusSelection, select_stimuli
 from imgtofmri.analyses.select.figures import plot_checks, plot_contact_sheet
 from imgtofmri.encoder import Control, Prediction
-from imgtofmri.exceptions import OptionError
+from imgtofmri.exceptions import DataError, OptionError
+from imgtofmri.stimuli import Frame, read_images
 
 NAMES = tuple(f"image{number:02d}.png" for number in range(24))
 
@@ -106,6 +108,47 @@ def test_plot_controls_bars_are_t(maps: Prediction, rng: np.random.Generator) ->
     assert len(plot_controls(table).axes) == 1
 
 
+def test_contrast_plot_controls_is_of_all_its_models(
+    maps: Prediction, make_prediction: Callable[..., Prediction], rng: np.random.Generator
+) -> None:
+    """Bars are the t of the joined table; without controls there is nothing to draw."""
+    conditions = ["house"] * 12 + ["face"] * 12
+    other = make_prediction(rng, rois={("PPA", "L"): 20, ("LOC", "L"): 20}, n_voxels=40)
+    controls = [Control("untrained", other, (), False)]
+    result = compute_contrast(maps, conditions, "house - face", 19, controls=controls)
+    table = result.joined("roi_table")
+    assert table.columns[0] == "model"
+    assert table["model"].tolist() == ["encoder"] * (len(table) // 2) + ["untrained"] * (
+        len(table) // 2
+    )
+    shown = table.query("subject == 'group' and hemi == 'both'")
+    heights = [bar.get_height() for bar in result.plot_controls().axes[0].patches]
+    np.testing.assert_allclose(heights, shown["t"])
+    with pytest.raises(OptionError, match="table must be one of roi_table, condition_table"):
+        result.joined("rois")
+    with pytest.raises(OptionError, match="controls must have been given"):
+        compute_contrast(maps, conditions, "house - face", 19).plot_controls()
+
+
+def test_selection_plot_shows_the_files_and_says_which_is_gone(
+    make_prediction: Callable[..., Prediction], rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """The contact sheet is of the chosen files; a file that is gone, or never was one, is named."""
+    pool = make_prediction(rng, folder=tmp_path)
+    chosen = select_stimuli(pool, ["high PPA"], 4, n_random=20)
+    names = [name for members in chosen.sets.values() for name in members]
+    for axes, name in zip(chosen.plot(n_columns=4).axes, names, strict=True):
+        pixels = next(iter(read_images(tmp_path / name)))
+        assert isinstance(pixels, Frame)
+        np.testing.assert_array_equal(axes.images[0].get_array(), pixels.pixels)
+    assert len(chosen.plot_checks().axes) == 1
+    (tmp_path / names[2]).unlink()
+    with pytest.raises(DataError, match=f"{names[2]}: expected an image file"):
+        chosen.plot()
+    with pytest.raises(DataError, match=r"expected an image file, .* got a picture in memory"):
+        select_stimuli(make_prediction(rng), ["high PPA"], 4, n_random=20).plot()
+
+
 def test_plot_checks_controls_stand_beside(maps: Prediction, rng: np.random.Generator) -> None:
     """Each row of every model is one mark, and a legend tells the models apart."""
     properties = pd.DataFrame({"stimulus": NAMES, "luminance": rng.random(24)})
@@ -118,7 +161,7 @@ def test_plot_checks_controls_stand_beside(maps: Prediction, rng: np.random.Gene
     assert len(figure.axes) == 2
     marks = [line for line in figure.axes[0].lines if line.get_marker() in ("o", "s", "^", "D")]
     drawn = sorted(float(line.get_ydata()[0]) for line in marks)
-    shown = selection.checks.query("set == 'PPA-high'")
+    shown = selection.checks.query("set == 'PPA_high'")
     np.testing.assert_allclose(drawn, np.sort(shown["effect"]))
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["encoder", "untrained", "luminance"]

@@ -360,6 +360,15 @@ def test_plan_scan_people_needed_is_the_least_number(
     assert "no number of people up to 1000 is known to have a power of 80%" in methods(hopeless)
 
 
+def test_plan_plot_shows_its_tables(plan: Callable[..., tuple[Plan, Experiment]]) -> None:
+    """Power over people is that of the table, region by region."""
+    made, _ = plan()
+    right = made.plot().axes[1]
+    for line, roi in zip(right.lines, made.rois, strict=False):
+        rows = made.group[(made.group["roi"] == roi) & (made.group["n_runs"] == 2)]
+        np.testing.assert_array_equal(line.get_ydata(), rows["power"])
+
+
 def test_plan_scan_random_stimuli_add_what_other_stimuli_would(
     folders: Folders, encoder: Encoder, random_weights: Path
 ) -> None:

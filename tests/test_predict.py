@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from imgtofmri.analyses.predict import predict_into
+from imgtofmri.analyses.predict import RunSummary, predict_images, predict_into
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.encoder import Encoder, Prediction
 from imgtofmri.exceptions import OptionError
 from imgtofmri.files import sha256_of
-from imgtofmri.outputs import FormatName
+from imgtofmri.outputs import FormatName, NiftiLayout, OutputFolder
+from imgtofmri.progress import Step, heard_by
+from imgtofmri.stimuli import Source, find_sources
 
 WEIGHTS = "untrained:0"
 
@@ -128,7 +131,7 @@ def test_save_does_not_replace_unasked_and_bids_is_a_dataset(
         prediction.save(out, "bids")
     prediction[:1].save(out, "bids", overwrite=True)
     assert [entry["name"] for entry in record_of(out)["inputs"]] == ["a.jpg"]
-    with pytest.raises(OptionError, match="format must be one of nifti, bids; got 'nift'"):
+    with pytest.raises(OptionError, match="format must be one of nifti, bids, zarr; got 'nift'"):
         prediction.save(tmp_path / "other", "nift")  # type: ignore[arg-type]
 
 
@@ -218,3 +221,56 @@ def test_predict_into_bad_option_writes_nothing(
     with pytest.raises(OptionError, match=match):
         predict_into(tmp_path / "out", encoder, photos, weights=WEIGHTS, **options)
     assert not (tmp_path / "out").exists()
+
+
+class _Slow(OutputFolder):
+    """A folder in which nothing can be verified before something was added."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "predict", "predictions.json")
+        self.n_verified = 0
+        self._added = threading.Event()
+
+    def is_done(self, name: str, sha256: str | None) -> bool:
+        self.n_verified += 1
+        assert self._added.wait(60)
+        return super().is_done(name, sha256)
+
+    def add(self, name: str, *rest: Any, **more: Any) -> None:
+        super().add(name, *rest, **more)
+        self._added.set()
+
+
+def test_resuming_predicts_while_it_verifies_and_ends_as_a_whole_run(
+    tmp_path: Path, encoder: Encoder, rng: np.random.Generator
+) -> None:
+    """New results do not wait for old ones to be verified; damaged ones are made again."""
+    for number in range(150):
+        pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    sources, _ = find_sources([tmp_path])
+    predictor = encoder.predictor(weights=WEIGHTS)
+
+    def run(folder: OutputFolder, some: list[Source]) -> RunSummary:
+        folder.claim(resume=True)
+        steps: list[Step] = []
+        with folder.begin({}), heard_by(steps.append):
+            summary = predict_images(predictor, some, folder, NiftiLayout())
+        assert steps[-1].done == len(some)
+        return summary
+
+    run(OutputFolder(tmp_path / "whole", "predict", "predictions.json"), sources)
+    run(_Slow(tmp_path / "out"), sources[100:])
+    (tmp_path / "out" / "120.png.nii.gz").write_bytes(b"damaged")
+    (tmp_path / "out" / "121.png.nii.gz").unlink()
+    folder = _Slow(tmp_path / "out")
+    summary = run(folder, sources)
+    assert sorted(summary.done) == sorted(f"{n}.png" for n in (*range(100), 120, 121))
+    assert summary.kept == [s.name for s in sources if s.name not in summary.done]
+    assert folder.n_verified == 50
+    for path in (tmp_path / "whole").glob("*.nii.gz"):
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
+    tables = [(tmp_path / name / "rois.tsv").read_bytes() for name in ("whole", "out")]
+    assert tables[0] == tables[1]
+    again = run(OutputFolder(tmp_path / "out", "predict", "predictions.json"), sources)
+    assert (again.done, len(again.kept)) == ([], 150)

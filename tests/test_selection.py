@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from nilearn.glm.contrasts import expression_to_contrast_vector
 from scipy.stats import kstest
 
 from imgtofmri.analyses.select import (
@@ -132,8 +133,8 @@ def test_select_stimuli_high_and_low_are_the_extremes(make_maps: Make) -> None:
     means = maps.subjects[:, :, :8].mean(axis=2)
     z = ((means - means.mean(axis=1, keepdims=True)) / means.std(axis=1, keepdims=True)).mean(0)
     order = np.argsort(z)
-    assert result.sets["PPA-low"] == tuple(maps.names[index] for index in order[:5])
-    assert result.sets["PPA-high"] == tuple(maps.names[index] for index in order[:-6:-1])
+    assert result.sets["PPA_low"] == tuple(maps.names[index] for index in order[:5])
+    assert result.sets["PPA_high"] == tuple(maps.names[index] for index in order[:-6:-1])
     assert len(result.sets["reference"]) == 5
     members = [name for group in result.sets.values() for name in group]
     assert len(set(members)) == 15
@@ -166,7 +167,7 @@ def test_select_stimuli_alike_set_is_alike_in_one_and_not_the_other(
     subjects = patterns + 0.3 * rng.normal(size=(3, 40, 16))
     maps = with_subjects(make_maps(40), subjects)
     result = select_stimuli(maps, (Goal("alike", "LOC", "PPA"),), 6, n_random=99)
-    assert set(result.sets["LOC-alike-PPA-apart"]) == set(maps.names[:6])
+    assert set(result.sets["LOC_alike_PPA_apart"]) == set(maps.names[:6])
     rows = result.checks.query("check == 'other subject'")
     assert (rows["p"] == 0.01).all()
     assert (rows["effect"] > 0.5).all()
@@ -227,15 +228,27 @@ def test_select_stimuli_same_seed_same_answer(make_maps: Make) -> None:
     pd.testing.assert_frame_equal(first.checks, again.checks)
 
 
+def test_names_of_sets_can_stand_in_a_contrast_of_nilearns() -> None:
+    """Nilearn reads a hyphen as a minus, so that names of sets hold none."""
+    names = [
+        parse_goal(text, ["LOC", "PPA"]).name
+        for text in ("high PPA", "low PPA", "PPA over LOC", "alike LOC apart PPA")
+    ]
+    for positive, negative in itertools.pairwise(names):
+        vector = expression_to_contrast_vector(f"{positive} - {negative}", [*names, "constant"])
+        assert dict(zip(names, vector, strict=False))[positive] == 1.0
+        assert sorted(vector) == [-1.0, 0.0, 0.0, 0.0, 1.0]
+
+
 def test_events_table_shows_each_once_per_repeat_and_none_twice_running() -> None:
     """Every stimulus comes once in each repeat, and never after itself, on a regular grid."""
-    sets = {"PPA-high": ("a", "b"), "reference": ("c",)}
+    sets = {"PPA_high": ("a", "b"), "reference": ("c",)}
     events = events_table(sets, 1.5, 2.5, n_repeats=40, start_s=6.0, seed=1)
     assert events["onset"].tolist() == pytest.approx((6.0 + 4.0 * np.arange(120)).tolist())
     files = events["stim_file"].to_numpy()
     assert all(sorted(files[start : start + 3]) == ["a", "b", "c"] for start in range(0, 120, 3))
     assert (files[1:] != files[:-1]).all()
-    assert set(events.loc[events["trial_type"] == "PPA-high", "stim_file"]) == {"a", "b"}
+    assert set(events.loc[events["trial_type"] == "PPA_high", "stim_file"]) == {"a", "b"}
     assert list(events.columns) == ["onset", "duration", "trial_type", "stim_file"]
 
 
@@ -275,7 +288,7 @@ HIGH = (Goal("high", "PPA"),)
         (lambda _: parse_goal("PPA over PPA", ["PPA"]), OptionError, "two different ROIs"),
         (lambda _: parse_goal("most PPA", ["PPA"]), OptionError, "got 'most PPA'"),
         (lambda maps: select_stimuli(maps, (), 5), OptionError, "goals must be one or more"),
-        (lambda maps: select_stimuli(maps, HIGH * 2, 5), OptionError, "'PPA-high' twice"),
+        (lambda maps: select_stimuli(maps, HIGH * 2, 5), OptionError, "'PPA_high' twice"),
         (lambda maps: select_stimuli(maps, (Goal("low", "V1"),), 5), OptionError, "got 'V1'"),
         (lambda maps: select_stimuli(maps, HIGH, 0), OptionError, "n_per_set must be at least 1"),
         (
@@ -391,13 +404,13 @@ def test_select_stimuli_property_rows_equal_direct_computation(
         controls=[Control("luminance", None, (), False)],
     )
     rows = result.checks[result.checks["model"] == "luminance"]
-    members = [maps.names.index(name) for name in result.sets["PPA-high"]]
+    members = [maps.names.index(name) for name in result.sets["PPA_high"]]
     expected = (luminance[members].mean() - luminance.mean()) / luminance.std()
     in_sample = rows.query("check == 'in-sample'").set_index("set")["effect"]
-    assert in_sample["PPA-high"] == pytest.approx(expected)
-    others = [maps.names.index(name) for name in result.sets["PPA-low"]]
+    assert in_sample["PPA_high"] == pytest.approx(expected)
+    others = [maps.names.index(name) for name in result.sets["PPA_low"]]
     apart = luminance[members].mean() - luminance[others].mean()
-    row = rows.set_index("set").loc["PPA-high - PPA-low"]
+    row = rows.set_index("set").loc["PPA_high - PPA_low"]
     assert row["effect"] == pytest.approx(apart / luminance.std())
     both = luminance[members + others]
     (orders,) = permutations(12, 200, seed=0)
@@ -408,7 +421,7 @@ def test_select_stimuli_property_rows_equal_direct_computation(
     # Sets that luminance drives are far from random sets on either side, so p is two-sided.
     assert (held_out["p"] < 0.05).all()
     assert (
-        np.sign(held_out["effect"]) == held_out["set"].map({"PPA-high": 1, "PPA-low": -1})
+        np.sign(held_out["effect"]) == held_out["set"].map({"PPA_high": 1, "PPA_low": -1})
     ).all()
     constant = result.checks[result.checks["model"] == "contrast"]
     assert constant[["effect", "p"]].isna().all(axis=None)
@@ -486,7 +499,7 @@ def test_save_selection_record_tells_all_that_was_written(
     assert record["failures"] == [{"name": "bad.png", "reason": "bad.png: no picture"}]
     assert set(record["controls"]) == {"untrained", "luminance"}
     assert record["settings"] == {
-        "goals": ["PPA-high", "PPA-low"],
+        "goals": ["PPA_high", "PPA_low"],
         "n_per_set": 3,
         "match": [],
         "tolerance": 0.1,

@@ -544,6 +544,29 @@ def test_frames_names_digest_and_source(tmp_path: Path) -> None:
     assert {frame.source for frame in frames} == {path}
 
 
+@pytest.mark.parametrize("pixel_aspect", [None, Fraction(2)])
+def test_stills_are_the_pictures_of_frames_before_the_resize(
+    tmp_path: Path, pixel_aspect: Fraction | None
+) -> None:
+    """Same names, times and digests; stored size, also where pixels are not square."""
+    path = write_movie(
+        tmp_path / "a b.mp4", map(striped, range(40)), rate=10, pixel_aspect=pixel_aspect
+    )
+    stills, frames = (list(take(3.0)) for take in (Movie(path).stills, Movie(path).frames))
+    assert len(stills) == len(frames) == 12
+    for still, frame in zip(stills, frames, strict=True):
+        assert still.pixels.shape == (HEIGHT, WIDTH, 3)
+        np.testing.assert_array_equal(prepare_image(still.pixels), frame.pixels)
+        assert (still.name, still.onset_s, still.sha256) == (
+            frame.name,
+            frame.onset_s,
+            frame.sha256,
+        )
+    for wrong in ({"rate_hz": 0.0}, {"ahead": 0}):
+        with pytest.raises(OptionError, match="must be"):
+            Movie(path).stills(**wrong)
+
+
 def test_frames_undecodable_name(tmp_path: Path) -> None:
     """A movie whose name is not text is read all the same."""
     plain = write_movie(tmp_path / "a.mp4", map(striped, range(20)))

@@ -330,6 +330,21 @@ def test_read_study_derivatives_have_defaults_and_name_mistakes(
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("prefixed", [False, True])
+def test_read_study_labels_may_stand_as_in_names_of_files(folder: Path, prefixed: bool) -> None:
+    """``sub-01`` is the label 01, so that a person's name can be both a folder's and a label."""
+    labels = {"sub": "01", "task": "x", "space": "T1w"}
+    said = {key: f"{key}-{label}" if prefixed else label for key, label in labels.items()}
+    text = re.sub(r"(responses|mask|table) = .*\n", "", STUDY).replace(
+        "[subject.rois]",
+        f'[subject.derivatives]\nfolder = "."\nraw = "."\nsubject = "{said["sub"]}"\n'
+        f'task = "{said["task"]}"\nspace = "{said["space"]}"\n[subject.rois]',
+    )
+    found = read_study(write(folder, text)).subjects[0].derivatives
+    assert found is not None
+    assert (found.subject, found.task, found.space) == tuple(labels.values())
+
+
 def test_read_study_empty_rois_are_asked_for(folder: Path) -> None:
     """A table of ROIs without any is as good as none."""
     start, _, _ = STUDY.partition("[subject.rois]")

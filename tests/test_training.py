@@ -24,13 +24,12 @@ from typer.testing import CliRunner
 
 from imgtofmri.backbones import UnverifiedWeightsWarning
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, read_bundle, write_bundle
-from imgtofmri.cli.describe import card_lines
 from imgtofmri.cli.fit import fit as fit_command
-from imgtofmri.cli.text import accuracy_lines
 from imgtofmri.encoder import Encoder, load_encoder
+from imgtofmri.encoder.description import accuracy_lines, card_lines
 from imgtofmri.exceptions import AssetError, DataError, OptionError, OutputError, ShapeError
 from imgtofmri.spaces import MNI152_2MM, affine_map, map_to_template
-from imgtofmri.training import fetch_downloads, fit_study
+from imgtofmri.training import check_files, fetch_downloads, fit_study
 from imgtofmri.training.study import read_study
 from imgtofmri.training.subjects import template_grid
 
@@ -487,6 +486,20 @@ def test_fit_command_engine_overrides_the_study(
         fit_command(study, engine="jax", check=True)
     with pytest.raises(OptionError, match=r"^device must be left out .*got 'cpu'"):
         fit_command(planted.write(), device="cpu", check=True)
+
+
+def test_check_files_says_what_the_command_prints(
+    planted: Planted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From Python a study's file is enough, and each report is a line of ``fit --check``."""
+    study = planted.write()
+    fit_command(study, check=True)
+    printed = capsys.readouterr().out.splitlines()[1:]
+    reports = list(check_files(study))
+    assert not any(report.problem for report in reports)
+    assert list(dict.fromkeys(f"  {each.what}: {each.found}" for each in reports)) == printed
+    (planted.study.parent / "LOC_left.nii.gz").unlink()
+    assert any("LOC_left.nii.gz" in report.problem for report in check_files(study))
 
 
 def test_fit_command_is_a_typer_command_with_help(planted: Planted) -> None:

@@ -15,7 +15,7 @@ import pytest
 from nilearn.glm.first_level import FirstLevelModel, make_first_level_design_matrix
 from nilearn.image import resample_img
 
-from imgtofmri.cli.describe import card_lines
+from imgtofmri.encoder.description import card_lines
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.measured import BoldRun, estimate_responses, find_runs
 from imgtofmri.spaces import Grid

@@ -75,6 +75,7 @@ def trials(cache: Path | None) -> list[Trial]:
 
     add("predict nifti", "dark bright --subjects", resumes=True)
     add("predict bids", "dark bright --format bids", resumes=True)
+    add("predict zarr", "dark bright film.mp4 --format zarr --subjects", resumes=True)
     add("predict film", "film.mp4 other.mp4 --subjects", resumes=True)
     add(
         "simulate",

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from imgtofmri.encoder import Encoder as Encoder
     from imgtofmri.encoder import Prediction as Prediction
     from imgtofmri.encoder import Settings as Settings
+    from imgtofmri.encoder import StoredPrediction as StoredPrediction
     from imgtofmri.encoder import load_encoder as load_encoder
+    from imgtofmri.encoder.exporting import export_store as export_store
     from imgtofmri.encoder.saving import save_prediction as save_prediction
     from imgtofmri.exceptions import ImgToFmriError as ImgToFmriError
     from imgtofmri.measured.movie import read_measured as read_measured
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from imgtofmri.training import layer_search as layer_search
     from imgtofmri.training import save_layers as save_layers
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 _HOMES = {
     "Bundle": "bundle",
@@ -56,11 +58,13 @@ _HOMES = {
     "ImgToFmriError": "exceptions",
     "Prediction": "encoder",
     "Settings": "encoder",
+    "StoredPrediction": "encoder",
     "compare_geometry": "analyses.rsa",
     "compare_movie": "analyses.dynamics",
     "compute_contrast": "analyses.contrast",
     "distil_head": "distillation",
     "encoding_accuracy": "analyses.validate",
+    "export_store": "encoder.exporting",
     "fit_study": "training",
     "layer_search": "training",
     "load_backbone": "backbones",

@@ -6,13 +6,14 @@ import errno
 import json
 import re
 import stat
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from imgtofmri.limits import limits, variable
 
-# A whole string, in which brackets do not count, or a bracket.
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# A string, in which brackets do not count and which may lack its end, or anything but a bracket.
+_NO_BRACKETS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[^\[\]{}"]++', re.DOTALL)
 
 
 def read_text(path: Path, *, errors: str = "strict") -> str:
@@ -54,15 +55,19 @@ def parse_json(text: str) -> Any:
     ValueError
         If it is none, or lists and objects lie in one another beyond the limit.
     """
-    most, depth = limits().nesting, 0
-    for found in _STRING_OR_BRACKET.finditer(text):
-        mark = found[0]
-        depth += (mark in "[{") - (mark in "]}")
-        if depth > most:
-            reason = f"nested more than {most} deep, the limit that {variable('nesting')} sets"
-            raise ValueError(reason)
+    most = limits().nesting
+    # Fewer brackets than may lie in one another need no counting.
+    if text.count("[") + text.count("{") > most and _depth(text) > most:
+        reason = f"nested more than {most} deep, the limit that {variable('nesting')} sets"
+        raise ValueError(reason)
     try:
         return json.loads(text)
     except RecursionError as error:
         reason = "nested too deep"
         raise ValueError(reason) from error
+
+
+def _depth(text: str) -> int:
+    """Return how many brackets lie in one another, at most."""
+    brackets = _NO_BRACKETS.sub("", text)
+    return max(accumulate(1 if mark in "[{" else -1 for mark in brackets), default=0)

@@ -248,17 +248,33 @@ def write_all(files: Mapping[Path, bytes]) -> None:
                 _write(parts[target], data)
             except OSError as error:
                 raise cannot_write(target, error) from error
-        sync_all(parts.values())
-        for target in files:
-            try:
-                os.replace(parts[target], target)  # noqa: PTH105  (the way of Path costs as much again)
-            except OSError as error:
-                raise cannot_write(target, error) from error
-            del parts[target]
-        sync_all({target.parent for target in files})
-    finally:
+        place_all(parts)
+    except BaseException:
         for temporary in parts.values():
             _remove(temporary)
+        raise
+
+
+def place_all(parts: Mapping[Path, Path]) -> None:
+    """Bring finished files to the disk together, and only then to their places.
+
+    Parameters
+    ----------
+    parts : mapping of Path to Path
+        The place of each, and the name of `imgtofmri.owners.new_part` that it has until then.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be placed.
+    """
+    sync_all(parts.values())
+    for target, temporary in parts.items():
+        try:
+            os.replace(temporary, target)  # noqa: PTH105  (the way of Path costs as much again)
+        except OSError as error:
+            raise cannot_write(target, error) from error
+    sync_all({target.parent for target in parts})
 
 
 def _write(path: Path, data: bytes) -> None:

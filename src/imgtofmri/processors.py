@@ -9,15 +9,38 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
+from imgtofmri.exceptions import OptionError
+
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 
+THREADS = "IMGTOFMRI_THREADS"
+"""The environment variable that says how many processors to use at most."""
+
+
 def n_processors() -> int:
-    """Return how many processors this process may use."""
+    """Return how many processors this process may use.
+
+    The operating system says so, where a cluster or a container gave it some of them only; the
+    environment variable ``IMGTOFMRI_THREADS`` may say fewer.
+
+    Raises
+    ------
+    OptionError
+        If that variable is no whole number above 0.
+    """
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        there = len(os.sched_getaffinity(0))
+    else:
+        there = os.cpu_count() or 1
+    said = os.environ.get(THREADS, "").strip()
+    if not said:
+        return there
+    if not said.isascii() or not said.isdecimal() or not int(said):
+        message = f"{THREADS} must be a whole number above 0; got {said!r}. Unset it to use all."
+        raise OptionError(message)
+    return min(there, int(said))
 
 
 @contextmanager

@@ -1,6 +1,8 @@
-"""Text of unknown origin, made fit to be shown."""
+"""Text that is shown: of unknown origin, made fit for it; and tables."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def visible(text: str) -> str:
@@ -24,3 +26,18 @@ def visible(text: str) -> str:
         else f"\\U{ord(letter):08x}"
         for letter in text
     )
+
+
+def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of text as lines whose columns stand under each other.
+
+    Examples
+    --------
+    >>> table_lines([("roi", "voxels"), ("EarlyVis", "7")])
+    ['roi       voxels', 'EarlyVis  7']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

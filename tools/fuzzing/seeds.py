@@ -8,8 +8,10 @@ import io
 import json
 import pickle
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -456,6 +458,67 @@ def run() -> tuple[bytes, dict[str, bytes]]:
     record["prediction"] |= {"rois": ["PPA"], "space": "MNI152NLin6Asym", "sigma_mm": 2.5}
     record["prediction"] |= {"average": "mean", "center_crop": False, "weights": "a"}
     return json.dumps(record).encode(), files
+
+
+STORE_FILES = {
+    ".zarr": "zarr.json",
+    ".names": "stimulus/c.0",
+    ".paths": "path/c.0",
+    ".movies": "movie/c.0",
+    ".mark": "done/c.0",
+    ".group": "group/c.0.0",
+    ".person": "subjects/c.1.0.0",
+    ".means": "rois/c.0.0.0.0",
+    ".digests": "digest/c.0.0",
+    ".onsets": "onset/c.0",
+    ".mask": "mask/c.0.0.0",
+    ".affine": "affine/c.0.0",
+    ".voxels": "roi_voxels/c.0.0.0",
+    ".coverage": "coverage/c.0.0",
+    ".roi": "roi/c.0",
+}
+"""The files of a store that are changed, one at a time, by the suffix that its input has."""
+
+
+@cache
+def store() -> dict[str, bytes]:
+    """Return the files of a store of three frames."""
+    from imgtofmri import Prediction
+
+    rng = np.random.default_rng(5)
+    n, people, mask = 3, ("A", "B"), np.arange(27).reshape(3, 3, 3) % 4 == 0
+    n_voxels = int(mask.sum())
+    maps = rng.normal(size=(2, n, n_voxels)).astype(np.float32)
+    columns = {
+        ("LOC", "L"): np.arange(2),
+        ("LOC", "R"): np.arange(2, 4),
+        ("PPA", "B"): np.arange(3),
+    }
+    voxels = {place: np.isin(np.arange(n_voxels), own) for place, own in columns.items()}
+    made = Prediction(
+        group=maps.mean(axis=0),
+        subjects=maps,
+        mask=mask,
+        affine=np.eye(4),
+        names=("a", "b", "c"),
+        roi_masks=voxels,
+        subject_names=people,
+        native=tuple(maps),
+        own_rois=(columns,) * 2,
+        coverage=np.ones((2, n_voxels), np.float32),
+        onsets_s=np.arange(n) / 2,
+        sha256=("1" * 64, "2" * 64, None),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        made.save(folder, "zarr", subjects=True)
+        home = Path(folder) / "predictions.zarr"
+        found = (path for path in sorted(home.rglob("*")) if path.is_file())
+        return {path.relative_to(home).as_posix(): path.read_bytes() for path in found}
+
+
+def store_files() -> list[tuple[str, bytes]]:
+    """Return the files of a store that are changed."""
+    return [(suffix, store()[file]) for suffix, file in STORE_FILES.items()]
 
 
 def _map() -> bytes:

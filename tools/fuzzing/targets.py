@@ -375,6 +375,32 @@ def _manifest(path: Path) -> None:
         (folder.path / "new.tsv").write_bytes(b"2")
 
 
+def _store(path: Path) -> None:
+    """Read a store of which one file is the input, whatever can be asked of it."""
+    from imgtofmri import Prediction
+    from imgtofmri.exceptions import ImgToFmriError
+
+    home = path.parent / "store.zarr"
+    shutil.rmtree(home, ignore_errors=True)
+    changed = seeds.STORE_FILES[path.suffix]
+    for name, content in seeds.store().items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(path.read_bytes() if name == changed else content)
+    stored = Prediction.open(home, unfinished=True)
+    asked: list[Callable[[], object]] = [
+        lambda: [stored.store.verify(shard) for shard in range(min(stored.store.plan.n_shards, 9))],
+        lambda: stored[:2].to_img("A", "LOC"),
+        lambda: stored["b"].roi_table(),
+        lambda: stored.group[:, :2],
+        lambda: [*stored.parts(2)],
+        lambda: (stored.roi_table(), stored.failures, repr(stored), stored.spans()),
+        lambda: (stored.accuracy, stored.residual_variance, stored.rois, stored.movies),
+    ]
+    for ask in asked:
+        with suppress(ImgToFmriError, IndexError):
+            ask()
+
+
 def _page(path: Path) -> None:
     from imgtofmri.report.build import write_report
 
@@ -462,6 +488,8 @@ TARGETS: dict[str, Target] = {
     "record": Target(_record, lambda _: seeds.records(), ("json", "json lines", "text"), 2),
     "manifest": Target(_manifest, lambda _: seeds.records()[:1], ("json", "text"), 1),
     "page of a run": Target(_page, lambda _: [(".json", seeds.run()[0])], ("json", "text"), 0.3),
+    "store": Target(_store, lambda _: seeds.store_files()[:1], ("json", "json", "text"), 1),
+    "file of a store": Target(_store, lambda _: seeds.store_files()[1:], share=1),
     "archive": Target(_archive, lambda _: seeds.archives(), ("zip", "gzip", "bytes"), 1),
     "transform in a child": Target(
         _forked(_transform), lambda folder: seeds.transforms(folder)[3:], share=0.4

@@ -33,7 +33,11 @@ from imgtofmri.files import atomic_path, cannot_write, sha256_of
 from imgtofmri.progress import track
 
 CACHE_VARIABLE = "IMGTOFMRI_CACHE"
+"""The environment variable that names the folder of downloads."""
+
 OFFLINE_VARIABLE = "IMGTOFMRI_OFFLINE"
+"""The environment variable that forbids touching the network."""
+
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30.0
 #: How much is received of a file whose size is not known.
@@ -322,9 +326,9 @@ def _receive(url: str, part: Path, what: str, size: int | None, progress: bool) 
     try:
         response = _opener().open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
+        error.close()  # It is the answer, with its connection.
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
             raise
-        error.close()
         # Nothing lies beyond what is here: either it is whole, or the file became shorter.
         if error.headers.get("Content-Range", "").strip() == f"bytes */{have}":
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from imgtofmri.backbones.base import Backbone
 from imgtofmri.backbones.stream import BATCH_SIZE, FeatureBatch, joined, stream_features
+from imgtofmri.exceptions import StimulusError
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Frame, Movie, Source, expand_images, read_images
 
@@ -58,6 +60,7 @@ class FeatureExtractor:
         Parameters
         ----------
         images : path, folder, glob, Source, PIL image, uint8 array, or a sequence of these
+            Arrays have shape (height, width, 3) or (height, width).
         on_failure : callable, optional
         progress : bool
             Whether to report progress on standard error.
@@ -90,7 +93,7 @@ class FeatureExtractor:
         Parameters
         ----------
         images
-            As for `features`.
+            As for `features`; an iterator of `Source` is consumed as pictures are needed.
         on_failure : callable, optional
         batch_size : int
         look : callable, optional
@@ -101,7 +104,8 @@ class FeatureExtractor:
         FeatureBatch
             With one image or more.
         """
-        frames = read_images(expand_images(images), size=self.size, center_crop=self.center_crop)
+        items = images if isinstance(images, Iterator) else expand_images(images)
+        frames = read_images(items, size=self.size, center_crop=self.center_crop)
         return self._stream(_tapped(frames, look), on_failure, batch_size)
 
     def movie(
@@ -111,7 +115,25 @@ class FeatureExtractor:
         look: Callable[[Frame], object] | None = None,
         progress: bool = False,
     ) -> FeatureBatch:
-        """Return the features of a movie's frames; see `stream_movie`."""
+        """Return the features of a movie's frames.
+
+        Parameters
+        ----------
+        movie, rate_hz, look
+            As for `stream_movie`.
+        progress : bool
+            Whether to report progress on standard error.
+
+        Returns
+        -------
+        FeatureBatch
+            Of all frames: features of shape (n_frames, n_features).
+
+        Raises
+        ------
+        StimulusError, OptionError
+            As `stream_movie` does.
+        """
         film = Movie.of(movie)
         stream = self.stream_movie(film, rate_hz, look)
         what, total = f"Computing features of {film.name}", film.expected_frames(rate_hz)
@@ -124,6 +146,7 @@ class FeatureExtractor:
         rate_hz: float = 2.0,
         look: Callable[[Frame], object] | None = None,
         batch_size: int = BATCH_SIZE,
+        first: int = 0,
     ) -> Iterator[FeatureBatch]:
         """Compute the features of a movie's frames in batches, in order.
 
@@ -136,6 +159,8 @@ class FeatureExtractor:
         look : callable, optional
             Called with each frame on its way to the network.
         batch_size : int
+        first : int
+            How many frames to leave out at the beginning; they are decoded all the same.
 
         Yields
         ------
@@ -145,12 +170,12 @@ class FeatureExtractor:
         Raises
         ------
         StimulusError
-            If the file is not a movie that can be read to its end.
+            If the file is not a movie that can be read to its end; after the frames before.
         """
-        frames: Iterable[Frame | Failure] = Movie.of(movie).frames(
-            rate_hz, self.size, self.center_crop
-        )
-        return self._stream(_tapped(frames, look), None, batch_size)
+        film = Movie.of(movie)
+        frames = film.frames(rate_hz, self.size, self.center_crop)
+        some = islice(frames, first, None) if first else frames
+        return self._stream(_tapped(_or_failure(some, film.name), look), None, batch_size)
 
     def _stream(
         self,
@@ -159,12 +184,13 @@ class FeatureExtractor:
         batch_size: int,
     ) -> Iterator[FeatureBatch]:
         for batch in stream_features(frames, self.network, batch_size):
-            for failure in batch.failures:
-                if on_failure is None:
-                    raise failure.error
-                on_failure(failure)
+            if on_failure is not None:
+                for failure in batch.failures:
+                    on_failure(failure)
             if batch.names:
                 yield replace(batch, failures=())
+            if on_failure is None and batch.failures:
+                raise batch.failures[0].error
 
     def _whole(
         self, batches: Iterable[FeatureBatch], advance: Callable[[float], None]
@@ -175,6 +201,14 @@ class FeatureExtractor:
             found.append(batch)
         none = np.empty((0, self.network.spec.n_features), np.float32)
         return joined(found) if found else FeatureBatch((), none)
+
+
+def _or_failure(frames: Iterator[Frame], name: str) -> Iterator[Frame | Failure]:
+    """Pass frames on, and last why there are no more, if a movie breaks off."""
+    try:
+        yield from frames
+    except StimulusError as error:
+        yield Failure(name, error)
 
 
 def _tapped(

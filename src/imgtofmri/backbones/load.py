@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from imgtofmri.backbones.architectures import Architecture
 from imgtofmri.backbones.base import Backbone, LayerInfo, Preprocessing
 from imgtofmri.backbones.engines import REFERENCE, Engine
 from imgtofmri.backbones.head import DistilledBackbone, Head, packaged_head, read_head
-from imgtofmri.backbones.names import NetworkName, Untrained, Weights, parse_weights
+from imgtofmri.backbones.names import (
+    PUBLISHED,
+    WEIGHTS_VARIABLE,
+    NetworkName,
+    Untrained,
+    Weights,
+    parse_weights,
+    weights_of_environment,
+)
 from imgtofmri.backbones.runtime import NetworkBackbone, OnnxFileBackbone, list_tensors
 from imgtofmri.backbones.torch_named import list_torch_layers, load_torch_name
 from imgtofmri.backbones.trial import admitted
 from imgtofmri.backbones.untrained import untrained_weights
 from imgtofmri.backbones.weights import LoadedWeights, load_named, load_published
-from imgtofmri.exceptions import OptionError
+from imgtofmri.exceptions import OptionError, WeightsError
 
 
 def load_backbone(
@@ -38,9 +47,10 @@ def load_backbone(
         a head (``.safetensors``), which brings its student and its layers with it; or
         ``"timm:NAME"`` or ``"torchvision:NAME"``, where those packages are installed.
     weights : path, str or Untrained, optional
-        A file with the network's weights: safetensors or a PyTorch checkpoint; or ``"untrained"``
-        or ``"untrained:SEED"`` for random ones. Default: the published ones, from the cache or
-        downloaded.
+        A file with the network's weights: safetensors or a PyTorch checkpoint; ``"untrained"``
+        or ``"untrained:SEED"`` for random ones; or ``"published"`` for the published ones, from
+        the cache or downloaded. Default: what ``IMGTOFMRI_WEIGHTS`` names, for the package's own
+        networks; where it names nothing, the published ones.
     layers : sequence of str, optional
         Layers whose activations, averaged over space, are the features; ``"LAYER/sd"`` is their
         standard deviation over space, ``"LAYER/max"`` the maximum, ``"LAYER@HxW"`` the mean over
@@ -116,7 +126,8 @@ def load_untried(
     if n_threads is not None and n_threads < 1:
         message = f"n_threads must be at least 1; got {n_threads}. Leave it out to use every CPU."
         raise OptionError(message, "n_threads")
-    named, from_where = NetworkName.parse(name), parse_weights(weights)
+    named, asked = NetworkName.parse(name), parse_weights(weights)
+    from_where = None if asked == PUBLISHED else asked
     if named.kind == "head":
         _refuse_option("head", head, f"{name} is one")
         chosen = read_head(Path(name))
@@ -135,7 +146,7 @@ def load_untried(
             other = None if engine == REFERENCE else engine.name
             _refuse_option("engine", other, f"{name} runs on PyTorch")
             return load_torch_name(named.text, layers, preprocessing, from_where)
-        _refuse_option("weights", weights, f"{name} holds its own weights")
+        _refuse_option("weights", from_where, f"{name} holds its own weights")
         return OnnxFileBackbone(Path(name), layers, preprocessing, n_threads, engine)
     network = named.architecture()
     _refuse_option("preprocessing", preprocessing, f"{name} has its own")
@@ -143,15 +154,17 @@ def load_untried(
     def made(loaded: LoadedWeights, chosen: Sequence[str]) -> NetworkBackbone:
         return NetworkBackbone(network, loaded, chosen, n_threads, engine)
 
+    from_where = weights_of_environment() if asked is None else from_where
     if isinstance(from_where, Untrained):
         _refuse_option("head", head, "it was fitted on a trained network")
         random = untrained_weights(network, from_where)
         return made(random, layers or (network.default_layer,))
-    loaded = (
-        load_published(network, progress=progress)
-        if from_where is None
-        else load_named(network, from_where)
-    )
+    if from_where is None:
+        loaded = load_published(network, progress=progress)
+    elif asked is None:
+        loaded = _load_of_environment(network, from_where)
+    else:
+        loaded = load_named(network, from_where)
     if layers is not None:
         _refuse_option("head", head, "layers are given and the head names its own")
         return made(loaded, tuple(layers))
@@ -159,6 +172,15 @@ def load_untried(
     if found is None:
         return made(loaded, (network.default_layer,))
     return DistilledBackbone(made(loaded, found.layers), found)
+
+
+def _load_of_environment(network: Architecture, path: Path) -> LoadedWeights:
+    """Load a file that no caller named: its errors must say who did."""
+    try:
+        return load_named(network, path)
+    except WeightsError as error:
+        message = f"{error} {WEIGHTS_VARIABLE} names it: correct that, or name `weights`."
+        raise WeightsError(message) from error
 
 
 def _find_head(student: str, head: Path | str | Head | None) -> Head | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from imgtofmri.backbones.architectures import ARCHITECTURES, Architecture
 from imgtofmri.exceptions import OptionError, choice_message
@@ -133,17 +134,43 @@ class Untrained:
 
 
 Weights = str | Path | Untrained
-"""A file of weights, or random ones, also as ``"untrained"`` or ``"untrained:SEED"``."""
+"""A file of weights, or random ones, also as ``"untrained"`` or ``"untrained:SEED"``; or
+``"published"``."""
+
+WEIGHTS_VARIABLE = "IMGTOFMRI_WEIGHTS"
+"""The environment variable that names the weights to use where none are given."""
+
+PUBLISHED: Final = "published"
+"""The published weights, whatever `WEIGHTS_VARIABLE` names."""
 
 
-def parse_weights(weights: Weights | None) -> Path | Untrained | None:
-    """Tell random weights from a file; None are the published ones.
+def parse_weights(weights: Weights | None) -> Path | Untrained | Literal["published"] | None:
+    """Tell random weights and the published ones from a file; None is none of these.
+
+    Raises
+    ------
+    OptionError
+        If a seed is no whole number.
+
+    Examples
+    --------
+    >>> parse_weights("published"), parse_weights("untrained:2")
+    ('published', Untrained(seed=2))
+    """
+    if weights == PUBLISHED:
+        return PUBLISHED
+    if isinstance(weights, str):
+        return Untrained.parse(weights) or Path(weights)
+    return weights
+
+
+def weights_of_environment() -> Path | Untrained | None:
+    """Return the weights that `WEIGHTS_VARIABLE` names; None for the published ones.
 
     Raises
     ------
     OptionError
         If a seed is no whole number.
     """
-    if isinstance(weights, str):
-        return Untrained.parse(weights) or Path(weights)
-    return weights
+    chosen = parse_weights(os.environ.get(WEIGHTS_VARIABLE, "").strip() or None)
+    return None if chosen == PUBLISHED else chosen

@@ -398,6 +398,9 @@ def _open(model: bytes, path: Path) -> Any:
         )
     # ONNX Runtime's errors share no base class but this one.
     except Exception as error:
+        if "std::bad_alloc" in str(error):  # It says so in words alone.
+            message = f"loading {path}"
+            raise MemoryError(message) from error
         message = (
             f"{path}: expected an ONNX model with its weights inside; ONNX Runtime cannot load it "
             f"({_first_line(error)}). Export it again, as one file of opset 17 or so."

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from imgtofmri.assets import OFFLINE_VARIABLE, cache_dir, fetch_url, fetch_wheel, is_offline
 from imgtofmri.backbones.architectures import Architecture, disagreements, fold_weights
-from imgtofmri.backbones.names import NetworkName
+from imgtofmri.backbones.names import WEIGHTS_VARIABLE, NetworkName
 from imgtofmri.backbones.torch_format import ZIP_MAGIC, read_torch
 from imgtofmri.exceptions import (
     AssetError,
@@ -304,8 +304,8 @@ def _unavailable(architecture: Architecture, failures: list[str]) -> str:
         fetch, other = "imgtofmri fetch efficientnet-lite0", ""
     return (
         f"{architecture.id}: expected its weights in {folder}; they are not there, and {why}. Name "
-        f"a file with `weights`, run `{fetch}` elsewhere and copy its weights folder there"
-        f"{other}."
+        f"a file with `weights` or in {WEIGHTS_VARIABLE}, run `{fetch}` elsewhere and copy its "
+        f"weights folder there{other}."
     )
 
 

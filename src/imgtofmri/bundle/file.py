@@ -22,13 +22,23 @@ from imgtofmri.files import atomic_path, check_room, is_file, is_there
 from imgtofmri.spaces import Grid, VoxelMap
 
 FORMAT = "imgtofmri-bundle"
+"""The entry of a safetensors file's metadata that makes it a bundle."""
+
 FORMAT_VERSION = 1
+"""The version of the format that is written, and the only one that is read."""
+
 MODEL_ARRAYS = ("voxels", "hemi", "weights", "intercept")
 MAP_ARRAYS = ("template", "native", "weight")
 
 
 def write_bundle(bundle: Bundle, path: Path | str) -> None:
     """Write a bundle, whole or not at all.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    path : path
+        Where to; ``.safetensors`` by custom.
 
     Raises
     ------
@@ -71,6 +81,15 @@ def write_bundle(bundle: Bundle, path: Path | str) -> None:
 
 def read_bundle(path: Path | str) -> Bundle:
     """Read and verify a bundle.
+
+    Parameters
+    ----------
+    path : path
+        A file that `write_bundle` wrote, or another of the same format.
+
+    Returns
+    -------
+    Bundle
 
     Raises
     ------

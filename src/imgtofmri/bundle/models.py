@@ -15,6 +15,7 @@ HEMIS = ("L", "R", "B")
 """Hemispheres by their code in the file; B is a mask that was not split by hemisphere."""
 
 Card = dict[str, Any]
+"""What a bundle says of itself, as JSON has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import platform
 import shlex
 import signal
 import sys
@@ -27,16 +28,18 @@ from imgtofmri.cli.codes import (
     USAGE,
     in_options,
 )
-from imgtofmri.cli.command import Command
+from imgtofmri.cli.command import Command, Group
 from imgtofmri.cli.contrast import contrast
 from imgtofmri.cli.demo import demo
 from imgtofmri.cli.describe import describe
 from imgtofmri.cli.distill import distill
 from imgtofmri.cli.dynamics import dynamics
 from imgtofmri.cli.explain import explain
+from imgtofmri.cli.export import export
 from imgtofmri.cli.fetch import fetch
 from imgtofmri.cli.fit import fit
 from imgtofmri.cli.layers import layers
+from imgtofmri.cli.merge import merge
 from imgtofmri.cli.power import power
 from imgtofmri.cli.predict import predict
 from imgtofmri.cli.render import render
@@ -49,6 +52,7 @@ from imgtofmri.cli.simulate import simulate
 from imgtofmri.cli.validate import validate
 from imgtofmri.exceptions import ImgToFmriError, OptionError
 from imgtofmri.invocation import COMMAND_LINE
+from imgtofmri.versions import FILES, NUMBERS, OPTIONAL, versions
 
 EXIT_CODES = {
     DONE: "all is done",
@@ -63,8 +67,8 @@ _ENDING = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGUSR1", "SIGUSR2")
 
 app = typer.Typer(
     name="imgtofmri",
+    cls=Group,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     epilog="Start with `imgtofmri demo`, then `imgtofmri predict photos/ -o out/`.\n\n"
@@ -72,7 +76,7 @@ app = typer.Typer(
 )
 
 
-def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
+def ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
     """Turn what a command returns or raises into a line for the user and an exit code."""
 
     @functools.wraps(command)
@@ -93,12 +97,7 @@ def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = FAILED
         except OSError as error:
-            # Not ours: of files and folders that only the operating system knows to be closed.
-            file = error.filename or "its files"
-            expected = "expected a file or folder that may be read and written"
-            reason = error.strerror or str(error)
-            _say(f"{file}: {expected}; got: {reason}. Check its name and permissions.")
-            code = FAILED
+            code = _refused(error)
         except MemoryError as error:
             reason = f" ({error})" if str(error) else ""
             _say(f"expected memory for what was asked; there is too little{reason}. Ask for less.")
@@ -110,6 +109,8 @@ def _ends_well(command: Callable[..., int | None]) -> Callable[..., None]:
 
 for command in (
     predict,
+    merge,
+    export,
     simulate,
     power,
     dynamics,
@@ -128,15 +129,18 @@ for command in (
     fetch,
     describe,
 ):
-    app.command(cls=Command)(_ends_well(command))
-backbones.command("list", cls=Command)(_ends_well(list_backbones))
-backbones.command("show", cls=Command)(_ends_well(show_backbone))
+    app.command(cls=Command)(ends_well(command))
+backbones.command("list", cls=Command)(ends_well(list_backbones))
+backbones.command("show", cls=Command)(ends_well(show_backbone))
 app.add_typer(backbones)
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        say(f"imgtofmri {__version__}")
+        say(__version__)
+        for name, said in versions([*NUMBERS, *FILES, *OPTIONAL]).items():
+            say(f"{name} {said}")
+        say(f"{platform.system()} {platform.machine()}")
         raise typer.Exit
 
 
@@ -144,7 +148,7 @@ def _show_version(wanted: bool) -> None:
 def _common(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show all versions."),
     ] = False,
 ) -> None:
     """Predict the group-level fMRI response of human visual cortex to images and movies."""
@@ -163,14 +167,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         One of `EXIT_CODES`.
     """
+    return run_program("imgtofmri", app, arguments)
+
+
+def run_program(name: str, program: typer.Typer, arguments: Sequence[str] | None = None) -> int:
+    """Run a program whose commands are wrapped in `ends_well`, and return its exit code.
+
+    Parameters
+    ----------
+    name : str
+        What records call it.
+    program : typer.Typer
+    arguments : sequence of str, optional
+        Without the program's name. None takes them from ``sys.argv``.
+
+    Returns
+    -------
+    int
+        One of `EXIT_CODES`.
+    """
     _open_standard_streams()
     given = sys.argv[1:] if arguments is None else list(arguments)
-    told = COMMAND_LINE.set(shlex.join(["imgtofmri", *given]))
+    told = COMMAND_LINE.set(shlex.join([name, *given]))
     try:
         with _termination_interrupts():
-            app(args=given)
+            # By one name, so that what completes commands is the same however they are started.
+            program(args=given, prog_name=name)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else FAILED
+    except OSError as error:  # of what Typer installs for shells
+        return _refused(error)
     finally:
         COMMAND_LINE.reset(told)
     return DONE
@@ -228,6 +254,15 @@ def _options(command: Callable[..., object]) -> dict[str, str]:
             named = [word.partition("/")[0] for word in words if word.startswith("--")]
             found[name] = named[0] if named else f"--{name.replace('_', '-')}"
     return found
+
+
+def _refused(error: OSError) -> int:
+    """Say what is not ours: files and folders that only the operating system knows to be closed."""
+    file = error.filename or "its files"
+    expected = "expected a file or folder that may be read and written"
+    reason = error.strerror or str(error)
+    _say(f"{file}: {expected}; got: {reason}. Check its name and permissions.")
+    return FAILED
 
 
 def _say(line: str) -> None:

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+from imgtofmri.cli.command import Group
 from imgtofmri.cli.say import say
-from imgtofmri.cli.text import table_lines
+from imgtofmri.text import table_lines
 
 backbones = typer.Typer(
     name="backbones",
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Networks that turn images into features: which there are, and their layers.",

@@ -6,39 +6,53 @@ import os
 import re
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 ROIS = "--rois"
 
 _NAME = re.compile(r"[A-Za-z]\w*")
 
 
-class Command(TyperCommand):
-    """A command whose ``--rois`` takes several names, and whose flags show no type."""
+class _PlainFlags:
+    """Flags show no type."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        for parameter in self.params:
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, those that Typer adds included."""
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
             if getattr(parameter, "is_flag", False):
                 parameter.metavar = ""
+        return parameters
+
+
+class Group(_PlainFlags, TyperGroup):
+    """A command of commands."""
+
+
+class Command(_PlainFlags, TyperCommand):
+    """A command whose ``--rois`` takes several names.
+
+    Attributes
+    ----------
+    rois : str
+        What that option is called.
+    takes_inputs : bool
+        Whether inputs may follow its names.
+    """
+
+    rois = ROIS
+    takes_inputs = True
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments."""
-        return super().parse_args(ctx, several_rois(args))
-
-    def get_help_option(self, ctx: Any) -> Any:
-        """Return the option --help, a flag as the others."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.metavar = ""
-        return option
+        return super().parse_args(ctx, several_rois(args, self.rois, self.takes_inputs))
 
 
-def several_rois(arguments: list[str]) -> list[str]:
+def several_rois(arguments: list[str], option: str = ROIS, takes_inputs: bool = True) -> list[str]:
     """Write ``--rois LOC PPA`` as the parser needs it: the option before each name.
 
-    A word counts as a name as long as it looks like one and no file is called so: what follows may
-    be an input.
+    A word counts as a name as long as it looks like one and, where inputs may follow, no file is
+    called so.
 
     Examples
     --------
@@ -48,9 +62,10 @@ def several_rois(arguments: list[str]) -> list[str]:
     found: list[str] = []
     inside = False
     for word in arguments:
-        if inside and found[-1] != ROIS:
-            inside = bool(_NAME.fullmatch(word)) and not os.path.lexists(word)
-            found += [ROIS] if inside else []
+        if inside and found[-1] != option:
+            is_input = takes_inputs and os.path.lexists(word)
+            inside = bool(_NAME.fullmatch(word)) and not is_input
+            found += [option] if inside else []
         found.append(word)
-        inside = inside or word == ROIS
+        inside = inside or word == option
     return found

@@ -33,7 +33,12 @@ def distill(
     encoder: options.EncoderId = "bold5000-resnet18",
     weights: Annotated[
         Path | None,
-        typer.Option("--weights", metavar="FILE", help="Weights of the encoder's own network."),
+        typer.Option(
+            "--weights",
+            metavar="FILE",
+            help="Weights of the encoder's own network. By default those that IMGTOFMRI_WEIGHTS "
+            "names, else the published ones.",
+        ),
     ] = None,
     student_weights: Annotated[
         Path | None,
@@ -68,6 +73,7 @@ def distill(
     """
     from imgtofmri.backbones import load_backbone, write_head
     from imgtofmri.backbones.architectures import ARCHITECTURES
+    from imgtofmri.backbones.names import PUBLISHED
     from imgtofmri.distillation import distil_head
     from imgtofmri.encoder import load_encoder
     from imgtofmri.files import claim_file, write_or_keep
@@ -83,16 +89,17 @@ def distill(
     claim_file(output, overwrite=overwrite)
     images, failures = find_images(inputs)
     names = layers or list(ARCHITECTURES[student].layers)
+    taught = load_backbone(
+        student,
+        weights=student_weights or PUBLISHED,
+        layers=names,
+        progress=not quiet,
+        engine=engine,
+        precision=precision,
+    )
     head = distil_head(
         load_encoder(encoder, progress=not quiet),
-        load_backbone(
-            student,
-            weights=student_weights,
-            layers=names,
-            progress=not quiet,
-            engine=engine,
-            precision=precision,
-        ),
+        taught,
         images,
         weights=weights,
         engine=engine,

@@ -9,7 +9,6 @@ import typer
 
 from imgtofmri.cli import options
 from imgtofmri.cli.say import say
-from imgtofmri.cli.text import accuracy_lines
 
 if TYPE_CHECKING:
     from imgtofmri.training.study import Study
@@ -95,6 +94,7 @@ def fit(
     from imgtofmri.backbones import features_folder
     from imgtofmri.bundle import write_bundle
     from imgtofmri.encoder import load_encoder
+    from imgtofmri.encoder.description import accuracy_lines
     from imgtofmri.files import claim_file, write_or_keep
     from imgtofmri.training import fetch_downloads, fit_study
 

@@ -54,8 +54,9 @@ Weights = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        metavar="FILE|untrained[:SEED]",
-        help="The network's weights, from a file of yours; or random ones, as a control.",
+        metavar="FILE|untrained[:SEED]|published",
+        help="The network's weights, from a file of yours; or random ones, as a control. By "
+        "default those that IMGTOFMRI_WEIGHTS names, else the published ones.",
     ),
 ]
 Engine = Annotated[

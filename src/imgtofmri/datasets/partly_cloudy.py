@@ -32,7 +32,10 @@ __all__ = [
 ]
 
 PARTLY_CLOUDY_N_SUBJECTS = 33
+"""Adults in the data set."""
+
 PARTLY_CLOUDY_TR_S = 2.0
+"""Repetition time, in seconds."""
 
 PARTLY_CLOUDY_SKIP_VOLUMES = 10
 """Volumes before the published event boundaries begin to count."""

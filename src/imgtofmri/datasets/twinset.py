@@ -164,7 +164,7 @@ def load_analysis_archive(source: Path, progress: bool = True) -> Twinset:
         source = unpacked
     folders = sorted(path for path in source.rglob("*") if path.is_dir()) if source.is_dir() else []
     stimuli = _stimuli(_only(source, folders, STIMULUS_FOLDER))
-    group = _betas(_only(source, folders, "avgs"), "avg")
+    group = find_betas(_only(source, folders, "avgs"), "avg")
     # A participant's name may also be that of a folder of something else.
     people = [
         folder
@@ -186,7 +186,7 @@ def load_analysis_archive(source: Path, progress: bool = True) -> Twinset:
             "but one."
         )
         raise DataError(message)
-    participants = {folder.name: _betas(folder, "r_m_s") for folder in people}
+    participants = {folder.name: find_betas(folder, "r_m_s") for folder in people}
     return Twinset(stimuli, group, participants)
 
 
@@ -224,9 +224,27 @@ def _stimuli(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(images, key=lambda path: natural_key(path.name)))
 
 
-def _betas(folder: Path, kind: str) -> tuple[Path, ...]:
+def find_betas(folder: Path, kind: str) -> tuple[Path, ...]:
+    """Find the measured responses of a folder, one file for each image, in the images' order.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the group's responses, or of one participant's.
+    kind : {"avg", "r_m_s"}
+        What their names begin with: the group's, a participant's.
+
+    Returns
+    -------
+    tuple of Path, length 156
+
+    Raises
+    ------
+    DataError
+        If the folder or a file is missing.
+    """
     found: dict[int, Path] = {}
-    for path in folder.iterdir():
+    for path in folder.iterdir() if folder.is_dir() else ():
         match = _BETA.match(path.name)
         if match and match[1] == kind:
             found[int(match[2])] = path

@@ -10,6 +10,7 @@ from imgtofmri.encoder.prediction import Prediction, concatenate
 from imgtofmri.encoder.predictor import Predictor
 from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.settings import Settings
+from imgtofmri.encoder.stored import StoredPrediction
 
 __all__ = [
     "Atlas",
@@ -22,6 +23,7 @@ __all__ = [
     "Predictor",
     "Provenance",
     "Settings",
+    "StoredPrediction",
     "concatenate",
     "load_encoder",
 ]

@@ -20,10 +20,9 @@ import numpy.typing as npt
 
 from imgtofmri.backbones import Backbone, FeatureExtractor, MeanOverPlaces, mean_grid
 from imgtofmri.backbones.extractor import OnFailure
-from imgtofmri.encoder.prediction import GROUP, MODEL_UNIT
 from imgtofmri.encoder.predictor import Predictor
 from imgtofmri.encoder.provenance import Provenance
-from imgtofmri.encoder.regions import columns_at, own_columns
+from imgtofmri.encoder.regions import GROUP, MODEL_UNIT, columns_at, own_columns
 from imgtofmri.encoder.spatial import LEAST_COVERAGE, SpatialModel, SubjectOperator
 from imgtofmri.exceptions import OptionError, ShapeError, StimulusError, check_choice
 from imgtofmri.stimuli import Failure, Frame, Movie, Source, expand_images, read_images

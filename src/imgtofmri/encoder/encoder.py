@@ -12,11 +12,13 @@ import numpy.typing as npt
 
 from imgtofmri.backbones import Backbone, Engine, FeatureBatch, FeatureExtractor, Judge, admitted
 from imgtofmri.backbones.extractor import OnFailure
+from imgtofmri.backbones.names import weights_of_environment
 from imgtofmri.bundle import Bundle, Card, read_bundle
 from imgtofmri.encoder import reference
 from imgtofmri.encoder.atlas import Atlas, make_atlas
 from imgtofmri.encoder.attribution import Attribution, Attributor, join_attributions
 from imgtofmri.encoder.controls import PICTURES, Controls, check_controls
+from imgtofmri.encoder.description import card_lines
 from imgtofmri.encoder.networks import load_networks, needed_layers
 from imgtofmri.encoder.prediction import Prediction, concatenate, counted
 from imgtofmri.encoder.predictor import Predictor, Readout, check_features
@@ -52,6 +54,10 @@ def load_encoder(bundle: str | Path = reference.BUNDLE_ID, progress: bool = True
         the path of a ``.safetensors`` bundle.
     progress : bool
         Whether to report a first download and compilation on standard error.
+
+    Returns
+    -------
+    Encoder
 
     Raises
     ------
@@ -106,6 +112,20 @@ class Encoder:
         """What the encoder is: licence, citation, features, template, subjects."""
         return self.bundle.card
 
+    def describe(self) -> str:
+        """Return the card as text: what it predicts, for whom, how well, how to cite it.
+
+        Returns
+        -------
+        str
+            Lines to be printed, as ``imgtofmri describe`` does.
+
+        Examples
+        --------
+        >>> print(encoder.describe())  # doctest: +SKIP
+        """
+        return "\n".join(card_lines(self.bundle))
+
     @property
     def rois(self) -> tuple[str, ...]:
         """Names of the ROIs."""
@@ -123,6 +143,15 @@ class Encoder:
 
     def settings(self, settings: Settings | None = None, **changes: Any) -> Settings:
         """Return settings as they are for this encoder, nothing being left to it.
+
+        Parameters
+        ----------
+        settings, **changes
+            As for `predict`.
+
+        Returns
+        -------
+        Settings
 
         Raises
         ------
@@ -146,8 +175,8 @@ class Encoder:
         Parameters
         ----------
         images : path, folder, glob, PIL image, uint8 array, or a sequence of these
-            Arrays are (height, width, 3) RGB or (height, width) greyscale; a stack of them is
-            (n, height, width, 3).
+            Arrays have shape (height, width, 3), RGB, or (height, width), greyscale; a stack of
+            them (n, height, width, 3).
         settings : Settings, optional
             How to predict; by default as the published model.
         on_failure : callable, optional
@@ -274,6 +303,10 @@ class Encoder:
         settings, **changes
             As for `predict`.
 
+        Returns
+        -------
+        Predictor
+
         Raises
         ------
         OptionError
@@ -301,6 +334,10 @@ class Encoder:
         settings, **changes
             As for `predict`.
 
+        Returns
+        -------
+        FeatureExtractor
+
         Raises
         ------
         OptionError, WeightsUnavailableError, ShapeError
@@ -312,7 +349,8 @@ class Encoder:
         needed = needed_layers(features, asked.rois)
         loaded = chosen.backbone is not None and not isinstance(chosen.backbone, str | Path)
         named = id(chosen.backbone) if loaded else str(chosen.backbone)
-        key = (named, str(chosen.weights), needed, chosen.engine, chosen.precision)
+        weights = weights_of_environment() if chosen.weights is None else chosen.weights
+        key = (named, str(weights), needed, chosen.engine, chosen.precision)
 
         def load(engine: Engine) -> Backbone:
             return load_networks(
@@ -334,7 +372,22 @@ class Encoder:
         return FeatureExtractor(self._networks[key], bool(chosen.center_crop))
 
     def spatial_model(self, settings: Settings | None = None, **changes: Any) -> SpatialModel:
-        """Return the group mask and each subject's matrix; those of the latest choices are kept."""
+        """Return the group mask and each subject's matrix; those of the latest choices are kept.
+
+        Parameters
+        ----------
+        settings, **changes
+            As for `predict`.
+
+        Returns
+        -------
+        SpatialModel
+
+        Raises
+        ------
+        OptionError
+            If a setting is not valid.
+        """
         chosen = self.settings(settings, **changes)
         assert chosen.rois is not None
         key = (tuple(chosen.rois), chosen.sigma_mm, chosen.mask)
@@ -346,6 +399,15 @@ class Encoder:
 
     def atlas(self, rois: Sequence[str] | None = None) -> Atlas:
         """Return the ROIs as an image of labels on the template's grid, with a table of them.
+
+        Parameters
+        ----------
+        rois : sequence of str, optional
+            All by default.
+
+        Returns
+        -------
+        Atlas
 
         Raises
         ------
@@ -388,8 +450,24 @@ class Encoder:
     def restricted(self, minimum: float, share_of_ceiling: bool = False) -> Encoder:
         """Return an encoder of the voxels whose cross-validated r reaches a minimum.
 
-        With ``share_of_ceiling`` r is divided by the noise ceiling first; see
-        `imgtofmri.encoder.voxelwise.restrict_voxels`.
+        Parameters
+        ----------
+        minimum : float
+            Of r, or of the share.
+        share_of_ceiling : bool
+            Whether r is divided by the voxel's noise ceiling first; voxels whose ceiling is below
+            0.1 are then left out.
+
+        Returns
+        -------
+        Encoder
+
+        Raises
+        ------
+        OptionError
+            If the encoder does not know the accuracy of its voxels, as the published one.
+        DataError
+            If no voxel is left.
         """
         bundle = restrict_voxels(self.bundle, minimum, share_of_ceiling=share_of_ceiling)
         return Encoder(bundle, self.folder)
@@ -489,6 +567,10 @@ class Encoder:
         transform : path, optional
             What antsApplyTransforms takes to bring images of this encoder's space to the other. By
             default TemplateFlow's, where its cache (TEMPLATEFLOW_HOME) has it.
+
+        Returns
+        -------
+        Encoder
 
         Raises
         ------

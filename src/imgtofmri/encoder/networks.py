@@ -21,7 +21,12 @@ from imgtofmri.backbones import (
 from imgtofmri.backbones.engines import REFERENCE, Engine
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.backbones.load import load_untried
-from imgtofmri.backbones.names import parse_weights
+from imgtofmri.backbones.names import (
+    PUBLISHED,
+    WEIGHTS_VARIABLE,
+    parse_weights,
+    weights_of_environment,
+)
 from imgtofmri.exceptions import OptionError, ShapeError, WeightsUnavailableError
 from imgtofmri.files import sha256_of
 
@@ -175,8 +180,9 @@ def load_networks(
         A network or ONNX file, or a network that is loaded already, to use instead of the card's;
         for encoders of one network.
     weights : path, str or Untrained, optional
-        A weights file, for encoders that use one network known by name; or random weights for every
-        network.
+        A weights file, for encoders that use one network known by name; random weights for every
+        network; or ``"published"``. None is what the card records, else, for encoders that use one
+        network known by name, what ``IMGTOFMRI_WEIGHTS`` names.
     folder : Path, optional
         Where the bundle lies. ONNX files, and weights that are not the published ones, are looked
         for there by the names that the card records, and have to have the recorded digests.
@@ -201,7 +207,8 @@ def load_networks(
         If features are not those that the models were fitted on.
     """
     networks, weights = card_networks(features), parse_weights(weights)
-    _check_overrides(networks, backbone, weights, encoder)
+    known = {network.backbone for network in networks if not network.is_file}
+    _check_overrides(networks, len(known), backbone, weights, encoder)
     if backbone is not None and not isinstance(backbone, str | Path):
         _check_spec(backbone.spec, networks[0], networks[0].layers, encoder)
         if engine != REFERENCE:
@@ -219,7 +226,8 @@ def load_networks(
         wanted = network.layers if _emulates(backbone, network) else tuple(layers)
         # Among several networks, weights are for the one that is known by name.
         its = None if network.is_file and len(networks) > 1 else weights
-        loaded = _load(network, wanted, backbone, its, folder, encoder, engine)
+        alone = len(known) < 2
+        loaded = _load(network, wanted, backbone, its, folder, encoder, engine, alone=alone)
         parts.append(JoinedPart(loaded, network.columns(wanted)))
     n_features = int(features["n_features"])
     # What gives every feature in its place needs no copying.
@@ -230,8 +238,9 @@ def load_networks(
 
 def _check_overrides(
     networks: Sequence[CardNetwork],
+    n_known: int,
     backbone: str | Path | Backbone | None,
-    weights: Path | Untrained | None,
+    weights: Path | Untrained | str | None,
     encoder: str,
 ) -> None:
     if isinstance(weights, Untrained) and backbone is None:
@@ -251,10 +260,9 @@ def _check_overrides(
         return
     if len(networks) == 1:
         return
-    named = {network.backbone for network in networks if not network.is_file}
     for option, value, allowed in (
         ("backbone", backbone, False),
-        ("weights", weights, len(named) == 1),
+        ("weights", weights, n_known == 1 or weights == PUBLISHED),
     ):
         if value is not None and not allowed:
             labels = ", ".join(network.label for network in networks)
@@ -276,10 +284,12 @@ def _load(
     network: CardNetwork,
     layers: Sequence[str],
     backbone: str | Path | None,
-    weights: Path | Untrained | None,
+    weights: Path | Untrained | str | None,
     folder: Path | None,
     encoder: str,
     engine: Engine,
+    *,
+    alone: bool,
 ) -> Backbone:
     chosen = network.backbone if backbone is None else backbone
     if backbone is None and network.is_file:
@@ -293,6 +303,8 @@ def _load(
             weights = Untrained(network.weights["seed"])
         else:
             weights = _beside(network, folder, encoder, "weights")
+    if weights is None and not alone:
+        weights = PUBLISHED  # The environment names one file, which cannot be for several.
     recipe = network.preprocessing if named.takes_preprocessing else None
     loaded = load_untried(
         chosen,
@@ -331,10 +343,17 @@ def _check_spec(
 
 
 def _beside(network: CardNetwork, folder: Path | None, encoder: str, option: str) -> Path:
-    """Return a network's file: beside the bundle or in the working directory, by its digest."""
+    """Return a network's file, by its digest: beside the bundle, here, or as the environment says.
+
+    What a card records goes before what `WEIGHTS_VARIABLE` names: that is for any encoder.
+    """
     name = Path(str(network.weights.get("name", network.backbone))).name
     digest = network.weights.get("sha256")
     found = [place / name for place in (folder, Path()) if place is not None]
+    where = "beside the bundle"
+    if option == "weights" and isinstance(here := weights_of_environment(), Path) and digest:
+        found.append(here)
+        where += f" and in {WEIGHTS_VARIABLE}"
     for path in found:
         if path.is_file() and (digest is None or sha256_of(path) == digest):
             return path
@@ -342,6 +361,6 @@ def _beside(network: CardNetwork, folder: Path | None, encoder: str, option: str
     got = f"{there[0]} has another content" if there else "it is not there"
     message = (
         f"the encoder {encoder} was fitted with {name} (SHA-256 {str(digest)[:12]}...), which is "
-        f"looked for beside the bundle; {got}. Put it there, or name it with `{option}`."
+        f"looked for {where}; {got}. Put it there, or name it with `{option}`."
     )
     raise WeightsUnavailableError(message)

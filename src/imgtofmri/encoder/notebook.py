@@ -28,7 +28,7 @@ def prediction_html(prediction: Prediction) -> str:
 
     It needs no script and no other file, so that it survives a notebook's export.
     """
-    from imgtofmri.encoder.prediction import MODEL_UNIT
+    from imgtofmri.encoder.regions import MODEL_UNIT
     from imgtofmri.figures.style import FOOTNOTE
 
     n_stimuli, shown = len(prediction), prediction[:MOST_SHOWN]

@@ -12,14 +12,18 @@ import numpy.typing as npt
 
 from imgtofmri.encoder.agreement import Agreement
 from imgtofmri.encoder.intervals import half_widths
+from imgtofmri.encoder.native import NativeSpace
 from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.regions import (
     BOTH,
+    GROUP,
+    MODEL_UNIT,
     OwnRois,
     RoiMasks,
     RoiMeans,
     RoiPlace,
     columns_at,
+    means_table,
     own_columns,
     roi_mask,
     roi_means,
@@ -36,15 +40,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from nilearn.surface import PolyMesh, SurfaceImage
 
+    from imgtofmri.encoder.stored import StoredPrediction
     from imgtofmri.figures.style import Figure
     from imgtofmri.report.frame import PageView
-
-GROUP = "group"
-"""What tables call the group, among the subjects."""
-
-MODEL_UNIT = "model units"
-"""The unit of subjects' maps, and of a group's that keeps amplitude."""
-
 
 Part = TypeVar("Part", bound=Sized)
 
@@ -63,7 +61,8 @@ class Prediction:
         mask's voxels. With ``average="mean"`` in the models' own units, over the people who stand
         behind a voxel, NaN where too few do: outside `covered`.
     subjects : array of shape (n_subjects, n_stimuli, n_voxels), float32
-        Each subject's smoothed map, in the models' own units.
+        Each subject's smoothed map, in the models' own units. Without subjects in predictions out
+        of a store that does not hold them.
     mask : array of shape (X, Y, Z), bool
         The voxels, in C order.
     affine : array of shape (4, 4), float64
@@ -74,8 +73,9 @@ class Prediction:
         hemi is "L", "R", or "B" where hemispheres are not told apart.
     subject_names : tuple of str
     native : tuple of array of shape (n_stimuli, n_outputs), float32
-        Each subject's responses in native space, not smoothed, in the models' own units.
-    own_rois : tuple of dict of (roi, hemi) to array of int
+        Each subject's responses in native space, not smoothed, in the models' own units. Empty in
+        predictions out of a store.
+    own_rois : tuple of dict of (roi, hemi) to array of shape (n_own_voxels,), int
         Which columns of a subject's native responses are that subject's own ROI.
     coverage : array of shape (n_subjects, n_voxels), float32
         The share of each subject's map that the subject's own voxels make: 1 well inside the ROIs,
@@ -94,6 +94,10 @@ class Prediction:
     accuracy : array of shape (n_voxels,), float32, or None
         The cross-validated r of the models behind each voxel; None where the encoder does not know
         it.
+    kept_means : RoiMeans or None
+        What `roi_means` returns where native responses were not kept.
+    native_spaces : tuple of NativeSpace
+        Where each subject's native responses lie; empty where no encoder made the prediction.
     """
 
     group: npt.NDArray[np.float32]
@@ -112,6 +116,8 @@ class Prediction:
     sources: tuple[Path | None, ...] = ()
     residual_variance: npt.NDArray[np.float64] | None = None
     accuracy: npt.NDArray[np.float32] | None = None
+    kept_means: RoiMeans | None = None
+    native_spaces: tuple[NativeSpace, ...] = ()
 
     def __post_init__(self) -> None:
         nothing = (None,) * len(self.names)
@@ -143,7 +149,37 @@ class Prediction:
             onsets_s=None if self.onsets_s is None else self.onsets_s[chosen],
             sha256=self.sha256[chosen],
             sources=self.sources[chosen],
+            kept_means=None if self.kept_means is None else self.kept_means[chosen],
         )
+
+    @staticmethod
+    def open(path: str | Path, *, unfinished: bool = False) -> StoredPrediction:
+        """Open what ``imgtofmri predict --format zarr`` wrote, of which maps are read when needed.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder of the run, or the store in it.
+        unfinished : bool
+            Whether to open a store of which not all is there yet: what is there.
+
+        Returns
+        -------
+        StoredPrediction
+            ``stored["house.jpg"]``, ``stored[3]`` and ``stored[2:5]`` are predictions.
+
+        Raises
+        ------
+        DataError
+            If there is none, it is damaged, or not all is there.
+
+        Examples
+        --------
+        >>> Prediction.open("out/")["house.jpg"].to_img()  # doctest: +SKIP
+        """
+        from imgtofmri.encoder.stored import open_stored
+
+        return open_stored(path, unfinished=unfinished)
 
     def __repr__(self) -> str:
         size = f"{len(self)} stimuli x {self.group.shape[1]} voxels"
@@ -196,6 +232,10 @@ class Prediction:
         roi : str
         hemi : {"both", "L", "R"}
 
+        Returns
+        -------
+        array of shape (n_voxels,), bool
+
         Raises
         ------
         OptionError
@@ -208,6 +248,33 @@ class Prediction:
         """Which voxels enough people stand behind for a mean over them, shape (n_voxels,)."""
         people: npt.NDArray[np.float64] = self.coverage.sum(axis=0, dtype=np.float64)
         return people >= LEAST_COVERAGE
+
+    def check_whole(self, *, subjects: bool = False, native: bool = False) -> None:
+        """Refuse a prediction out of a store that lacks what an analysis needs.
+
+        Parameters
+        ----------
+        subjects : bool
+            Whether subjects' maps are needed.
+        native : bool
+            Whether responses in native space are.
+
+        Raises
+        ------
+        OptionError
+        """
+        if subjects and len(self.subjects) != len(self.subject_names):
+            message = (
+                "expected a prediction with subjects' maps; its store does not hold them. Predict "
+                "with `subjects`."
+            )
+            raise OptionError(message)
+        if native and len(self.native) != len(self.subject_names):
+            message = (
+                "expected a prediction with responses in native space; stores hold only their "
+                "means over ROIs. Predict the stimuli in memory, with Encoder.predict."
+            )
+            raise OptionError(message)
 
     def roi_responses(self, roi: str, subject: str, hemi: str = BOTH) -> npt.NDArray[np.float32]:
         """Return the responses of the voxels of a subject's own ROI.
@@ -228,12 +295,18 @@ class Prediction:
         Raises
         ------
         OptionError
-            If there is no such ROI, hemisphere or subject, or the subject lacks the ROI.
+            If there is no such ROI, hemisphere or subject, the subject lacks the ROI, or native
+            responses were not kept.
         """
+        self.check_whole(native=True)
+        columns = self._own_columns(roi, subject, hemi)
+        return self.native[self.subject_names.index(subject)][:, columns]
+
+    def _own_columns(self, roi: str, subject: str, hemi: str = BOTH) -> npt.NDArray[np.intp]:
+        """Return which native responses are a subject's own ROI, refusing one without it."""
         roi_mask(self.roi_masks, roi, hemi)
         check_choice("subject", subject, self.subject_names)
-        number = self.subject_names.index(subject)
-        columns = own_columns(self.own_rois[number], roi, hemi)
+        columns = own_columns(self.own_rois[self.subject_names.index(subject)], roi, hemi)
         if not len(columns):
             have = [
                 name
@@ -246,14 +319,22 @@ class Prediction:
                 f"{', '.join(have) or 'none'}."
             )
             raise OptionError(message, "subject")
-        return self.native[number][:, columns]
+        return columns
 
     def roi_means(self) -> RoiMeans:
         """Return the mean response of each person's own ROIs, in native space.
 
         Subject-specific ROIs keep people and regions apart (Nieto-Castanon and Fedorenko 2012,
         doi:10.1016/j.neuroimage.2012.06.065): the group is the mean over people of their own means.
+
+        Returns
+        -------
+        RoiMeans
+            Means in the models' units: values of shape (n_places, n_subjects, n_stimuli), NaN where
+            somebody lacks a place, and the group's of shape (n_places, n_stimuli).
         """
+        if self.kept_means is not None:
+            return self.kept_means
         places = [(roi, hemi) for roi, hemi, _ in self.roi_places]
         return roi_means(self.native, self.own_rois, places, self.subject_names)
 
@@ -271,11 +352,28 @@ class Prediction:
         OptionError
             If there are fewer than 20 stimuli, from which such a correlation cannot be told.
         """
+        self.check_whole(subjects=True)
         return Agreement.of(self.subjects, self.coverage).values()
 
     def subject(self, name: str) -> npt.NDArray[np.float32]:
-        """Return one subject's smoothed maps, shape (n_stimuli, n_voxels)."""
+        """Return one subject's smoothed maps.
+
+        Parameters
+        ----------
+        name : str
+            One of `subject_names`.
+
+        Returns
+        -------
+        array of shape (n_stimuli, n_voxels), float32
+
+        Raises
+        ------
+        OptionError
+            If there is no such subject, or subjects' maps were not kept.
+        """
         check_choice("subject", name, self.subject_names)
+        self.check_whole(subjects=True)
         maps: npt.NDArray[np.float32] = self.subjects[self.subject_names.index(name)]
         return maps
 
@@ -303,10 +401,51 @@ class Prediction:
         maps = self.group if subject is None else self.subject(subject)
         if roi is not None:
             maps = np.where(self.roi_mask(roi), maps, np.float32(0))
-        step_s = None
-        if self.onsets_s is not None and len(self.onsets_s) > 1:
-            step_s = float(self.onsets_s[1] - self.onsets_s[0])
-        return to_img(maps, self.mask, self.affine, step_s)
+        return to_img(maps, self.mask, self.affine, self._step_s)
+
+    def to_native_img(self, subject: str, roi: str | None = None) -> nib.Nifti1Image:
+        """Return one person's responses on that person's own grid, not smoothed.
+
+        That is where the responses were measured which the encoder was fitted to: fMRIPrep's T1w
+        space, for example.
+
+        Parameters
+        ----------
+        subject : str
+        roi : str, optional
+            This ROI alone, as its model predicts it. By default all ROIs; a voxel of several has
+            the mean that the template's maps have, too.
+
+        Returns
+        -------
+        nibabel.Nifti1Image
+            3-D for one stimulus, 4-D for several; float32 in the models' own units, 0 where nothing
+            is predicted, qform and sform code 2 (aligned).
+
+        Raises
+        ------
+        OptionError
+            If there is no such subject or ROI, the subject lacks the ROI, or the prediction does
+            not say where native responses lie, as one that no encoder made.
+        """
+        check_choice("subject", subject, self.subject_names)
+        if not self.native_spaces:
+            message = (
+                "a native image needs the grid of each person; got a prediction without any. "
+                "Predict with an encoder."
+            )
+            raise OptionError(message)
+        number = self.subject_names.index(subject)
+        columns = None if roi is None else self._own_columns(roi, subject)
+        space = self.native_spaces[number]
+        return space.to_img(self.native[number], columns, self._step_s)
+
+    @property
+    def _step_s(self) -> float | None:
+        """The time from one stimulus to the next, for headers."""
+        if self.onsets_s is None or len(self.onsets_s) < 2:
+            return None
+        return float(self.onsets_s[1] - self.onsets_s[0])
 
     def to_surface(
         self,
@@ -461,27 +600,7 @@ class Prediction:
             the mean over those who have the ROI; all are in the models' units, whatever `average`
             is. NaN where a subject lacks the ROI. One stimulus after another.
         """
-        import pandas as pd
-
-        means = self.roi_means()
-        owners = (GROUP, *means.subjects)
-        # Stimulus by stimulus, as files are written.
-        values = np.concatenate([means.group[:, None], means.values], axis=1).transpose(2, 0, 1)
-        n_stimuli, n_rows = len(self), len(means.places) * len(owners)
-        columns: dict[str, Any] = {"stimulus": np.repeat(self.names, n_rows)}
-        if self.onsets_s is not None:
-            columns["onset"] = np.repeat(self.onsets_s, n_rows)
-        rois, hemis = zip(*means.places, strict=True)
-        return pd.DataFrame(
-            columns
-            | {
-                "roi": np.tile(np.repeat(rois, len(owners)), n_stimuli),
-                "hemi": np.tile(np.repeat(hemis, len(owners)), n_stimuli),
-                "subject": np.tile(owners, n_stimuli * len(means.places)),
-                "mean": values.ravel().astype(np.float32),
-                "unit": MODEL_UNIT,
-            }
-        )
+        return means_table(self.roi_means(), self.names, self.onsets_s)
 
     def maps(
         self, *, subjects: bool = False, interval: float | None = None
@@ -507,6 +626,7 @@ class Prediction:
         """
         maps: dict[tuple[str | None, str], npt.NDArray[np.float32]] = {(None, ""): self.group}
         if subjects:
+            self.check_whole(subjects=True)
             people = zip(self.subject_names, self.subjects, strict=True)
             maps |= {(name, ""): values for name, values in people}
         if interval is not None:
@@ -531,8 +651,8 @@ class Prediction:
         Parameters
         ----------
         folder : str, Path or OutputFolder
-        format : {"nifti", "bids"}
-            ``NAME.nii.gz``, or a BIDS derivative dataset.
+        format : {"nifti", "bids", "zarr"}
+            ``NAME.nii.gz``, a BIDS derivative dataset, or one store, ``predictions.zarr``.
         subjects : bool
             Write each subject's smoothed map, too.
         interval : float, optional
@@ -660,6 +780,7 @@ class Prediction:
         and without smoothing, intervals of 95 % cover 94 to 96 % of measurements with three people
         and 95 to 96 % with eight. With one person they hold for that person alone.
         """
+        self.check_whole(subjects=True)
         variance = check_interval(self.average, self.residual_variance, level)
         half = half_widths(self.subjects, self.coverage, variance, level)
         lower: npt.NDArray[np.float32] = (self.group - half).astype(np.float32)
@@ -725,7 +846,15 @@ def concatenate(parts: Iterable[Prediction]) -> Prediction:
         onsets_s=np.concatenate(onsets) if len(onsets) == len(parts) else None,
         sha256=tuple(digest for part in parts for digest in part.sha256),
         sources=tuple(source for part in parts for source in part.sources),
+        kept_means=_joined_means([part.kept_means for part in parts]),
     )
+
+
+def _joined_means(parts: list[RoiMeans | None]) -> RoiMeans | None:
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    return replace(known[0], values=np.concatenate([part.values for part in known], axis=2))
 
 
 def counted(parts: Iterable[Part], advance: Callable[[float], None]) -> Iterator[Part]:

@@ -64,6 +64,7 @@ class Readout:
             sources=batch.sources,
             residual_variance=self.spatial.residual_variance,
             accuracy=self.spatial.accuracy,
+            native_spaces=tuple(subject.space for subject in self.spatial.subjects),
         )
 
 
@@ -112,10 +113,12 @@ class Predictor:
         return self._predicted(self.extractor.stream(images, on_failure, BLOCK, look))
 
     def stream_movie(
-        self, movie: Movie | str | Path | Source, rate_hz: float = 2.0
+        self, movie: Movie | str | Path | Source, rate_hz: float = 2.0, first: int = 0
     ) -> Iterator[Prediction]:
-        """Predict a movie's frames in parts of bounded size, in order."""
-        return self._predicted(self.extractor.stream_movie(movie, rate_hz, batch_size=BLOCK))
+        """Predict a movie's frames in parts of bounded size, in order, from the first wanted on."""
+        return self._predicted(
+            self.extractor.stream_movie(movie, rate_hz, batch_size=BLOCK, first=first)
+        )
 
     def _predicted(self, batches: Iterable[FeatureBatch]) -> Iterator[Prediction]:
         return map(self.readout.predict, batches)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from imgtofmri.backbones import BackboneSpec
+from imgtofmri.backbones import BackboneSpec, Engine, Preprocessing
 from imgtofmri.bundle import Bundle
 from imgtofmri.encoder.intervals import measurement
 from imgtofmri.encoder.settings import Settings
@@ -127,3 +128,68 @@ class Provenance:
             **({"measurement": self.measurement} if self.measurement else {}),
             **({"restricted": self.restricted} if self.restricted else {}),
         }
+
+    def to_stored(self) -> dict[str, Any]:
+        """Return it as plain data from which `of_stored` makes it again.
+
+        How an engine's trial went is left out: it is another on each machine that has a part in a
+        store.
+        """
+        spec, said = self.network, self.to_dict()
+        said.pop("engine_trial", None)
+        if spec is None:
+            return said
+        return said | {
+            "features": {
+                "id": spec.features_id,
+                "n_features": spec.n_features,
+                "preprocessing": spec.preprocessing.to_dict(),
+                "weights_seed": spec.weights_seed,
+            }
+        }
+
+    @classmethod
+    def of_stored(cls, said: Mapping[str, Any]) -> Provenance:
+        """Return what `to_stored` gave.
+
+        Raises
+        ------
+        OptionError, ValueError, LookupError, TypeError
+            If it is something else.
+        """
+        settings = Settings(
+            rois=[str(roi) for roi in said["rois"]] or None,
+            sigma_mm=float(said["sigma_mm"]),
+            mask=said["mask"],
+            average=said["average"],
+            center_crop=said["center_crop"],
+        )
+        network = None
+        if "features" in said:
+            features = said["features"]
+            network = BackboneSpec(
+                id=str(said["backbone"]),
+                layers=tuple(map(str, said["layers"])),
+                n_features=int(features["n_features"]),
+                preprocessing=Preprocessing.from_dict(features["preprocessing"]),
+                features_id=str(features["id"]),
+                emulated=bool(said["emulated"]),
+                weights_name=str(said["weights"]),
+                weights_sha256=str(said["weights_sha256"]),
+                weights_verified=bool(said["weights_verified"]),
+                weights_seed=features["weights_seed"],
+                note=str(said["note"]),
+                engine=Engine(said["engine"], said["precision"]) if "engine" in said else None,
+            )
+        return cls(
+            settings=settings,
+            encoder=str(said["encoder"]),
+            source=str(said["encoder_source"]),
+            restricted=str(said.get("restricted", "")),
+            space=str(said["space"]),
+            licence=str(said["licence"]),
+            citation=tuple(map(str, said["citation"])),
+            validity=tuple(map(str, said["validity"])),
+            network=network,
+            measurement=str(said.get("measurement", "")),
+        )

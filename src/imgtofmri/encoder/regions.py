@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import OptionError, ShapeError, check_choice, choice_message
 from imgtofmri.spaces import BoolArray, Grid, nearest_voxels, transform
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RoiMasks = Mapping[tuple[str, str], BoolArray]
 """(roi, hemi) to a choice of voxels; hemi is "L", "R", or "B" where they are not told apart."""
@@ -19,6 +22,12 @@ OwnRois = Mapping[tuple[str, str], npt.NDArray[np.intp]]
 """(roi, hemi) to the columns of a person's native responses that are that person's own ROI."""
 
 BOTH = "both"
+
+GROUP = "group"
+"""What tables call the group, among the subjects."""
+
+MODEL_UNIT = "model units"
+"""The unit of subjects' maps, and of a group's that keeps amplitude."""
 
 
 class RoiPlace(NamedTuple):
@@ -136,6 +145,10 @@ class RoiMeans:
     subjects: tuple[str, ...]
     values: npt.NDArray[np.float64]
 
+    def __getitem__(self, chosen: slice) -> RoiMeans:
+        """Return the means of some stimuli."""
+        return RoiMeans(self.places, self.subjects, self.values[:, :, chosen])
+
     @property
     def group(self) -> npt.NDArray[np.float64]:
         """The mean over the people who have the ROI, shape (n_places, n_stimuli)."""
@@ -176,3 +189,38 @@ def roi_means(
                 inside = np.ascontiguousarray(responses[:, columns])
                 values[number, person] = inside.mean(axis=1, dtype=np.float64)
     return RoiMeans(tuple(places), tuple(subjects), values)
+
+
+def means_table(
+    means: RoiMeans, names: Sequence[str], onsets_s: npt.NDArray[np.float64] | None
+) -> pd.DataFrame:
+    """Return ROI means as a tidy table; see `Prediction.roi_table`.
+
+    Parameters
+    ----------
+    means : RoiMeans
+    names : sequence of str
+        Of the stimuli.
+    onsets_s : array of shape (n_stimuli,), optional
+        In seconds, where stimuli are a movie's frames.
+    """
+    import pandas as pd
+
+    owners = (GROUP, *means.subjects)
+    # Stimulus by stimulus, as files are written.
+    values = np.concatenate([means.group[:, None], means.values], axis=1).transpose(2, 0, 1)
+    n_stimuli, n_rows = len(names), len(means.places) * len(owners)
+    columns: dict[str, Any] = {"stimulus": np.repeat(names, n_rows)}
+    if onsets_s is not None:
+        columns["onset"] = np.repeat(onsets_s, n_rows)
+    rois, hemis = zip(*means.places, strict=True)
+    return pd.DataFrame(
+        columns
+        | {
+            "roi": np.tile(np.repeat(rois, len(owners)), n_stimuli),
+            "hemi": np.tile(np.repeat(hemis, len(owners)), n_stimuli),
+            "subject": np.tile(owners, n_stimuli * len(means.places)),
+            "mean": values.ravel().astype(np.float32),
+            "unit": MODEL_UNIT,
+        }
+    )

@@ -9,14 +9,21 @@ import math
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imgtofmri.encoder.agreement import LEAST_STIMULI, Agreement
-from imgtofmri.encoder.regions import roi_places
+from imgtofmri.encoder.regions import GROUP, MODEL_UNIT, RoiMeans, roi_places
+from imgtofmri.encoder.storing import (
+    STORE,
+    describe_store,
+    plan_store,
+    store_constants,
+    store_rows,
+)
 from imgtofmri.exceptions import OptionError
 from imgtofmri.files import atomic_path, cannot_write, write_all
 from imgtofmri.outputs import (
@@ -28,6 +35,10 @@ from imgtofmri.outputs import (
     check_distinct,
     find_layout,
 )
+from imgtofmri.outputs.layouts import check_format
+from imgtofmri.outputs.store import Store
+from imgtofmri.outputs.store_plan import Roster
+from imgtofmri.outputs.store_writer import RowWriter
 from imgtofmri.outputs.surfaces import surface_bytes, surface_file
 from imgtofmri.report import MapRows, write_report
 from imgtofmri.tables import MISSING
@@ -37,6 +48,7 @@ if TYPE_CHECKING:
 
     from imgtofmri.encoder.prediction import Prediction
     from imgtofmri.encoder.spatial import SpatialModel
+    from imgtofmri.encoder.stored import StoredPrediction
 
 COVERAGE, AGREEMENT, ACCURACY = ("coverage", "agreement", "accuracy")
 
@@ -46,7 +58,6 @@ interrupted run must predict them again."""
 
 COMMAND, RECORD, TABLE = "predict", "predictions.json", "rois.tsv"
 SPOOL, PAGE = "rois.part.tsv", "report.html"
-GROUP, MODEL_UNIT = "group", "model units"
 
 
 def save_prediction(
@@ -58,7 +69,27 @@ def save_prediction(
     interval: float | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write a prediction; see `Prediction.save`."""
+    """Write a prediction, as `Prediction.save` does.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    folder, format, subjects, interval, overwrite
+        As for `Prediction.save`.
+
+    Returns
+    -------
+    list of Path
+        The volumes, ``rois.tsv`` and ``predictions.json``.
+
+    Raises
+    ------
+    OptionError, OutputError
+        As `Prediction.save`.
+    """
+    check_format(format)
+    if format == "zarr":
+        return _save_store(prediction, folder, subjects, interval, overwrite)
     layout = find_layout(format, prediction.space, interval is not None)
     _check_names(prediction)
     names = prediction.subject_names if subjects else ()
@@ -69,13 +100,50 @@ def save_prediction(
         writer = MapWriter(output, layout, subjects=subjects, interval=interval)
         writer.write(prediction)
         evidence = EvidenceWriter(output, layout, prediction, prediction.affine)
-        evidence.agreement.add(prediction.subjects[:, :MOST_STIMULI])
+        if len(prediction.subjects):
+            evidence.agreement.add(prediction.subjects[:, :MOST_STIMULI])
         evidence.write()
         table = RoiTableWriter(output, prediction)
         table.add(prediction)
         table.close(prediction.names)
         output.wrote(*layout.describe(output.path, prediction.names, (RECORD, TABLE, PAGE)))
     return output.files
+
+
+def _save_store(
+    prediction: Prediction,
+    folder: OutputFolder | str | Path,
+    subjects: bool,
+    interval: float | None,
+    overwrite: bool,
+) -> list[Path]:
+    """Write a prediction into a store."""
+    _check_names(prediction)
+    onsets = prediction.onsets_s is not None
+    plan = plan_store(
+        prediction,
+        len(prediction),
+        unit=prediction.unit,
+        subjects=subjects,
+        interval=interval,
+        onsets=onsets,
+    )
+    rows = store_rows(prediction, plan, interval)
+    output = OutputFolder.of(folder, COMMAND, RECORD, overwrite=overwrite)
+    settings = output_settings("zarr", prediction.subject_names if subjects else (), interval)
+    with output.begin(settings, prediction.provenance.to_dict()):
+        path = output.path / STORE
+        if overwrite:
+            Store.remove(path)
+        roster = Roster(prediction.names, prediction.sources)
+        constants = store_constants(prediction, prediction.affine, plan)
+        made = prediction.provenance.to_stored()
+        store = Store.create(path, plan, roster, constants, settings, made)
+        with RowWriter(store, range(plan.n_rows)) as writer:
+            writer.add(rows)
+        output.wrote(*store.frame_files())
+        output.tell("store", describe_store(store))
+    return [*store.files(), output.record]
 
 
 def report_prediction(prediction: Prediction, path: Path) -> Path:
@@ -124,6 +192,8 @@ class MapWriter:
         As for `Prediction.maps`.
     surface : str
         A mesh whose maps are written, too, as for `Prediction.to_surface`; empty for none.
+    volumes : bool
+        Whether to write volumes, and not only what is on the mesh.
     """
 
     def __init__(
@@ -134,12 +204,18 @@ class MapWriter:
         subjects: bool = False,
         interval: float | None = None,
         surface: str = "",
+        volumes: bool = True,
     ) -> None:
-        self._folder, self._layout = folder, layout
+        self._folder, self._layout, self._volumes = folder, layout, volumes
         self._subjects, self._interval, self._surface = subjects, interval, surface
         self._writer: VolumeWriter | None = None
 
-    def write(self, part: Prediction, names: Collection[str] | None = None) -> None:
+    def write(
+        self,
+        part: Prediction,
+        names: Collection[str] | None = None,
+        maps: Mapping[tuple[str | None, str], npt.NDArray[np.float32]] | None = None,
+    ) -> None:
         """Write the maps of some stimuli; all parts must be of one mask.
 
         Parameters
@@ -147,6 +223,8 @@ class MapWriter:
         part : Prediction
         names : collection of str, optional
             Those to write; all by default.
+        maps : mapping of (subject or None, bound) to array, optional
+            What to write; by default `Prediction.maps`.
 
         Raises
         ------
@@ -156,11 +234,12 @@ class MapWriter:
         self._writer = self._writer or VolumeWriter(
             part.mask, part.affine, as_series=self._layout.as_series
         )
-        maps = part.maps(subjects=self._subjects, interval=self._interval)
+        if maps is None:
+            maps = part.maps(subjects=self._subjects, interval=self._interval)
         files = {
             name: {
                 self._layout.volume(name, subject, bound): self._writer.encode(values[index])
-                for (subject, bound), values in maps.items()
+                for (subject, bound), values in (maps.items() if self._volumes else ())
             }
             for index, name in enumerate(part.names)
             if names is None or name in names
@@ -195,11 +274,13 @@ class RoiTableWriter:
     ----------
     folder : OutputFolder
         Begun. Rows that an earlier run wrote there are kept if it is resumed.
-    of : Prediction or SpatialModel
+    of : Prediction, SpatialModel or StoredPrediction
         The ROIs and the people.
     """
 
-    def __init__(self, folder: OutputFolder, of: Prediction | SpatialModel) -> None:
+    def __init__(
+        self, folder: OutputFolder, of: Prediction | SpatialModel | StoredPrediction
+    ) -> None:
         self._folder = folder
         self._table, self._spool = folder.path / TABLE, folder.path / SPOOL
         self._n_rows = len(roi_places(of.roi_masks)) * (1 + len(of.subject_names))
@@ -227,11 +308,27 @@ class RoiTableWriter:
         OutputError
             If they cannot be written.
         """
+        self.add_means(part.roi_means(), part.names, part.onsets_s, names)
+
+    def add_means(
+        self,
+        means: RoiMeans,
+        stimuli: Sequence[str],
+        onsets_s: npt.NDArray[np.float64] | None = None,
+        names: Collection[str] | None = None,
+    ) -> None:
+        """Write the means of some stimuli, of which those in ``names``; all by default.
+
+        Raises
+        ------
+        OutputError
+            If they cannot be written.
+        """
         try:
             with self._spool.open("ab") as file:
                 if file.tell() == 0:
-                    file.write(_encoded(_cells(_columns(part)) + "\n"))
-                for name, rows in _roi_rows(part):
+                    file.write(_encoded(_cells(_columns(onsets_s)) + "\n"))
+                for name, rows in _roi_rows(means, stimuli, onsets_s):
                     if names is None or name in names:
                         self._found[name] = (file.tell(), len(rows))
                         file.write(rows)
@@ -281,14 +378,14 @@ class RoiTableWriter:
 
 
 def on_mesh(
-    part: Prediction, maps: npt.NDArray[np.float32], mesh: str
+    of: Prediction | StoredPrediction, maps: npt.NDArray[np.float32], mesh: str
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return maps of a prediction's voxels on a mesh, by hemisphere: (n_maps, n_vertices)."""
     from imgtofmri.encoder.surface import HEMIS, to_surface
 
     if not mesh:
         return {}
-    found = to_surface(maps, part.mask, part.affine, part.space, mesh).data.parts
+    found = to_surface(maps, of.mask, of.affine, of.space, mesh).data.parts
     return {
         hemi: found[side].reshape(-1, len(maps)).T for hemi, side in HEMIS.items() if side in found
     }
@@ -303,7 +400,7 @@ class EvidenceWriter:
         Begun.
     layout : Layout
         Names the files.
-    of : Prediction or SpatialModel
+    of : Prediction, SpatialModel or StoredPrediction
         The voxels, and what people stand behind.
     affine : array of shape (4, 4)
     """
@@ -312,7 +409,7 @@ class EvidenceWriter:
         self,
         folder: OutputFolder,
         layout: Layout,
-        of: Prediction | SpatialModel,
+        of: Prediction | SpatialModel | StoredPrediction,
         affine: npt.NDArray[np.float64],
     ) -> None:
         self._folder, self._layout = folder, layout
@@ -347,20 +444,21 @@ class EvidenceWriter:
             self._folder.wrote(path)
 
 
-def _columns(part: Prediction) -> list[str]:
-    onset = [] if part.onsets_s is None else ["onset"]
+def _columns(onsets_s: npt.NDArray[np.float64] | None) -> list[str]:
+    onset = [] if onsets_s is None else ["onset"]
     return ["stimulus", *onset, "roi", "hemi", "subject", "mean", "unit"]
 
 
-def _roi_rows(part: Prediction) -> Iterator[tuple[str, bytes]]:
+def _roi_rows(
+    means: RoiMeans, stimuli: Sequence[str], onsets_s: npt.NDArray[np.float64] | None
+) -> Iterator[tuple[str, bytes]]:
     """Yield each stimulus' name and its rows, as the table has them."""
-    means = part.roi_means()
     values = np.concatenate([means.group[:, None], means.values], axis=1)
     owners = [GROUP, *means.subjects]
     # All but the stimulus and the number is the same in every stimulus' rows.
     whats = [_cells([*place, owner]) for place in means.places for owner in owners]
-    for number, name in enumerate(part.names):
-        onset = [] if part.onsets_s is None else [f"{part.onsets_s[number]:.6g}"]
+    for number, name in enumerate(stimuli):
+        onset = [] if onsets_s is None else [f"{onsets_s[number]:.6g}"]
         which = _cells([name, *onset])
         rows = [
             f"{which}\t{what}\t{_number(value)}\t{MODEL_UNIT}\n"

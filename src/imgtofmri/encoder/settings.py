@@ -47,7 +47,9 @@ class Settings:
         A network's name or file, or one that is loaded already; None is the one that the models
         were fitted on.
     weights : str, Path or Untrained, optional
-        A file of weights to use instead of the published ones, or ``"untrained[:SEED]"``.
+        A file of weights to use instead of the published ones, ``"untrained[:SEED]"``, or
+        ``"published"``. None is the weights that the models were fitted on: those that the encoder
+        records, else those that ``IMGTOFMRI_WEIGHTS`` names, else the published ones.
     engine : {"onnxruntime", "openvino", "cuda", "coreml", "auto"}
         What the network runs on. Any but ONNX Runtime is used only if its group maps of test
         pictures agree with ONNX Runtime's; ``"auto"`` is the fastest of those.
@@ -98,6 +100,16 @@ class Settings:
     def of(cls, settings: Settings | None = None, **changes: Any) -> Settings:
         """Return settings with some of them changed; the defaults' where there are none.
 
+        Parameters
+        ----------
+        settings : Settings, optional
+        **changes
+            Settings by their names.
+
+        Returns
+        -------
+        Settings
+
         Raises
         ------
         OptionError
@@ -125,6 +137,10 @@ class Settings:
             The encoder's ROIs.
         center_crop : bool
             Whether the encoder's models were fitted on cropped pictures.
+
+        Returns
+        -------
+        Settings
 
         Raises
         ------

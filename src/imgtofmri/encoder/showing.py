@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from imgtofmri.encoder.regions import BOTH
 from imgtofmri.exceptions import ImgToFmriError, OptionError, check_choice
+from imgtofmri.stimuli import Frame, Pixels, Source, read_images
 
 if TYPE_CHECKING:
     from imgtofmri.encoder.prediction import Prediction
@@ -29,7 +31,7 @@ def plot_prediction(
     vmax: float | None = None,
 ) -> Figure:
     """Draw a prediction; see `Prediction.plot`."""
-    from imgtofmri.encoder.prediction import GROUP, MODEL_UNIT
+    from imgtofmri.encoder.regions import GROUP, MODEL_UNIT
     from imgtofmri.figures import maps
 
     check_choice("kind", kind, KINDS)
@@ -71,6 +73,31 @@ def _picture(one: Prediction, side: int = 448) -> npt.NDArray[np.uint8] | None:
     """Return the picture of one stimulus, None where it is no file, a frame, or gone."""
     picture = thumbnail(one, side)
     return None if picture is None else np.asarray(picture)
+
+
+def read_pictures(
+    prediction: Prediction, names: Iterable[str] | None = None, size: int = 224
+) -> dict[str, Pixels]:
+    """Read the pictures of stimuli that are files which can still be read.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    names : iterable of str, optional
+        Which; all by default.
+    size : int
+        Side of the square that they are squeezed into.
+
+    Returns
+    -------
+    dict of str to array of shape (size, size, 3), uint8
+    """
+    file_of = dict(zip(prediction.names, prediction.sources, strict=True))
+    wanted = prediction.names if names is None else names
+    files = ((name, file_of[name]) for name in wanted)
+    sources = [Source(path, name, "image") for name, path in files if path is not None]
+    frames = read_images(sources, size=size)
+    return {frame.name: frame.pixels for frame in frames if isinstance(frame, Frame)}
 
 
 def thumbnail(one: Prediction, side: int) -> Any:

@@ -16,6 +16,7 @@ import scipy.sparse
 
 from imgtofmri import spaces
 from imgtofmri.bundle import HEMIS, Bundle, RoiModel, SubjectModel
+from imgtofmri.encoder.native import NativeSpace
 from imgtofmri.encoder.regions import OwnRois, RoiMasks
 from imgtofmri.encoder.settings import AverageName, MaskName
 from imgtofmri.exceptions import OptionError
@@ -56,12 +57,15 @@ class SubjectOperator:
         The subject's.
     own_rois : dict of (roi, hemi) to array of int
         Which outputs are the subject's own ROI; hemi is "L", "R" or "B".
+    space : NativeSpace
+        Where the outputs lie.
     """
 
     models: tuple[RoiModel, ...]
     matrix: scipy.sparse.csr_array
     name: str
     own_rois: OwnRois
+    space: NativeSpace
 
     @property
     def coverage(self) -> npt.NDArray[np.float32]:
@@ -328,12 +332,13 @@ def _subject_operator(
     matrix = (smooth @ (move @ merge)).tocsr()
     matrix = matrix[:, np.argsort(order)]
     matrix.sort_indices()
+    space = NativeSpace(subject.native, voxels, merge[:, np.argsort(order)].astype(np.float32))
     own_rois = {
         (roi, HEMIS[code]): start + np.flatnonzero(model.hemi == code)
         for (roi, model), start in zip(named.items(), _starts(models), strict=True)
         for code in _hemis(model)
     }
-    return SubjectOperator(models, matrix, subject.name, own_rois)
+    return SubjectOperator(models, matrix, subject.name, own_rois, space)
 
 
 def _hemis(model: RoiModel) -> list[int]:

@@ -39,7 +39,7 @@ class StateSearch:
 
     Attributes
     ----------
-    steps : tuple of arrays of int
+    steps : tuple of array of shape (n_boundaries,), int
         The boundaries after each step: the volumes at which a new state begins, the start left out.
     t_distances : array of shape (n_steps,)
         How well each step's states separate (`t_distance`).

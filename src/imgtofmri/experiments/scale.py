@@ -125,7 +125,7 @@ class Scale:
         ----------
         means : RoiMeans
             Of all stimuli that are shown.
-        conditions : mapping of str to array of int
+        conditions : mapping of str to array of shape (n_of_condition,), int
             Which of them each condition has, as `condition_rows` returns them. Those of the
             contrast must be among them, and the ROI in ``means``; see `check`.
 

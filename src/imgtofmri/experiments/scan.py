@@ -29,7 +29,7 @@ class Scan:
     ----------
     tr_s : float
         Repetition time, in seconds, from 0.05 to 30.
-    hrf : str, array or callable
+    hrf : str, array of shape (n_samples,) or callable
         A haemodynamic response, as `imgtofmri.timeseries.hrf` takes it; it is scaled to sum 1, so
         that a stimulus held on settles at its response.
     hrf_step_s : float

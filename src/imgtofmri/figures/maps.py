@@ -28,6 +28,8 @@ _SMALLEST = 1e-6
 """What is below is not drawn: nothing of the mask, as no response is exactly 0."""
 
 _NOTE_IN, _LINE_IN, _CHARACTER_IN = 0.08, 0.1, 0.039
+_BAR_CHARACTER_IN = 0.053
+"""How wide a character beside a colour bar is at most."""
 
 
 def plot_glass(
@@ -343,8 +345,12 @@ def _finite(image: nib.Nifti1Image) -> nib.Nifti1Image:
 
 
 def _label_bar(figure: Figure, label: str, bottom: float, top: float) -> None:
+    fits = (top - bottom) * figure.get_figheight() / _BAR_CHARACTER_IN
+    text = label if len(label) <= fits else label.replace(" (", "\n(")
     middle = (bottom + top) / 2
-    figure.text(0.985, middle, label, rotation=270, va="center", ha="center", fontsize=6.5)
+    figure.text(
+        0.985, middle, text, rotation=270, va="center", ha="center", fontsize=6.5, linespacing=1.1
+    )
 
 
 def _heights(places_mm: npt.NDArray[np.float64]) -> list[float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +36,7 @@ DIVERGING = "RdBu_r"
 """The colour map of values on both sides of zero."""
 
 FORMATS = ("png", "svg")
+"""The formats that figures are saved in."""
 
 MARKS = ((1e-4, "****"), (1e-3, "***"), (1e-2, "**"), (0.05, "*"), (0.10, "†"))
 """Below which p each mark is due."""
@@ -72,6 +75,8 @@ _SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 6.5,
     "lines.linewidth": 1.1,
+    # Of what notebooks show: type of 7 points is to be read on a page.
+    "figure.dpi": 150,
     "savefig.dpi": 300,
     "svg.fonttype": "none",
     "svg.hashsalt": "imgtofmri",
@@ -88,6 +93,32 @@ def journal_style() -> Iterator[None]:
         # A machine has one of the sans-serif fonts and warns of those before it in the list.
         mpl.rcParams["font.sans-serif"] = [_first_font(_SETTINGS["font.sans-serif"])]
         yield
+    _let_notebooks_show()
+
+
+def _let_notebooks_show() -> None:
+    """Have a notebook show figures as pictures where nothing has told it how.
+
+    It knows once pyplot is imported, which nothing of this package needs, and would show a line of
+    text until then.
+    """
+    from matplotlib.figure import Figure
+
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is None:
+        return
+    formatter = shell.display_formatter.formatters["image/png"]
+    try:
+        formatter.lookup_by_type(Figure)
+    except KeyError:
+        formatter.for_type(Figure, _png)
+
+
+def _png(figure: Figure) -> bytes:
+    """Return a figure as a notebook shows it."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=figure.dpi, bbox_inches="tight")
+    return picture.getvalue()
 
 
 def significance_mark(p: float) -> str:

@@ -37,7 +37,7 @@ def read_array(path: Path, key: str | None = None, where: str = "array") -> npt.
 
     Returns
     -------
-    array
+    array of any shape
         As stored, integers and floats alike. MATLAB's version 7.3 files store arrays transposed;
         here they come out as MATLAB shows them.
 
@@ -70,7 +70,7 @@ def read_arrays(sources: Iterable[tuple[Path, str | None, str]]) -> list[npt.NDA
 
     Returns
     -------
-    list of arrays
+    list of array of any shape
         In the order of the sources.
 
     Raises
@@ -190,7 +190,7 @@ def volume_rows(
 
     Parameters
     ----------
-    array : array of four axes
+    array : array of shape (n_volumes, nx, ny, nz), or another order of these
         Volumes on a grid, in one of ``LAYOUTS``.
     grid : Grid
         The grid.

@@ -188,7 +188,7 @@ def pair_names(
     leave_out: Collection[str] = (),
     unmatched: Missing = "error",
 ) -> tuple[list[int], list[int]]:
-    """Find the rows of the same images in two lists of names, as :func:`pair` does.
+    """Find the rows of the same images in two lists of names, as `pair` does.
 
     Returns
     -------
@@ -198,7 +198,7 @@ def pair_names(
     Raises
     ------
     DataError, OptionError
-        As :func:`pair`.
+        As `pair`.
 
     Warns
     -----

@@ -16,10 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -29,23 +27,20 @@ from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import OptionError, OutputError
 from imgtofmri.files import cannot_write, sha256_of, sweep, write_whole
 from imgtofmri.invocation import COMMAND_LINE
+from imgtofmri.outputs.differences import differences
+from imgtofmri.outputs.journal import NOT_TEXT, Journal, json_line
 from imgtofmri.outputs.staging import complete, drop_stage, exchange, is_own, new_stage
 from imgtofmri.owners import Lock, abandoned
+from imgtofmri.versions import versions
 
 RECORD_VERSION = 1
 """Of the record's schema; a record of another one is not resumed."""
 
-PACKAGES = ("numpy", "scipy", "onnxruntime", "openvino", "nilearn", "pillow", "av")
-"""Whose versions a record names, besides this package's and Python's."""
-
 NOT_COMPARED = {"engine_trial"}
 """What of a run to resume may be otherwise: how an engine that passed its trial did so."""
 
-FILE_SUFFIXES = tuple(".nii .gz .json .tsv .csv .html .png .svg .npz .npy .mp4".split())
+FILE_SUFFIXES = tuple(".nii .gz .json .tsv .csv .html .png .svg .npz .npy .mp4 .zarr".split())
 """What names a file rather than a folder."""
-
-# File names may hold bytes that are not text: JSON's own escapes bring them back.
-_NOT_TEXT = "backslashreplace"
 
 COMPLETE, PARTIAL, RUNNING, INTERRUPTED = "complete", "partial", "running", "interrupted"
 """States of a run: all done; done but for inputs that failed; under way, or killed; stopped."""
@@ -76,12 +71,14 @@ class OutputFolder:
         self._target, self._whole = path, whole
         self._replaced: set[PurePosixPath] = set()
         self.record = path / (record or f"{command}.json")
-        self._journal = self.record.with_suffix(".jsonl")
+        self._journal = Journal(self.record.with_suffix(".jsonl"))
         self._head: dict[str, Any] = {}
-        self._inputs: dict[str, dict[str, Any]] = {}
+        # Each as the line of JSON that a record and its journal have of it: there may be a million.
+        self._inputs: dict[str, str] = {}
         self._failures: dict[str, str] = {}
         self._outputs: dict[str, str] = {}
         self._earlier: dict[str, str] = {}
+        self._more: dict[str, Any] = {}
         self._resumes = self._may_replace = False
         self._lock = Lock(self._lock_file(), str(path))
         self._started = _now()
@@ -167,7 +164,7 @@ class OutputFolder:
 
     def _check_new(self, resumable: bool = False) -> None:
         """Refuse a folder with a record, unless what to do with it was said."""
-        if (self.record.exists() or self._journal.exists()) and not self._may_replace:
+        if (self.record.exists() or self._journal.path.exists()) and not self._may_replace:
             resuming = "`resume` to do what is missing, " if resumable else ""
             message = (
                 f"{self.path}: expected a folder without earlier results; it holds "
@@ -256,6 +253,50 @@ class OutputFolder:
             raise
         return self
 
+    def announce(
+        self,
+        settings: Mapping[str, Any],
+        prediction: Mapping[str, Any],
+        failures: Mapping[str, str],
+        tasks: int,
+    ) -> None:
+        """Write the record of a run that several processes do without knowing of each other.
+
+        It says that the run is under way, and what it is: whoever comes first writes it, and the
+        others are refused if theirs is another. What they make is not in it until the run is
+        merged.
+
+        Parameters
+        ----------
+        settings, prediction
+            As for `begin`.
+        failures : mapping of str to str
+            Inputs that none of them can use, and why.
+        tasks : int
+            How many processes there are to be.
+
+        Raises
+        ------
+        OptionError, OutputError
+            As `begin`, but for a run that is writing here.
+        """
+        self._head = {
+            "settings": dict(settings),
+            "prediction": dict(prediction),
+            "controls": {},
+            "measured": [],
+        }
+        if self.record.exists():
+            self._take_over()
+            return
+        self._failures.update(failures)
+        self.tell("tasks", tasks)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        self._write(RUNNING)
+
     def _open(self) -> None:
         """Take the folder, and what an earlier run left in it."""
         self._take_lock()
@@ -268,7 +309,7 @@ class OutputFolder:
         if self._resumes and self.record.exists():
             self._take_over()
         self._write(RUNNING)
-        self._journal.unlink(missing_ok=True)
+        self._journal.remove()
 
     def _take_lock(self) -> None:
         folder = self._target.absolute().parent if self._whole else self.path
@@ -318,7 +359,7 @@ class OutputFolder:
     @property
     def files(self) -> list[Path]:
         """The recorded files, and the record itself."""
-        entries = (output["file"] for entry in self._inputs.values() for output in entry["outputs"])
+        entries = (out["file"] for line in self._inputs.values() for out in _outputs(line))
         return [*(self.path / file for file in (*entries, *self._outputs)), self.record]
 
     def knows(self, name: str) -> bool:
@@ -334,8 +375,11 @@ class OutputFolder:
         sha256 : str or None
             The input's digest now.
         """
-        entry = self._inputs.get(name)
-        if entry is None or entry.get("sha256") != sha256 or sha256 is None:
+        line = self._inputs.get(name)
+        if line is None or sha256 is None:
+            return False
+        entry = json.loads(line)
+        if entry["sha256"] != sha256:
             return False
         return all(
             (self.path / output["file"]).is_file()
@@ -353,28 +397,32 @@ class OutputFolder:
     ) -> None:
         """Record an input's results; outputs are file names, relative to the folder, to digests."""
         files = [{"file": file, "sha256": digest} for file, digest in outputs.items()]
-        entry = _input(name, sha256, path) | more | {"outputs": files}
-        self._inputs[name] = entry
+        line = json_line(_input(name, sha256, path) | more | {"outputs": files})
+        self._inputs[name] = line
         self._failures.pop(name, None)
-        self._append(entry)
+        self._journal.append(line)
 
     def used(
         self, names: Sequence[str], sha256: Sequence[str | None], paths: Sequence[Path | None]
     ) -> None:
         """Record inputs that all results together are made of."""
         for name, digest, path in zip(names, sha256, paths, strict=True):
-            self._inputs[name] = _input(name, digest, path) | {"outputs": []}
+            self._inputs[name] = json_line(_input(name, digest, path) | {"outputs": []})
 
     def fail(self, name: str, reason: str) -> None:
         """Record an input that could not be used."""
         self._failures[name] = reason
         self._inputs.pop(name, None)
-        self._append({"name": name, "failure": reason})
+        self._journal.append(json_line({"name": name, "failure": reason}))
 
     def wrote(self, *files: Path) -> None:
         """Record files of the run as a whole, with their digests."""
         for file in files:
             self._outputs[file.relative_to(self.path).as_posix()] = sha256_of(file)
+
+    def tell(self, name: str, said: Any) -> None:
+        """Record something of the run as a whole under a name of its own; JSON values."""
+        self._more[name] = said
 
     def keep(self, *files: str) -> bool:
         """Keep files that an earlier run wrote as a whole, if all are still what it wrote."""
@@ -408,7 +456,7 @@ class OutputFolder:
             if self._whole:
                 self.wrote(*(path for path in self._files() if path != self.record))
             self._write(state or (PARTIAL if self._failures else COMPLETE))
-            self._journal.unlink(missing_ok=True)
+            self._journal.remove()
             if self._whole:
                 new = [PurePosixPath(path.relative_to(self.path)) for path in self._files()]
                 exchange(self.path, self._target.resolve(), self._replaced, new)
@@ -440,10 +488,11 @@ class OutputFolder:
 
     def _move(self, path: Path) -> None:
         self.path = path
-        self.record, self._journal = path / self.record.name, path / self._journal.name
+        self.record = path / self.record.name
+        self._journal = Journal(path / self._journal.path.name)
 
     def _write(self, state: str) -> None:
-        content = {
+        head = {
             "GeneratedBy": [{"Name": "imgtofmri", "Version": __version__}],
             "RecordVersion": RECORD_VERSION,
             "command": self.command,
@@ -451,26 +500,25 @@ class OutputFolder:
             "state": state,
             "started": self._started,
             "written": _now(),
-            "versions": _versions(),
+            "versions": versions(),
             **self._head,
-            "inputs": list(self._inputs.values()),
-            "outputs": [{"file": f, "sha256": digest} for f, digest in self._outputs.items()],
-            "failures": [{"name": n, "reason": reason} for n, reason in self._failures.items()],
+            **self._more,
         }
-        text = json.dumps(content, indent=1, ensure_ascii=False)
-        write_whole(self.record, (text + "\n").encode("utf-8", _NOT_TEXT))
-
-    def _append(self, line: Mapping[str, Any]) -> None:
-        try:
-            with self._journal.open("a", encoding="utf-8", errors=_NOT_TEXT) as file:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise cannot_write(self._journal, error) from error
+        lists = {
+            "inputs": self._inputs.values(),
+            "outputs": [
+                json_line({"file": f, "sha256": digest}) for f, digest in self._outputs.items()
+            ],
+            "failures": [
+                json_line({"name": n, "reason": why}) for n, why in self._failures.items()
+            ],
+        }
+        write_whole(self.record, _document(head, lists).encode("utf-8", NOT_TEXT))
 
     def _take_over(self) -> None:
         """Go on from what an earlier run recorded, if it is a run of these settings."""
         try:
-            earlier = parse_json(read_text(self.record))
+            earlier, lines = _undocumented(read_text(self.record))
             found = earlier.get("RecordVersion")
             if found != RECORD_VERSION:
                 what = "without a version" if found is None else f"of version {found}"
@@ -480,14 +528,14 @@ class OutputFolder:
                     "`overwrite` to do all again, or another folder."
                 )
                 raise OutputError(message)
-            entries = [*earlier["inputs"], *self._journalled()]
-            inputs: dict[str, dict[str, Any]] = {}
-            for entry in entries:
+            inputs: dict[str, str] = {}
+            lines = [*lines, *map(json_line, earlier["inputs"]), *self._journal.lines()]
+            for line, entry in zip(lines, _parsed(lines), strict=True):
                 if "failure" in entry:
                     inputs.pop(str(entry["name"]), None)
                     continue
                 _check_entry(entry)
-                inputs[entry["name"]] = entry
+                inputs[entry["name"]] = line
             written = {output["file"]: output["sha256"] for output in earlier["outputs"]}
             before = {key: dict(earlier[key]) for key in ("settings", "prediction")}
             version_then = earlier["GeneratedBy"][0]["Version"]
@@ -501,7 +549,9 @@ class OutputFolder:
                 "or another folder."
             )
             raise OutputError(message) from error
-        different = self._differences(before)
+        # JSON turns tuples into lists.
+        now = json.loads(json.dumps({key: self._head[key] for key in before}))
+        different = differences(before, now, NOT_COMPARED)
         if version_then != __version__:
             # One record names one version for all its results.
             different.append(
@@ -516,26 +566,53 @@ class OutputFolder:
         self._inputs, self._earlier = inputs, written
         self._started = started
 
-    def _journalled(self) -> list[dict[str, Any]]:
-        """Return what the journal holds; its last line is left out if it was not written whole."""
-        if not self._journal.exists():
-            return []
-        lines = read_text(self._journal).split("\n")
-        return [parse_json(line) for line in lines[:-1]]
-
-    def _differences(self, before: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Say which settings an earlier run had otherwise; JSON turns tuples into lists."""
-        now = json.loads(json.dumps({key: self._head[key] for key in before}))
-        return [
-            f"{key} was {before[part].get(key)!r} and is now {now[part].get(key)!r}"
-            for part in before
-            for key in sorted({*before[part], *now[part]} - NOT_COMPARED)
-            if before[part].get(key) != now[part].get(key)
-        ]
-
 
 def _input(name: str, sha256: str | None, path: Path | None) -> dict[str, Any]:
     return {"name": name, "path": None if path is None else str(path), "sha256": sha256}
+
+
+def _outputs(line: str) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = json.loads(line)["outputs"]
+    return found
+
+
+_INPUTS = '\n "inputs": [\n  '
+
+
+def _document(head: Mapping[str, Any], lists: Mapping[str, Iterable[str]]) -> str:
+    """Return a record's text: its head laid out, then lists with one line of JSON an entry."""
+    parts = [json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")]
+    for key, lines in lists.items():
+        entries = ",\n  ".join(lines)
+        parts.append(f' "{key}": [\n  {entries}\n ]' if entries else f' "{key}": []')
+    return ",\n".join(parts) + "\n}\n"
+
+
+def _undocumented(text: str) -> tuple[dict[str, Any], list[str]]:
+    """Return what a record says, and the lines of its inputs where `_document` laid it out.
+
+    A million of inputs then take little more memory than their text.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON.
+    """
+    start = text.find(_INPUTS + '{"')
+    if start < 0:
+        return parse_json(text), []
+    # No text of JSON goes over a line's end: these are between entries.
+    first, end = start + len(_INPUTS), text.find("\n ]", start)
+    if end < 0:
+        return parse_json(text), []
+    lines = text[first:end].split(",\n  ")
+    return parse_json(text[:first] + text[end:]), lines
+
+
+def _parsed(lines: Sequence[str], together: int = 1000) -> Iterator[Any]:
+    """Yield what lines of JSON say; some together are parsed sooner than each by itself."""
+    for first in range(0, len(lines), together):
+        yield from parse_json(f"[{','.join(lines[first : first + together])}]")
 
 
 def _check_entry(entry: Mapping[str, Any]) -> None:
@@ -548,16 +625,6 @@ def _check_entry(entry: Mapping[str, Any]) -> None:
     if not outputs or not isinstance(digest, str | None):
         message = f"the entry of {entry['name']!r} lacks outputs or a digest"
         raise ValueError(message)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _now() -> str:

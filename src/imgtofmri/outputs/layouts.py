@@ -16,8 +16,13 @@ from imgtofmri.exceptions import OptionError, check_choice
 from imgtofmri.files import atomic_path
 from imgtofmri.tables import tsv
 
-FormatName = Literal["nifti", "bids"]
-FORMATS: tuple[FormatName, ...] = ("nifti", "bids")
+FormatName = Literal["nifti", "bids", "zarr"]
+"""How files can be laid out: plain, as a BIDS derivative dataset, or as one store of arrays."""
+
+FORMATS: tuple[FormatName, ...] = ("nifti", "bids", "zarr")
+"""The layouts by their names."""
+
+_LAYOUTS = FORMATS[:2]
 BIDS_VERSION = "1.11.1"
 
 _PLAIN = frozenset((string.ascii_letters + string.digits).encode())
@@ -211,7 +216,7 @@ def _desc(name: str, bound: str = "") -> str:
 
 
 def check_format(name: str) -> None:
-    """Refuse a layout that there is not, before anything is loaded.
+    """Refuse a format that there is not, before anything is loaded.
 
     Raises
     ------
@@ -238,7 +243,7 @@ def find_layout(name: str, space: str, bounded: bool = False, rate_hz: float = 2
     OptionError
         If there is no such layout.
     """
-    check_format(name)
+    check_choice("format", name, _LAYOUTS)
     if name == "nifti":
         return NiftiLayout()
     return BidsLayout(space, BOUNDS if bounded else (), 1 / rate_hz)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import nibabel as nib
 
 
+LEAST_COMPRESSED = 0.8
+"""The part of its voxels' bytes that a compressed map takes at least: real ones take more."""
+
 DESCRIPTION_BYTES = 79
 """How long a description in a NIfTI-1 header can be."""
 
@@ -62,6 +65,11 @@ class Statistic:
         header.set_intent(self.intent, self.parameters, name=self.name)
         header["descrip"] = self.description.encode("ascii", "replace")[:DESCRIPTION_BYTES]
         header["cal_min"], header["cal_max"] = self.limits or (0.0, 0.0)
+
+
+def least_bytes(n_maps: int, n_voxels: int) -> int:
+    """Return how many bytes so many maps take at least as compressed files."""
+    return int(LEAST_COMPRESSED * 4 * n_voxels) * n_maps
 
 
 class VolumeWriter:

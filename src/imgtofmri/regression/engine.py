@@ -18,6 +18,7 @@ import numpy.typing as npt
 from imgtofmri.exceptions import MissingDependencyError, OptionError, choice_message
 
 ENGINES = ("numpy", "torch")
+"""What arrays can be worked out with."""
 
 Array = Any
 """An array of an engine: NumPy's or PyTorch's."""

@@ -22,13 +22,15 @@ from imgtofmri.report.records import Run, open_run
 from imgtofmri.report.scene import build_scene, template_of
 
 PAGE = "report.html"
+"""What the page of a run is called."""
 
-PREDICTIONS = ("predict", "demo")
+PREDICTIONS = ("predict", "export", "demo")
 MOST_STRIPS = 3
 LEAST_VOXELS = 1
 
 TITLES = {
     "predict": "Predicted responses to {n}",
+    "export": "Predicted responses to {n}",
     "demo": "Predicted responses to {n}",
     "contrast": "Contrast of predicted responses",
     "rsa": "Geometry of predicted patterns",

@@ -11,6 +11,7 @@ SOFTWARE = "imgtofmri"
 
 DID = {
     "predict": "Responses to {n} were predicted",
+    "export": "Responses to {n} were predicted",
     "demo": "Responses to {n} were predicted",
     "contrast": "Predicted responses to {n} were contrasted between conditions",
     "rsa": "Dissimilarity matrices of predicted patterns were computed for {n}",
@@ -23,7 +24,7 @@ DID = {
     "render": "A film was shown beside its predicted response",
 }
 
-OF_IMAGES = ("predict", "demo", "contrast", "rsa", "explain")
+OF_IMAGES = ("predict", "export", "demo", "contrast", "rsa", "explain")
 """Commands whose inputs are images, but for films."""
 
 AVERAGES = {
@@ -51,9 +52,7 @@ def counted(run: Run) -> str:
         frames = f" ({sum(films)} frames)"
         said.append(("a film" if len(films) == 1 else f"{len(films)} films") + frames)
     if n_images or not films:
-        kind = (
-            "image" if run.command in ("predict", "demo", "contrast", "rsa", "explain") else "input"
-        )
+        kind = "image" if run.command in OF_IMAGES else "input"
         said.insert(0, f"{n_images} {kind}{'' if n_images == 1 else 's'}")
     return " and ".join(said)
 

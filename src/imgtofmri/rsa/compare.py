@@ -14,6 +14,7 @@ from imgtofmri.stats.scaling import centred, unit_length
 
 #: What `compare_rdms` can compute.
 COMPARISONS = ("spearman", "kendall", "pearson", "cosine")
+"""How two dissimilarity matrices can be compared."""
 
 
 def compare_rdms(

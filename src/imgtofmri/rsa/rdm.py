@@ -14,6 +14,7 @@ from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_mess
 
 #: What `calculate_rdm` can measure.
 DISSIMILARITIES = ("correlation", "euclidean")
+"""How dissimilar two patterns can be said to be."""
 
 #: A pattern whose spread is this small beside its size is constant but for rounding.
 CONSTANT_TOLERANCE = 1e-12

@@ -13,8 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
+"""An array of real numbers."""
+
 IntArray = npt.NDArray[np.integer[Any]]
+"""An array of whole numbers."""
+
 BoolArray = npt.NDArray[np.bool_]
+"""An array of truth values."""
+
+
+MOST_MM = 1e6
+"""How far from the origin a voxel can be."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +51,24 @@ class Grid:
         """Edge lengths of a voxel in millimetres, shape (3,)."""
         lengths: npt.NDArray[np.float64] = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
         return lengths
+
+    @property
+    def fault(self) -> str:
+        """What an affine of unknown origin should do and does not: empty if nothing is wrong.
+
+        Examples
+        --------
+        >>> Grid((2, 2, 2), np.zeros((4, 4))).fault
+        'be invertible'
+        """
+        affine = self.affine
+        if not np.isfinite(affine).all() or not abs(np.linalg.det(affine[:3, :3])) > 1e-9:
+            return "be invertible"
+        if affine[3].tolist() != [0, 0, 0, 1]:
+            return "end in 0, 0, 0, 1"
+        if np.abs(affine).max() > MOST_MM:
+            return f"lead to less than {MOST_MM:g} mm"
+        return ""
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -102,18 +102,21 @@ def smoothed_mask(template_mask: FloatArray, grid: Grid) -> npt.NDArray[np.float
     return smoothed
 
 
-def roi_overlap(template_mask: FloatArray, grid: Grid) -> BoolArray:
+def roi_overlap(
+    template_mask: FloatArray, grid: Grid, fraction: float = OVERLAP_FRACTION
+) -> BoolArray:
     """Return where a moved ROI mask, smoothed, exceeds a fraction of its maximum.
 
     Parameters
     ----------
     template_mask : array of shape (grid.n_voxels,)
         As for `smoothed_mask`.
+    fraction : float
 
     Returns
     -------
     array of shape (grid.n_voxels,), bool
     """
     smoothed = smoothed_mask(template_mask, grid)
-    above: BoolArray = smoothed > OVERLAP_FRACTION * smoothed.max()
+    above: BoolArray = smoothed > fraction * smoothed.max()
     return above

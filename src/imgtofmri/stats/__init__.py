@@ -9,6 +9,7 @@ from imgtofmri.stats.bootstrap import (
     bootstrap_interval,
 )
 from imgtofmri.stats.ceiling import NoiseCeiling, ceiling_normalised, noise_ceiling
+from imgtofmri.stats.effective import n_effective, shrunk_z
 from imgtofmri.stats.explained import ExplainedVariance, explained_variance
 from imgtofmri.stats.jackknife import fisher_z, jackknife_interval, pearson_interval, t_quantile
 from imgtofmri.stats.matching import (
@@ -40,6 +41,7 @@ __all__ = [
     "fisher_z",
     "jackknife_interval",
     "max_statistic_p",
+    "n_effective",
     "noise_ceiling",
     "noise_ceiling_r",
     "pearson_interval",
@@ -49,6 +51,7 @@ __all__ = [
     "permutations",
     "r_squared",
     "repeat_variances",
+    "shrunk_z",
     "sign_flips",
     "t_quantile",
 ]

@@ -94,7 +94,7 @@ class VoxelTest:
     p : array
         One-sided (greater) permutation p value. Where fewer than 10 of 200 permutations or more
         reach r, that of a tail fitted to the largest, so that p can lie below one over their
-        number; see :func:`imgtofmri.stats.tails.exponential_tail_p`.
+        number; see `imgtofmri.stats.tails.exponential_tail_p`.
     p_fdr : array
         ``p`` adjusted over the voxels (Benjamini and Hochberg).
     p_max : array

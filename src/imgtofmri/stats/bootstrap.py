@@ -88,7 +88,7 @@ def bootstrap_diagonal(correlations: ArrayLike, counts: Array) -> Array:
     correlations : array of shape (n_images, n_images)
         Predicted patterns along rows, measured ones along columns.
     counts : array of shape (n_bootstraps, n_images)
-        From :func:`bootstrap_counts`.
+        From `bootstrap_counts`.
 
     Returns
     -------

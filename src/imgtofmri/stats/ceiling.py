@@ -31,7 +31,7 @@ class NoiseCeiling:
     Attributes
     ----------
     method : str
-        The estimator, as named in :func:`noise_ceiling`.
+        The estimator, as named in `noise_ceiling`.
     n_repeats : int
         How many repeats it was estimated from.
     explainable : array of shape (n_voxels,)
@@ -81,7 +81,7 @@ def noise_ceiling(
     method : {"signal-power", "explainable-variance", "split-half"}
         "signal-power": the variance of the sum over repeats beyond what independent noise gives
         it, as a share of one repeat's variance (Sahani and Linden 2002; Schoppe et al. 2016, whose
-        CC_max is :meth:`NoiseCeiling.r_max`).
+        CC_max is `NoiseCeiling.r_max`).
         "explainable-variance": one minus the variance of the residuals from the mean over repeats,
         corrected for the mean's being fitted to the same repeats (Hsu et al. 2004; used for fMRI by
         Lescroart and Gallant 2019). Each repeat is z-scored over images first.

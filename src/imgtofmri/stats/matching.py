@@ -165,7 +165,7 @@ def diagonal_test(
     ``groups``, over images of the same label). The null hypothesis is that, among the exchanged
     images, the predictions are unrelated to which image was measured. Voxels are never exchanged,
     so their spatial correlation does not matter. Each permutation is applied to all matrices at
-    once, which lets :attr:`PermutationTest.p_max` account for their dependence.
+    once, which lets `PermutationTest.p_max` account for their dependence.
 
     Parameters
     ----------

@@ -147,11 +147,7 @@ def max_statistic_p(
         )
         raise ShapeError(message)
     if standardise:
-        pooled = np.vstack([observed_array[None], null_array])
-        spread = pooled.std(axis=0)
-        spread[spread == 0] = 1.0
-        pooled = (pooled - pooled.mean(axis=0)) / spread
-        observed_array, null_array = pooled[0], pooled[1:]
+        observed_array, null_array = on_one_scale(observed_array, null_array)
     extremes = oriented(observed_array, tail)
     tested = np.flatnonzero(~np.isnan(extremes))
     p_max = np.full(extremes.shape, np.nan)
@@ -161,3 +157,25 @@ def max_statistic_p(
     reached = largest.size - np.searchsorted(largest, tie_threshold(extremes[tested]))
     p_max[tested] = (reached + 1) / (largest.size + 1)
     return p_max
+
+
+def on_one_scale(
+    observed: NDArray[np.float64], null: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Bring each test to mean 0 and standard deviation 1 over the data and its relabellings.
+
+    Parameters
+    ----------
+    observed : array of shape (n_tests,)
+    null : array of shape (n_permutations, n_tests)
+
+    Returns
+    -------
+    observed, null : arrays of the same shapes
+        A test that never varies is 0 throughout.
+    """
+    pooled = np.vstack([observed[None], null])
+    spread = pooled.std(axis=0)
+    spread[spread == 0] = 1.0
+    pooled = (pooled - pooled.mean(axis=0)) / spread
+    return pooled[0], pooled[1:]

@@ -23,7 +23,7 @@ class PermutationTest:
         The statistics under permutation; a row is one permutation for all tests.
     standardise : bool
         Whether ``p_max`` brings each test to mean 0 and standard deviation 1 first, as
-        :func:`max_statistic_p` does if asked.
+        `max_statistic_p` does if asked.
     """
 
     statistic: Array

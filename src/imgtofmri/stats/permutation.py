@@ -28,7 +28,7 @@ def permutation_p(
     ----------
     observed : array of any shape
         The statistics of the data. NaN gives NaN.
-    null : array of shape (n_permutations, *observed.shape)
+    null : array of shape (n_permutations, ...)
         The same statistics under relabellings.
     tail : {"greater", "less", "two-sided"}
         What counts as extreme; "two-sided" compares absolute values.
@@ -179,8 +179,8 @@ class NullSummary:
     """Reduce null statistics chunk by chunk to counts, so that memory does not grow with them.
 
     Meant for maps: a hundred thousand voxels under ten thousand relabellings would be 8 GB as an
-    array. Feed chunks to :meth:`update`, then read :attr:`p`, :attr:`p_max`, :attr:`mean` and
-    :attr:`sd`.
+    array. Feed chunks to `update`, then read `p`, `p_max`, `mean` and
+    `sd`.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ class NullSummary:
     tail : {"greater", "less", "two-sided"}
         What counts as extreme.
     n_kept : int
-        How many of each test's most extreme null statistics to keep, for :attr:`extremes`.
+        How many of each test's most extreme null statistics to keep, for `extremes`.
 
     Examples
     --------

@@ -1,7 +1,8 @@
 """Images and movies into RGB frames with names and onsets; what counts as an input.
 
-Find (`find_sources`), then read in order and ahead of time (`read_images`, `Movie.frames`). A bad
-image never ends a run: it is a `Failure`, with one line that names it.
+Find (`find_sources`, or `read_list` where a list names the files), then read in order and ahead of
+time (`read_images`, `Movie.frames`). A bad image never ends a run: it is a `Failure`, with one line
+that names it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from imgtofmri.stimuli.discovery import (
 from imgtofmri.stimuli.images import ImageInput, read_images
 from imgtofmri.stimuli.inputs import expand_images
 from imgtofmri.stimuli.items import FRAME_SIZE, Failure, Frame, Pixels, Source, StimulusWarning
+from imgtofmri.stimuli.listed import SourceList, read_list
 from imgtofmri.stimuli.low_level import (
     energy_features,
     luminance_features,
@@ -45,6 +47,7 @@ __all__ = [
     "Pixels",
     "Shown",
     "Source",
+    "SourceList",
     "StimulusWarning",
     "check_rate",
     "energy_features",
@@ -56,6 +59,7 @@ __all__ = [
     "luminance_features",
     "prepare_image",
     "read_images",
+    "read_list",
     "run_ahead",
     "silhouette_features",
     "suffix_kind",

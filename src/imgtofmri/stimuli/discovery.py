@@ -8,13 +8,12 @@ import os
 import unicodedata
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 from imgtofmri.exceptions import OptionError, StimulusError
 from imgtofmri.files import natural_key
-from imgtofmri.stimuli.items import Failure, Source, StimulusWarning, one_line, refuse
+from imgtofmri.stimuli.items import Failure, Kind, Source, StimulusWarning, one_line, refuse
 
 IMAGE_SUFFIXES = (
     ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .bmp .dib .tif .tiff "
@@ -28,6 +27,10 @@ MOVIE_SUFFIXES = (
 ).split()
 """Suffixes of movie files, in lower case; upper case counts alike."""
 
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(IMAGE_SUFFIXES, "image"),
+    **dict.fromkeys(MOVIE_SUFFIXES, "movie"),
+}
 
 # Suffixes of pictures and movies that are not read. Files of a folder that have one are counted:
 # they may have been meant.
@@ -78,7 +81,7 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failu
     StimulusWarning
         If pictures or movies were passed over: how many of which suffix.
     """
-    found: list[tuple[Path, Literal["image", "movie"]]] = []
+    found: list[tuple[Path, Kind]] = []
     failures: list[Failure] = []
     seen: set[str] = set()
     others: dict[str, Path] = {}
@@ -127,7 +130,7 @@ def find_images(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failur
     return sources, failures
 
 
-def suffix_kind(path: str | Path) -> Literal["image", "movie"] | None:
+def suffix_kind(path: str | Path) -> Kind | None:
     """Return what a file's suffix says it is, or None if it is no stimulus.
 
     Examples
@@ -135,13 +138,12 @@ def suffix_kind(path: str | Path) -> Literal["image", "movie"] | None:
     >>> suffix_kind("holiday.JPG"), suffix_kind("film.mkv"), suffix_kind("README.md")
     ('image', 'movie', None)
     """
-    suffix = Path(path).suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
-        return "image"
-    return "movie" if suffix in MOVIE_SUFFIXES else None
+    name = os.path.basename(os.fspath(path))  # noqa: PTH119
+    dot = name.rfind(".")
+    return _KINDS.get(name[dot:].lower()) if dot > 0 else None
 
 
-def unique_names(paths: list[Path]) -> list[str]:
+def unique_names(paths: Sequence[str | Path]) -> list[str]:
     """Name files by their whole file names, with leading folders where those are shared.
 
     Names that differ only in case or in Unicode form count as shared, because some file systems
@@ -150,7 +152,7 @@ def unique_names(paths: list[Path]) -> list[str]:
 
     Parameters
     ----------
-    paths : list of Path
+    paths : sequence of str or Path
         Different files.
 
     Returns
@@ -163,12 +165,11 @@ def unique_names(paths: list[Path]) -> list[str]:
     >>> unique_names([Path("cats/01.jpg"), Path("dogs/01.jpg"), Path("dogs/02.jpg")])
     ['cats__01.jpg', 'dogs__01.jpg', '02.jpg']
     """
-    absolute = [Path(os.path.abspath(path)).parts[1:] for path in paths]  # noqa: PTH100
-    names = [one_line(path.name) for path in paths]
+    names = [one_line(os.path.basename(os.fspath(path))) for path in paths]  # noqa: PTH119
     for members in _groups(names):
-        deepest = max(len(absolute[i]) for i in members)
-        for depth in range(2, deepest + 1):
-            labels = [one_line("__".join(absolute[i][-depth:])) for i in members]
+        absolute = [_parts(paths[i]) for i in members]
+        for depth in range(2, max(map(len, absolute)) + 1):
+            labels = [one_line("__".join(parts[-depth:])) for parts in absolute]
             if len({_folded(label) for label in labels}) == len(labels):
                 break
         for i, label in zip(members, labels, strict=True):
@@ -177,30 +178,40 @@ def unique_names(paths: list[Path]) -> list[str]:
     # cats__01.jpg) is told apart by a digest of where it is.
     for members in _groups(names):
         for i in members:
-            names[i] = f"{_place(absolute[i])}__{names[i]}"
+            names[i] = f"{_place(paths[i])}__{names[i]}"
     # Files that outputs are named after must not have names that no file system takes.
     for i, name in enumerate(names):
-        if len(name.encode()) > _MAX_NAME_BYTES:
+        if 4 * len(name) > _MAX_NAME_BYTES and len(name.encode()) > _MAX_NAME_BYTES:
             end = name.encode()[-(_MAX_NAME_BYTES - 10) :].decode(errors="ignore")
-            names[i] = f"{_place(absolute[i])}__{end}"
+            names[i] = f"{_place(paths[i])}__{end}"
     return names
 
 
-def _place(parts: tuple[str, ...]) -> str:
+def _parts(path: str | Path) -> tuple[str, ...]:
+    return Path(os.path.abspath(path)).parts[1:]  # noqa: PTH100
+
+
+def _place(path: str | Path) -> str:
     """Return eight digits that stand for where a file is."""
-    return hashlib.sha256("/".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return hashlib.sha256("/".join(_parts(path)).encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def _groups(names: list[str]) -> list[list[int]]:
     """Return the positions of names that are shared, one list for each shared name."""
+    folded = list(map(_folded, names))
+    if len(set(folded)) == len(folded):
+        return []
+    counts = Counter(folded)
     positions: dict[str, list[int]] = defaultdict(list)
-    for i, name in enumerate(names):
-        positions[_folded(name)].append(i)
-    return [members for members in positions.values() if len(members) > 1]
+    for i, name in enumerate(folded):
+        if counts[name] > 1:
+            positions[name].append(i)
+    return list(positions.values())
 
 
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name.casefold())
+    # Of ASCII there is one form, and most names are of it.
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name.casefold())
 
 
 def _as_inputs(inputs: Iterable[str | Path]) -> list[str | Path]:
@@ -300,11 +311,17 @@ def _check_named(path: Path) -> Path | Failure:
         got = f"'{shown}', which is a folder"
         remedy = "Name the folder as an input of its own to take the files in it."
     elif suffix_kind(path) is None:
-        got = f"'{shown}', whose suffix is not one that counts"
-        remedy = f"Convert it; these count: {suffixes_line()}."
+        return Failure(one_line(shown), no_stimulus(shown))
     else:
         return path
     return Failure(one_line(shown), refuse("an image or movie file", got, remedy))
+
+
+def no_stimulus(path: str) -> StimulusError:
+    """Return the error for a file whose suffix does not count."""
+    got = f"'{path}', whose suffix is not one that counts"
+    remedy = f"Convert it; these count: {suffixes_line()}."
+    return refuse("an image or movie file", got, remedy)
 
 
 def suffixes_line() -> str:

@@ -55,8 +55,8 @@ def read_images(
     Parameters
     ----------
     images : iterable of Source, Path, str, PIL image or uint8 array
-        Files by path (here the content decides, not the suffix) or pictures in memory. Consumed no
-        faster than `ahead` allows.
+        Files by path (here the content decides, not the suffix) or pictures in memory, arrays of
+        shape (height, width, 3) or (height, width). Consumed no faster than `ahead` allows.
     size, center_crop
         As in `prepare_image`.
     n_workers : int, optional

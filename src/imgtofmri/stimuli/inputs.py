@@ -19,13 +19,13 @@ def expand_images(images: Any, on_failure: Callable[[Failure], object] | None = 
     Parameters
     ----------
     images : path, folder, glob, Source, PIL image, uint8 array, or a sequence of these
-        An array of four axes is a stack of images.
+        Arrays have shape (height, width, 3) or (height, width); one of four axes is a stack.
     on_failure : callable, optional
         Called with each path that is not an image file; by default the first raises its error.
 
     Returns
     -------
-    list of Source, PIL image or array
+    list of Source, PIL image or array of shape (height, width, 3) or (height, width)
         What `read_images` takes, in order.
 
     Raises

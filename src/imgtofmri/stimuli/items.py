@@ -15,6 +15,9 @@ from imgtofmri.limits import limits, variable
 Pixels = npt.NDArray[np.uint8]
 """RGB pixels of shape ``(height, width, 3)``, 8 bits a channel."""
 
+Kind = Literal["image", "movie"]
+"""Which reader takes a file."""
+
 FRAME_SIZE = 224
 """Side of the square that the published model's network sees, in pixels."""
 
@@ -36,7 +39,7 @@ class Source:
 
     path: Path
     name: str
-    kind: Literal["image", "movie"]
+    kind: Kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +51,7 @@ class Frame:
     name : str
         The stimulus' name; for a frame of a movie the movie's name and the time.
     pixels : uint8 array of shape (size, size, 3)
-        RGB.
+        RGB; of `Movie.stills` at the movie's own size, (height, width, 3).
     sha256 : str or None
         Digest of the file's bytes (for a movie, of the whole file); None for arrays and PIL images.
     onset_s : float or None
@@ -99,7 +102,10 @@ def one_line(text: object) -> str:
     >>> one_line("two\nlines.jpg")
     'two_lines.jpg'
     """
-    return "".join(char if char.isprintable() else "_" for char in str(text))
+    line = str(text)
+    if line.isprintable():
+        return line
+    return "".join(char if char.isprintable() else "_" for char in line)
 
 
 def refuse(expected: str, got: str, remedy: str) -> StimulusError:

@@ -36,8 +36,8 @@ def luminance_features(
 
     Parameters
     ----------
-    images : iterable of Source, path, PIL image or array
-        The images.
+    images : iterable of Source, path, PIL image or uint8 array
+        Arrays have shape (height, width, 3) or (height, width).
     size : int
         Blocks along each side; must divide 224.
     center_crop : bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,9 +12,6 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-
-import numpy as np
-from PIL import Image
 
 from imgtofmri.exceptions import OptionError, StimulusError
 from imgtofmri.files import sha256_of
@@ -32,8 +29,7 @@ from imgtofmri.stimuli.items import (
     one_line,
     refuse,
 )
-from imgtofmri.stimuli.pictures import orientation, prepare_picture, upright_picture
-from imgtofmri.stimuli.pixels import to_rgb
+from imgtofmri.stimuli.pictures import orientation, prepare_picture, rgb_picture
 from imgtofmri.stimuli.sampling import Timeline, check_rate, pick_nearest
 
 if TYPE_CHECKING:
@@ -44,6 +40,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _AHEAD = 16
+_STILLS_AHEAD = 4
+"""Of pictures at their own size, which take a hundred times as much memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,16 +252,49 @@ class Movie:
         (HDR is not tone-mapped), interlaced pictures stay as they are, and transparency is over
         white.
         """
+        _check_one_or_more("size", size)
+
+        def prepare(each: Timed) -> Pixels:
+            return prepare_picture(each.picture, each.pixel_aspect, size, center_crop)
+
+        return self._taken(rate_hz, prepare, ahead)
+
+    def stills(self, rate_hz: float = 2.0, ahead: int = _STILLS_AHEAD) -> Iterator[Frame]:
+        """Take the pictures that `frames` takes, at the movie's own size.
+
+        Parameters
+        ----------
+        rate_hz, ahead
+            As in `frames`.
+
+        Yields
+        ------
+        Frame
+            As of `frames`, but that ``pixels`` have the shape (height, width, 3): upright, and as
+            they are stored, even where they are shown wider than high.
+
+        Raises
+        ------
+        OptionError, StimulusError
+            As `frames`.
+
+        Warns
+        -----
+        StimulusWarning
+            As for `frames`.
+        """
+        return self._taken(rate_hz, lambda each: rgb_picture(each.picture, Fraction(1)), ahead)
+
+    def _taken(
+        self, rate_hz: float, prepare: Callable[[Timed], Pixels], ahead: int
+    ) -> Iterator[Frame]:
+        """Check what can be checked at once, and start the thread."""
         rate = check_rate(rate_hz)
-        for option, value in (("size", size), ("ahead", ahead)):
-            if value < 1:
-                message = f"{option} must be 1 or more; got {value}. Leave it out."
-                raise OptionError(message)
+        _check_one_or_more("ahead", ahead)
         self.check_length(rate_hz, limits().frames, f"Or set {variable('frames')} higher.")
         tally = Tally()
         pictures = read_pictures(self.path, tally, self.timeline.needed(rate))
-        sampled = self._sampled(pictures, rate, size, center_crop)
-        return self._warned(run_ahead(sampled, ahead), tally)
+        return self._warned(run_ahead(self._sampled(pictures, rate, prepare), ahead), tally)
 
     def pictures(self) -> Iterator[Shown]:
         """Decode every picture at its own size, upright, in constant memory.
@@ -288,8 +319,7 @@ class Movie:
     def _shown(self, pictures: Iterator[Timed]) -> Generator[Shown, None, None]:
         with one_movies_fault(self.path):
             for each in pictures:
-                pixels = upright_picture(each.picture, each.pixel_aspect)
-                rgb = np.asarray(to_rgb(Image.fromarray(pixels)))
+                rgb = rgb_picture(each.picture, each.pixel_aspect)
                 yield Shown(each.time, each.duration, each.tick_s, rgb)
 
     @cached_property
@@ -320,7 +350,7 @@ class Movie:
             warnings.warn(message, StimulusWarning, stacklevel=2)
 
     def _sampled(
-        self, pictures: Iterator[Timed], rate: Fraction, size: int, center_crop: bool
+        self, pictures: Iterator[Timed], rate: Fraction, prepare: Callable[[Timed], Pixels]
     ) -> Generator[Frame, None, None]:
         """Decode, pick and prepare: the work of the thread."""
         most = limits().frames
@@ -333,11 +363,26 @@ class Movie:
                 if k >= most:
                     raise self._too_long(k + 1, most, f"Or set {variable('frames')} higher.")
                 if pixels is None or each is not last:
-                    pixels = prepare_picture(each.picture, each.pixel_aspect, size, center_crop)
-                    last = each
+                    pixels, last = prepare(each), each
                 onset_s = float(k / rate)
-                name = f"{self.name}_t{onset_s:09.3f}s"
-                yield Frame(name, pixels, self.sha256, onset_s, self.path)
+                yield Frame(frame_name(self.name, onset_s), pixels, self.sha256, onset_s, self.path)
+
+
+def frame_name(movie: str, onset_s: float) -> str:
+    """Return the name of a movie's frame.
+
+    Examples
+    --------
+    >>> frame_name("film.mp4", 3.5)
+    'film.mp4_t00003.500s'
+    """
+    return f"{movie}_t{onset_s:09.3f}s"
+
+
+def _check_one_or_more(option: str, value: int) -> None:
+    if value < 1:
+        message = f"{option} must be 1 or more; got {value}. Leave it out."
+        raise OptionError(message)
 
 
 def _info(container: InputContainer, stream: VideoStream, first: VideoFrame) -> MovieInfo:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from imgtofmri.stimuli.items import Pixels, check_dimensions
-from imgtofmri.stimuli.pixels import prepare_image
+from imgtofmri.stimuli.pixels import prepare_image, to_rgb
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -26,6 +26,11 @@ def prepare_picture(
     """Convert one picture: colour, shape of its pixels, orientation, resize."""
     aspect = pixel_aspect if center_crop else Fraction(1)
     return prepare_image(upright_picture(picture, aspect), size, center_crop)
+
+
+def rgb_picture(picture: VideoFrame, pixel_aspect: Fraction) -> Pixels:
+    """Convert one picture at its own size: colour, shape of its pixels, orientation."""
+    return np.asarray(to_rgb(Image.fromarray(upright_picture(picture, pixel_aspect))))
 
 
 def upright_picture(picture: VideoFrame, pixel_aspect: Fraction) -> Pixels:

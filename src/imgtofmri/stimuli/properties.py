@@ -40,8 +40,8 @@ def image_properties(images: Iterable[ImageInput], center_crop: bool = False) ->
 
     Parameters
     ----------
-    images : iterable of Source, path, PIL image or array
-        The images.
+    images : iterable of Source, path, PIL image or uint8 array
+        Arrays have shape (height, width, 3) or (height, width).
     center_crop : bool
         Whether predictions see a central crop.
 

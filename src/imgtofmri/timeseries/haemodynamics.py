@@ -18,9 +18,13 @@ from imgtofmri.timeseries.checks import (
 )
 
 HrfLike: TypeAlias = str | ArrayLike | Callable[[NDArray[np.float64]], ArrayLike]
+"""A response by its name, as a kernel sampled in time, or as a function of time in seconds."""
+
 HrfScale: TypeAlias = Literal["native", "sum", "peak"]
 
 HRF_NAMES = ("gam", "glover", "spm")
+"""The haemodynamic responses that have names."""
+
 DEFAULT_HRF = "glover"
 """The response that every command convolves with unless told otherwise: Glover's (1999)."""
 HRF_SCALES: tuple[str, ...] = get_args(HrfScale)

@@ -18,8 +18,10 @@ from imgtofmri.timeseries.checks import (
 )
 
 Resampling: TypeAlias = Literal["interp", "nearest", "original"]
+"""How frames are brought to volumes."""
 
 RESAMPLINGS: tuple[str, ...] = get_args(Resampling)
+"""The ways of bringing frames to volumes, by their names."""
 
 
 def volume_times(

@@ -34,8 +34,10 @@ from imgtofmri.timeseries.checks import MIN_TIMES, blocks, time_courses
 
 Array = NDArray[np.float64]
 SurrogateKind: TypeAlias = Literal["phases", "shifts"]
+"""What is drawn anew in a surrogate."""
 
 SURROGATE_KINDS: tuple[SurrogateKind, ...] = get_args(SurrogateKind)
+"""The kinds of surrogates: with other phases, or shifted in time as a whole."""
 
 # Frequencies, then coordinates, are dropped that together hold less than this share of the power
 # that passes the matrix.
@@ -105,8 +107,8 @@ class Surrogates:
         seed : int or sequence of int
             The same seed gives the same phases to every series of the same length.
         kind : {"phases", "shifts"}
-            "phases" draws the phase of each frequency, "shifts" how many time points the series
-            is moved back: 0, which is the series itself, or more.
+            "phases" draws the phase of each frequency. "shifts" moves the series back by so many
+            time points, from 0, which is the series itself, in even steps around the whole.
         itself : array of shape (n_volumes, n_volumes), optional
             The matrix of the series itself, to the last digit, for shifts by 0; they must count as
             equal to it, and what is computed here is rounded.
@@ -137,7 +139,8 @@ class Surrogates:
                 # Neither a constant nor, of an even number, the fastest change has a phase.
                 phases[:, self._is_real] = 0.0
             else:
-                steps = rng.integers(0, self._n_time, (n_rows, 1))
+                numbers = np.arange(start, start + n_rows)[:, None]
+                steps = numbers * self._n_time // n_surrogates
                 turns = steps * self._frequencies / self._n_time
                 phases = np.asarray(2 * np.pi * turns)
             c = np.cos(phases).astype(np.float32)[:, None]

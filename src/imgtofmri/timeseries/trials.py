@@ -16,11 +16,15 @@ from imgtofmri.exceptions import DataError
 FloatArray = npt.NDArray[np.float64]
 
 ESTIMATORS = ("lsa", "lss")
+"""How responses to single trials can be estimated: in one model, or in a model each."""
+
 HRFS = tuple(
     f"{name}{more}"
     for name in ("glover", "spm")
     for more in ("", " + derivative", " + derivative + dispersion")
 )
+"""Responses that trials can be modelled with, alone or with derivatives."""
+
 # Less of a response than this share of the usual one (in squares) cannot be measured.
 _LEAST_SHARE = 0.01
 

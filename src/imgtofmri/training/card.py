@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from imgtofmri.files import sha256_of
 from imgtofmri.regression import open_engine
 from imgtofmri.training.stimuli import StudyFeatures
 from imgtofmri.training.study import Study, SubjectSettings
+from imgtofmri.versions import versions
 
 
 def make_card(
@@ -59,7 +59,11 @@ def make_card(
             **_estimates(study),
             "files": _digests(study),
             "device": engine.device,
-            "versions": _versions() | engine.versions(),
+            "versions": {
+                "imgtofmri": __version__,
+                **versions(("numpy", "scipy")),
+                **engine.versions(),
+            },
             "models": {
                 subject.name: {roi: _summary(model) for roi, model in subject.rois.items()}
                 for subject in subjects
@@ -176,14 +180,3 @@ def _relative(path: Path, home: Path) -> str:
 def _transform_files(subject: SubjectSettings) -> tuple[Path | None, ...]:
     said = subject.transform
     return () if said is None else (*said.files, said.anatomical, said.cropped)
-
-
-def _versions() -> dict[str, str]:
-    import scipy
-
-    return {
-        "imgtofmri": __version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "scipy": scipy.__version__,
-    }

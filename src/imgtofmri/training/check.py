@@ -12,11 +12,12 @@ from imgtofmri.exceptions import ImgToFmriError
 from imgtofmri.measured import design_run, read_mask, read_stimulus_rows
 from imgtofmri.spaces import Grid
 from imgtofmri.training.stimuli import stimulus_paths, study_features
-from imgtofmri.training.study import Study, SubjectSettings, is_awaited
+from imgtofmri.training.study import Study, SubjectSettings, is_awaited, read_study
 from imgtofmri.training.subjects import (
     Geometry,
     load_places,
     load_subject,
+    read_geometry,
     read_rows,
     run_rows,
     said_grid,
@@ -46,7 +47,9 @@ class FileReport:
     is_awaited: bool = False
 
 
-def check_files(study: Study, geometry: Geometry) -> Iterator[FileReport]:
+def check_files(
+    study: Study | str | Path, geometry: Geometry = read_geometry
+) -> Iterator[FileReport]:
     """Open what a fit would read, and say of each file what it holds or what is wrong.
 
     All is read and compared as for a fit, but for two things that take long: the values of runs, of
@@ -55,8 +58,8 @@ def check_files(study: Study, geometry: Geometry) -> Iterator[FileReport]:
 
     Parameters
     ----------
-    study : Study
-        The study.
+    study : Study or path
+        The study, or its file.
     geometry : callable
         As for `fit_study`.
 
@@ -64,7 +67,19 @@ def check_files(study: Study, geometry: Geometry) -> Iterator[FileReport]:
     ------
     FileReport
         In the order of the study.
+
+    Raises
+    ------
+    OptionError
+        If the study's file is not valid.
+
+    Examples
+    --------
+    >>> for report in check_files("study.toml"):  # doctest: +SKIP
+    ...     print(report.what, report.found or report.problem)
     """
+    if not isinstance(study, Study):
+        study = read_study(study)
     template: Grid | None = None
     if study.template.grid is not None:
         report, template = _try(study.template.grid, lambda: template_grid(study), _grid_text)

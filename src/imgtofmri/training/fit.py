@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.backbones import Backbone
-from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, read_bundle
+from imgtofmri.bundle import Bundle, RoiModel, SubjectModel
 from imgtofmri.exceptions import DataError, ImgToFmriError
 from imgtofmri.files import check_room
 from imgtofmri.measured import StimulusRows
@@ -37,6 +37,7 @@ from imgtofmri.training.subjects import (
     RoiData,
     SubjectData,
     load_subject,
+    read_geometry,
     template_grid,
 )
 
@@ -44,11 +45,6 @@ FloatArray = npt.NDArray[np.floating[Any]]
 IndexArray = npt.NDArray[np.intp]
 Part = tuple[str, str]
 """A subject and an ROI."""
-
-
-def read_geometry(name: str) -> Bundle:
-    """Return the bundle at a path."""
-    return read_bundle(Path(name))
 
 
 def fit_study(

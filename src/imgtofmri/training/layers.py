@@ -13,10 +13,10 @@ from imgtofmri.backbones import Backbone
 from imgtofmri.exceptions import OptionError
 from imgtofmri.progress import track
 from imgtofmri.regression import open_engine
-from imgtofmri.training.fit import fit_rois, load_subjects, read_geometry, stimulus_names
+from imgtofmri.training.fit import fit_rois, load_subjects, stimulus_names
 from imgtofmri.training.stimuli import StudyFeatures, study_features
 from imgtofmri.training.study import Study, read_study
-from imgtofmri.training.subjects import Geometry, SubjectData
+from imgtofmri.training.subjects import Geometry, SubjectData, read_geometry
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imgtofmri import spaces
-from imgtofmri.bundle import HEMIS, Bundle, SubjectModel
+from imgtofmri.bundle import HEMIS, Bundle, SubjectModel, read_bundle
 from imgtofmri.exceptions import DataError, OptionError, choice_message
 from imgtofmri.measured import (
     StimulusRows,
@@ -77,6 +78,11 @@ class SubjectData:
     native: Grid
     to_template: VoxelMap
     rois: Mapping[str, RoiData]
+
+
+def read_geometry(name: str) -> Bundle:
+    """Return the bundle at a path."""
+    return read_bundle(Path(name))
 
 
 def load_subject(

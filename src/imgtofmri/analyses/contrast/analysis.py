@@ -124,7 +124,7 @@ class Contrast:
         Parameters
         ----------
         threshold : {"p_fdr", "p_max", "conjunction", "none"}
-            Which voxels are drawn; see `imgtofmri.analyses.contrast.plot_contrast`.
+            Which voxels are drawn; see `imgtofmri.analyses.contrast.figures.plot_contrast`.
         alpha : float, optional
             By default the contrast's own.
 
@@ -140,6 +140,47 @@ class Contrast:
         from imgtofmri.analyses.contrast.figures import plot_contrast
 
         return plot_contrast(self, threshold, self.alpha if alpha is None else alpha)
+
+    def plot_controls(self) -> Figure:
+        """Draw t in each ROI beside that of the controls, and of the images' own properties.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        OptionError
+            If there are no controls.
+        """
+        from imgtofmri.analyses.contrast.figures import plot_controls
+
+        if not self.controls:
+            message = (
+                "controls must have been given to `compute_contrast`; got none. Give it those of "
+                '`encoder.controls(["untrained", "luminance"], average="mean").predict(images)`.'
+            )
+            raise OptionError(message, "controls")
+        return plot_controls(self.joined("roi_table"), self.of_images)
+
+    def joined(self, table: str) -> pd.DataFrame:
+        """Return a table of the encoder above those of its controls, told apart by ``model``.
+
+        Parameters
+        ----------
+        table : {"roi_table", "condition_table"}
+
+        Raises
+        ------
+        OptionError
+            If there is no such table.
+        """
+        import pandas as pd
+
+        check_choice("table", table, ("roi_table", "condition_table"))
+        parts = {name: getattr(one, table) for name, one in self.models.items()}
+        rows: pd.DataFrame = pd.concat(parts, names=["model"])
+        return rows.reset_index("model").reset_index(drop=True)
 
     def to_img(self, what: str = "t") -> Any:
         """Return one map as a NIfTI image on the template's grid.
@@ -317,7 +358,7 @@ def contrast_properties(
 ) -> pd.DataFrame:
     """Contrast what is measured on the images themselves, such as luminance, as responses are.
 
-    The same test as in :func:`compute_contrast`, with the same exchanges for the same seed: Welch's
+    The same test as in `compute_contrast`, with the same exchanges for the same seed: Welch's
     t over images, and under the null hypothesis images are exchanged between the conditions that
     have a weight.
 
@@ -329,7 +370,7 @@ def contrast_properties(
     conditions : sequence of str
         The condition of each image.
     contrast, n_permutations, seed
-        As for :func:`compute_contrast`.
+        As for `compute_contrast`.
 
     Returns
     -------
@@ -341,7 +382,7 @@ def contrast_properties(
     Raises
     ------
     OptionError, ShapeError
-        As :func:`compute_contrast`.
+        As `compute_contrast`.
     DataError
         If a condition has fewer than 2 images, or a property is missing for an image.
     """
@@ -442,6 +483,7 @@ def _contrast(
             f"{prediction.average!r}. Predict with that average."
         )
         raise OptionError(message, "average")
+    prediction.check_whole(subjects=True, native=True)
     labels, weights, chosen = design.labels, design.weights, design.chosen
     covered = prediction.covered
     names = [prediction.names[index] for index in chosen]

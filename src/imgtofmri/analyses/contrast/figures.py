@@ -197,7 +197,7 @@ def _draw_means(axes: Axes, result: Contrast) -> None:
             places,
             rows["mean"],
             width * 0.92,
-            yerr=rows["sem"],
+            yerr=rows["sem"].to_numpy(),
             color=colour_of(number),
             label=condition,
             error_kw={"elinewidth": 0.7},
@@ -212,7 +212,8 @@ def _draw_differences(axes: Axes, result: Contrast) -> None:
     group = table[table["subject"] == "group"]
     rois = group["roi"].tolist()
     places: Any = np.arange(len(rois))
-    error = [group["difference"] - group["ci_low"], group["ci_high"] - group["difference"]]
+    below, above = (group["difference"] - group["ci_low"], group["ci_high"] - group["difference"])
+    error = np.stack([below.to_numpy(), above.to_numpy()])
     axes.errorbar(
         places, group["difference"], yerr=error, fmt="o", color="black", ms=4, lw=0.9, zorder=3
     )

@@ -6,10 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imgtofmri.analyses.contrast.analysis import Contrast
-from imgtofmri.analyses.contrast.figures import THRESHOLDS, plot_contrast, plot_controls
+from imgtofmri.analyses.contrast.figures import THRESHOLDS, plot_contrast
 from imgtofmri.analyses.contrast.maps import FILES, statistic_of, values_of
 from imgtofmri.encoder.controls import ENCODER, describe_controls
 from imgtofmri.exceptions import DataError, OptionError, check_choice
@@ -17,9 +16,6 @@ from imgtofmri.figures.style import save_figure
 from imgtofmri.outputs import OutputFolder, VolumeWriter
 from imgtofmri.stimuli import Failure, Source, find_images
 from imgtofmri.tables import is_missing, read_table, write_table
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TABLE_SUFFIXES = (".tsv", ".csv")
 
@@ -192,8 +188,6 @@ def save_contrast(
 
 def _save_one(result: Contrast, folder: Path, threshold: str) -> list[Path]:
     """Write one contrast's files."""
-    import pandas as pd
-
     label, models = slug(result.name), result.models
     files: list[Path] = []
     for model, one in models.items():
@@ -204,24 +198,18 @@ def _save_one(result: Contrast, folder: Path, threshold: str) -> list[Path]:
             writer.write(files[-1], values_of(one, name), statistic_of(one, name))
         title = "" if model == ENCODER else f"control {model}: "
         files += save_figure(plot_contrast(one, threshold, one.alpha, title), folder / own)
-    rois = pd.concat(_of_model(model, one.roi_table) for model, one in models.items())
-    means = pd.concat(_of_model(model, one.condition_table) for model, one in models.items())
-    tables = {"rois": rois, "conditions": means, "luminance": result.of_images}
+    tables = {
+        "rois": result.joined("roi_table"),
+        "conditions": result.joined("condition_table"),
+        "luminance": result.of_images,
+    }
     for name, table in tables.items():
         if table is not None:
             files.append(write_table(table, folder / f"{label}_{name}.tsv"))
     if result.controls:
-        figure = plot_controls(rois, result.of_images)
         note = result.prediction.provenance.note
-        files += save_figure(figure, folder / f"{label}_controls", note=note)
+        files += save_figure(result.plot_controls(), folder / f"{label}_controls", note=note)
     return files
-
-
-def _of_model(model: str, table: pd.DataFrame) -> pd.DataFrame:
-    """Say in a first column whose rows these are."""
-    named = table.copy()
-    named.insert(0, "model", model)
-    return named
 
 
 def slug(text: str) -> str:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from imgtofmri.analyses.contrast.agreement import SignAgreement
 from imgtofmri.analyses.contrast.welch import WelchTest
 from imgtofmri.encoder import Prediction
-from imgtofmri.encoder.prediction import GROUP
-from imgtofmri.encoder.regions import own_columns
+from imgtofmri.encoder.regions import GROUP, own_columns
 from imgtofmri.exceptions import DataError
 from imgtofmri.stats import NullSummary
 

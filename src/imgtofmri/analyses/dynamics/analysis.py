@@ -152,7 +152,7 @@ def analyse_movie(
     rois : sequence of str, optional
         Which regions; "all" is the union of the ROIs that both have, or, where they share none,
         all voxels of each. Default: "all" and every ROI that both have.
-    boundaries : array of int, text or path, optional
+    boundaries : array of shape (n_boundaries,), int; text or path; optional
         Volumes at which events begin, counted after trimming: an array, ``"12,26,44"`` or a text
         file of them; or how to find them in the measured group with `find_boundaries`, such as
         ``"hmm"`` or ``"gsbs:14"``. None leaves boundaries out.

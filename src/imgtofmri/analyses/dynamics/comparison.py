@@ -10,9 +10,10 @@ different brains or grids.
 surrogates of its series (`imgtofmri.timeseries.Surrogates`), phase-randomised ones and shifted
 ones, and p is the larger of the two that they give. Phase-randomised surrogates are too smooth for
 films made of events, whose agreement with brains that hold still as long varies more. Shifted ones
-keep events, but there are few that are far apart. All models are turned by the same phases, so that
-a difference of two is compared with differences of surrogates that resemble each other as the two
-do.
+keep events, but few of them are far apart: how many are independent is read off their
+autocorrelation, and the model is brought nearer to them, as Student's t has it, before p is counted
+(`imgtofmri.stats.shrunk_z`). All models are turned by the same phases, so that a difference of two
+is compared with differences of surrogates that resemble each other as the two do.
 
 **The interval** is about people: the agreement with other people who watch the same film. They are
 drawn with replacement; a person drawn twice weighs twice. It is no test.
@@ -39,7 +40,8 @@ from imgtofmri.events import (
     mean_around_boundaries,
 )
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
-from imgtofmri.stats import bootstrap_counts
+from imgtofmri.stats import bootstrap_counts, n_effective, shrunk_z
+from imgtofmri.stats.multiple import on_one_scale
 from imgtofmri.stats.nulls import PermutationTest
 from imgtofmri.timeseries import (
     SURROGATE_KINDS,
@@ -221,7 +223,8 @@ class RegionDynamics:
     def mean_p(self) -> Array:
         """P of the mean over volumes, one-sided, shape (n_names,); NaN where it is not tested.
 
-        The larger of those that the kinds of surrogates give.
+        The larger of those that the kinds of surrogates give; of shifts with allowance for how few
+        are independent (`imgtofmri.stats.shrunk_z`).
         """
         return _p_of(self.mean_agreement, self.mean_null.swapaxes(1, 2))[0]
 
@@ -255,8 +258,8 @@ class BoundaryEffects:
     average : BoundaryAverage
         One row for each name; without limits where there are no samples of subjects.
     p : array of shape (n_names, n_lags)
-        Share of surrogates that reach the average at each lag, the larger of both kinds'; NaN where
-        it is not tested.
+        Share of surrogates that reach the average at each lag, the larger of both kinds'; NaN
+        where it is not tested.
     p_max : array of shape (n_names, n_lags)
         The same, corrected over lags by the largest statistic.
     """
@@ -278,7 +281,12 @@ def _p_of(observed: Array, null: Array) -> tuple[Array, Array]:
     """Return p and p corrected by the largest statistic; null (n_kinds, n_surrogates, n_tests)."""
     if not null.shape[1]:
         return np.full(observed.shape, np.nan), np.full(observed.shape, np.nan)
-    tests = [PermutationTest(observed, kind) for kind in null]
+    tests = []
+    for kind, drawn in zip(SURROGATE_KINDS, null, strict=True):
+        z, others = on_one_scale(observed, drawn)
+        if kind == "shifts":
+            z = shrunk_z(z, n_effective(drawn))
+        tests.append(PermutationTest(z, others, standardise=False))
     p, p_max = (np.stack(each) for each in zip(*((t.p, t.p_max) for t in tests), strict=True))
     return p.max(axis=0), p_max.max(axis=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from imgtofmri.analyses.dynamics.comparison import (
     RegionDynamics,
     p_over_regions,
 )
-from imgtofmri.encoder.prediction import GROUP
+from imgtofmri.encoder.regions import GROUP
 from imgtofmri.figures.style import (
     DIVERGING,
     MARK_ROW_POINTS,
@@ -42,6 +43,9 @@ __all__ = [
 
 WIDTH_IN = 7.2
 """Two columns of a journal."""
+
+_CHARACTER_IN = 0.05
+"""How wide a character of the line below a figure is at most."""
 
 
 def plot_courses(courses: pd.DataFrame) -> Figure:
@@ -103,7 +107,7 @@ def plot_similarity(
         Of the models and, under "measured", of the brains.
     tr_s : float
         Repetition time in seconds.
-    boundaries : array of int, optional
+    boundaries : array of shape (n_boundaries,), int, optional
         Volumes at which events begin; each event is framed on the diagonal.
     title : str
         What stands above.
@@ -164,7 +168,7 @@ def plot_agreement(
         One row each; the models are the same in all.
     tr_s : float
         Repetition time in seconds.
-    boundaries : array of int, optional
+    boundaries : array of shape (n_boundaries,), int, optional
         Volumes at which events begin, marked by lines.
 
     Returns
@@ -328,7 +332,8 @@ def _legend(figure: Figure, models: Sequence[str], boundaries: bool) -> None:
 def _explain(figure: Figure, corrected: str) -> None:
     """Write what marks mean below all panels."""
     text = f"{MARKS_LINE}; against surrogates of the models, {corrected}"
-    figure.supxlabel(text, fontsize=6, color="0.35", x=0.99, ha="right")
+    lines = textwrap.wrap(text, int(figure.get_figwidth() / _CHARACTER_IN))
+    figure.supxlabel("\n".join(lines), fontsize=6, color="0.35", x=0.99, ha="right")
 
 
 def _frame_events(panel: Axes, starts_s: NDArray[np.float64], end_s: float) -> None:

@@ -93,7 +93,7 @@ def compare_movie(
         A table for each NIfTI file, in their order.
     tr_s : float, optional
         Repetition time of NIfTI files in seconds; by default what sidecars and headers say.
-    boundaries : array of int, text or path, optional
+    boundaries : array of shape (n_boundaries,), int; text or path; optional
         As in `analyse_movie`; ``"partly-cloudy"`` are the published ones, the data set's default.
     baselines : sequence of {"luminance", "motion", "untrained"}
         As in `movie_models`.
@@ -220,7 +220,7 @@ def predict_dynamics(
         As in `compare_movie`.
     tr_s : float, default 2.0
         Repetition time in seconds at which the prediction is sampled.
-    boundaries : text, path or array of int, default "gsbs"
+    boundaries : text, path or array of shape (n_boundaries,), int; default "gsbs"
         How to find boundaries in each region's prediction, or volumes, as in `analyse_movie`.
     seed : int
         Of the untrained network's weights.

@@ -40,7 +40,7 @@ class PredictedDynamics:
     ----------
     similarity : dict of str to dict of str to array of shape (n_volumes, n_volumes)
         Of each region, of each model: how alike each two volumes' patterns are.
-    boundaries : dict of str to array of int
+    boundaries : dict of str to array of shape (n_boundaries,), int
         Of each region, the volumes at which events begin, counted after trimming.
     courses : pandas.DataFrame
         Predicted time courses, as `imgtofmri.analyses.dynamics.tables.course_table` gives them.
@@ -114,7 +114,7 @@ def predicted_dynamics(
         Further models of the same frames.
     rois : sequence of str, optional
         Which regions. Default: "all", the union of the ROIs, and every ROI.
-    boundaries : text, path or array of int, default "gsbs"
+    boundaries : text, path or array of shape (n_boundaries,), int; default "gsbs"
         How to find boundaries in each region's prediction, or volumes that are the same in all, as
         in `analyse_movie`.
 

@@ -48,7 +48,7 @@ class RunSettings:
 
     Attributes
     ----------
-    hrf : {"gam", "glover", "spm"}, array or callable, or None
+    hrf : {"gam", "glover", "spm"}, array of shape (n_samples,) or callable, or None
         As in `imgtofmri.timeseries.held_hrf`; None is `imgtofmri.timeseries.DEFAULT_HRF`.
     resample : {"interp", "nearest", "original"}
         As in `imgtofmri.timeseries.sample_to_volumes`. "original" is the whole published analysis:

@@ -14,7 +14,8 @@ from imgtofmri.analyses.dynamics.comparison import (
     RegionDynamics,
     p_over_regions,
 )
-from imgtofmri.encoder.prediction import GROUP, Prediction
+from imgtofmri.encoder.prediction import Prediction
+from imgtofmri.encoder.regions import GROUP
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +81,7 @@ def agreement_table(
     regions : sequence of RegionDynamics
     tr_s : float
         Repetition time in seconds.
-    boundaries : array of int, optional
+    boundaries : array of shape (n_boundaries,), int, optional
         Volumes at which events begin.
 
     Returns
@@ -230,7 +231,7 @@ def event_table(boundaries: Mapping[str, NDArray[np.intp]], tr_s: float) -> pd.D
 
     Parameters
     ----------
-    boundaries : dict of str to array of int
+    boundaries : dict of str to array of shape (n_boundaries,), int
     tr_s : float
         Repetition time in seconds.
 

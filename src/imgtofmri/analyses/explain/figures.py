@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgtofmri.encoder.attribution import METHODS, OCCLUSION, SPLIT, Attribution
-from imgtofmri.encoder.prediction import GROUP, MODEL_UNIT
+from imgtofmri.encoder.regions import GROUP, MODEL_UNIT
 from imgtofmri.exceptions import check_choice
 from imgtofmri.figures.style import DIVERGING, journal_style, plain
 

@@ -45,6 +45,8 @@ from imgtofmri.stats.contrasts import contrast_weights, default_contrast, writte
 if TYPE_CHECKING:
     import pandas as pd
 
+    from imgtofmri.figures.style import Figure
+
 MAX_PEOPLE = 1000
 """Beyond this number of people none is said to be needed."""
 
@@ -160,6 +162,17 @@ class Plan:
         rows = self.needed[self.needed["roi"] == roi]
         (number,) = rows.loc[rows["n_runs"] == self.settings.n_runs, "n_people"]
         return None if pd.isna(number) else int(number)
+
+    def plot(self) -> Figure:
+        """Draw one person's expected t over runs, and the power over people.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from imgtofmri.analyses.power.figures import plot_plan
+
+        return plot_plan(self)
 
 
 def plan_scan(

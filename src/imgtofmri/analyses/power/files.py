@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from imgtofmri.analyses.power.analysis import MAX_PEOPLE, Plan
-from imgtofmri.analyses.power.figures import plot_plan
 from imgtofmri.figures.style import save_figure
 from imgtofmri.files import write_whole
 from imgtofmri.outputs import OutputFolder
@@ -103,7 +102,7 @@ def save_plan(
         for name, columns in COLUMNS.items():
             table = getattr(plan, name)[list(columns)]
             files += write_described(table, out.path / f"{name}.tsv", columns)
-        files += save_figure(plot_plan(plan), out.path / "plan", note=plan.provenance.note)
+        files += save_figure(plan.plot(), out.path / "plan", note=plan.provenance.note)
         files.append(out.path / "methods.md")
         write_whole(files[-1], methods(plan).encode("utf-8"))
         out.wrote(*files)

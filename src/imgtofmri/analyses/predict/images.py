@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from imgtofmri.analyses.predict.earlier import Earlier
 from imgtofmri.encoder import Predictor
 from imgtofmri.encoder.saving import MOST_STIMULI, EvidenceWriter, MapWriter, RoiTableWriter
-from imgtofmri.files import sha256_of
 from imgtofmri.outputs import Layout, OutputFolder
 from imgtofmri.progress import track
 from imgtofmri.report import MapRows
@@ -84,21 +85,21 @@ def predict_images(
     if not sources:
         return summary
     table = RoiTableWriter(folder, predictor.spatial)
-    pending = []
-    for source in sources:
-        known = folder.knows(source.name) and table.has(source.name)
-        if known and folder.is_done(source.name, source_digest(source)):
-            summary.kept.append(source.name)
-        else:
-            pending.append(source)
-    if not pending and (evidence is None or evidence.keep(len(sources))):
-        table.close(_in_order(folder, sources, table))
-        return summary
     # Maps of an earlier run are not read again: what they say of agreement is predicted anew.
     telling = {source.name for source in sources[:MOST_STIMULI]} if evidence else set()
-    kept = set(summary.kept)
-    again = [s for s in sources if s.name not in kept or s.name in telling]
-    with track("Predicting", len(again), "images", enabled=progress) as advance:
+    earlier = Earlier(folder, [s for s in sources if folder.knows(s.name) and table.has(s.name)])
+    # Where all may be there, nothing is predicted before that is known.
+    earlier.verify(None if len(earlier.names) == len(sources) else telling, progress)
+    if len(earlier.kept) == len(sources) and (evidence is None or evidence.keep(len(sources))):
+        summary.kept.extend(source.name for source in sources)
+        table.close(_in_order(folder, sources, table))
+        return summary
+    with track("Predicting", len(sources), "images", enabled=progress) as count:
+        counting = threading.Lock()
+
+        def advance(n: int) -> None:
+            with counting:
+                count(n)
 
         def fail(failure: Failure) -> None:
             summary.failures.append(failure)
@@ -107,8 +108,8 @@ def predict_images(
 
         writer = MapWriter(folder, layout, subjects=subjects, interval=interval, surface=surface)
         look = None if gathered is None else gathered.look
-        for part in predictor.stream(again, fail, look):
-            new = [name for name in part.names if name not in kept]
+        for part in predictor.stream(_missing(sources, earlier, telling, advance), fail, look):
+            new = [name for name in part.names if name not in earlier.kept]
             table.add(part, new)
             writer.write(part, new)
             summary.done.extend(new)
@@ -119,8 +120,41 @@ def predict_images(
                 n_telling = sum(name in telling for name in part.names)
                 evidence.agreement.add(part.subjects[:, :n_telling])
             advance(len(part))
+    summary.kept.extend(source.name for source in sources if source.name in earlier.kept)
     table.close(_in_order(folder, sources, table))
     return summary
+
+
+def _missing(
+    sources: Sequence[Source],
+    earlier: Earlier,
+    telling: Collection[str],
+    advance: Callable[[int], object],
+) -> Iterator[Source]:
+    """Yield what is to be predicted, while what an earlier run made is verified between.
+
+    What tells of agreement comes in its order, first, so that agreement is always the same; what
+    turns out not to be what was recorded comes last.
+    """
+    advance(sum(name not in telling for name in earlier.kept))
+    broken: list[Source] = []
+
+    def take(checks: Iterable[tuple[Source, bool]]) -> None:
+        for source, is_kept in checks:
+            if is_kept:
+                advance(1)
+            else:
+                broken.append(source)
+
+    with earlier.checking() as checks:
+        for source in sources:
+            if source.name in telling or source.name not in earlier.names:
+                yield source
+                take(checks.ready())
+            elif source.name in earlier.refuted:
+                yield source
+        take(checks.rest())
+    yield from broken
 
 
 def _in_order(folder: OutputFolder, sources: Sequence[Source], table: RoiTableWriter) -> list[str]:
@@ -128,11 +162,3 @@ def _in_order(folder: OutputFolder, sources: Sequence[Source], table: RoiTableWr
     asked = [source.name for source in sources]
     names = dict.fromkeys([*asked, *folder.names])
     return [name for name in names if folder.knows(name) and table.has(name)]
-
-
-def source_digest(source: Source) -> str | None:
-    """Return the SHA-256 of an input file, or None if it cannot be read."""
-    try:
-        return sha256_of(source.path)
-    except OSError:
-        return None

@@ -10,8 +10,7 @@ import numpy as np
 
 from imgtofmri.encoder import Predictor
 from imgtofmri.encoder.points import AXES, COLUMNS, points_table
-from imgtofmri.encoder.prediction import GROUP, MODEL_UNIT
-from imgtofmri.encoder.regions import columns_at
+from imgtofmri.encoder.regions import GROUP, MODEL_UNIT, columns_at
 from imgtofmri.outputs import Layout, OutputFolder
 from imgtofmri.tables import write_described
 

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgtofmri.analyses.predict.images import RunSummary, predict_images
 from imgtofmri.analyses.predict.movies import predict_movies
 from imgtofmri.analyses.predict.points import write_points
-from imgtofmri.encoder import Encoder, Settings, load_encoder
-from imgtofmri.encoder.points import read_points
-from imgtofmri.encoder.prediction import check_interval
-from imgtofmri.encoder.saving import (
-    COMMAND,
-    PAGE,
-    RECORD,
-    TABLE,
-    EvidenceWriter,
-    output_settings,
-)
-from imgtofmri.encoder.surface import MESHES, check_mesh
+from imgtofmri.analyses.predict.request import Inputs, Ready, Request, sources_of
+from imgtofmri.analyses.predict.shards import predict_store, predict_task
+from imgtofmri.analyses.predict.tasks import Task, find_task
+from imgtofmri.encoder import Encoder, Settings
+from imgtofmri.encoder.saving import COMMAND, PAGE, RECORD, TABLE, EvidenceWriter
+from imgtofmri.encoder.storing import STORE
 from imgtofmri.exceptions import OptionError
-from imgtofmri.outputs import FormatName, Layout, OutputFolder, check_distinct, find_layout
-from imgtofmri.outputs.layouts import check_format
+from imgtofmri.files import check_room
+from imgtofmri.outputs import (
+    BOUNDS,
+    FormatName,
+    Layout,
+    OutputFolder,
+    check_distinct,
+    find_layout,
+)
+from imgtofmri.outputs.store_plan import StoreDtype
+from imgtofmri.outputs.volumes import least_bytes
 from imgtofmri.report import MapRows, write_report
-from imgtofmri.stimuli import Source, check_rate, find_sources
+from imgtofmri.stimuli import Source
+from imgtofmri.stimuli.listed import names_of, of_kind
+from imgtofmri.workers import connected
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,10 +41,12 @@ if TYPE_CHECKING:
 def predict_into(
     folder: OutputFolder | str | Path,
     encoder: Encoder | str | Path,
-    inputs: str | Path | Iterable[str | Path],
+    inputs: Inputs,
     settings: Settings | None = None,
     *,
     format: FormatName = "nifti",
+    dtype: StoreDtype = "float32",
+    rois_only: bool = False,
     subjects: bool = False,
     interval: float | None = None,
     min_accuracy: float | None = None,
@@ -46,6 +55,9 @@ def predict_into(
     space: str | None = None,
     transform: str | Path | None = None,
     at: pd.DataFrame | str | Path | None = None,
+    shard: str | tuple[int, int] | None = None,
+    workers: int = 1,
+    scheduler: str = "",
     resume: bool = False,
     overwrite: bool = False,
     report: bool = False,
@@ -61,12 +73,18 @@ def predict_into(
     encoder : Encoder, str or Path
         One that is loaded, or what `imgtofmri.load_encoder` takes; it is loaded when inputs are
         found and the folder can be used.
-    inputs : path or iterable of paths
-        Image files, movies, folders and globs, as `imgtofmri.stimuli.find_sources` takes them.
+    inputs : path, iterable of paths, or SourceList
+        Image files, movies, folders and globs, as `imgtofmri.stimuli.find_sources` takes them; or
+        a list that `imgtofmri.stimuli.read_list` read.
     settings, **changes
         As for `Encoder.predict`.
-    format : {"nifti", "bids"}
-        How files are laid out.
+    format : {"nifti", "bids", "zarr"}
+        A file for each map, plainly named or as a BIDS derivative dataset; or all in one store,
+        ``predictions.zarr``, which `Prediction.open` reads.
+    dtype : {"float32", "float16"}
+        How a store keeps maps. The greatest errors of float16 are recorded.
+    rois_only : bool
+        Keep no maps, only the means of ROIs, in a store and as tables.
     subjects : bool
         Write each subject's map, too.
     interval : float, optional
@@ -85,12 +103,20 @@ def predict_into(
     at : pandas.DataFrame or path, optional
         A table of coordinates; their values are written to ``points.tsv``. See
         `Prediction.at_table`.
+    shard : str or (int, int), optional
+        Do one task of several that make a store together, such as ``"3/8"``; ``"auto"`` as the
+        variables of a job array say; see `imgtofmri.analyses.predict.tasks.find_task`. Tasks need
+        the same inputs in the same order; `merge_shards` ends the run.
+    workers : int
+        How many processes of this machine make a store.
+    scheduler : str
+        The address of a Dask scheduler whose workers make a store.
     resume : bool
         Do what an earlier run left, and verify what it made.
     overwrite : bool
         Do all again.
     report : bool
-        Write ``report.html``, too: the results as one page.
+        Write ``report.html``, too: the results as one page. Not of a store.
     progress : bool
         Whether to report progress on standard error.
 
@@ -108,61 +134,117 @@ def predict_into(
     OutputError
         If a file cannot be written.
     """
-    check_format(format)
-    if share_of_ceiling and min_accuracy is None:
-        message = (
-            "share_of_ceiling needs `min_accuracy`, which it explains; got none. Add a "
-            "`min_accuracy` of 0.5, for example."
-        )
-        raise OptionError(message, "share_of_ceiling")
-    check_rate(rate_hz)
-    surface = space if space in MESHES else ""
-    _check_space(format, space, transform)
-    points = None if at is None else read_points(at)
+    request = Request(
+        format=format,
+        dtype=dtype,
+        rois_only=rois_only,
+        subjects=subjects,
+        interval=interval,
+        min_accuracy=min_accuracy,
+        share_of_ceiling=share_of_ceiling,
+        rate_hz=rate_hz,
+        space=space,
+        transform=transform,
+        at=at,
+    )
+    task = None if shard is None else find_task(shard)
+    _check_spreading(request, task, workers, scheduler, overwrite)
+    points = request.points()
+    recipe = request.recipe(encoder, Settings.of(settings, **changes))
     if isinstance(folder, OutputFolder):
         output = folder
     else:
         output = OutputFolder(Path(folder), COMMAND, RECORD)
-        output.claim(overwrite=overwrite, resume=resume, resumable=True)
-    sources, failures = find_sources([inputs] if isinstance(inputs, str | Path) else inputs)
+        # Tasks go on where others, or they themselves, have begun.
+        resuming = resume or task is not None
+        output.claim(overwrite=overwrite, resume=resuming, resumable=True)
+    sources, failures = sources_of(inputs)
     if not sources:
         return RunSummary(failures=failures)
-    loaded = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, progress)
-    if min_accuracy is not None:
-        loaded = loaded.restricted(min_accuracy, share_of_ceiling)
-    if surface:
-        check_mesh(surface, loaded.bundle.space)
-    elif space is not None:
-        loaded = loaded.in_space(space, transform)
-    layout = find_layout(format, loaded.bundle.space, interval is not None, rate_hz)
-    predictor = loaded.predictor(settings, **changes)
-    spatial = predictor.spatial
-    if interval is not None:
-        check_interval(predictor.settings.average, spatial.residual_variance, interval)
-    names = spatial.subject_names if subjects else ()
-    check_distinct(layout, [source.name for source in sources], names, interval is not None)
+    ready = Ready.of(request, recipe, sources, failures, progress)
+    if not request.stores:
+        return _write_files(ready, output, points, overwrite, report, progress)
+    if not overwrite:
+        check_no_store(output)
+    if task is not None:
+        return predict_task(
+            ready.predictor,
+            sources,
+            failures,
+            output,
+            ready.written,
+            task,
+            request.store_options,
+            progress=progress,
+        )
+    with (
+        connected(scheduler) if scheduler else nullcontext() as client,
+        output.begin(ready.written, ready.predictor.provenance.to_dict()),
+    ):
+        for failure in failures:
+            output.fail(failure.name, str(failure.error))
+        summary = predict_store(
+            ready.predictor,
+            sources,
+            output,
+            ready.written,
+            request.store_options,
+            recipe=recipe,
+            workers=workers,
+            client=client,
+            progress=progress,
+        )
+    return replace(summary, failures=[*failures, *summary.failures])
+
+
+def _write_files(
+    ready: Ready,
+    output: OutputFolder,
+    points: pd.DataFrame | None,
+    overwrite: bool,
+    report: bool,
+    progress: bool,
+) -> RunSummary:
+    """Write a file for each map."""
+    asked, predictor, sources = ready.request, ready.predictor, ready.sources
+    spatial, bundle = predictor.spatial, ready.encoder.bundle
+    layout = find_layout(asked.format, bundle.space, asked.interval is not None, asked.rate_hz)
+    bounded = asked.interval is not None
+    check_distinct(layout, names_of(sources), ready.people, bounded)
     if not overwrite:
         check_targets(output, sources, layout)
-    images = [source for source in sources if source.kind == "image"]
-    movies = [source for source in sources if source.kind == "movie"]
-    asked = output_settings(format, names, interval, rate_hz if movies else None, surface)
-    affine = loaded.bundle.template.affine
-    chosen: dict[str, Any] = {"subjects": subjects, "interval": interval, "progress": progress}
-    chosen["surface"] = surface
-    with output.begin(asked, predictor.provenance.to_dict()):
-        for failure in failures:
+    images, movies = of_kind(sources, "image"), of_kind(sources, "movie")
+    affine = bundle.template.affine
+    n_maps = 1 + len(ready.people) + (len(BOUNDS) if bounded else 0)
+    n_voxels = int(spatial.mask.sum())
+
+    def check_disk(n_images: int) -> None:
+        check_room(output.record, least_bytes(n_images * n_maps, n_voxels))
+
+    if not (output.resumes or overwrite):
+        check_disk(len(images))
+    chosen: dict[str, Any] = {
+        "subjects": asked.subjects,
+        "interval": asked.interval,
+        "surface": asked.surface,
+        "progress": progress,
+    }
+    with output.begin(ready.written, predictor.provenance.to_dict()):
+        if output.resumes:
+            check_disk(sum(not output.knows(name) for name in names_of(images)))
+        for failure in ready.failures:
             output.fail(failure.name, str(failure.error))
         gathered = MapRows(spatial.mask, affine, len(images)) if report else None
         evidence = EvidenceWriter(output, layout, spatial, affine)
         parts = (
             predict_images(predictor, images, output, layout, evidence, gathered, **chosen),
-            predict_movies(predictor, movies, output, layout, rate_hz=rate_hz, **chosen),
+            predict_movies(predictor, movies, output, layout, rate_hz=asked.rate_hz, **chosen),
         )
         if output.names:
             evidence.write()
         others = [RECORD, TABLE, PAGE]
         if points is not None and output.names:
-            tables = write_points(points, predictor, output, layout, names)
+            tables = write_points(points, predictor, output, layout, ready.people)
             output.wrote(*tables)
             others += [table.name for table in tables]
         output.wrote(*layout.describe(output.path, output.names, others))
@@ -171,23 +253,52 @@ def predict_into(
     return RunSummary(
         [name for part in parts for name in part.done],
         [name for part in parts for name in part.kept],
-        [*failures, *(failure for part in parts for failure in part.failures)],
+        [*ready.failures, *(failure for part in parts for failure in part.failures)],
     )
 
 
-def _check_space(format: FormatName, space: str | None, transform: str | Path | None) -> None:
-    if transform is not None and (space is None or space in MESHES):
+def _check_spreading(
+    request: Request, task: Task | None, workers: int, scheduler: str, overwrite: bool
+) -> None:
+    """Refuse options of several processes that do not go with the others."""
+    if workers < 1:
+        message = f"workers must be 1 or more; got {workers}. Leave it out for this process alone."
+        raise OptionError(message, "workers")
+    given = {"shard": task is not None, "workers": workers > 1, "scheduler": bool(scheduler)}
+    asked = [name for name, is_given in given.items() if is_given]
+    if len(asked) > 1:
         message = (
-            "transform needs `space`, the template to which it leads; got "
-            f"{'none' if space is None else space}. Name the template."
+            f"{asked[0]} says who does the work, and so does `{asked[1]}`; got both. Leave one out."
         )
-        raise OptionError(message, "transform")
-    if space in MESHES and format != "nifti":
+        raise OptionError(message, asked[0])
+    if asked and not request.stores:
         message = (
-            f"space {space} is written beside plain volumes; got the format {format}. Leave "
-            "`format` out, or `space`."
+            f"{asked[0]} needs a store, of which several processes each write parts; got the "
+            f"format {request.format}. Use the format zarr: `imgtofmri export` writes its maps in "
+            "the other formats."
         )
-        raise OptionError(message, "space")
+        raise OptionError(message, asked[0])
+    if task is not None and overwrite:
+        message = (
+            "shard goes on where other tasks are at work; got `overwrite`, which would remove what "
+            "they made. Leave it out, and remove the folder if all shall be done again."
+        )
+        raise OptionError(message, "shard")
+
+
+def check_no_store(folder: OutputFolder) -> None:
+    """Refuse a store that no earlier run of the folder is known to have made.
+
+    Raises
+    ------
+    OptionError
+    """
+    if (folder.path / STORE).exists() and not folder.record.exists():
+        message = (
+            f"{folder.path / STORE}: expected nothing of this name; there is something, and no "
+            f"{folder.record.name} beside it. Use `overwrite` to replace it, or another folder."
+        )
+        raise OptionError(message)
 
 
 def check_targets(folder: OutputFolder, sources: Sequence[Source], layout: Layout) -> None:

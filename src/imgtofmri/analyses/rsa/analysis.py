@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
+import numpy as np
+
 from imgtofmri.analyses.rsa.comparison import (
     ModelComparison,
     best_controls,
@@ -23,13 +25,23 @@ from imgtofmri.analyses.rsa.matrices import (
 )
 from imgtofmri.encoder import Control, Prediction
 from imgtofmri.encoder.controls import ENCODER, PICTURES
+from imgtofmri.encoder.showing import read_pictures
 from imgtofmri.exceptions import DataError, check_choice
+from imgtofmri.figures.style import plain
 from imgtofmri.measured.patterns import Missing
 from imgtofmri.rsa import COMPARISONS, DISSIMILARITIES, RDMs
 from imgtofmri.stimuli import Failure
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from imgtofmri.figures.style import Figure
+
+MAX_THUMBNAILS = 120
+"""With more images thumbnails hide each other."""
+
+THUMBNAIL = 64
+"""Side of a thumbnail in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +102,73 @@ class GeometryComparison:
         return name == ENCODER or any(
             layer.label == name and not layer.control for layer in self.layers
         )
+
+    def stacked(self) -> RDMs:
+        """Return all models' matrices as one stack: the encoder's under the ROIs' own names."""
+        own = self.models[ENCODER]
+        names = [
+            roi if model in (ENCODER, roi) else f"{roi} {model}"
+            for model, rdms in self.models.items()
+            for roi in rdms.names
+        ]
+        stacked = np.concatenate([rdms.dissimilarities for rdms in self.models.values()])
+        return RDMs(stacked, own.conditions, tuple(names), own.measure)
+
+    def plot(self, measured: str | None = None) -> Figure:
+        """Draw each model's similarity to one set of measured matrices, beside the noise ceiling.
+
+        Parameters
+        ----------
+        measured : str, optional
+            The set's name; the first one by default.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        OptionError
+            If there is no such set.
+        """
+        from imgtofmri.analyses.rsa.figures import plot_comparison
+
+        name = next(iter(self.compared), "") if measured is None else measured
+        check_choice("measured", name, list(self.compared))
+        compared = self.compared[name]
+        others = {model: each for model, each in compared.items() if model != ENCODER}
+        models = [model for model in others if self.is_model(model)]
+        return plot_comparison(compared[ENCODER], others, models, plain(name))
+
+    def plot_models(self) -> Figure:
+        """Draw all models' matrices, coloured by percentile.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from imgtofmri.analyses.rsa.figures import plot_rdms
+
+        return plot_rdms(self.stacked())
+
+    def plot_mds(self, groups: Sequence[str] | None = None) -> Figure:
+        """Place the images so that near ones are predicted alike, a panel for each ROI.
+
+        Parameters
+        ----------
+        groups : sequence of str, length n_images, optional
+            Colours their frames by category.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Of more than 120 images without their pictures, which would hide each other.
+        """
+        from imgtofmri.analyses.rsa.figures import plot_mds
+
+        many = len(self.prediction) > MAX_THUMBNAILS
+        pictures = {} if many else read_pictures(self.prediction, size=THUMBNAIL)
+        return plot_mds(self.models[ENCODER], pictures, groups)
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Join the comparisons with all measured sets into tidy tables.

@@ -76,6 +76,7 @@ def plot_comparison(
     result: ModelComparison,
     others: Mapping[str, ModelComparison] | None = None,
     models: Collection[str] = (),
+    title: str = "",
 ) -> Figure:
     """Draw each model's similarity to the measured subjects beside the noise ceiling.
 
@@ -87,6 +88,8 @@ def plot_comparison(
         stand at the end.
     models : collection of str
         Which of the others are models rather than controls.
+    title : str
+        Such as which measured set it is.
 
     Returns
     -------
@@ -118,6 +121,7 @@ def plot_comparison(
         for bar in bars:
             _draw_bar(axes, bar, result.ceiling is not None)
         axes.axhline(0.0, color="0.3", lw=0.6)
+        axes.set_title(title)
         axes.margins(y=0.12)
         slanted: dict[str, Any] = {"rotation": 45, "ha": "right"} if crowded else {}
         axes.set_xticks(range(n_places), labels, **slanted)

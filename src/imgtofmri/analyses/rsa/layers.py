@@ -18,7 +18,7 @@ from imgtofmri.backbones import (
     load_backbone,
 )
 from imgtofmri.backbones.base import BackboneSpec
-from imgtofmri.backbones.names import NetworkName
+from imgtofmri.backbones.names import PUBLISHED, NetworkName
 from imgtofmri.backbones.pooling import parse_layer
 from imgtofmri.exceptions import OptionError
 from imgtofmri.rsa import RDMs, calculate_rdm
@@ -181,7 +181,7 @@ def layer_models(
     untrained = [name for name in controls if Untrained.parse(name) is not None]
     extractors = {}
     for name, (network, layer) in zip(dict.fromkeys(names or ()), check_layers(names), strict=True):
-        own = weights if network == weights_of else None
+        own = weights if network == weights_of else PUBLISHED
         for control in ("", *untrained):
             loaded = load_backbone(
                 Path(network) if NetworkName.parse(network).kind == "onnx" else network,

@@ -51,6 +51,7 @@ def model_rdms(prediction: Prediction, method: str = "correlation") -> RDMs:
         If there are too few images or voxels, a pattern is NaN or constant, or an ROI responds
         alike to all images; the message names the ROI and the person.
     """
+    prediction.check_whole(native=True)
     rows = []
     for roi in prediction.rois:
         people = [

@@ -19,11 +19,14 @@ from imgtofmri.analyses.select.goals import (
 )
 from imgtofmri.encoder import Control, Prediction
 from imgtofmri.encoder.controls import control_predictions
+from imgtofmri.encoder.showing import read_pictures
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
 from imgtofmri.stimuli import PROPERTIES, image_properties
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from imgtofmri.figures.style import Figure
 
 #: What sets are measured on where luminance is a control.
 LIGHT = ("luminance", "contrast")
@@ -62,6 +65,47 @@ class StimulusSelection:
     prediction: Prediction
     request: Request
     controls: tuple[Control, ...]
+
+    def plot(self, n_columns: int = 10) -> Figure:
+        """Draw the chosen pictures, set by set, best first.
+
+        Parameters
+        ----------
+        n_columns : int
+            Pictures in a row.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        DataError
+            If a chosen picture is no file that can be read.
+        """
+        from imgtofmri.analyses.select.figures import plot_contact_sheet
+
+        chosen = [name for members in self.sets.values() for name in members]
+        pictures = read_pictures(self.prediction, chosen)
+        gone = next((name for name in chosen if name not in pictures), None)
+        if gone is not None:
+            message = (
+                f"{gone}: expected an image file, to show it; got a picture in memory, or one that "
+                "can no longer be read. Predict files, and keep them."
+            )
+            raise DataError(message)
+        return plot_contact_sheet(self, pictures, n_columns)
+
+    def plot_checks(self) -> Figure:
+        """Draw each set's effect where it was chosen and where it was held out.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from imgtofmri.analyses.select.figures import plot_checks
+
+        return plot_checks(self)
 
 
 def select_stimuli(
@@ -237,7 +281,7 @@ def events_table(
 
     Examples
     --------
-    >>> events_table({"PPA-high": ("a.jpg", "b.jpg")}, duration_s=1, gap_s=2)["onset"].tolist()
+    >>> events_table({"PPA_high": ("a.jpg", "b.jpg")}, duration_s=1, gap_s=2)["onset"].tolist()
     [0.0, 3.0]
     """
     import pandas as pd

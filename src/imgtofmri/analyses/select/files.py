@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from imgtofmri.analyses.select.analysis import StimulusSelection, events_table
-from imgtofmri.analyses.select.figures import plot_checks, plot_contact_sheet
 from imgtofmri.encoder.controls import describe_controls
 from imgtofmri.exceptions import DataError
 from imgtofmri.figures.style import save_figure
 from imgtofmri.outputs import OutputFolder
-from imgtofmri.stimuli import Failure, Frame, read_images
+from imgtofmri.stimuli import Failure
 from imgtofmri.tables import write_table
 
 RECORD = "selection.json"
@@ -99,15 +98,8 @@ def save_selection(
             "matching": result.matching,
         }
         files = [write_table(table, out.path / f"{name}.tsv") for name, table in tables.items()]
-        chosen = [name for members in result.sets.values() for name in members]
-        frames = read_images(file_of[name] for name in chosen)
-        pictures = {
-            name: frame.pixels
-            for name, frame in zip(chosen, frames, strict=True)
-            if isinstance(frame, Frame)
-        }
-        sheet = plot_contact_sheet(result, pictures)
-        files += save_figure(sheet, out.path / "contact-sheet", ("png",), dpi=150, note=note)
-        files += save_figure(plot_checks(result), out.path / "checks", note=note)
+        sheet = out.path / "contact-sheet"
+        files += save_figure(result.plot(), sheet, ("png",), dpi=150, note=note)
+        files += save_figure(result.plot_checks(), out.path / "checks", note=note)
         out.wrote(*files)
     return files

@@ -43,12 +43,15 @@ class Goal:
 
     @property
     def name(self) -> str:
-        """A name for tables, events and files, such as ``PPA-high`` or ``PPA-over-LOC``."""
+        """A name for tables, events and files, such as ``PPA_high`` or ``PPA_over_LOC``.
+
+        It can stand in a contrast of nilearn's and pandas', which take a hyphen for a minus.
+        """
         if self.kind == "over":
-            return f"{self.roi}-over-{self.other}"
+            return f"{self.roi}_over_{self.other}"
         if self.kind == "alike":
-            return f"{self.roi}-alike-{self.other}-apart"
-        return f"{self.roi}-{self.kind}"
+            return f"{self.roi}_alike_{self.other}_apart"
+        return f"{self.roi}_{self.kind}"
 
     @property
     def rois(self) -> tuple[str, ...]:
@@ -74,7 +77,7 @@ def parse_goal(text: str, rois: Sequence[str]) -> Goal:
     Examples
     --------
     >>> parse_goal("PPA over LOC", ["LOC", "PPA"]).name
-    'PPA-over-LOC'
+    'PPA_over_LOC'
     """
     for kind, form in _FORMS.items():
         match = form.fullmatch(text.strip())
@@ -160,6 +163,7 @@ def roi_responses(prediction: Prediction) -> RoiResponses:
         If an image's responses are NaN, a subject lacks an ROI, or all images give an ROI the same
         response.
     """
+    prediction.check_whole(native=True)
     subject_names = tuple(prediction.subject_names)
     for subject, native in zip(subject_names, prediction.native, strict=True):
         bad = np.flatnonzero(~np.isfinite(native).all(axis=1))

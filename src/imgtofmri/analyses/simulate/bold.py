@@ -81,6 +81,7 @@ def simulate_bold(
 
     Examples
     --------
+    >>> from imgtofmri.analyses.simulate import Events
     >>> events = Events([0.0, 20.0], [4.0, 4.0], [0, 1])
     >>> simulate_bold(np.eye(2), events, tr_s=2.0, n_volumes=20).shape
     (20, 2)

@@ -128,12 +128,12 @@ def encoding_accuracy(
         others: it has no test, and knowing nothing it comes out a little below 0.
     ceiling_method : {"signal-power", "explainable-variance", "split-half"}
         Of the maps explainable, r_max and r_normalised; as for
-        :func:`imgtofmri.stats.noise_ceiling`. The table's columns explainable and explained are of
-        :func:`imgtofmri.stats.explained_variance`.
+        `imgtofmri.stats.noise_ceiling`. The table's columns explainable and explained are of
+        `imgtofmri.stats.explained_variance`.
     n_permutations : int
         How many permutations.
     level, seed, missing, unmatched
-        As for :func:`matched_patterns`.
+        As for `matched_patterns`.
 
     Returns
     -------

@@ -196,7 +196,7 @@ def read_comparison(
     Parameters
     ----------
     predicted : Prediction, or source
-        A prediction, or whatever :func:`read_patterns` takes.
+        A prediction, or whatever `read_patterns` takes.
     measured : source, optional
         The group's patterns, or a table with a column ``participant``, whose rows of the
         participant "group" (or "") are the group's; a column ``category`` is read too.
@@ -318,7 +318,7 @@ def twinset_comparison(
     Parameters
     ----------
     twinset : Twinset
-        From :func:`imgtofmri.datasets.twinset.load_analysis_archive`.
+        From `imgtofmri.datasets.twinset.load_analysis_archive`.
     prediction : Prediction
         For ``twinset.stimuli``.
     leave_out : sequence of str
@@ -351,6 +351,7 @@ def twinset_comparison(
 
 def _with_amplitude(prediction: Prediction) -> Prediction:
     """Average subjects' maps again, so that the group's keeps amplitude."""
+    prediction.check_whole(subjects=True)
     provenance = prediction.provenance
     settings = replace(provenance.settings, average="mean")
     return replace(

@@ -92,7 +92,7 @@ def roi_means_accuracy(
     n_permutations : int
         How many permutations.
     level, seed, missing, unmatched
-        As for :func:`matched_patterns`.
+        As for `matched_patterns`.
 
     Returns
     -------

@@ -19,6 +19,7 @@ from imgtofmri.limits import check_limit
 Key = tuple[str | int, ...]
 
 CACHE_PREFIX = "cache:"
+"""What a study's paths begin with that are downloads."""
 
 _KEY_PART = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
 _DOTTED = rf"{_KEY_PART}(?:\s*\.\s*{_KEY_PART})*"

@@ -400,6 +400,12 @@ def _confounds(table: Table, name: str, default: tuple[str, ...]) -> tuple[str, 
     return found
 
 
+def _label(table: Table, name: str, default: Any, entity: str) -> str:
+    """Read a label of a BIDS entity, which may stand as in names of files: ``sub-01`` for 01."""
+    label: str = table.text(name, default)
+    return label.removeprefix(f"{entity}-")
+
+
 def _labels(table: Table, name: str, default: None) -> Mapping[str, str] | None:
     """Read labels of BIDS entities; an empty one wants none of its kind."""
     said = table.table(name)
@@ -417,9 +423,9 @@ class DerivativesSettings(Section):
 
     folder: Path = setting(Table.file, folder=True)
     raw: Path = setting(Table.file, folder=True)
-    subject: str = setting(Table.text)
-    task: str = setting(Table.text)
-    space: str = setting(Table.text, "T1w")
+    subject: str = setting(_label, entity="sub")
+    task: str = setting(_label, entity="task")
+    space: str = setting(_label, "T1w", entity="space")
     entities: Mapping[str, str] | None = setting(_labels, None)
     stimulus_column: str = setting(Table.text, "stim_file")
     hrf: str = setting(Table.choice, "glover", valid=HRFS)

@@ -1,0 +1,1 @@
+"""Interfaces of other packages, for scripts that were written for them."""
