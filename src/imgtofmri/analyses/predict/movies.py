@@ -97,8 +97,9 @@ def predict_movies(
     for source, begun in _begun_ahead(pending(), begin):
         name = source.name
         try:
+            movie, stream = begun.result()
             chosen = (rate_hz, subjects, interval, surface, progress)
-            _write(*begun.result(), folder, layout, *chosen)
+            _write(movie, stream, folder, layout, *chosen)
         except StimulusError as error:
             folder.fail(name, str(error))
             summary.failures.append(Failure(name, error))
