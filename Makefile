@@ -14,6 +14,8 @@ first_python = $(shell \
 NEWEST ?= $(call first_python,3.14 3.13 3.12)
 # Each of the lowest releases has wheels for it.
 OLDEST ?= $(or $(call first_python,3.11),$(PYTHON))
+# What `make bench` is asked for, e.g. BENCH="--quick --against ../another-checkout".
+BENCH ?=
 # Which PyTorch `make test-torch` installs, e.g. TORCH===2.13.0; the newest that fits by default.
 TORCH ?=
 
@@ -115,8 +117,8 @@ format: $(VENV)/.installed-lint ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed ## measure what the README quotes
-	$(BIN)/python benchmarks/predict.py
+bench: $(VENV)/.installed ## measure what docs/explanation/speed.md quotes (an hour; BENCH=--quick: minutes)
+	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) $(VENV)-newest $(VENV)-lowest docs/_build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -2,9 +2,10 @@
 
 Each movie is generated, then predicted whole (4-D volume, table and sidecar written) in a process
 of its own, which tells its peak memory. The speed is frames a second from the file to the written
-volume, against the same network in the same process on the same frames, already in memory. The
-processor time a frame takes is told too: other work on the machine changes it less. Without
-weights, the network's are drawn at random, which takes as long.
+volume, against the same network in the same process on the same frames, already in memory, on
+every engine that is installed; of one movie, and of many short ones. The processor time a frame
+takes is told too: other work on the machine changes it less. Without weights, the network's are
+drawn at random, which takes as long.
 
     python benchmarks/movies.py
     python benchmarks/movies.py --minutes 1 --minutes 120 --rate-hz 0.5
@@ -26,11 +27,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from imgtofmri.backbones.engines import installed_engines
+
 FORMATS = {"small": (96, 64, 10), "sd": (640, 360, 24)}
 """Width, height and pictures a second."""
 
 RATE_HZ = 2.0
 SPEED_MINUTES = 5.0
+CLIPS, CLIP_S = 24, 3
 SCENE_S = 4
 
 
@@ -72,8 +76,8 @@ def now_s() -> npt.NDArray[np.float64]:
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def predict(path: Path, weights: str, rate_hz: float) -> dict[str, float]:
-    """Predict a movie into a folder, then its frames by the network alone; runs in a child."""
+def predict(path: Path, weights: str, rate_hz: float, engine: str) -> dict[str, float]:
+    """Predict a movie, or those of a folder, then frames by the network alone; runs in a child."""
     from imgtofmri.analyses.predict import predict_movies
     from imgtofmri.encoder import load_encoder
     from imgtofmri.outputs import NiftiLayout, OutputFolder
@@ -82,11 +86,13 @@ def predict(path: Path, weights: str, rate_hz: float) -> dict[str, float]:
     warnings.simplefilter("ignore")
     # Before all else: libraries that leave the processor's wide registers in use, as isal's
     # checksum does, slow FFmpeg down in their thread afterwards.
-    decoding_s = decode_cpu_s(path)
+    paths = sorted(path.iterdir()) if path.is_dir() else [path]
+    decoding_s = sum(map(decode_cpu_s, paths))
     encoder = load_encoder()
-    predictor = encoder.predictor(weights=weights)
+    name, _, precision = engine.partition(":")
+    predictor = encoder.predictor(weights=weights, engine=name, precision=precision or None)
     network = predictor.extractor.network
-    pixels = [frame.pixels for _, frame in zip(range(128), Movie(path).frames(), strict=False)]
+    pixels = [frame.pixels for _, frame in zip(range(128), Movie(paths[0]).frames(), strict=False)]
     batches = [np.stack(pixels[i : i + 32]) for i in range(0, len(pixels), 32)]
     network(batches[0])
 
@@ -100,14 +106,14 @@ def predict(path: Path, weights: str, rate_hz: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         record = OutputFolder(Path(folder), "predict")
         record.begin({})
-        source = Source(path, path.name, "movie")
+        sources = [Source(each, each.name, "movie") for each in paths]
         start = now_s()
         predict_movies(
-            predictor, [source], record, NiftiLayout(), rate_hz=rate_hz, progress=False,
+            predictor, sources, record, NiftiLayout(), rate_hz=rate_hz, progress=False,
         )  # fmt: skip
         elapsed_s = now_s() - start
-        sidecar = json.loads((Path(folder) / NiftiLayout().sidecar(path.name)).read_text())
-    n_frames = sidecar["NumberOfVolumes"]
+        sidecars = [Path(folder) / NiftiLayout().sidecar(each.name) for each in paths]
+        n_frames = sum(json.loads(each.read_text())["NumberOfVolumes"] for each in sidecars)
     wall_s, cpu_s = elapsed_s / n_frames
     network_wall_s, network_cpu_s = (before_s + alone_s()) / 2
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -134,10 +140,10 @@ def decode_cpu_s(path: Path) -> float:
     return time.process_time() - start
 
 
-def measure(path: Path, weights: str, rate_hz: float) -> dict[str, float]:
+def measure(path: Path, weights: str, rate_hz: float, engine: str) -> dict[str, float]:
     """Run `predict` in a child process."""
     command = [sys.executable, __file__, "--child", str(path), "--rate-hz", str(rate_hz)]
-    command += ["--weights", weights]
+    command += ["--weights", weights, "--engine", engine]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -149,35 +155,55 @@ def main() -> None:
     parser.add_argument("--weights", default="untrained", help="the network's, from a file")
     parser.add_argument("--minutes", type=float, action="append", help="lengths; 1, 10 and 60")
     parser.add_argument("--rate-hz", type=float, default=RATE_HZ, help="for the memory")
+    parser.add_argument("--speed-minutes", type=float, default=SPEED_MINUTES, help="default 5")
+    parser.add_argument("--engine", action="append", metavar="NAME[:PRECISION]", help="repeatable")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(predict(options.child, options.weights, options.rate_hz)))
+        [engine] = options.engine
+        print(json.dumps(predict(options.child, options.weights, options.rate_hz, engine)))
         return
+    engines = options.engine or [f"{one.name}:{one.precision}" for one in installed_engines()]
     with tempfile.TemporaryDirectory() as folder:
         print(f"Peak memory, {options.rate_hz:g} frames a second of movie\n")
         print("minutes   frames   peak MB")
         for minutes in options.minutes or [1.0, 10.0, 60.0]:
             path = Path(folder) / "memory.mp4"
             write_movie(path, minutes, *FORMATS["small"])
-            got = measure(path, options.weights, options.rate_hz)
+            got = measure(path, options.weights, options.rate_hz, engines[0])
             print(f"{minutes:7g}  {got['n_frames']:7.0f}  {got['peak_mb']:8.0f}", flush=True)
         print(f"\nSpeed, {RATE_HZ:g} frames a second of movie, files written\n")
-        print("                      frames a second          CPU ms a frame")
-        print("movie               whole   network   ratio   whole   network   ratio   all decoded")
-        for name, (width, height, fps) in FORMATS.items():
-            path = Path(folder) / f"{name}.mp4"
-            write_movie(path, SPEED_MINUTES, width, height, fps)
-            got = measure(path, options.weights, RATE_HZ)
-            whole, alone = got["wall_ms"], got["network_wall_ms"]
-            cpu, alone_cpu = got["cpu_ms"], got["network_cpu_ms"]
-            print(
-                f"{width}x{height}, {fps} Hz".ljust(17)
-                + f"{1e3 / whole:8.1f}{1e3 / alone:10.1f}{alone / whole:8.2f}"
-                + f"{cpu:8.1f}{alone_cpu:10.1f}{alone_cpu / cpu:8.2f}"
-                + f"{got['decoding_cpu_ms']:14.1f}",
-                flush=True,
-            )
+        print("                                        frames a second", end="")
+        print("          CPU ms a frame")
+        print("movie               engine              whole   network   ratio", end="")
+        print("   whole   network   ratio   all decoded")
+        for name, path in _movies(Path(folder), options.speed_minutes).items():
+            for engine in engines:
+                got = measure(path, options.weights, RATE_HZ, engine)
+                whole, alone = got["wall_ms"], got["network_wall_ms"]
+                cpu, alone_cpu = got["cpu_ms"], got["network_cpu_ms"]
+                print(
+                    name.ljust(20) + engine.ljust(17)
+                    + f"{1e3 / whole:8.1f}{1e3 / alone:10.1f}{alone / whole:8.2f}"
+                    + f"{cpu:8.1f}{alone_cpu:10.1f}{alone_cpu / cpu:8.2f}"
+                    + f"{got['decoding_cpu_ms']:14.1f}",
+                    flush=True,
+                )  # fmt: skip
+
+
+def _movies(folder: Path, minutes: float) -> dict[str, Path]:
+    """Write a movie of each format, and a folder of short ones."""
+    found = {}
+    for name, (width, height, fps) in FORMATS.items():
+        path = folder / f"{name}.mp4"
+        write_movie(path, minutes, width, height, fps)
+        found[f"{width}x{height}, {fps} Hz"] = path
+    clips = folder / "clips"
+    clips.mkdir()
+    for number in range(CLIPS):
+        write_movie(clips / f"{number:02d}.mp4", CLIP_S / 60, *FORMATS["sd"])
+    found[f"{CLIPS} of {CLIP_S} s"] = clips
+    return found
 
 
 if __name__ == "__main__":

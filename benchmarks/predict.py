@@ -1,19 +1,23 @@
 """Images a second end to end, against the same network alone on arrays already in memory.
 
     python benchmarks/predict.py --photos FOLDER --weights FILE
+    python benchmarks/predict.py --engine onnxruntime --engine openvino:bf16 --pairs 5
 
 Without a folder, photographs are made up; without weights, the network's are random, which takes
-the same time. Each pair of measurements is taken in turn, so that the machine's drift cancels.
+the same time. By default every engine is measured that is installed, in the precisions that this
+processor has of its own. Measurements are taken in turn, so that the machine's drift cancels.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +25,7 @@ import numpy as np
 from imgtofmri.analyses.predict import predict_images
 from imgtofmri.backbones import Backbone
 from imgtofmri.backbones.architectures import ARCHITECTURES
+from imgtofmri.backbones.engines import Engine, installed_engines
 from imgtofmri.encoder import Encoder, Predictor, load_encoder
 from imgtofmri.encoder.spatial import BLOCK
 from imgtofmri.outputs import NiftiLayout, OutputFolder, VolumeWriter
@@ -32,40 +37,72 @@ ORIGINAL_S = 604 / 156
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, help="folder of photographs")
     parser.add_argument("--weights", type=Path, help="ResNet-18 weights")
     parser.add_argument("--n", type=int, default=500, help="photographs (default 500)")
     parser.add_argument("--pairs", type=int, default=3, help="pairs of measurements (default 3)")
+    parser.add_argument("--engine", action="append", metavar="NAME[:PRECISION]", help="repeatable")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.photos or make_photographs(Path(scratch) / "photos", options.n)
         weights = options.weights or make_weights(Path(scratch) / "weights.safetensors")
-        _measure(folder, weights, options.n, options.pairs, Path(scratch))
+        engines = [Engine(*name.split(":")) for name in options.engine or ()] or installed_engines()
+        _measure(folder, weights, engines, options.n, options.pairs, Path(scratch))
 
 
-def _measure(folder: Path, weights: Path, n: int, n_pairs: int, scratch: Path) -> None:
+def _measure(
+    folder: Path, weights: Path, engines: list[Engine], n: int, n_pairs: int, scratch: Path
+) -> None:
     warnings.simplefilter("ignore")
     encoder = load_encoder()
-    predictor = encoder.predictor(weights=weights)
     sources = [source for source in find_sources([folder])[0] if source.kind == "image"][:n]
-    network = predictor.extractor.network
     pixels = np.stack([f.pixels for f in read_images(sources) if isinstance(f, Frame)])
-    _end_to_end(predictor, sources[:32], scratch / "warm")
-    alone, whole = [], []
+    predictors = {
+        engine: encoder.predictor(weights=weights, engine=engine.name, precision=engine.precision)
+        for engine in engines
+    }
+    for number, predictor in enumerate(predictors.values()):
+        _end_to_end(predictor, sources[:32], scratch / f"warm{number}")
+    alone: dict[Engine, list[Times]] = {engine: [] for engine in engines}
+    whole: dict[Engine, list[Times]] = {engine: [] for engine in engines}
     for pair in range(n_pairs):
-        alone.append(seconds(lambda: network_alone(network, pixels)))
-        target = scratch / f"out{pair}"
-        whole.append(seconds(lambda: _end_to_end(predictor, sources, target)))  # noqa: B023
-    features = network(pixels[:BLOCK])
-    after = seconds(lambda: _after_the_network(encoder, features, scratch / "after"))
-    ratios = [a / b for a, b in zip(alone, whole, strict=True)]
-    print(f"{len(sources)} photographs, {n_pairs} pairs, medians")
-    print(f"network alone, in memory : {len(sources) / statistics.median(alone):7.1f} images/s")
-    print(f"end to end, files written: {len(sources) / statistics.median(whole):7.1f} images/s")
-    print(f"ratio                    : {statistics.median(ratios):7.3f}  {_rounded(ratios)}")
-    print(f"after the network        : {after / BLOCK / 10 * 1e3:7.3f} ms an image")
-    print(f"the original             : {1 / ORIGINAL_S:7.2f} images/s (its own log)")
+        for engine, predictor in predictors.items():
+            network, target = predictor.extractor.network, scratch / f"out{pair}-{engine}"
+            alone[engine].append(timed(lambda: network_alone(network, pixels)))  # noqa: B023
+            whole[engine].append(timed(lambda: _end_to_end(predictor, sources, target)))  # noqa: B023
+            shutil.rmtree(target)
+    print(f"{len(sources)} photographs, {n_pairs} rounds, medians; files written")
+    print("                         images a second              CPU ms an image")
+    print("engine                   alone   whole   ratio        alone   whole   ratio")
+    for engine in engines:
+        print(str(engine).ljust(22) + _row(alone[engine], whole[engine], len(sources)))
+    for engine in engines[1:]:
+        for what, found in (("alone", alone), ("whole", whole)):
+            rounds = zip(found[engines[0]], found[engine], strict=True)
+            faster = [before.wall_s / now.wall_s for before, now in rounds]
+            shown = ", ".join(f"{one:.2f}" for one in faster)
+            median = statistics.median(faster)
+            print(f"{engine} is {median:.2f} times {engines[0]}, {what} ({shown})")
+    for engine, predictor in predictors.items():
+        if trial := predictor.extractor.network.spec.trial:
+            print(f"{engine}: {trial.of} of {trial.n_pictures} test pictures, {trial.numbers}")
+    features = predictors[engines[0]].extractor.network(pixels[:BLOCK])
+    after = timed(lambda: _after_the_network(encoder, features, scratch / "after"))
+    print(f"after the network: {after.cpu_s / BLOCK / 10 * 1e3:.2f} CPU ms an image")
+    print(f"the original: {1 / ORIGINAL_S:.2f} images/s (its own log)")
+
+
+def _row(alone: list[Times], whole: list[Times], n: int) -> str:
+    said = ""
+    for part in ("wall_s", "cpu_s"):
+        took = [[getattr(times, part) / n for times in found] for found in (alone, whole)]
+        shown = [1 / statistics.median(each) for each in took]
+        if part == "cpu_s":
+            shown = [1e3 / each for each in shown]
+        ratios = [a / b for a, b in zip(*took, strict=True)]
+        said += f"{shown[0]:8.1f}{shown[1]:8.1f}{statistics.median(ratios):8.3f}     "
+    return said.rstrip()
 
 
 def network_alone(network: Backbone, pixels: np.ndarray) -> None:
@@ -91,15 +128,24 @@ def _after_the_network(encoder: Encoder, features: np.ndarray, folder: Path) -> 
             writer.write(folder / f"{repeat}-{index}.nii.gz", prediction.group[index])
 
 
-def seconds(work: Callable[[], object]) -> float:
+@dataclass(frozen=True)
+class Times:
+    """How long something took, by the clock and of processors."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def timed(work: Callable[[], object]) -> Times:
     """Return how long something takes."""
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - start
+    return Times(time.perf_counter() - start, time.process_time() - cpu)
 
 
-def _rounded(values: list[float]) -> list[float]:
-    return [round(value, 3) for value in values]
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long something takes, by the clock."""
+    return timed(work).wall_s
 
 
 def make_photographs(folder: Path, n: int) -> Path:

@@ -221,10 +221,90 @@ def test_needed_pictures_are_the_same_pictures_as_without_passing_over(
             whole = every[time].picture.to_ndarray(format="rgb24")
             np.testing.assert_array_equal(given[time].picture.to_ndarray(format="rgb24"), whole)
             assert min(given, key=lambda at, onset=onset: (abs(at - onset), at)) == time
-        assert {every[0].picture.pts, every[times[-1]].picture.pts} <= needed
+        assert {every[0].picture.pts, every[times[-1]].picture.pts} <= needed.stamps
+        assert needed.all_from is None
         assert all_.good == 120
         assert max(given) == max(every)
         assert some.good < 120 if rate_hz <= 2 else some.good <= 120
+
+
+KEYS_EACH_SECOND = [
+    ("mp4", "libx264", {"g": "25", "bf": "0", "sc_threshold": "0"}, True),
+    ("mkv", "libx264", {"g": "25", "bf": "3", "sc_threshold": "0"}, True),
+    ("mp4", "libx264", {"x264-params": "keyint=25:min-keyint=25:open-gop=1:scenecut=0"}, None),
+    ("mp4", "libx264", {"x264-params": "keyint=25:intra-refresh=1:scenecut=0"}, False),
+    ("mp4", "libx264", {"g": "1"}, True),
+    ("mp4", "libx265", {"x265-params": "log-level=none:keyint=25:min-keyint=25:scenecut=0"}, True),
+    ("mkv", "libx265", {"x265-params": "log-level=none:keyint=25:open-gop=0:scenecut=0"}, None),
+    ("mp4", "mpeg4", {"g": "25", "bf": "2"}, None),
+    ("mkv", "mpeg2video", {"g": "25", "bf": "2", "sc_threshold": "1000000000"}, None),
+    ("webm", "libvpx-vp9", {"g": "25", "keyint_min": "25", "auto-alt-ref": "1"}, True),
+    ("webm", "libvpx", {"g": "25", "keyint_min": "25"}, True),
+    ("mov", "mjpeg", {}, True),
+    ("mov", "prores_ks", {}, True),
+    ("mkv", "ffv1", {"g": "1"}, True),
+    ("mkv", "ffv1", {"g": "25"}, True),
+    ("mov", "png", {}, True),
+]
+"""Containers and codecs whose pictures of whole seconds are marked as keys, with what is expected:
+that they are decoded alone, that they are not, or either."""
+
+
+@pytest.mark.parametrize(("suffix", "codec", "options", "alone"), KEYS_EACH_SECOND)
+def test_key_pictures_decoded_alone_are_the_same_pictures(
+    tmp_path: Path,
+    suffix: str,
+    codec: str,
+    options: dict[str, str],
+    alone: bool | None,
+    rng: np.random.Generator,
+) -> None:
+    """Whatever of a film is left out, what is taken is the same to the last level."""
+    texture = rng.integers(0, 256, (HEIGHT, 4 * WIDTH, 3), dtype=np.uint8)
+    pictures = [np.ascontiguousarray(texture[:, 2 * i : 2 * i + WIDTH]) for i in range(110)]
+    pix_fmt = {"mjpeg": "yuvj420p", "prores_ks": "yuv422p10le", "png": "rgb24"}.get(codec)
+    path = write_movie(
+        tmp_path / f"a.{suffix}",
+        pictures,
+        codec=codec,
+        options=options,
+        pix_fmt=pix_fmt or "yuv420p",
+    )
+    for rate_hz in (Fraction(1, 2), Fraction(1), Fraction(2)):
+        movie = Movie(path)
+        needed = movie.timeline.needed(rate_hz)
+        tally = Tally()
+        given = list(read_pictures(path, tally, needed))
+        at = {timed.time: timed.picture.to_ndarray(format="rgb24") for timed in given}
+        every = list(read_pictures(path, Tally()))
+        shown = [(timed.time, timed.duration, timed) for timed in every]
+        taken = [timed for _, timed in pick_nearest(shown, 1 / (rate_hz * every[0].tick_s))]
+        for timed in taken:
+            np.testing.assert_array_equal(at[timed.time], timed.picture.to_ndarray(format="rgb24"))
+        assert (given[-1].time, given[-1].duration) == (every[-1].time, every[-1].duration)
+        assert len(taken) == movie.n_frames(float(rate_hz))
+        left_out = needed is not None and needed.all_from is not None
+        if rate_hz <= 1 and alone is not None:
+            assert left_out == alone
+        if left_out:  # The last second is decoded as a whole.
+            assert tally.good <= len(taken) + 36
+
+
+def test_frames_are_the_same_where_key_pictures_are_only_marked_so(tmp_path: Path) -> None:
+    """A container that marks other pictures as keys, too, is found out, and all are decoded."""
+    path = write_movie(tmp_path / "a.mp4", map(striped, range(110)), codec="mpeg4")
+    marked = tmp_path / "marked.mp4"
+    with av.open(str(path)) as source, av.open(str(marked), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.pts is not None:
+                packet.is_keyframe = True
+                packet.stream = stream
+                target.mux(packet)
+    needed = Movie(marked).timeline.needed(Fraction(1))
+    assert needed is not None
+    assert needed.all_from is not None
+    assert numbers(marked, 1.0) == numbers(path, 1.0) == [0, 25, 50, 75, 100]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -223,6 +224,18 @@ def native_precisions(name: str) -> tuple[str, ...]:
     provider = _PROVIDERS.get(name)
     here = provider is None or provider in import_onnxruntime().get_available_providers()
     return PRECISIONS[name] if here else ()
+
+
+def installed_engines(precision: str | None = None) -> list[Engine]:
+    """Return the engines that are here, in the precisions that they run at full speed.
+
+    The reference comes first, unless another precision is asked for.
+    """
+    found = []
+    for name in PRECISIONS:
+        with suppress(MissingDependencyError):
+            found += [Engine(name, one) for one in native_precisions(name)]
+    return [engine for engine in found if precision in (None, engine.precision)]
 
 
 def import_onnxruntime() -> Any:

@@ -23,11 +23,11 @@ from imgtofmri.backbones.engines import (
     AUTO,
     LEAST_MEAN_R,
     LEAST_R,
-    PRECISIONS,
     REFERENCE,
     Engine,
     Trial,
     check_engine,
+    installed_engines,
     native_precisions,
 )
 from imgtofmri.exceptions import MissingDependencyError, OptionError, OutputError
@@ -208,7 +208,9 @@ def _fastest(precision: str | None, load: Load, judge: Judge) -> Backbone:
         return reference
     best: tuple[float, Backbone] = (WORTH_IT, reference)
     said = []
-    for engine in _candidates(precision):
+    for engine in installed_engines(precision):
+        if engine == REFERENCE:
+            continue
         try:
             backbone = load(engine)
             trial = _trial(backbone, engine, reference, judge)
@@ -228,18 +230,6 @@ def _fastest(precision: str | None, load: Load, judge: Judge) -> Backbone:
     message = f"engine auto takes {chosen.spec.engine}. {tried}"
     warnings.warn(message, EngineWarning, stacklevel=3)
     return chosen
-
-
-def _candidates(precision: str | None) -> list[Engine]:
-    """Return the engines that are installed, in the precisions that the machine has of its own."""
-    found = []
-    for name in PRECISIONS:
-        try:
-            able = native_precisions(name)
-        except MissingDependencyError:
-            continue
-        found += [Engine(name, one) for one in able if precision in (None, one)]
-    return [engine for engine in found if engine != REFERENCE]
 
 
 def _speed(backbone: Backbone, reference: Backbone) -> float:

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from imgtofmri import __version__
 from imgtofmri.exceptions import DataError, ImgToFmriError
-from imgtofmri.files import write_whole
+from imgtofmri.files import atomic_path
 from imgtofmri.report import methods
 from imgtofmri.report.contents import EVIDENCE, Contents, figures, mapped, predicted, tables
 from imgtofmri.report.maps import MapRows, quantised, restored, rounded_up
-from imgtofmri.report.packing import packed
+from imgtofmri.report.packing import packed, packed_parts
 from imgtofmri.report.page import render
 from imgtofmri.report.pictures import STOPS, map_strip
 from imgtofmri.report.records import Run, open_run
@@ -93,7 +93,8 @@ def write_report(
             f"kind ({type(error).__name__}: {error}). Run the command again with `overwrite`."
         )
         raise DataError(message) from error
-    write_whole(target, page)
+    with atomic_path(target) as temporary, temporary.open("wb") as file:
+        file.writelines(page)
     return target
 
 
@@ -186,7 +187,7 @@ def _map_content(run: Run, found: Contents, maps: MapRows, title: str) -> dict[s
     }
     return {
         "data": data,
-        "maps": packed(maps.values),
+        "maps": packed_parts(maps.values),
         "colours": STOPS,
         "films": [
             {"id": f"film-{number}", "data": film.data}

@@ -112,19 +112,12 @@ def predicted(run: Run, gathered: MapRows | None = None, progress: bool = False)
     if mask is None or affine is None:
         return found
     capacity = min(found.n_all, MOST_MAPS)
-    found.maps = MapRows(mask, affine, capacity)
-    rows = {} if gathered is None else {name: k for k, name in enumerate(gathered.names)}
-    read = [entry for entry in images[:capacity] if entry["name"] not in rows]
-    with track("Reading", len(read), "volumes", enabled=progress and bool(read)) as advance:
-        for entry in images[:capacity]:
-            name = str(entry["name"])
-            if gathered is not None and name in rows:
-                found.maps.take(gathered, rows[name])
-                continue
-            file = own_file(entry, ".nii.gz")
-            data, _ = read_volume(run.path(file, digests))
-            found.maps.add(name, _inside(data, mask, run, file))
-            advance(1)
+    shown = images[:capacity]
+    if gathered is not None and gathered.names == [e["name"] for e in shown] and not movies:
+        found.maps = gathered
+    else:
+        found.maps = MapRows(mask, affine, capacity)
+        _fill(found.maps, run, shown, gathered, progress)
     shown = images[: len(found.maps)]
     found.thumbs = _thumbs(run, shown, {} if gathered is None else gathered.thumbs)
     tables = [_images_rois(run, [str(e["name"]) for e in shown], digests)] if shown else []
@@ -134,6 +127,29 @@ def predicted(run: Run, gathered: MapRows | None = None, progress: bool = False)
     found.rois = _joined(tables)
     found.evidence = {name: data[mask] for name, (data, _) in evidence.items()}
     return found
+
+
+def _fill(
+    maps: MapRows,
+    run: Run,
+    images: list[dict[str, Any]],
+    gathered: MapRows | None,
+    progress: bool,
+) -> None:
+    """Take maps of images from memory, and those that are not there from their volumes."""
+    rows = {} if gathered is None else {name: k for k, name in enumerate(gathered.names)}
+    digests = run.digests
+    read = [entry for entry in images if entry["name"] not in rows]
+    with track("Reading", len(read), "volumes", enabled=progress and bool(read)) as advance:
+        for entry in images:
+            name = str(entry["name"])
+            if gathered is not None and name in rows:
+                maps.take(gathered, rows[name])
+                continue
+            file = own_file(entry, ".nii.gz")
+            data, _ = read_volume(run.path(file, digests))
+            maps.add(name, _inside(data, maps.mask, run, file))
+            advance(1)
 
 
 def _thumbs(run: Run, shown: list[dict[str, Any]], seen: dict[str, str]) -> list[str]:

@@ -138,10 +138,12 @@ class MapRows:
         if not known.any():
             return np.full(len(pairs[0]), UNKNOWN, np.int16)
         inside = self.values if known.all() else self.values[:, known]
-        scaled = inside.astype(np.float32) / LARGEST
+        scaled = inside.astype(np.float32)
+        scaled /= LARGEST
         scaled -= scaled.mean(axis=1, keepdims=True)
         # Half a matrix product: the upper triangle is all that is asked for.
         products = ssyrk(1.0, scaled.T, trans=1)
+        del scaled
         spread = np.sqrt(np.where(products.diagonal() > ROUNDING, products.diagonal(), np.nan))
         with np.errstate(invalid="ignore"):
             r = (products / spread[:, None] / spread)[pairs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,22 @@ LEVEL = 1
 """Of igzip: maps hardly shrink further, and a page shall not wait for it."""
 
 
+_PART = 3 * 2**18
+"""Bytes that become text at once: threes, so that parts of it can be joined."""
+
+
 def packed(array: npt.NDArray[Any]) -> str:
     """Return an array's bytes (little-endian, C order), compressed, in base64."""
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     return packed_bytes(little.data)
+
+
+def packed_parts(array: npt.NDArray[Any]) -> Iterator[bytes]:
+    """Yield what `packed` returns, in parts: a page's maps would else be held several times."""
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    compressed = memoryview(_compressed(little.data))
+    for start in range(0, len(compressed), _PART):
+        yield base64.b64encode(compressed[start : start + _PART])
 
 
 def unpacked_bytes(text: str) -> bytes:
@@ -28,6 +41,11 @@ def unpacked_bytes(text: str) -> bytes:
 
 def packed_bytes(data: bytes | memoryview) -> str:
     """Return bytes, compressed, in base64."""
+    return base64.b64encode(_compressed(data)).decode("ascii")
+
+
+def _compressed(data: bytes | memoryview) -> bytes:
     from isal import igzip
 
-    return base64.b64encode(igzip.compress(bytes(data), LEVEL, mtime=0)).decode("ascii")
+    compressed: bytes = igzip.compress(memoryview(data).cast("B"), LEVEL, mtime=0)
+    return compressed

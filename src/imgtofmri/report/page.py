@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
 from importlib import resources
+from itertools import chain
 from typing import Any
 
 SCRIPTS = (
@@ -32,24 +34,26 @@ BARE = ("dom", "tables", "start")
 """Those of a page without maps."""
 
 
-def render(content: Mapping[str, Any]) -> bytes:
+def render(content: Mapping[str, Any]) -> Iterator[bytes]:
     """Return a page.
 
     Parameters
     ----------
     content : mapping
         What the template `static/page.html.j2` names. Its texts are escaped. ``data`` becomes JSON
-        and is None where there are no maps; ``maps`` and the films' data are base64.
+        and is None where there are no maps; ``maps`` are parts of base64, and the films' data are
+        base64.
 
     Returns
     -------
-    bytes
-        UTF-8.
+    iterator of bytes
+        The page's parts, in UTF-8: its maps, which are the most of it, are not held as a whole.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     has_maps = content["data"] is not None
+    place = secrets.token_hex(16)
     script = "\n".join(_static(f"js/{name}.js") for name in (SCRIPTS if has_maps else BARE))
     script = f'(() => {{\n"use strict";\n{script}\n}})();'
     library = _static("niivue.js") if has_maps else ""
@@ -69,11 +73,16 @@ def render(content: Mapping[str, Any]) -> bytes:
     if has_maps:
         values["data"] = Markup(as_json(content["data"]))
         values["colours"] = Markup(as_json(content["colours"]))
-        values["maps"] = Markup(_base64(content["maps"]))
+        values["maps"] = Markup(place)
         values["films"] = [
             film | {"data": Markup(_base64(film["data"]))} for film in content["films"]
         ]
-    return template.render(values).encode("utf-8", "backslashreplace")
+    before, _, after = map(_encoded, template.render(values).partition(place))
+    return chain([before], content["maps"] if has_maps else [], [after])
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def policy(scripts: list[str], css: str) -> str:

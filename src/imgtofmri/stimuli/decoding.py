@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from imgtofmri.stimuli.clock import Clock, exact
 from imgtofmri.stimuli.containers import no_pictures, open_pictures
 from imgtofmri.stimuli.items import refuse
+from imgtofmri.stimuli.sampling import Needed
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -56,7 +57,7 @@ class _DamagedError(Exception):
     """A picture could not be decoded while threads or pictures passed over may be the cause."""
 
 
-def read_pictures(path: Path, tally: Tally, needed: Set[int] | None = None) -> Iterator[Timed]:
+def read_pictures(path: Path, tally: Tally, needed: Needed | None = None) -> Iterator[Timed]:
     """Decode a movie's pictures in order of appearance, each once.
 
     Several threads decode until something is found damaged. Threads lose whole neighbours of a
@@ -70,9 +71,9 @@ def read_pictures(path: Path, tally: Tally, needed: Set[int] | None = None) -> I
     path : Path
     tally : Tally
         Counts as it goes.
-    needed : set of int, optional
-        Time stamps of the pictures that must be given, as `Timeline.needed` finds them. Others that
-        no picture is predicted from are passed over. Default: all.
+    needed : Needed, optional
+        Which pictures must be given, as `Timeline.needed` finds them. Others are passed over as far
+        as those do not depend on them. Default: all.
 
     Raises
     ------
@@ -102,7 +103,7 @@ def timed_pictures(
     stream: VideoStream,
     packets: Iterator[Packet[Any]],
     tally: Tally,
-    needed: Set[int] | None = None,
+    needed: Needed | None = None,
     strict: bool = False,
 ) -> Iterator[Timed]:
     """Decode the pictures in order of appearance, on the time line that begins when playing does.
@@ -120,7 +121,7 @@ def timed_pictures(
     ends: dict[int, int] = {}
     pictures = _decoded(stream, packets, tally, ends, needed, strict)
     if needed is not None:
-        pictures = _complete(pictures, needed)
+        pictures = _complete(pictures, needed.stamps)
     untimed = container.format.name.startswith(_UNTIMED_FORMATS)
     for pts, picture in _stamped(pictures, _MOST_REORDERED if untimed else 0):
         time = clock.place(pts)
@@ -129,7 +130,8 @@ def timed_pictures(
             yield Timed(time, picture.duration or clock.usual, clock.tick_s, picture, aspect)
     units_s = {other.index: exact(other.time_base) or Fraction(0) for other in container.streams}
     reached_s = max((end * units_s[index] for index, end in ends.items()), default=Fraction(0))
-    longest_s, whole_s = clock.longest * clock.tick_s, clock.declared_s
+    longest = clock.longest if needed is None else max(clock.usual, needed.longest)
+    longest_s, whole_s = longest * clock.tick_s, clock.declared_s
     if whole_s is not None and whole_s - reached_s > max(
         3 * longest_s, min(_TOLERANCE_S, whole_s * _TOLERANCE_SHARE), whole_s / 50
     ):
@@ -162,12 +164,15 @@ def _decoded(
     packets: Iterator[Packet[Any]],
     tally: Tally,
     ends: dict[int, int],
-    needed: Set[int] | None,
+    needed: Needed | None,
     strict: bool,
 ) -> Iterator[VideoFrame]:
     """Decode what can be decoded, count what cannot, and note how far each stream reaches."""
     import av
+    from av.video.frame import PictureType
 
+    alone = needed is not None and needed.all_from is not None
+    stand_alone: set[int | None] = set()
     while True:
         try:
             packet = next(packets, None)
@@ -179,7 +184,12 @@ def _decoded(
             if packet.stream is not stream:
                 continue
             if needed is not None:
-                passed_over = packet.pts is not None and packet.pts not in needed
+                passed_over = packet.pts is not None and packet.pts not in needed.stamps
+                alone = alone and packet.pts != needed.all_from
+                if alone and passed_over:
+                    continue
+                if alone:
+                    stand_alone.add(packet.pts)
                 stream.codec_context.skip_frame = "NONREF" if passed_over else "DEFAULT"
             pictures = stream.decode(packet)
         except av.FFmpegError as error:
@@ -194,6 +204,8 @@ def _decoded(
                 if strict:
                     raise _DamagedError
                 tally.broken += 1
+            elif picture.pts in stand_alone and picture.pict_type != PictureType.I:
+                raise _DamagedError  # It was only marked as one that stands alone.
             else:
                 yield picture
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from imgtofmri.exceptions import OptionError
 from imgtofmri.stimuli.clock import Clock
+from imgtofmri.stimuli.keys import Keys
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -88,6 +90,27 @@ def pick_nearest(timed: Iterable[tuple[int, int, T]], period: Fraction) -> Itera
             k += 1
 
 
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """Which pictures must be decoded.
+
+    Attributes
+    ----------
+    stamps : frozenset of int
+        Time stamps of the pictures that are taken, and of the last, where the movie ends.
+    longest : int
+        The longest time between two pictures of the movie, in ticks.
+    all_from : int or None
+        Where each of them up to some place stands alone, so that no other need be decoded: the time
+        stamp of the picture from which on, in the order of the file, all are. None where pictures
+        refer to others.
+    """
+
+    stamps: frozenset[int]
+    longest: int
+    all_from: int | None = None
+
+
 class Timeline:
     """When a movie's pictures appear, as its packets tell without being decoded.
 
@@ -112,6 +135,8 @@ class Timeline:
         self._clock = Clock.of(container, stream)
         self._stamps, self._durations = array("q"), array("q")
         self._can_pass_over = stream.codec_context.name in _PASSING_OVER
+        self._keys = Keys(stream)
+        self._alone = array("q")
         self._known = False
 
     def note(self, packets: Iterable[Packet[Any]]) -> Iterator[Packet[Any]]:
@@ -122,6 +147,8 @@ class Timeline:
                     self.told = False
                 else:
                     self._stamps.append(packet.pts)
+                    if self._keys.alone(packet):
+                        self._alone.append(packet.pts)
                     self._durations.append(packet.duration or self._clock.usual)
             yield packet
         if self.told and self._stamps:
@@ -142,16 +169,23 @@ class Timeline:
             return None
         return sum(1 for _ in self._taken(rate))
 
-    def needed(self, rate: Fraction) -> frozenset[int] | None:
-        """Return the time stamps of the pictures that a steady rate, in Hz, takes, and the last.
+    def needed(self, rate: Fraction) -> Needed | None:
+        """Return which pictures must be decoded for a steady rate, in Hz.
 
-        A decoder that knows them passes over up to half of the pictures, those that no other
-        picture is predicted from. None where all pictures must be decoded to know, or where hardly
-        any can be passed over.
+        Where all that are taken stand alone, no other is decoded, but for those at the end. Else a
+        decoder passes over up to half of the pictures, those that no other picture is predicted
+        from. None where all pictures must be decoded to know, or where hardly any can be passed
+        over.
         """
-        if not (self._known and self._can_pass_over):
+        if not self._known:
             return None
-        return frozenset([*self._taken(rate), self._stamps[-1]])  # The last: where the movie ends.
+        taken, last = frozenset(self._taken(rate)), self._stamps[-1]
+        stamps = np.asarray(self._stamps)
+        needed = Needed(taken | {last}, int(np.diff(stamps).max(initial=0)))
+        # Without a length in the header, times are told from picture to picture.
+        if self._clock.declared_s is not None and taken <= {*self._alone, last}:
+            return replace(needed, all_from=self._alone[-1])
+        return needed if self._can_pass_over else None
 
     def _put_in_order(self) -> None:
         order = np.argsort(self._stamps, kind="stable")

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import chain
 
 from imgtofmri.analyses.predict.earlier import source_digest
 from imgtofmri.analyses.predict.images import RunSummary
-from imgtofmri.encoder import Predictor
+from imgtofmri.encoder import Prediction, Predictor
 from imgtofmri.encoder.movie_files import MovieFile, MovieFiles
 from imgtofmri.exceptions import OutputError, StimulusError
 from imgtofmri.files import check_room
 from imgtofmri.outputs import Layout, OutputFolder
 from imgtofmri.outputs.series import MAX_VOLUMES
 from imgtofmri.outputs.volumes import least_bytes
+from imgtofmri.processors import n_processors
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Movie, Source
+
+_MOST_AHEAD = 4
+"""How many movies may be begun before their turn: each holds a few frames and a decoder."""
+
+_Begun = tuple[Movie, Iterator[Prediction]]
 
 
 def predict_movies(
@@ -71,17 +79,27 @@ def predict_movies(
         If a file cannot be written.
     """
     summary = RunSummary()
-    for source in sources:
+
+    def pending() -> Iterator[Source]:
+        for source in sources:
+            if folder.knows(source.name) and folder.is_done(source.name, source_digest(source)):
+                summary.kept.append(source.name)
+            else:
+                yield source
+
+    def begin(source: Source) -> _Begun:
+        movie = Movie(source)
+        # What is no movie, or too long a one, is refused before anything is loaded for it.
+        movie.check_length(rate_hz, MAX_VOLUMES, "NIfTI-1 files hold no more volumes.")
+        stream = predictor.stream_movie(movie, rate_hz)
+        return movie, chain([next(stream)], stream)
+
+    for source, begun in _begun_ahead(pending(), begin):
         name = source.name
-        if folder.knows(name) and folder.is_done(name, source_digest(source)):
-            summary.kept.append(name)
-            continue
         try:
-            movie = Movie(source)
-            # What is no movie, or too long a one, is refused before anything is loaded for it.
-            movie.check_length(rate_hz, MAX_VOLUMES, "NIfTI-1 files hold no more volumes.")
+            movie, stream = begun.result()
             chosen = (rate_hz, subjects, interval, surface, progress)
-            _write(predictor, movie, folder, layout, *chosen)
+            _write(movie, stream, folder, layout, *chosen)
         except StimulusError as error:
             folder.fail(name, str(error))
             summary.failures.append(Failure(name, error))
@@ -98,9 +116,27 @@ def predict_movies(
     return summary
 
 
+def _begun_ahead(
+    sources: Iterable[Source], begin: Callable[[Source], _Begun]
+) -> Iterator[tuple[Source, Future[_Begun]]]:
+    """Begin movies while earlier ones are written: of a short one, that is most of the work."""
+    n_ahead = max(1, min(_MOST_AHEAD, n_processors() // 2))
+    waiting: deque[tuple[Source, Future[_Begun]]] = deque()
+    pool = ThreadPoolExecutor(n_ahead, "imgtofmri-movie")
+    try:
+        for source in sources:
+            waiting.append((source, pool.submit(begin, source)))
+            if len(waiting) > n_ahead:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
 def _write(
-    predictor: Predictor,
     movie: Movie,
+    stream: Iterator[Prediction],
     folder: OutputFolder,
     layout: Layout,
     rate_hz: float,
@@ -110,7 +146,6 @@ def _write(
     progress: bool,
 ) -> None:
     """Predict a movie and write its files; all appear at the end or none."""
-    stream = predictor.stream_movie(movie, rate_hz)
     n_frames = movie.expected_frames(rate_hz)
     with track(f"Predicting {movie.name}", n_frames, "frames", enabled=progress) as advance:
         first = next(stream)

@@ -1,0 +1,104 @@
+"""Whole commands of this tree, and of another one or another release beside it, in turn.
+
+    python benchmarks/against.py --photos FOLDER --weights FILE
+    python benchmarks/against.py --against ../imgtofmri-0.1 --against older-environment/
+
+What is named is a checkout, or a virtual environment in which a release is installed. Without one
+it is this tree alone: how long it takes to start, to predict one image, many, and a movie.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from movies import FORMATS, write_movie
+from predict import make_photographs, make_weights
+
+HERE = Path(__file__).resolve().parents[1]
+MINUTES = 1.0
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=Path, help="folder of photographs")
+    parser.add_argument("--weights", type=Path, help="ResNet-18 weights")
+    parser.add_argument("--against", type=Path, action="append", default=[], help="repeatable")
+    parser.add_argument("--n", type=int, default=300, help="photographs (default 300)")
+    parser.add_argument("--rounds", type=int, default=5, help="in turn (default 5)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        photos = options.photos or make_photographs(scratch / "photos", options.n)
+        weights = options.weights or make_weights(scratch / "weights.safetensors")
+        images = sorted(path for path in photos.iterdir() if path.suffix == ".jpg")[: options.n]
+        movie = scratch / "movie.mp4"
+        write_movie(movie, MINUTES, *FORMATS["sd"])
+        compare([HERE, *options.against], images, movie, weights, options.rounds, scratch)
+
+
+def compare(
+    trees: list[Path], images: list[Path], movie: Path, weights: Path, n_rounds: int, scratch: Path
+) -> None:
+    """Run every command on every tree, round after round, and print medians."""
+    predict = ["predict", "--weights", str(weights), "--quiet", "--no-report", "-o"]
+    out = str(scratch / "out")
+    commands = {
+        "imgtofmri --help": ["--help"],
+        "one image": [*predict, out, str(images[0])],
+        f"{len(images)} images": [*predict, out, *map(str, images)],
+        f"a movie of {MINUTES:g} min, 640x360, 24 Hz": [*predict, out, str(movie)],
+    }
+    times: dict[tuple[str, Path], list[tuple[float, float]]] = {}
+    for number in range(-1, n_rounds):  # The first round fills caches and does not count.
+        for name, arguments in commands.items():
+            for tree in trees:
+                took = run(tree, arguments)
+                shutil.rmtree(out, ignore_errors=True)
+                if number >= 0:
+                    times.setdefault((name, tree), []).append(took)
+    print(f"Whole processes, medians of {n_rounds} rounds: seconds by the clock, of processors")
+    for name in commands:
+        first = times[name, trees[0]]
+        for tree in trees:
+            found = times[name, tree]
+            wall_s, cpu_s = (statistics.median(column) for column in zip(*found, strict=True))
+            ratio = statistics.median(b[0] / a[0] for a, b in zip(first, found, strict=True))
+            said = "" if tree == trees[0] else f"   {ratio:.2f} times this tree's ({tree.name})"
+            print(f"{name:<40}{wall_s:8.2f}{cpu_s:8.2f}{said}")
+
+
+def run(tree: Path, arguments: list[str]) -> tuple[float, float]:
+    """Run a command of a tree; return seconds by the clock and of processors."""
+    installed = tree / "bin" / "imgtofmri"
+    environment = dict(os.environ)
+    if (tree / "src" / "imgtofmri").is_dir():
+        command = [sys.executable, "-m", "imgtofmri"]
+        environment["PYTHONPATH"] = str(tree / "src")
+    elif installed.exists():
+        command = [str(installed)]
+        environment.pop("PYTHONPATH", None)
+    else:
+        message = f"{tree}: expected a checkout, or an environment with imgtofmri in it."
+        raise SystemExit(message)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
+    subprocess.run(
+        [*command, *arguments], check=True, env=environment, capture_output=True, text=True
+    )
+    took = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+if __name__ == "__main__":
+    main()
