@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 import zarr
-from predict import make_photographs, make_weights, network_alone, seconds
+from predict import make_photographs, make_weights, network_alone
+from stopwatch import seconds
 
 from imgtofmri import Prediction
 from imgtofmri.analyses.predict import predict_into
