@@ -23,7 +23,6 @@ from predict import make_photographs, make_weights
 from stopwatch import Times, timed
 
 HERE = Path(__file__).resolve().parents[1]
-MINUTES = 1.0
 
 
 def main() -> None:
@@ -34,6 +33,7 @@ def main() -> None:
     parser.add_argument("--against", type=Path, action="append", default=[], help="repeatable")
     parser.add_argument("--n", type=int, default=300, help="photographs (default 300)")
     parser.add_argument("--rounds", type=int, default=5, help="in turn (default 5)")
+    parser.add_argument("--minutes", type=float, default=1.0, help="of the movie (default 1)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -41,12 +41,18 @@ def main() -> None:
         weights = options.weights or make_weights(scratch / "weights.safetensors")
         images = sorted(path for path in photos.iterdir() if path.suffix == ".jpg")[: options.n]
         movie = scratch / "movie.mp4"
-        write_movie(movie, MINUTES, *FORMATS["sd"])
-        compare([HERE, *options.against], images, movie, weights, options.rounds, scratch)
+        write_movie(movie, options.minutes, *FORMATS["sd"])
+        name = f"a movie of {options.minutes:g} min, 640x360, 24 Hz"
+        compare([HERE, *options.against], images, {name: movie}, weights, options.rounds, scratch)
 
 
 def compare(
-    trees: list[Path], images: list[Path], movie: Path, weights: Path, n_rounds: int, scratch: Path
+    trees: list[Path],
+    images: list[Path],
+    movies: dict[str, Path],
+    weights: Path,
+    n_rounds: int,
+    scratch: Path,
 ) -> None:
     """Run every command on every tree, round after round, and print medians."""
     predict = ["predict", "--weights", str(weights), "--quiet", "--no-report", "-o"]
@@ -55,7 +61,7 @@ def compare(
         "imgtofmri --help": ["--help"],
         "one image": [*predict, out, str(images[0])],
         f"{len(images)} images": [*predict, out, *map(str, images)],
-        f"a movie of {MINUTES:g} min, 640x360, 24 Hz": [*predict, out, str(movie)],
+        **{name: [*predict, out, str(movie)] for name, movie in movies.items()},
     }
     times: dict[tuple[str, Path], list[Times]] = {}
     for number in range(-1, n_rounds):  # The first round fills caches and does not count.

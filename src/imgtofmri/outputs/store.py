@@ -413,7 +413,8 @@ class Store:
         except FileNotFoundError as error:
             message = (
                 f"{place}: expected a store that imgtofmri wrote; there is no {DOCUMENT} in it. "
-                "Name the store's folder, such as out/predictions.zarr."
+                "Name the store's folder, such as out/predictions.zarr, or resume the run that made "
+                "it."
             )
             raise DataError(message) from error
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
