@@ -1,4 +1,4 @@
-"""Images a second into files, into a store and into ROI means alone; and the writers by themselves.
+"""Images a second into files, into a store and into ROI means alone, by processes; and the writers.
 
     python benchmarks/store.py --photos FOLDER --weights FILE
 
@@ -43,6 +43,10 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
+N_WORKERS = (1, 2)
+ENCODER = "bold5000-resnet18"
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -61,6 +65,7 @@ def main() -> None:
         photos = options.photos or make_photographs(scratch / "photos", options.n)
         weights = options.weights or make_weights(scratch / "weights.safetensors")
         _end_to_end(encoder, photos, weights, options.n, options.rounds, scratch)
+        _workers(photos, weights, options.n, options.rounds, scratch)
         _writers(encoder, options.maps, options.rounds, scratch)
 
 
@@ -89,6 +94,24 @@ def _end_to_end(
     out = scratch / "a store 0"
     took = seconds(lambda: export_store(out, scratch / "exported", progress=False))
     print(f"{'exported to NIfTI':<24}: {len(sources) / took:8.1f} images/s")
+
+
+def _workers(photos: Path, weights: Path, n: int, n_rounds: int, scratch: Path) -> None:
+    """Measure processes that make one store, from their start to the record."""
+    paths = [source.path for source in find_sources([photos])[0] if source.kind == "image"][:n]
+    times: dict[int, list[float]] = {workers: [] for workers in N_WORKERS}
+    for number in range(n_rounds):
+        for workers in N_WORKERS:
+            chosen = {"weights": weights, "workers": workers, "format": "zarr", "progress": False}
+            target = scratch / f"by {workers} {number}"
+            times[workers].append(seconds(lambda: predict_into(target, ENCODER, paths, **chosen)))  # noqa: B023
+    for workers, found in times.items():
+        rate = len(paths) / statistics.median(found)
+        ratios = [one / some for one, some in zip(times[1], found, strict=True)]
+        print(
+            f"{f'a store, {workers} processes':<24}: {rate:8.1f} images/s, "
+            f"{statistics.median(ratios):.2f} times one process"
+        )
 
 
 def _writers(encoder: Encoder, n: int, n_rounds: int, scratch: Path) -> None:

@@ -27,7 +27,7 @@ from imgtofmri.stimuli.ahead import run_ahead
 from imgtofmri.stimuli.clock import Clock, exact
 from imgtofmri.stimuli.decoding import Tally, Timed, read_pictures
 from imgtofmri.stimuli.pictures import orientation, prepare_picture
-from imgtofmri.stimuli.sampling import pick_nearest
+from imgtofmri.stimuli.sampling import Needed, pick_nearest
 
 WIDTH, HEIGHT = 128, 64
 N_BITS = 8
@@ -291,22 +291,28 @@ def test_key_pictures_decoded_alone_are_the_same_pictures(
 
 
 def test_frames_are_the_same_where_key_pictures_are_only_marked_so(tmp_path: Path) -> None:
-    """A container that marks other pictures as keys, too, is found out, and all are decoded."""
-    path = write_movie(
-        tmp_path / "a.mkv", map(striped, range(110)), codec="ffv1", options={"g": "200"}
-    )
-    marked = tmp_path / "marked.mkv"
-    with av.open(str(path)) as source, av.open(str(marked), "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.pts is not None:
-                packet.is_keyframe = True
-                packet.stream = stream
-                target.mux(packet)
+    """A container that marks other pictures as keys, too, is not believed."""
+    path = write_movie(tmp_path / "a.mp4", map(striped, range(110)), codec="mpeg2video")
+    marked = tmp_path / "marked.mp4"
+    mux(marked, path, [(data, True) for data, _ in packets_of(path)])
+    assert all(is_key for _, is_key in packets_of(marked))
     needed = Movie(marked).timeline.needed(Fraction(1))
-    assert needed is not None
-    assert needed.all_from is not None
+    assert needed is None or needed.all_from is None
     assert numbers(marked, 1.0) == numbers(path, 1.0) == [0, 25, 50, 75, 100]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video", "libvpx-vp9"])
+def test_pictures_that_do_not_stand_alone_are_found_out_when_decoded(
+    tmp_path: Path, codec: str
+) -> None:
+    """Whoever says that pictures stand alone and is wrong gets the right ones."""
+    path = write_movie(tmp_path / "a.mkv", map(striped, range(110)), codec=codec)
+    every = list(read_pictures(path, Tally()))
+    stamps = [timed.picture.pts for timed in every]
+    some = frozenset(stamps[::25]) | {stamps[-1]}
+    given = read_pictures(path, Tally(), Needed(some, 40, stamps[-1]))
+    shown = {timed.picture.pts: number_of_picture(timed) for timed in given}
+    assert [shown[stamp] for stamp in stamps[::25]] == [0, 25, 50, 75, 100]
 
 
 def check_taken(path: Path, rate_hz: Fraction) -> None:
