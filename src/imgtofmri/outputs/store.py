@@ -413,8 +413,7 @@ class Store:
         except FileNotFoundError as error:
             message = (
                 f"{place}: expected a store that imgtofmri wrote; there is no {DOCUMENT} in it. "
-                "Name the store's folder, such as out/predictions.zarr, or resume the run that made "
-                "it."
+                "Name the store's folder, such as out/predictions.zarr, or resume its run."
             )
             raise DataError(message) from error
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
