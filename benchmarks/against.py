@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from movies import FORMATS, write_movie
 from predict import make_photographs, make_weights
+from stopwatch import Times, timed
 
 HERE = Path(__file__).resolve().parents[1]
-MINUTES = 1.0
 
 
 def main() -> None:
@@ -35,6 +33,7 @@ def main() -> None:
     parser.add_argument("--against", type=Path, action="append", default=[], help="repeatable")
     parser.add_argument("--n", type=int, default=300, help="photographs (default 300)")
     parser.add_argument("--rounds", type=int, default=5, help="in turn (default 5)")
+    parser.add_argument("--minutes", type=float, default=1.0, help="of the movie (default 1)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -42,12 +41,18 @@ def main() -> None:
         weights = options.weights or make_weights(scratch / "weights.safetensors")
         images = sorted(path for path in photos.iterdir() if path.suffix == ".jpg")[: options.n]
         movie = scratch / "movie.mp4"
-        write_movie(movie, MINUTES, *FORMATS["sd"])
-        compare([HERE, *options.against], images, movie, weights, options.rounds, scratch)
+        write_movie(movie, options.minutes, *FORMATS["sd"])
+        name = f"a movie of {options.minutes:g} min, 640x360, 24 Hz"
+        compare([HERE, *options.against], images, {name: movie}, weights, options.rounds, scratch)
 
 
 def compare(
-    trees: list[Path], images: list[Path], movie: Path, weights: Path, n_rounds: int, scratch: Path
+    trees: list[Path],
+    images: list[Path],
+    movies: dict[str, Path],
+    weights: Path,
+    n_rounds: int,
+    scratch: Path,
 ) -> None:
     """Run every command on every tree, round after round, and print medians."""
     predict = ["predict", "--weights", str(weights), "--quiet", "--no-report", "-o"]
@@ -56,9 +61,9 @@ def compare(
         "imgtofmri --help": ["--help"],
         "one image": [*predict, out, str(images[0])],
         f"{len(images)} images": [*predict, out, *map(str, images)],
-        f"a movie of {MINUTES:g} min, 640x360, 24 Hz": [*predict, out, str(movie)],
+        **{name: [*predict, out, str(movie)] for name, movie in movies.items()},
     }
-    times: dict[tuple[str, Path], list[tuple[float, float]]] = {}
+    times: dict[tuple[str, Path], list[Times]] = {}
     for number in range(-1, n_rounds):  # The first round fills caches and does not count.
         for name, arguments in commands.items():
             for tree in trees:
@@ -71,14 +76,18 @@ def compare(
         first = times[name, trees[0]]
         for tree in trees:
             found = times[name, tree]
-            wall_s, cpu_s = (statistics.median(column) for column in zip(*found, strict=True))
-            ratio = statistics.median(b[0] / a[0] for a, b in zip(first, found, strict=True))
+            wall_s, cpu_s = (
+                statistics.median(getattr(times, part) for times in found)
+                for part in ("wall_s", "cpu_s")
+            )
+            rounds = zip(first, found, strict=True)
+            ratio = statistics.median(now.wall_s / before.wall_s for before, now in rounds)
             said = "" if tree == trees[0] else f"   {ratio:.2f} times this tree's ({tree.name})"
             print(f"{name:<40}{wall_s:8.2f}{cpu_s:8.2f}{said}")
 
 
-def run(tree: Path, arguments: list[str]) -> tuple[float, float]:
-    """Run a command of a tree; return seconds by the clock and of processors."""
+def run(tree: Path, arguments: list[str]) -> Times:
+    """Run a command of a tree; return how long it took."""
     installed = tree / "bin" / "imgtofmri"
     environment = dict(os.environ)
     if (tree / "src" / "imgtofmri").is_dir():
@@ -90,14 +99,10 @@ def run(tree: Path, arguments: list[str]) -> tuple[float, float]:
     else:
         message = f"{tree}: expected a checkout, or an environment with imgtofmri in it."
         raise SystemExit(message)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    start = time.perf_counter()
-    subprocess.run(
-        [*command, *arguments], check=True, env=environment, capture_output=True, text=True
+    words = [*command, *arguments]
+    return timed(
+        lambda: subprocess.run(words, check=True, env=environment, capture_output=True, text=True)
     )
-    took = time.perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":

@@ -55,14 +55,14 @@ PARTS = {
     "movies": Part(
         "movies.py",
         ("--minutes", "1", "--minutes", "10"),
-        ("--minutes", "0.2", "--speed-minutes", "0.2"),
+        ("--minutes", "0.2", "--speed-minutes", "0.2", "--clips", "4"),
         ("weights",),
     ),
     "memory": Part("memory.py", (), ("--n", "100", "--n", "400")),
     "commands": Part(
         "against.py",
         (),
-        ("--n", "16", "--rounds", "1"),
+        ("--n", "16", "--rounds", "1", "--minutes", "0.1"),
         ("photos", "weights", "against"),
     ),
     "page": Part("report.py", (), ("--images", "48", "--pairs", "1"), ("photos", "weights")),

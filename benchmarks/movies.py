@@ -34,18 +34,26 @@ FORMATS = {"small": (96, 64, 10), "sd": (640, 360, 24)}
 
 RATE_HZ = 2.0
 SPEED_MINUTES = 5.0
-CLIPS, CLIP_S = 24, 3
+CLIP_S = 3
 SCENE_S = 4
 
 
-def write_movie(path: Path, minutes: float, width: int, height: int, fps: int) -> None:
-    """Write a movie of scenes with the spectrum of natural pictures, slowly panned, in H.264."""
+def write_movie(
+    path: Path, minutes: float, width: int, height: int, fps: int, key_each: int | None = None
+) -> None:
+    """Write a movie of scenes with the spectrum of natural pictures, slowly panned, in H.264.
+
+    With ``key_each`` one of so many pictures stands alone, and those between refer to it.
+    """
+    options = {"preset": "medium"}
+    if key_each is not None:
+        options |= {"g": str(key_each), "keyint_min": str(key_each), "sc_threshold": "0"}
     import av
 
     rng = np.random.default_rng(0)
     n_pictures = round(minutes * 60 * fps)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"preset": "medium"})
+        stream = container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for start in range(0, n_pictures, SCENE_S * fps):
             scene = make_scene(rng, 2 * width, 2 * height)
@@ -156,6 +164,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, action="append", help="lengths; 1, 10 and 60")
     parser.add_argument("--rate-hz", type=float, default=RATE_HZ, help="for the memory")
     parser.add_argument("--speed-minutes", type=float, default=SPEED_MINUTES, help="default 5")
+    parser.add_argument("--clips", type=int, default=24, help="short movies (default 24)")
     parser.add_argument("--engine", action="append", metavar="NAME[:PRECISION]", help="repeatable")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -177,7 +186,7 @@ def main() -> None:
         print("          CPU ms a frame")
         print("movie               engine              whole   network   ratio", end="")
         print("   whole   network   ratio   all decoded")
-        for name, path in _movies(Path(folder), options.speed_minutes).items():
+        for name, path in _movies(Path(folder), options.speed_minutes, options.clips).items():
             for engine in engines:
                 got = measure(path, options.weights, RATE_HZ, engine)
                 whole, alone = got["wall_ms"], got["network_wall_ms"]
@@ -191,18 +200,22 @@ def main() -> None:
                 )  # fmt: skip
 
 
-def _movies(folder: Path, minutes: float) -> dict[str, Path]:
+def _movies(folder: Path, minutes: float, n_clips: int) -> dict[str, Path]:
     """Write a movie of each format, and a folder of short ones."""
     found = {}
     for name, (width, height, fps) in FORMATS.items():
         path = folder / f"{name}.mp4"
         write_movie(path, minutes, width, height, fps)
         found[f"{width}x{height}, {fps} Hz"] = path
+    width, height, fps = FORMATS["sd"]
+    path = folder / "keys.mp4"
+    write_movie(path, minutes, width, height, fps, key_each=round(fps / RATE_HZ))
+    found["the same, key each"] = path
     clips = folder / "clips"
     clips.mkdir()
-    for number in range(CLIPS):
+    for number in range(n_clips):
         write_movie(clips / f"{number:02d}.mp4", CLIP_S / 60, *FORMATS["sd"])
-    found[f"{CLIPS} of {CLIP_S} s"] = clips
+    found[f"{n_clips} of {CLIP_S} s"] = clips
     return found
 
 

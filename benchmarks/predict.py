@@ -14,13 +14,11 @@ import argparse
 import shutil
 import statistics
 import tempfile
-import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from stopwatch import Times, timed
 
 from imgtofmri.analyses.predict import predict_images
 from imgtofmri.backbones import Backbone
@@ -126,26 +124,6 @@ def _after_the_network(encoder: Encoder, features: np.ndarray, folder: Path) -> 
         prediction = encoder.predict_features(features)
         for index in range(len(prediction)):
             writer.write(folder / f"{repeat}-{index}.nii.gz", prediction.group[index])
-
-
-@dataclass(frozen=True)
-class Times:
-    """How long something took, by the clock and of processors."""
-
-    wall_s: float
-    cpu_s: float
-
-
-def timed(work: Callable[[], object]) -> Times:
-    """Return how long something takes."""
-    start, cpu = time.perf_counter(), time.process_time()
-    work()
-    return Times(time.perf_counter() - start, time.process_time() - cpu)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Return how long something takes, by the clock."""
-    return timed(work).wall_s
 
 
 def make_photographs(folder: Path, n: int) -> Path:

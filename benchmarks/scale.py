@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stopwatch import Times, timed
 
 from imgtofmri.analyses.predict.stores import close_store
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, write_bundle
@@ -62,20 +64,21 @@ def run(folder: Path, n: int, n_tasks: int, n_kills: int, seed: int) -> int:
     command += ["--format", "zarr", "--no-report"]
     whole, out = folder / "whole", folder / "out"
 
-    start = time.perf_counter()
-    _wait(_start([*command, "-o", str(whole)]))
-    alone_s = time.perf_counter() - start
-    print(f"one run, undisturbed : {alone_s:8.1f} s, {n / alone_s:8.0f} a second")
-
-    start = time.perf_counter()
-    n_killed = _in_shards([*command, "-o", str(out)], n_tasks, n_kills, rng)
-    shards_s = time.perf_counter() - start
-    print(f"tasks, two at a time : {shards_s:8.1f} s, {n_killed} killed by SIGKILL and repeated")
-    start = time.perf_counter()
-    _wait(_start(["merge", str(out), "--quiet"]))
-    print(f"merge                : {time.perf_counter() - start:8.1f} s")
-    record_s = record_cost(out)
-    print(f"of that, the record  : {record_s:8.2f} s, {record_s / alone_s:.2%} of the one run")
+    print("                         by the clock, of processors")
+    alone = timed(lambda: _wait(_start([*command, "-o", str(whole)])))
+    print(f"one run, undisturbed : {alone}, {n / alone.wall_s:.0f} a second", flush=True)
+    killed: list[int] = []
+    shards = timed(
+        lambda: killed.extend(_in_shards([*command, "-o", str(out)], n_tasks, n_kills, rng))
+    )
+    n_killed = len(killed)
+    said = f"tasks {', '.join(map(str, killed))} killed by SIGKILL and repeated"
+    print(f"tasks, two at a time : {shards}, {said}", flush=True)
+    print(f"merge                : {timed(lambda: _wait(_start(['merge', str(out), '--quiet'])))}")
+    record = record_cost(out)
+    share = record.cpu_s / alone.cpu_s
+    print(f"of that, the record  : {record}, {share:.2%} of the one run's processor time")
+    print(f"load                 : {os.getloadavg()[0]:8.1f} at the end")
 
     wrong = compare(whole, out, n)
     wrong += [] if n_killed == n_kills else [f"{n_killed} tasks were killed, not {n_kills}"]
@@ -85,14 +88,14 @@ def run(folder: Path, n: int, n_tasks: int, n_kills: int, seed: int) -> int:
     return min(len(wrong), 100)
 
 
-def _in_shards(command: list[str], n_tasks: int, n_kills: int, rng: random.Random) -> int:
-    """Run all tasks two at a time in random order, some killed; then those again."""
+def _in_shards(command: list[str], n_tasks: int, n_kills: int, rng: random.Random) -> list[int]:
+    """Run all tasks two at a time in random order, then again those killed; return which."""
     out = Path(command[-1])
     order = rng.sample(range(1, n_tasks + 1), n_tasks)
     doomed = rng.sample(order, n_kills)
     waiting = [(task, task in doomed) for task in order] + [(task, False) for task in doomed]
     running: list[tuple[subprocess.Popen[bytes], int, bool]] = []
-    n_killed = 0
+    killed = []
     while waiting or running:
         while waiting and len(running) < 2:
             task, dies = waiting.pop(0)
@@ -104,12 +107,12 @@ def _in_shards(command: list[str], n_tasks: int, n_kills: int, rng: random.Rando
             if dies and process.poll() is None and _is_in_the_middle(out / STORE, task, n_tasks):
                 process.send_signal(signal.SIGKILL)
                 process.wait()
-                n_killed += 1
+                killed.append(task)
             if process.poll() is not None:
                 running.remove(one)
                 if process.returncode not in (0, -signal.SIGKILL):
                     _wait(process)
-    return n_killed
+    return killed
 
 
 def _is_in_the_middle(store: Path, task: int, n_tasks: int) -> bool:
@@ -121,16 +124,18 @@ def _is_in_the_middle(store: Path, task: int, n_tasks: int) -> bool:
     return done >= max(1, len(shards) // 3)
 
 
-def record_cost(out: Path) -> float:
-    """Write the record of a run into a store again, and return the seconds that it takes."""
+def record_cost(out: Path) -> Times:
+    """Write the record of a run into a store again, and return how long that takes."""
     store = Store.open(out / STORE)
     said = json.loads((out / RECORD).read_text(encoding="utf-8"))
-    start = time.perf_counter()
-    folder = OutputFolder(out, COMMAND, RECORD)
-    folder.claim(resume=True)
-    with folder.begin(said["settings"], said["prediction"]):
-        close_store(folder, store)
-    return time.perf_counter() - start
+
+    def write() -> None:
+        folder = OutputFolder(out, COMMAND, RECORD)
+        folder.claim(resume=True)
+        with folder.begin(said["settings"], said["prediction"]):
+            close_store(folder, store)
+
+    return timed(write)
 
 
 def compare(whole: Path, out: Path, n: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Images a second into files, into a store and into ROI means alone; and the writers by themselves.
+"""Images a second into files, into a store and into ROI means alone, by processes; and the writers.
 
     python benchmarks/store.py --photos FOLDER --weights FILE
 
@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 import zarr
-from predict import make_photographs, make_weights, network_alone, seconds
+from predict import make_photographs, make_weights, network_alone
+from stopwatch import Times, seconds, timed
 
 from imgtofmri import Prediction
 from imgtofmri.analyses.predict import predict_into
@@ -42,6 +43,10 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
+N_WORKERS = (1, 2)
+ENCODER = "bold5000-resnet18"
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -60,6 +65,7 @@ def main() -> None:
         photos = options.photos or make_photographs(scratch / "photos", options.n)
         weights = options.weights or make_weights(scratch / "weights.safetensors")
         _end_to_end(encoder, photos, weights, options.n, options.rounds, scratch)
+        _workers(photos, weights, options.n, options.rounds, scratch)
         _writers(encoder, options.maps, options.rounds, scratch)
 
 
@@ -72,22 +78,45 @@ def _end_to_end(
     pixels = np.stack([f.pixels for f in read_images(sources) if isinstance(f, Frame)])
     chosen: dict[str, Any] = {"weights": weights, "progress": False}
     predict_into(scratch / "warm", encoder, paths[:64], **chosen)
-    times: dict[str, list[float]] = {"network alone": []} | {way: [] for way in WAYS}
+    times: dict[str, list[Times]] = {"network alone": []} | {way: [] for way in WAYS}
     for number in range(n_rounds):
-        times["network alone"].append(seconds(lambda: network_alone(network, pixels)))
+        times["network alone"].append(timed(lambda: network_alone(network, pixels)))
         for way, more in WAYS.items():
             target = scratch / f"{way} {number}"
             times[way].append(
-                seconds(lambda: predict_into(target, encoder, paths, **chosen, **more))  # noqa: B023
+                timed(lambda: predict_into(target, encoder, paths, **chosen, **more))  # noqa: B023
             )
-    print(f"{len(sources)} photographs, {n_rounds} rounds, medians; share of the network alone")
-    for way, found in times.items():
-        shares = [a / b for a, b in zip(times["network alone"], found, strict=True)]
-        rate = len(sources) / statistics.median(found)
-        print(f"{way:<24}: {rate:8.1f} images/s   {statistics.median(shares):6.3f}")
+    print(f"{len(sources)} photographs, {n_rounds} rounds, medians; ratios to the network alone")
+    _print_rates(times, len(sources))
     out = scratch / "a store 0"
     took = seconds(lambda: export_store(out, scratch / "exported", progress=False))
     print(f"{'exported to NIfTI':<24}: {len(sources) / took:8.1f} images/s")
+
+
+def _workers(photos: Path, weights: Path, n: int, n_rounds: int, scratch: Path) -> None:
+    """Measure processes that make one store, from their start to the record."""
+    paths = [source.path for source in find_sources([photos])[0] if source.kind == "image"][:n]
+    names = {workers: f"a store, processes: {workers}" for workers in N_WORKERS}
+    times: dict[str, list[Times]] = {name: [] for name in names.values()}
+    for number in range(n_rounds):
+        for workers, name in names.items():
+            chosen = {"weights": weights, "workers": workers, "format": "zarr", "progress": False}
+            target = scratch / f"by {workers} {number}"
+            times[name].append(timed(lambda: predict_into(target, ENCODER, paths, **chosen)))  # noqa: B023
+    _print_rates(times, len(paths))
+
+
+def _print_rates(times: dict[str, list[Times]], n: int) -> None:
+    """Print images a second and processor time, and both against the first of these ways."""
+    first = next(iter(times.values()))
+    for way, found in times.items():
+        said = f"{way:<24}: "
+        for part, unit in (("wall_s", "images/s"), ("cpu_s", "CPU ms an image")):
+            took = statistics.median(getattr(one, part) for one in found) / n
+            rounds = zip(first, found, strict=True)
+            ratio = statistics.median(getattr(a, part) / getattr(b, part) for a, b in rounds)
+            said += f"{1 / took if part == 'wall_s' else 1e3 * took:8.1f} {unit}{ratio:7.3f}   "
+        print(said.rstrip())
 
 
 def _writers(encoder: Encoder, n: int, n_rounds: int, scratch: Path) -> None:

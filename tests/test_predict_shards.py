@@ -41,7 +41,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an encoder whose network is one convolution, both of them files."""
     if not SCALE.exists():
         pytest.skip("needs the source tree")
-    make: Callable[[Path], Path] = runpy.run_path(str(SCALE))["make_encoder"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCALE.parent)
+        make: Callable[[Path], Path] = runpy.run_path(str(SCALE))["make_encoder"]
     return make(tmp_path_factory.mktemp("tiny"))
 
 

@@ -27,7 +27,7 @@ from imgtofmri.stimuli.ahead import run_ahead
 from imgtofmri.stimuli.clock import Clock, exact
 from imgtofmri.stimuli.decoding import Tally, Timed, read_pictures
 from imgtofmri.stimuli.pictures import orientation, prepare_picture
-from imgtofmri.stimuli.sampling import pick_nearest
+from imgtofmri.stimuli.sampling import Needed, pick_nearest
 
 WIDTH, HEIGHT = 128, 64
 N_BITS = 8
@@ -239,7 +239,7 @@ KEYS_EACH_SECOND = [
     ("mp4", "mpeg4", {"g": "25", "bf": "2"}, None),
     ("mkv", "mpeg2video", {"g": "25", "bf": "2", "sc_threshold": "1000000000"}, None),
     ("webm", "libvpx-vp9", {"g": "25", "keyint_min": "25", "auto-alt-ref": "1"}, True),
-    ("webm", "libvpx", {"g": "25", "keyint_min": "25"}, True),
+    ("webm", "libvpx", {"g": "25", "keyint_min": "25"}, False),
     ("mov", "mjpeg", {}, True),
     ("mov", "prores_ks", {}, True),
     ("mkv", "ffv1", {"g": "1"}, True),
@@ -291,20 +291,224 @@ def test_key_pictures_decoded_alone_are_the_same_pictures(
 
 
 def test_frames_are_the_same_where_key_pictures_are_only_marked_so(tmp_path: Path) -> None:
-    """A container that marks other pictures as keys, too, is found out, and all are decoded."""
-    path = write_movie(tmp_path / "a.mp4", map(striped, range(110)), codec="mpeg4")
+    """A container that marks other pictures as keys, too, is not believed."""
+    path = write_movie(tmp_path / "a.mp4", map(striped, range(110)), codec="mpeg2video")
     marked = tmp_path / "marked.mp4"
-    with av.open(str(path)) as source, av.open(str(marked), "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.pts is not None:
-                packet.is_keyframe = True
-                packet.stream = stream
-                target.mux(packet)
+    mux(marked, path, [(data, True) for data, _ in packets_of(path)])
+    assert all(is_key for _, is_key in packets_of(marked))
     needed = Movie(marked).timeline.needed(Fraction(1))
+    assert needed is None or needed.all_from is None
+    assert numbers(marked, 1.0) == numbers(path, 1.0) == [0, 25, 50, 75, 100]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video", "libvpx-vp9"])
+def test_pictures_that_do_not_stand_alone_are_found_out_when_decoded(
+    tmp_path: Path, codec: str
+) -> None:
+    """Whoever says that pictures stand alone and is wrong gets the right ones."""
+    path = write_movie(tmp_path / "a.mkv", map(striped, range(110)), codec=codec)
+    every = list(read_pictures(path, Tally()))
+    stamps = [timed.picture.pts for timed in every]
+    some = frozenset(stamps[::25]) | {stamps[-1]}
+    given = read_pictures(path, Tally(), Needed(some, 40, stamps[-1]))
+    shown = {timed.picture.pts: number_of_picture(timed) for timed in given}
+    assert [shown[stamp] for stamp in stamps[::25]] == [0, 25, 50, 75, 100]
+
+
+def check_taken(path: Path, rate_hz: Fraction) -> None:
+    """Compare what is taken of a film with what it is where every picture is decoded."""
+    needed = Movie(path).timeline.needed(rate_hz)
+    given = {timed.time: timed for timed in read_pictures(path, Tally(), needed)}
+    every = list(read_pictures(path, Tally()))
+    shown = [(timed.time, timed.duration, timed) for timed in every]
+    for _, timed in pick_nearest(shown, 1 / (rate_hz * every[0].tick_s)):
+        found = given[timed.time].picture.to_ndarray(format="rgb24")
+        np.testing.assert_array_equal(found, timed.picture.to_ndarray(format="rgb24"))
+
+
+def mux(path: Path, template: Path, packets: Iterable[tuple[bytes, bool]], ms: int = 40) -> None:
+    """Write packets, some of them marked as keys, as a film like another one."""
+    with av.open(str(template)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, (data, is_key) in enumerate(packets):
+            packet = av.Packet(data)
+            packet.pts = packet.dts = number * ms
+            packet.duration, packet.time_base = ms, Fraction(1, 1000)
+            packet.is_keyframe, packet.stream = is_key, stream
+            target.mux(packet)
+
+
+def textures(rng: np.random.Generator, n: int) -> list[npt.NDArray[np.uint8]]:
+    """Return pictures of a texture that moves."""
+    texture = rng.integers(0, 256, (HEIGHT, 4 * WIDTH, 3), dtype=np.uint8)
+    return [np.ascontiguousarray(texture[:, i : i + WIDTH]) for i in range(n)]
+
+
+def packets_of(path: Path) -> list[tuple[bytes, bool]]:
+    """Return a film's packets, and whether they are keys."""
+    with av.open(str(path)) as container:
+        return [(bytes(one), one.is_keyframe) for one in container.demux(video=0) if one.size]
+
+
+def header_of(path: Path) -> bytes:
+    """Return what a film's header says to its decoder."""
+    with av.open(str(path)) as container:
+        return container.streams.video[0].codec_context.extradata or b""
+
+
+def sets_of(header: bytes) -> bytes:
+    """Return the parameter sets of an MP4 header of H.264, as a packet holds them."""
+    found, at = b"", 5
+    for mask in (31, 255):
+        n, at = header[at] & mask, at + 1
+        for _ in range(n):
+            end = at + 2 + int.from_bytes(header[at : at + 2], "big")
+            found += bytes(2) + header[at:end]
+            at = end
+    return found
+
+
+def two_encodings(folder: Path, rng: np.random.Generator) -> tuple[Path, Path]:
+    """Return a second of film, and more that was encoded with other tables; a key each second."""
+    pictures, keys = textures(rng, 110), "keyint=25:min-keyint=25:scenecut=0:bframes=0"
+    other = f"{keys}:chroma-qp-offset=10:cqm=jvt"
+    return (
+        write_movie(folder / "1.mkv", pictures[:25], options={"x264-params": keys}),
+        write_movie(folder / "2.mkv", pictures[25:], options={"x264-params": other}),
+    )
+
+
+def test_key_pictures_whose_headers_an_earlier_packet_brought_are_the_same_pictures(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """A packet that is not taken changes the tables; the keys after it do not say them again."""
+    first, second = two_encodings(tmp_path, rng)
+    [(data, is_key), *others] = packets_of(second)
+    changing = sets_of(header_of(second)) + data
+    path = tmp_path / "joined.mkv"
+    mux(path, first, [*packets_of(first), (changing, is_key), *others])
+    check_taken(path, Fraction(1, 2))
+    # Told at each key anew, they are the same that the decoder has.
+    again = [(sets_of(header_of(first)) + d if k else d, k) for d, k in packets_of(first) * 4]
+    mux(tmp_path / "again.mkv", first, again)
+    needed = Movie(tmp_path / "again.mkv").timeline.needed(Fraction(1, 2))
     assert needed is not None
     assert needed.all_from is not None
-    assert numbers(marked, 1.0) == numbers(path, 1.0) == [0, 25, 50, 75, 100]
+    check_taken(tmp_path / "again.mkv", Fraction(1, 2))
+
+
+def test_key_pictures_after_a_new_header_of_the_container_are_the_same_pictures(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """FLV and MP4 may change headers between packets, where a film was joined of two."""
+    first, second = two_encodings(tmp_path, rng)
+    path = tmp_path / "joined.flv"
+    mux(path, first, [*packets_of(first), *packets_of(second)])
+    data, at, n_pictures = path.read_bytes(), 13, 0
+    while n_pictures < 26:
+        size = int.from_bytes(data[at + 1 : at + 4], "big") + 15
+        n_pictures += data[at] == 9 and data[at + 12] == 1
+        at += size
+    at -= size
+    body = b"\x17\0\0\0\0" + header_of(second)
+    tag = b"\x09" + len(body).to_bytes(3, "big") + data[at + 4 : at + 8] + bytes(3) + body
+    path.write_bytes(data[:at] + tag + len(tag).to_bytes(4, "big") + data[at:])
+    check_taken(path, Fraction(1, 2))
+
+
+def test_jpegs_that_use_the_tables_of_others_are_the_same_pictures(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Tables stay in force from picture to picture, also those of one that is not taken."""
+
+    def jpeg(number: int, pixels: npt.NDArray[np.uint8]) -> bytes:
+        out = io.BytesIO()
+        Image.fromarray(pixels).save(out, "JPEG", quality=90 if number < 25 else 20)
+        data = out.getvalue()
+        if number <= 25:
+            return data
+        at, kept = 2, data[:2]
+        while data[at + 1] != 0xDA:
+            end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            kept += b"" if data[at + 1] in (0xDB, 0xC4) else data[at:end]
+            at = end
+        return kept + data[at:]
+
+    pictures = textures(rng, 110)
+    base = write_movie(tmp_path / "a.mkv", pictures[:2], codec="mjpeg", pix_fmt="yuvj420p")
+    path = tmp_path / "tables.mkv"
+    mux(path, base, [(jpeg(*one), True) for one in enumerate(pictures)])
+    check_taken(path, Fraction(1, 2))
+
+
+class Bits:
+    """Bits of a unit of H.264, as chapter 7.3 of the standard writes them."""
+
+    def __init__(self) -> None:
+        self._bits = ""
+
+    def u(self, *values: int, n: int = 1) -> Bits:
+        """Add numbers of so many bits."""
+        self._bits += "".join(f"{value:0{n}b}" for value in values)
+        return self
+
+    def ue(self, *values: int) -> Bits:
+        """Add numbers in exponential Golomb codes."""
+        for value in values:
+            bits = f"{value + 1:b}"
+            self._bits += "0" * (len(bits) - 1) + bits
+        return self
+
+    def samples(self, data: bytes) -> Bits:
+        """Add bytes where a byte begins."""
+        self._bits += "0" * (-len(self._bits) % 8)
+        return self.u(*data, n=8)
+
+    def unit(self, head: int) -> bytes:
+        """Return the unit; no three bytes of it look like the beginning of one."""
+        bits = self._bits + "1"
+        bits += "0" * (-len(bits) % 8)
+        out, zeros = bytearray(), 0
+        for byte in int(bits, 2).to_bytes(len(bits) // 8, "big"):
+            if zeros >= 2 and byte <= 3:
+                out.append(3)
+                zeros = 0
+            out.append(byte)
+            zeros = 0 if byte else zeros + 1
+        return b"\0\0\0\1" + bytes([head]) + bytes(out)
+
+
+def field(number: int, bottom: int) -> bytes:
+    """Return one field of a picture of 32 x 32: two macroblocks of samples as they are."""
+    bits = Bits().ue(0, 7, 0).u(0, n=4).u(1, bottom)
+    bits = bits if bottom else bits.ue(number % 2)
+    bits.u(bottom, n=8).u(*[0] * (1 if bottom else 2)).ue(0, 1)
+    for block in range(2):
+        level = 20 + (7 * number + 50 * block + 100 * bottom) % 200
+        bits.ue(25).samples(bytes([level] * 256 + [128] * 128))
+    return bits.unit(0x21 if bottom else 0x65)
+
+
+def test_pictures_whose_fields_are_packets_of_their_own_are_the_same_pictures(
+    tmp_path: Path,
+) -> None:
+    """A field is never shown twice because the other's packet was passed over."""
+    sequence = Bits().u(77, 0, 30, n=8).ue(0, 0, 0, 4, 1).u(0).ue(1, 0).u(0, 0, 1, 0, 0)
+    picture = Bits().ue(0, 0).u(0, 0).ue(0, 0, 0).u(0, 0, 0).ue(0, 0, 0).u(1, 0, 0)
+    fields = [field(number, bottom) for number in range(60) for bottom in (0, 1)]
+    raw = tmp_path / "a.h264"
+    raw.write_bytes(sequence.unit(0x67) + picture.unit(0x68) + b"".join(fields))
+    path = tmp_path / "a.mkv"
+    mux(path, raw, packets_of(raw), ms=20)
+    assert len(packets_of(path)) == 120
+    every = list(read_pictures(path, Tally()))
+    assert len(every) == 60
+    for number, timed in enumerate(every):
+        column = timed.picture.to_ndarray(format="yuv420p")[:32, 0]
+        levels = [20 + (7 * number + 100 * bottom) % 200 for bottom in (0, 1)]
+        assert column.tolist() == levels * 16
+    for rate_hz in (Fraction(1), Fraction(25, 4), Fraction(1, 3), Fraction(25)):
+        check_taken(path, rate_hz)
 
 
 @pytest.mark.parametrize(

@@ -325,6 +325,32 @@ def test_verify_finds_what_changed(store: Store) -> None:
     assert "done/c.1 is missing, or is of other settings" in store.verify(1)
 
 
+def test_names_are_read_once_for_the_shards_that_share_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marks of all shards cost one reading of a file of names, and another when it has changed."""
+    read: list[int] = []
+
+    def counted(data: bytes) -> list[str]:
+        found = read_text_chunk(data)
+        read.extend([len(found)] if len(found) > 1 else [])
+        return found
+
+    monkeypatch.setattr("imgtofmri.outputs.store.read_text_chunk", counted)
+    opened = Store.open(store.path)
+    read.clear()
+    assert opened.lost(range(3)) == {}
+    assert opened.rounding() == {}
+    assert len(read) == 1
+    names = store.path / "stimulus" / "c.0"
+    names.write_bytes(names.read_bytes().replace(b" 7.jpg", b" 8.jpg"))
+    assert opened.mark(0) is None
+    assert len(read) == 2
+    names.unlink()
+    with pytest.raises(DataError, match=r"expected stimulus/c\.0; it is not there"):
+        opened.mark(0)
+
+
 def test_lost_stimuli_are_empty_rows_with_reasons(tmp_path: Path) -> None:
     """Who could not be used has NaN for maps, and the mark says why."""
     store = create(tmp_path / "a.zarr")

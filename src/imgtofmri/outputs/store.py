@@ -185,6 +185,7 @@ class Store:
             self.names = names
         self._stimuli = stimuli if names is None else names_digest(names)
         self._settings_key = _digest(document_bytes(self._identity()))
+        self._last_names: tuple[tuple[int, ...], list[str]] | None = None
 
     def _identity(self) -> dict[str, Any]:
         """Return all that one shard's values and files depend on, but for its stimuli."""
@@ -412,7 +413,7 @@ class Store:
         except FileNotFoundError as error:
             message = (
                 f"{place}: expected a store that imgtofmri wrote; there is no {DOCUMENT} in it. "
-                "Name the store's folder, such as out/predictions.zarr."
+                "Name the store's folder, such as out/predictions.zarr, or resume its run."
             )
             raise DataError(message) from error
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -456,8 +457,21 @@ class Store:
         first = rows.start // TEXT_ROWS
         found: list[str] = []
         for number in range(first, -(-rows.stop // TEXT_ROWS)):
-            found += self._text_file(file_key(STIMULUS, number), TEXT_ROWS)
+            found += self._names_file(number)
         return found[rows.start - first * TEXT_ROWS : rows.stop - first * TEXT_ROWS]
+
+    def _names_file(self, number: int) -> list[str]:
+        """Return what a file of names holds; the last one stays, as several shards share it."""
+        file = file_key(STIMULUS, number)
+        try:
+            found = (self.path / file).stat()
+        except OSError as error:
+            raise self._missing(file) from error
+        asked = number, found.st_ino, found.st_mtime_ns, found.st_size
+        last = self._last_names
+        if last is None or last[0] != asked:
+            last = self._last_names = asked, self._text_file(file, TEXT_ROWS)
+        return last[1]
 
     def texts(self, array: str) -> list[str]:
         """Return the texts of ``stimulus``, ``path`` or ``movie``, one for each row.

@@ -30,6 +30,9 @@ _TOLERANCE_SHARE = Fraction(1, 10)
 _UNTIMED_FORMATS = ("avi", "asf")
 _MOST_REORDERED = 16
 
+# Codecs of which a packet may hold one of the two fields of an interlaced picture.
+_IN_FIELDS = frozenset({"h264"})
+
 
 @dataclass(slots=True)
 class Tally:
@@ -173,6 +176,7 @@ def _decoded(
 
     alone = needed is not None and needed.all_from is not None
     stand_alone: set[int | None] = set()
+    in_fields = stream.codec_context.name in _IN_FIELDS
     while True:
         try:
             packet = next(packets, None)
@@ -204,8 +208,12 @@ def _decoded(
                 if strict:
                     raise _DamagedError
                 tally.broken += 1
-            elif picture.pts in stand_alone and picture.pict_type != PictureType.I:
+            elif picture.pts in stand_alone and not (
+                picture.key_frame and picture.pict_type == PictureType.I
+            ):
                 raise _DamagedError  # It was only marked as one that stands alone.
+            elif needed is not None and in_fields and picture.interlaced_frame:
+                raise _DamagedError  # Its other half may be in a packet that is passed over.
             else:
                 yield picture
 

@@ -137,6 +137,7 @@ class Timeline:
         self._can_pass_over = stream.codec_context.name in _PASSING_OVER
         self._keys = Keys(stream)
         self._alone = array("q")
+        self._first = 0
         self._known = False
 
     def note(self, packets: Iterable[Packet[Any]]) -> Iterator[Packet[Any]]:
@@ -146,6 +147,8 @@ class Timeline:
                 if packet.pts is None or packet.is_discard:
                     self.told = False
                 else:
+                    if not self._stamps:
+                        self._first = packet.pts
                     self._stamps.append(packet.pts)
                     if self._keys.alone(packet):
                         self._alone.append(packet.pts)
@@ -182,8 +185,10 @@ class Timeline:
         taken, last = frozenset(self._taken(rate)), self._stamps[-1]
         stamps = np.asarray(self._stamps)
         needed = Needed(taken | {last}, int(np.diff(stamps).max(initial=0)))
-        # Without a length in the header, times are told from picture to picture.
-        if self._clock.declared_s is not None and taken <= {*self._alone, last}:
+        # Without a length in the header, times are told from picture to picture. The first packet
+        # may bring what the others need.
+        is_whole = self._clock.declared_s is not None and self._first in taken
+        if is_whole and self._alone and taken <= {*self._alone, last}:
             return replace(needed, all_from=self._alone[-1])
         return needed if self._can_pass_over else None
 
