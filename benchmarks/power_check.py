@@ -4,8 +4,8 @@ Run ``python benchmarks/power_check.py FOLDER FOLDER``; the folders hold images 
 each of the encoder's people and two regions, 200 experiments of two runs are simulated voxel by
 voxel in native space, with smooth AR(1) noise and drift, averaged over the region and fitted by
 nilearn's first level; once more with a trial-to-trial variability on top. The same noise is fitted
-without the signal, too: its t is 0 on average, as noise has no sign, and is subtracted, so that the
-mean over experiments has a small standard error. A line gives t as planned and as found, the
+without the signal, too: its t is 0 on average, as noise has no sign, so that what follows from it
+is subtracted, and the mean over experiments has a small standard error. A line gives t as planned and as found, the
 difference in percent with that standard error, and how often the contrast is found at a level of
 0.05, as planned and as found.
 """
@@ -161,7 +161,7 @@ def main() -> None:
                     )
                 ]
                 (t, alone), dof = fitted(both, plan, experiment)
-                own = t - alone
+                own = t - np.cov(t, alone)[0, 1] / alone.var(ddof=1) * alone
                 rows = plan.people.query("roi == @roi and subject == @subject.name")
                 row = rows[rows["n_runs"] == N_RUNS].iloc[0]
                 off = 100.0 * (own.mean() / row["t"] - 1.0)
