@@ -5,9 +5,9 @@ each of the encoder's people and two regions, 200 experiments of two runs are si
 voxel in native space, with smooth AR(1) noise and drift, averaged over the region and fitted by
 nilearn's first level; once more with a trial-to-trial variability on top. The same noise is fitted
 without the signal, too: its t is 0 on average, as noise has no sign, so that what follows from it
-is subtracted, and the mean over experiments has a small standard error. A line gives t as planned and as found, the
-difference in percent with that standard error, and how often the contrast is found at a level of
-0.05, as planned and as found.
+is subtracted, and the mean over experiments has a small standard error. A line gives t as planned
+and as found, the difference in percent with that standard error, and how often the contrast is
+found at a level of 0.05, as planned and as found.
 """
 
 from __future__ import annotations

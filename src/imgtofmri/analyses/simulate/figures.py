@@ -79,7 +79,7 @@ def _conditions(run: Run) -> dict[str, list[tuple[float, float]]]:
             found.setdefault(name, []).append(span)
     if len(found) > MOST_CONDITIONS:
         return {f"{len(found)} conditions": [span for spans in found.values() for span in spans]}
-    return found
+    return dict(sorted(found.items()))
 
 
 def _raster(panel: Axes, events: dict[str, list[tuple[float, float]]]) -> None:
