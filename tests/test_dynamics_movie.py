@@ -139,6 +139,7 @@ def analysis(models: MovieModels, measured: MeasuredMovie) -> DynamicsAnalysis:
     )
 
 
+@pytest.mark.slow
 def test_movie_models_are_what_each_gives_alone(
     models: MovieModels, film: Path, bundle: Bundle, random_weights: Path
 ) -> None:
@@ -289,6 +290,7 @@ def test_save_figure_has_a_footnote_on_a_strip_of_its_own(tmp_path: Path, width:
     assert heights["without"] == 200 < heights["with"]
 
 
+@pytest.mark.slow
 def test_save_dynamics_tables_hold_the_figures_numbers(
     tmp_path: Path, analysis: DynamicsAnalysis, film: Path
 ) -> None:
@@ -329,7 +331,7 @@ def test_predicted_maps_are_in_step_with_the_film(
     chosen |= {} if resample == "original" else {"skip_volumes": 2, "movie_start_s": 3.0}
     run = RunSettings(resample=resample, **chosen)
     result = predicted_dynamics(models, TR_S, run=run, boundaries="hmm:3")
-    save_dynamics(result, tmp_path)
+    result.maps.save(tmp_path, {})
     saved = nib.load(tmp_path / "predicted.nii.gz")
     prediction = models.prediction
     known = np.isfinite(prediction.group).all(axis=0)
@@ -348,6 +350,7 @@ def test_predicted_maps_are_in_step_with_the_film(
         assert said == pytest.approx([(k + 2.5) * TR_S - 3 for k in range(len(said))])
 
 
+@pytest.mark.slow
 def test_save_dynamics_replaces_an_earlier_comparison(
     tmp_path: Path, analysis: DynamicsAnalysis
 ) -> None:
@@ -661,6 +664,7 @@ def test_dynamics_command_two_subjects_are_refused(
     assert "of 3 subjects or more; got 2" in words
 
 
+@pytest.mark.slow
 def test_dynamics_command_of_few_people_says_that_there_is_no_interval(
     tmp_path: Path,
     run: Run,
@@ -683,6 +687,7 @@ def test_dynamics_command_of_few_people_says_that_there_is_no_interval(
     assert table.p.notna().all()
 
 
+@pytest.mark.slow
 def test_dynamics_command_without_measured_responses(
     tmp_path: Path, run: Run, film: Path, encoder_file: Path, random_weights: Path
 ) -> None:
@@ -756,6 +761,7 @@ def test_predict_dynamics_courses_are_roi_means_through_haemodynamics(
         "roi == 'PPA' and hemi == 'both' and subject == 'group'").response)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_film_simulated_from_the_encoder_is_won_by_it(
     tmp_path: Path,
     run: Run,
