@@ -2,6 +2,7 @@
 
     python benchmarks/memory.py
     python benchmarks/memory.py --n 200 --n 2000
+    python benchmarks/memory.py --n 500 --no-report
 
 Pictures of 8 x 8 pixels are made on the fly. The network is loaded and answers the first of them;
 then a stand-in answers, whose features differ from picture to picture and cost no time: what a
@@ -57,7 +58,7 @@ def make_pictures(folder: Path, n: int) -> None:
         Image.fromarray(pixels).save(folder / f"{number:06d}.png")
 
 
-def child(folder: Path, out: Path) -> None:
+def child(folder: Path, out: Path, report: bool) -> None:
     """Predict a folder and print the peak memory of this process, in MB, and the seconds."""
     from imgtofmri.analyses.predict import predict_into
     from imgtofmri.encoder import load_encoder
@@ -66,7 +67,7 @@ def child(folder: Path, out: Path) -> None:
     encoder = load_encoder(progress=False)
     network = Quick(encoder.extractor(weights="untrained").network)
     start = time.perf_counter()
-    predict_into(out, encoder, folder, backbone=network, report=True, progress=False)
+    predict_into(out, encoder, folder, backbone=network, report=report, progress=False)
     took = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps([peak, took]))
@@ -77,16 +78,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, action="append", help=f"images (default {SIZES})")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
+    parser.add_argument("--no-report", action="store_true", help="without the page")
     parser.add_argument("--child", type=Path, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
-        child(*options.child)
+        child(*options.child, not options.no_report)
         return
     print("  images   peak MB   images a second, without the network")
     for n in options.n or SIZES:
         with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
             make_pictures(Path(scratch) / "pictures", n)
             command = [sys.executable, __file__, "--child", f"{scratch}/pictures", f"{scratch}/out"]
+            command += ["--no-report"] if options.no_report else []
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             peak, took = json.loads(done.stdout.splitlines()[-1])
             print(f"{n:8,}{peak:10.0f}{n / took:10.1f}", flush=True)

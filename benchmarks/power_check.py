@@ -3,9 +3,11 @@
 Run ``python benchmarks/power_check.py FOLDER FOLDER``; the folders hold images of two kinds. For
 each of the encoder's people and two regions, 200 experiments of two runs are simulated voxel by
 voxel in native space, with smooth AR(1) noise and drift, averaged over the region and fitted by
-nilearn's first level; once more with a trial-to-trial variability on top. A line gives t as planned
-and as found, the difference in percent with its standard error, and how often the contrast is found
-at a level of 0.05, as planned and as found.
+nilearn's first level; once more with a trial-to-trial variability on top. The same noise is fitted
+without the signal, too: its t is 0 on average, as noise has no sign, so that what follows from it
+is subtracted, and the mean over experiments has a small standard error. A line gives t as planned
+and as found, the difference in percent with that standard error, and how often the contrast is
+found at a level of 0.05, as planned and as found.
 """
 
 from __future__ import annotations
@@ -62,6 +64,18 @@ def simulated(plan: Plan, subject: SubjectModel, roi: str, native: np.ndarray, n
     return series
 
 
+def without_signal(series: list, plan: Plan, native: np.ndarray) -> list:
+    """Return the series less what each run's region answers on average: the noise alone."""
+    found = []
+    for run, total in zip(plan.runs, series, strict=True):
+        signal = simulate_bold(
+            native, run.events, plan.scan.tr_s, run.n_volumes,
+            percent_per_unit=plan.percent_per_unit,
+        ).mean(axis=1, dtype=np.float64)  # fmt: skip
+        found.append(total - signal[:, None] + 100.0)
+    return found
+
+
 def with_trials(series: list, plan: Plan, trial_sd: float) -> list:
     """Add a response of random size to each trial."""
     rng, found = np.random.default_rng(1), []
@@ -77,7 +91,10 @@ def with_trials(series: list, plan: Plan, trial_sd: float) -> list:
 def fitted(
     series: list[np.ndarray], plan: Plan, experiment: Experiment
 ) -> tuple[np.ndarray, float]:
-    """Fit experiments with nilearn, each as a voxel; return t and its degrees of freedom."""
+    """Fit experiments with nilearn, each as a voxel, half of them without signal.
+
+    Returns t of both halves and its degrees of freedom.
+    """
     images = [nib.Nifti1Image(run.T[None, None], np.eye(4)) for run in series]
     tables = []
     for table in experiment.events:
@@ -97,7 +114,7 @@ def fitted(
         len(run) - design.shape[1]
         for run, design in zip(series, model.design_matrices_, strict=True)
     )
-    return np.asarray(image.get_fdata()).ravel(), float(dof)
+    return np.asarray(image.get_fdata()).reshape(2, -1), float(dof)
 
 
 def main() -> None:
@@ -134,16 +151,26 @@ def main() -> None:
             native = predicted.roi_responses(roi, subject.name)
             series = simulated(plans[0.0], subject, roi, native, arguments.experiments)
             for trial_sd, plan in plans.items():
-                t, dof = fitted(with_trials(series, plan, trial_sd), plan, experiment)
+                noise = without_signal(series, plan, native)
+                both = [
+                    np.concatenate(pair, axis=1)
+                    for pair in zip(
+                        with_trials(series, plan, trial_sd),
+                        with_trials(noise, plan, trial_sd),
+                        strict=True,
+                    )
+                ]
+                (t, alone), dof = fitted(both, plan, experiment)
+                own = t - np.cov(t, alone)[0, 1] / alone.var(ddof=1) * alone
                 rows = plan.people.query("roi == @roi and subject == @subject.name")
                 row = rows[rows["n_runs"] == N_RUNS].iloc[0]
-                off = 100.0 * (t.mean() / row["t"] - 1.0)
-                error = 100.0 * t.std() / len(t) ** 0.5 / abs(row["t"])
+                off = 100.0 * (own.mean() / row["t"] - 1.0)
+                error = 100.0 * own.std(ddof=1) / len(own) ** 0.5 / abs(row["t"])
                 worst = max(worst, abs(off))
                 share = (np.sign(row["t"]) * t > stats.t.isf(0.025, dof)).mean()
                 print(
                     f"{subject.name} {roi:<5} trial SD {trial_sd:g} % ".ljust(26)
-                    + f" {row['t']:9.2f} {t.mean():7.2f} {off:+7.1f} % ({error:.1f})"
+                    + f" {row['t']:9.2f} {own.mean():7.2f} {off:+7.1f} % ({error:.1f})"
                     f"     {row['power']:.3f}, {share:.3f}",
                     flush=True,
                 )

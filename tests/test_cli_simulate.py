@@ -12,6 +12,7 @@ from typing import Any
 import av
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import typer
 from PIL import Image
@@ -26,6 +27,7 @@ from imgtofmri.analyses.simulate import (
     simulate_bold,
     simulate_experiment,
 )
+from imgtofmri.analyses.simulate.courses import COURSES
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli.simulate import simulate
 from imgtofmri.encoder import Encoder
@@ -37,6 +39,7 @@ from imgtofmri.exceptions import (
 )
 from imgtofmri.experiments import movie_events
 from imgtofmri.files import sha256_of
+from imgtofmri.report import write_report
 
 pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
 
@@ -160,6 +163,36 @@ def test_simulate_runs_hold_the_predicted_responses(
     sidecar = json.loads((out / name).read_text("utf-8"))["Simulation"]
     assert (sidecar["encoder"], sidecar["weights_verified"]) == ("small", False)
     assert (out / "stimuli" / "b.png").read_bytes() == (folder / "b.png").read_bytes()
+
+
+def test_simulate_tells_the_signal_of_regions(
+    tmp_path: Path,
+    experiment: tuple[Path, Path],
+    settings: list[str],
+    bundle: Bundle,
+    random_weights: Path,
+) -> None:
+    """The table of regions is the mean of noiseless runs over their voxels; its figure is there."""
+    table, folder = experiment
+    out = tmp_path / "sim"
+    options = ["--tr-s", 2, "--scale", 0.5, "--voxels", "predicted", "--runs", 2]
+    run(table, "--stimuli", folder, "-o", out, *options, *settings)
+    predicted = Encoder(bundle).predict(
+        [folder / "a.png", folder / "b.png"], weights=random_weights, progress=False
+    )
+    courses = pd.read_csv(out / "timecourses.tsv", sep="\t")
+    assert list(courses.columns) == list(COURSES)
+    assert len(courses) == 2 * 2 * len(predicted.rois) * 24
+    for (subject, number, roi), rows in courses.groupby(["subject", "run", "roi"]):
+        data = np.asarray(bold(out, subject, number).dataobj)[predicted.mask]
+        signal = data[predicted.roi_mask(roi)].mean(axis=0, dtype=np.float64) - 100.0
+        assert rows["signal"].to_numpy() == pytest.approx(signal, rel=1e-5, abs=3e-5)
+        assert rows["time_s"].tolist() == [2.0 * volume for volume in range(24)]
+    drawn = (out / "timecourses.svg").read_text("utf-8")
+    assert all(f">{word}<" in drawn for word in ("A", "B", *predicted.rois))
+    assert ">key<" not in drawn  # A key is pressed, not shown.
+    page = write_report(out).read_text("utf-8")
+    assert "timecourses.svg" in page
 
 
 def test_simulate_movie_holds_its_frames(

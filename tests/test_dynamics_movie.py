@@ -27,6 +27,7 @@ from imgtofmri.analyses.dynamics import (
     motion_energy,
     movie_models,
     predict_dynamics,
+    predicted_dynamics,
     save_dynamics,
     to_volumes,
 )
@@ -321,6 +322,34 @@ def test_save_dynamics_tables_hold_the_figures_numbers(
     assert {entry["file"] for entry in record["outputs"]} == names
 
 
+@pytest.mark.parametrize("resample", ["interp", "original"])
+def test_predicted_maps_are_in_step_with_the_film(
+    tmp_path: Path, models: MovieModels, resample: str
+) -> None:
+    """The maps are those that `to_volumes` gives of the group; their times are the volumes'."""
+    chosen = {"n_volumes": 18} if resample == "original" else {"slice_time_ref": 0.5}
+    chosen |= {} if resample == "original" else {"skip_volumes": 2, "movie_start_s": 3.0}
+    run = RunSettings(resample=resample, **chosen)
+    result = predicted_dynamics(models, TR_S, run=run, boundaries="hmm:3")
+    result.maps.save(tmp_path, {})
+    saved = nib.load(tmp_path / "predicted.nii.gz")
+    prediction = models.prediction
+    known = np.isfinite(prediction.group).all(axis=0)
+    expected = to_volumes(prediction.group[:, known], models.onsets_s, TR_S, run)
+    maps = np.asarray(saved.dataobj)[prediction.mask].T
+    largest = float(np.abs(expected).max())
+    assert maps[:, known] == pytest.approx(expected, abs=1e-6 * largest)
+    assert np.isnan(maps[:, ~known]).all()
+    assert saved.header.get_zooms()[3] == pytest.approx(TR_S)
+    said = json.loads((tmp_path / "predicted.json").read_text("utf-8"))["OnsetsSeconds"]
+    # Time itself, brought to the volumes as responses are but for haemodynamics.
+    if resample == "original":
+        stretched = np.linspace(0, len(models.onsets_s), 18)[2:10] / RATE_HZ
+        assert said == pytest.approx(stretched, abs=1e-5)
+    else:
+        assert said == pytest.approx([(k + 2.5) * TR_S - 3 for k in range(len(said))])
+
+
 @pytest.mark.slow
 def test_save_dynamics_replaces_an_earlier_comparison(
     tmp_path: Path, analysis: DynamicsAnalysis
@@ -341,6 +370,7 @@ def test_save_dynamics_replaces_an_earlier_comparison(
     kept = {f"{stem}.{kind}" for stem in ("agreement", "timecourses", "similarity_roi-all")
             for kind in ("tsv", "png", "svg")}  # fmt: skip
     names = {path.name for path in out.iterdir()}
+    kept |= {"predicted.nii.gz", "predicted.json"}
     assert names == kept | {"summary.tsv", "dynamics.json", "notes.txt"}
     assert (tmp_path / "outside.txt").exists()
     (out / "dynamics.json").write_text("not json")

@@ -330,19 +330,25 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     return script.read_text(encoding="utf-8")
 
 
-def film_page(small_encoder: Path, random_weights: Path, folder: Path) -> Path:
-    """Predict a film of six seconds whose colour changes each second, and write its page."""
+def write_film(path: Path) -> Path:
+    """Write a film of six seconds whose colour changes each second."""
     import av
 
-    from imgtofmri.analyses.predict import predict_into
-
-    with av.open(folder / "film.mp4", "w") as film:
+    with av.open(path, "w") as film:
         stream = film.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         for k in range(60):
             picture = np.full((64, 96, 3), (40 * (k // 10), 30, 200 - 30 * (k // 10)), np.uint8)
             film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         film.mux(stream.encode())
+    return path
+
+
+def film_page(small_encoder: Path, random_weights: Path, folder: Path) -> Path:
+    """Predict a film and write its page."""
+    from imgtofmri.analyses.predict import predict_into
+
+    write_film(folder / "film.mp4")
     chosen: dict[str, Any] = {"weights": random_weights, "report": True, "progress": False}
     predict_into(folder / "out", small_encoder, folder / "film.mp4", rate_hz=2.0, **chosen)
     return folder / "out" / "report.html"
@@ -379,6 +385,38 @@ def test_a_film_the_curves_and_the_brain_are_in_step(
     time, a = shown.page.evaluate("[imgtofmri.state.time, imgtofmri.state.a[0]]")
     assert time > 3.0
     assert a == int(time * 2)
+
+
+@pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
+def test_a_dynamics_page_shows_its_volumes_in_step(
+    opened: Callable[..., Page], small_encoder: Path, random_weights: Path, tmp_path: Path
+) -> None:
+    """At each time stands the volume that is sampled there, with the boundaries of the run."""
+    from imgtofmri.analyses.dynamics import RunSettings, predict_dynamics, save_dynamics
+
+    film = write_film(tmp_path / "film.mp4")
+    result = predict_dynamics(
+        small_encoder, film, tr_s=1.0, run=RunSettings(movie_start_s=2.0), boundaries="1,4,6",
+        weights=random_weights, progress=False,
+    )  # fmt: skip
+    save_dynamics(result, tmp_path / "out")
+    shown = opened(write_report(tmp_path / "out"))
+    assert shown.page.locator("#film").is_visible()
+    # Volumes 0 and 1 come before the film, and have no frame.
+    n_shown = len(result.maps.values) - 2
+    for time, frame in ((0.0, 0), (0.9, 0), (1.0, 1), (3.5, 3)):
+        shown.update(time=time)
+        assert shown.page.evaluate("imgtofmri.state.a") == [frame]
+        assert shown.text("#film-said").endswith(f"frame {frame + 1} of {n_shown}")
+        expected = result.maps.values[frame + 2]
+        step = float(np.nanmax(np.abs(expected))) / 32767
+        assert shown.values() == pytest.approx(expected, abs=step, nan_ok=True)
+    assert shown.page.locator("#film-curves .boundary").count() == 2  # One is before the film.
+    assert "where events begin" in shown.text(".curve-note")
+    rows = result.courses.query("subject == 'group' and hemi == 'both'")
+    assert shown.page.locator("#film-curves .label").all_text_contents() == [
+        str(roi) for roi in dict.fromkeys(rows["roi"])
+    ]
 
 
 def test_tables_are_sorted_by_number_and_name(

@@ -15,6 +15,7 @@ from imgtofmri.analyses.explain import files as explain
 from imgtofmri.analyses.power import files as power
 from imgtofmri.analyses.rsa import columns as rsa
 from imgtofmri.analyses.select import columns as select
+from imgtofmri.analyses.simulate import courses
 from imgtofmri.analyses.validate import columns as validate
 from imgtofmri.encoder import columns as encoder
 from imgtofmri.encoder import points
@@ -95,6 +96,12 @@ TABLES = (
     ),
     Table("predict", "descriptions.tsv", "a stimulus, as BIDS", encoder.DESCRIPTIONS),
     Table("simulate", "participants.tsv", "a person", {"participant_id": "`sub-` and the label"}),
+    Table(
+        "simulate",
+        "timecourses.tsv",
+        "a person, run, region and volume",
+        courses.COURSES,
+    ),
     Table(
         "simulate",
         "NAME_events.tsv",

@@ -102,7 +102,8 @@ def contrast(
     save_contrast(results, folder, threshold=threshold, failures=failures)
     for result in results:
         _report(result, len(results))
-    say(f"{len(results)} contrasts of {len(own)} images: {output}", err=True)
+    contrasts = f"{len(results)} contrast{'s' * (len(results) != 1)}"
+    say(f"{contrasts} of {len(own)} images: {output}", err=True)
     code = report_failures(failures, len(own))
     make_page(output, report)
     return code

@@ -13,7 +13,16 @@ from imgtofmri import __version__
 from imgtofmri.exceptions import DataError, ImgToFmriError
 from imgtofmri.files import atomic_path
 from imgtofmri.report import methods
-from imgtofmri.report.contents import EVIDENCE, Contents, figures, mapped, predicted, tables
+from imgtofmri.report.contents import (
+    EVIDENCE,
+    FILM_SERIES,
+    Contents,
+    figures,
+    filmed,
+    mapped,
+    predicted,
+    tables,
+)
 from imgtofmri.report.maps import MapRows, quantised, restored, rounded_up
 from imgtofmri.report.packing import packed, packed_parts
 from imgtofmri.report.page import render
@@ -82,7 +91,10 @@ def write_report(
     target = run.folder / PAGE if path is None else Path(path)
     beside = target.parent.resolve() == run.folder.resolve()
     try:
-        found = predicted(run, gathered, progress) if run.command in PREDICTIONS else mapped(run)
+        if run.command in PREDICTIONS:
+            found = predicted(run, gathered, progress)
+        else:
+            found = filmed(run) if run.holds(FILM_SERIES) else mapped(run)
         page = render(_content(run, found) | {"beside": beside})
     except ImgToFmriError:
         raise
@@ -144,6 +156,7 @@ def _map_content(run: Run, found: Contents, maps: MapRows, title: str) -> dict[s
     scene = build_scene(maps.mask, maps.affine, space)
     similarity = maps.similarity() if len(maps) > 1 and not found.kind else None
     rois = found.rois
+    kinds, mean = _kinds(found, maps), maps.mean()
     data = {
         "version": __version__,
         "space": space,
@@ -151,7 +164,7 @@ def _map_content(run: Run, found: Contents, maps: MapRows, title: str) -> dict[s
         "network": methods.network_line(run.prediction),
         "maps": {
             "steps": packed(maps.steps),
-            "kinds": _kinds(found, maps),
+            "kinds": kinds,
             "kind": found.kind,
         },
         "items": [
@@ -161,7 +174,7 @@ def _map_content(run: Run, found: Contents, maps: MapRows, title: str) -> dict[s
             )
         ],
         "scene": scene,
-        "start": _start(found, maps),
+        "start": _start(found, maps, mean),
         "evidence": [_evidence(name, values) for name, values in found.evidence.items()],
         "rois": None
         if rois is None
@@ -179,6 +192,7 @@ def _map_content(run: Run, found: Contents, maps: MapRows, title: str) -> dict[s
                 "onsets": film.onsets_s,
                 "step": film.step_s,
                 "aspect": film.aspect,
+                "boundaries": film.boundaries_s,
                 "type": film.type,
                 "blob": f"film-{number}" if film.data else "",
             }
@@ -203,9 +217,10 @@ def _map_content(run: Run, found: Contents, maps: MapRows, title: str) -> dict[s
         "has_rois": rois is not None,
         "roi_unit": "" if rois is None else rois.unit,
         "has_similarity": similarity is not None,
+        "dashed": found.films[0].dashed if found.films else "",
         "evidence": [{"name": n, "title": EVIDENCE[n][0]} for n in found.evidence],
         "space": space,
-        "stills": _strips(found, maps),
+        "stills": _strips(found, maps, kinds, mean),
         "page_said": f"Maps are shown on {scene['template']}. Here they are 16-bit integers, each "
         "in steps of its largest magnitude / 32767; the volumes are the results.",
     }
@@ -247,9 +262,9 @@ def _evidence(name: str, values: npt.NDArray[np.float32]) -> dict[str, Any]:
     }
 
 
-def _start(found: Contents, maps: MapRows) -> list[float]:
+def _start(found: Contents, maps: MapRows, mean: npt.NDArray[np.float32]) -> list[float]:
     """Return where the crosshair begins: at the mean map's largest magnitude, in millimetres."""
-    values = np.nan_to_num(np.abs(maps.mean()))
+    values = np.nan_to_num(np.abs(mean))
     if "coverage" in found.evidence:  # Rather well inside the model than at its edge.
         people = np.nan_to_num(found.evidence["coverage"])
         values = values * (people >= 0.6 * people.max(initial=0.0))
@@ -257,16 +272,17 @@ def _start(found: Contents, maps: MapRows) -> list[float]:
     return [float(x) for x in maps.affine[:3, :3] @ voxel + maps.affine[:3, 3]]
 
 
-def _strips(found: Contents, maps: MapRows) -> list[Mapping[str, Any]]:
+def _strips(
+    found: Contents, maps: MapRows, kinds: list[dict[str, Any]], mean: npt.NDArray[np.float32]
+) -> list[Mapping[str, Any]]:
     """Return pictures of some maps, for paper and for browsers that run no script."""
     template = template_of(maps.mask.shape, maps.affine)
-    kinds = _kinds(found, maps)
     rows = [
         (maps.names[k], maps.row(k), found.kind[k] if found.kind else 0)
         for k in range(min(len(maps), MOST_STRIPS))
     ]
     if len(maps) > 1 and not found.kind:
-        rows.insert(0, (f"mean of all {len(maps)}", maps.mean(), 0))
+        rows.insert(0, (f"mean of all {len(maps)}", mean, 0))
     return [
         {
             "name": name,

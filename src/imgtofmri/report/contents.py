@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import DataError
 from imgtofmri.files import is_file
 from imgtofmri.progress import track
 from imgtofmri.report.maps import MOST_MAPS, MapRows, read_image, read_volume
 from imgtofmri.report.pictures import stills, thumbnails
 from imgtofmri.report.records import Run
-from imgtofmri.report.rois import RoiValues, read_rois, read_timeseries
+from imgtofmri.report.rois import RoiValues, read_courses, read_rois, read_timeseries
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -38,6 +39,9 @@ UNITS = {"t test": "t", "z score": "z", "correlation": "r", "p value": "p"}
 MOST_ROWS = 200
 MOST_FIGURES = 24
 MOST_TABLES = 12
+FILM_SERIES, FILM_SIDECAR = "predicted.nii.gz", "predicted.json"
+"""The maps at the volumes of a film that a run wrote, and what is said of them."""
+
 FILM_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".webm": "video/webm", ".mov": "video/mp4"}
 MOST_FILM_BYTES = 12_000_000
 """A larger film is shown by the frames that were predicted: a page must stay light."""
@@ -54,6 +58,8 @@ class Film:
     aspect: float = 1.0
     type: str = ""
     data: str = ""
+    boundaries_s: list[float] | None = None
+    dashed: str = "where they change most"
 
 
 @dataclass(slots=True)
@@ -184,6 +190,49 @@ def mapped(run: Run) -> Contents:
     return found
 
 
+def filmed(run: Run) -> Contents:
+    """Return the predicted maps at a run's volumes, with the film that they are in step with."""
+    digests = run.digests
+    said = parse_json(read_text(run.path(FILM_SIDECAR, digests)))
+    onsets = [float(onset) for onset in said["OnsetsSeconds"]]
+    data, affine = read_volume(run.path(FILM_SERIES, digests))
+    mask = np.any(np.isnan(data) | (data != 0), axis=3)
+    shown = [k for k, onset in enumerate(onsets) if onset >= 0][:MOST_MAPS]
+    unit = GROUP_UNITS.get(str(said["Units"]), MODEL_UNIT)
+    found = Contents(kinds=[("response", unit)], n_all=sum(onset >= 0 for onset in onsets))
+    found.maps = MapRows(mask, affine, len(shown))
+    name = str(said.get("Stimulus", "film"))
+    entry = next((entry for entry in run.inputs if entry["name"] == name), {"name": name})
+    tr_s, rate_hz = float(said["RepetitionTime"]), float(run.settings.get("rate_hz") or 2.0)
+    path, values = _path(run, entry), data[mask]
+    for k in shown:
+        found.maps.add(f"{name} at {onsets[k]:.2f} s", values[:, k])
+    frames = [int(onsets[k] * rate_hz + 1e-6) for k in shown]
+    pictures = stills(path, entry.get("sha256"), rate_hz, frames)
+    found.thumbs = pictures + [""] * (len(shown) - len(pictures))
+    film = Film(name, 0, [onsets[k] for k in shown], tr_s)
+    starts, of = _boundaries(run)
+    if of:
+        film.boundaries_s = [onsets[k] for k in starts if k in shown]
+        film.dashed = of
+    if pictures and path is not None:
+        _show_film(film, path)
+    found.films.append(film)
+    rois = read_courses(run.path("timecourses.tsv", digests), MODEL_UNIT, len(onsets))
+    found.rois = RoiValues(rois.places, rois.owners, rois.values[shown], rois.unit)
+    return found
+
+
+def _boundaries(run: Run) -> tuple[list[int], str]:
+    """Return the volumes at which a film's events begin, and what they are called."""
+    found = run.settings.get("boundaries")
+    if isinstance(found, dict) and found:
+        region, starts = next(iter(found.items()))
+        of = "all ROIs together" if region == "all" else region
+        return [int(start) for start in starts], f"where events begin in the prediction, {of}"
+    return ([int(start) for start in found], "where events begin") if found else ([], "")
+
+
 def _kind(image: nib.Nifti1Image) -> tuple[str, str]:
     """Return what a map is and its unit, as its header has them."""
     written = image.header["descrip"].item().decode("ascii", "replace")
@@ -220,9 +269,8 @@ def tables(run: Run) -> list[dict[str, Any]]:
     for file in [file for file in digests if file.endswith(".tsv")][:MOST_TABLES]:
         path = run.path(file, digests)
         columns, rows, n_rows = _first_rows(path)
-        said = (
-            f"{n_rows} rows" if n_rows <= MOST_ROWS else f"The first {MOST_ROWS} of {n_rows} rows"
-        )
+        said = f"{n_rows} row{'s' * (n_rows != 1)}"
+        said = said if n_rows <= MOST_ROWS else f"The first {MOST_ROWS} of {said}"
         found.append({"file": file, "columns": columns, "rows": rows, "said": f"{said}:"})
     return found
 
@@ -300,7 +348,7 @@ def _add_film(
     for k, onset_s in enumerate(onsets):
         found.maps.add(f"{name} at {onset_s:.2f} s", values[:, k])
     path, sha256 = _path(run, entry), entry.get("sha256")
-    pictures = stills(path, sha256, rate_hz, len(onsets))
+    pictures = stills(path, sha256, rate_hz, range(len(onsets)))
     found.thumbs += pictures + [""] * (len(onsets) - len(pictures))
     film = Film(name, first, onsets.tolist(), 1 / rate_hz)
     if pictures and path is not None:

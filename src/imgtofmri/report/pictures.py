@@ -60,8 +60,20 @@ def thumbnails(files: Sequence[tuple[Path | None, str | None]]) -> list[str]:
         return list(pool.map(_thumbnail, files))
 
 
-def stills(path: Path | None, sha256: str | None, rate_hz: float, n_frames: int) -> list[str]:
-    """Return the frames of a film that were predicted, as JPEG in base64; squeezed to squares.
+def stills(
+    path: Path | None, sha256: str | None, rate_hz: float, wanted: Sequence[int]
+) -> list[str]:
+    """Return frames of a film that were predicted, as JPEG in base64; squeezed to squares.
+
+    Parameters
+    ----------
+    path : Path or None
+    sha256 : str or None
+        As it was recorded.
+    rate_hz : float
+        Frames a second.
+    wanted : sequence of int
+        Which of them, in rising order.
 
     Returns
     -------
@@ -71,8 +83,10 @@ def stills(path: Path | None, sha256: str | None, rate_hz: float, n_frames: int)
     if path is None or not path.is_file() or sha256_of(path) != sha256:
         return []
     try:
-        frames = Movie(path).frames(rate_hz, STILL_SIDE)
-        return [jpeg(frame.pixels) for frame, _ in zip(frames, range(n_frames), strict=False)]
+        among, last = set(wanted), max(wanted, default=-1)
+        frames = zip(range(last + 1), Movie(path).frames(rate_hz, STILL_SIDE), strict=False)
+        found = {number: jpeg(frame.pixels) for number, frame in frames if number in among}
+        return [found[number] for number in wanted if number in found]
     except StimulusError:
         return []
 
@@ -160,17 +174,16 @@ def map_strip(
     to_front = affine[1, 1] > 0
     panels = []
     for level in levels:
-        grey = np.repeat(template[:, :, level, None], 3, axis=2).astype(np.float64)
-        panel = np.where(grey > 0, grey, 255.0)
+        grey = template[:, :, level]
+        panel = np.repeat(np.where(grey > 0, grey, 255)[:, :, None].astype(np.uint8), 3, axis=2)
         slab = volume[:, :, level]
         known = np.isfinite(slab)
-        panel[known] = colours(slab[known], limit)
+        panel[known] = colours(slab[known], limit).astype(np.uint8)
         panel = panel[::-1] if to_left else panel
         panel = panel[:, ::-1] if to_front else panel
         panels.append(panel.transpose(1, 0, 2))
     file = io.BytesIO()
-    strip = np.concatenate(panels, axis=1).astype(np.uint8)
-    Image.fromarray(strip).save(file, "PNG", compress_level=3)
+    Image.fromarray(np.concatenate(panels, axis=1)).save(file, "PNG", compress_level=1)
     return base64.b64encode(file.getvalue()).decode("ascii")
 
 

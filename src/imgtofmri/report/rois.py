@@ -81,6 +81,46 @@ def read_rois(path: Path, names: Sequence[str]) -> RoiValues:
     return RoiValues(list(places), list(owners), values, unit)
 
 
+def read_courses(path: Path, unit: str, n_volumes: int) -> RoiValues:
+    """Read the ROIs' predicted time courses that `dynamics` writes: a row for each volume.
+
+    Parameters
+    ----------
+    path : Path
+        With the columns ``roi``, ``hemi``, ``subject``, ``volume`` and ``response``.
+    unit : str
+    n_volumes : int
+
+    Raises
+    ------
+    DataError
+        If it is no such table.
+    """
+    columns = ("roi", "hemi", "subject", "volume", "response")
+    places: dict[tuple[str, str], int] = {}
+    owners: dict[str, int] = {}
+    found: list[tuple[int, int, int, float]] = []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.reader(file, delimiter="\t")
+            header = next(rows)
+            roi, hemi, subject, volume, response = map(header.index, columns)
+            for row in rows:
+                place = places.setdefault((row[roi], row[hemi]), len(places))
+                owner = owners.setdefault(row[subject], len(owners))
+                found.append((int(row[volume]), place, owner, float(row[response])))
+        values = np.full((n_volumes, len(places), len(owners)), np.nan, np.float32)
+        for number, place, owner, value in found:
+            values[number, place, owner] = value
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError, IndexError, StopIteration) as error:
+        message = (
+            f"{path}: expected a table with the columns {', '.join(columns)}; it cannot be read "
+            f"({type(error).__name__}: {error}). Run the command again with `overwrite`."
+        )
+        raise DataError(message) from error
+    return RoiValues(list(places), list(owners), values, unit)
+
+
 def read_timeseries(path: Path, unit: str, most: int) -> tuple[npt.NDArray[np.float64], RoiValues]:
     """Read a film's table of ROI means: its onsets in seconds, and the means.
 

@@ -19,6 +19,7 @@ from imgtofmri.analyses.dynamics.comparison import (
     boundary_effects,
     compare_regions,
 )
+from imgtofmri.analyses.dynamics.maps import PredictedMaps, predicted_maps
 from imgtofmri.analyses.dynamics.models import (
     LUMINANCE,
     MovieModels,
@@ -64,6 +65,8 @@ class DynamicsAnalysis:
         Volumes at which events begin, counted after trimming.
     courses : pandas.DataFrame
         Predicted time courses, as `imgtofmri.analyses.dynamics.tables.course_table` gives them.
+    maps : PredictedMaps
+        Of the group, at the volumes.
     tr_s : float
         Repetition time in seconds.
     run : RunSettings
@@ -86,6 +89,7 @@ class DynamicsAnalysis:
     effects: tuple[BoundaryEffects, ...]
     boundaries: NDArray[np.intp] | None
     courses: pd.DataFrame
+    maps: PredictedMaps
     tr_s: float
     run: RunSettings
     provenance: Provenance
@@ -214,15 +218,13 @@ def analyse_movie(
         for region in regions
         if starts is not None
     ]
+    operator = volume_operator(models.onsets_s, measured.tr_s, run, n_run=n_run)
     return DynamicsAnalysis(
         regions=regions,
         effects=tuple(effects),
         boundaries=starts,
-        courses=course_table(
-            models.prediction,
-            volume_operator(models.onsets_s, measured.tr_s, run, n_run=n_run),
-            measured.tr_s,
-        ),
+        courses=course_table(models.prediction, operator, measured.tr_s),
+        maps=predicted_maps(models.prediction, operator, measured.tr_s, run),
         tr_s=measured.tr_s,
         run=run,
         provenance=models.prediction.provenance,

@@ -48,8 +48,9 @@ def save_dynamics(
     -------
     list of Path
         ``summary.tsv``, ``agreement.*``, ``boundaries.*`` (with boundaries), ``timecourses.*``,
-        ``similarity_roi-ROI.*`` for each region, ``dynamics.json``. Where nothing was measured,
-        ``timecourses.*``, ``events.tsv``, ``similarity_roi-ROI.*`` and the record.
+        ``similarity_roi-ROI.*`` for each region, ``predicted.nii.gz`` with its sidecar,
+        ``dynamics.json``. Where nothing was measured, ``timecourses.*``, ``events.tsv``,
+        ``similarity_roi-ROI.*``, ``predicted.nii.gz`` with its sidecar, and the record.
 
     Raises
     ------
@@ -83,6 +84,8 @@ def save_dynamics(
         ]
         for name, figure in _figures(result).items():
             files += save_figure(figure, target.path / name, note=result.provenance.note)
+        named = {} if result.movie is None else {"Stimulus": result.movie.name}
+        files += result.maps.save(target.path, named)
         target.wrote(*files)
     return [*files, target.record]
 

@@ -17,6 +17,7 @@ from imgtofmri.analyses.dynamics.analysis import (
     predicted_voxels,
 )
 from imgtofmri.analyses.dynamics.boundaries import Search, place_boundaries, read_boundaries
+from imgtofmri.analyses.dynamics.maps import PredictedMaps, predicted_maps
 from imgtofmri.analyses.dynamics.models import PREDICTED, MovieModels
 from imgtofmri.analyses.dynamics.scan import RunSettings, volume_operator
 from imgtofmri.analyses.dynamics.tables import course_table, event_table, similarity_table
@@ -44,6 +45,8 @@ class PredictedDynamics:
         Of each region, the volumes at which events begin, counted after trimming.
     courses : pandas.DataFrame
         Predicted time courses, as `imgtofmri.analyses.dynamics.tables.course_table` gives them.
+    maps : PredictedMaps
+        Of the group, at the volumes.
     tr_s : float
         Repetition time in seconds.
     run : RunSettings
@@ -63,6 +66,7 @@ class PredictedDynamics:
     similarity: Mapping[str, Mapping[str, NDArray[np.float64]]]
     boundaries: Mapping[str, NDArray[np.intp]]
     courses: pd.DataFrame
+    maps: PredictedMaps
     tr_s: float
     run: RunSettings
     provenance: Provenance
@@ -147,6 +151,7 @@ def predicted_dynamics(
         similarity=similarity,
         boundaries=starts,
         courses=course_table(models.prediction, operator, tr_s),
+        maps=predicted_maps(models.prediction, operator, tr_s, run),
         tr_s=tr_s,
         run=run,
         provenance=models.prediction.provenance,

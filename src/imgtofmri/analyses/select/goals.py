@@ -194,7 +194,7 @@ def roi_responses(prediction: Prediction) -> RoiResponses:
             subject = subject_names[int(np.argmin(spread))]
             message = (
                 f"images must differ in their responses; all give {roi!r} of {subject} the same. "
-                "Give a pool of more than one picture."
+                "Give a pool of pictures that differ, or leave the ROI out."
             )
             raise DataError(message)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -20,6 +20,7 @@ from imgtofmri.analyses.simulate.responses import (
     subject_weights,
 )
 from imgtofmri.encoder import Encoder, Provenance, Settings, load_encoder
+from imgtofmri.encoder.regions import roi_mask, roi_names
 from imgtofmri.exceptions import OptionError, ShapeError, check_choice
 from imgtofmri.experiments import (
     Experiment,
@@ -76,6 +77,8 @@ class Simulation:
         The files that are shown, and the events files.
     scale : Scale, optional
         What the scan's ``percent_per_unit`` came from.
+    rois : mapping of str to array of shape (n_voxels,), bool
+        Regions, as voxels of the mask, whose signal is told; see `region_courses`.
 
     Raises
     ------
@@ -97,6 +100,7 @@ class Simulation:
     stimuli: Sequence[Input] = ()
     tables: Sequence[Input] = ()
     scale: Scale | None = None
+    rois: Mapping[str, BoolArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -243,6 +247,7 @@ def simulate_experiment(
         unit = chosen.percent_per_unit(own_means(predictor, shown.features), conditions)
     responses = encoded_subjects(predictor.spatial, shown.features, shares)
     template, space = loaded.bundle.template, loaded.bundle.space
+    found = predictor.spatial.roi_masks
     return Simulation(
         responses,
         [*planned] * runs,
@@ -256,4 +261,5 @@ def simulate_experiment(
         shown.stimuli,
         experiment.tables,
         chosen,
+        {roi: roi_mask(found, roi) for roi in roi_names(found)},
     )

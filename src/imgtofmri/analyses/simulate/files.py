@@ -16,7 +16,10 @@ from typing import Any
 import numpy as np
 
 from imgtofmri.analyses.simulate.analysis import BoolArray, Simulation
+from imgtofmri.analyses.simulate.courses import region_courses
+from imgtofmri.analyses.simulate.figures import plot_courses
 from imgtofmri.analyses.simulate.sidecars import (
+    COURSES_FILE,
     MASK_SIDECAR,
     bold_sidecar,
     write_json,
@@ -25,13 +28,14 @@ from imgtofmri.analyses.simulate.sidecars import (
 from imgtofmri.exceptions import OptionError, OutputError, check_choice
 from imgtofmri.experiments.experiment import check_length
 from imgtofmri.experiments.scan import stimulus_design
+from imgtofmri.figures.style import save_figure
 from imgtofmri.files import write_whole
 from imgtofmri.outputs import OutputFolder
 from imgtofmri.outputs.gzip_pieces import compressed
 from imgtofmri.outputs.series import DTYPES, DtypeName, SeriesWriter
 from imgtofmri.outputs.volumes import set_template_header
 from imgtofmri.progress import track
-from imgtofmri.tables import tsv
+from imgtofmri.tables import tsv, write_table
 
 COMMAND = "simulate"
 
@@ -114,6 +118,7 @@ def save_simulation(
                 copy = output.path / "stimuli" / name
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
+            _write_courses(output.path, simulation)
             for name, label in labels.items():
                 for number in range(len(simulation.runs)):
                     _write_run(output.path, simulation, name, label, number, task, dtype)
@@ -180,6 +185,16 @@ def _write_run(
     with SeriesWriter(path, inside, simulation.affine, step_s, dtype, largest) as volumes:
         for block in simulation.blocks(name, number):
             volumes.append(block)
+
+
+def _write_courses(root: Path, simulation: Simulation) -> None:
+    """Write the regions' signal and its figure, where there are regions."""
+    if not simulation.rois:
+        return
+    courses = region_courses(simulation)
+    write_table(courses, root / f"{COURSES_FILE}.tsv")
+    note = "" if simulation.provenance is None else simulation.provenance.note
+    save_figure(plot_courses(simulation, courses), root / COURSES_FILE, note=note)
 
 
 def _write_mask(path: Path, mask: BoolArray, affine: np.ndarray[Any, Any]) -> None:

@@ -18,6 +18,9 @@ MASK_SIDECAR = {
     "Description": "Voxels that were simulated; all others are 0.",
 }
 
+COURSES_FILE = "timecourses"
+"""What the regions' signals are called: a table and a figure, of which BIDS knows nothing."""
+
 _COLUMN_DESCRIPTIONS = {
     "amplitude": "Factor on the predicted response of the stimulus.",
     "modulation": "Factor on the predicted response of the stimulus.",
@@ -41,7 +44,8 @@ def write_top(
         "GeneratedBy": [generator],
     }
     write_json(folder / "dataset_description.json", description)
-    (folder / ".bidsignore").write_text(f"{record}\nreport.html\n", encoding="utf-8")
+    ignored = f"{record}\nreport.html\n{COURSES_FILE}.*\n"
+    (folder / ".bidsignore").write_text(ignored, encoding="utf-8")
     rows = [(f"sub-{label}",) for label in labels]
     (folder / "participants.tsv").write_text(tsv(("participant_id",), rows), encoding="utf-8")
     known = {"onset", "duration", "trial_type", "response_time", "HED"}
@@ -102,6 +106,7 @@ and no statistic of these runs is evidence about a brain.
 - `sub-*/func/*_mask.nii.gz`: the voxels that were simulated; all others are 0.
 - `sub-*/func/*_events.tsv`: the events as given, and the amplitudes that were used.
 - `stimuli/`: the stimuli, if they were copied.
+- `timecourses.tsv`, `.png`, `.svg`: the regions' signal without noise, in percent of the baseline.
 
 The images are in template space, so this is a BIDS derivative dataset. With nilearn:
 

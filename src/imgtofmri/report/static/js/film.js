@@ -152,8 +152,9 @@ class Film {
     return onsets.map((_, k) => (k ? 1 - this.model.alike(first + k - 1, first + k) : NaN));
   }
 
-  // Where the maps change most: peaks among the largest twentieth of changes.
+  // Those that the run found; else where the maps change most: peaks among the largest twentieth.
   #boundaries() {
+    if (this.film.boundaries) return this.film.boundaries;
     if (!this.page.similarity) return [];
     const changes = this.#changes().map((value) => value || 0);
     const large = [...changes].sort((p, q) => q - p)[Math.floor(changes.length / 20)];
