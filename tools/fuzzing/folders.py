@@ -45,6 +45,7 @@ def _changed(files: dict[str, tuple[str, bytes]], path: Path) -> dict[str, bytes
 
 
 def as_inputs(files: dict[str, tuple[str, bytes]]) -> Files:
+    """Return the good content of each file, under the suffix that stands for it."""
     return [(suffix, content) for suffix, (_, content) in files.items()]
 
 
