@@ -144,7 +144,7 @@ def test_grid_that_cannot_be_is_none(home: Path, name: str, value: str) -> None:
     with pytest.raises(OptionError, match="does not say it"):
         template_grid(SPACE)
     describe(said | {"shape": "[1000, 1000, 101]"})
-    with pytest.raises(DataError, match=r"101000000 voxels in a template"):
+    with pytest.raises(DataError, match=r"100,000,000 voxels in a template; got 101,000,000"):
         template_grid(SPACE)
 
 

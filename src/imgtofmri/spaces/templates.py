@@ -51,6 +51,7 @@ def template_grid(space: str) -> Grid:
         )
         raise OptionError(message, "space")
     shape, origin = known
+    check_limit("voxels", math.prod(shape), str(described), "voxels in a template")
     affine = np.diag([_VOXEL_MM] * 3 + [1.0])
     affine[:3, 3] = origin
     return Grid(shape, affine)
@@ -82,12 +83,13 @@ def _described(path: Path) -> tuple[tuple[int, int, int], tuple[float, float, fl
         grids = parse_json(read_text(path))["res"].values()
         for grid in grids:
             if [float(side) for side in grid["zooms"]] == [_VOXEL_MM] * 3:
-                (i, j, k), (x, y, z) = grid["shape"], grid["origin"]
-                shape, origin = (int(i), int(j), int(k)), (float(x), float(y), float(z))
-                if min(shape) < 1 or not all(abs(mm) < MOST_MM for mm in origin):
+                (i, j, k), origin = grid["shape"], tuple(map(float, grid["origin"]))
+                if not all(isinstance(n, int) and n > 0 for n in (i, j, k)):
                     return None
-                check_limit("voxels", math.prod(shape), str(path), "voxels in a template")
-                return shape, origin
+                x, y, z = origin
+                if not all(abs(mm) < MOST_MM for mm in origin):
+                    return None
+                return (i, j, k), (x, y, z)
     except (OSError, ValueError, OverflowError, LookupError, TypeError, AttributeError):
         return None
     return None
