@@ -137,6 +137,7 @@ def miniature(
     return replace(study, downloads=downloads, backbones=backbones), measured, files
 
 
+@pytest.mark.slow
 def test_bold5000_fetched_and_fitted_equals_grid_search(
     miniature: tuple[Study, npt.NDArray[Any], dict[str, bytes]], random_weights: Path
 ) -> None:

@@ -269,6 +269,7 @@ def test_predict_without_weights_names_the_three_remedies(
     assert not out.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_leaves_whole_files_and_resumes(
     tmp_path: Path, rng: np.random.Generator, options: list[str], how: signal.Signals

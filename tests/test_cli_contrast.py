@@ -94,6 +94,7 @@ def test_contrast_of_an_earlier_run_stays_without_overwrite(
     assert "complete" in record.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_contrast_control_of_an_untrained_encoder_is_the_encoder(
     run: Run, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:

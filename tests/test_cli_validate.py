@@ -416,6 +416,7 @@ def untrained(
     return ["--stimuli", tmp_path / "pictures", *options]
 
 
+@pytest.mark.slow
 def test_validate_control_of_an_untrained_encoder_is_the_encoder(
     untrained: list[Any], tmp_path: Path
 ) -> None:
@@ -447,6 +448,7 @@ def test_validate_control_of_an_untrained_encoder_is_the_encoder(
     assert pictures == {path: sha256_of(path) for path in (tmp_path / "pictures").iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_validate_real_encoder_finds_its_own_noisy_predictions_and_controls_do_worse(
     published_bundle: Bundle,

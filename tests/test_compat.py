@@ -317,6 +317,7 @@ def test_the_command_ends_as_every_command_does(
     assert (code, "bad.png" in said) == (3, True)
 
 
+@pytest.mark.slow
 def test_python_m_is_the_published_command(film: Path) -> None:
     """``python -m imgtofmri.compat.img2fmri`` predicts a film."""
     command = [sys.executable, "-m", "imgtofmri.compat.img2fmri", "--input", str(film)]
@@ -343,6 +344,7 @@ def samples(published_wheel: Path, tmp_path: Path) -> Path:
     return tmp_path / "wheel" / "img2fmri" / "tests" / "test_data"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
 def test_sample_outputs_agree_with_the_published_ones(
     standin: Path, samples: Path, test_data: Path

@@ -65,6 +65,7 @@ def _completed(shell: str, words: str, home: Path) -> list[str]:
     return result.stdout.split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "offered"),
     [

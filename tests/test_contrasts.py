@@ -632,6 +632,7 @@ def saved(make_prediction: Make, rng: np.random.Generator, tmp_path: Path) -> Co
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["encoder", "untrained:1"])
 def test_save_contrast_maps_are_the_results(saved: Contrast, model: str, tmp_path: Path) -> None:
     """Each map, and each map of a control, holds the result's values in the mask, 0 elsewhere.
@@ -706,6 +707,7 @@ def test_save_contrast_record_tells_all_that_was_written(saved: Contrast, tmp_pa
     }
 
 
+@pytest.mark.slow
 def test_save_contrast_several_share_a_folder_and_a_record(make_maps: Make, tmp_path: Path) -> None:
     """Two contrasts of one prediction have files and lines of their own; else they are refused."""
     maps = make_maps()

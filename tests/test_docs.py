@@ -112,6 +112,7 @@ def desk(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(rsa, "layer_models", of_layers)
 
 
+@pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.usefixtures("desk", "published_wheel")
 @pytest.mark.parametrize(("page", "number"), RUNNABLE)

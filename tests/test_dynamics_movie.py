@@ -138,6 +138,7 @@ def analysis(models: MovieModels, measured: MeasuredMovie) -> DynamicsAnalysis:
     )
 
 
+@pytest.mark.slow
 def test_movie_models_are_what_each_gives_alone(
     models: MovieModels, film: Path, bundle: Bundle, random_weights: Path
 ) -> None:
@@ -288,6 +289,7 @@ def test_save_figure_has_a_footnote_on_a_strip_of_its_own(tmp_path: Path, width:
     assert heights["without"] == 200 < heights["with"]
 
 
+@pytest.mark.slow
 def test_save_dynamics_tables_hold_the_figures_numbers(
     tmp_path: Path, analysis: DynamicsAnalysis, film: Path
 ) -> None:
@@ -319,6 +321,7 @@ def test_save_dynamics_tables_hold_the_figures_numbers(
     assert {entry["file"] for entry in record["outputs"]} == names
 
 
+@pytest.mark.slow
 def test_save_dynamics_replaces_an_earlier_comparison(
     tmp_path: Path, analysis: DynamicsAnalysis
 ) -> None:
@@ -631,6 +634,7 @@ def test_dynamics_command_two_subjects_are_refused(
     assert "of 3 subjects or more; got 2" in words
 
 
+@pytest.mark.slow
 def test_dynamics_command_of_few_people_says_that_there_is_no_interval(
     tmp_path: Path,
     run: Run,
@@ -653,6 +657,7 @@ def test_dynamics_command_of_few_people_says_that_there_is_no_interval(
     assert table.p.notna().all()
 
 
+@pytest.mark.slow
 def test_dynamics_command_without_measured_responses(
     tmp_path: Path, run: Run, film: Path, encoder_file: Path, random_weights: Path
 ) -> None:
@@ -726,6 +731,7 @@ def test_predict_dynamics_courses_are_roi_means_through_haemodynamics(
         "roi == 'PPA' and hemi == 'both' and subject == 'group'").response)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_film_simulated_from_the_encoder_is_won_by_it(
     tmp_path: Path,
     run: Run,

@@ -39,6 +39,7 @@ def photos(tmp_path: Path, rng: np.random.Generator) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_distill_of_a_network_by_itself_is_faithful(
     photos: Path,

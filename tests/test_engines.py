@@ -78,7 +78,8 @@ def opens(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         def able(of: str) -> tuple[str, ...]:
             return ("fp32",) if of == name else () if of != "onnxruntime" else natives(of)
 
-        monkeypatch.setattr(trial, "native_precisions", able)
+        for module in (engines, trial):
+            monkeypatch.setattr(module, "native_precisions", able)
 
     return set_up
 

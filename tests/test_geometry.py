@@ -323,6 +323,7 @@ def test_compare_models_thread_count_does_not_matter(method: str, rng: np.random
     np.testing.assert_allclose(found[0][columns], found[1][columns], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_compare_models_null_p_of_the_same_people_is_uniform() -> None:
     """Over 500 data sets with nothing shared, the smallest p_same_people_max is uniform."""
     rng = np.random.default_rng(4)
@@ -633,6 +634,7 @@ def photos(tmp_path: Path, rng: np.random.Generator) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_rsa_command_models_match_themselves(
     run: Callable[..., int], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -692,6 +694,7 @@ def test_rsa_command_bad_options_are_refused_before_anything_is_read(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_rsa_command_control_of_an_untrained_encoder_is_the_encoder(
     make_bundle: Callable[..., Bundle], photos: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -780,6 +783,7 @@ def test_layer_models_bad_names_are_refused(name: str, message: str) -> None:
         check_layers([name])
 
 
+@pytest.mark.slow
 def test_rsa_command_prints_models_and_controls_that_the_docs_explain(
     run: Callable[..., int], tmp_path: Path, rng: np.random.Generator,
     random_weights: Path, capsys: pytest.CaptureFixture[str],

@@ -23,6 +23,7 @@ def _kill(*options: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_predict_and_simulate_killed_are_finished_byte_for_byte() -> None:
     """No visible file is wrong, the next run ends as if undisturbed and leaves nothing hidden."""
     said = _kill(

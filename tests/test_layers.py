@@ -90,6 +90,7 @@ def table(study: Path) -> pd.DataFrame:
     return layer_search(study, progress=False)
 
 
+@pytest.mark.slow
 def test_layer_search_finds_the_planted_layers(table: pd.DataFrame) -> None:
     """Each ROI's best layer, for each subject, is the one that made its responses."""
     assert len(table) == 2 * 2 * 3
@@ -103,6 +104,7 @@ def test_layer_search_finds_the_planted_layers(table: pd.DataFrame) -> None:
     assert table["noise_ceiling_r"].isna().all()
 
 
+@pytest.mark.slow
 def test_layer_search_equals_a_fit_of_each_layer_alone(study: Path, table: pd.DataFrame) -> None:
     """A row of the table is what fitting a study of that one layer reports."""
     alone = study.with_name("alone.toml")

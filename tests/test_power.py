@@ -271,6 +271,7 @@ def fitted_t(series: list[np.ndarray], plan: Plan, experiment: Experiment) -> np
     return np.asarray(image.get_fdata()).ravel()
 
 
+@pytest.mark.slow
 def test_plan_scan_expects_the_t_that_nilearn_finds_in_simulated_experiments(
     plan: Callable[..., tuple[Plan, Experiment]], encoder: Encoder, random_weights: Path
 ) -> None:

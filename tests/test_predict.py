@@ -241,6 +241,7 @@ class _Slow(OutputFolder):
         self._added.set()
 
 
+@pytest.mark.slow
 def test_resuming_predicts_while_it_verifies_and_ends_as_a_whole_run(
     tmp_path: Path, encoder: Encoder, rng: np.random.Generator
 ) -> None:

@@ -145,6 +145,7 @@ def test_a_task_joins_what_other_numbers_of_tasks_have_begun(
     check_same(out, whole)
 
 
+@pytest.mark.slow
 def test_merge_names_what_is_missing_and_the_command_that_makes_it(
     tmp_path: Path, tiny: Path, listed: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -331,6 +332,7 @@ def words_of(out: Path, tiny: Path, listed: Path) -> list[str]:
     return [*words, "--format", "zarr", "--rate-hz", "5", "--subjects"]
 
 
+@pytest.mark.slow
 @posix
 def test_a_disk_that_fills_up_in_the_middle_is_one_error(
     tmp_path: Path, tiny: Path, listed: Path, whole: Path
@@ -350,6 +352,7 @@ def test_a_disk_that_fills_up_in_the_middle_is_one_error(
     check_same(out, whole)
 
 
+@pytest.mark.slow
 @posix
 def test_two_tasks_of_one_number_at_the_same_time_are_safe(
     tmp_path: Path, tiny: Path, listed: Path, whole: Path
@@ -362,6 +365,7 @@ def test_two_tasks_of_one_number_at_the_same_time_are_safe(
     check_same(tmp_path / "out", whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", [False, True])
 @posix
 def test_workers_make_the_store_of_one_process_also_when_one_is_killed(
@@ -389,6 +393,7 @@ def test_workers_make_the_store_of_one_process_also_when_one_is_killed(
     assert record_of(out) == record_of(whole)
 
 
+@pytest.mark.slow
 @posix
 def test_workers_resume_what_an_interrupted_run_left(
     tmp_path: Path, tiny: Path, listed: Path, whole: Path
@@ -531,6 +536,7 @@ def test_a_plan_is_about_what_comes_and_changes_nothing(
         assert plan.n_files == pytest.approx(len(there), abs=10)
 
 
+@pytest.mark.slow
 def test_a_plan_that_does_not_fit_is_refused_by_the_command(
     tmp_path: Path,
     tiny: Path,

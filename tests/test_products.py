@@ -67,6 +67,7 @@ def test_row_products_are_the_product(
     np.testing.assert_allclose(got, rows @ weights, rtol=1e-4, atol=1e-4 * np.sqrt(n_inputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
 def test_no_number_depends_on_others_under_any_kernel(kernel: str | None) -> None:
     """All tests of a stimulus' company pass with each of OpenBLAS's kernels."""

@@ -52,6 +52,7 @@ def desk(
     return options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_keeps_one_record_of_what_went_in_and_came_out(
     command: str, desk: list[str], capsys: pytest.CaptureFixture[str]

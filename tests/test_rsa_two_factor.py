@@ -169,6 +169,7 @@ def test_two_factor_bootstrap_same_seed_same_answer(data: tuple[Any, Any]) -> No
     np.testing.assert_array_equal(alone[..., 0], values[0][..., 1])
 
 
+@pytest.mark.slow
 def test_two_factor_p_of_unrelated_models_is_small_in_at_most_7_percent() -> None:
     """Two models that are equally unrelated to people who share a geometry seldom look different.
 

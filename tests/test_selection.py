@@ -173,6 +173,7 @@ def test_select_stimuli_alike_set_is_alike_in_one_and_not_the_other(
     assert (rows["effect"] > 0.5).all()
 
 
+@pytest.mark.slow
 def test_select_stimuli_checks_tell_signal_from_selection_noise(make_maps: Make) -> None:
     """Where subjects share nothing, the in-sample effect is large and the held-out one is not."""
     in_sample, held_out, shared = [], [], []

@@ -61,6 +61,7 @@ def killed(work: Callable[[], None], step: int) -> bool:
         os._exit(0)
 
 
+@pytest.mark.slow
 def test_exchange_killed_at_every_step_is_ended_by_the_next_run(tmp_path: Path) -> None:
     """Old or new, never a mixture; somebody's own file stays; nothing hidden is left."""
     seen, step = set(), 1
@@ -85,6 +86,7 @@ def test_exchange_killed_at_every_step_is_ended_by_the_next_run(tmp_path: Path) 
     assert step > 20
 
 
+@pytest.mark.slow
 def test_first_dataset_killed_at_every_step_is_whole_or_not_there(tmp_path: Path) -> None:
     """And the next run makes it."""
     step = 1
@@ -102,6 +104,7 @@ def test_first_dataset_killed_at_every_step_is_whole_or_not_there(tmp_path: Path
     assert step > 10
 
 
+@pytest.mark.slow
 def test_mixture_has_no_record(tmp_path: Path) -> None:
     """While old and new files lie side by side, no record says that they belong together."""
     steps = 0

@@ -183,6 +183,7 @@ t.fill(store)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [0, 1, 4, 6, 7, 9, 20])
 def test_killed_writer_leaves_no_half_shard_that_counts(
     steps: int, store: Store, tmp_path: Path

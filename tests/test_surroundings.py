@@ -100,6 +100,7 @@ os._exit(code if first > 2 else 99)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("numbers", [(2,), (1,), (0, 1, 2)])
 def test_closed_standard_streams_change_nothing(numbers: tuple[int, ...], desk: list[str]) -> None:
     """The files are those of an ordinary run, and none of them has a stream's number."""
@@ -114,6 +115,7 @@ def test_closed_standard_streams_change_nothing(numbers: tuple[int, ...], desk: 
         assert path.read_bytes() == Path("closed", path.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_names_that_are_no_text_reach_tables_and_figures_as_escapes(desk: list[str]) -> None:
     """Folders and files may be called by any bytes."""
     folder = Path(os.fsdecode(b"odd\xff"))
@@ -131,16 +133,17 @@ def test_names_that_are_no_text_reach_tables_and_figures_as_escapes(desk: list[s
     assert r"\udcfe" in tables
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGQUIT", "SIGXCPU", "SIGUSR1", "SIGUSR2", "SIGTERM"])
 def test_signals_that_end_a_job_leave_nothing_half_done(name: str, desk: list[str]) -> None:
     """As Ctrl-C: 130, the record says interrupted, and no file is hidden."""
     code = (
-        "import os, sys\n"
+        "import itertools, os, sys\n"
         "from imgtofmri import files\n"
-        "replace, seen = os.replace, []\n"
+        # Several threads write: each call has a number of its own.
+        "replace, numbers = os.replace, itertools.count(1)\n"
         "def stop(*paths):\n"
-        "    seen.append(paths)\n"
-        f"    len(seen) == 3 and os.kill(os.getpid(), {int(getattr(signal, name))})\n"
+        f"    next(numbers) == 3 and os.kill(os.getpid(), {int(getattr(signal, name))})\n"
         "    return replace(*paths)\n"
         "os.replace = stop\n"
         "from imgtofmri.cli import main\n"
@@ -172,6 +175,7 @@ def test_signal_that_the_caller_ignores_stays_ignored(desk: list[str]) -> None:
     assert subprocess.run(command, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_full_disk_is_one_error_and_leaves_nothing_half_done(
     command: str, desk: list[str], capsys: pytest.CaptureFixture[str]

@@ -89,6 +89,7 @@ def standin() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_standin_without_anything_still_predicts(
     standin: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def test_restrict_voxels_without_measure_or_voxel_is_refused(rng: np.random.Gene
         restrict_voxels(bundle, 0.99)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_subjects", [3, 8])
 @pytest.mark.parametrize("r2", [0.05, 0.5, 0.9])
 def test_prediction_interval_covers_a_new_persons_measurements(

@@ -265,7 +265,7 @@ def save_figure(
         )
     shown = Bbox([[0, -strip], [width, height]])
     _make_readable(figure)
-    files = []
+    files, layout = [], figure.get_layout_engine()
     for name in formats:
         path = stem.with_name(f"{stem.name}.{name}")
         # Without a date the same figure gives the same bytes.
@@ -280,6 +280,9 @@ def save_figure(
                 bbox_inches=shown,
             )
         files.append(path)
+        # Placed once: every format looks alike, and none draws the figure twice.
+        figure.set_layout_engine("none")
+    figure.set_layout_engine(layout)
     below.remove()
     return tuple(files)
 
