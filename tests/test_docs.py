@@ -141,6 +141,23 @@ def test_every_environment_variable_stands_on_its_page() -> None:
     assert sorted(name for name in used if name not in said) == []
 
 
+def test_tests_that_a_page_names_are_there() -> None:
+    """Each fault of the page on trust names files of tests, and tests that these files have."""
+    rows = re.findall(
+        r"^\| ([^|`]+) \| (`test_[^|]+) \|$",
+        (ROOT / "docs/explanation/trust.md").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    assert len(rows) > 30
+    for fault, said in rows:
+        for part in said.split("; "):
+            file, *names = re.findall(r"`([^`]+)`", part)
+            text = (ROOT / "tests" / file).read_text("utf-8")
+            assert names, fault
+            lacking = [name for name in names if f"\ndef test_{name}(" not in text]
+            assert not lacking, fault
+
+
 @pytest.mark.network
 def test_card_that_is_kept_for_the_site_is_the_encoder_s(published_bundle: Bundle) -> None:
     """Where the site cannot have the encoder, it shows what `describe` says of it all the same."""

@@ -26,6 +26,7 @@ from imgtofmri.limits import Limits, check_limit, limits, variable
 from imgtofmri.measured import read_array
 from imgtofmri.measured.rdms import load_rdms
 from imgtofmri.measured.timing import read_sidecars
+from imgtofmri.report.rois import read_rois, read_timeseries
 from imgtofmri.spaces import read_grid, read_image
 from imgtofmri.tables import read_table
 from imgtofmri.training.study.document import read_document
@@ -231,6 +232,29 @@ def write_zip(path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("a", "b"):
             archive.writestr(name, bytes(1000))
+
+
+def test_means_of_a_page_are_read_within_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that each name another ROI of another person ask for the square of their number."""
+    path = tmp_path / "rois.tsv"
+    rows = [f"a\tR{number}\tL\tP{number}\t{number}\tz" for number in range(40)]
+    path.write_text("\n".join(["stimulus\troi\themi\tsubject\tmean\tunit", *rows]) + "\n")
+    means = read_rois(path, ["a"]).values[0]
+    np.testing.assert_array_equal(np.diag(means), np.arange(40))
+    assert np.isnan(means).sum() == 40 * 39
+    film = tmp_path / "film.tsv"
+    names = [f"P{number}_R{number}_L" for number in range(40)]
+    film.write_text("\t".join(["onset", *names]) + "\n" + "\t".join(map(str, range(41))) + "\n")
+    onsets_s, courses = read_timeseries(film, "z", 9)
+    assert (onsets_s.tolist(), courses.owners[:2]) == ([0.0], ["P0", "P1"])
+    np.testing.assert_array_equal(np.diag(courses.values[0]), np.arange(1, 41))
+    monkeypatch.setenv("IMGTOFMRI_MAX_ARRAY_GB", "6e-6")
+    with pytest.raises(DataError, match=r"^[^:]*rois.tsv.* GB of means in one array"):
+        read_rois(path, ["a"])
+    with pytest.raises(DataError, match=r"^[^:]*film.tsv.* GB of means in one array"):
+        read_timeseries(film, "z", 9)
 
 
 @pytest.mark.parametrize("write", [write_tar, write_zip])

@@ -175,6 +175,16 @@ def test_merge_names_what_is_missing_and_the_command_that_makes_it(
     assert main(["merge", str(out), "-q"]) == 1
     said = capsys.readouterr().err
     assert "2 are not (0, 6), those of the tasks 1/3, 3/3" in said
+    # What a record says of tasks decides the advice alone, however wrong it is.
+    record = out / "predictions.json"
+    text = record.read_text("utf-8")
+    odd = json.loads(text) | {"tasks": 10**15, "command_line": 'imgtofmri predict "a'}
+    record.write_text(json.dumps(odd), "utf-8")
+    assert main(["merge", str(out), "-q"]) == 1
+    said = capsys.readouterr().err
+    assert "those of the tasks 125000000000000/1000000000000000, 875000000000000/10000000" in said
+    assert "merge: predict_into(..., shard='125000000000000/1000000000000000')." in said
+    record.write_text(text, "utf-8")
     assert main([*words, "--shard", "1/3"]) == 3
     assert main([*words, "--shard", "3/3"]) == 0
     assert main(["merge", str(out), "-q"]) == 3

@@ -114,6 +114,40 @@ def test_in_space_without_a_grid_says_what_is_needed(small_bundle: Bundle, home:
         Encoder(small_bundle).in_space("Other")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("shape", "[Infinity, 8, 7]"),
+        ("shape", "[-9, 8, 7]"),
+        ("shape", "[0, 8, 7]"),
+        ("shape", "[NaN, 8, 7]"),
+        ("shape", "[9, 8]"),
+        ("shape", '"987"'),
+        ("origin", "[Infinity, 0, 0]"),
+        ("origin", "[NaN, 0, 0]"),
+        ("origin", "[1e300, 0, 0]"),
+        ("zooms", "[null, 2, 2]"),
+    ],
+)
+def test_grid_that_cannot_be_is_none(home: Path, name: str, value: str) -> None:
+    """A description that says no grid is as good as none; one beyond the limit is refused."""
+    said = {"shape": "[9, 8, 7]", "origin": "[-9, -9, -9]", "zooms": "[2, 2, 2]"}
+    file = home / f"tpl-{SPACE}" / "template_description.json"
+
+    def describe(grid: dict[str, str]) -> None:
+        inside = ", ".join(f'"{key}": {text}' for key, text in grid.items())
+        file.write_text(f'{{"res": {{"02": {{{inside}}}}}}}', encoding="utf-8")
+
+    describe(said)
+    assert template_grid(SPACE).shape == (9, 8, 7)
+    describe(said | {name: value})
+    with pytest.raises(OptionError, match="does not say it"):
+        template_grid(SPACE)
+    describe(said | {"shape": "[1000, 1000, 101]"})
+    with pytest.raises(DataError, match=r"100,000,000 voxels in a template; got 101,000,000"):
+        template_grid(SPACE)
+
+
 def test_grid_of_2009c_is_the_published_one(home: Path) -> None:
     """Shape and first voxel as TemplateFlow's description of its 2 mm files has them."""
     grid = template_grid("MNI152NLin2009cAsym")

@@ -222,6 +222,30 @@ def test_fit_ridge_banded_equals_himalaya(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(fit.weights, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("n_scales", [1, 3])
+def test_fit_ridge_progress_counts_every_step_once(rng: np.random.Generator, n_scales: int) -> None:
+    """From 1 to the number that was announced first, whatever the batches and candidates."""
+    features, responses = make_data(rng, 60, 16, 300)
+    bands = {
+        "bands": [0] * 8 + [1] * 8,
+        "band_scales": np.array([[0.5, 0.5], [0.9, 0.1], [0.1, 0.9]]),
+    }
+    steps: list[tuple[int, int]] = []
+    fit_ridge(
+        features,
+        responses,
+        alphas=[1.0, 10.0],
+        folds=np.arange(60) // 20,
+        max_bytes=300_000,
+        progress=lambda done, of: steps.append((done, of)),
+        **(bands if n_scales > 1 else {}),  # type: ignore[arg-type]
+    )
+    n_steps = steps[0][1]
+    assert n_steps % (2 * n_scales) == 0
+    assert n_steps > 2 * n_scales
+    assert steps == [(done, n_steps) for done in range(1, n_steps + 1)]
+
+
 def test_sample_band_scales_rows_sum_to_one_and_repeat() -> None:
     """Candidates lie on the simplex, start with equal scales and depend on the seed alone."""
     scales = sample_band_scales(3, 50, seed=2)

@@ -140,7 +140,22 @@ def test_record_that_names_a_path_through_a_link_removes_nothing_outside(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["precious", "sim"]
 
 
-def test_plan_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        (
+            '{"target": "sim", "replaced": ["../precious"], "new": ["simulate.json"]}',
+            "it names files outside",
+        ),
+        ('{"target": "sim", "replaced": ["a"], "new": ["/simulate.json"]}', "it names files outs"),
+        ('{"target": "sim", "replaced": ["a"], "new": []}', "it names no new files"),
+        ('{"target": "sim", "replaced": 3, "new": ["simulate.json"]}', "TypeError"),
+        ('{"target": "sim"}', "KeyError"),
+        ('["sim"]', "TypeError"),
+        ("{", "JSONDecodeError"),
+    ],
+)
+def test_plan_that_cannot_be_read_is_one_error(tmp_path: Path, plan: str, said: str) -> None:
     """A stage of a dead process whose plan is damaged, or leads outside, is not carried out."""
     target = tmp_path / "sim"
     write(target, OLD)
@@ -151,12 +166,11 @@ def test_plan_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
         stage = new_part(tmp_path)
         stage.mkdir()
         (stage / "files").mkdir()
-        text = '{"target": "sim", "replaced": ["../precious"], "new": ["simulate.json"]}'
-        (stage / "exchange.json").write_text(text)
+        (stage / "exchange.json").write_text(plan)
         os._exit(0)
     os.waitpid(child, 0)
     (tmp_path / "precious").write_text("precious")
-    with pytest.raises(OutputError, match="expected the plan .* it names files outside"):
+    with pytest.raises(OutputError, match=f"expected the plan .*{said}"):
         write(target, NEW)
     assert (tmp_path / "precious").read_text() == "precious"
     assert found(target) == OLD

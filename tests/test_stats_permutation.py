@@ -132,6 +132,21 @@ def test_null_summary_in_chunks_equals_the_whole(rng: np.random.Generator, tail:
     np.testing.assert_allclose(summary.sd, null.std(axis=0), rtol=1e-9)
 
 
+@pytest.mark.parametrize("tail", ["greater", "less", "two-sided"])
+@pytest.mark.parametrize("n_null", [3, 4, 5, 50])
+def test_null_summary_keeps_each_test_s_most_extreme(
+    rng: np.random.Generator, tail: str, n_null: int
+) -> None:
+    """However they come in chunks: those of a sort of all, and all where there are no more."""
+    null = rng.normal(size=(n_null, 6))
+    summary = NullSummary(np.zeros(6), tail, n_kept=4)  # type: ignore[arg-type]
+    for start in range(0, n_null, 3):
+        summary.update(null[start : start + 3])
+    extremes = {"greater": null, "less": -null, "two-sided": np.abs(null)}[tail]
+    np.testing.assert_array_equal(np.sort(summary.extremes, axis=0), np.sort(extremes, axis=0)[-4:])
+    assert not len(NullSummary(np.zeros(6)).extremes)
+
+
 def test_null_summary_wrong_shape_names_it() -> None:
     """A chunk of another number of tests is refused."""
     with pytest.raises(ShapeError, match=r".* \(n_relabellings, 3\); got \(2, 4\)"):

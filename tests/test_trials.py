@@ -133,6 +133,38 @@ def test_estimator_weights_are_exact_without_noise(rng: np.random.Generator) -> 
     np.testing.assert_allclose(alone @ (trials[:1, :, 0].T @ truth[:1]), truth[:1])
 
 
+@pytest.mark.parametrize(("n_lost", "said"), [(5, r"4, 6, 8, 10\)"), (6, r"8, 10, \.\.\.\)")])
+def test_estimator_weights_name_the_presentations_that_are_not_in_the_run(
+    n_lost: int, said: str
+) -> None:
+    """By their place in the order of onsets, the first five of them; one at its end is in it."""
+    times_s = START_S + TR_S * np.arange(N_VOLUMES)
+    onsets_s = np.linspace(5.0, 215.0, 14)
+    durations_s = np.ones(14)
+    weights = estimator_weights(
+        trial_regressors(onsets_s, durations_s, times_s, "glover"), np.ones((N_VOLUMES, 1)), "lsa"
+    )
+    assert weights.shape == (14, N_VOLUMES)
+    trials = trial_regressors(onsets_s, durations_s, times_s, "glover")
+    trials[1 : 2 * n_lost : 2] *= 0.05
+    with pytest.raises(
+        DataError, match=rf"^run: .* that to {n_lost} of 14 does not.*: 2, .*{said}"
+    ):
+        estimator_weights(trials, np.ones((N_VOLUMES, 1)), "lsa", "run")
+
+
+def test_estimator_weights_leave_a_volume_over(rng: np.random.Generator) -> None:
+    """As many regressors as volumes are refused; one fewer is the most that there can be."""
+    trials = trial_regressors(
+        np.array([5.0, 40.0]), np.ones(2), START_S + TR_S * np.arange(60), "glover"
+    )
+    for n_others, estimator in ((58, "lsa"), (58, "lss")):
+        with pytest.raises(DataError, match="60 regressors need more than 60 volumes; got 60"):
+            estimator_weights(trials, rng.normal(size=(60, n_others)), estimator)
+        fewer = estimator_weights(trials, rng.normal(size=(60, n_others - 1)), estimator)
+        assert fewer.shape == (2, 60)
+
+
 def test_estimate_responses_of_mistaken_events_are_refused(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:

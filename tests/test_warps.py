@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,55 @@ def test_map_to_template_affine_and_same(tmp_path: Path) -> None:
     np.savetxt(tmp_path / "shift.txt", np.eye(3))
     with pytest.raises(DataError, match=r"expected 4 x 4 numbers; got \(3, 3\)"):
         map_to_template("affine", [file], grid, grid)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "expected 4 x 4 numbers; got "),
+        (b"# a comment\n", "expected 4 x 4 numbers; got "),
+        (b"1 0 0\n0 1 0\n0 0 1\n", r"got \(3, 3\)"),
+        (b"1 0 0 0\n0 1 0\n0 0 1 0\n0 0 0 1\n", "expected a text file of 4 x 4 numbers"),
+        (b"1 0 0 0\n0 1 0 0\n0 0 1 x\n0 0 0 1\n", "expected a text file of 4 x 4 numbers"),
+        (b"\xff\xfe1 0 0 0", "expected a text file of 4 x 4 numbers"),
+        (b"1 0 0 0\n0 1 0 0\n0 0 0 0\n0 0 0 1\n", "that can be inverted"),
+        (b"1 0 0 nan\n0 1 0 0\n0 0 1 0\n0 0 0 1\n", "that can be inverted"),
+        (b"1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 2\n", "whose last row is 0 0 0 1"),
+        (gzip.compress(b"1 0 0 0\n" * 4), "expected a text file of 4 x 4 numbers"),
+    ],
+)
+def test_affine_that_is_none_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    """Numbers that are too few, no numbers, or no affine; nothing is unpacked."""
+    file = tmp_path / ("affine.txt.gz" if content[:2] == b"\x1f\x8b" else "affine.txt")
+    file.write_bytes(content)
+    grid = Grid((3, 3, 3), np.eye(4))
+    with pytest.raises(DataError, match=said):
+        map_to_template("affine", [file], grid, grid)
+
+
+def test_affine_may_have_comments_and_a_byte_order_mark(tmp_path: Path) -> None:
+    """Text is read as any other text of the package is."""
+    rows = "# native to template\n1 0 0 1 # to the right\n\n0 1 0 0\n0 0 1 0\n0 0 0 1\n"
+    (tmp_path / "a.txt").write_text(rows, "utf-8-sig")
+    grid = Grid((3, 3, 3), np.eye(4))
+    found = map_to_template("affine", [tmp_path / "a.txt"], grid, grid)
+    np.testing.assert_array_equal(found.template - found.native, 9)
+
+
+def test_fnirt_fields_are_read_within_limits(tmp_path: Path) -> None:
+    """A header that promises more than the file can hold is refused before it is believed."""
+    grid = Grid((5, 5, 5), np.eye(4))
+    nib.save(nib.Nifti1Image(np.ones((5, 5, 5), np.float32), np.eye(4)), tmp_path / "t1.nii.gz")
+    field = nib.Nifti1Image(np.ones((4, 4, 4, 3), np.float32), np.eye(4))
+    raw = bytearray(field.to_bytes())
+    raw[42:50] = np.array([4000, 4000, 4000, 3], "<i2").tobytes()
+    (tmp_path / "field.nii.gz").write_bytes(gzip.compress(bytes(raw)))
+    (tmp_path / "none.nii.gz").write_bytes(gzip.compress(field.to_bytes()))
+    whole = {"anatomical": tmp_path / "t1.nii.gz", "where": "S1"}
+    with pytest.raises(DataError, match=r"^S1: .*field.nii.gz"):
+        map_to_template("fnirt", [tmp_path / "field.nii.gz"], grid, grid, **whole)
+    with pytest.raises(DataError, match=r"^S1: .*none.nii.gz must hold FNIRT's coefficients"):
+        map_to_template("fnirt", [tmp_path / "none.nii.gz"], grid, grid, **whole)
 
 
 def test_read_itk_foreign_files_are_refused(tmp_path: Path, composite: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from unittest import mock
 
 import numpy as np
 
-from fuzzing import seeds
+from fuzzing import folders, seeds
 from imgtofmri import apart
 
 Seeds = Sequence[tuple[str, bytes]]
@@ -491,6 +491,36 @@ TARGETS: dict[str, Target] = {
     "store": Target(_store, lambda _: seeds.store_files()[:1], ("json", "json", "text"), 1),
     "file of a store": Target(_store, lambda _: seeds.store_files()[1:], share=1),
     "archive": Target(_archive, lambda _: seeds.archives(), ("zip", "gzip", "bytes"), 1),
+    "run": Target(folders.read_run, lambda _: folders.runs(), ("gzip", "bytes"), 0.7),
+    "file of a run": Target(
+        folders.read_derivatives,
+        lambda _: folders.as_inputs(folders.derivatives()),
+        ("table", "json", "gzip", "text"),
+        0.7,
+    ),
+    "file of a study": Target(
+        folders.read_study_files,
+        lambda _: folders.as_inputs(folders.study_files()),
+        ("toml", "table", "gzip", "npy", "text"),
+        0.7,
+    ),
+    "warp": Target(folders.read_warp, lambda _: folders.warps(), ("gzip", "text", "bytes"), 1),
+    "template's description": Target(
+        folders.read_description, lambda _: folders.descriptions(), ("json", "text"), 4
+    ),
+    "points": Target(
+        folders.read_points, _texts(".tsv", "x\ty\tz\tname\n1\t-2\t3.5\ta\n"), ("table", "text"), 4
+    ),
+    "list of files": Target(
+        folders.read_list, _texts(".txt", "a/b.png\nc.jpg\n./a/b.png\nfilm.mp4\n"), ("text",), 4
+    ),
+    "features": Target(folders.read_features, lambda _: folders.features(), share=1),
+    "plan of an exchange": Target(folders.read_plan, lambda _: folders.plans(), ("json",), 1),
+    "record of tasks": Target(
+        folders.read_task_record, lambda _: folders.task_records(), ("json", "text"), 0.4
+    ),
+    "table of a page": Target(folders.read_means, lambda _: folders.means(), ("table", "text"), 4),
+    "form": Target(folders.read_form, lambda _: folders.forms(), ("text", "bytes"), 1),
     "transform in a child": Target(
         _forked(_transform), lambda folder: seeds.transforms(folder)[3:], share=0.4
     ),
@@ -499,6 +529,9 @@ TARGETS: dict[str, Target] = {
     ),
     "matrices in a child": Target(
         _forked(_rdms), lambda folder: [*seeds.matlab(folder), *seeds.hdf5(folder)], share=0.6
+    ),
+    "zarr in a child": Target(
+        _forked(folders.read_zarr), lambda _: folders.zarrs(), ("json", "bytes"), 0.4
     ),
     "network in ONNX": Target(_forked(_onnx), lambda _: seeds.networks(), share=0.4),
 }

@@ -105,6 +105,8 @@ def complete(target: Path) -> None:
             replaced, new = ([PurePosixPath(file) for file in plan[k]] for k in ("replaced", "new"))
             if not all(is_own(path) for path in (*replaced, *new)):
                 raise ValueError("it names files outside")  # noqa: EM101
+            if not new:
+                raise ValueError("it names no new files")  # noqa: EM101
         except (OSError, ValueError, LookupError, TypeError) as error:
             message = (
                 f"{stage}: expected the plan by which an earlier run exchanges files; it cannot be "

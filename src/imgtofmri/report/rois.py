@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError
+from imgtofmri.limits import check_limit
 
 COLUMNS = ("stimulus", "roi", "hemi", "subject", "mean", "unit")
 
@@ -75,7 +77,7 @@ def read_rois(path: Path, names: Sequence[str]) -> RoiValues:
             f"({type(error).__name__}: {error}). Run the command again with `overwrite`."
         )
         raise DataError(message) from error
-    values = np.full((len(names), len(places), len(owners)), np.nan, np.float32)
+    values = _unknown(path, len(names), len(places), len(owners))
     for number, place, owner, value in found:
         values[number, place, owner] = value
     return RoiValues(list(places), list(owners), values, unit)
@@ -146,16 +148,27 @@ def read_timeseries(path: Path, unit: str, most: int) -> tuple[npt.NDArray[np.fl
         table = table.reshape(len(cells), len(header))
         onset = header.index("onset")
         columns = [name.rsplit("_", 2) for name in header if name != "onset"]
-        places = list(dict.fromkeys((roi, hemi) for _, roi, hemi in columns))
-        owners = list(dict.fromkeys(owner for owner, _, _ in columns))
-        others = np.delete(table, onset, axis=1)
-        values = np.full((len(cells), len(places), len(owners)), np.nan, np.float32)
-        for (owner, roi, hemi), column in zip(columns, others.T, strict=True):
-            values[:, places.index((roi, hemi)), owners.index(owner)] = column
+        places: dict[tuple[str, str], int] = {}
+        owners: dict[str, int] = {}
+        found = [
+            (places.setdefault((roi, hemi), len(places)), owners.setdefault(owner, len(owners)), c)
+            for (owner, roi, hemi), c in zip(
+                columns, np.delete(table, onset, axis=1).T, strict=True
+            )
+        ]
     except (OSError, UnicodeDecodeError, csv.Error, ValueError, StopIteration) as error:
         message = (
             f"{path}: expected a table of ROI means over time; it cannot be read "
             f"({type(error).__name__}: {error}). Run the command again with `overwrite`."
         )
         raise DataError(message) from error
-    return table[:, onset], RoiValues(places, owners, values, unit)
+    values = _unknown(path, len(cells), len(places), len(owners))
+    for place, owner_number, column in found:
+        values[:, place, owner_number] = column
+    return table[:, onset], RoiValues(list(places), list(owners), values, unit)
+
+
+def _unknown(path: Path, *shape: int) -> npt.NDArray[np.float32]:
+    """Return an array of NaN, unless a table of few rows asks for more than is held."""
+    check_limit("array_gb", 4 * math.prod(shape) / 1e9, str(path), "GB of means in one array")
+    return np.full(shape, np.nan, np.float32)

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from imgtofmri.documents import read_text
 from imgtofmri.exceptions import DataError
 from imgtofmri.spaces import itk
 from imgtofmri.spaces.grids import Grid, VoxelMap, transform, voxel_coordinates
-from imgtofmri.spaces.images import read_grid
+from imgtofmri.spaces.images import open_image, read_grid
 from imgtofmri.spaces.maps import affine_map, fnirt_map, nearest_map
 
 # Template points that go through a transform together: bounds the memory of fine templates.
@@ -98,6 +99,7 @@ def map_to_template(
         assert anatomical is not None
         full = read_grid(anatomical, where)
         matrix = np.eye(4) if cropped is None else _read_matrix(cropped)
+        open_image(files[0], where)  # A header that says more than the file can hold ends here.
         try:
             found = fnirt_map(native, full, files[0], matrix, template)
         except Exception as error:  # fslpy raises many kinds for a file that is another thing
@@ -159,7 +161,8 @@ def _itk_map(transforms: list[itk.Transform], native: Grid, template: Grid) -> V
 
 def _read_matrix(path: Path) -> npt.NDArray[np.float64]:
     try:
-        matrix = np.loadtxt(path)
+        lines = [line.partition("#")[0].strip() for line in read_text(path).splitlines()]
+        matrix = np.loadtxt([line for line in lines if line]) if any(lines) else np.empty(0)
     except (OSError, ValueError) as error:
         message = f"{path}: expected a text file of 4 x 4 numbers ({error}). Correct the path."
         raise DataError(message) from error

@@ -6,6 +6,7 @@ transforms between them. Nothing is fetched here: its cache is looked into.
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import numpy as np
 
 from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import OptionError
-from imgtofmri.spaces.grids import Grid
+from imgtofmri.limits import check_limit
+from imgtofmri.spaces.grids import MOST_MM, Grid
 
 HOME_VARIABLE = "TEMPLATEFLOW_HOME"
 
@@ -36,6 +38,8 @@ def template_grid(space: str) -> Grid:
     ------
     OptionError
         If it is not known, and TemplateFlow's description of the template is not in its cache.
+    DataError
+        If that says more voxels than the limit.
     """
     described = templateflow_home() / f"tpl-{space}" / "template_description.json"
     known = _ORIGINS.get(space) or _described(described)
@@ -47,6 +51,7 @@ def template_grid(space: str) -> Grid:
         )
         raise OptionError(message, "space")
     shape, origin = known
+    check_limit("voxels", math.prod(shape), str(described), "voxels in a template")
     affine = np.diag([_VOXEL_MM] * 3 + [1.0])
     affine[:3, 3] = origin
     return Grid(shape, affine)
@@ -73,12 +78,18 @@ def find_transform(space: str, source: str) -> Path:
 
 
 def _described(path: Path) -> tuple[tuple[int, int, int], tuple[float, float, float]] | None:
+    """Return shape and origin of the grid that a description says, if it says one that can be."""
     try:
         grids = parse_json(read_text(path))["res"].values()
         for grid in grids:
             if [float(side) for side in grid["zooms"]] == [_VOXEL_MM] * 3:
-                (i, j, k), (x, y, z) = grid["shape"], grid["origin"]
-                return (int(i), int(j), int(k)), (float(x), float(y), float(z))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+                (i, j, k), origin = grid["shape"], tuple(map(float, grid["origin"]))
+                if not all(isinstance(n, int) and n > 0 for n in (i, j, k)):
+                    return None
+                x, y, z = origin
+                if not all(abs(mm) < MOST_MM for mm in origin):
+                    return None
+                return (i, j, k), (x, y, z)
+    except (OSError, ValueError, OverflowError, LookupError, TypeError, AttributeError):
         return None
     return None

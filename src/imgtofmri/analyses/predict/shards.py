@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -272,14 +273,11 @@ def _check_whole(store: Store, said: Mapping[str, Any], progress: bool) -> None:
             advance(len(store.plan.shard(shard)))
     if not wrong:
         return
-    n = said.get("tasks")
+    n, n_shards = said.get("tasks"), store.plan.n_shards
     tasks = []
     if isinstance(n, int) and n > 0:
-        tasks = [
-            Task(i, n)
-            for i in range(1, n + 1)
-            if not wrong.keys().isdisjoint(store.plan.share(i, n).shards)
-        ]
+        # The first task whose share ends behind the shard, however many tasks a record speaks of.
+        tasks = [Task(i, n) for i in sorted({-(-(shard + 1) * n // n_shards) for shard in wrong})]
     of_tasks = f", those of the tasks {_listed(list(map(str, tasks)))}" if tasks else ""
     command = _command(said, tasks[0] if tasks else Task(1, 1))
     message = (
@@ -293,7 +291,10 @@ def _check_whole(store: Store, said: Mapping[str, Any], progress: bool) -> None:
 def _command(said: Mapping[str, Any], task: Task) -> str:
     """Return the command line of a task, as that of another was."""
     line = said.get("command_line")
-    words = shlex.split(line) if isinstance(line, str) else []
+    words: list[str] = []
+    if isinstance(line, str):
+        with suppress(ValueError):  # A quotation without an end.
+            words = shlex.split(line)
     for at, word in enumerate(words):
         if word == "--shard" and at + 1 < len(words):
             return shlex.join([*words[: at + 1], str(task), *words[at + 2 :]])
