@@ -26,7 +26,8 @@ extensions = [
     "commands",
     "from_package",
 ]
-exclude_patterns = ["_build", "_ext"]
+# Notebooks that were made of tutorials to run them are no pages.
+exclude_patterns = ["_build", "_ext", "tutorials/*.ipynb"]
 nitpicky = True
 # What a fence without a language shows is no Python.
 highlight_language = "none"

@@ -354,10 +354,17 @@ def _check_columns(command: str, path: Path, columns: list[str]) -> None:
             assert said[column] == {"Description": table.columns[column]}
 
 
+def _params() -> list[Any]:
+    """Return the examples but those of `serve`, marked with what they need."""
+    return [
+        pytest.param(line, marks=pytest.mark.torch if "--engine torch" in line else (), id=line)
+        for line in _examples()
+        if not line.startswith("serve")
+    ]
+
+
 @pytest.mark.usefixtures("published_wheel")
-@pytest.mark.parametrize(
-    "line", [line for line in _examples() if not line.startswith("serve")], ids=str
-)
+@pytest.mark.parametrize("line", _params())
 def test_example_of_help_does_what_it_says(
     line: str, desk: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

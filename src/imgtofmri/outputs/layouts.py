@@ -22,7 +22,7 @@ FormatName = Literal["nifti", "bids", "zarr"]
 FORMATS: tuple[FormatName, ...] = ("nifti", "bids", "zarr")
 """The layouts by their names."""
 
-_LAYOUTS = FORMATS[:2]
+_LAYOUTS = tuple(name for name in FORMATS if name != "zarr")
 BIDS_VERSION = "1.11.1"
 
 _PLAIN = frozenset((string.ascii_letters + string.digits).encode())
