@@ -114,30 +114,38 @@ def test_cached_backbone_knows_layers_weights_and_preprocessing_apart(
     assert other.n_seen == 4
 
 
-@pytest.mark.parametrize("damage", ["row", "width", "file", "cut"])
+@pytest.mark.parametrize("damage", ["row", "width", "text", "file", "cut", "name"])
 def test_cached_backbone_damaged_entries_are_computed_again(
     damage: str, counting: Counting, squares: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    """A flipped bit, a short row, a foreign and a truncated file cost time and nothing else."""
+    """A flipped bit, a short row, a foreign and a truncated file cost time and nothing else.
+
+    Nor does text where a row was, or a name of a table that is no text.
+    """
     cache = open_cache(counting, tmp_path)
     want = cache(squares)
-    if damage in ("row", "width"):
+    if damage in ("row", "width", "text"):
         with sqlite3.connect(cache.path) as database:
             found = database.execute("SELECT layer, pixels, row FROM features LIMIT 1").fetchone()
             layer, key, row = found
-            worse = bytes([row[0] ^ 1]) + row[1:] if damage == "row" else row[:-4]
+            worse: bytes | str = bytes([row[0] ^ 1]) + row[1:] if damage == "row" else row[:-4]
+            worse = "x" * len(row) if damage == "text" else worse
             database.execute(
                 "UPDATE features SET row = ? WHERE layer = ? AND pixels = ?", (worse, layer, key)
             )
         database.close()
     else:
         data = cache.path.read_bytes()
-        cache.path.write_bytes(b"something else" * 100 if damage == "file" else data[:5000])
+        worse = data[:5000] if damage == "cut" else b"something else" * 100
+        if damage == "name":
+            worse = data.replace(b"tablefeatures", b"tablef\x85atures")
+            assert worse != data
+        cache.path.write_bytes(worse)
     counting.n_seen = 0
     np.testing.assert_allclose(open_cache(counting, tmp_path)(squares), want, rtol=1e-5, atol=1e-6)
-    assert counting.n_seen == (1 if damage in ("row", "width") else 4)
+    assert counting.n_seen == (1 if damage in ("row", "width", "text") else 4)
     open_cache(counting, tmp_path)(squares)
-    assert counting.n_seen == (1 if damage in ("row", "width") else 4)
+    assert counting.n_seen == (1 if damage in ("row", "width", "text") else 4)
 
 
 def fill(folder: Path, seed: int, n_pictures: int) -> None:

@@ -119,7 +119,8 @@ class CachedBackbone:
         with self._database() as database:
             for layer, width in zip(spec.layers, spec.layer_widths, strict=True):
                 for key, row, digest in _select(database, layer, list(parts)):
-                    if len(row) == 4 * width and _check(key, row) == digest:
+                    whole = isinstance(row, bytes) and len(row) == 4 * width
+                    if whole and _check(key, row) == digest:
                         parts[key][layer] = np.frombuffer(row, "<f4")
         wanted = set(spec.layers)
         return {
@@ -162,6 +163,9 @@ class CachedBackbone:
             with closing(sqlite3.connect(self.path, timeout=_WAIT_S)) as database:
                 database.execute(_TABLE)
                 yield database
+        except UnicodeDecodeError as error:
+            # SQLite's own message of the damage, where it quotes what is no text.
+            raise sqlite3.DatabaseError("file is damaged") from error  # noqa: EM101
         except (OSError, sqlite3.OperationalError) as error:
             message = (
                 f"{self.path}: expected a features cache that can be read and written; got "
