@@ -215,6 +215,7 @@ def test_fetch_weights_login_page_in_place_of_weights_does_not_stay(
     assert fetch_weights("resnet18", progress=False).read_bytes() == published
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hub", "other"])
 def test_fetch_weights_damaged_in_the_cache_are_fetched_again(
     site: Site, cache: Path, published: bytes, monkeypatch: pytest.MonkeyPatch, name: str

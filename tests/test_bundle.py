@@ -258,6 +258,7 @@ def _reseal(path: Path, card: Any, arrays: dict[str, Any]) -> None:
     save_file(arrays, path, {"imgtofmri-bundle": json.dumps(label)})
 
 
+@pytest.mark.slow
 def test_a_foreign_bundle_with_odd_content_is_refused_or_usable(file: Path) -> None:
     """Whatever stands in a file whose checksum is right, it is refused as a whole or predicts."""
     rng = np.random.default_rng(5)

@@ -358,6 +358,7 @@ def test_missing_arguments_are_bad_usage(capsys: pytest.CaptureFixture[str]) -> 
     assert "--help" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_predict_name_too_long_for_a_file_is_shortened(
     tmp_path: Path, options: list[str], rng: np.random.Generator
 ) -> None:

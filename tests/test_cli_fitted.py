@@ -132,6 +132,7 @@ def test_predict_weights_of_the_fit_are_found_beside_the_bundle(
     assert main([*arguments, str(tmp_path / "a")]) == 0
 
 
+@pytest.mark.slow
 def test_predict_interval_and_minimum_of_accuracy(
     fitted: FittedStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -245,6 +246,7 @@ def test_describe_writes_a_table_of_voxels(fitted: FittedStudy, tmp_path: Path) 
     assert len(rows) == sum(map(len, VOXELS.values()))
 
 
+@pytest.mark.slow
 def test_simulate_and_validate_take_a_fitted_encoder(fitted: FittedStudy, tmp_path: Path) -> None:
     """A simulated run lies on the study's grid; measured maps are compared there."""
     events = ["onset\tduration\ttrial_type\tstim_file"]

@@ -443,6 +443,7 @@ PLACES = (
 DOGS = [f"{number:04d}" for number in range(152, 192, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
 def test_compute_contrast_places_against_dogs_is_the_textbook_one(

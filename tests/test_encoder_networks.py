@@ -152,6 +152,7 @@ def test_layers_that_no_roi_needs_are_not_computed(folder: Path) -> None:
     assert not got[:, :320].any()
 
 
+@pytest.mark.slow
 def test_two_networks_in_one_encoder_predict_what_each_gives(folder: Path) -> None:
     """Every network gets its own normalisation; the bundle's features are theirs side by side."""
     encoder = fit(folder, TWO_NETWORKS, '["early/out"]', '["late", "early/conv"]')
@@ -385,6 +386,7 @@ weights = "weights.safetensors"
 """
 
 
+@pytest.mark.slow
 def test_untrained_weights_replace_every_network_of_several(folder: Path) -> None:
     """Each network gets its untrained twin: features are those of the layers loaded by hand."""
     encoder = fit(folder, TWO_ARCHITECTURES, '["early"]', '["late"]')

@@ -161,6 +161,7 @@ def pictures(n_pictures: int) -> NDArray[np.uint8]:
     return np.random.default_rng(9).integers(0, 256, (n_pictures, 224, 224, 3), np.uint8)
 
 
+@pytest.mark.slow
 def test_cached_backbone_concurrent_runs_lose_nothing(counting: Counting, tmp_path: Path) -> None:
     """Three processes write the same pictures in different orders; all are there and right."""
     # Each process runs this file as a program, so that nothing has to be importable by name.

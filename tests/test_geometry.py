@@ -274,6 +274,7 @@ def test_best_controls_are_the_highest(rng: np.random.Generator) -> None:
     assert best_controls(result, {}).isna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_control_pairs_need_the_same_subjects_and_models(rng: np.random.Generator) -> None:
     """Other subjects, or a model without a control, are refused; one subject gives no p."""
     patterns = rng.normal(size=(12, 30))
@@ -294,6 +295,7 @@ def test_control_pairs_need_the_same_subjects_and_models(rng: np.random.Generato
         control_pairs(result, again)
 
 
+@pytest.mark.slow
 def test_compare_models_same_seed_same_answer(rng: np.random.Generator) -> None:
     """The seed fixes every number, and another seed gives another null."""
     patterns = rng.normal(size=(12, 5))
@@ -431,6 +433,7 @@ def test_plot_rdms_shows_percentiles(comparison: tuple[RDMs, ModelComparison]) -
     assert 99 < off_diagonal.max() < 100
 
 
+@pytest.mark.slow
 def test_plot_comparison_controls_stand_beside_their_models(
     comparison: tuple[RDMs, ModelComparison], rng: np.random.Generator
 ) -> None:

@@ -159,6 +159,7 @@ def run() -> Callable[..., str]:
     return call
 
 
+@pytest.mark.slow
 def test_layers_command_writes_table_and_figure(
     run: Callable[..., str], study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def test_plot_accuracy_shows_every_row(result: EncodingAccuracy, tmp_path: Path)
         assert said[2] == "no sure signal"
 
 
+@pytest.mark.slow
 def test_saved_tables_of_accuracy_hold_what_is_drawn(
     result: EncodingAccuracy, tmp_path: Path
 ) -> None:

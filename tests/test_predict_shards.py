@@ -510,6 +510,7 @@ def test_many_stimuli_in_tasks_that_are_killed() -> None:
     assert "files that differ, stimuli that are not there once: 0" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["nifti", "bids", "zarr"])
 def test_a_plan_is_about_what_comes_and_changes_nothing(
     format: str, tmp_path: Path, encoder: Encoder, listed: Path

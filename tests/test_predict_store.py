@@ -272,6 +272,7 @@ def test_xarray_finds_maps_by_names(tmp_path: Path, encoder: Encoder, inputs: li
     assert found.onset.sel(stimulus="film.mp4").values.tolist() == [k / 4 for k in range(24)]
 
 
+@pytest.mark.slow
 def test_resumed_runs_end_in_the_same_store(
     tmp_path: Path, encoder: Encoder, inputs: list[Path]
 ) -> None:

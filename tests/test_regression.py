@@ -155,6 +155,7 @@ def test_fit_ridge_batches_change_nothing(rng: np.random.Generator) -> None:
         np.testing.assert_allclose(whole.cv_r, parts.cv_r, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_fit_ridge_banded_equals_grid_search_over_scaled_features(
     rng: np.random.Generator,
 ) -> None:

@@ -206,6 +206,7 @@ def test_permute_conditions_chunks_do_not_matter(
     np.testing.assert_allclose(parts, whole, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_permute_conditions_null_p_is_uniform() -> None:
     """Over 1,000 data sets without a relation, p values are uniform (Kolmogorov-Smirnov)."""
     rng = np.random.default_rng(7)

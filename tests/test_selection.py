@@ -140,6 +140,7 @@ def test_select_stimuli_high_and_low_are_the_extremes(make_maps: Make) -> None:
     assert len(set(members)) == 15
 
 
+@pytest.mark.slow
 def test_select_stimuli_matching_holds_the_tolerance(
     make_maps: Make, rng: np.random.Generator
 ) -> None:

@@ -383,6 +383,7 @@ def test_damaged_requests_are_refused(server: Server, rng: np.random.Generator) 
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_50_jobs_at_once_are_done_or_told_to_come_again(server: Server) -> None:
     """None is lost, none fails, and the server is there afterwards."""
     answers: list[tuple[int, Any, dict[str, str]]] = []

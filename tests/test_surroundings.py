@@ -157,6 +157,7 @@ def test_signals_that_end_a_job_leave_nothing_half_done(name: str, desk: list[st
     assert not [path for path in Path("out").iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_signal_that_the_caller_ignores_stays_ignored(desk: list[str]) -> None:
     """Nohup means it."""
     code = (
@@ -254,6 +255,7 @@ def test_content_and_names_are_on_the_disk_in_this_order(
     assert {what for what, _ in done[last_name + 1 :]} == {"sync"}
 
 
+@pytest.mark.slow
 def test_progress_that_nobody_can_read_does_not_stop_the_work(desk: list[str]) -> None:
     """Standard error is a pipe whose reader has left."""
     options = [option for option in desk if option != "--quiet"]

@@ -811,6 +811,7 @@ def test_fit_study_subjects_may_have_tables_of_their_own(planted: Planted) -> No
         np.testing.assert_allclose(two.weights, one.weights, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_fit_study_takes_zarr_and_records_its_digest(planted: Planted) -> None:
     """A folder of chunks is data like a file: fitted alike, its digest follows its content."""
     expected = fit_study(planted.write(), progress=False)

@@ -126,6 +126,7 @@ def test_a_call_without_weights_takes_those_of_the_variable(call: str, small_enc
         CALLS[call](load_encoder(small_encoder))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
 def test_the_variable_gives_what_weights_give(
     small_encoder: Path, random_weights: Path, monkeypatch: pytest.MonkeyPatch
