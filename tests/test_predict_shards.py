@@ -483,7 +483,7 @@ def test_maps_do_not_depend_on_threads_batches_shards_or_who_computes(
     for size in (1, 7, 64):
         extractor = encoder.extractor(weights=str(random_weights))
         parts = [batch.features for batch in extractor.stream(photos, batch_size=size)]
-        made = encoder.predict_features(np.concatenate(parts), expected.names)
+        made = encoder.predict_features(np.concatenate(parts), names=expected.names)
         np.testing.assert_array_equal(made.group, expected.group)
 
     def stored(folder: str, **more: Any) -> np.ndarray:

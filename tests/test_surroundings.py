@@ -138,7 +138,9 @@ def test_names_that_are_no_text_reach_tables_and_figures_as_escapes(desk: list[s
 def test_signals_that_end_a_job_leave_nothing_half_done(name: str, desk: list[str]) -> None:
     """As Ctrl-C: 130, the record says interrupted, and no file is hidden."""
     code = (
-        "import itertools, os, sys\n"
+        "import itertools, os, signal, sys\n"
+        # Shells start what is in the background with some signals ignored.
+        f"signal.signal({int(getattr(signal, name))}, signal.SIG_DFL)\n"
         "from imgtofmri import files\n"
         # Several threads write: each call has a number of its own.
         "replace, numbers = os.replace, itertools.count(1)\n"
