@@ -542,7 +542,7 @@ def test_dynamics_command_takes_saved_responses(
 ) -> None:
     """One file of save_measured stands for the runs, and a text file for the boundaries.
 
-    The film is opened twice: to find out what it is, and to decode it.
+    The film is opened twice: to find out what it is, and to decode it. (A page shows it, too.)
     """
     saved = save_measured(measured, tmp_path / "film.npz")
     (tmp_path / "starts.txt").write_text("6\n11\n15\n")
@@ -550,7 +550,7 @@ def test_dynamics_command_takes_saved_responses(
         film, "-o", tmp_path / "out", "--measured", saved, "--boundaries", tmp_path / "starts.txt",
         "--encoder", encoder_file, "--weights", random_weights, "--baseline", "none",
         "--rate-hz", "1", "--n-brains", "5", "--n-surrogates", "19", "--rois", "PPA",
-        "--skip-volumes", "2", "--quiet",
+        "--skip-volumes", "2", "--no-report", "--quiet",
     )  # fmt: skip
     assert code == 0, said
     assert opened == [f"file:{film}"] * 2

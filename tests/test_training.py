@@ -34,6 +34,7 @@ from imgtofmri.training.study import read_study
 from imgtofmri.training.subjects import template_grid
 
 N_FEATURES = 12
+FNIRT = '"fnirt", anatomical = "LOC_left.nii.gz"'
 MNI = "MNI152NLin6Asym"
 SHAPE = (12, 14, 10)
 AFFINE = np.array([[-3.0, 0, 0, 18], [0, 3, 0, -21], [0, 0, 3, -12], [0, 0, 0, 1]])
@@ -775,16 +776,19 @@ def test_fit_study_affine_that_is_none_is_refused(planted: Planted, text: str, s
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "parts", "said"),
     [
-        ('"fnirt", anatomical = "LOC_left.nii.gz"', "must hold FNIRT's coefficients; it cannot be"),
-        ('"itk"', "warp.nii.gz must be a NIfTI image; got one that cannot be read"),
+        (FNIRT, 1, "warp.nii.gz must hold FNIRT's coefficients; it cannot be"),
+        (FNIRT, 2, "warp.nii.gz must be a NIfTI image; got one that cannot be read"),
+        ('"itk"', 2, "warp.nii.gz must be a NIfTI image; got one that cannot be read"),
     ],
 )
-def test_fit_study_warp_that_is_none_is_refused(planted: Planted, kind: str, said: str) -> None:
-    """A file that is not a warp is named, whatever the library behind it says."""
+def test_fit_study_warp_that_is_none_is_refused(
+    planted: Planted, kind: str, parts: int, said: str
+) -> None:
+    """A file that is not a warp, or half a file, is named, whatever the library behind it says."""
     whole = (planted.folder / "LOC_left.nii.gz").read_bytes()
-    (planted.folder / "warp.nii.gz").write_bytes(whole[: len(whole) // 2])
+    (planted.folder / "warp.nii.gz").write_bytes(whole[: len(whole) // parts])
     warp = {'kind = "same"': f'kind = {kind}, file = "warp.nii.gz"'}
     with pytest.raises(DataError, match=said):
         fit_study(planted.write(**warp), progress=False)
