@@ -440,6 +440,7 @@ def zscored(run: Array) -> Array:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_people_s_runs_equal_the_written_out_rules(
     partly_cloudy: Callable[[int], Array], rng: Rng
 ) -> None:
@@ -522,6 +523,7 @@ def difference(predicted: Array, measured: Array) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_twinset_levels_equal_the_written_out_statistics(
     twinset: dict[str, Array], desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -827,6 +827,7 @@ def test_dynamics_command_bad_files_write_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_dynamics_command_on_partly_cloudy(
     tmp_path: Path,
     run: Run,

@@ -822,6 +822,7 @@ def test_rsa_command_prints_models_and_controls_that_the_docs_explain(
 
 @pytest.mark.network
 @pytest.mark.slow
+@pytest.mark.long
 def test_rsa_of_92_measured_images_is_as_good_as_own_rois_allow(
     published_bundle: Bundle, test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -503,6 +503,7 @@ def test_maps_do_not_depend_on_threads_batches_shards_or_who_computes(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @posix
 def test_many_stimuli_in_tasks_that_are_killed() -> None:
     """The measurement of scale, with fewer stimuli: nothing is wrong."""

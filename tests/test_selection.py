@@ -191,6 +191,7 @@ def test_select_stimuli_checks_tell_signal_from_selection_noise(make_maps: Make)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_select_stimuli_null_p_is_uniform_over_1000_data_sets(make_maps: Make) -> None:
     """Where nothing is shared, held-out p is uniform in the pool and its halves, controls' too."""
     names = ("other subject", "other subject, half 1", "other subject, half 2")

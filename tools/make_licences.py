@@ -62,9 +62,9 @@ SPDX = re.compile(r"[A-Za-z0-9.+-]+( (AND|OR|WITH) [A-Za-z0-9.+-]+)*")
 
 HEAD = """# Licences of what the package needs
 
-`imgtofmri` itself is MIT, with three files of others: the repository's
-`README.md` names them, under Licences. It contains none of the packages below; `pip` installs them beside it, and the
-container holds them.
+`imgtofmri` itself is MIT, with three files of others: the repository's `README.md`
+names them, under Licences. It contains none of the packages below; `pip` installs them beside it,
+and the container holds them.
 
 Made by `tools/make_licences.py` from the metadata of the releases that were newest at the time.
 Other releases may say otherwise.
