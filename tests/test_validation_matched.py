@@ -310,7 +310,9 @@ def test_features_statistic_equals_fitted_predictions(rng: np.random.Generator) 
     assert table["n_voxels"].tolist() == [60, 25, 20, *[60] * 6]
 
 
-@pytest.mark.parametrize("n_sets", [80, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.long])])
+@pytest.mark.parametrize(
+    "n_sets", [80, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.long])]
+)
 def test_features_true_null_is_uniform_though_the_map_is_fitted(
     rng: np.random.Generator, n_sets: int
 ) -> None:
