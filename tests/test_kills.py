@@ -34,6 +34,7 @@ def test_predict_and_simulate_killed_are_finished_byte_for_byte() -> None:
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_every_command_killed_is_finished_byte_for_byte() -> None:
     """All commands, twice each."""
     assert ", 0 problems" in _kill("--kills", "24", "--seed", "4")
