@@ -174,3 +174,23 @@ def test_plan_that_cannot_be_read_is_one_error(tmp_path: Path, plan: str, said: 
         write(target, NEW)
     assert (tmp_path / "precious").read_text() == "precious"
     assert found(target) == OLD
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_result_that_bears_the_records_name_is_refused_and_nothing_is_lost(
+    tmp_path: Path, whole: bool
+) -> None:
+    folder = OutputFolder.of(tmp_path / "out", "predict", whole=whole)
+    with (
+        pytest.raises(AssertionError, match=r"^predict\.json is the record of predict: a table"),
+        folder.begin({}),
+    ):
+        sidecar = folder.path / "predict.json"
+        sidecar.write_text("{}")
+        folder.wrote(sidecar)
+    assert (tmp_path / "out").exists() == (not whole)
+    again = OutputFolder.of(tmp_path / "out", "predict", whole=whole, overwrite=True)
+    with again.begin({}):  # The lock is free.
+        (again.path / "predict.tsv").write_text("a\n")
+        again.wrote(again.path / "predict.tsv")
+    assert (tmp_path / "out" / "predict.tsv").exists()

@@ -418,6 +418,7 @@ class OutputFolder:
     def wrote(self, *files: Path) -> None:
         """Record files of the run as a whole, with their digests."""
         for file in files:
+            self._check_not_record(file)
             self._outputs[file.relative_to(self.path).as_posix()] = sha256_of(file)
 
     def tell(self, name: str, said: Any) -> None:
@@ -454,7 +455,7 @@ class OutputFolder:
             return
         try:
             if self._whole:
-                self.wrote(*(path for path in self._files() if path != self.record))
+                self.wrote(*self._files())
             self._write(state or (PARTIAL if self._failures else COMPLETE))
             self._journal.remove()
             if self._whole:
@@ -468,6 +469,15 @@ class OutputFolder:
             if self._whole:
                 self._unstage()
             self._lock.release()
+
+    def _check_not_record(self, file: Path) -> None:
+        """Refuse a result where the record goes, such as the sidecar of a table of its name."""
+        if file == self.record:
+            message = (
+                f"{file.name} is the record of {self.command}: a table or file of the run must "
+                "have another name"
+            )
+            raise AssertionError(message)
 
     def _files(self) -> list[Path]:
         """Return all files that are there, the record last: what it lists is then in place."""
