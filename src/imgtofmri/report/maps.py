@@ -25,6 +25,9 @@ MOST_MAPS = 2000
 ROUNDING = 1e-6
 """A sum of squares about the mean below this is a constant's: the largest magnitude is 1."""
 
+TOGETHER = 1024
+"""Voxels whose products are summed at once."""
+
 SAMPLED = 64
 """From how many maps the colour scale is found."""
 
@@ -133,21 +136,29 @@ class MapRows:
         """
         from scipy.linalg.blas import ssyrk
 
-        pairs = np.triu_indices(len(self), 1)
-        known = (self.values != UNKNOWN).all(axis=0)
+        n_maps = len(self)
+        known = np.ones(self.values.shape[1], bool)
+        for row in self.values:
+            known &= row != UNKNOWN
         if not known.any():
-            return np.full(len(pairs[0]), UNKNOWN, np.int16)
-        inside = self.values if known.all() else self.values[:, known]
-        scaled = inside.astype(np.float32)
-        scaled /= LARGEST
-        scaled -= scaled.mean(axis=1, keepdims=True)
-        # Half a matrix product: the upper triangle is all that is asked for.
-        products = ssyrk(1.0, scaled.T, trans=1)
-        del scaled
-        spread = np.sqrt(np.where(products.diagonal() > ROUNDING, products.diagonal(), np.nan))
-        with np.errstate(invalid="ignore"):
-            r = (products / spread[:, None] / spread)[pairs]
-        steps = np.rint(np.clip(r, -1, 1) * LARGEST)
+            return np.full(n_maps * (n_maps - 1) // 2, UNKNOWN, np.int16)
+        means = np.array([row.mean(where=known) for row in self.values], np.float32) / LARGEST
+        # Half a matrix product, as the upper triangle is all that is asked for; some voxels at a
+        # time, as all of them as float32 would be twice what the maps are.
+        products = np.zeros((n_maps, n_maps), np.float32, order="F")
+        for start in range(0, len(known), TOGETHER):
+            some = slice(start, start + TOGETHER)
+            scaled = self.values[:, some].astype(np.float32)
+            scaled /= LARGEST
+            scaled -= means[:, None]
+            scaled[:, ~known[some]] = 0
+            products = ssyrk(1.0, scaled.T, 1.0, products, trans=1, overwrite_c=True)
+        squares = products.diagonal()
+        spread = np.sqrt(np.where(squares > ROUNDING, squares, np.nan))
+        found = [
+            products[row, row + 1 :] / spread[row] / spread[row + 1 :] for row in range(n_maps)
+        ]
+        steps = np.rint(np.clip(np.concatenate(found), -1, 1) * LARGEST)
         return np.where(np.isfinite(steps), steps, UNKNOWN).astype(np.int16)
 
 

@@ -12,9 +12,8 @@ import numpy.typing as npt
 LEVEL = 1
 """Of igzip: maps hardly shrink further, and a page shall not wait for it."""
 
-
 _PART = 3 * 2**18
-"""Bytes that become text at once: threes, so that parts of it can be joined."""
+"""Bytes that are compressed, or become text, at once."""
 
 
 def packed(array: npt.NDArray[Any]) -> str:
@@ -24,11 +23,19 @@ def packed(array: npt.NDArray[Any]) -> str:
 
 
 def packed_parts(array: npt.NDArray[Any]) -> Iterator[bytes]:
-    """Yield what `packed` returns, in parts: a page's maps would else be held several times."""
+    """Yield an array as `packed` does, in parts: a page's maps would else be held several times."""
+    from isal import isal_zlib
+
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    compressed = memoryview(_compressed(little.data))
-    for start in range(0, len(compressed), _PART):
-        yield base64.b64encode(compressed[start : start + _PART])
+    data = little.reshape(-1).view(np.uint8).data
+    gzip = isal_zlib.compressobj(LEVEL, wbits=31)
+    left = b""
+    for start in range(0, len(data), _PART):
+        left += gzip.compress(data[start : start + _PART])
+        whole = len(left) - len(left) % 3  # Texts of threes can be joined.
+        yield base64.b64encode(left[:whole])
+        left = left[whole:]
+    yield base64.b64encode(left + gzip.flush())
 
 
 def unpacked_bytes(text: str) -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
-from itertools import chain
 from typing import Any
 
 SCRIPTS = (
@@ -47,13 +47,12 @@ def render(content: Mapping[str, Any]) -> Iterator[bytes]:
     Returns
     -------
     iterator of bytes
-        The page's parts, in UTF-8: its maps, which are the most of it, are not held as a whole.
+        The page's parts, in UTF-8: it is not held as a whole.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     has_maps = content["data"] is not None
-    place = secrets.token_hex(16)
     script = "\n".join(_static(f"js/{name}.js") for name in (SCRIPTS if has_maps else BARE))
     script = f'(() => {{\n"use strict";\n{script}\n}})();'
     library = _static("niivue.js") if has_maps else ""
@@ -70,15 +69,36 @@ def render(content: Mapping[str, Any]) -> Iterator[bytes]:
     template = environment.from_string(_static("page.html.j2"))
     values = dict(content) | {name: Markup(text) for name, text in inside.items()}
     values["policy"] = policy([script, library] if library else [script], css)
+    large = _Large()
     if has_maps:
-        values["data"] = Markup(as_json(content["data"]))
+        values["data"] = large.place([_encoded(as_json(content["data"]))])
         values["colours"] = Markup(as_json(content["colours"]))
-        values["maps"] = Markup(place)
+        values["maps"] = large.place(content["maps"])
         values["films"] = [
-            film | {"data": Markup(_base64(film["data"]))} for film in content["films"]
+            film | {"data": large.place([_base64(film["data"])])} for film in content["films"]
         ]
-    before, _, after = map(_encoded, template.render(values).partition(place))
-    return chain([before], content["maps"] if has_maps else [], [after])
+    return large.filled_in(template.render(values))
+
+
+class _Large:
+    """What is large comes to its places when the page is written: a template would copy it."""
+
+    def __init__(self) -> None:
+        self._mark = secrets.token_hex(16)
+        self._contents: list[Iterable[bytes]] = []
+
+    def place(self, content: Iterable[bytes]) -> str:
+        """Return what stands for a content in a text."""
+        self._contents.append(content)
+        return f"{self._mark}-{len(self._contents) - 1}-"
+
+    def filled_in(self, text: str) -> Iterator[bytes]:
+        """Yield a text in UTF-8, with the contents in their places."""
+        for number, piece in enumerate(re.split(rf"{self._mark}-(\d+)-", text)):
+            if number % 2:
+                yield from self._contents[int(piece)]
+            else:
+                yield _encoded(piece)
 
 
 def _encoded(text: str) -> bytes:
@@ -109,8 +129,8 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
-def _base64(text: str) -> str:
+def _base64(text: str) -> bytes:
     if not text.isascii() or "<" in text:
         message = "expected base64"
         raise AssertionError(message)
-    return text
+    return text.encode()
