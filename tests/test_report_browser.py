@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
-from imgtofmri import Prediction
+from imgtofmri import Encoder, Prediction
+from imgtofmri.analyses.predict import predict_into
+from imgtofmri.bundle import Bundle
 from imgtofmri.report import write_report
 
 MakeRun = Callable[..., Prediction]
@@ -346,8 +349,6 @@ def write_film(path: Path) -> Path:
 
 def film_page(small_encoder: Path, random_weights: Path, folder: Path) -> Path:
     """Predict a film and write its page."""
-    from imgtofmri.analyses.predict import predict_into
-
     write_film(folder / "film.mp4")
     chosen: dict[str, Any] = {"weights": random_weights, "report": True, "progress": False}
     predict_into(folder / "out", small_encoder, folder / "film.mp4", rate_hz=2.0, **chosen)
@@ -420,6 +421,94 @@ def test_a_dynamics_page_shows_its_volumes_in_step(
     assert shown.page.locator("#film-curves .label").all_text_contents() == [
         str(roi) for roi in dict.fromkeys(rows["roi"])
     ]
+
+
+class Instant:
+    """A network in no time: features that depend on the picture, of a network's number."""
+
+    def __init__(self, weights: Path) -> None:
+        from imgtofmri.backbones import load_backbone
+
+        self.spec = load_backbone("resnet18", weights=weights).spec
+        self._mixed = np.random.default_rng(3).normal(size=(147, self.spec.n_features))
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Return features of a batch of pictures."""
+        scenes = pixels[:, ::32, ::32].reshape(len(pixels), -1) / 255
+        return np.maximum(scenes @ self._mixed, 0).astype(np.float32)
+
+
+@pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
+def test_a_page_of_500_photographs_is_light_and_right(
+    opened: Callable[..., Page],
+    published_bundle: Bundle,
+    test_data: Path,
+    random_weights: Path,
+    tmp_path: Path,
+) -> None:
+    """Real photographs, whole maps: under 25 MB; each number is the volume's, groups' too."""
+    photos = sorted((test_data / "photos").glob("*.jpg"))[:500]
+    encoder, network = Encoder(published_bundle), Instant(random_weights)
+    predict_into(tmp_path / "out", encoder, photos, backbone=network, report=True, progress=False)
+    page = tmp_path / "out" / "report.html"
+    assert page.stat().st_size < 25e6
+    shown = opened(page)
+    assert shown.page.evaluate("imgtofmri.page.items.length") == len(photos) == 500
+    volumes = [load_volume(tmp_path / "out" / f"{photo.name}.nii.gz") for photo in photos]
+    mask = volumes[0] != 0
+    maps = np.array([volume[mask] for volume in volumes])
+    step = float(np.abs(maps).max()) / 32767
+    for index in (0, 499, 250):
+        shown.update(a=[index], b=[])
+        assert shown.values() == pytest.approx(maps[index], abs=step)
+    shown.update(a=list(range(0, 500, 2)), b=list(range(1, 500, 2)))
+    difference = maps[::2].mean(axis=0) - maps[1::2].mean(axis=0)
+    assert shown.values() == pytest.approx(difference, abs=2 * step)
+
+
+def load_volume(path: Path) -> np.ndarray:
+    """Return a volume's numbers."""
+    return np.asarray(nib.load(path).get_fdata(dtype=np.float32))
+
+
+def write_long_film(path: Path, minutes: float) -> Path:
+    """Write a film of noise that changes four times a second."""
+    import av
+
+    rng = np.random.default_rng(1)
+    with av.open(path, "w") as film:
+        stream = film.add_stream("libx264", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for _ in range(int(minutes * 240)):
+            coarse = rng.integers(0, 256, (6, 10, 3), dtype=np.uint8)
+            picture = np.kron(coarse, np.ones((16, 16, 1), np.uint8))
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        film.mux(stream.encode())
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
+def test_a_film_of_ten_minutes_is_light_and_in_step(
+    opened: Callable[..., Page], published_bundle: Bundle, random_weights: Path, tmp_path: Path
+) -> None:
+    """1,200 whole maps: under 60 MB; at each time stands the frame of the latest onset."""
+    film = write_long_film(tmp_path / "film.mp4", 10)
+    encoder, network = Encoder(published_bundle), Instant(random_weights)
+    predict_into(
+        tmp_path / "out", encoder, film, rate_hz=2.0, backbone=network, report=True, progress=False
+    )
+    page = tmp_path / "out" / "report.html"
+    assert page.stat().st_size < 60e6
+    shown = opened(page)
+    maps = np.asarray(nib.load(tmp_path / "out" / "film.mp4.nii.gz").dataobj)
+    mask = (maps != 0).any(axis=3)
+    step = float(np.abs(maps).max()) / 32767
+    for time in (0.0, 599.6, 300.25, 12.49):
+        shown.update(time=time)
+        frame = int(time * 2)
+        assert shown.page.evaluate("imgtofmri.state.a") == [frame]
+        assert shown.text("#film-said").endswith(f"frame {frame + 1} of 1200")
+        assert shown.values() == pytest.approx(maps[mask][:, frame], abs=step)
 
 
 def test_tables_are_sorted_by_number_and_name(

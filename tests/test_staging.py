@@ -180,6 +180,7 @@ def test_plan_that_cannot_be_read_is_one_error(tmp_path: Path, plan: str, said: 
 def test_result_that_bears_the_records_name_is_refused_and_nothing_is_lost(
     tmp_path: Path, whole: bool
 ) -> None:
+    """A sidecar of a table that is called as the record is a mistake of whoever wrote it."""
     folder = OutputFolder.of(tmp_path / "out", "predict", whole=whole)
     with (
         pytest.raises(AssertionError, match=r"^predict\.json is the record of predict: a table"),
