@@ -55,7 +55,7 @@ def test_contrast_writes_maps_tables_figure_and_record(
     expected |= {f"{STEM}_conditions.tsv", *(f"{STEM}_{name}.nii.gz" for name in MAPS)}
     assert {path.name for path in out.iterdir()} == expected
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "dark - bright  (images: {'dark': 3, 'bright': 3})"
+    assert printed[0] == "dark - bright  (images: dark 3, bright 3)"
     assert printed[1].startswith("  PPA        difference ")
     record = json.loads((out / "contrast.json").read_text("utf-8"))
     assert record["settings"]["conditions"] == {"dark": 3, "bright": 3}

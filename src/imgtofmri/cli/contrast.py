@@ -113,7 +113,8 @@ def _report(result: Contrast, n_contrasts: int) -> None:
     """Print one line for each ROI, for the encoder and then for each control."""
     from imgtofmri.encoder.controls import ENCODER
 
-    say(f"{result.name}  (images: {result.counts})")
+    counts = ", ".join(f"{name} {count}" for name, count in result.counts.items())
+    say(f"{result.name}  (images: {counts})")
     for model, one in result.models.items():
         if model != ENCODER:
             say(f"  control {model}")
