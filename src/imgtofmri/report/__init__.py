@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imgtofmri.report.build import PAGE, write_report
+from imgtofmri.report.build import PAGE, Preparation, write_report
 from imgtofmri.report.maps import MapRows
 
-__all__ = ["PAGE", "MapRows", "write_report"]
+__all__ = ["PAGE", "MapRows", "Preparation", "write_report"]

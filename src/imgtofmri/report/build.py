@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -23,9 +25,9 @@ from imgtofmri.report.contents import (
     predicted,
     tables,
 )
-from imgtofmri.report.maps import MapRows, quantised, restored, rounded_up
+from imgtofmri.report.maps import MapRows, quantised, rounded_up
 from imgtofmri.report.packing import packed, packed_parts
-from imgtofmri.report.page import render
+from imgtofmri.report.page import render, template
 from imgtofmri.report.pictures import STOPS, map_strip
 from imgtofmri.report.records import Run, open_run
 from imgtofmri.report.scene import build_scene, template_of
@@ -51,6 +53,35 @@ TITLES = {
     "render": "A film beside its predicted response",
     "power": "Plan of a scan",
 }
+
+
+class Preparation:
+    """What a page needs besides a run's results, made while the run goes on.
+
+    A page that is written without it, or before it is done, makes it then.
+
+    Parameters
+    ----------
+    maps : MapRows
+        Whose voxels the page will show.
+    space : str
+        Their space.
+    """
+
+    def __init__(self, maps: MapRows, space: str) -> None:
+        self._thread = Thread(target=self._prepare, args=(maps, space), daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def _prepare(maps: MapRows, space: str) -> None:
+        # What cannot be made is said when the page is written.
+        with suppress(Exception):
+            build_scene(maps.mask, maps.affine, space)
+            template()
+
+    def wait(self) -> None:
+        """Return when all is there."""
+        self._thread.join()
 
 
 def write_report(
@@ -294,4 +325,4 @@ def _strips(
     ]
 
 
-__all__ = ["PAGE", "restored", "write_report"]
+__all__ = ["PAGE", "Preparation", "write_report"]

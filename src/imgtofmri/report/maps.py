@@ -142,16 +142,20 @@ class MapRows:
             known &= row != UNKNOWN
         if not known.any():
             return np.full(n_maps * (n_maps - 1) // 2, UNKNOWN, np.int16)
-        means = np.array([row.mean(where=known) for row in self.values], np.float32) / LARGEST
+        blocks = [slice(start, start + TOGETHER) for start in range(0, len(known), TOGETHER)]
+        means = np.zeros(n_maps, np.float32)
+        for some in blocks:
+            means += self.values[:, some].astype(np.float32) @ known[some].astype(np.float32)
+        means /= known.sum() * np.float32(LARGEST)
         # Half a matrix product, as the upper triangle is all that is asked for; some voxels at a
         # time, as all of them as float32 would be twice what the maps are.
         products = np.zeros((n_maps, n_maps), np.float32, order="F")
-        for start in range(0, len(known), TOGETHER):
-            some = slice(start, start + TOGETHER)
+        for some in blocks:
             scaled = self.values[:, some].astype(np.float32)
             scaled /= LARGEST
             scaled -= means[:, None]
-            scaled[:, ~known[some]] = 0
+            if not known[some].all():
+                scaled[:, ~known[some]] = 0
             products = ssyrk(1.0, scaled.T, 1.0, products, trans=1, overwrite_c=True)
         squares = products.diagonal()
         spread = np.sqrt(np.where(squares > ROUNDING, squares, np.nan))

@@ -8,8 +8,12 @@ import json
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 SCRIPTS = (
     "dom",
@@ -49,7 +53,6 @@ def render(content: Mapping[str, Any]) -> Iterator[bytes]:
     iterator of bytes
         The page's parts, in UTF-8: it is not held as a whole.
     """
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     has_maps = content["data"] is not None
@@ -63,10 +66,6 @@ def render(content: Mapping[str, Any]) -> Iterator[bytes]:
         if end in text.lower():
             message = f"{name} must not hold {end}"
             raise AssertionError(message)
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
-    )
-    template = environment.from_string(_static("page.html.j2"))
     values = dict(content) | {name: Markup(text) for name, text in inside.items()}
     values["policy"] = policy([script, library] if library else [script], css)
     large = _Large()
@@ -77,7 +76,18 @@ def render(content: Mapping[str, Any]) -> Iterator[bytes]:
         values["films"] = [
             film | {"data": large.place([_base64(film["data"])])} for film in content["films"]
         ]
-    return large.filled_in(template.render(values))
+    return large.filled_in(template().render(values))
+
+
+@cache
+def template() -> Template:
+    """Return the template of all pages, ready to be filled in."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    return environment.from_string(_static("page.html.j2"))
 
 
 class _Large:

@@ -58,7 +58,16 @@ def build_scene(
         ``background`` and ``overlay`` (NIfTI), ``places`` (where the mask's voxels lie in them),
         ``dims``, ``affine``, ``template``, and ``surfaces`` by hemisphere, or None.
     """
-    fixed = _kept(mask.shape, affine)
+    return _scene(mask.tobytes(), mask.shape, tuple(affine.ravel().tolist()), space)
+
+
+@lru_cache(maxsize=2)
+def _scene(
+    voxels: bytes, shape: tuple[int, ...], numbers: tuple[float, ...], space: str
+) -> dict[str, Any]:
+    mask = np.frombuffer(voxels, np.bool_).reshape(shape)
+    affine = np.reshape(numbers, (4, 4))
+    fixed = _kept(shape, affine)
     empty = to_img(np.zeros((1, int(mask.sum())), np.float32), mask, affine)
     surfaces = None
     if space == SPACE:

@@ -29,7 +29,7 @@ from imgtofmri.outputs import (
 )
 from imgtofmri.outputs.store_plan import StoreDtype
 from imgtofmri.outputs.volumes import least_bytes
-from imgtofmri.report import MapRows, write_report
+from imgtofmri.report import MapRows, Preparation, write_report
 from imgtofmri.stimuli import Source
 from imgtofmri.stimuli.listed import names_of, of_kind
 from imgtofmri.workers import connected
@@ -235,6 +235,7 @@ def _write_files(
         for failure in ready.failures:
             output.fail(failure.name, str(failure.error))
         gathered = MapRows(spatial.mask, affine, len(images)) if report else None
+        prepared = None if gathered is None else Preparation(gathered, bundle.space)
         evidence = EvidenceWriter(output, layout, spatial, affine)
         parts = (
             predict_images(predictor, images, output, layout, evidence, gathered, **chosen),
@@ -248,7 +249,8 @@ def _write_files(
             output.wrote(*tables)
             others += [table.name for table in tables]
         output.wrote(*layout.describe(output.path, output.names, others))
-    if report and output.names:
+    if prepared is not None and output.names:
+        prepared.wait()
         write_report(output.record, gathered=gathered)
     return RunSummary(
         [name for part in parts for name in part.done],
