@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -275,3 +276,23 @@ def test_resuming_predicts_while_it_verifies_and_ends_as_a_whole_run(
     assert tables[0] == tables[1]
     again = run(OutputFolder(tmp_path / "out", "predict", "predictions.json"), sources)
     assert (again.done, len(again.kept)) == ([], 150)
+
+
+@pytest.mark.parametrize("n_first", [0, 1, 3])
+def test_page_of_a_resumed_run_is_that_of_one_run(
+    tmp_path: Path, encoder: Encoder, photos: Path, n_first: int
+) -> None:
+    """However many pictures the run that was broken off had seen: thumbnails are the same."""
+    (photos / "bad.png").unlink()
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    paths = sorted(photos.iterdir())
+    chosen: dict[str, Any] = {"weights": WEIGHTS, "report": True, "progress": False}
+    predict_into(whole, encoder, paths, **chosen)
+    if n_first:
+        predict_into(resumed, encoder, paths[:n_first], **chosen)
+        (resumed / "report.html").unlink()
+    predict_into(resumed, encoder, paths, resume=True, **chosen)
+    pages = [(folder / "report.html").read_text("utf-8") for folder in (whole, resumed)]
+    one, two = (re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "", page) for page in pages)
+    assert one.count('"thumb":"/9j/') == 3  # As base64 has the beginning of a JPEG.
+    assert one == two

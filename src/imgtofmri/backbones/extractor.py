@@ -104,9 +104,22 @@ class FeatureExtractor:
         FeatureBatch
             With one image or more.
         """
+        return self._stream(_tapped(self.pictures(images), look), on_failure, batch_size)
+
+    def pictures(self, images: Any) -> Iterator[Frame | Failure]:
+        """Yield images as the network sees them, in order, while later ones are decoded.
+
+        Parameters
+        ----------
+        images
+            As for `stream`.
+
+        Yields
+        ------
+        Frame or Failure
+        """
         items = images if isinstance(images, Iterator) else expand_images(images)
-        frames = read_images(items, size=self.size, center_crop=self.center_crop)
-        return self._stream(_tapped(frames, look), on_failure, batch_size)
+        return read_images(items, size=self.size, center_crop=self.center_crop)
 
     def movie(
         self,

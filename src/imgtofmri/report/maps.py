@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,10 @@ class MapRows:
         """Keep a thumbnail of a stimulus, unless there are as many as maps are kept."""
         if len(self.thumbs) < len(self._values):
             self.thumbs[frame.name] = thumbnail_of(frame.pixels, frame.aspect)
+
+    def unseen(self, names: Sequence[str]) -> list[str]:
+        """Return those of the first stimuli, as many as maps are kept, that have no thumbnail."""
+        return [name for name in names[: len(self._values)] if name not in self.thumbs]
 
     def take(self, other: MapRows, row: int) -> None:
         """Keep a map of others, as it is."""

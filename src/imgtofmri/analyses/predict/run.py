@@ -14,7 +14,7 @@ from imgtofmri.analyses.predict.points import write_points
 from imgtofmri.analyses.predict.request import Inputs, Ready, Request, sources_of
 from imgtofmri.analyses.predict.shards import predict_store, predict_task
 from imgtofmri.analyses.predict.tasks import Task, find_task
-from imgtofmri.encoder import Encoder, Settings
+from imgtofmri.encoder import Encoder, Predictor, Settings
 from imgtofmri.encoder.saving import COMMAND, PAGE, RECORD, TABLE, EvidenceWriter
 from imgtofmri.encoder.storing import STORE
 from imgtofmri.exceptions import OptionError
@@ -30,7 +30,7 @@ from imgtofmri.outputs import (
 from imgtofmri.outputs.store_plan import StoreDtype
 from imgtofmri.outputs.volumes import least_bytes
 from imgtofmri.report import MapRows, Preparation, write_report
-from imgtofmri.stimuli import Source
+from imgtofmri.stimuli import Frame, Source
 from imgtofmri.stimuli.listed import names_of, of_kind
 from imgtofmri.workers import connected
 
@@ -249,7 +249,8 @@ def _write_files(
             output.wrote(*tables)
             others += [table.name for table in tables]
         output.wrote(*layout.describe(output.path, output.names, others))
-    if prepared is not None and output.names:
+    if gathered is not None and prepared is not None and output.names:
+        _look_again(gathered, images, output, predictor)
         prepared.wait()
         write_report(output.record, gathered=gathered)
     return RunSummary(
@@ -257,6 +258,17 @@ def _write_files(
         [name for part in parts for name in part.kept],
         [*ready.failures, *(failure for part in parts for failure in part.failures)],
     )
+
+
+def _look_again(
+    gathered: MapRows, images: Sequence[Source], output: OutputFolder, predictor: Predictor
+) -> None:
+    """Look at pictures that an earlier run predicted, so that its page is as that of one run."""
+    missing = set(gathered.unseen([s.name for s in images if output.knows(s.name)]))
+    sources = (source for source in images if source.name in missing)
+    for picture in predictor.extractor.pictures(sources):
+        if isinstance(picture, Frame):
+            gathered.look(picture)
 
 
 def _check_spreading(
