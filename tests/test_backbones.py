@@ -350,6 +350,14 @@ def test_load_backbone_offline_names_the_three_remedies(own_cache: Path) -> None
     assert "IMGTOFMRI_OFFLINE forbids the network" in text
 
 
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "resnet18"])
+def test_load_backbone_offline_says_how_to_fetch_another_network(name: str) -> None:
+    """Of another network, the error names the command that fetches it, and none that estimates."""
+    with pytest.raises(WeightsUnavailableError, match=f"run `imgtofmri fetch {name}`") as caught:
+        load_backbone(name)
+    assert "estimates" not in str(caught.value)
+
+
 def test_load_backbone_unreachable_says_what_came_of_each_source(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,6 +411,21 @@ def test_load_backbone_wrong_state_dict_is_named(fault: str, tmp_path: Path) -> 
     save_file(change(random_state(ARCHITECTURES["resnet18"]), **changes), path)
     with pytest.raises(WeightsError, match=rf"wrong\.safetensors: .*{match}"):
         load_backbone("resnet18", weights=path)
+
+
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_fold_weights_takes_all_tensors_of_a_network_and_no_other(name: str) -> None:
+    """Each tensor but the classifier's and the counters is needed; no other may be there."""
+    network, state = ARCHITECTURES[name], random_state(ARCHITECTURES[name])
+    spare = {*network.classifier, *(each for each in state if each.endswith("batches_tracked"))}
+    for tensor in set(state) - spare:
+        with pytest.raises(WeightsError, match=rf"1 of \d+ tensors are missing \({tensor}\)"):
+            fold_weights(network, change(state, **{tensor: None}), "test")
+    with pytest.raises(WeightsError, match=r"1 unknown tensors \(other\)"):
+        fold_weights(network, change(state, other=np.zeros(1, np.float32)), "test")
+    assert len(fold_weights(network, change(state, **dict.fromkeys(spare)), "test")) == 2 * len(
+        network.convolutions
+    )
 
 
 def test_load_backbone_weights_of_the_other_network_are_refused(tmp_path: Path) -> None:
@@ -503,11 +526,12 @@ def test_load_backbone_option_that_does_not_apply_is_refused(
 
 
 def test_backbones_each_have_a_description() -> None:
-    """The networks on offer have a description of one line, and facts."""
+    """The networks on offer have a description of one line, facts and a source of weights."""
     for name, architecture in ARCHITECTURES.items():
         assert architecture.description
         assert "\n" not in architecture.description
         assert published_facts(name)
+        assert SOURCES[name]
 
 
 def test_preprocessing_survives_a_card() -> None:

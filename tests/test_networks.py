@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -294,17 +295,27 @@ def squares() -> NDArray[np.uint8]:
     return np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3), np.uint8)
 
 
+def side_of(name: str, layer: str) -> int:
+    """Return the height of the maps that a layer of the package's graph is made of."""
+    graph = resources.files("imgtofmri.backbones") / "graphs" / f"{name}.onnx"
+    model = onnx.load_model_from_string(graph.read_bytes())
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    maps = next(node.input[0] for node in inferred.node if f"{layer}/map_mean" in node.output)
+    shapes = {value.name: value.type.tensor_type.shape for value in inferred.value_info}
+    return int(shapes[maps].dim[2].dim_value)
+
+
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
 def test_load_backbone_poolings_of_a_layer_agree(name: str, squares: NDArray[np.uint8]) -> None:
     """Mean, deviation, maximum and projection of a layer are all those of the same maps."""
-    base = "layer3" if name == "resnet18" else "block14"
+    base = [layer for layer in ARCHITECTURES[name].layers if "/" not in layer][-2]
     layers = [f"{base}/max", base, f"{base}/sd", f"{base}/flatten:50:2", f"{base}/flatten:50"]
     network = load_backbone(name, weights="untrained", layers=layers)
     top, mean, sd, flat, other = np.split(
         network(squares), np.cumsum(network.spec.layer_widths)[:-1], axis=1
     )
     assert (top >= mean).all()
-    side = 14 if name == "resnet18" else 7
+    side = side_of(name, base)
     # Samuelson's inequality bounds the maximum by the deviation.
     assert (top <= mean + sd * np.sqrt(side**2 - 1) + 1e-3).all()
     # The projection is linear and keeps the maps' norm, which mean and deviation give.

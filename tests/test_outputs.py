@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,25 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
+from typer.main import get_command
 
+from imgtofmri.analyses.predict import predict_into
+from imgtofmri.cli.app import app
+from imgtofmri.encoder import Prediction
 from imgtofmri.exceptions import OptionError, OutputError
 from imgtofmri.files import sha256_of
-from imgtofmri.outputs import BidsLayout, NiftiLayout, OutputFolder, Statistic, VolumeWriter, to_img
+from imgtofmri.outputs import (
+    BOUNDS,
+    FORMATS,
+    BidsLayout,
+    NiftiLayout,
+    OutputFolder,
+    Statistic,
+    VolumeWriter,
+    check_distinct,
+    find_layout,
+    to_img,
+)
 from imgtofmri.outputs.folder import INTERRUPTED
 from imgtofmri.outputs.layouts import bids_label
 from imgtofmri.spaces import MNI152_2MM
@@ -330,6 +346,38 @@ def test_folder_written_whole_is_there_at_the_end_or_not_at_all(tmp_path: Path) 
     write("b")
     assert sorted(path.name for path in target.iterdir()) == ["b", "mine", "simulate.json"]
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "zarr"])
+def test_layout_names_each_file_once(format: str) -> None:
+    """Whatever a stimulus is called, its maps, bounds and tables have files of their own."""
+    layout = find_layout(format, "MNI152NLin6Asym", bounded=True)
+    names = ["a.jpg", "a.png", "a b.jpg", "a_b.jpg", "a-b.jpg", "a+b.jpg", "ü.jpg", "u.jpg", "1"]
+    names += ["film.mp4", "日本.jpg", "-o", "x" * 60 + ".jpg", "x" * 61 + ".jpg"]
+    check_distinct(layout, names, ["S1", "S2"], bounded=True)
+    owners = [(None, ""), ("S1", ""), ("S2", ""), *((None, bound) for bound in BOUNDS)]
+    maps = [
+        layout.volume(name, *owner, movie=name == "film.mp4") for name in names for owner in owners
+    ]
+    files = [*maps, *map(layout.evidence, ("coverage", "agreement", "accuracy"))]
+    assert all(file.endswith(".nii.gz") for file in files)
+    files += [layout.timeseries("film.mp4"), layout.sidecar("film.mp4")]
+    assert len({file.casefold() for file in files}) == len(files)
+    assert not any(Path(file).is_absolute() or ".." in Path(file).parts for file in files)
+    # Where a page looks for it.
+    assert "coverage" in re.split(r"[/_.-]", layout.evidence("coverage"))
+    with pytest.raises(OptionError, match=r"'a\.jpg' and 'A\.JPG' would share"):
+        check_distinct(layout, [*names, "A.JPG"])
+
+
+def test_formats_are_named_wherever_one_is_chosen() -> None:
+    """Help and docstrings list them all."""
+    command = get_command(app).commands["predict"]  # type: ignore[attr-defined]
+    (metavar,) = (each.metavar for each in command.params if each.name == "format")
+    assert metavar == "|".join(FORMATS)
+    said = ", ".join(f'"{name}"' for name in FORMATS)
+    for function in (predict_into, Prediction.save):
+        assert f"format : {{{said}}}" in (function.__doc__ or "")
 
 
 def test_nifti_layout_keeps_the_whole_name() -> None:

@@ -25,7 +25,7 @@ from imgtofmri.cli import main
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import DataError, OptionError, OutputError, StimulusError
 from imgtofmri.files import sha256_of
-from imgtofmri.outputs import store_plan
+from imgtofmri.outputs import FORMATS, store_plan
 from imgtofmri.outputs.store import Store
 from imgtofmri.processors import THREADS
 from imgtofmri.stimuli import read_list
@@ -514,7 +514,7 @@ def test_many_stimuli_in_tasks_that_are_killed() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["nifti", "bids", "zarr"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_a_plan_is_about_what_comes_and_changes_nothing(
     format: str, tmp_path: Path, encoder: Encoder, listed: Path
 ) -> None:

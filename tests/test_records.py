@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
 from imgtofmri.cli import main
+from imgtofmri.cli.app import app
 from imgtofmri.files import sha256_of
+from imgtofmri.report.build import TITLES
+from imgtofmri.report.methods import DID, OF_OTHERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
 
@@ -29,6 +34,22 @@ COMMANDS = {
     "power": ("dark bright --trials 6 --tr-s 2 --tsnr 50 --scale 1", "power.json"),
     "simulate": ("run.tsv --stimuli dark --tr-s 2 --voxels predicted", "simulate.json"),
 }
+
+
+ELSEWHERE = {"dynamics"}
+"""Commands whose records other tests look at."""
+
+
+def test_every_command_that_makes_a_page_is_tried_and_has_words_for_it() -> None:
+    """Left out, its record would be held to nothing, and its page would have no words."""
+    makes = {
+        name
+        for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
+        if any("--report" in parameter.opts for parameter in command.params)
+    }
+    assert makes == {*COMMANDS} | ELSEWHERE
+    assert makes <= {*TITLES}
+    assert makes <= {*DID}
 
 
 @pytest.fixture
@@ -65,7 +86,9 @@ def test_every_command_keeps_one_record_of_what_went_in_and_came_out(
     words = [word.replace("_", " ") for word in arguments.split()]
     assert main([command, *words, "-o", "out", *desk]) == 0
     assert capsys.readouterr().err.splitlines()[-1] == f"open {Path('out', 'report.html')}"
-    assert f"imgtofmri {command}" in Path("out", "report.html").read_text("utf-8")
+    page = Path("out", "report.html").read_text("utf-8")
+    assert f"imgtofmri {command}" in page
+    assert bool(re.search(r" [0-9]+ inputs", page)) == (command in OF_OTHERS)
     said = json.loads(Path("out", record).read_text("utf-8"))
     assert list(said) == FIELDS
     assert (said["command"], said["state"], said["failures"]) == (command, "complete", [])

@@ -43,9 +43,10 @@ def load_backbone(
     Parameters
     ----------
     name : str or Path
-        ``"resnet18"`` or ``"efficientnet-lite0"``; the path of an ONNX file (``.onnx``), or that of
-        a head (``.safetensors``), which brings its student and its layers with it; or
-        ``"timm:NAME"`` or ``"torchvision:NAME"``, where those packages are installed.
+        A built-in network's, such as ``"resnet18"`` (``imgtofmri backbones list`` shows them); the
+        path of an ONNX file (``.onnx``), or that of a head (``.safetensors``), which brings its
+        student and its layers with it; or ``"timm:NAME"`` or ``"torchvision:NAME"``, where those
+        packages are installed.
     weights : path, str or Untrained, optional
         A file with the network's weights: safetensors or a PyTorch checkpoint; ``"untrained"``
         or ``"untrained:SEED"`` for random ones; or ``"published"`` for the published ones, from

@@ -104,7 +104,7 @@ def fetch_weights(name: str = "resnet18", *, progress: bool = True) -> Path:
     Parameters
     ----------
     name : str
-        ``"resnet18"`` or ``"efficientnet-lite0"``.
+        A built-in network's, one of those that ``imgtofmri backbones list`` shows.
     progress : bool
         Whether to report a download's progress.
 
@@ -298,10 +298,11 @@ def _unavailable(architecture: Architecture, failures: list[str]) -> str:
     why = f"could not be downloaded ({'; '.join(failures)})"
     if is_offline():
         why = f"{OFFLINE_VARIABLE} forbids the network"
-    fetch = "imgtofmri fetch"
-    other = ", or use `backbone` efficientnet-lite0, which estimates its features"
-    if architecture.id == "efficientnet-lite0":
-        fetch, other = "imgtofmri fetch efficientnet-lite0", ""
+    fetch, other = f"imgtofmri fetch {architecture.id}", ""
+    if architecture.id == "resnet18":
+        # What the command fetches by itself, with the encoder.
+        fetch = "imgtofmri fetch"
+        other = ", or use `backbone` efficientnet-lite0, which estimates its features"
     return (
         f"{architecture.id}: expected its weights in {folder}; they are not there, and {why}. Name "
         f"a file with `weights` or in {WEIGHTS_VARIABLE}, run `{fetch}` elsewhere and copy its "

@@ -17,7 +17,8 @@ def fetch(
         list[str] | None,
         typer.Argument(
             metavar="[ITEM...]",
-            help="encoder, resnet18, efficientnet-lite0; the first two by default.",
+            help="encoder, or a network that `imgtofmri backbones list` names; by default encoder "
+            "and resnet18.",
         ),
     ] = None,
     quiet: options.Quiet = False,

@@ -9,7 +9,7 @@ import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from imgtofmri import __version__
 from imgtofmri.exceptions import OptionError, check_choice
@@ -19,10 +19,10 @@ from imgtofmri.tables import tsv
 FormatName = Literal["nifti", "bids", "zarr"]
 """How files can be laid out: plain, as a BIDS derivative dataset, or as one store of arrays."""
 
-FORMATS: tuple[FormatName, ...] = ("nifti", "bids", "zarr")
-"""The layouts by their names."""
+FORMATS: tuple[FormatName, ...] = get_args(FormatName)
+"""Their names."""
 
-_LAYOUTS = FORMATS[:2]
+_LAYOUTS = tuple(name for name in FORMATS if name != "zarr")
 BIDS_VERSION = "1.11.1"
 
 _PLAIN = frozenset((string.ascii_letters + string.digits).encode())

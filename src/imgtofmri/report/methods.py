@@ -24,8 +24,8 @@ DID = {
     "render": "A film was shown beside its predicted response",
 }
 
-OF_IMAGES = ("predict", "export", "demo", "contrast", "rsa", "explain")
-"""Commands whose inputs are images, but for films."""
+OF_OTHERS = ("validate", "dynamics", "power", "simulate")
+"""Commands whose inputs need not be images or films; those of all others are."""
 
 AVERAGES = {
     "zscore": "each person's map was z-scored over the mask, and the sum over people again",
@@ -52,7 +52,7 @@ def counted(run: Run) -> str:
         frames = f" ({sum(films)} frames)"
         said.append(("a film" if len(films) == 1 else f"{len(films)} films") + frames)
     if n_images or not films:
-        kind = "image" if run.command in OF_IMAGES else "input"
+        kind = "input" if run.command in OF_OTHERS else "image"
         said.insert(0, f"{n_images} {kind}{'' if n_images == 1 else 's'}")
     return " and ".join(said)
 

@@ -624,10 +624,10 @@ def check_store_options(format: str, dtype: str, rois_only: bool, surface: str, 
     """
     check_choice("dtype", dtype, STORE_DTYPES)
     stores = format == "zarr" or rois_only
-    if rois_only and format == "bids":
+    if rois_only and format not in ("nifti", "zarr"):
         message = (
-            "rois_only keeps no maps, and so nothing that BIDS has a name for; got the format "
-            "bids. Leave `format` out, or choose zarr."
+            f"rois_only keeps no maps, and so nothing to name; got the format {format}. Leave "
+            "`format` out, or choose zarr."
         )
         raise OptionError(message, "rois_only")
     if dtype != "float32" and (not stores or rois_only):
