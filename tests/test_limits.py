@@ -59,6 +59,8 @@ def test_a_limit_holds_from_just_above_it(monkeypatch: pytest.MonkeyPatch) -> No
     said = r"a.tsv: expected at most 7 columns; got 8\. Take .* set IMGTOFMRI_MAX_COLUMNS higher\."
     with pytest.raises(DataError, match=said):
         check_limit("columns", 8, "a.tsv", "columns")
+    with pytest.raises(DataError, match=r"at most 7 columns; got over 1e308\. Take"):
+        check_limit("columns", 10**5000, "a.tsv", "columns")
 
 
 @pytest.mark.parametrize(

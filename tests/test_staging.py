@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 
 from imgtofmri.exceptions import OptionError, OutputError
 from imgtofmri.outputs import OutputFolder
+from imgtofmri.owners import new_part
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are forked")
 
@@ -140,6 +142,19 @@ def test_record_that_names_a_path_through_a_link_removes_nothing_outside(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["precious", "sim"]
 
 
+def leave_stage(folder: Path, plan: str, name: str = "") -> None:
+    """Leave a stage in a folder, with its plan and perhaps a file, as a process that was killed."""
+    child = os.fork()
+    if not child:
+        stage = new_part(folder)
+        (stage / "files").mkdir(parents=True)
+        if name:
+            (stage / "files" / name).write_text("new")
+        (stage / "exchange.json").write_text(plan)
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
 @pytest.mark.parametrize(
     ("plan", "said"),
     [
@@ -159,21 +174,35 @@ def test_plan_that_cannot_be_read_is_one_error(tmp_path: Path, plan: str, said: 
     """A stage of a dead process whose plan is damaged, or leads outside, is not carried out."""
     target = tmp_path / "sim"
     write(target, OLD)
-    child = os.fork()
-    if not child:
-        from imgtofmri.owners import new_part
-
-        stage = new_part(tmp_path)
-        stage.mkdir()
-        (stage / "files").mkdir()
-        (stage / "exchange.json").write_text(plan)
-        os._exit(0)
-    os.waitpid(child, 0)
+    leave_stage(tmp_path, plan)
     (tmp_path / "precious").write_text("precious")
     with pytest.raises(OutputError, match=f"expected the plan .*{said}"):
         write(target, NEW)
     assert (tmp_path / "precious").read_text() == "precious"
     assert found(target) == OLD
+
+
+@pytest.mark.parametrize(
+    ("replaced", "new", "why"),
+    [
+        ("b", "a", "Is a directory"),
+        ("9" * 5000, "a", "File name too long"),
+        ("c", "9" * 5000, "File name too long"),
+        ("c", "b", "Is a directory|not empty"),
+    ],
+)
+def test_plan_that_cannot_be_carried_out_is_one_error(
+    tmp_path: Path, replaced: str, new: str, why: str
+) -> None:
+    """Names of folders, and names that no file can have: nothing but an `OutputError`."""
+    target = tmp_path / "data"
+    (target / "b").mkdir(parents=True)
+    (target / "b" / "mine").write_text("mine")
+    plan = {"target": "data", "replaced": [replaced], "new": [new]}
+    leave_stage(tmp_path, json.dumps(plan), "b" if new == "b" else "")
+    with pytest.raises(OutputError, match=why):
+        OutputFolder.of(target, "simulate", overwrite=True, whole=True)
+    assert (target / "b" / "mine").read_text() == "mine"
 
 
 @pytest.mark.parametrize("whole", [True, False])

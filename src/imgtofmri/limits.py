@@ -115,12 +115,14 @@ def check_limit(
     """
     most = getattr(limits(), name)
     if got > most:
-        amounts = (
-            (f"{most:,}", f"{got:,.0f}") if isinstance(most, int) else (f"{most:g}", f"{got:.3g}")
-        )
+        whole = isinstance(most, int)
+        try:
+            said = format(float(got), ",.0f" if whole else ".3g")
+        except OverflowError:  # Files may hold numbers that are no amounts of anything.
+            said = "over 1e308"
         message = (
-            f"{where}: expected at most {amounts[0]} {unit}; got {amounts[1]}. Take only what is "
-            f"needed of it, or set {variable(name)} higher."
+            f"{where}: expected at most {format(most, ',' if whole else 'g')} {unit}; got {said}. "
+            f"Take only what is needed of it, or set {variable(name)} higher."
         )
         raise error(message)
 

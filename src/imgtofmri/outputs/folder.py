@@ -328,10 +328,6 @@ class OutputFolder:
         self._take_lock()
         try:
             complete(self._target.resolve())
-        except OSError as error:
-            if isinstance(error, OutputError):
-                raise
-            raise cannot_write(self._target, error) from error
         finally:
             self._lock.release()
 

@@ -113,8 +113,19 @@ def complete(target: Path) -> None:
                 f"read ({type(error).__name__}: {error}). Move that folder away."
             )
             raise OutputError(message) from error
-        if name == target.name:
+        if name != target.name:
+            continue
+        try:
             _carry_out(stage, target, replaced, new)
+        except OutputError:
+            raise
+        except OSError as error:
+            message = (
+                f"{stage}: expected to end the exchange of files that an earlier run of {target} "
+                f"began; it cannot be done ({error.strerror}). Make room for it if that is what it "
+                "lacks, or move that folder away."
+            )
+            raise OutputError(message) from error
 
 
 def is_own(path: PurePosixPath) -> bool:
