@@ -11,6 +11,7 @@ import io
 import json
 import re
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from imgtofmri import Prediction
 from imgtofmri.cli import main
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.report import MapRows, write_report
-from imgtofmri.report.maps import MOST_MAPS, UNKNOWN, quantised, restored
+from imgtofmri.report.maps import MOST_MAPS, UNKNOWN, quantised, read_series, restored
 from imgtofmri.report.page import BARE, SCRIPTS, as_json, policy
 from imgtofmri.report.pictures import map_strip
 from imgtofmri.spaces.surface import fsaverage5_places, sample, sampling_matrix
@@ -408,3 +409,33 @@ class TestCommand:
         (parts / "rois.tsv").unlink()
         self._predict(small_encoder, random_weights, parts, *folders, "--resume")
         assert (parts / "rois.tsv").read_bytes() == (whole / "rois.tsv").read_bytes()
+
+
+def test_series_longer_than_memory_is_read_a_volume_at_a_time(tmp_path: Path) -> None:
+    """Of a film of ten minutes all volumes together are gigabytes, of which a page needs a few."""
+    data = np.zeros((40, 50, 40, 120), np.float32)
+    data[3, 4, 5] = np.arange(120)
+    nib.save(nib.Nifti1Image(data, np.diag([2.0, 2, 2, 1])), tmp_path / "film.nii.gz")
+    n_bytes = data.nbytes
+    del data
+    tracemalloc.start()
+    try:
+        affine, volumes = read_series(tmp_path / "film.nii.gz")
+        assert [float(volume[3, 4, 5]) for volume in volumes] == list(range(120))
+        assert tracemalloc.get_traced_memory()[1] < n_bytes / 10
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(affine, np.diag([2.0, 2, 2, 1]))
+
+
+def test_series_that_is_damaged_is_one_error(tmp_path: Path) -> None:
+    """Cut short, or a single volume: said with the file's name."""
+    path = tmp_path / "film.nii.gz"
+    rng = np.random.default_rng(0)
+    nib.save(nib.Nifti1Image(rng.normal(size=(9, 9, 9, 20)).astype(np.float32), np.eye(4)), path)
+    path.write_bytes(path.read_bytes()[:20_000])
+    with pytest.raises(DataError, match=r"film\.nii\.gz must be a whole NIfTI image"):
+        list(read_series(path)[1])
+    nib.save(nib.Nifti1Image(np.ones((9, 9, 9), np.float32), np.eye(4)), path)
+    with pytest.raises(DataError, match=r"film\.nii\.gz: expected a series of volumes"):
+        read_series(path)

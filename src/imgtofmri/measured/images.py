@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError, ShapeError
-from imgtofmri.spaces import Grid, grid_of, open_image, place, read_image, reading_values
+from imgtofmri.spaces import (
+    Grid,
+    grid_of,
+    image_volumes,
+    open_image,
+    place,
+    read_image,
+    reading_values,
+)
 
 # Affines that differ by less, in millimetres, are of one grid.
 _SAME_MM = 1e-3
@@ -269,7 +276,7 @@ def read_image_rows(
     image = open_series(path, grid, where, unoriented=unoriented)
     with reading_values(path, where):
         rows = np.empty((image.shape[3], len(voxels)), dtype=np.float32)
-        for row, volume in zip(rows, _volumes(image, path), strict=True):
+        for row, volume in zip(rows, image_volumes(image, path), strict=True):
             row[:] = volume.reshape(-1)[voxels]
     return rows
 
@@ -290,25 +297,3 @@ def open_series(path: Path, grid: Grid, where: str = "", *, unoriented: Grid | N
         )
         raise DataError(message)
     return image
-
-
-def _volumes(image: Any, path: Path) -> Iterator[npt.NDArray[Any]]:
-    """Yield a 4-D image's volumes; a compressed file is read once, from its beginning to its end.
-
-    Slices of a compressed image through nibabel would start from its beginning each time.
-    """
-    from isal import igzip
-    from nibabel.arrayproxy import ArrayProxy
-    from nibabel.volumeutils import apply_read_scaling, array_from_file
-
-    proxy, n_volumes = image.dataobj, image.shape[3]
-    if not (path.name.endswith(".gz") and isinstance(proxy, ArrayProxy)):
-        for number in range(n_volumes):
-            yield np.asarray(proxy[..., number])
-        return
-    shape = image.shape[:3]
-    n_bytes = int(np.prod(shape)) * proxy.dtype.itemsize
-    with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
-        for number in range(n_volumes):
-            raw = array_from_file(shape, proxy.dtype, file, proxy.offset + number * n_bytes)
-            yield np.asarray(apply_read_scaling(raw, proxy.slope, proxy.inter))

@@ -6,6 +6,7 @@ import base64
 import csv
 import re
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import DataError
 from imgtofmri.files import is_file
 from imgtofmri.progress import track
-from imgtofmri.report.maps import MOST_MAPS, MapRows, read_image, read_volume
+from imgtofmri.report.maps import MOST_MAPS, MapRows, read_image, read_series, read_volume
 from imgtofmri.report.pictures import stills, thumbnails
 from imgtofmri.report.records import Run
 from imgtofmri.report.rois import RoiValues, read_courses, read_rois, read_timeseries
@@ -195,8 +196,9 @@ def filmed(run: Run) -> Contents:
     digests = run.digests
     said = parse_json(read_text(run.path(FILM_SIDECAR, digests)))
     onsets = [float(onset) for onset in said["OnsetsSeconds"]]
-    data, affine = read_volume(run.path(FILM_SERIES, digests))
-    mask = np.any(np.isnan(data) | (data != 0), axis=3)
+    series = run.path(FILM_SERIES, digests)
+    affine, volumes = read_series(series)
+    mask = reduce(np.logical_or, (np.isnan(volume) | (volume != 0) for volume in volumes))
     shown = [k for k, onset in enumerate(onsets) if onset >= 0][:MOST_MAPS]
     unit = GROUP_UNITS.get(str(said["Units"]), MODEL_UNIT)
     found = Contents(kinds=[("response", unit)], n_all=sum(onset >= 0 for onset in onsets))
@@ -204,9 +206,10 @@ def filmed(run: Run) -> Contents:
     name = str(said.get("Stimulus", "film"))
     entry = next((entry for entry in run.inputs if entry["name"] == name), {"name": name})
     tr_s, rate_hz = float(said["RepetitionTime"]), float(run.settings.get("rate_hz") or 2.0)
-    path, values = _path(run, entry), data[mask]
-    for k in shown:
-        found.maps.add(f"{name} at {onsets[k]:.2f} s", values[:, k])
+    path, wanted = _path(run, entry), set(shown)
+    for k, volume in enumerate(read_series(series)[1]):
+        if k in wanted:
+            found.maps.add(f"{name} at {onsets[k]:.2f} s", volume[mask])
     frames = [int(onsets[k] * rate_hz + 1e-6) for k in shown]
     pictures = stills(path, entry.get("sha256"), rate_hz, frames)
     found.thumbs = pictures + [""] * (len(shown) - len(pictures))
@@ -300,8 +303,13 @@ def _mask(
         data, affine = evidence["coverage"]
         return data != 0, affine
     for entry in run.inputs:
-        data, affine = read_volume(run.path(own_file(entry, ".nii.gz"), digests))
-        data = data[..., 0] if data.ndim == 4 else data
+        path = run.path(own_file(entry, ".nii.gz"), digests)
+        if "n_volumes" in entry:
+            affine, volumes = read_series(path)
+            data = next(volumes)
+        else:
+            data, affine = read_volume(path)
+            data = data[..., 0] if data.ndim == 4 else data
         return np.nan_to_num(data, nan=1.0) != 0, affine
     return None, None
 
@@ -340,13 +348,13 @@ def _add_film(
     assert found.maps is not None
     name, rate_hz = str(entry["name"]), float(run.settings.get("rate_hz") or 2.0)
     file = own_file(entry, ".nii.gz")
-    data, _ = read_volume(run.path(file, digests))
-    values = _inside(data, found.maps.mask, run, file)
+    volumes = read_series(run.path(file, digests))[1]
     first, room = len(found.maps), MOST_MAPS - len(found.maps)
     table = run.path(own_file(entry, ".tsv"), digests)
     onsets, rois = read_timeseries(table, MODEL_UNIT, room)
-    for k, onset_s in enumerate(onsets):
-        found.maps.add(f"{name} at {onset_s:.2f} s", values[:, k])
+    for onset_s, volume in zip(onsets, volumes, strict=False):
+        values = _inside(volume, found.maps.mask, run, file)
+        found.maps.add(f"{name} at {onset_s:.2f} s", values)
     path, sha256 = _path(run, entry), entry.get("sha256")
     pictures = stills(path, sha256, rate_hz, range(len(onsets)))
     found.thumbs += pictures + [""] * (len(onsets) - len(pictures))

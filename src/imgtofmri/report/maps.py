@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError
 from imgtofmri.report.pictures import thumbnail_of
+from imgtofmri.spaces import image_volumes, open_image, reading_values
 from imgtofmri.stimuli import Frame
 
 if TYPE_CHECKING:
@@ -211,6 +212,35 @@ def read_volume(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.flo
     """
     image = read_image(path)
     return np.asarray(image.dataobj, dtype=np.float32), image.affine
+
+
+def read_series(path: Path) -> tuple[npt.NDArray[np.float64], Iterator[npt.NDArray[np.float32]]]:
+    """Open a 4-D NIfTI file, which may be larger than memory, and read one volume after another.
+
+    Returns
+    -------
+    affine : array of shape (4, 4)
+    volumes : iterator of arrays of shape (X, Y, Z)
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, at once or on the way.
+    """
+    image = open_image(path)
+    if len(image.shape) != 4:
+        message = (
+            f"{path}: expected a series of volumes; got shape {image.shape}. Run the command again "
+            "with `overwrite`."
+        )
+        raise DataError(message)
+
+    def volumes() -> Iterator[npt.NDArray[np.float32]]:
+        with reading_values(path):
+            for volume in image_volumes(image, path):
+                yield np.asarray(volume, dtype=np.float32)
+
+    return image.affine, volumes()
 
 
 def read_image(path: Path) -> nib.Nifti1Image:

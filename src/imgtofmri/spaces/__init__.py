@@ -15,6 +15,7 @@ from imgtofmri.spaces.grids import (
 )
 from imgtofmri.spaces.images import (
     grid_of,
+    image_volumes,
     is_image,
     open_image,
     place,
@@ -39,6 +40,7 @@ __all__ = [
     "fnirt_map",
     "gaussian_kernel",
     "grid_of",
+    "image_volumes",
     "is_image",
     "map_matrix",
     "map_through",

@@ -225,6 +225,28 @@ def read_image(
     return values, grid_of(image, where, unoriented=unoriented)
 
 
+def image_volumes(image: Any, path: Path) -> Iterator[npt.NDArray[Any]]:
+    """Yield a 4-D image's volumes; a compressed file is read once, from its beginning to its end.
+
+    Slices of a compressed image through nibabel would start from its beginning each time.
+    """
+    from isal import igzip
+    from nibabel.arrayproxy import ArrayProxy
+    from nibabel.volumeutils import apply_read_scaling, array_from_file
+
+    proxy, n_volumes = image.dataobj, image.shape[3]
+    if not (path.name.endswith(".gz") and isinstance(proxy, ArrayProxy)):
+        for number in range(n_volumes):
+            yield np.asarray(proxy[..., number])
+        return
+    shape = image.shape[:3]
+    n_bytes = int(np.prod(shape)) * proxy.dtype.itemsize
+    with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
+        for number in range(n_volumes):
+            raw = array_from_file(shape, proxy.dtype, file, proxy.offset + number * n_bytes)
+            yield np.asarray(apply_read_scaling(raw, proxy.slope, proxy.inter))
+
+
 def read_grid(path: str | Path, where: str = "", *, unoriented: Grid | None = None) -> Grid:
     """Return the grid of an image, its first three axes; its values are not read.
 
