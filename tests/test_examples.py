@@ -373,8 +373,6 @@ def test_example_of_help_does_what_it_says(
         torch = pytest.importorskip("torch", reason="needs the extra [torch]")
         if not torch.cuda.is_available():
             line = line.replace("cuda", "cpu")
-    if "timm:" in line:
-        pytest.importorskip("timm", reason="needs timm")
     for earlier in FIRST.get(line, []):
         assert _carry_out(earlier, monkeypatch) == 0, capfd.readouterr().err
     if "my-encoder.safetensors" in line and not line.startswith("fit"):

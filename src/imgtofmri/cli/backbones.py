@@ -57,7 +57,7 @@ def show_backbone(
 
     imgtofmri backbones show model.onnx
 
-    imgtofmri backbones show timm:vit_small_patch16_224
+    imgtofmri backbones show efficientnet-lite0
     """
     from imgtofmri.backbones import list_layers
 
