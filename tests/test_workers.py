@@ -89,7 +89,7 @@ def test_a_unit_that_ends_every_process_is_named(tmp_path: Path) -> None:
 def test_an_error_comes_out_as_it_was_raised(tmp_path: Path) -> None:
     """With its kind and its option, as if it had been raised here."""
     with pytest.raises(OptionError, match="dtype cannot be 2") as caught:
-        do_here(Squares(tmp_path, bad=2), range(5), 2, lambda *_: None)
+        do_here(Squares(tmp_path, bad=2), range(3), 2, lambda *_: None)
     assert caught.value.option == "dtype"
 
 
