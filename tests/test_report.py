@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 
 from imgtofmri import Prediction
+from imgtofmri.analyses.predict import predict_into
 from imgtofmri.cli import main
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.report import MapRows, write_report
@@ -439,3 +440,36 @@ def test_series_that_is_damaged_is_one_error(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.ones((9, 9, 9), np.float32), np.eye(4)), path)
     with pytest.raises(DataError, match=r"film\.nii\.gz: expected a series of volumes"):
         read_series(path)
+
+
+@pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")
+@pytest.mark.parametrize("n_frames", [1, 3])
+def test_film_shorter_than_its_table_is_one_error(
+    small_encoder: Path, random_weights: Path, tmp_path: Path, n_frames: int
+) -> None:
+    """A film of a single frame has its page; no frame is left out in silence."""
+    import av
+
+    with av.open(tmp_path / "film.mp4", "w") as film:
+        stream = film.add_stream("libx264", rate=2)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for k in range(n_frames):
+            picture = np.full((64, 64, 3), 60 * k, np.uint8)
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        film.mux(stream.encode())
+    out = tmp_path / "out"
+    chosen: dict[str, Any] = {"weights": random_weights, "report": True, "progress": False}
+    predict_into(out, small_encoder, tmp_path / "film.mp4", rate_hz=2.0, **chosen)
+    frames = "1 frame" if n_frames == 1 else f"{n_frames} frames"
+    assert f"a film ({frames})" in (out / "report.html").read_text("utf-8")
+    series = out / "film.mp4.nii.gz"
+    before = hashlib.sha256(series.read_bytes()).hexdigest()
+    image = nib.load(series)
+    nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32)[..., :-1], image.affine), series)
+    after = hashlib.sha256(series.read_bytes()).hexdigest()
+    record = out / "predictions.json"
+    record.write_text(record.read_text("utf-8").replace(before, after), "utf-8")
+    with pytest.raises(
+        DataError, match=r"predictions\.json: expected all that a page|film\.mp4\.nii"
+    ):
+        write_report(out)

@@ -7,6 +7,7 @@ import csv
 import re
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,7 +208,7 @@ def filmed(run: Run) -> Contents:
     entry = next((entry for entry in run.inputs if entry["name"] == name), {"name": name})
     tr_s, rate_hz = float(said["RepetitionTime"]), float(run.settings.get("rate_hz") or 2.0)
     path, wanted = _path(run, entry), set(shown)
-    for k, volume in enumerate(read_series(series)[1]):
+    for k, (_, volume) in enumerate(zip(onsets, read_series(series)[1], strict=True)):
         if k in wanted:
             found.maps.add(f"{name} at {onsets[k]:.2f} s", volume[mask])
     frames = [int(onsets[k] * rate_hz + 1e-6) for k in shown]
@@ -352,7 +353,7 @@ def _add_film(
     first, room = len(found.maps), MOST_MAPS - len(found.maps)
     table = run.path(own_file(entry, ".tsv"), digests)
     onsets, rois = read_timeseries(table, MODEL_UNIT, room)
-    for onset_s, volume in zip(onsets, volumes, strict=False):
+    for onset_s, volume in zip(onsets, islice(volumes, len(onsets)), strict=True):
         values = _inside(volume, found.maps.mask, run, file)
         found.maps.add(f"{name} at {onset_s:.2f} s", values)
     path, sha256 = _path(run, entry), entry.get("sha256")

@@ -49,7 +49,7 @@ def counted(run: Run) -> str:
     n_images = len(run.inputs) - len(films)
     said = []
     if films:
-        frames = f" ({sum(films)} frames)"
+        frames = f" ({sum(films)} frame{'' if sum(films) == 1 else 's'})"
         said.append(("a film" if len(films) == 1 else f"{len(films)} films") + frames)
     if n_images or not films:
         kind = "input" if run.command in OF_OTHERS else "image"

@@ -626,7 +626,7 @@ def check_store_options(format: str, dtype: str, rois_only: bool, surface: str, 
     stores = format == "zarr" or rois_only
     if rois_only and format not in ("nifti", "zarr"):
         message = (
-            f"rois_only keeps no maps, and so nothing to name; got the format {format}. Leave "
+            f"rois_only keeps no maps, which a format lays out; got the format {format}. Leave "
             "`format` out, or choose zarr."
         )
         raise OptionError(message, "rois_only")
