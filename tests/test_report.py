@@ -26,7 +26,16 @@ from imgtofmri.analyses.predict import predict_into
 from imgtofmri.cli import main
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.report import MapRows, write_report
-from imgtofmri.report.maps import MOST_MAPS, UNKNOWN, quantised, read_series, restored
+from imgtofmri.report.maps import (
+    LARGEST,
+    MOST_MAPS,
+    TOGETHER,
+    UNKNOWN,
+    quantised,
+    read_series,
+    restored,
+)
+from imgtofmri.report.packing import packed_parts
 from imgtofmri.report.page import BARE, SCRIPTS, as_json, policy
 from imgtofmri.report.pictures import map_strip
 from imgtofmri.spaces.surface import fsaverage5_places, sample, sampling_matrix
@@ -473,3 +482,29 @@ def test_film_shorter_than_its_table_is_one_error(
         DataError, match=r"predictions\.json: expected all that a page|film\.mp4\.nii"
     ):
         write_report(out)
+
+
+def test_similarity_is_over_all_voxels_that_all_maps_know(rng: np.random.Generator) -> None:
+    """Voxels are taken some at a time; the oracle is NumPy's correlation of all of them."""
+    n_voxels = 2 * TOGETHER + 300
+    maps = MapRows(np.ones((n_voxels, 1, 1), bool), np.eye(4), 6)
+    shared = rng.normal(size=n_voxels)
+    for number in range(6):
+        values = shared * number + rng.normal(size=n_voxels)
+        values[number * 400 :: 997] = np.nan
+        maps.add(str(number), values)
+    rows = np.array([maps.row(number) for number in range(6)], np.float64)
+    known = np.isfinite(rows).all(axis=0)
+    assert not known.all()
+    expected = np.corrcoef(rows[:, known])[np.triu_indices(6, 1)]
+    assert maps.similarity() / LARGEST == pytest.approx(expected, abs=1 / LARGEST)
+
+
+@pytest.mark.parametrize("shape", [(0, 7), (1, 5), (700, 1500)])
+def test_numbers_that_are_packed_in_parts_come_back(
+    shape: tuple[int, int], rng: np.random.Generator
+) -> None:
+    """As those that are packed at once, however many parts there are."""
+    values = rng.integers(-LARGEST, LARGEST, shape, dtype=np.int16)
+    text = b"".join(packed_parts(values)).decode("ascii")
+    assert gzip.decompress(base64.b64decode(text, validate=True)) == values.tobytes()
