@@ -1,6 +1,6 @@
 """How often `dynamics` calls unrelated models related, and how often it finds related ones.
 
-    python benchmarks/null_rates_dynamics.py [--runs 300] [--case events] [--unrelated]
+    python benchmarks/null_rates_dynamics.py [--runs 300] [--case events] [--unrelated | --related]
 
 Each run draws a film of 200 s at 2 Hz for a brain, and models that know nothing of it. The film's
 series are of one of these kinds, all seen through haemodynamics, a TR of 2 s and a cutoff of 128 s:
@@ -13,9 +13,10 @@ Printed for each pair of kinds: how often p is .05 or less for a model, for the 
 unrelated models, and for the difference of two models that know the film equally well; the same
 with near volumes left out; how often any of the lags around boundaries has p_max of .05 or less,
 with boundaries where the brain's film changes and where the model's does; the share of intervals
-over people that hold the agreement with other people; and how often a
-model is found that is two parts noise to one of the film. ``--unrelated`` leaves out all that takes
-models which know something, and near volumes: a seventh of the time.
+over people that hold the agreement with other people; and how often a model is found that is the
+film under noise of the model's kind, by the ratio of their standard deviations. ``--unrelated``
+leaves out all that takes models which know something, and near volumes: a seventh of the time.
+``--related`` counts only how often models are found that know something.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from imgtofmri.analyses.dynamics import (
 
 TR_S, N_FRAMES, N_VOXELS = 2.0, 400, 60
 N_SUBJECTS, N_SURROGATES = 12, 199
+NOISES = (0.25, 0.5, 1.0, 1.5)
+"""The noise's standard deviation over the film's, in models that know the film."""
 ONSETS_S = np.arange(N_FRAMES) / 2
 OPERATOR = volume_operator(ONSETS_S, TR_S, RunSettings(skip_volumes=3))
 KINDS = ("smooth", "events", "few")
@@ -49,13 +52,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=300, help="films of each pair (default 300)")
     parser.add_argument("--case", choices=KINDS, action="append", help="kinds of the brain's film")
-    parser.add_argument("--unrelated", action="store_true", help="models that know nothing alone")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--unrelated", action="store_true", help="models that know nothing alone")
+    only.add_argument("--related", action="store_true", help="models that know something alone")
     arguments = parser.parse_args()
     for brain in arguments.case or KINDS:
         for model in KINDS:
             found: dict[str, list[bool]] = defaultdict(list)
             for run in range(arguments.runs):
-                _one(brain, model, np.random.default_rng([run, 0]), found, arguments.unrelated)
+                rng = np.random.default_rng([run, 0])
+                if arguments.related:
+                    _related(brain, model, rng, found)
+                else:
+                    _one(brain, model, rng, found, arguments.unrelated)
             rates = ", ".join(f"{name} {np.mean(hits):.3f}" for name, hits in found.items())
             print(f"brain {brain}, model {model}, {arguments.runs} films: {rates}", flush=True)
 
@@ -130,6 +139,18 @@ def _one(
     truth = np.mean([each.mean_agreement for each in others], axis=0)
     found["interval holds"].append(low[0] <= truth[0] <= high[0])
     found["interval of difference holds"].append(low[2] <= truth[2] <= high[2])
+
+
+def _related(brain: str, kind: str, rng: np.random.Generator, found: dict[str, list[bool]]) -> None:
+    """Test models that are a film under noise."""
+    frames, _ = film(brain, rng)
+    measured = people(OPERATOR @ frames, rng, N_SUBJECTS)
+    noise, _ = film(kind, rng)
+    noise *= frames.std(axis=0).mean() / noise.std(axis=0).mean()
+    models = {f"noise {scale:g}": ModelSeries(frames + scale * noise, OPERATOR) for scale in NOISES}
+    region = compare_dynamics(models, measured, n_surrogates=N_SURROGATES, n_brains=1)
+    for name, p in zip(models, region.mean_p, strict=False):
+        found[name].append(p <= 0.05)
 
 
 if __name__ == "__main__":

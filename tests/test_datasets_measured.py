@@ -196,7 +196,7 @@ def test_read_runs_bad_files_are_named(
             load(runs[0], damaged)
     flat = tmp_path / "flat.nii.gz"
     nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.float32), AFFINE), flat)
-    with pytest.raises(DataError, match=r"flat.nii.gz must be a 4-D image; got shape"):
+    with pytest.raises(DataError, match=r"flat.nii.gz must be a 4-D image, one volume"):
         load(flat)
     write_run(tmp_path / "long.nii.gz", rng, 61)
     with pytest.raises(ShapeError, match=r"60 volumes; got \(10, 12, 9\) and 61"):

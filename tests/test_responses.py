@@ -335,7 +335,7 @@ def test_read_image_rows_equals_indexing(
     )
     with pytest.raises(DataError, match=r"must lie on the grid of the masks, \(9, 9, 9\)"):
         read_image_rows(path, voxels, Grid((9, 9, 9), AFFINE))
-    with pytest.raises(DataError, match=r"must be a 4-D image, a volume for each"):
+    with pytest.raises(DataError, match=r"must be a 4-D image, one volume after another"):
         read_image_rows(save(tmp_path / "3d.nii.gz", values[..., 0]), voxels, read_grid(path))
 
 

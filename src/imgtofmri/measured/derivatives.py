@@ -14,7 +14,7 @@ from imgtofmri.exceptions import DataError, check_choice
 from imgtofmri.files import natural_key
 from imgtofmri.measured.bids import agree, entities, inherited
 from imgtofmri.measured.confounds import nuisance, read_confounds
-from imgtofmri.measured.images import open_series, read_image_rows
+from imgtofmri.measured.images import open_series_on, read_image_rows
 from imgtofmri.measured.timing import read_sidecars, volume_times
 from imgtofmri.spaces import Grid
 from imgtofmri.tables import MISSING, read_table
@@ -199,7 +199,7 @@ def design_run(
 
     Reads events, confounds, sidecars and the header; see `estimate_responses` for the rest.
     """
-    image = open_series(run.bold, grid, unoriented=unoriented)
+    image = open_series_on(grid, run.bold, unoriented=unoriented)
     times_s = volume_times(
         run.bold.name,
         image,

@@ -14,7 +14,7 @@ from imgtofmri.spaces import (
     Grid,
     grid_of,
     image_volumes,
-    open_image,
+    open_series,
     place,
     read_image,
     reading_values,
@@ -273,7 +273,7 @@ def read_image_rows(
     DataError
         If the image is not 4-D or lies on another grid.
     """
-    image = open_series(path, grid, where, unoriented=unoriented)
+    image = open_series_on(grid, path, where, unoriented=unoriented)
     with reading_values(path, where):
         rows = np.empty((image.shape[3], len(voxels)), dtype=np.float32)
         for row, volume in zip(rows, image_volumes(image, path), strict=True):
@@ -281,15 +281,11 @@ def read_image_rows(
     return rows
 
 
-def open_series(path: Path, grid: Grid, where: str = "", *, unoriented: Grid | None = None) -> Any:
+def open_series_on(
+    grid: Grid, path: Path, where: str = "", *, unoriented: Grid | None = None
+) -> Any:
     """Open a 4-D image on a grid; its values are not read yet. See `read_image_rows`."""
-    image = open_image(path, where)
-    if len(image.shape) != 4:
-        message = (
-            f"{place(path, where)} must be a 4-D image, a volume for each row; got shape "
-            f"{image.shape}. Join the volumes into one image."
-        )
-        raise DataError(message)
+    image = open_series(path, where)
     if grid_of(image, where, unoriented=unoriented) != grid:
         message = (
             f"{place(path, where)} must lie on the grid of the masks, {grid.shape}; it has shape "

@@ -6,7 +6,6 @@ import gzip
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +16,7 @@ from imgtofmri.measured.confounds import nuisance, read_confounds
 from imgtofmri.measured.movie import MeasuredMovie
 from imgtofmri.measured.timing import read_sidecars, volume_times
 from imgtofmri.progress import track
-from imgtofmri.spaces import Grid, grid_of, open_image, reading_values, resample_mask
+from imgtofmri.spaces import Grid, grid_of, open_series, reading_values, resample_mask
 from imgtofmri.timeseries import cosine_basis, regress_out
 
 __all__ = ["read_runs"]
@@ -121,7 +120,7 @@ def read_runs(
         )
         raise ShapeError(message)
     names = _subject_names(paths, subject_names)
-    first = _open(paths[0])
+    first = open_series(paths[0])
     grid = grid_of(first)
     n_timepoints = int(first.shape[3])
     step_s, start_s = _timing(paths, n_timepoints, tr_s, slice_time_ref)
@@ -181,25 +180,13 @@ def _subject_names(paths: list[Path], given: Sequence[str] | None) -> tuple[str,
     return tuple(given)
 
 
-def _open(path: Path) -> Any:
-    """Open a 4-D image without reading its values."""
-    image = open_image(path)
-    if len(image.shape) != 4:
-        message = (
-            f"{path} must be a 4-D image; got shape {image.shape}. Give a whole run, not a single "
-            "volume."
-        )
-        raise DataError(message)
-    return image
-
-
 def _timing(
     paths: Sequence[Path], n_volumes: int, tr_s: float | None, slice_time_ref: float | None
 ) -> tuple[float, float]:
     """Return the runs' one repetition time, and when within a volume their values are of."""
     found: dict[Path, tuple[float, float]] = {}
     for path in paths:
-        image, folder = _open(path), path.absolute().parent
+        image, folder = open_series(path), path.absolute().parent
         suffix = path.name.partition(".")[0].rpartition("_")[2]
         sidecars = inherited(entities(path.name), folder, _dataset(folder), suffix, ".json")
         times_s = volume_times(
@@ -243,7 +230,7 @@ def _dataset(folder: Path) -> Path:
 
 def _read_run(path: Path, grid: Grid, n_timepoints: int, mask: BoolArray) -> NDArray[np.float32]:
     """Read the masked time courses of one subject."""
-    image = _open(path)
+    image = open_series(path)
     here = grid_of(image)
     if here != grid or image.shape[3] != n_timepoints:
         message = (

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError
 from imgtofmri.report.pictures import thumbnail_of
-from imgtofmri.spaces import image_volumes, open_image, reading_values
+from imgtofmri.spaces import image_volumes, open_series, reading_values
 from imgtofmri.stimuli import Frame
 
 if TYPE_CHECKING:
@@ -227,13 +227,7 @@ def read_series(path: Path) -> tuple[npt.NDArray[np.float64], Iterator[npt.NDArr
     DataError
         If it cannot be read, at once or on the way.
     """
-    image = open_image(path)
-    if len(image.shape) != 4:
-        message = (
-            f"{path}: expected a series of volumes; got shape {image.shape}. Run the command again "
-            "with `overwrite`."
-        )
-        raise DataError(message)
+    image = open_series(path)
 
     def volumes() -> Iterator[npt.NDArray[np.float32]]:
         with reading_values(path):

@@ -103,6 +103,33 @@ def open_image(path: str | Path, where: str = "") -> Any:
     return image
 
 
+def open_series(path: str | Path, where: str = "") -> Any:
+    """Open a 4-D image, one volume after another; its values are not read yet.
+
+    Parameters
+    ----------
+    path, where
+        As in `open_image`.
+
+    Returns
+    -------
+    nibabel image
+
+    Raises
+    ------
+    DataError
+        If it is not an image, or not 4-D.
+    """
+    image = open_image(path, where)
+    if len(image.shape) != 4:
+        message = (
+            f"{place(path, where)} must be a 4-D image, one volume after another; got shape "
+            f"{image.shape}. Give a whole series; single volumes are joined into one image first."
+        )
+        raise DataError(message)
+    return image
+
+
 def _check_size(image: Any, path: str | Path, where: str) -> None:
     """Refuse a header that says more than is read, or than the file can hold."""
     shape = tuple(int(size) for size in image.shape)
