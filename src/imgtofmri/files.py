@@ -16,7 +16,6 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -335,6 +334,9 @@ def sync_all(paths: Iterable[Path]) -> None:
         for path in found:
             checked(path)
         return
+    # Commands that write nothing start sooner without.
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(min(len(found), _SYNC_THREADS), "imgtofmri-disk") as threads:
         for _ in threads.map(checked, found):
             pass
