@@ -297,6 +297,20 @@ def test_compare_dynamics_p_of_unrelated_models_is_rarely_small() -> None:
     assert small_lags <= 7
 
 
+def test_compare_dynamics_finds_a_film_under_noise_of_its_own_size() -> None:
+    """A model that is half noise is told from chance in nearly every film (here in 40 of 40)."""
+    found, slow = 0, np.exp(-np.arange(12) / 3)
+    for number in range(12):
+        rng = np.random.default_rng([number, 6])
+        noise = rng.standard_normal((6, 71, 20))
+        film, own, *others = np.apply_along_axis(
+            lambda course: np.convolve(course, slow, "valid"), 1, noise
+        )
+        region = compare_dynamics({"model": film + own}, film + np.stack(others), n_surrogates=99)
+        found += int(region.mean_p[0] <= 0.05)
+    assert found >= 11
+
+
 def test_compare_dynamics_with_lag_means_is_not_tested(
     models: dict[str, Any], brains: NDArray[np.float32]
 ) -> None:
