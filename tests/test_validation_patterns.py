@@ -212,6 +212,11 @@ def test_read_patterns_arrays(tmp_path: Path, rng: np.random.Generator) -> None:
     larger[0, 0, 0] = True
     with pytest.raises(ShapeError, match=r"must hold every voxel of the mask; it lacks 1"):
         read_patterns(tmp_path / "a.npz", Mask(larger, AFFINE))
+    with pytest.raises(ShapeError, match=r"a.npz, against the mask"):
+        read_patterns(tmp_path / "a.npz", Mask(smaller, AFFINE + np.eye(4)))
+    np.savez(tmp_path / "d.npz", patterns=values, names=["x", "y"], mask=2 * mask, affine=AFFINE)
+    with pytest.raises(DataError, match=r"'mask' must hold 0 and 1; got \[2\], too"):
+        read_patterns(tmp_path / "d.npz")
     with pytest.raises(ShapeError, match=r"a column for each of the mask's 6 voxels; got 5"):
         read_patterns(tmp_path / "a.npy", Mask(larger, AFFINE), names=["x", "y"])
     with pytest.raises(DataError, match=r"holds 2 rows without names.*in order with `names`"):
