@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import scipy.ndimage
+import scipy.stats
 
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
-from imgtofmri.encoder import Encoder, load_encoder
+from imgtofmri.encoder import Encoder, Settings, load_encoder
 from imgtofmri.encoder.agreement import Agreement
 from imgtofmri.encoder.controls import describe_controls
 from imgtofmri.encoder.prediction import Prediction, concatenate, counted
@@ -197,6 +198,21 @@ def test_prediction_is_linear_up_to_the_zscores(encoder: Encoder, features: Feat
     ends = encoder.predict_features(pair, average="mean")
     middle = encoder.predict_features(pair.mean(axis=0, keepdims=True), average="mean").group
     np.testing.assert_allclose(middle[0], ends.group.mean(axis=0), atol=1e-5)
+
+
+def test_zscore_is_scipy_s_at_any_scale(rng: np.random.Generator) -> None:
+    """Maps in a model's units, whose deviation is .02, and in others."""
+    maps = rng.standard_normal((3, 40)) * [[0.02], [1.0], [300.0]] + 5
+    np.testing.assert_allclose(zscore(maps), scipy.stats.zscore(maps, axis=-1), rtol=1e-9)
+
+
+def test_settings_take_what_is_left_open_from_the_encoder() -> None:
+    """ROIs and how pictures are cropped; what was said stays."""
+    for crop in (False, True):
+        assert Settings().resolved(["LOC", "PPA"], crop).center_crop is crop
+        assert Settings(center_crop=not crop).resolved(["LOC"], crop).center_crop is not crop
+    assert Settings().resolved(["LOC", "PPA"], True).rois == ("LOC", "PPA")
+    assert Settings(rois="PPA").resolved(["LOC", "PPA"], True).rois == ("PPA",)
 
 
 def test_zscore_of_a_constant_map_is_zero() -> None:

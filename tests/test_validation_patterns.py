@@ -274,6 +274,21 @@ def test_read_region_gives_voxels_of_the_mask(tmp_path: Path) -> None:
         read_mask(save(tmp_path / "empty.nii", np.zeros((2, 2, 2))))
 
 
+def test_read_region_of_another_grid_is_where_more_than_half_is_inside(tmp_path: Path) -> None:
+    """Resampled linearly, two planes a third and two thirds inside: the second one is."""
+    roi = np.zeros((5, 4, 3))
+    roi[2:4] = 1
+    moved = AFFINE.copy()
+    moved[:3, 3] += AFFINE[:3, 0] * 2 / 3
+    mask = Mask(np.ones((5, 4, 3), bool), AFFINE)
+    path = tmp_path / "roi.nii"
+    nib.save(nib.Nifti1Image(roi, moved), path)
+    inside = read_region(path, mask, resample=True).reshape(mask.inside.shape)
+    np.testing.assert_array_equal(np.unique(np.argwhere(inside)[:, 0]), [3, 4])
+    with pytest.raises(ShapeError, match="roi.nii"):
+        read_region(path, mask)
+
+
 def test_tables_errors_name_the_line(tmp_path: Path, volumes: np.ndarray) -> None:
     """Missing columns, cells and files are named by line; participants and categories are read."""
     save(tmp_path / "a.nii", volumes[0])
