@@ -16,6 +16,7 @@ from imgtofmri.backbones import load_backbone, mean_grid
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.bundle import Bundle, read_bundle
 from imgtofmri.encoder import Attribution, Encoder
+from imgtofmri.encoder.attribution import join_attributions
 from imgtofmri.exceptions import OptionError, ShapeError
 
 Pixels = npt.NDArray[np.uint8]
@@ -74,6 +75,21 @@ def test_places_sum_to_the_value_of_a_voxel(
     expected = np.stack([prediction.at(point, subject=owner) for owner in owners])[None]
     scale = abs(expected).max()
     np.testing.assert_allclose(places_and_intercept(found), expected, atol=1e-5 * scale)
+
+
+def test_attributions_are_joined_in_order(
+    encoder: Encoder, pictures: list[Pixels], random_weights: Path
+) -> None:
+    """What is explained part by part is what is explained at once."""
+    options: dict[str, Any] = {"weights": random_weights, "progress": False}
+    whole = encoder.attribution(pictures, **options)
+    parts = [encoder.attribution(some, **options) for some in (pictures[:1], pictures[1:])]
+    joined = join_attributions(parts)
+    np.testing.assert_allclose(joined.contributions, whole.contributions, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(joined.responses, whole.responses, rtol=1e-5)
+    np.testing.assert_array_equal(joined.pictures, whole.pictures)
+    assert joined.names == parts[0].names + parts[1].names
+    assert len(joined.sha256) == len(joined.sources) == len(joined.names) == 3
 
 
 def test_places_are_the_last_maps_weighted_by_the_models(

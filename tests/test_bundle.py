@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
@@ -126,10 +127,23 @@ def test_no_file_says_what_is_there(tmp_path: Path, make: str, found: str) -> No
         read_bundle(path)
 
 
+def one_of(shape: tuple[int, ...], value: float) -> npt.NDArray[np.float32]:
+    """Return zeros but for one value, the last."""
+    values = np.zeros(shape, np.float32)
+    values.flat[-1] = value
+    return values
+
+
 BAD_MODELS: list[tuple[dict[str, Any], str]] = [
     ({"weights": np.zeros((6, 29), np.float32)}, "voxels of length 29"),
     ({"weights": np.zeros(6, np.float32)}, "expected weights .n_features, n_voxels."),
     ({"weights": np.full((6, 30), np.nan, np.float32)}, "expected finite weights"),
+    ({"weights": one_of((6, 30), np.inf)}, "expected finite weights"),
+    ({"intercept": one_of((30,), np.nan)}, "expected finite weights and intercepts"),
+    ({"hemi": one_of((30,), 3).astype(np.uint8)}, "expected hemispheres coded 0 to 2, got 3"),
+    ({"voxels": np.arange(30) - 1}, "expected distinct voxels within"),
+    ({"voxels": np.arange(30).clip(1)}, "expected distinct voxels within"),
+    ({"first_feature": -1}, "features -1 to 5 are not among the bundle's 6"),
     ({"voxels": np.full(30, 3, np.int32)}, "expected distinct voxels within the native grid"),
     ({"voxels": np.arange(500, 530, dtype=np.int32)}, "expected distinct voxels within"),
     ({"hemi": np.full(30, 9, np.uint8)}, "expected hemispheres coded 0 to 2, got 9"),
@@ -186,6 +200,19 @@ def test_subjects_of_one_name_are_refused(small_bundle: Bundle, tmp_path: Path) 
 BAD_FEATURES: list[tuple[dict[str, Any], str]] = [
     ({"backbone": None}, "to say id, backbone, layers and n_features; got"),
     ({"layer_widths": [5]}, r"a width for each of \['avgpool'\], 6 in all; got \[5\]"),
+    ({"layers": ["avgpool", 3]}, "to say id, backbone, layers and n_features; got"),
+    ({"n_features": True}, "to say id, backbone, layers and n_features; got"),
+    ({"n_features": 6.0}, "to say id, backbone, layers and n_features; got"),
+    ({"layers": ["a", "b"], "layer_widths": [7, -1]}, r"a width for each of .*got \[7, -1\]"),
+    ({"layers": ["a", "b"], "layer_widths": [6.0, 0]}, r"a width for each of .*got \[6\.0, 0\]"),
+    ({"preprocessing": {"size": 8, "mean": [0, 0, 0], "std": [1, 1]}}, "preprocessing to be"),
+    ({"preprocessing": {"size": 8, "mean": list("abc"), "std": [1, 1, 1]}}, "preprocessing to be"),
+    ({"preprocessing": {"size": 8, "mean": [0, 0, 0], "std": [1, 0, 1]}}, "preprocessing to be"),
+    ({"preprocessing": {"size": 8, "mean": [0, 1e6, 0], "std": [1, 1, 1]}}, "preprocessing to be"),
+    ({"weights": {"name": "../w.bin"}}, "a file's name, without a folder"),
+    ({"weights": {"name": "w.bin", "sha256": 7}}, "a file's name, without a folder"),
+    ({"weights": {"seed": -1}}, "or a seed"),
+    ({"weights": {"seed": False}}, "or a seed"),
     ({"networks": "resnet18"}, "each network's, to say id, backbone, layers"),
     ({"networks": [{"id": "a/b", "layers": []}]}, "each network's, to say id, backbone, layers"),
     (

@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import scipy.ndimage
+import scipy.stats
 
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
-from imgtofmri.encoder import Encoder, load_encoder
+from imgtofmri.encoder import Encoder, Settings, load_encoder
+from imgtofmri.encoder.agreement import Agreement
 from imgtofmri.encoder.controls import describe_controls
-from imgtofmri.encoder.prediction import Prediction, concatenate
+from imgtofmri.encoder.prediction import Prediction, concatenate, counted
 from imgtofmri.encoder.spatial import group_maps, zscore
 from imgtofmri.exceptions import (
     BundleError,
@@ -198,6 +200,21 @@ def test_prediction_is_linear_up_to_the_zscores(encoder: Encoder, features: Feat
     np.testing.assert_allclose(middle[0], ends.group.mean(axis=0), atol=1e-5)
 
 
+def test_zscore_is_scipy_s_at_any_scale(rng: np.random.Generator) -> None:
+    """Maps in a model's units, whose deviation is .02, and in others."""
+    maps = rng.standard_normal((3, 40)) * [[0.02], [1.0], [300.0]] + 5
+    np.testing.assert_allclose(zscore(maps), scipy.stats.zscore(maps, axis=-1), rtol=1e-9)
+
+
+def test_settings_take_what_is_left_open_from_the_encoder() -> None:
+    """ROIs and how pictures are cropped; what was said stays."""
+    for crop in (False, True):
+        assert Settings().resolved(["LOC", "PPA"], crop).center_crop is crop
+        assert Settings(center_crop=not crop).resolved(["LOC"], crop).center_crop is not crop
+    assert Settings().resolved(["LOC", "PPA"], True).rois == ("LOC", "PPA")
+    assert Settings(rois="PPA").resolved(["LOC", "PPA"], True).rois == ("PPA",)
+
+
 def test_zscore_of_a_constant_map_is_zero() -> None:
     """There is no deviation to divide by."""
     assert not zscore(np.full((2, 5), 3.0, np.float32)).any()
@@ -313,6 +330,31 @@ def test_agreement_is_the_correlation_over_stimuli(encoder: Encoder, features: F
         np.testing.assert_allclose(agreement[voxel], expected, atol=1e-5)
     with pytest.raises(OptionError, match="needs at least 20 stimuli, .* got 19"):
         got[:19].agreement()
+
+
+def test_agreement_where_a_map_does_not_change_is_not_known() -> None:
+    """Rounding of squares of large constants is no variance: there is nothing to correlate."""
+    maps = np.random.default_rng(3).standard_normal((2, 30, 3)).astype(np.float32)
+    maps[0, :, 1] = 1e4 / 3
+    agreement = Agreement.of(maps, np.ones((2, 3), np.float32)).values()
+    np.testing.assert_array_equal(np.isnan(agreement), [False, True, False])
+
+
+@pytest.mark.parametrize("given", [{"names": ["a", "b"]}, {"onsets_s": np.arange(2.0)}])
+def test_predict_features_names_and_onsets_are_one_for_each(
+    encoder: Encoder, features: Features, given: dict[str, Any]
+) -> None:
+    """Fewer are not taken for those of the first ones."""
+    with pytest.raises(ShapeError, match="must be as many as the 3 rows of features; got"):
+        encoder.predict_features(features[:3], **given)
+
+
+def test_counted_reports_how_many_stimuli_are_done(encoder: Encoder, features: Features) -> None:
+    """What progress shows is stimuli, not parts."""
+    parts = [encoder.predict_features(features[:3]), encoder.predict_features(features[3:4])]
+    told: list[float] = []
+    assert list(counted(parts, told.append)) == parts
+    assert told == [3, 1]
 
 
 def test_to_img_puts_each_value_in_its_voxel(encoder: Encoder, features: Features) -> None:

@@ -48,6 +48,14 @@ def test_plot_glass_shows_the_picture_and_a_symmetric_scale(prediction: Predicti
     assert not plt.get_fignums()
 
 
+@pytest.mark.parametrize("kind", ["glass", "slices"])
+def test_plot_colours_end_where_they_are_told_to(prediction: Prediction, kind: str) -> None:
+    """Figures that shall be compared have the same limits."""
+    figure = prediction.plot(kind, vmax=7.5)
+    limits = [image.get_clim() for axes in figure.axes for image in axes.images[-1:]]
+    assert (-7.5, 7.5) in [pytest.approx(limit) for limit in limits]
+
+
 def test_plot_slices_marks_left_and_says_z(prediction: Prediction) -> None:
     """A z-scored group says so, a person of it is in the models' units."""
     scored = replace(
@@ -166,6 +174,8 @@ def test_notebook_shows_means_thumbnails_and_brain(
     both = [number for number, (_, hemi) in enumerate(means.places) if hemi == "both"]
     np.testing.assert_allclose(cells, means.group[both, :12].T, atol=5e-4)
     assert "and 2 more" in shown
+    assert "of 14 images," in shown
+    assert "of 2 frames," in replace(prediction[:2], onsets_s=np.arange(2.0))._repr_html_()
 
 
 def test_notebook_escapes_all_that_it_is_told(

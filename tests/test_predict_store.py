@@ -25,8 +25,8 @@ from imgtofmri.backbones import BackboneSpec, Preprocessing
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.encoder import Encoder
-from imgtofmri.encoder.exporting import export_store
-from imgtofmri.encoder.stored import StoredPrediction
+from imgtofmri.encoder.exporting import _slices, export_store
+from imgtofmri.encoder.stored import PART, StoredPrediction
 from imgtofmri.exceptions import DataError, OptionError, OutputError
 from imgtofmri.stimuli import Movie
 
@@ -130,6 +130,21 @@ def test_export_writes_the_files_that_predict_writes(
     for key in ("inputs", "outputs", "settings", "prediction", "state", "failures"):
         assert records[0][key] == records[1][key], key
     assert [record["command"] for record in records] == ["export", "predict"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "slices"),
+    [
+        ([], []),
+        ([4], [(4, 5)]),
+        ([0, 1, 2, 5, 7, 8], [(0, 3), (5, 6), (7, 9)]),
+        ([3, 2, 1], [(3, 4), (2, 3), (1, 2)]),
+        (list(range(PART + 2)), [(0, PART), (PART, PART + 2)]),
+    ],
+)
+def test_stimuli_are_read_in_runs(numbers: list[int], slices: list[tuple[int, int]]) -> None:
+    """Every one once, in order, whatever was left out."""
+    assert [(part.start, part.stop) for part in _slices(numbers)] == slices
 
 
 def test_export_of_bounds_and_surfaces(

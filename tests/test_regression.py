@@ -362,6 +362,40 @@ def test_fit_ridge_refuses_what_does_not_fit(rng: np.random.Generator) -> None:
         fit(max_bytes=1000)
 
 
+def test_plan_memory_counts_what_is_held() -> None:
+    """Ten stimuli, 20 features, 5 voxels, 3 penalties and 2 folds, counted by hand.
+
+    Ten centred rows have 9 axes: projections 10 x 9, axes 20 x 9, squares of 9 x 9 for 2 folds and
+    6 at work. Nested, 3 choices and 4 sets of training folds. A voxel has 8 vectors of 9, two of
+    the 5 rows of a fold and two of 20 features, and, if kept, rotations of 2 folds.
+    """
+    axes = 4 * 81
+    fixed = 8 * (10 * 9 + 20 * 9 + 81 * (2 + 6))
+    result = 4 * 5 * (20 + 16) + 8 * 5 * 3 * (3 * 3 + 3)
+    voxel, rotations = 8 * (8 * 9 + 2 * 5 + 2 * 20), 16 * 2 * 9
+    options: dict[str, Any] = {"n_alphas": 3, "n_folds": 2}
+    ample = plan_memory(10, 20, 5, **options)
+    assert ample.fixed_bytes == fixed + 8 * axes
+    assert ample.batch_bytes == 5 * (voxel + rotations)
+    assert (ample.result_bytes, ample.n_voxels_batch) == (result, 5)
+    assert ample.keep_axes
+    assert ample.keep_rotations
+    assert ample.peak_bytes == ample.fixed_bytes + ample.batch_bytes + ample.result_bytes
+    # Kept only as long as they take no more than half of the room.
+    least = 2 * (fixed + result + 8 * axes)
+    assert plan_memory(10, 20, 5, **options, max_bytes=least).keep_axes
+    tight = plan_memory(10, 20, 5, **options, max_bytes=least - 2)
+    assert not tight.keep_axes
+    assert tight.fixed_bytes == fixed + 8 * 81
+    once = plan_memory(10, 20, 5, **options, nested=False)
+    assert once.result_bytes == 4 * 5 * (20 + 16) + 8 * 5 * 3 * (3 + 3)
+    assert once.fixed_bytes == fixed + 8 * 3 * 81
+    many = fixed + result + 8 * axes + 5 * voxel
+    assert plan_memory(10, 20, 5, **options, max_bytes=2 * many).keep_rotations
+    with pytest.raises(OptionError, match=r"needs at least .* MB for 10 stimuli x 20 features"):
+        plan_memory(10, 20, 5, **options, max_bytes=fixed)
+
+
 def test_plan_memory_bounds_what_is_allocated(rng: np.random.Generator) -> None:
     """The measured peak of a fit stays below the plan's and the plan is not far above it."""
     import tracemalloc

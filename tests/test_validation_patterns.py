@@ -212,6 +212,11 @@ def test_read_patterns_arrays(tmp_path: Path, rng: np.random.Generator) -> None:
     larger[0, 0, 0] = True
     with pytest.raises(ShapeError, match=r"must hold every voxel of the mask; it lacks 1"):
         read_patterns(tmp_path / "a.npz", Mask(larger, AFFINE))
+    with pytest.raises(ShapeError, match=r"a.npz, against the mask"):
+        read_patterns(tmp_path / "a.npz", Mask(smaller, AFFINE + np.eye(4)))
+    np.savez(tmp_path / "d.npz", patterns=values, names=["x", "y"], mask=2 * mask, affine=AFFINE)
+    with pytest.raises(DataError, match=r"'mask' must hold 0 and 1; got \[2\], too"):
+        read_patterns(tmp_path / "d.npz")
     with pytest.raises(ShapeError, match=r"a column for each of the mask's 6 voxels; got 5"):
         read_patterns(tmp_path / "a.npy", Mask(larger, AFFINE), names=["x", "y"])
     with pytest.raises(DataError, match=r"holds 2 rows without names.*in order with `names`"):
@@ -267,6 +272,21 @@ def test_read_region_gives_voxels_of_the_mask(tmp_path: Path) -> None:
         read_region(save(tmp_path / "outside.nii", np.roll(roi, 1, axis=0)), Mask(mask, AFFINE))
     with pytest.raises(DataError, match=r"must be a 3-D mask image .* got 0 everywhere"):
         read_mask(save(tmp_path / "empty.nii", np.zeros((2, 2, 2))))
+
+
+def test_read_region_of_another_grid_is_where_more_than_half_is_inside(tmp_path: Path) -> None:
+    """Resampled linearly, two planes a third and two thirds inside: the second one is."""
+    roi = np.zeros((5, 4, 3))
+    roi[2:4] = 1
+    moved = AFFINE.copy()
+    moved[:3, 3] += AFFINE[:3, 0] * 2 / 3
+    mask = Mask(np.ones((5, 4, 3), bool), AFFINE)
+    path = tmp_path / "roi.nii"
+    nib.save(nib.Nifti1Image(roi, moved), path)
+    inside = read_region(path, mask, resample=True).reshape(mask.inside.shape)
+    np.testing.assert_array_equal(np.unique(np.argwhere(inside)[:, 0]), [3, 4])
+    with pytest.raises(ShapeError, match="roi.nii"):
+        read_region(path, mask)
 
 
 def test_tables_errors_name_the_line(tmp_path: Path, volumes: np.ndarray) -> None:

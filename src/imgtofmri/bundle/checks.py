@@ -224,7 +224,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_seed(value: Any) -> bool:
-    return _is_count(value) or (value == 0 and isinstance(value, int))
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_list(value: Any, kind: Any) -> bool:
