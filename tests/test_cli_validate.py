@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from imgtofmri.analyses.validate import (
+    Comparison,
     encoding_accuracy,
     matched_patterns,
     read_comparison,
@@ -60,6 +62,68 @@ def folder(tmp_path: Path, rng: np.random.Generator) -> Path:
         ]
     (tmp_path / "measured.tsv").write_text("\n".join(lines) + "\n")
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("mask", "roi", "fits"),
+    [
+        ("space-MNI152NLin6Asym_mask", "sub-1_space-T1w_roi", False),
+        ("space-fsnative_mask", "sub-1_space-T1w_roi", False),
+        ("space-MNI152NLin6Asym_mask", "space-MNI152NLin2009cAsym_roi", True),
+    ],
+)
+def test_validate_images_of_another_space_are_refused(
+    folder: Path, mask: str, roi: str, fits: bool
+) -> None:
+    """Resampling brings an image to another grid, and not from one space to another."""
+    whole = np.ones((4, 4, 3), np.uint8)
+    nib.save(nib.Nifti1Image(whole, AFFINE), folder / f"{mask}.nii.gz")
+    shutil.copy(folder / "front.nii.gz", folder / f"{roi}.nii.gz")
+
+    def compare() -> Comparison:
+        return read_comparison(
+            folder / "predicted",
+            folder / "group",
+            rois={"front": folder / f"{roi}.nii.gz"},
+            mask=folder / f"{mask}.nii.gz",
+            resample=True,
+            progress=False,
+        )
+
+    if fits:
+        assert list(compare().rois) == ["front"]
+    else:
+        with pytest.raises(DataError, match=r"_roi.nii.gz must lie in .*got T1w, by its name"):
+            compare()
+
+
+def test_measured_table_of_two_categories_for_an_image_is_refused(folder: Path) -> None:
+    """The last one does not win."""
+    text = (folder / "measured.tsv").read_text().rstrip()
+    assert text.endswith("house")
+    (folder / "measured.tsv").write_text(text.removesuffix("house") + "face\n")
+    with pytest.raises(DataError, match=r"one category for each image; got 'house' and 'face' for"):
+        read_comparison(folder / "predicted", folder / "measured.tsv", progress=False)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_validate_names_serve_archives_without_names(folder: Path, given: bool) -> None:
+    """What the message tells to give is used."""
+    volumes = [nib.load(folder / "group" / f"{name}.nii.gz").get_fdata() for name in NAMES]
+    np.savez(
+        folder / "group.npz",
+        patterns=np.stack(volumes).reshape(12, -1).astype(np.float32),
+        names=np.arange(12),
+        mask=np.ones((4, 4, 3), bool),
+        affine=AFFINE,
+    )
+    (folder / "names.txt").write_text("\n".join(NAMES) + "\n")
+    more = ("--names", folder / "names.txt") if given else ()
+    code = run(
+        "--predicted", folder / "predicted", "--measured", folder / "group.npz", *more,
+        "--permutations", 50, "--no-report", "-o", folder / "out",
+    )  # fmt: skip
+    assert code == (0 if given else 1)
 
 
 def test_validate_writes_table_figures_correlations_and_record(folder: Path) -> None:

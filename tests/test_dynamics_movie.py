@@ -121,6 +121,7 @@ def measured(models: MovieModels) -> MeasuredMovie:
         mask=prediction.mask,
         affine=prediction.affine,
         rois={roi: prediction.roi_mask(roi) for roi in prediction.rois},
+        slice_time_ref=0.0,
     )
 
 

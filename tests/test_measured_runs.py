@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ SHAPE, N_VOLUMES = (6, 6, 6), 60
 AFFINE = np.array([[-4.0, 0, 0, 12], [0, 4, 0, -12], [0, 0, 4, -12], [0, 0, 0, 1]])
 MASK = np.zeros(SHAPE, bool)
 MASK[1:4, 1:4, 1:4] = True
+NLIN6 = "MNI152NLin6Asym"
 SIGNAL = np.sin(np.arange(N_VOLUMES) / 2.5)
 
 
@@ -219,6 +221,92 @@ def test_read_runs_confounds_that_leave_little_are_told(tmp_path: Path) -> None:
     table = write_table(tmp_path / "a.tsv", 40)
     with pytest.warns(UserWarning, match="less than half .* 60 volumes less 41 .*40 confounds, 0 "):
         read(tmp_path / "a_bold.nii.gz", confounds=[table], slice_time_ref=0.0, cutoff_s=None)
+
+
+@pytest.mark.parametrize(
+    ("names", "space", "said"),
+    [
+        (("sub-1_space-T1w_bold",), NLIN6, "must lie in MNI152NLin6Asym, .*got T1w, by its name"),
+        (("sub-1_space-fsnative_bold",), NLIN6, "got fsnative, by its name"),
+        (("sub-1_space-MNIInfant_cohort-1_bold",), NLIN6, "got MNIInfant, by its name"),
+        (("sub-1_task-film_desc-preproc_bold",), NLIN6, "got its own space, without one in its n"),
+        (("sub-1_bold", "sub-2_space-T1w_bold"), NLIN6, "sub-2_space-T1w_bold.nii.gz must lie in"),
+        (("sub-1_space-MNI152NLin6Asym_bold", "sub-2_space-T1w_bold"), None, "must lie in MNI15"),
+        (("sub-1_space-MNI152NLin2009cAsym_bold", "sub-2_space-MNI152NLin6Asym_bold"), NLIN6, ""),
+        (("sub-1_space-T1w_bold", "sub-2_space-T1w_bold"), None, ""),
+    ],
+)
+def test_read_runs_images_of_another_space_are_refused(
+    tmp_path: Path, names: tuple[str, ...], space: str | None, said: str
+) -> None:
+    """What an image's name says of its space is compared with the template, and with others."""
+    paths = [tmp_path / f"{name}.nii.gz" for name in names]
+    for seed, path in enumerate(paths):
+        write_run(path, seed=seed)
+    if said:
+        with pytest.raises(DataError, match=said):
+            read(*paths, slice_time_ref=0.0, space=space)
+    else:
+        assert read(*paths, slice_time_ref=0.0, space=space).n_subjects == 2
+
+
+def test_read_runs_sidecars_of_other_files_are_not_theirs(tmp_path: Path) -> None:
+    """Names that are not BIDS's name one file each: ANNA's times are not BEN's."""
+    anna, ben = tmp_path / "ANNA_film.nii.gz", tmp_path / "BEN_film.nii.gz"
+    write_run(anna)
+    write_run(ben, seed=1)
+    (tmp_path / "ANNA_film.json").write_text('{"StartTime": 1.0}')
+    assert read(anna).slice_time_ref == 0.5
+    with pytest.raises(DataError, match=r"BEN_film.nii.gz: what time of a volume"):
+        read(ben)
+    (tmp_path / "BEN_film.json").write_text('{"StartTime": 0.0}')
+    assert (read(anna).slice_time_ref, read(ben).slice_time_ref) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("image", "table", "fits"),
+    [
+        ("sub-2_task-film_bold", "sub-1_task-film_desc-confounds_timeseries", False),
+        ("sub-1_task-film_run-1_bold", "sub-1_task-film_run-2_desc-confounds_timeseries", False),
+        ("sub-1_ses-a_task-film_bold", "sub-1_ses-b_task-film_desc-confounds_timeseries", False),
+        ("sub-1_run-01_space-X_desc-preproc_bold", "sub-1_run-1_desc-confounds_timeseries", True),
+        ("sub-1_task-film_bold", "motion", True),
+    ],
+)
+def test_read_runs_confounds_of_another_run_are_refused(
+    tmp_path: Path, image: str, table: str, fits: bool
+) -> None:
+    """Tables that a shell sorted otherwise than images are told by their names."""
+    path = tmp_path / f"{image}.nii.gz"
+    write_run(path)
+    confounds = [write_table(tmp_path / f"{table}.tsv", 3)]
+    if fits:
+        assert read(path, confounds=confounds, slice_time_ref=0.0).n_subjects == 1
+    else:
+        with pytest.raises(DataError, match=r"must hold the confounds of .* of another run by"):
+            read(path, confounds=confounds, slice_time_ref=0.0)
+
+
+def test_measured_responses_that_do_not_say_their_time_are_refused(tmp_path: Path) -> None:
+    """An archive of before, or one made by hand, lacks it: half a repetition is not guessed."""
+    write_run(tmp_path / "a_bold.nii.gz")
+    measured = read(tmp_path / "a_bold.nii.gz", slice_time_ref=0.5)
+    unknown = save_measured(replace(measured, slice_time_ref=None), tmp_path / "film.npz")
+    with pytest.raises(DataError, match=r"film.npz: what time of a volume .*`slice_time_ref`: 0.5"):
+        _timed(RunSettings(), read_measured(unknown))
+    told = RunSettings(slice_time_ref=0.5)
+    assert _timed(told, read_measured(unknown)) == told
+
+
+def test_read_runs_volumes_of_zeros_are_refused(tmp_path: Path) -> None:
+    """A scan that broke off is no signal that falls to 0."""
+    path = tmp_path / "a_bold.nii.gz"
+    values = write_run(path)
+    values[..., 50:] = 0
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(values, None, image.header), path)
+    with pytest.raises(DataError, match=r"got 0 in all voxels in 10 of 60, first in volume 50"):
+        read(path, slice_time_ref=0.0)
 
 
 def test_read_measured_masks_are_0_and_1(tmp_path: Path) -> None:

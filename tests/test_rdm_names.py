@@ -28,6 +28,31 @@ def write_mat(path: Path, **variables: Any) -> None:
     savemat(path, variables)
 
 
+def write_mat_7_3(path: Path, stimuli: Any) -> None:
+    """Write a .mat file of version 7.3: arrays with their axes turned, texts as numbers."""
+    h5py = pytest.importorskip("h5py")
+
+    def text(group: Any, name: str, letters: Any) -> Any:
+        group[name] = np.array(letters, np.uint16)
+        group[name].attrs["MATLAB_class"] = np.bytes_("char")
+        return group[name].ref
+
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["rdms"] = VECTORS.T
+        if isinstance(stimuli, tuple):  # A cell array of texts.
+            held = file.create_group("#refs#")
+            cells = [
+                text(held, f"c{k}", [[ord(each)] for each in one]) for k, one in enumerate(stimuli)
+            ]
+            file.create_dataset("stimuli", data=np.array([cells], h5py.ref_dtype))
+        elif isinstance(stimuli, list):  # A matrix of letters.
+            text(file, "stimuli", np.array([[ord(each) for each in one] for one in stimuli]).T)
+        else:
+            file["stimuli"] = stimuli.T
+    with path.open("r+b") as raw:
+        raw.write(b"MATLAB 7.3 MAT-file".ljust(128))
+
+
 def write_rsatoolbox(path: Path, descriptors: dict[str, Any]) -> None:
     """Write what rsatoolbox saves, with some descriptors of patterns."""
     h5py = pytest.importorskip("h5py")
@@ -45,6 +70,9 @@ NAMELESS: dict[str, Callable[[Path], Any]] = {
     "from_1.npz": lambda path: np.savez(path, rdms=VECTORS, images=np.arange(1, N + 1)),
     "plain.mat": lambda path: write_mat(path, rdms=VECTORS),
     "from_1.mat": lambda path: write_mat(path, rdms=VECTORS, stimuli=np.arange(1, N + 1)),
+    "floats_from_0.npz": lambda path: np.savez(path, rdms=VECTORS, images=np.arange(0.0, N)),
+    "doubles.mat": lambda path: write_mat(path, rdms=VECTORS, images=np.arange(1.0, N + 1)),
+    "doubles_7_3.mat": lambda path: write_mat_7_3(path, np.arange(1.0, N + 1)[None]),
     "index.h5": lambda path: write_rsatoolbox(path, {"index": np.arange(N)}),
     "numbers.h5": lambda path: write_rsatoolbox(path, {"stimuli": np.arange(N)}),
 }
@@ -97,6 +125,52 @@ def test_numbers_that_are_no_row_numbers_are_names(tmp_path: Path) -> None:
     _, theirs = match_conditions(RDMs(VECTORS[:1, :n_pairs], names, ("LOC",)), measured)
     rows = np.argsort(ids)
     np.testing.assert_array_equal(theirs.squares, measured.squares[:, rows[:, None], rows])
+
+
+@pytest.mark.parametrize(
+    ("stimuli", "expected"),
+    [
+        (IMAGES, IMAGES),
+        ([f"s{k:02d} " for k in range(N)], tuple(f"s{k:02d}" for k in range(N))),
+        (np.arange(73.0, 73 + 7 * N, 7)[None], tuple(map(str, range(73, 73 + 7 * N, 7)))),
+    ],
+    ids=["cells", "letters", "numbers"],
+)
+def test_names_of_matlab_7_3_are_read(
+    tmp_path: Path, stimuli: Any, expected: tuple[str, ...]
+) -> None:
+    """Cells of texts, matrices of letters and doubles name conditions in version 7.3, too."""
+    write_mat_7_3(tmp_path / "m.mat", stimuli)
+    measured = load_rdms(tmp_path / "m.mat")
+    assert measured.named
+    assert measured.conditions == expected
+    np.testing.assert_array_equal(measured.dissimilarities, VECTORS)
+
+
+@pytest.mark.parametrize(
+    ("labels", "in_order"),
+    [
+        ([str(k) for k in range(N)], True),
+        ([f"{k}.jpg" for k in range(N)], True),
+        ([str(k) for k in np.random.default_rng(1).permutation(N)], False),
+    ],
+    ids=["texts", "files", "in any order"],
+)
+def test_numbers_from_0_are_not_paired_with_names_from_1(labels: list[str], in_order: bool) -> None:
+    """Texts that count rows from 0 are no names of pictures from 1.jpg on, whatever is dropped."""
+    models = RDMs(VECTORS[:1], IMAGES, ("LOC",))
+    measured = RDMs(VECTORS, tuple(labels), ("a", "b"))
+    for unmatched in ("error", "drop"):
+        with pytest.raises(DataError, match=r"count from 1 and measured ones from 0.*`in_order`"):
+            match_conditions(models, measured, unmatched, "M")
+    if in_order:
+        assert name_in_order(measured, IMAGES, 0, "M").conditions == IMAGES
+    else:
+        with pytest.raises(DataError, match=r"another order"):
+            name_in_order(measured, IMAGES, 0, "M")
+    # Pictures that count from 0 themselves are called so.
+    own = RDMs(VECTORS[:1], tuple(f"set/{k}.jpg" for k in range(N)), ("LOC",))
+    assert match_conditions(own, measured)[0].conditions == own.conditions
 
 
 @pytest.mark.parametrize(

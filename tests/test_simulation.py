@@ -39,6 +39,7 @@ from imgtofmri.experiments import (
     read_kernel,
     stimulus_design,
 )
+from imgtofmri.experiments.experiment import check_tables
 from imgtofmri.timeseries import DEFAULT_HRF, hrf, regress_out
 
 
@@ -487,6 +488,19 @@ def write_events(folder: Path, *lines: str) -> Path:
     path = folder / "events.tsv"
     path.write_text("\n".join(lines).replace("|", "\t") + "\n", encoding="utf-8")
     return path
+
+
+def test_check_tables_durations_in_milliseconds_are_refused(tmp_path: Path) -> None:
+    """Nothing is shown 250 times as long as until the next one comes, in seconds."""
+    lines = [f"{8 * k}|{{}}|{k}.jpg" for k in range(5)]
+    for duration, fits in (("2", True), ("2000", False)):
+        rows = [line.format(duration) for line in lines]
+        path = write_events(tmp_path, "onset|duration|stim_file", *rows)
+        if fits:
+            check_tables([read_events(path)], Scan(2.0))
+        else:
+            with pytest.raises(DataError, match=r"events.tsv: .* one every 8 s that lasts 2000 s"):
+                check_tables([read_events(path)], Scan(2.0))
 
 
 def test_read_events_keeps_the_table_and_reads_its_numbers(tmp_path: Path) -> None:

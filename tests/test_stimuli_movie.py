@@ -7,6 +7,8 @@ import hashlib
 import io
 import os
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 import zipfile
@@ -1203,6 +1205,62 @@ def test_frames_of_cameras_jpegs_are_read_and_upright(
         row, column = np.unravel_index(quarters.argmax(), (2, 2))
         assert (row, column) in {corner, (0, 0)}
         assert quarters[row, column] == pytest.approx(40 * number + 40, abs=6)
+
+
+def profiled_pngs(path: Path, orientation: int | None, n_pictures: int = 6) -> Path:
+    """Write PNGs with a colour profile, as screens and painters save them, as a movie."""
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112] = orientation or 1
+    pictures = []
+    for number in range(n_pictures):
+        pixels = np.zeros((48, 64, 3), np.uint8)
+        pixels[:24, :32] = 40 * number + 40
+        pictures.append(Image.fromarray(pixels))
+    if path.suffix == ".apng":
+        first, *others = pictures
+        options = {"append_images": others, "duration": 500, "icc_profile": profile}
+        first.save(path, "PNG", save_all=True, **options)
+        return path
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=2)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+        for number, picture in enumerate(pictures):
+            data = io.BytesIO()
+            more = {} if orientation is None else {"exif": exif}
+            picture.save(data, "PNG", icc_profile=profile, **more)
+            packet = av.Packet(data.getvalue())
+            packet.stream, packet.is_keyframe = stream, True
+            packet.pts = packet.dts = number
+            packet.time_base, packet.duration = Fraction(1, 2), 1
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "orientation"),
+    [("mov", None), ("mov", 3), ("avi", None), ("avi", 3), ("apng", None)],
+)
+def test_frames_of_pictures_with_colour_profiles_do_not_end_python(
+    tmp_path: Path, suffix: str, orientation: int | None
+) -> None:
+    """A profile has a name, which is freed once: in a process of its own, as it would die."""
+    path = profiled_pngs(tmp_path / f"screen.{suffix}", orientation)
+    code = (
+        "import sys; from imgtofmri.stimuli import Movie\n"
+        "for each in Movie(sys.argv[1]).frames(2):\n"
+        "    quarters = each.pixels.reshape(2, 112, 2, 112, 3).mean(axis=(1, 3, 4))\n"
+        "    print(quarters.argmax(), round(quarters.max() / 40))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
+    )
+    frames = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert [light for _, light in frames] == [1, 2, 3, 4, 5, 6]
+    # Newer decoders turn by EXIF, older ones leave it.
+    assert {quarter for quarter, _ in frames} <= {0, 3 if orientation == 3 else 0}
 
 
 def test_unknown_kind_of_side_data_is_a_kind() -> None:

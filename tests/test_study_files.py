@@ -525,6 +525,88 @@ def test_read_confounds_missing_values_are_no_numbers(
         np.testing.assert_array_equal(found[:, 0], np.nan_to_num(values))
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("c.tsv", "\tcsf\n0\t0.5\n1\t0.7\n2\t0.1\n", r"one without a name \(''\), as pandas"),
+        ("c.csv", "Unnamed: 0,csf\n0,0.5\n1,0.7\n2,0.1\n", r"without a name \('Unnamed: 0'\)"),
+        ("c.tsv", "0.1\t0.2\n0.3\t0.4\n0.5\t0.6\n0.7\t0.8\n", "must have names; got numbers"),
+        ("rp.txt", " 0.1e0  -0.2\n 0.3  0.4\n 0.5  0.6\n", "got numbers, as in files of SPM, FSL"),
+        ("c.tsv", "csf wm\n1 2\n3 4\n5 6\n", "separated by tabs.* got one column, 'csf wm'"),
+        ("c.tsv", "csf;wm\n1;2\n3;4\n5;6\n", "separated by tabs.* got one column, 'csf;wm'"),
+        ("c.csv", "csf;wm\n0,5;1\n0,7;1\n0,1;1\n", "must be a number with a decimal point; got"),
+        ("c.tsv", "csf\n1\t0.5\n2\t0.7\n3\t0.1\n", "1 cells are needed; got 2.*R writes it"),
+    ],
+)
+def test_read_confounds_of_other_programs_tables_are_refused(
+    tmp_path: Path, name: str, text: str, said: str
+) -> None:
+    """Rows' numbers are no confound, and a first line of numbers is no line of names."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=said):
+        read_confounds(tmp_path / name, 3)
+
+
+def test_read_confounds_columns_that_are_counted_have_names(tmp_path: Path) -> None:
+    """An array that pandas wrote has columns called 0, 1, ..."""
+    pd.DataFrame(np.eye(3)).to_csv(tmp_path / "c.tsv", sep="\t", index=False)
+    np.testing.assert_array_equal(read_confounds(tmp_path / "c.tsv", 3), np.eye(3))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"duration": 1000.0}, r"must not outlast the next ones; got one every .* lasts 1000 s"),
+        ({"duration": 90.0}, r"must not outlast the next|must end with the run, at 2\d\d s; got"),
+    ],
+)
+def test_fit_study_durations_in_milliseconds_are_refused(
+    runs: Runs, change: dict[str, float], said: str
+) -> None:
+    """Boxcars of minutes fit nothing, and say nothing."""
+    for path in (runs.folder / "raw/sub-01/func").glob("*events.tsv"):
+        events = pd.read_csv(path, sep="\t").assign(**change)
+        events.to_csv(path, sep="\t", index=False)
+    with pytest.raises(DataError, match=said):
+        fit_study(runs.write(TABLE), progress=False)
+
+
+@pytest.mark.parametrize(("n_confounds", "estimator"), [(105, "lss"), (105, "lsa"), (60, "lss")])
+def test_fit_study_confounds_that_leave_nothing_are_refused(
+    runs: Runs, n_confounds: int, estimator: str
+) -> None:
+    """What is left of a run is counted without the presentations, whatever estimates them."""
+    for path in (runs.folder / "prep/sub-01/func").glob("*confounds*"):
+        values = np.random.default_rng(1).normal(size=(110, n_confounds))
+        table = pd.DataFrame(values).add_prefix("a_comp_cor_")
+        table.to_csv(path, sep="\t", index=False)
+    study = runs.write(TABLE, f'estimator = "{estimator}"')
+    study.write_text(study.read_text().replace('["csf"]', '["a_comp_cor_*"]'))
+    if n_confounds < 99:
+        with pytest.warns(UserWarning, match=r"less than half .*110 volumes less 6\d ind.*60 conf"):
+            fit_study(study, progress=False)
+    else:
+        with pytest.raises(DataError, match=r"something of the run must be left .*105 confounds"):
+            fit_study(study, progress=False)
+
+
+@pytest.mark.parametrize("kind", ["volumes of zeros", "demeaned", "z-scored"])
+def test_fit_study_runs_that_are_no_images_any_more_are_refused(runs: Runs, kind: str) -> None:
+    """Percent of a mean that was taken out are no percent, and volumes of zeros no signal."""
+    path = next((runs.folder / "prep/sub-01/func").glob("*run-1*bold.nii.gz"))
+    image = nib.load(path)
+    values = np.asarray(image.dataobj).copy()
+    if kind == "volumes of zeros":
+        values[..., 100:] = 0
+    else:
+        values -= values.mean(axis=-1, keepdims=True)
+        values /= values.std(axis=-1, keepdims=True).clip(1e-9) if kind == "z-scored" else 1
+    nib.save(nib.Nifti1Image(values, None, image.header), path)
+    said = "in 10 of 110, first in volume 100" if kind == "volumes of zeros" else "with their mean"
+    with pytest.raises(DataError, match=said):
+        fit_study(runs.write(TABLE), progress=False)
+
+
 def test_fit_command_check_opens_every_file(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     """The check says what each file holds, and refuses what the fit would refuse."""
     fit_command(runs.write(TABLE), check=True)

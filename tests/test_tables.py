@@ -49,6 +49,23 @@ def test_read_table_csv_with_tabs_in_its_header_has_tabs(tmp_path: Path) -> None
     assert read_table(tmp_path / "t.csv").rows == (("1,5", "2"),)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a;b\n1;x,y\n",
+        "sep=;\r\na;b\r\n1;x,y\r\n",
+        '\ufeff"sep=;"\na;b\n1;"x,y"\n',
+        'sep=,\na,b\n1,"x,y"\n',
+    ],
+)
+def test_read_table_of_a_spreadsheet_with_semicolons(tmp_path: Path, text: str) -> None:
+    """Where numbers have decimal commas, spreadsheets part cells by semicolons, and may say so."""
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    table = read_table(tmp_path / "t.csv")
+    assert (table.columns, table.rows) == (("a", "b"), (("1", "x,y"),))
+    assert table.lines == (3 if "sep" in text else 2,)
+
+
 def test_numbers_equal_those_of_pandas(tmp_path: Path, rng: np.random.Generator) -> None:
     """Numbers of any size come out with the bits that pandas wrote, missing ones as NaN."""
     values = rng.standard_normal((300, 2)) * 10.0 ** rng.integers(-9, 9, (300, 2))

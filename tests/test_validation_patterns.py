@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,7 +13,7 @@ from nibabel.processing import resample_from_to
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.images import Mask, read_mask, read_region
 from imgtofmri.measured.patterns import Patterns, mean_patterns, pair, usable_voxels
-from imgtofmri.measured.sources import read_patterns
+from imgtofmri.measured.sources import has_names, read_patterns
 from imgtofmri.measured.tables import read_categories, read_pattern_files
 
 AFFINE = np.array([[2.0, 0, 0, -6], [0, 2, 0, -4], [0, 0, 2, 10], [0, 0, 0, 1]])
@@ -229,6 +230,53 @@ def test_read_patterns_arrays(tmp_path: Path, rng: np.random.Generator) -> None:
     np.save(tmp_path / "c.npy", np.array([{}], dtype=object))
     with pytest.raises(DataError, match=r"c.npy: expected an array of numbers"):
         read_patterns(tmp_path / "c.npy")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("dtype", [int, float])
+def test_read_patterns_numbers_of_rows_are_no_names(
+    tmp_path: Path, first: int, dtype: type
+) -> None:
+    """An archive that numbers its rows has no names, and takes those that are given."""
+    values = np.arange(20, dtype=np.float32).reshape(4, 5)
+    path = tmp_path / "a.npz"
+    np.savez(path, patterns=values, names=np.arange(first, first + 4, dtype=dtype))
+    with pytest.raises(DataError, match=r"holds 4 rows without names.*in order with `names`"):
+        read_patterns(path)
+    assert not has_names(path)
+    names = ["10.jpg", "2.jpg", "1.jpg", "3.jpg"]
+    assert read_patterns(path, names=names).names == tuple(names)
+    np.savez(path, patterns=values, names=np.array([name.encode() for name in names]))
+    assert has_names(path)
+    assert read_patterns(path).names == tuple(names)
+
+
+@pytest.mark.parametrize("unmatched", ["error", "drop"])
+def test_pair_numbers_from_0_with_names_from_1_is_refused(unmatched: Any) -> None:
+    """Files 0.nii.gz to 3.nii.gz are not the responses to 1.jpg to 4.jpg, but for the first."""
+    values = np.arange(20, dtype=np.float32).reshape(4, 5)
+    ours = Patterns(tuple(f"{k}.jpg" for k in range(1, 5)), values)
+    theirs = Patterns(tuple(f"{k}.nii.gz" for k in range(4)), values)
+    with pytest.raises(DataError, match=r"count from 1 and measured ones from 0.*its neighbour"):
+        pair(ours, theirs, unmatched=unmatched)
+
+
+@pytest.mark.parametrize("cell", ["NA", "NaN", "null"])
+def test_tables_of_patterns_missing_values_are_no_names(tmp_path: Path, cell: str) -> None:
+    """n/a is no participant and no category of its own; what may be either is refused."""
+    (tmp_path / "a.nii").touch()
+    table = tmp_path / "t.tsv"
+    table.write_text("name\tfile\tparticipant\tcategory\na.jpg\ta.nii\tn/a\tn/a\n")
+    (row,) = read_pattern_files(table)
+    assert (row.participant, row.category) == ("", "")
+    with pytest.raises(DataError, match=r"line 2: expected a name and its one category"):
+        read_categories(table)
+    for column in ("name", "participant", "category"):
+        cells = {"name": "a.jpg", "file": "a.nii", "participant": "s1", "category": "cat"}
+        cells[column] = cell
+        table.write_text("\t".join(cells) + "\n" + "\t".join(cells.values()) + "\n")
+        with pytest.raises(DataError, match=rf"line 2: {column} must be a name or n/a; got"):
+            read_pattern_files(table)
 
 
 def test_read_patterns_unusable_sources_are_named(tmp_path: Path, volumes: np.ndarray) -> None:

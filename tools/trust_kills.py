@@ -418,6 +418,7 @@ def lay_out(desk: Path) -> None:
             mask=inside,
             affine=voxels.affine,
             rois={"LOC": half, "PPA": ~half},
+            slice_time_ref=0.0,
         ),
         desk / "measured.npz",
     )

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ MISSING = "n/a"
 
 # What other programs write for it; as a name it may be one.
 _MAYBE_MISSING = frozenset({"na", "nan", "null", "none"})
+_DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(e[-+]?\d+)?", re.IGNORECASE)
 _ALSO_MISSING = _MAYBE_MISSING | {"", MISSING}
 
 
@@ -81,7 +83,7 @@ class TextTable:
         name = next((name for name in names if name in self.columns), names[0])
         n_found = self.columns.count(name)
         if n_found != 1:
-            separators = "commas" if self.path.suffix.lower() == ".csv" else "tabs"
+            separators = "commas or semicolons" if _is_csv(self.path) else "tabs"
             message = (
                 f"{self.where}, line 1: must have a column {' or '.join(names)}, once; got "
                 f"{n_found or 'none'} among {', '.join(self.columns)}."
@@ -167,6 +169,7 @@ class TextTable:
             if not (math.isfinite(value) and least <= value <= most):
                 bound = f", {least:,g} or more" if value < least else ""
                 bound = f", at most {most:,.0f}" if most < value else bound
+                bound = " with a decimal point" if _DECIMAL_COMMA.fullmatch(cells[row]) else bound
                 message = (
                     f"{self.place(row)}: {name} must be a number{bound}; got {cells[row]!r}. "
                     f"{remedy}"
@@ -209,8 +212,9 @@ def read_table(
     ----------
     path : str or Path
         UTF-8, with or without a byte order mark; a line of column names, then rows. Cells are
-        separated by commas in a ``.csv`` file, else by tabs (and in a ``.csv`` file that has them
-        in its first line). Lines without any text are passed over.
+        separated by tabs; in a ``.csv`` file by what its first line has, tabs, commas, or
+        semicolons where it has none of them (spreadsheets, where numbers have decimal commas), and
+        by what it says if it is ``sep=;`` or the like. Lines without any text are passed over.
     where : str, optional
         What messages begin with. Default: the path.
     quotes : bool
@@ -258,9 +262,15 @@ def read_table(
         if len(cells) > len(columns) and not full:
             cells = cells[: max(len(columns), *(at for at, cell in enumerate(cells, 1) if cell))]
         if len(cells) > len(columns) or (full and len(cells) < len(columns)):
+            remedy = "Write n/a where a value is missing."
+            if len(cells) > len(columns):
+                remedy = (
+                    "Name each column in line 1, also that of the rows' names (R writes it without "
+                    "one), put a cell that holds a separator in quotes, and write decimals with a "
+                    "point."
+                )
             message = (
-                f"{where}, line {line}: {len(columns)} cells are needed; got {len(cells)}. Write "
-                "n/a where a value is missing."
+                f"{where}, line {line}: {len(columns)} cells are needed; got {len(cells)}. {remedy}"
             )
             raise DataError(message)
         rows.append(cells + ("",) * (len(columns) - len(cells)))
@@ -270,20 +280,28 @@ def read_table(
 def _split(path: Path, text: str, quotes: bool) -> list[tuple[int, tuple[str, ...]]]:
     """Return the number and the cells of each line with text; a quoted cell may span lines."""
     header = next(io.StringIO(text, newline=""), "")
-    comma = path.suffix.lower() == ".csv" and "\t" not in header
+    delimiter, first = "\t", 1
+    if _is_csv(path):
+        delimiter = next((sign for sign in "\t,;" if sign in header), ",")
+        if told := re.fullmatch(r'"?sep=(.)"?\s*', header):  # Only for the spreadsheet.
+            delimiter, first, text = told[1], 2, text[len(header) :]
     # Line ends alone part lines: splitlines() would take rarer signs within a cell for them.
     reader = csv.reader(
         io.StringIO(text, newline=""),
-        delimiter="," if comma else "\t",
+        delimiter=delimiter,
         quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
     )
-    found, line = [], 1
+    found, line = [], first
     for row in reader:
         cells = tuple(cell.strip() for cell in row)
         if any(cells):
             found.append((line, cells))
-        line = reader.line_num + 1
+        line = reader.line_num + first
     return found
+
+
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
 
 
 def write_table(table: pd.DataFrame, path: Path) -> Path:

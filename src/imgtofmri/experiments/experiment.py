@@ -15,6 +15,7 @@ from imgtofmri.experiments.tables import EventsTable, find_stimuli, read_events
 from imgtofmri.files import sha256_of
 from imgtofmri.outputs.series import MAX_VOLUMES
 from imgtofmri.stimuli import Movie, check_rate, suffix_kind
+from imgtofmri.timeseries import check_shown
 
 
 class Input(NamedTuple):
@@ -154,12 +155,15 @@ def check_tables(events: Sequence[EventsTable], scan: Scan, n_volumes: int | Non
     ------
     OptionError
         If events lie outside their run, or a run is too long for a file or too short for its drift.
+    DataError
+        If most events outlast several of those after them, as durations in milliseconds do.
     """
     for table in events:
         # A movie counts as one event here: how many frames it has does not matter to a run.
         index = {name: row for row, name in enumerate(table.stim_files)}
         run = run_of_table(table, index, scan.tr_s, n_volumes)
         name = f"events file {table.path}"
+        check_shown(run.events.onsets_s, run.events.durations_s, name)
         check_length(run, name)
         check_run(run.events, scan, run.n_volumes, name=name, lines=table.shown_lines)
 

@@ -33,8 +33,62 @@ def _label(key: str, label: str) -> str:
     return (label.lstrip("0") or "0") if is_number else label
 
 
+def plain_parts(name: str) -> tuple[str, ...]:
+    """Return the parts of a file name that are no entities, without the suffix.
+
+    Examples
+    --------
+    >>> plain_parts("ANNA_run-1_film.nii.gz")
+    ('ANNA',)
+    """
+    *parts, _ = name.partition(".")[0].split("_")
+    return tuple(part for part in parts if not all(part.partition("-")))
+
+
+def check_space(files: Iterable[Path], space: str | None = None) -> None:
+    """Refuse images that lie, by their names, in another space than a template or each other.
+
+    Parameters
+    ----------
+    files : iterable of Path
+        Images; of those without ``space-`` in their names nothing is known, but that fMRIPrep calls
+        a run in its own space so.
+    space : str, optional
+        The template's. Those of MNI152 count as one, though they differ by a millimetre or two.
+
+    Raises
+    ------
+    DataError
+        Naming the first such file.
+    """
+    first = space
+    for file in files:
+        named = entities(file.name)
+        is_native = named.get("desc") == "preproc" and file.name.partition(".")[0][-5:] == "_bold"
+        found = named.get("space", "its own space, without one in its name" if is_native else "")
+        if not found or found == first or (first and _are_mni(found, first)):
+            continue
+        if first is not None:
+            message = (
+                f"{file} must lie in {first}, as what it is compared with does; got {found}, by "
+                "its name. Give images in one template space, such as fMRIPrep's "
+                "space-MNI152NLin6Asym, or correct the name."
+            )
+            raise DataError(message)
+        first = found
+
+
+def _are_mni(*spaces: str) -> bool:
+    return all(space.startswith("MNI152") for space in spaces)
+
+
 def inherited(
-    wanted: Mapping[str, str], folder: Path, root: Path, suffix: str, extension: str
+    wanted: Mapping[str, str],
+    folder: Path,
+    root: Path,
+    suffix: str,
+    extension: str,
+    plain: tuple[str, ...] = (),
 ) -> list[Path]:
     """Return the files that apply to another by inheritance, from the root to its own folder.
 
@@ -46,6 +100,8 @@ def inherited(
         The other file's folder, and the data set's above it.
     suffix, extension : str
         Such as ``"events"`` and ``".tsv"``.
+    plain : tuple of str
+        The other file's `plain_parts`. A file that has any applies where it has the same.
 
     Returns
     -------
@@ -66,9 +122,9 @@ def inherited(
     for depth in range(len(steps) + 1):
         level = root.joinpath(*steps[:depth])
         fits = [
-            (len(entities(path.name)), path)
+            (len(entities(path.name)) + len(plain_parts(path.name)), path)
             for path in _with_suffix(level, suffix, extension)
-            if agree(wanted, entities(path.name))
+            if agree(wanted, entities(path.name)) and plain_parts(path.name) in ((), plain)
         ]
         most = max((count for count, _ in fits), default=0)
         best = sorted(path for count, path in fits if count == most)

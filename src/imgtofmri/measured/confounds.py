@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,6 +19,9 @@ FloatArray = npt.NDArray[np.float64]
 
 # NumPy sums along columns pairwise, and so more exactly, where they lie in one piece.
 _ORDER: Literal["F"] = "F"
+
+# What must be left of a run, as a share of its volumes, and what usually is.
+_LEAST_LEFT, _HALF = 0.1, 0.5
 
 
 def read_confounds(
@@ -49,14 +53,15 @@ def read_confounds(
     Raises
     ------
     DataError
-        If the file cannot be read, lacks a column that is named, holds what is no number, or lacks
-        other values than those.
+        If the file cannot be read, lacks a column that is named, has columns without names, holds
+        what is no number, or lacks other values than those.
     ShapeError
         If it has not a row for each volume.
     """
     if not patterns:
         return np.empty((n_volumes, 0))
     table = read_table(path, f"confounds {path}")
+    _check_columns(table)
     names: dict[str, None] = {}
     for pattern in patterns:
         matched = [name for name in table.columns if fnmatchcase(name, pattern)]
@@ -80,6 +85,41 @@ def read_confounds(
         cells[lost] = 0.0 if missing == "zero" else cells[~lost].mean()
         values[:, column] = cells
     return values
+
+
+def _check_columns(table: TextTable) -> None:
+    """Refuse a first line that does not name columns, and a column of the rows' numbers."""
+    counted = [*map(str, range(len(table.columns)))]  # As pandas names columns without names.
+    numbers = all(_is_number(part) for name in table.columns for part in name.split())
+    if numbers and (len(counted) == 1 or [*table.columns] != counted):
+        message = (
+            f"{table.where}, line 1: columns must have names; got numbers, as in files of SPM, FSL "
+            f"and AFNI: {', '.join(table.columns)[:60]!r}. Put a line of names before them, and "
+            "tabs between the columns."
+        )
+        raise DataError(message)
+    if len(table.columns) == 1 and re.search(r"[;,\s]", table.columns[0]):
+        message = (
+            f"{table.where}, line 1: columns must be separated by tabs, or by commas in a .csv "
+            f"file; got one column, {table.columns[0][:60]!r}. Save it so."
+        )
+        raise DataError(message)
+    for name in table.columns:
+        if re.fullmatch(r"(Unnamed: \d+(_level_\d+)?)?", name):
+            message = (
+                f"{table.where}, line 1: each column must be a confound; got one without a name "
+                f"({name!r}), as pandas writes rows' numbers. Remove it: write the table with "
+                "index=False."
+            )
+            raise DataError(message)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _n_without(name: str) -> int:
@@ -118,3 +158,45 @@ def nuisance(confounds: FloatArray, drifts: FloatArray | None) -> FloatArray:
     constant = np.ones((len(confounds), 1))
     parts = [confounds, constant] if drifts is None else [confounds, drifts, constant]
     return np.asarray(np.hstack(parts), order=_ORDER)
+
+
+def check_left(where: str, regressors: FloatArray, n_confounds: int, n_cosines: int) -> None:
+    """Refuse confounds and drifts that leave next to nothing of a run, and warn of many.
+
+    Parameters
+    ----------
+    where : str
+        What messages begin with.
+    regressors : array of shape (n_volumes, n_regressors)
+        As `nuisance` returns them.
+    n_confounds, n_cosines : int
+        How many of them are which.
+
+    Raises
+    ------
+    DataError
+        If less than a tenth of the volumes is left.
+
+    Warns
+    -----
+    UserWarning
+        If less than half is.
+    """
+    n_volumes = len(regressors)
+    size = np.linalg.norm(regressors, axis=0)
+    rank = int(np.linalg.matrix_rank(regressors / np.where(size > 0, size, 1.0)))
+    left = n_volumes - rank
+    if left >= _HALF * n_volumes:
+        return
+    said = (
+        f"{n_volumes} volumes less {rank} independent regressors ({n_confounds} confounds, "
+        f"{n_cosines} slow cosines, the mean)"
+    )
+    remedy = "Give a table of fewer columns, such as six of motion and a few of tissue"
+    if left < max(3, _LEAST_LEFT * n_volumes):
+        message = (
+            f"{where}: something of the run must be left when confounds and slow drifts are "
+            f"regressed out, a tenth of it or more; got {said}. {remedy}, or leave in what is slow."
+        )
+        raise DataError(message)
+    warnings.warn(f"{where}: less than half of the run is left: {said}. {remedy}.", stacklevel=4)

@@ -13,17 +13,27 @@ import numpy.typing as npt
 from imgtofmri.exceptions import DataError, check_choice
 from imgtofmri.files import natural_key
 from imgtofmri.measured.bids import agree, entities, inherited
-from imgtofmri.measured.confounds import nuisance, read_confounds
-from imgtofmri.measured.images import open_series_on, read_image_rows
+from imgtofmri.measured.confounds import check_left, nuisance, read_confounds
+from imgtofmri.measured.images import check_volumes, open_series_on, read_image_rows
 from imgtofmri.measured.timing import read_sidecars, volume_times
 from imgtofmri.spaces import Grid
 from imgtofmri.tables import MISSING, read_table
-from imgtofmri.timeseries import ESTIMATORS, HRFS, cosines, estimator_weights, trial_regressors
+from imgtofmri.timeseries import (
+    ESTIMATORS,
+    HRFS,
+    check_shown,
+    cosines,
+    estimator_weights,
+    trial_regressors,
+)
 
 FloatArray = npt.NDArray[np.float64]
 
 # Presentations nearer to each other than this are better estimated separately (Mumford et al.).
 _RAPID_S = 5.0
+_HALF_OF_VOXELS = 0.5
+# How long after the last volume a presentation may last, as where a scan is stopped early.
+_AFTER_S = 60.0
 # What fMRIPrep adds to the name of a run's images.
 _OF_DERIVATIVES = frozenset({"space", "cohort", "res", "den", "desc"})
 # What else images of one and the same acquisition differ in.
@@ -212,9 +222,11 @@ def design_run(
     shown, onsets_s, durations_s = _trials(run.events, stimulus_column)
     if not shown:
         return None
+    _check_end(run, onsets_s + durations_s, times_s)
     trials = trial_regressors(onsets_s, durations_s, times_s, hrf)
     drifts = cosines(times_s, high_pass_hz) if high_pass_hz else None
     others = nuisance(measured, drifts)
+    check_left(run.bold.name, others, measured.shape[1], 0 if drifts is None else drifts.shape[1])
     weights = estimator_weights(trials, others, estimator, run.bold.name)
     return RunDesign(tuple(shown), onsets_s, weights)
 
@@ -307,7 +319,9 @@ def estimate_responses(
         if design is None:
             continue
         series = read_image_rows(run.bold, voxels, grid, unoriented=unoriented).astype(np.float64)
+        check_volumes(series, run.bold.name)
         mean = series.mean(axis=0)
+        _check_level(series, mean, run.bold.name)
         betas = design.weights @ series
         percent = np.divide(100.0 * betas, mean, out=np.zeros_like(betas), where=mean != 0)
         names += design.names
@@ -330,6 +344,29 @@ def estimate_responses(
     return names, np.concatenate(parts)
 
 
+def _check_end(run: BoldRun, ends_s: FloatArray, times_s: FloatArray) -> None:
+    """Refuse presentations that go on long after the run."""
+    latest_s = float(ends_s.max())
+    if latest_s > times_s[-1] + _AFTER_S:
+        message = (
+            f"{run.events}: presentations must end with the run, at {times_s[-1]:.0f} s; got one "
+            f"that ends at {latest_s:.0f} s. Write onsets and durations in seconds."
+        )
+        raise DataError(message)
+
+
+def _check_level(series: FloatArray, mean: FloatArray, where: str) -> None:
+    """Refuse a run without its mean, of which no percentage can be taken."""
+    spread = series.std(axis=0)
+    if np.mean(np.abs(mean[spread > 0]) < spread[spread > 0]) > _HALF_OF_VOXELS:
+        message = (
+            f"{where} must hold images with their mean, of which responses are a percentage; got "
+            "means below the spread over time in most voxels, as of images that were demeaned or "
+            "z-scored. Give them as they were before."
+        )
+        raise DataError(message)
+
+
 def _trials(path: Path, stimulus_column: str) -> tuple[list[str], FloatArray, FloatArray]:
     """Return the stimuli, onsets and durations of presentations, in order of their onsets."""
     table = read_table(path, may_be_empty=True)
@@ -338,5 +375,6 @@ def _trials(path: Path, stimulus_column: str) -> tuple[list[str], FloatArray, Fl
     remedy = f"Correct it, in seconds, or set {stimulus_column} to {MISSING}."
     onsets_s = table.numbers("onset", rows, remedy=remedy)
     durations_s = table.numbers("duration", rows, least=0.0, remedy=remedy)
+    check_shown(onsets_s, durations_s, str(path))
     order = np.argsort(onsets_s, kind="stable")
     return [shown[trial][1] for trial in order], onsets_s[order], durations_s[order]

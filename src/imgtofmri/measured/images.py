@@ -281,6 +281,25 @@ def read_image_rows(
     return rows
 
 
+def check_volumes(rows: npt.NDArray[Any], where: str) -> None:
+    """Refuse a run of which some volumes are 0 in all voxels, as where a scan broke off.
+
+    Parameters
+    ----------
+    rows : array of shape (n_volumes, n_voxels)
+    where : str
+        What the message begins with.
+    """
+    empty = ~rows.any(axis=1)
+    if empty.any() and not empty.all():
+        message = (
+            f"{where} must have values in each volume; got 0 in all voxels in {int(empty.sum())} "
+            f"of {len(rows)}, first in volume {int(np.flatnonzero(empty)[0])}. Cut the run to the "
+            "volumes that were measured."
+        )
+        raise DataError(message)
+
+
 def open_series_on(
     grid: Grid, path: Path, where: str = "", *, unoriented: Grid | None = None
 ) -> Any:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice, choice_message
 from imgtofmri.measured.images import check_same_grid
+from imgtofmri.measured.labels import check_counted_alike
 from imgtofmri.stimuli import IMAGE_SUFFIXES, MOVIE_SUFFIXES
 
 if TYPE_CHECKING:
@@ -173,7 +174,8 @@ def pair(
     Raises
     ------
     DataError
-        If an image has no partner, none is left, or an image to leave out does not exist.
+        If an image has no partner, none is left, an image to leave out does not exist, or one side
+        numbers the images from 0 and the other from 1.
     ShapeError
         If the voxels differ.
     """
@@ -207,6 +209,7 @@ def pair_names(
     """
     check_choice("unmatched", unmatched, get_args(Missing))
     left_keys, right_keys = _common_form(predicted, measured)
+    check_counted_alike(*([*map(_without_folders, keys)] for keys in (left_keys, right_keys)))
     left_out = _find_left_out(leave_out, [*left_keys, *right_keys])
     left = {key: row for row, key in enumerate(left_keys) if key not in left_out}
     right = {key: row for row, key in enumerate(right_keys) if key not in left_out}

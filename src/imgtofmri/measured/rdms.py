@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from imgtofmri.apart import read_apart
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.hdf5 import dataset_names, item, open_hdf5, values
+from imgtofmri.measured.labels import labels_of
 from imgtofmri.numpy_files import load_npy, load_npz
 from imgtofmri.rsa import RDMs, to_vector
 from imgtofmri.rsa.rdm import n_conditions_of
@@ -134,9 +135,9 @@ def _matlab_variables(path: Path) -> dict[str, NDArray[Any]]:
         is_hdf5 = b"MATLAB 7.3" in file.read(128)
     if is_hdf5:
         with open_hdf5(path) as opened:
-            top = (name for name in dataset_names(opened) if "/" not in name)
-            found = {name: values(opened, name) for name in top}
-        return {name: value.T for name, value in found.items() if value.dtype.kind in "fiu"}
+            top = [name for name in dataset_names(opened) if "/" not in name]
+            found = {name: _of_version_7_3(opened, name) for name in top}
+        return {name: value for name, value in found.items() if value.dtype.kind in "fiuU"}
     variables: dict[str, NDArray[Any]] = {}
     for name, value in loadmat(path, squeeze_me=False, struct_as_record=True).items():
         if getattr(value, "dtype", None) is not None and "RDM" in (value.dtype.names or ()):
@@ -144,6 +145,19 @@ def _matlab_variables(path: Path) -> dict[str, NDArray[Any]]:
         elif not name.startswith("__"):
             variables |= _plain(name, value)
     return variables
+
+
+def _of_version_7_3(file: Any, name: str) -> NDArray[Any]:
+    """Return a variable with its axes as MATLAB has them, texts and cells of texts as texts."""
+    found, value = item(file, name), values(file, name)
+    if found.attrs.get("MATLAB_class") == b"char":
+        rows = np.atleast_2d(value.T)
+        return np.array(["".join(map(chr, row)) if value.dtype.kind == "u" else "" for row in rows])
+    if value.dtype != object:
+        return value.T
+    cells = [_of_version_7_3(file, str(file[cell].name)) for cell in value.T.ravel() if cell]
+    are_texts = bool(cells) and all(cell.dtype.kind == "U" and cell.size == 1 for cell in cells)
+    return np.array([cell.item() for cell in cells]) if are_texts else np.empty(0)
 
 
 def _structures(path: Path, name: str, cells: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -252,24 +266,10 @@ def _could_be_rdms(value: Any) -> bool:
 def _strings(variables: dict[str, Any], keys: Sequence[str]) -> list[str] | None:
     """Return the first of some variables that is a list of texts (or of whole numbers)."""
     for key in keys:
-        array = np.asarray(variables.get(key, np.empty(0)))
-        if _are_row_numbers(array):
-            continue
-        if array.size and array.dtype.kind in "USiu" and max(array.shape, default=0) == array.size:
-            flat = array.ravel().tolist()
-            return [
-                item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item).rstrip()
-                for item in flat
-            ]
+        labels = labels_of(variables.get(key, np.empty(0)))
+        if labels is not None:
+            return labels
     return None
-
-
-def _are_row_numbers(array: NDArray[Any]) -> bool:
-    """Tell whether whole numbers count rows, from 0 or 1, and so name nothing."""
-    if array.dtype.kind not in "iu" or not array.size:
-        return False
-    count = np.arange(array.size)
-    return any(np.array_equal(array.ravel(), count + first) for first in (0, 1))
 
 
 def _as_vectors(path: Path, matrices: NDArray[Any]) -> NDArray[np.float64]:

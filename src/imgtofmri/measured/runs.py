@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.measured.bids import entities, inherited
-from imgtofmri.measured.confounds import nuisance, read_confounds
+from imgtofmri.measured.bids import agree, check_space, entities, inherited, plain_parts
+from imgtofmri.measured.confounds import check_left, nuisance, read_confounds
+from imgtofmri.measured.images import check_volumes
 from imgtofmri.measured.movie import MeasuredMovie
 from imgtofmri.measured.timing import read_sidecars, volume_times
 from imgtofmri.progress import track
@@ -28,9 +28,6 @@ _CHUNK_BYTES = 1 << 20
 # Times that differ by less are one, in seconds.
 _SAME_S = 0.002
 
-# What must be left of a run, as a share of its volumes, and what usually is.
-_LEAST_LEFT, _HALF = 0.1, 0.5
-
 
 def read_runs(
     images: Sequence[str | Path],
@@ -42,6 +39,7 @@ def read_runs(
     slice_time_ref: float | None = None,
     cutoff_s: float | None = 128.0,
     subject_names: Sequence[str] | None = None,
+    space: str | None = None,
     progress: bool = True,
 ) -> MeasuredMovie:
     """Read one run of each subject, clean it and keep the voxels of the ROIs.
@@ -71,6 +69,8 @@ def read_runs(
         Periods longer than this are regressed out; None leaves them.
     subject_names : sequence of str, optional
         Default: the file names up to the first underscore or dot.
+    space : str, optional
+        The template space of the masks. Images that lie in another by their names are refused.
     progress : bool
         Whether to report progress on standard error.
 
@@ -82,10 +82,11 @@ def read_runs(
     Raises
     ------
     ShapeError
-        If files differ in grid or length, or confounds do not match.
+        If files differ in grid or length, or confounds have not a row for each volume.
     DataError
-        If a file cannot be read as a 4-D image, times are not known, uneven or at odds, values are
-        not finite, there are fewer than 3 volumes, what is regressed out leaves less than a tenth
+        If a file cannot be read as a 4-D image, lies in another space, has confounds of another
+        run by their names, times are not known, uneven or at odds, values are not finite or all 0
+        in a volume, there are fewer than 3 volumes, what is regressed out leaves less than a tenth
         of a run, or an ROI has no voxel on the grid.
     OptionError
         If there is no file.
@@ -119,6 +120,9 @@ def read_runs(
             f"{len(tables)}. Give both in the same order."
         )
         raise ShapeError(message)
+    check_space(paths, space)
+    for path, file in zip(paths, tables or (), strict=tables is not None):
+        _check_one_run(path, file)
     names = _subject_names(paths, subject_names)
     first = open_series(paths[0])
     grid = grid_of(first)
@@ -180,6 +184,18 @@ def _subject_names(paths: list[Path], given: Sequence[str] | None) -> tuple[str,
     return tuple(given)
 
 
+def _check_one_run(image: Path, table: Path) -> None:
+    """Refuse confounds that are of another run by their name."""
+    ours, theirs = entities(image.name), entities(table.name)
+    shared = {key: ours[key] for key in ours.keys() & theirs.keys() - {"space", "desc", "res"}}
+    if not agree(theirs, shared):
+        message = (
+            f"{table} must hold the confounds of {image.name}; got those of another run by their "
+            "name. Give confounds in the order of the images."
+        )
+        raise DataError(message)
+
+
 def _timing(
     paths: Sequence[Path], n_volumes: int, tr_s: float | None, slice_time_ref: float | None
 ) -> tuple[float, float]:
@@ -188,7 +204,9 @@ def _timing(
     for path in paths:
         image, folder = open_series(path), path.absolute().parent
         suffix = path.name.partition(".")[0].rpartition("_")[2]
-        sidecars = inherited(entities(path.name), folder, _dataset(folder), suffix, ".json")
+        plain = plain_parts(path.name)
+        named = entities(path.name)
+        sidecars = inherited(named, folder, _dataset(folder), suffix, ".json", plain)
         times_s = volume_times(
             str(path),
             image,
@@ -252,6 +270,7 @@ def _read_run(path: Path, grid: Grid, n_timepoints: int, mask: BoolArray) -> NDA
             "the subject out."
         )
         raise DataError(message)
+    check_volumes(run, str(path))
     return run
 
 
@@ -277,29 +296,5 @@ def _clean(
         centred: NDArray[np.float32] = run - run.mean(axis=0)
         return centred
     n_cosines = 0 if drifts is None else drifts.shape[1]
-    _check_left(where, regressors, confounds.shape[1], n_cosines)
+    check_left(where, regressors, confounds.shape[1], n_cosines)
     return regress_out(run, regressors).astype(np.float32)
-
-
-def _check_left(
-    where: str, regressors: NDArray[np.float64], n_confounds: int, n_cosines: int
-) -> None:
-    """Refuse confounds and drifts that leave next to nothing of a run, and warn of many."""
-    n_volumes = len(regressors)
-    size = np.linalg.norm(regressors, axis=0)
-    rank = int(np.linalg.matrix_rank(regressors / np.where(size > 0, size, 1.0)))
-    left = n_volumes - rank
-    if left >= _HALF * n_volumes:
-        return
-    said = (
-        f"{n_volumes} volumes less {rank} independent regressors ({n_confounds} confounds, "
-        f"{n_cosines} slow cosines, the mean)"
-    )
-    remedy = "Give a table of fewer columns, such as six of motion and a few of tissue"
-    if left < max(3, _LEAST_LEFT * n_volumes):
-        message = (
-            f"{where}: something of the run must be left when confounds and slow drifts are "
-            f"regressed out, a tenth of it or more; got {said}. {remedy}, or a longer `cutoff_s`."
-        )
-        raise DataError(message)
-    warnings.warn(f"{where}: less than half of the run is left: {said}. {remedy}.", stacklevel=3)

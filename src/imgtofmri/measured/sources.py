@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from imgtofmri.exceptions import DataError, ShapeError
 from imgtofmri.files import is_there, natural_key
 from imgtofmri.measured.images import Mask, check_same_grid
+from imgtofmri.measured.labels import labels_of
 from imgtofmri.measured.patterns import Patterns
 from imgtofmri.measured.tables import read_pattern_files
 from imgtofmri.numpy_files import load_npy, load_npz
@@ -34,7 +35,8 @@ def read_patterns(
         * a table (.tsv, .csv) with columns ``name`` (or ``stim_file``) and ``file``, the paths of
           3-D NIfTI files relative to the table;
         * an array file: .npy (n_images, n_voxels) with ``names``, or .npz with ``patterns`` and,
-          unless given, ``names``, and if there are any ``mask`` and ``affine``;
+          unless given, ``names`` (numbers of the rows count as none), and if there are any ``mask``
+          and ``affine``;
         * several 3-D NIfTI files.
     mask : Mask, optional
         The voxels to read. By default those that are neither NaN nor 0 in every image of the
@@ -169,6 +171,15 @@ def _read_series(
     return Patterns(tuple(names), values, mask.inside, mask.affine)
 
 
+def has_names(path: Path) -> bool:
+    """Tell whether an .npz file of patterns names its images; False where it cannot be read."""
+    try:
+        stored = load_npz(path)
+    except Exception:  # What is wrong is said where it is read.
+        return False
+    return labels_of(stored.get("names", ())) is not None
+
+
 def _read_array(path: Path, mask: Mask | None, names: Sequence[str] | None) -> Patterns:
     stored: dict[str, NDArray[Any]]
     try:
@@ -191,7 +202,7 @@ def _read_array(path: Path, mask: Mask | None, names: Sequence[str] | None) -> P
         raise ShapeError(message)
     values = np.asarray(stored["patterns"], dtype=np.float32)
     if names is None and "names" in stored:
-        names = [str(name) for name in stored["names"]]
+        names = labels_of(stored["names"])
     names = _need_names(path, names, len(values), "rows")
     own, affine = stored.get("mask"), stored.get("affine")
     if own is not None:

@@ -187,14 +187,14 @@ def _repetition_time(
     known = {name: value for name, value in told.items() if value is not None}
     if tr_s is not None:
         if known and not any(_is_same(tr_s, value) for value in known.values()):
-            raise _at_odds(where, {"the study": tr_s, **known})
-        return _within(where, "the study", tr_s)
+            raise _at_odds(where, {"`tr_s`": tr_s, **known})
+        return _within(where, "`tr_s`", tr_s)
     if not known:
         step, unit = float(image.header.get_zooms()[3]), _header_unit(image)
+        of_header = f"{step:g} {unit}" if unit in _SECONDS else f"{step:g} without a unit of time"
         message = (
             f"{where}: the repetition time must be known; got no RepetitionTime in a sidecar, and "
-            f"{step:g} without a unit of time ({unit}) in the header. Give `tr_s` in seconds, or "
-            "add RepetitionTime."
+            f"{of_header} in the header. Give `tr_s` in seconds, or add RepetitionTime."
         )
         raise DataError(message)
     for name, value in known.items():
@@ -226,9 +226,9 @@ def _within(where: str, name: str, value: float) -> float:
 
 def _at_odds(where: str, told: Mapping[str, float]) -> DataError:
     got = ", ".join(f"{value:g} s from {name}" for name, value in told.items())
+    settle = "." if "`tr_s`" in told else ", or settle it with `tr_s`."
     return DataError(
-        f"{where}: the repetition time must be one; got {got}. Correct what is wrong, or settle it "
-        "with `tr_s`."
+        f"{where}: the repetition time must be one; got {got}. Correct what is wrong{settle}"
     )
 
 

@@ -183,7 +183,7 @@ def _surface_kind(image: Any) -> str:
 def _no_volume(path: str | Path, where: str, got: str) -> DataError:
     return DataError(
         f"{place(path, where)} must be an image of voxels (NIfTI or MGH); got {got}. Give "
-        "responses and masks in a volume, such as fMRIPrep's space-T1w images."
+        "responses and masks in a volume, such as fMRIPrep's .nii.gz images."
     )
 
 

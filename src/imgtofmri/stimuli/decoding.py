@@ -33,6 +33,9 @@ _MOST_REORDERED = 16
 # Codecs of which a packet may hold one of the two fields of an interlaced picture.
 _IN_FIELDS = frozenset({"h264"})
 
+# Codecs whose decoders name the colour profiles that they hand on: PyAV frees such a name twice.
+_PROFILED = frozenset({"png", "apng"})
+
 
 @dataclass(slots=True)
 class Tally:
@@ -177,6 +180,7 @@ def _decoded(
     alone = needed is not None and needed.all_from is not None
     stand_alone: set[int | None] = set()
     in_fields = stream.codec_context.name in _IN_FIELDS
+    is_profiled = stream.codec_context.name in _PROFILED
     while True:
         try:
             packet = next(packets, None)
@@ -215,7 +219,26 @@ def _decoded(
             elif needed is not None and in_fields and picture.interlaced_frame:
                 raise _DamagedError  # Its other half may be in a packet that is passed over.
             else:
-                yield picture
+                yield _without_profile(picture) if is_profiled else picture
+
+
+def _without_profile(picture: VideoFrame) -> VideoFrame:
+    """Return a picture without its colour profile; looking at its side data would end Python."""
+    from av.filter import Graph
+
+    graph = Graph()
+    source = graph.add_buffer(
+        width=picture.width,
+        height=picture.height,
+        format=picture.format,
+        time_base=picture.time_base,
+    )
+    drop, sink = graph.add("sidedata", "mode=delete:type=ICC_PROFILE"), graph.add("buffersink")
+    source.link_to(drop)
+    drop.link_to(sink)
+    graph.configure()
+    graph.vpush(picture)
+    return graph.vpull()
 
 
 def _complete(pictures: Iterator[VideoFrame], needed: Set[int]) -> Iterator[VideoFrame]:

@@ -5,7 +5,7 @@ Arrays in, arrays out; time runs along the first axis: ``(n_time, n_voxels)``.
 - Haemodynamics: `hrf`, `held_hrf`, `convolve`
 - Sampling: `volume_times`, `sample_to_volumes`, `trim`
 - Drift and confounds: `remove_mean`, `cosine_basis`, `cosines`, `remove_drift`, `regress_out`
-- Responses to single presentations: `trial_regressors`, `estimator_weights`
+- Responses to single presentations: `trial_regressors`, `estimator_weights`, `check_shown`
 - Similarity over time: `similarity_matrix`, `remove_lag_means`, `row_agreement`
 - What chance gives: `Surrogates`
 """
@@ -30,7 +30,13 @@ from imgtofmri.timeseries.sampling import (
 )
 from imgtofmri.timeseries.similarity import remove_lag_means, row_agreement, similarity_matrix
 from imgtofmri.timeseries.surrogates import SURROGATE_KINDS, SurrogateKind, Surrogates
-from imgtofmri.timeseries.trials import ESTIMATORS, HRFS, estimator_weights, trial_regressors
+from imgtofmri.timeseries.trials import (
+    ESTIMATORS,
+    HRFS,
+    check_shown,
+    estimator_weights,
+    trial_regressors,
+)
 
 __all__ = [
     "DEFAULT_HRF",
@@ -43,6 +49,7 @@ __all__ = [
     "Resampling",
     "SurrogateKind",
     "Surrogates",
+    "check_shown",
     "convolve",
     "cosine_basis",
     "cosines",

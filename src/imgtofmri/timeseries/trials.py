@@ -25,8 +25,39 @@ HRFS = tuple(
 )
 """Responses that trials can be modelled with, alone or with derivatives."""
 
+# Presentations that last so many times longer than until the next one begins are in milliseconds.
+_MOST_AT_ONCE = 5.0
+
 # Less of a response than this share of the usual one (in squares) cannot be measured.
 _LEAST_SHARE = 0.01
+
+
+def check_shown(onsets_s: npt.ArrayLike, durations_s: npt.ArrayLike, where: str) -> None:
+    """Refuse durations that cannot be in the unit of the onsets.
+
+    Parameters
+    ----------
+    onsets_s, durations_s : arrays of shape (n_trials,)
+        Of each presentation.
+    where : str
+        What the message begins with.
+
+    Raises
+    ------
+    DataError
+        If most presentations would last until several more had begun.
+    """
+    gaps_s = np.diff(np.unique(np.asarray(onsets_s, dtype=np.float64)))
+    if not gaps_s.size:
+        return
+    lasting_s = np.asarray(durations_s, dtype=np.float64)
+    usual_s, gap_s = float(np.median(lasting_s)), float(np.median(gaps_s))
+    if usual_s > _MOST_AT_ONCE * gap_s:
+        message = (
+            f"{where}: presentations must not outlast the next ones; got one every {gap_s:g} s "
+            f"that lasts {usual_s:g} s (medians). Write onsets and durations in seconds."
+        )
+        raise DataError(message)
 
 
 def trial_regressors(
@@ -143,8 +174,9 @@ def _check_measured(trials: FloatArray, own: FloatArray, place: str) -> None:
         numbers = ", ".join(str(trial + 1) for trial in bad[:5]) + (", ..." * (bad.size > 5))
         message = (
             f"{place}the response to each presentation must lie within the run; that to "
-            f"{bad.size} of {len(own)} does not, or is one with the confounds (in order of onset: "
-            f"{numbers}). Correct the onsets, in seconds, or leave these events out."
+            f"{bad.size} of {len(own)} does not, or is one with confounds or slow drifts (in order "
+            f"of onset: {numbers}). Correct the onsets, in seconds, regress out less, or leave "
+            "these events out."
         )
         raise DataError(message)
 

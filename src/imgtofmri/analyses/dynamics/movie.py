@@ -336,6 +336,7 @@ def _read(
         tr_s=tr_s,
         slice_time_ref=run.slice_time_ref,
         cutoff_s=run.cutoff_s or None,
+        space=encoder.bundle.space,
         progress=progress,
     )
 
@@ -343,6 +344,14 @@ def _read(
 def _timed(run: RunSettings, brains: MeasuredMovie) -> RunSettings:
     """Sample the movie when the measured volumes were, refusing what contradicts them."""
     known = brains.slice_time_ref
+    if run.slice_time_ref is None and known is None and not run.is_original:
+        where = brains.sources[0] if brains.sources else "the measured responses"
+        message = (
+            f"{where}: what time of a volume its values are of must be known; got responses that "
+            "do not say it. Give `slice_time_ref`: 0.5 where slices were corrected to the middle, "
+            "0 where to the first, or not at all."
+        )
+        raise DataError(message)
     if run.slice_time_ref is None:
         return replace(run, slice_time_ref=known or 0.0)
     if known is not None and abs(known - run.slice_time_ref) > 0.1:

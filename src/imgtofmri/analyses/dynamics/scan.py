@@ -59,7 +59,8 @@ class RunSettings:
         of these.
     slice_time_ref : float or None
         Where within a volume the response is sampled, from 0 (its start) to 1. None is where the
-        measured runs' sidecars say; else the start. The published analysis took no account of it.
+        measured responses say, and the start where there are none. The published analysis took no
+        account of it.
     movie_start_s : float
         When the movie starts, in seconds from the start of the first volume.
     cutoff_s : float or None

@@ -13,7 +13,8 @@ from imgtofmri.encoder import Control, Prediction
 from imgtofmri.encoder.controls import LUMINANCE
 from imgtofmri.encoder.regions import own_columns
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.measured.patterns import Missing, matching_rows, pair_names
+from imgtofmri.measured.labels import counts_from
+from imgtofmri.measured.patterns import Missing, bare_name, matching_rows, pair_names
 from imgtofmri.measured.rdms import load_rdms
 from imgtofmri.rsa import RDMs, calculate_rdm
 
@@ -160,7 +161,7 @@ def name_in_order(measured: RDMs, names: tuple[str, ...], n_failed: int, name: s
             "Give the images that were shown, all of them."
         )
         raise DataError(message)
-    if measured.named:
+    if measured.named and not _is_other_numbering(measured.conditions, names):
         rows, others = matching_rows(names, measured.conditions)
         if rows != others:
             message = (
@@ -170,6 +171,14 @@ def name_in_order(measured: RDMs, names: tuple[str, ...], n_failed: int, name: s
             )
             raise DataError(message)
     return replace(measured, conditions=names, named=True)
+
+
+def _is_other_numbering(conditions: Sequence[str], names: Sequence[str]) -> bool:
+    """Tell whether conditions number their rows, from another number on than the images do."""
+    numbers = [bare_name(name) for name in conditions]
+    begun = counts_from(numbers), counts_from([bare_name(name) for name in names])
+    rising = None not in begun and numbers == sorted(numbers, key=int)
+    return rising and begun[0] != begun[1]
 
 
 def match_conditions(
@@ -215,6 +224,8 @@ def match_conditions(
         rows, others = pair_names(models.conditions, measured.conditions, unmatched=unmatched)
     except DataError as error:
         message = f"{where}: {error}"
+        if counts_from([bare_name(name) for name in measured.conditions]) is not None:
+            message += " Or set `in_order` if they follow the images."
         raise DataError(message) from error
     if len(rows) < 3:
         message = (

@@ -16,11 +16,13 @@ from imgtofmri.documents import read_text
 from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.encoder.spatial import group_maps
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.measured.bids import check_space
 from imgtofmri.measured.images import Mask, check_same_grid, read_mask, read_region
 from imgtofmri.measured.patterns import Missing, Patterns, mean_patterns, usable_voxels
-from imgtofmri.measured.sources import read_patterns
-from imgtofmri.measured.tables import read_categories, read_pattern_files
+from imgtofmri.measured.sources import has_names, read_patterns
+from imgtofmri.measured.tables import PatternFile, read_categories, read_pattern_files
 from imgtofmri.progress import track
+from imgtofmri.spaces import is_image
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -249,7 +251,7 @@ def read_comparison(
         files.append(Path(measured))
         rows = read_pattern_files(measured)
         if categories is None:
-            categories = {row.name: row.category for row in rows if row.category} or None
+            categories = _categories_of(rows, measured)
         for who in dict.fromkeys(row.participant or "group" for row in rows):
             if who in sources:
                 message = (
@@ -288,6 +290,8 @@ def read_comparison(
             )
             raise DataError(message)
         regions = {name: read_region(path, grid, resample) for name, path in rois.items()}
+    images = [file for file in (*predicted_files, *files) if is_image(file)]
+    check_space(images, None if prediction is None else prediction.space)
     return Comparison(
         predicted=own,
         measured=group,
@@ -349,6 +353,19 @@ def twinset_comparison(
     )
 
 
+def _categories_of(rows: Sequence[PatternFile], where: str | Path) -> dict[str, str] | None:
+    """Return the one category of each image that has any; None where none has."""
+    found: dict[str, str] = {}
+    for row in rows:
+        if row.category and found.setdefault(row.name, row.category) != row.category:
+            message = (
+                f"{where}: expected one category for each image; got {found[row.name]!r} and "
+                f"{row.category!r} for {row.name!r}. Correct the table."
+            )
+            raise DataError(message)
+    return found or None
+
+
 def _with_amplitude(prediction: Prediction) -> Prediction:
     """Average subjects' maps again, so that the group's keeps amplitude."""
     prediction.check_whole(subjects=True)
@@ -381,8 +398,9 @@ def _names_for(source: Source, names: Sequence[str] | None) -> Sequence[str] | N
     """Return the names given, unless a source brings its images' names: they are for others."""
     if not isinstance(source, str | Path):
         return names
-    path = Path(source)
-    return None if path.is_dir() or path.suffix.lower() in (*TABLES, ".npz") else names
+    path, suffix = Path(source), Path(source).suffix.lower()
+    brings = path.is_dir() or suffix in TABLES or (suffix == ".npz" and has_names(path))
+    return None if brings else names
 
 
 def _files(source: Source) -> tuple[Path, ...]:
