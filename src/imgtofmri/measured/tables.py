@@ -10,6 +10,7 @@ from typing import Any
 from imgtofmri.exceptions import DataError, check_choice
 from imgtofmri.files import is_file, natural_key
 from imgtofmri.stimuli import IMAGE_SUFFIXES
+from imgtofmri.stimuli.discovery import tell_of_others
 from imgtofmri.tables import TextTable, read_table
 
 ORDERS = ("natural", "text")
@@ -96,14 +97,18 @@ def list_images(folder: Path, order: str = "natural") -> StimulusRows:
         If there is none.
     OptionError
         If there is no such order.
+
+    Warns
+    -----
+    StimulusWarning
+        If movies, or pictures of formats that are not read, were passed over: how many.
     """
     check_choice("order", order, ORDERS)
-    found = [
-        path.relative_to(folder)
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-    ]
-    found = [path for path in found if not any(part.startswith(".") for part in path.parts)]
+    there = [path.relative_to(folder) for path in folder.rglob("*")]
+    there = [path for path in there if not any(part.startswith(".") for part in path.parts)]
+    found = [path for path in there if path.suffix.lower() in IMAGE_SUFFIXES]
+    # Rows of responses are counted by pictures: what is passed over may have been shown.
+    tell_of_others(sorted({*there} - {*found}), movies=True)
     if not found:
         message = f"{folder}: expected image files here or in folders below; there is none."
         raise DataError(message)
@@ -138,22 +143,23 @@ def read_pattern_files(path: str | Path) -> list[PatternFile]:
     """Read a table of patterns: a header, then a row for each image (and participant).
 
     Columns: ``name`` (or ``stim_file``), ``file`` (relative to the table), and if wanted
-    ``participant`` and ``category``. Others are ignored.
+    ``participant`` and ``category``, where n/a is none. Others are ignored.
 
     Raises
     ------
     DataError
-        If a column, a cell or a file is missing; the message names the line.
+        If a column, a cell or a file is missing, or a cell may say so (NA); the message names the
+        line.
     """
     table = read_table(path)
-    names, files = table.column(*_NAME_COLUMNS), table.column(*_FILE_COLUMNS)
-    absent = [""] * len(table)
+    names, files = table.names(*_NAME_COLUMNS), table.column(*_FILE_COLUMNS)
     people, categories = (
-        table.column(name) if table.has(name) else absent for name in ("participant", "category")
+        [cell or "" for cell in table.names(name)] if table.has(name) else [""] * len(table)
+        for name in ("participant", "category")
     )
     found = []
     for row, (name, file, *more) in enumerate(zip(names, files, people, categories, strict=True)):
-        one = PatternFile(name, table.path.parent / file, *more)
+        one = PatternFile(name or "", table.path.parent / file, *more)
         if not name or not file or not is_file(one.file):
             what = f"no file {one.file}" if name and file else "an empty cell"
             message = (
@@ -174,7 +180,7 @@ def read_categories(path: str | Path) -> dict[str, str]:
         If a column or a cell is missing, or an image comes twice with different categories.
     """
     table = read_table(path)
-    pairs = zip(table.column(*_NAME_COLUMNS), table.column("category"), strict=True)
+    pairs = zip(table.names(*_NAME_COLUMNS), table.names("category"), strict=True)
     categories: dict[str, str] = {}
     for row, (name, category) in enumerate(pairs):
         if not name or not category or categories.get(name, category) != category:
