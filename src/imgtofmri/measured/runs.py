@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.measured.bids import entities, inherited
+from imgtofmri.measured.bids import check_once, entities, inherited
 from imgtofmri.measured.confounds import nuisance, read_confounds
 from imgtofmri.measured.movie import MeasuredMovie
 from imgtofmri.measured.timing import read_sidecars, volume_times
@@ -85,7 +86,8 @@ def read_runs(
     ShapeError
         If files differ in grid or length, or confounds do not match.
     DataError
-        If a file cannot be read as a 4-D image, times are not known, uneven or at odds, values are
+        If a file cannot be read as a 4-D image, one run comes twice (in two resolutions, say),
+        masks hold other values than 0 and 1, times are not known, uneven or at odds, values are
         not finite, there are fewer than 3 volumes, what is regressed out leaves less than a tenth
         of a run, or an ROI has no voxel on the grid.
     OptionError
@@ -94,7 +96,7 @@ def read_runs(
     Warns
     -----
     UserWarning
-        If what is regressed out leaves less than half of a run.
+        If what is regressed out leaves less than half of a run, or several runs are of one person.
 
     Notes
     -----
@@ -113,6 +115,8 @@ def read_runs(
             f"{paths.count(twice[0])} times. Name each subject's file once."
         )
         raise OptionError(message, "images")
+    check_once(paths, "Give one of them: each file counts as a person.")
+    _tell_of_repeats(paths)
     tables = None if confounds is None else [Path(path) for path in confounds]
     if tables is not None and len(tables) != len(paths):
         message = (
@@ -127,8 +131,7 @@ def read_runs(
     step_s, start_s = _timing(paths, n_timepoints, tr_s, slice_time_ref)
     source = np.asarray(roi_affine, dtype=np.float64)
     volumes = {
-        roi: resample_mask(np.asarray(mask).astype(bool), source, grid)
-        for roi, mask in roi_masks.items()
+        roi: resample_mask(_whole(mask, roi), source, grid) for roi, mask in roi_masks.items()
     }
     for roi, volume in volumes.items():
         if not volume.any():
@@ -166,6 +169,19 @@ def read_runs(
     return MeasuredMovie(data, names, step_s, kept, grid.affine, rois, sources, reference)
 
 
+def _tell_of_repeats(paths: Sequence[Path]) -> None:
+    """Warn of several runs of one person, which count as people."""
+    people = Counter(entities(path.name).get("sub", path.name) for path in paths)
+    (who, n_files), *_ = people.most_common(1)
+    if n_files > 1:
+        message = (
+            f"{n_files} of {len(paths)} files are of sub-{who}: each counts as a person, so that "
+            "people seem to agree more than they do. Give one run of each person, or average a "
+            "person's runs first."
+        )
+        warnings.warn(message, stacklevel=3)
+
+
 def _subject_names(paths: list[Path], given: Sequence[str] | None) -> tuple[str, ...]:
     """Return one name for each file."""
     if given is None:
@@ -179,6 +195,19 @@ def _subject_names(paths: list[Path], given: Sequence[str] | None) -> tuple[str,
         )
         raise ShapeError(message)
     return tuple(given)
+
+
+def _whole(mask: ArrayLike, roi: str) -> BoolArray:
+    """Return an ROI's mask, which holds nothing but 0 and 1."""
+    values = np.asarray(mask)
+    odd = values[~np.isin(values, (0, 1))]
+    if odd.size:
+        message = (
+            f"roi_masks of {roi} must hold 0 and 1; got {odd.size} voxels of other values, such as "
+            f"{odd[0]:g}. Say which are inside, as in mask > 0.5."
+        )
+        raise DataError(message)
+    return values.astype(bool)
 
 
 def _open(path: Path) -> Any:
