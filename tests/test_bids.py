@@ -185,3 +185,16 @@ def test_simulated_dataset_passes_the_bids_validator(
     command += ["--mask", "support", "-o", str(tmp_path / "out"), "--quiet"]
     assert main(command) == 0
     assert findings(tmp_path / "out") == []
+
+
+@pytest.mark.bids
+@pytest.mark.filterwarnings("ignore:.*not the published weights")
+def test_simulated_film_passes_the_bids_validator(
+    tmp_path: Path, small_encoder: Path, random_weights: Path
+) -> None:
+    """A film alone: not one error."""
+    film = write_film(tmp_path / "film 1.mp4")
+    command = ["simulate", str(film), "--tr-s", "2", "-o", str(tmp_path / "alone"), "--no-report"]
+    command += ["--encoder", str(small_encoder), "--weights", str(random_weights)]
+    assert main([*command, "--mask", "support", "--quiet"]) == 0
+    assert findings(tmp_path / "alone") == []

@@ -38,6 +38,7 @@ from imgtofmri.exceptions import (
     StimulusError,
 )
 from imgtofmri.experiments import movie_events
+from imgtofmri.experiments.tables import find_stimuli, read_events
 from imgtofmri.files import sha256_of
 from imgtofmri.report import write_report
 
@@ -275,6 +276,21 @@ def test_simulate_movie_shown_longer_than_it_lasts_is_refused(
         with pytest.raises(DataError, match=match):
             run(*arguments)
     assert not (tmp_path / "sim").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("clips\\film.mp4", "Write / between"), ("NA", "Write n/a where nothing"), ("x.mp4", "Check")],
+)
+def test_find_stimuli_says_what_is_wrong_with_a_name(
+    tmp_path: Path, name: str, remedy: str
+) -> None:
+    """Windows' paths and other programs' missing values are not there, for a reason each."""
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "film.mp4").touch()
+    (tmp_path / "e.tsv").write_text(f"onset\tduration\tstim_file\n0\t1\t{name}\n")
+    with pytest.raises(StimulusError, match=rf"1 missing: .*\(.*line 2\)\. {remedy}"):
+        find_stimuli([read_events(tmp_path / "e.tsv")], tmp_path)
 
 
 def test_simulate_runs_are_numbered_at_one_width(

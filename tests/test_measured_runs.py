@@ -158,6 +158,54 @@ def test_read_runs_of_subjects_timed_otherwise_are_refused(tmp_path: Path) -> No
         read(*paths)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ("space-X_res-1", "space-X_res-2", r"\(res: 1, 2\)"),
+        ("space-X_desc-preproc", "space-X_desc-smoothed", r"\(desc: preproc, smoothed\)"),
+        ("echo-1", "echo-2", r"\(echo: 1, 2\)"),
+        ("run-1", "run-01_part-mag", r"\(run: .*part: \(none\), mag\)"),
+    ],
+)
+def test_read_runs_one_acquisition_twice_is_no_second_person(
+    tmp_path: Path, first: str, second: str, said: str
+) -> None:
+    """People who are one agree perfectly."""
+    paths = [tmp_path / f"sub-1_task-film_{name}_bold.nii.gz" for name in (first, second)]
+    for path in paths:
+        write_run(path)
+    with pytest.raises(DataError, match=rf"each run must be there once; .*{said}. Give one of"):
+        read(*paths, slice_time_ref=0.0)
+
+
+def test_read_runs_of_one_person_are_told(tmp_path: Path) -> None:
+    """Two sessions of a person count as people, which is said."""
+    paths = [tmp_path / f"sub-1_ses-{number}_task-film_bold.nii.gz" for number in (1, 2)]
+    paths.append(tmp_path / "sub-2_ses-1_task-film_bold.nii.gz")
+    for path in paths:
+        write_run(path)
+    with pytest.warns(UserWarning, match="2 of 3 files are of sub-1: each counts as a person"):
+        read(*paths, slice_time_ref=0.0)
+
+
+def test_read_runs_masks_in_memory_are_of_0_and_1(tmp_path: Path) -> None:
+    """Probabilities above 0 are not taken for the inside of a region."""
+    write_run(tmp_path / "a_bold.nii.gz")
+    images, options = [tmp_path / "a_bold.nii.gz"], {"progress": False, "slice_time_ref": 0.0}
+    for mask in (0.3 * MASK, MASK + 2 * np.roll(MASK, 1), np.where(MASK, 1, np.nan)):
+        with pytest.raises(DataError, match="roi_masks of LOC must hold 0 and 1; got .* > 0.5"):
+            read_runs(images, {"LOC": mask}, AFFINE, **options)
+    assert read_runs(images, {"LOC": MASK.astype(float)}, AFFINE, **options).mask.sum() == 27
+
+
+def test_read_runs_with_pauses_are_sampled_where_their_slices_are(tmp_path: Path) -> None:
+    """The share that is given is of what a volume takes; the one that comes out of a repetition."""
+    write_run(tmp_path / "a_bold.nii.gz", step=10.0)
+    (tmp_path / "a_bold.json").write_text('{"DelayTime": 8.0}')
+    measured = read(tmp_path / "a_bold.nii.gz", slice_time_ref=0.5)
+    assert (measured.tr_s, measured.slice_time_ref) == (10.0, pytest.approx(0.1))
+
+
 def test_read_runs_files_that_are_no_volumes_are_refused(tmp_path: Path) -> None:
     """Surfaces, and images that do not say how they lie, each in words of their own."""
     arrays = [nib.gifti.GiftiDataArray(np.zeros(642, np.float32)) for _ in range(20)]

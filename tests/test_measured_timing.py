@@ -82,6 +82,31 @@ def test_volume_times_of_uneven_volumes_count_their_acquisition() -> None:
 
 
 @pytest.mark.parametrize(
+    ("header", "said", "raw"),
+    [
+        ((10.0, "sec"), {"DelayTime": 8.0, "RepetitionTime": 10.0}, {}),
+        ((10.0, "sec"), {"RepetitionTime": 10.0}, {"DelayTime": 8.0}),
+        ((10.0, "sec"), {"AcquisitionDuration": 2.0}, {}),
+        ((1.0, "unknown"), {"VolumeTiming": [0, 10, 20, 30], "AcquisitionDuration": 2.0}, {}),
+    ],
+)
+def test_volume_times_of_sparse_volumes_are_a_share_of_their_acquisition(
+    header: tuple[float, str], said: dict[str, Any], raw: dict[str, Any]
+) -> None:
+    """The middle of two seconds of slices is one second, however long the pause after them."""
+    times = volume_times("run", image(*header), said, raw=raw, slice_time_ref=0.5)
+    np.testing.assert_allclose(times, [1.0, 11.0, 21.0, 31.0])
+    with pytest.raises(DataError, match=r"no more than there is until the next; got -?1[29]\d* s"):
+        volume_times(
+            "run",
+            image(*header),
+            said | {"AcquisitionDuration": 12.0},
+            raw=raw,
+            slice_time_ref=0.5,
+        )
+
+
+@pytest.mark.parametrize(
     ("header", "said", "more", "message"),
     [
         (

@@ -537,6 +537,7 @@ def test_power_bad_option_is_one_error_and_no_file(
     ("rows", "match"),
     [
         (["0\t2\tdark\tdark/dark0.png", "30\t2\tn/a\tbright/bright0.png"], "1 of 2 have none"),
+        (["0\t2\tNA\tdark/dark0.png", "30\t2\tnan\tbright/bright0.png"], "2 of 2 have none"),
         (["0\t2\tdark\tdark/dark0.png"], "contrast must say which of 1 conditions"),
     ],
 )

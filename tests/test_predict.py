@@ -178,6 +178,19 @@ def test_predict_into_is_what_the_command_does(
         assert (tmp_path / "saved" / name).read_bytes() == (python / name).read_bytes()
 
 
+@pytest.mark.parametrize(("format", "bad"), [("zarr", "bad.png"), ("bids", "bad.mp4")])
+def test_predict_resumed_past_what_is_bad_in_every_format(
+    tmp_path: Path, encoder: Encoder, photos: Path, format: str, bad: str
+) -> None:
+    """A store, and a film that is none, end as files and pictures do."""
+    (photos / "bad.png").rename(photos / bad)
+    path = tmp_path / "encoder.safetensors"
+    write_bundle(encoder.bundle, path)
+    arguments = ["predict", str(photos), "-o", str(tmp_path / "out"), "--encoder", str(path)]
+    arguments += ["--weights", WEIGHTS, "--quiet", "--no-report", "--format", format]
+    assert [main(arguments), main([*arguments, "--resume"])] == [3, 3]
+
+
 def test_predict_resumed_past_a_bad_file_ends_as_it_first_did(
     tmp_path: Path, encoder: Encoder, photos: Path
 ) -> None:

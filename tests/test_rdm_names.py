@@ -213,6 +213,10 @@ def test_names_in_another_order_are_not_taken_in_order() -> None:
     [
         (1 - to_square(VECTORS[0]), "diagonal of 1 to 1. They seem to be similarities: give 1 - "),
         (np.cov(np.random.default_rng(0).normal(size=(N, 30))), "diagonal of .*Set it to 0 if"),
+        (
+            np.where(np.eye(N) > 0, np.inf, 0.3),
+            "got an infinite diagonal, as of Fisher's z .*Give 1 - corr",
+        ),
         (to_square(VECTORS[0]) + 0.2 * np.eye(N), "diagonal of 0.2 to 0.2. They seem to be"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
 from pathlib import Path
@@ -28,7 +29,12 @@ from imgtofmri.measured import (
     read_mask,
     read_stimulus_rows,
 )
-from imgtofmri.spaces import Grid, read_grid
+from imgtofmri.measured.arrays import _read_mat
+from imgtofmri.measured.sources import read_patterns
+from imgtofmri.measured.tables import read_categories, read_pattern_files
+from imgtofmri.measured.timing import header_tr_s
+from imgtofmri.spaces import Grid, open_image, read_grid
+from imgtofmri.stimuli import StimulusWarning
 from imgtofmri.training import fit_study
 
 ARRAY = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -217,13 +223,19 @@ def test_read_mask_threshold_says_what_is_inside(tmp_path: Path) -> None:
     assert read_mask(tmp_path / "s.nii").voxels.tolist() == [1]
 
 
-@pytest.mark.parametrize("kind", ["nifti", "analyze"])
+@pytest.mark.parametrize("kind", ["nifti", "analyze", "mgz"])
 def test_images_without_an_orientation_are_refused_unless_told(tmp_path: Path, kind: str) -> None:
     """No guess at the orientation is taken for it; another image's grid may be named."""
     values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     if kind == "nifti":
         path = tmp_path / "a.nii.gz"
         nib.save(nib.Nifti1Image(values, None), path)
+    elif kind == "mgz":
+        # FreeSurfer's flag is 0, in place of which nibabel puts an orientation.
+        path = tmp_path / "a.mgz"
+        raw = bytearray(nib.MGHImage(values, AFFINE).to_bytes())
+        raw[28:30] = bytes(2)
+        path.write_bytes(gzip.compress(bytes(raw)))
     else:
         path = tmp_path / "a.img"
         nib.save(nib.AnalyzeImage(values, None), path)
@@ -269,6 +281,23 @@ def write_surface(folder: Path, kind: str) -> Path:
     elif kind == "folded":
         path = folder / "lh.b.nii.gz"
         nib.save(nib.Nifti1Image(rows.reshape(107, 1, 6), AFFINE), path)
+    elif kind == "series":
+        path = folder / "a.dtseries.nii"
+        brain = nib.cifti2.BrainModelAxis.from_surface(np.arange(642), 642, "CortexLeft")
+        axes = (nib.cifti2.SeriesAxis(0, 2, 3), brain)
+        nib.save(nib.Cifti2Image(np.stack([rows] * 3), axes), path)
+    elif kind == "fsLR":
+        path = folder / "lh.32k.nii"
+        nib.save(nib.Nifti2Image(np.zeros((32492, 1, 1, 3), np.float32), AFFINE), path)
+    elif kind == "thickness":
+        path = folder / "lh.thickness"
+        nib.freesurfer.write_morph_data(path, rows)
+    elif kind == "suma":
+        path = folder / "lh.betas.niml.dset"
+        path.write_text("<AFNI_dataset")
+    elif kind == "packed":
+        path = folder / "lh.func.gii.gz"
+        path.write_bytes(b"")
     else:
         path = folder / "lh.a.annot"
         nib.freesurfer.write_annot(path, np.zeros(9, int), np.zeros((1, 5), int), ["a"])
@@ -284,6 +313,11 @@ def write_surface(folder: Path, kind: str) -> Path:
         ("line", r"got the 642 vertices of a surface"),
         ("folded", r"got the 642 vertices of a surface"),
         ("annot", r"got a surface \(\.annot\)"),
+        ("series", r"got grayordinates, .* \(CIFTI\)"),
+        ("fsLR", r"got the 32492 vertices of a surface"),
+        ("thickness", r"got a surface \(\.thickness\)"),
+        ("suma", r"got a surface \(\.niml\.dset\)"),
+        ("packed", r"got a surface \(\.gii\.gz\)"),
     ],
 )
 def test_surfaces_are_refused_by_their_kind(tmp_path: Path, kind: str, said: str) -> None:
@@ -312,6 +346,106 @@ def test_mgh_volumes_are_read_as_nifti_is(tmp_path: Path, rng: np.random.Generat
     nib.save(phase, tmp_path / "c.nii")
     with pytest.raises(DataError, match=r"must hold real numbers; got complex64"):
         read_image_rows(tmp_path / "c.nii", np.array([0]), grid)
+
+
+def write_afni(path: Path, values: npt.NDArray[Any], tr: float, unit: int) -> Path:
+    """Write a run as AFNI does: a header of text, values beside it; the unit by AFNI's number."""
+    *shape, n_volumes = values.shape
+    numbers = {
+        "integer": {
+            "DATASET_RANK": [3, n_volumes],
+            "DATASET_DIMENSIONS": [*shape, 0, 0],
+            "BRICK_TYPES": [3] * n_volumes,
+            "TAXIS_NUMS": [n_volumes, 0, unit],
+        },
+        "float": {
+            "IJK_TO_DICOM_REAL": [-2, 0, 0, 0, 0, -2, 0, 0, 0, 0, 2, 0],
+            "DELTA": [-2, -2, 2],
+            "ORIGIN": [0, 0, 0],
+            "BRICK_FLOAT_FACS": [0] * n_volumes,
+            "TAXIS_FLOATS": [0, tr, 0, 0, 0],
+        },
+    }
+    texts = {"BYTEORDER_STRING": "LSB_FIRST", "TYPESTRING": "3DIM_HEAD_ANAT"}
+    parts = [
+        f"type = {kind}-attribute\nname = {name}\ncount = {len(given)}\n "
+        + " ".join(map(str, given))
+        for kind, attributes in numbers.items()
+        for name, given in attributes.items()
+    ]
+    parts += [
+        f"type = string-attribute\nname = {name}\ncount = {len(text) + 1}\n'{text}~"
+        for name, text in texts.items()
+    ]
+    path.write_text("\n" + "\n\n".join(parts) + "\n")
+    path.with_suffix(".BRIK").write_bytes(values.astype("<f4").tobytes(order="F"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tr", "unit", "expected"), [(2.0, 77002, 2.0), (1500.0, 77001, 1.5), (2.0, 77003, None)]
+)
+def test_afni_runs_are_read_in_their_own_unit_of_time(
+    tmp_path: Path, rng: np.random.Generator, tr: float, unit: int, expected: float | None
+) -> None:
+    """AFNI's header says seconds or milliseconds; what it says in hertz is no time."""
+    values = rng.normal(size=(3, 4, 5, 6)).astype(np.float32)
+    path = write_afni(tmp_path / "run+tlrc.HEAD", values, tr, unit)
+    assert read_grid(path) == Grid((3, 4, 5), AFFINE)
+    rows = read_image_rows(path, np.array([59, 0]), read_grid(path))
+    np.testing.assert_array_equal(rows, values.reshape(-1, 6)[[59, 0]].T)
+    assert header_tr_s(open_image(path)) == expected
+
+
+def test_minc_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    """MINC is HDF5, which may lead to other files; nothing of it is read."""
+    with h5py.File(tmp_path / "a.mnc", "w") as file:
+        file["minc-2.0/image/0/image"] = h5py.ExternalLink(tmp_path / "other.h5", "x")
+    with pytest.raises(DataError, match=r"S1: .*a.mnc must be .*; got MINC.* with mnc2nii"):
+        read_mask(tmp_path / "a.mnc", where="S1")
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5, 1, 6), (3, 4, 5, 6, 1), (3, 4, 5, 1, 6, 1)])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_volumes_along_the_fifth_axis_are_read_as_along_the_fourth(
+    tmp_path: Path, rng: np.random.Generator, shape: tuple[int, ...], suffix: str
+) -> None:
+    """AFNI writes what is no time course along the fifth, with an axis of length 1 before it."""
+    values = rng.normal(size=(3, 4, 5, 6)).astype(np.float32)
+    path = save(tmp_path / f"b{suffix}", values.reshape(shape))
+    rows = read_image_rows(path, np.array([59, 0]), read_grid(path))
+    np.testing.assert_array_equal(rows, values.reshape(-1, 6)[[59, 0]].T)
+    patterns = read_patterns(path, names=list("abcdef"))
+    np.testing.assert_array_equal(patterns.values, values.reshape(-1, 6).T)
+    mask = (values[..., 0] > 0).astype(np.uint8).reshape(3, 4, 5, 1, 1)
+    assert read_mask(save(tmp_path / f"m{suffix}", mask)).n_voxels == mask.sum()
+    field = save(tmp_path / f"f{suffix}", np.ones((3, 4, 5, 2, 3), np.float32))
+    with pytest.raises(DataError, match=r"must be a 4-D image.*got shape \(3, 4, 5, 2, 3\)"):
+        read_image_rows(field, np.array([0]), read_grid(field))
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (None, r'models holds no array, but 4 cells \(0, .*as in "models/0"'),
+        ("models/3", r"models/3 holds no array, but 2 fields \(modelmd, meta\)"),
+        ("models/4/modelmd", r"b.mat/models: key must be one of 0, 1, 2, 3; got '4'"),
+        ("models/0/R2", r"b.mat/models/0: key must be one of modelmd, meta; got 'R2'"),
+        ("models/0/modelmd/0", r"modelmd is an array and holds no '0'. Leave it out"),
+        ("betas", r"b.mat: key must be one of models; got 'betas'"),
+    ],
+)
+def test_read_array_structures_list_their_fields(
+    tmp_path: Path, key: str | None, said: str
+) -> None:
+    """A way into MATLAB's structures and cells that is missing, too short or too long is told."""
+    cells = np.empty((1, 4), dtype=object)
+    cells[:] = [[{"modelmd": ARRAY * number, "meta": "x"} for number in range(4)]]
+    scipy.io.savemat(tmp_path / "b.mat", {"models": cells})
+    with pytest.raises(DataError, match=said):
+        _read_mat(tmp_path / "b.mat", key, "S1")
+    found = _read_mat(tmp_path / "b.mat", "models/2/modelmd", "S1")
+    np.testing.assert_array_equal(found["array"], ARRAY * 2)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -389,6 +523,36 @@ def test_list_images_is_in_natural_order_by_folder_then_name(tmp_path: Path) -> 
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"there is none"):
         list_images(tmp_path / "empty")
+
+
+def test_list_images_counts_what_may_have_been_shown(tmp_path: Path) -> None:
+    """Films, and pictures of other formats, have no row, and are not passed over in silence."""
+    for name in ("1.jpg", "2.HEIC", "in/3.mp4", "in/4.psd", ".5.heic", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.warns(
+        StimulusWarning, match=r"over 3 .*1 .heic, 1 .mp4, 1 .psd; the first is '2.HEIC'.*or PNG if"
+    ):
+        assert list_images(tmp_path).names == ("1.jpg",)
+
+
+@pytest.mark.parametrize("cell", ["NA", "None", "NaN", "n/a", "N/A"])
+def test_tables_of_patterns_and_categories_take_no_missing_value_for_a_name(
+    tmp_path: Path, cell: str
+) -> None:
+    """There is no category, person or picture called NA; without a participant it is the group."""
+    (tmp_path / "a.nii").touch()
+    (tmp_path / "c.tsv").write_text(f"name\tcategory\na.jpg\thouse\nb.jpg\t{cell}\n")
+    with pytest.raises(DataError, match=r"c.tsv, line 3: "):
+        read_categories(tmp_path / "c.tsv")
+    for columns, row in (("participant\tname", f"{cell}\ta"), ("category\tname", f"{cell}\ta")):
+        (tmp_path / "p.tsv").write_text(f"file\t{columns}\na.nii\t{row}\n")
+        if cell.lower() == "n/a":
+            (found,) = read_pattern_files(tmp_path / "p.tsv")
+            assert (found.participant, found.category) == ("", "")
+            continue
+        with pytest.raises(DataError, match=rf"line 2: \w+ must be a name or n/a; got '{cell}'"):
+            read_pattern_files(tmp_path / "p.tsv")
 
 
 @pytest.mark.parametrize("cell", ["NA", "None", "nan", "null"])

@@ -252,6 +252,17 @@ def test_find_sources_counts_pictures_of_formats_that_are_not_read(
     assert len(caught) == 1
 
 
+@pytest.mark.parametrize(
+    "name", ["a.czi", "a.nd2", "a.lsm", "a.ico", "a.eps", "a.dcm", "a.AVCI", "a.gifv", "a.pfm"]
+)
+def test_find_sources_counts_what_microscopes_and_others_write(tmp_path: Path, name: str) -> None:
+    """A picture is not lost without a word because its format is rare."""
+    touch(tmp_path, "a.jpg", name)
+    suffix = Path(name).suffix.lower()
+    with pytest.warns(StimulusWarning, match=f"passed over 1 files .*: 1 {suffix}; the first is"):
+        assert len(find_sources([tmp_path])[0]) == 1
+
+
 def test_find_sources_folder_of_other_formats_alone_says_which(tmp_path: Path) -> None:
     """A telephone's folder of HEIC is not called empty."""
     for name in ("IMG_1.HEIC", "IMG_2.HEIC", "IMG_3.DNG"):

@@ -118,7 +118,10 @@ def png_of(width: int, height: int) -> bytes:
 BAD_FILES = {
     "empty.jpg": (b"", r"empty.jpg', which is empty \(0 bytes\).*Copy it again"),
     "text.jpg": (b"not a picture at all", "text.jpg', whose content is none of these.*Export"),
-    "film.mp4": (b"\0\0\0\x20ftypisom" + bytes(99), "film.mp4', whose content.*Movie reads"),
+    "film.mp4": (
+        b"\0\0\0\x20ftypisom" + bytes(99),
+        "film.mp4', whose content.*`simulate` and `dynamics` take movies",
+    ),
     "one.png": (b"P", "one.png', whose content is none of these"),
     "bomb.png": (
         png_of(10_000, 10_000),

@@ -379,6 +379,110 @@ def test_read_images_tiff_of_unknown_scale_says_what_it_is(
         open_image(path)
 
 
+def tagged(
+    values: npt.NDArray[Any],
+    *,
+    big: bool = False,
+    more: dict[int, tuple[int, bytes]] | None = None,
+    planes: bool = False,
+) -> bytes:
+    """Return a little-endian TIFF or BigTIFF of whole bytes in one strip, with further tags."""
+    height, width, *colours = values.shape
+    n, bits = (colours or [1])[0], 8 * values.dtype.itemsize
+    raw = (np.moveaxis(values, -1, 0) if planes else values).tobytes()
+    strips = n if planes else 1
+    place, size, count = ("<Q", 8, "<HHQ") if big else ("<I", 4, "<HHI")
+    kind = 16 if big else 4
+    numbers = {256: [width], 257: [height], 258: [bits] * n, 259: [1], 262: [1 + (n > 1)]}
+    numbers |= {277: [n], 278: [height], 284: [1 + planes]}
+    tags = {tag: (3, struct.pack(f"<{len(x)}H", *x)) for tag, x in numbers.items()}
+    tags |= more or {}
+    begin = (16 if big else 8) + (8 if big else 2) + (len(tags) + 2) * (12 + 2 * size - 8) + size
+    begin += 4 * (len(tags) + 2) * big
+    offsets = [begin + 999 + len(raw) // strips * number for number in range(strips)]
+    tags[273] = (kind, b"".join(struct.pack(place, offset) for offset in offsets))
+    tags[279] = (kind, struct.pack(place, len(raw) // strips) * strips)
+    widths = {1: 1, 2: 1, 3: 2, 4: 4, 16: 8}
+    entries, extra = b"", b""
+    for tag, (of, said) in sorted(tags.items()):
+        entries += struct.pack(count, tag, of, len(said) // widths[of])
+        if len(said) > size:
+            entries += struct.pack(place, begin + len(extra))
+            extra += said
+        else:
+            entries += said.ljust(size, b"\0")
+    head = b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, len(tags)) if big else b""
+    head = head or b"II*\0" + struct.pack("<IH", 8, len(tags))
+    table = (head + entries + bytes(size)).ljust(begin, b"\0")
+    return (table + extra).ljust(begin + 999, b"\0") + raw
+
+
+EIGHT, SIXTEEN = np.round(RAMP * 255).astype("u1"), np.round(RAMP * 65535).astype("<u2")
+TWELVE = np.round(RAMP * 4095).astype("<u2")
+
+
+def in_colour(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return three colours that are alike."""
+    return np.stack([values] * 3, axis=-1)
+
+
+@pytest.mark.parametrize("values", [EIGHT, SIXTEEN, in_colour(EIGHT), in_colour(SIXTEEN)])
+@pytest.mark.parametrize("big", [False, True])
+def test_read_images_bigtiffs_are_read_as_tiffs_are(
+    tmp_path: Path, values: npt.NDArray[Any], big: bool
+) -> None:
+    """Microscopes write headers for files of any size; what they hold is the same."""
+    (tmp_path / "a.tif").write_bytes(tagged(values, big=big))
+    grey = np.asarray(open_image(tmp_path / "a.tif"))[..., 0]
+    np.testing.assert_array_equal(grey, SIXTEEN >> 8 if values.dtype == "<u2" else EIGHT)
+
+
+OME = b'<OME><Image><Pixels SignificantBits="12" Type="uint16"/></Image></OME>\0'
+
+
+@pytest.mark.parametrize(
+    "more", [{281: (3, struct.pack("<H", 4095))}, {270: (2, OME)}], ids=["largest", "OME"]
+)
+def test_read_images_twelve_bits_in_sixteen_are_scaled_where_the_file_says_so(
+    tmp_path: Path, more: dict[int, tuple[int, bytes]]
+) -> None:
+    """A camera's 12 bits are white at 4095, also where they are kept in 16."""
+    (tmp_path / "a.tif").write_bytes(tagged(TWELVE, more=more))
+    grey = np.asarray(open_image(tmp_path / "a.tif"))[..., 0]
+    np.testing.assert_array_equal(grey, TWELVE >> 4)
+    # A largest value that is no depth is that of the picture.
+    (tmp_path / "b.tif").write_bytes(tagged(SIXTEEN, more={281: (3, struct.pack("<H", 30000))}))
+    grey = np.asarray(open_image(tmp_path / "b.tif"))[..., 0]
+    np.testing.assert_array_equal(grey, SIXTEEN >> 8)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (tagged(TWELVE), "16-bit values, of which 65535 is white; got values up to 4095, nearly"),
+        (tagged(in_colour(TWELVE)), "got values up to 3840, nearly black, as of a camera of 12 b"),
+        (tagged(in_colour(TWELVE), more={270: (2, OME)}), "got colours of 12 bits in 16"),
+        (tagged(EIGHT // 2, more={339: (3, b"\2\0")}), "known; got signed 8-bit integers"),
+        (tagged(in_colour(SIXTEEN), planes=True), "3 colours of 16 bits, one after another"),
+        (b"MM\0\x2b\0\x08\0\0" + bytes(40), "a BigTIFF whose numbers begin with their highest"),
+    ],
+)
+def test_read_images_tiff_that_would_be_dark_or_wrong_is_refused(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    """What Pillow reads as black, or as bytes of values, is no picture of what was meant."""
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(StimulusError, match=message):
+        open_image(tmp_path / "a.tif")
+
+
+def test_read_images_dark_tiffs_of_eight_bits_and_black_ones_are_read(tmp_path: Path) -> None:
+    """Only 16 bits of which the lower are used are in doubt; black is black."""
+    for values in (EIGHT // 32, in_colour(EIGHT) // 32, SIXTEEN * 0):
+        (tmp_path / "a.tif").write_bytes(tagged(values))
+        assert np.asarray(open_image(tmp_path / "a.tif")).max() == values.max()
+
+
 def test_read_images_pgm_is_scaled_by_its_largest_value(tmp_path: Path) -> None:
     """A PGM says how bright white is: 1023 here."""
     path = tmp_path / "ramp.pgm"

@@ -20,6 +20,8 @@ from imgtofmri.cli.fit import fit as fit_command
 from imgtofmri.exceptions import DataError, ImgToFmriError, OptionError
 from imgtofmri.measured.confounds import read_confounds
 from imgtofmri.training import fit_study
+from imgtofmri.training.fit import load_subjects
+from imgtofmri.training.stimuli import study_features
 from imgtofmri.training.study import read_study
 
 AFFINE = np.array([[2.0, 0, 0, -10], [0, 2, 0, -80], [0, 0, 2, -10], [0, 0, 0, 1]])
@@ -113,6 +115,21 @@ def write_volumes(betas: Betas, kind: str) -> str:
     if kind == "list of voxels":
         np.save(folder / "b.npy", volumes[betas.mask > 0][:, None, None])
         return '"b.npy"\nmask = "mask.nii.gz"'
+    if kind == "list of voxels, reversed":
+        with h5py.File(folder / "b.hdf5", "w") as file:
+            file["betasmd"] = volumes[betas.mask > 0].T[:, None, None]
+        return '{ file = "b.hdf5", transposed = true }\nmask = "mask.nii.gz"'
+    if kind == "mat 5 structure":
+        scipy.io.savemat(folder / "b.mat", {"results": {"modelmd": volumes, "R2": volumes[..., 0]}})
+        return '{ file = "b.mat", key = "results/modelmd" }'
+    if kind == "mat 5 cells":
+        cells = np.empty((1, 4), dtype=object)
+        cells[:] = [[{"modelmd": volumes * number, "meta": "x"} for number in (9, 8, 7, 1)]]
+        scipy.io.savemat(folder / "b.mat", {"models": cells})
+        return '{ file = "b.mat", key = "models/3/modelmd" }'
+    if kind == "afni bucket":
+        save(folder / "b.nii.gz", volumes[:, :, :, None])
+        return '"b.nii.gz"'
     if kind == "mgz":
         nib.save(nib.MGHImage(volumes, AFFINE), folder / "b.mgz")
         return '"b.mgz"'
@@ -123,7 +140,8 @@ def write_volumes(betas: Betas, kind: str) -> str:
 
 KINDS = (
     *("glmsingle npy", "glmsingle hdf5", "glmsingle mat 7.3", "mat 5", "nsd hdf5"),
-    *("volumes first", "told", "list of voxels", "mgz", "unoriented"),
+    *("volumes first", "told", "list of voxels", "list of voxels, reversed"),
+    *("mat 5 structure", "mat 5 cells", "afni bucket", "mgz", "unoriented"),
 )
 
 
@@ -165,6 +183,8 @@ def test_fit_study_volumes_of_an_roi_are_taken_there(betas: Betas) -> None:
             ', axes = "xyz"',
             r"must be the letters of x, y, z and n, .*got \'xyz\'",
         ),
+        (SHAPE, "", r"must have two axes, rows and voxels, or four, .*\(5, 6, 4\). Name the array"),
+        ((18, 18), "", r"as many rows as voxels must be told .*\(18, 18\). Say transposed = false"),
         ((*SHAPE, N_ROWS - 1), "", r"must have shape \(n_rows, n_voxels\) = \(30, 18\); got \(29"),
     ],
 )
@@ -335,6 +355,54 @@ def test_fit_study_grid_of_another_template_is_refused(betas: Betas) -> None:
         fit_study(study, progress=False)
     study.write_text(study.read_text().replace('"same"', f'"same", space = "{CASYM}"'))
     assert fit_study(study, progress=False).subjects[0].rois["LOC"].n_voxels == 4
+
+
+def test_fit_study_square_arrays_must_be_told(betas: Betas) -> None:
+    """Where there are as many rows as columns, nothing tells one from the other."""
+    betas.mask[:] = 0
+    betas.mask.reshape(-1)[:N_ROWS] = 1
+    save(betas.folder / "mask.nii.gz", betas.mask)
+    np.save(betas.folder / "b.npy", betas.volumes[betas.mask > 0])
+    np.save(betas.folder / "features.npy", np.arange(N_ROWS**2).reshape(N_ROWS, N_ROWS).T)
+    study = betas.write('responses = "b.npy"\nmask = "mask.nii.gz"')
+    with pytest.raises(OptionError, match=r"rows as voxels .* which are its rows; got \(30, 30\)"):
+        load_subjects(read_study(study), progress=False)
+    study = betas.write('responses = { file = "b.npy", transposed = true }\nmask = "mask.nii.gz"')
+    said = read_study(study)
+    _, (subject,) = load_subjects(said, progress=False)
+    np.testing.assert_array_equal(subject.rois["LOC"].responses.T, betas.volumes[betas.mask > 0])
+    with pytest.raises(OptionError, match=r"stimuli as features .* rows; got \(30, 30\). Say"):
+        study_features(said, subject.rows.names, progress=False)
+    told = '{ file = "features.npy", transposed = true }'
+    study.write_text(study.read_text().replace('"features.npy"', told))
+    found = study_features(read_study(study), subject.rows.names, progress=False)
+    np.testing.assert_array_equal(found.values[0], np.arange(N_ROWS))
+
+
+def test_fit_study_features_follow_the_study_s_table_not_the_subjects(betas: Betas) -> None:
+    """Subjects with tables of their own, in orders of their own, get the features of the study."""
+    rng = np.random.default_rng(6)
+    expected = fit_study(betas.write(f"responses = {write_volumes(betas, 'mgz')}"), progress=False)
+    names = np.array([f"s{k}" for k in range(N_ROWS)])
+    subjects = []
+    for number in (1, 2):
+        order = rng.permutation(N_ROWS)
+        (betas.folder / f"own{number}.tsv").write_text("\n".join(["stimulus", *names[order]]))
+        np.save(betas.folder / f"own{number}.npy", betas.volumes[..., order])
+        subjects.append(f'responses = "own{number}.npy"\ntable = "own{number}.tsv"')
+    second = f"""
+[[subjects]]
+name = "s2"
+{subjects[1]}
+transform = {{ kind = "same" }}
+rois = {{ LOC = "mask.nii.gz" }}
+"""
+    study = betas.write(subjects[0])
+    study.write_text(study.read_text() + second)
+    for subject in fit_study(study, progress=False).subjects:
+        np.testing.assert_allclose(
+            subject.rois["LOC"].weights, expected.subjects[0].rois["LOC"].weights, atol=1e-3
+        )
 
 
 class Runs:

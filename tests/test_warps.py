@@ -303,6 +303,70 @@ def test_read_itk_foreign_files_are_refused(tmp_path: Path, composite: dict[str,
         read_itk([tmp_path / "c.txt"])
 
 
+# SPM's y_*.nii and others of places look as a field of displacements does, and every point would
+# come out near a line.
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("kind", ["places", "displacements", "growing"])
+def test_read_itk_fields_of_places_are_refused(
+    tmp_path: Path, rng: np.random.Generator, kind: str, sign: float
+) -> None:
+    """A field of where points come from is not added to where they are."""
+    affine = np.array([[-3.0, 0, 0, 30], [0, 3, 0, -40], [0, 0, 3, -20], [0, 0, 0, 1]])
+    grid = np.stack(np.meshgrid(*map(np.arange, (9, 10, 11)), indexing="ij"), axis=-1)
+    own = grid @ affine[:3, :3].T + affine[:3, 3]
+    shift = rng.normal(scale=3, size=own.shape)
+    # What grows by a fifth is as much as brains differ, and still a displacement.
+    field = {"places": sign * 1.1 * own + 5 + shift, "displacements": shift, "growing": 0.2 * own}
+    image = nib.Nifti1Image(field[kind][..., None, :].astype(np.float32), affine)
+    nib.save(image, tmp_path / "y_anat.nii")
+    if kind == "places":
+        with pytest.raises(DataError, match=r"expected displacements.*; got places, in mill.*SPM"):
+            read_itk([tmp_path / "y_anat.nii"])
+    else:
+        assert len(read_itk([tmp_path / "y_anat.nii"])) == 1
+
+
+def test_read_itk_displacements_that_are_not_finite_are_refused(
+    tmp_path: Path, composite: dict[str, Any]
+) -> None:
+    """Template voxels would be lost where a field says NaN, in either format."""
+    parts = {key: value for key, value in composite.items() if key != "path"}
+    parts["field"][2, 3, 4, 1] = np.nan
+    write_composite(tmp_path / "c.h5", **parts)
+    nib.save(
+        nib.Nifti1Image(parts["field"][..., None, :].astype(np.float32), np.eye(4)),
+        tmp_path / "w.nii.gz",
+    )
+    for name in ("c.h5", "w.nii.gz"):
+        with pytest.raises(DataError, match=rf"{name}: displacements must be finite; got 1 voxels"):
+            read_itk([tmp_path / name])
+
+
+@pytest.mark.parametrize("kind", ["affine", "itk"])
+def test_matrices_of_flirt_are_not_taken_for_others(tmp_path: Path, kind: str) -> None:
+    """FLIRT counts from a corner of each image; as millimetres of a space its numbers are wrong."""
+    (tmp_path / "func2standard.mat").write_text("1 0 0 3  \n0 1 0 -5  \n0 0 1 4  \n0 0 0 1  \n")
+    grid = Grid((9, 9, 9), np.eye(4))
+    with pytest.raises(DataError, match=r"standard.mat: expected .*FLIRT.* -fsl2ras -oitk .*\"itk"):
+        map_to_template(kind, [tmp_path / "func2standard.mat"], grid, grid)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#Insight Transform File V1.0\n#Transform 0\nTransform: Euler3DTransform_double_3_3\n",
+        "type = 1\n",
+        "1 0 0 3 0 1 0 -5 0 0 1 4\n",
+    ],
+)
+def test_transforms_of_other_programs_as_affine_say_what_to_give(tmp_path: Path, text: str) -> None:
+    """ITK's text, FreeSurfer's LTA and AFNI's twelve numbers are there, and not what is wanted."""
+    (tmp_path / "x.txt").write_text(text)
+    grid = Grid((9, 9, 9), np.eye(4))
+    with pytest.raises(DataError, match=r"Give four lines of four numbers.*are of kind = \"itk\""):
+        map_to_template("affine", [tmp_path / "x.txt"], grid, grid)
+
+
 # Written by ITK 5.4 through SimpleITK 2.5: the kind, its parameters, the fixed ones, and where
 # TransformPoint takes (10, 20, 30), (-40, 5, 60) and (0, 0, 0), in LPS millimetres.
 VERSOR, SHIFT, CENTRE = [0.1, -0.2, 0.3], [5.0, 6, 7], [1.0, 2, 3]

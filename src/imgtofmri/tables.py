@@ -114,10 +114,11 @@ class TextTable:
             name, such as NA or None.
         """
         found: list[str | None] = []
+        called = next((name for name in columns if self.has(name)), columns[0])
         for row, cell in enumerate(self.column(*columns)):
             if cell.lower() in _MAYBE_MISSING:
                 message = (
-                    f"{self.place(row)}: {columns[0]} must be a name or {MISSING}; got {cell!r}, "
+                    f"{self.place(row)}: {called} must be a name or {MISSING}; got {cell!r}, "
                     f"which may be either. Write {MISSING} for none, or rename what it names."
                 )
                 raise DataError(message)

@@ -20,7 +20,7 @@ from imgtofmri.experiments.events import Frames
 from imgtofmri.experiments.experiment import Experiment
 from imgtofmri.experiments.runs import MOVIE, Run
 from imgtofmri.stats.contrasts import contrast_weights, parse_contrast
-from imgtofmri.tables import MISSING
+from imgtofmri.tables import MISSING, is_missing
 
 # A contrast below this share of the responses' size is rounding.
 _LEAST_SHARE = 1e-6
@@ -207,7 +207,7 @@ def shown_conditions(run: Run) -> list[tuple[str, str]]:
         If events have no ``trial_type``.
     """
     shown = [row for row in run.cells if row["stim_file"] != MISSING]
-    without = [row for row in shown if row.get("trial_type", MISSING) in (MISSING, "")]
+    without = [row for row in shown if is_missing(row.get("trial_type", MISSING))]
     if without:
         message = (
             "every event that shows a stimulus must have a trial_type, which is its condition; "

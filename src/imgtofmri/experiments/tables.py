@@ -14,7 +14,7 @@ from imgtofmri.documents import read_text
 from imgtofmri.exceptions import DataError, StimulusError
 from imgtofmri.experiments.events import Events, Frames
 from imgtofmri.files import is_file
-from imgtofmri.tables import MISSING, TextTable, read_table
+from imgtofmri.tables import MISSING, TextTable, is_missing, read_table
 
 REQUIRED_COLUMNS = ("onset", "duration", "stim_file")
 # BIDS names none; "modulation" is what nilearn reads.
@@ -225,9 +225,14 @@ def find_stimuli(tables: Sequence[EventsTable], folder: str | Path) -> dict[str,
     found = {name: folder / name for name in places}
     missing = [name for name, path in found.items() if not is_file(path)]
     if missing:
+        remedy = "Check the folder or the names."
+        if any(map(is_missing, missing)):
+            remedy = f"Write {MISSING} where nothing is shown."
+        elif any("\\" in name for name in missing):
+            remedy = "Write / between folders and names."
         message = (
             f"stimuli: all {len(places)} files that the events name must be in {folder}; "
-            f"{len(missing)} missing: {_some(missing, places)}. Check the folder or the names."
+            f"{len(missing)} missing: {_some(missing, places)}. {remedy}"
         )
         raise StimulusError(message)
     return found

@@ -16,9 +16,13 @@ from imgtofmri.files import is_there
 from imgtofmri.hdf5 import dataset_names, open_hdf5, values
 from imgtofmri.numpy_files import load_npy, load_npz, read_header
 from imgtofmri.spaces import Grid
+from imgtofmri.spaces.images import IMAGE_SUFFIXES
 from imgtofmri.unpickle import load_arrays_pickle
 
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5", ".mat", ".zarr")
+
+# How many names of what a file holds a message lists.
+_N_NAMED = 10
 
 
 def read_array(path: Path, key: str | None = None, where: str = "array") -> npt.NDArray[Any]:
@@ -31,7 +35,8 @@ def read_array(path: Path, key: str | None = None, where: str = "array") -> npt.
     key : str, optional
         The array's name where the file holds several; may be left out where it holds one. For a
         ``.npy`` file of nested arrays, indices: ``"0/2"`` is item 2 of item 0; for one of a
-        dictionary, as GLMsingle writes it, its keys: ``"betasmd"``.
+        dictionary, as GLMsingle writes it, its keys: ``"betasmd"``; for MATLAB's structures and
+        cells, the way there: ``"results/modelmd"``, ``"models/3/modelmd"``.
     where : str
         What a message begins with.
 
@@ -90,7 +95,10 @@ def _read(path: Path, key: str | None, where: str, nested: dict[Path, Any]) -> n
         )
         raise DataError(message)
     if suffix not in SUFFIXES:
-        message = f"{where}: an array file ends in {', '.join(SUFFIXES)}; got {path}. Convert it."
+        message = (
+            f"{where}: an array file ends in {', '.join(SUFFIXES)}, and an image of voxels in "
+            f"{', '.join(IMAGE_SUFFIXES)}; got {path}. Convert it."
+        )
         raise DataError(message)
     try:
         if suffix == ".npy":
@@ -235,7 +243,41 @@ def _read_mat(path: Path, key: str | None, where: str) -> dict[str, npt.NDArray[
     if is_hdf5:
         return {"array": _read_hdf5(path, key, where)["array"].T}
     names = [name for name, _, _ in whosmat(path)]
-    return {"array": loadmat(path, variable_names=names)[_pick(names, key, path, where)]}
+    # A name is whole, or begins the way into a structure.
+    top, _, rest = (key or "").partition("/")
+    name = _pick(names, key if key is None or key in names else top, path, where)
+    found = loadmat(path, variable_names=[name])[name]
+    parts = rest.split("/") if rest and name != key else []
+    return {"array": _inside(found, parts, path, name, where)}
+
+
+def _inside(found: Any, parts: list[str], path: Path, name: str, where: str) -> npt.NDArray[Any]:
+    """Return the array inside MATLAB's structures, by fields, and cells, by indices from 0."""
+    way = [str(path), name]
+    while found.dtype.names or found.dtype.hasobject:
+        fields = found.dtype.names if found.size == 1 else None
+        known = list(fields or map(str, range(found.size)))
+        here = f"{where}: {'/'.join(way)}"
+        if not parts:
+            message = (
+                f"{here} holds no array, but {len(known)} {'fields' if fields else 'cells'} "
+                f"({', '.join(known[:_N_NAMED])}). Say which with key, as in "
+                f'"{"/".join([*way[1:], known[0] if known else "..."])}".'
+            )
+            raise DataError(message)
+        part, *parts = parts
+        if part not in known:
+            raise DataError(choice_message(here, "key", part, known))
+        way.append(part)
+        found = found[part] if fields else found.ravel()[int(part) : int(part) + 1]
+        while found.dtype.hasobject and not found.dtype.names and found.size == 1:
+            found = np.asarray(found.item())
+    if parts:
+        message = (
+            f"{where}: {'/'.join(way)} is an array and holds no {'/'.join(parts)!r}. Leave it out."
+        )
+        raise DataError(message)
+    return np.asarray(found)
 
 
 def _read_hdf5(path: Path, key: str | None, where: str) -> dict[str, npt.NDArray[Any]]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from imgtofmri.exceptions import DataError
 
 # Entities whose labels are numbers: run-1 and run-01 are one run.
 _INDICES = frozenset({"run", "echo", "flip", "inv", "split"})
+
+OF_DERIVATIVES = frozenset({"space", "cohort", "res", "den", "desc"})
+"""What fMRIPrep adds to the name of a run's images."""
+
+# What else images of one and the same acquisition differ in.
+_OF_ONE_RUN = OF_DERIVATIVES | {"echo", "part", "rec"}
 
 
 def entities(name: str) -> dict[str, str]:
@@ -80,6 +86,46 @@ def check_space(files: Iterable[Path], space: str | None = None) -> None:
 
 def _are_mni(*spaces: str) -> bool:
     return all(space.startswith("MNI152") for space in spaces)
+
+
+def check_once(images: Sequence[Path], remedy: str) -> None:
+    """Refuse two images of one acquisition, which would count it twice.
+
+    Parameters
+    ----------
+    images : sequence of Path
+        Runs; those whose names do not say of which subject they are cannot be told apart.
+    remedy : str
+        What the message ends with; ``{choice}`` becomes how one of them is told from the other.
+
+    Raises
+    ------
+    DataError
+    """
+    runs: dict[frozenset[tuple[str, str]], Path] = {}
+    for image in images:
+        named = entities(image.name)
+        if "sub" not in named:
+            continue
+        run = frozenset(
+            (key, _label(key, label)) for key, label in named.items() if key not in _OF_ONE_RUN
+        )
+        if run not in runs:
+            runs[run] = image
+            continue
+        other = entities(runs[run].name)
+        differ = [key for key in named | other if named.get(key) != other.get(key)]
+        ways = "; ".join(
+            f"{key}: {', '.join(sorted({one.get(key, '(none)') for one in (other, named)}))}"
+            for key in differ
+        )
+        choice = ", ".join(f'{key} = "{named.get(key, "")}"' for key in differ)
+        shown = (runs[run], image) if runs[run].name == image.name else (runs[run].name, image.name)
+        message = (
+            f"{image.parent}: each run must be there once; got {shown[0]} and {shown[1]}"
+            f"{f' ({ways})' * bool(ways)}. {remedy.format(choice=choice)}"
+        )
+        raise DataError(message)
 
 
 def inherited(

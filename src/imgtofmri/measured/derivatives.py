@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError, check_choice
 from imgtofmri.files import natural_key
-from imgtofmri.measured.bids import agree, entities, inherited
+from imgtofmri.measured.bids import OF_DERIVATIVES, agree, check_once, entities, inherited
 from imgtofmri.measured.confounds import check_left, nuisance, read_confounds
 from imgtofmri.measured.images import check_volumes, open_series_on, read_image_rows
 from imgtofmri.measured.timing import read_sidecars, volume_times
@@ -34,10 +34,6 @@ _RAPID_S = 5.0
 _HALF_OF_VOXELS = 0.5
 # How long after the last volume a presentation may last, as where a scan is stopped early.
 _AFTER_S = 60.0
-# What fMRIPrep adds to the name of a run's images.
-_OF_DERIVATIVES = frozenset({"space", "cohort", "res", "den", "desc"})
-# What else images of one and the same acquisition differ in.
-_OF_ONE_RUN = _OF_DERIVATIVES | {"echo", "part", "rec"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,36 +107,13 @@ def find_runs(
         )
         raise DataError(message)
     images.sort(key=lambda path: [natural_key(part) for part in path.relative_to(folder).parts])
-    _check_once(images)
+    check_once(images, "Say which with entities = {{ {choice} }}.")
     return [_run(image, folder, raw) for image in images]
-
-
-def _check_once(images: Sequence[Path]) -> None:
-    """Refuse two images of one acquisition, which would count its presentations twice."""
-    runs: dict[frozenset[tuple[str, str]], Path] = {}
-    for image in images:
-        named = entities(image.name)
-        run = frozenset(item for item in named.items() if item[0] not in _OF_ONE_RUN)
-        if run not in runs:
-            runs[run] = image
-            continue
-        other = entities(runs[run].name)
-        differ = [key for key in named | other if named.get(key) != other.get(key)]
-        ways = "; ".join(
-            f"{key}: {', '.join(sorted({one.get(key, '(none)') for one in (other, named)}))}"
-            for key in differ
-        )
-        choice = ", ".join(f'{key} = "{named.get(key, "")}"' for key in differ)
-        message = (
-            f"{image.parent}: each run must be there once; got {runs[run].name} and {image.name} "
-            f"({ways}). Say which with entities = {{ {choice} }}."
-        )
-        raise DataError(message)
 
 
 def _run(image: Path, folder: Path, raw: Path) -> BoldRun:
     named = entities(image.name)
-    of_raw = {key: label for key, label in named.items() if key not in _OF_DERIVATIVES}
+    of_raw = {key: label for key, label in named.items() if key not in OF_DERIVATIVES}
     home = raw / image.parent.relative_to(folder)
     events = inherited(of_raw, home, raw, "events", ".tsv")
     if not events:

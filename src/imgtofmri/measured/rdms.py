@@ -302,6 +302,12 @@ def _as_vectors(path: Path, matrices: NDArray[Any]) -> NDArray[np.float64]:
 def _check_diagonal(path: Path, squares: NDArray[np.float64]) -> None:
     """Refuse matrices that say that a condition differs from itself, as similarities seem to."""
     diagonal = np.diagonal(squares, axis1=-2, axis2=-1)
+    if np.isinf(diagonal).any():
+        message = (
+            f"{path.name} must hold dissimilarities, 0 between a condition and itself; got an "
+            "infinite diagonal, as of Fisher's z of correlations. Give 1 - correlation."
+        )
+        raise DataError(message)
     size = np.nanmax(np.abs(squares), initial=0.0)
     odd = diagonal[np.isfinite(diagonal) & (np.abs(diagonal) > _ZERO * size)]
     if not odd.size:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.measured.bids import agree, check_space, entities, inherited, plain_parts
+from imgtofmri.measured.bids import (
+    agree,
+    check_once,
+    check_space,
+    entities,
+    inherited,
+    plain_parts,
+)
 from imgtofmri.measured.confounds import check_left, nuisance, read_confounds
 from imgtofmri.measured.images import check_volumes
 from imgtofmri.measured.movie import MeasuredMovie
@@ -84,9 +93,10 @@ def read_runs(
     ShapeError
         If files differ in grid or length, or confounds have not a row for each volume.
     DataError
-        If a file cannot be read as a 4-D image, lies in another space, has confounds of another
-        run by their names, times are not known, uneven or at odds, values are not finite or all 0
-        in a volume, there are fewer than 3 volumes, what is regressed out leaves less than a tenth
+        If a file cannot be read as a 4-D image, lies in another space, comes twice (in two
+        resolutions, say), has confounds of another run by their names, masks hold other values than
+        0 and 1, times are not known, uneven or at odds, values are not finite or all 0 in a volume,
+        there are fewer than 3 volumes, what is regressed out leaves less than a tenth
         of a run, or an ROI has no voxel on the grid.
     OptionError
         If there is no file.
@@ -94,7 +104,7 @@ def read_runs(
     Warns
     -----
     UserWarning
-        If what is regressed out leaves less than half of a run.
+        If what is regressed out leaves less than half of a run, or several runs are of one person.
 
     Notes
     -----
@@ -113,6 +123,8 @@ def read_runs(
             f"{paths.count(twice[0])} times. Name each subject's file once."
         )
         raise OptionError(message, "images")
+    check_once(paths, "Give one of them: each file counts as a person.")
+    _tell_of_repeats(paths)
     tables = None if confounds is None else [Path(path) for path in confounds]
     if tables is not None and len(tables) != len(paths):
         message = (
@@ -130,8 +142,7 @@ def read_runs(
     step_s, start_s = _timing(paths, n_timepoints, tr_s, slice_time_ref)
     source = np.asarray(roi_affine, dtype=np.float64)
     volumes = {
-        roi: resample_mask(np.asarray(mask).astype(bool), source, grid)
-        for roi, mask in roi_masks.items()
+        roi: resample_mask(_whole(mask, roi), source, grid) for roi, mask in roi_masks.items()
     }
     for roi, volume in volumes.items():
         if not volume.any():
@@ -169,6 +180,19 @@ def read_runs(
     return MeasuredMovie(data, names, step_s, kept, grid.affine, rois, sources, reference)
 
 
+def _tell_of_repeats(paths: Sequence[Path]) -> None:
+    """Warn of several runs of one person, which count as people."""
+    people = Counter(entities(path.name).get("sub", path.name) for path in paths)
+    (who, n_files), *_ = people.most_common(1)
+    if n_files > 1:
+        message = (
+            f"{n_files} of {len(paths)} files are of sub-{who}: each counts as a person, so that "
+            "people seem to agree more than they do. Give one run of each person, or average a "
+            "person's runs first."
+        )
+        warnings.warn(message, stacklevel=3)
+
+
 def _subject_names(paths: list[Path], given: Sequence[str] | None) -> tuple[str, ...]:
     """Return one name for each file."""
     if given is None:
@@ -182,6 +206,19 @@ def _subject_names(paths: list[Path], given: Sequence[str] | None) -> tuple[str,
         )
         raise ShapeError(message)
     return tuple(given)
+
+
+def _whole(mask: ArrayLike, roi: str) -> BoolArray:
+    """Return an ROI's mask, which holds nothing but 0 and 1."""
+    values = np.asarray(mask)
+    odd = values[~np.isin(values, (0, 1))]
+    if odd.size:
+        message = (
+            f"roi_masks of {roi} must hold 0 and 1; got {odd.size} voxels of other values, such as "
+            f"{odd[0]:g}. Say which are inside, as in mask > 0.5."
+        )
+        raise DataError(message)
+    return values.astype(bool)
 
 
 def _check_one_run(image: Path, table: Path) -> None:

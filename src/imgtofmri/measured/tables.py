@@ -10,6 +10,7 @@ from typing import Any
 from imgtofmri.exceptions import DataError, check_choice
 from imgtofmri.files import is_file, natural_key
 from imgtofmri.stimuli import IMAGE_SUFFIXES
+from imgtofmri.stimuli.discovery import tell_of_others
 from imgtofmri.tables import TextTable, read_table
 
 ORDERS = ("natural", "text")
@@ -96,14 +97,18 @@ def list_images(folder: Path, order: str = "natural") -> StimulusRows:
         If there is none.
     OptionError
         If there is no such order.
+
+    Warns
+    -----
+    StimulusWarning
+        If movies, or pictures of formats that are not read, were passed over: how many.
     """
     check_choice("order", order, ORDERS)
-    found = [
-        path.relative_to(folder)
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-    ]
-    found = [path for path in found if not any(part.startswith(".") for part in path.parts)]
+    there = [path.relative_to(folder) for path in folder.rglob("*")]
+    there = [path for path in there if not any(part.startswith(".") for part in path.parts)]
+    found = [path for path in there if path.suffix.lower() in IMAGE_SUFFIXES]
+    # Rows of responses are counted by pictures: what is passed over may have been shown.
+    tell_of_others(sorted({*there} - {*found}), movies=True)
     if not found:
         message = f"{folder}: expected image files here or in folders below; there is none."
         raise DataError(message)

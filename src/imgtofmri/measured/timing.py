@@ -60,10 +60,18 @@ def header_tr_s(image: Any) -> float | None:
     return step * _SECONDS[unit] if unit in _SECONDS and step > 0 else None
 
 
+# AFNI's units of time, by the third of its TAXIS_NUMS.
+_AFNI_UNITS = {77001: "msec", 77002: "sec"}
+
+
 def _header_unit(image: Any) -> str:
-    get = getattr(image.header, "get_xyzt_units", None)
-    # FreeSurfer's files count milliseconds.
-    return str(get()[1]) if get else "msec"
+    header = image.header
+    if get := getattr(header, "get_xyzt_units", None):
+        return str(get()[1])
+    if axis := getattr(header, "info", {}).get("TAXIS_NUMS"):
+        return _AFNI_UNITS.get(int(axis[2]), "unknown")
+    # FreeSurfer's files count milliseconds; nobody knows of others.
+    return "msec" if hasattr(header, "get_ras2vox") else "unknown"
 
 
 def volume_times(
@@ -85,15 +93,16 @@ def volume_times(
         The run, 4-D.
     said : mapping
         Its sidecars: ``RepetitionTime``, ``StartTime``, ``SliceTimingCorrected``,
-        ``VolumeTiming``, as BIDS and fMRIPrep have them.
+        ``VolumeTiming``, ``AcquisitionDuration``, ``DelayTime``, as BIDS and fMRIPrep have them.
     raw : mapping, optional
         Those of the run that it was made from.
     tr_s : float, optional
         The repetition time, where files do not say it or contradict each other.
     slice_time_ref : float, optional
-        When within a volume its values are of, as a share of the repetition time: 0.5 where slices
-        were corrected to the middle, as fMRIPrep does unless told otherwise. Needed where no
-        sidecar says ``StartTime``, or that slices were not corrected.
+        When within a volume its values are of, as a share of the repetition time, or of what a
+        volume takes where there is a pause before the next (``AcquisitionDuration``,
+        ``DelayTime``): 0.5 where slices were corrected to the middle, as fMRIPrep does unless told
+        otherwise. Needed where no sidecar says ``StartTime``, or that slices were not corrected.
 
     Returns
     -------
@@ -111,9 +120,31 @@ def volume_times(
     if starts is None:
         assert tr is not None
         starts = tr * np.arange(n_volumes, dtype=np.float64)
-    step_s = tr or _number(where, {**raw, **said}, "AcquisitionDuration")
+    step_s = _acquisition(where, {**raw, **said}, tr)
     most_s = float(np.diff(starts).max()) if n_volumes > 1 else step_s or math.inf
     return starts + _start(where, said, step_s, most_s, slice_time_ref)
+
+
+def _acquisition(where: str, said: Mapping[str, Any], tr_s: float | None) -> float | None:
+    """Return how long a volume takes, of which `slice_time_ref` is a share, if that is known.
+
+    Where volumes are sparse it is less than what lies between them.
+    """
+    duration_s, delay_s = (
+        _number(where, said, name) for name in ("AcquisitionDuration", "DelayTime")
+    )
+    if duration_s is None and tr_s is not None:
+        duration_s = tr_s - (delay_s or 0.0)
+    if duration_s is None:
+        return None
+    if not 0 < duration_s <= (tr_s or math.inf) * (1 + _SAME_TR):
+        told = f"; volumes are {tr_s:g} s apart" if tr_s else ""
+        message = (
+            f"{where}: a volume must take some time, and no more than there is until the next; got "
+            f"{duration_s:g} s by AcquisitionDuration or DelayTime{told}. Correct the sidecar."
+        )
+        raise DataError(message)
+    return duration_s
 
 
 def _number(where: str, said: Mapping[str, Any], name: str) -> float | None:

@@ -19,8 +19,17 @@ from imgtofmri.spaces.grids import Grid
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mgh", ".mgz")
 """How the names of images of voxels end."""
 
-# What is read as an image so as to be refused as one of a surface.
-_SURFACE_SUFFIXES = (".gii", ".annot", ".label", ".curv", ".white", ".pial", ".inflated")
+# What is read as an image so as to be refused as one of a surface: GIFTI, FreeSurfer's, SUMA's.
+_SURFACE_SUFFIXES = tuple(
+    (
+        ".gii .gii.gz .annot .label .curv .thickness .sulc .area .volume .white .pial .inflated "
+        ".sphere .reg .smoothwm .orig .niml.dset"
+    ).split()
+)
+# nibabel reads these through HDF5, which may lead it to other files.
+_MINC_SUFFIXES = (".mnc", ".mnc.gz", ".mnc.bz2", ".mnc.zst")
+# Where FreeSurfer's header says whether it gives an orientation.
+_MGH_FLAG = slice(28, 30)
 # Vertices of FreeSurfer's icosahedral surfaces, which its volumes of one line are folded from.
 _ICOSAHEDRA = tuple(10 * 4**order + 2 for order in range(3, 8))
 # A line of so many voxels is no brain, but the vertices of a surface.
@@ -52,7 +61,7 @@ def is_image(path: str | Path) -> bool:
     return str(path).lower().endswith((*IMAGE_SUFFIXES, *_SURFACE_SUFFIXES))
 
 
-def open_image(path: str | Path, where: str = "") -> Any:
+def open_image(path: str | Path, where: str = "", *, vectors: bool = False) -> Any:
     """Open an image of three axes or more; its values are not read yet.
 
     Parameters
@@ -61,6 +70,10 @@ def open_image(path: str | Path, where: str = "") -> Any:
         An image of voxels that nibabel reads.
     where : str
         What messages begin with, before the path.
+    vectors : bool
+        Whether a fifth axis is wanted. Otherwise axes of length 1 among the fourth and later ones
+        are left out where there are more than four: AFNI writes volumes that are no time course
+        along the fifth.
 
     Returns
     -------
@@ -73,8 +86,16 @@ def open_image(path: str | Path, where: str = "") -> Any:
     """
     import nibabel as nib
 
-    if is_file(path) and str(path).lower().endswith(_SURFACE_SUFFIXES):
-        raise _no_volume(path, where, f"a surface ({Path(path).suffix})")
+    name = str(path).lower()
+    surface = next((end for end in _SURFACE_SUFFIXES if name.endswith(end)), "")
+    if surface and is_file(path):
+        raise _no_volume(path, where, f"a surface ({surface})")
+    if name.endswith(_MINC_SUFFIXES) and is_file(path):
+        message = (
+            f"{place(path, where)} must be an image of voxels (NIfTI or MGH); got MINC, which is "
+            "not read. Convert it with mnc2nii."
+        )
+        raise DataError(message)
     try:
         image: Any = nib.load(path)
     except Exception as error:  # each format has errors of its own for a damaged file
@@ -100,7 +121,17 @@ def open_image(path: str | Path, where: str = "") -> Any:
             "magnitudes, one number for each voxel."
         )
         raise DataError(message)
-    return image
+    return image if vectors else _without_single_axes(image)
+
+
+def _without_single_axes(image: Any) -> Any:
+    """Return an image of more than four axes without those of length 1 after the third."""
+    shape = tuple(int(size) for size in image.shape)
+    kept = (*shape[:3], *(size for size in shape[3:] if size != 1))
+    if len(shape) <= 4 or len(kept) > 4:
+        return image
+    values = image.dataobj.reshape(kept)
+    return type(image)(values, image.affine, image.header, file_map=image.file_map)
 
 
 def open_series(path: str | Path, where: str = "") -> Any:
@@ -220,12 +251,13 @@ def read_image(
     dtype: npt.DTypeLike | None = None,
     *,
     unoriented: Grid | None = None,
+    vectors: bool = False,
 ) -> tuple[npt.NDArray[Any], Grid]:
     """Read an image.
 
     Parameters
     ----------
-    path, where
+    path, where, vectors
         As in `open_image`.
     dtype : dtype, optional
         Of the values. Default: as stored and scaled.
@@ -244,7 +276,7 @@ def read_image(
     DataError
         If it is not an image, or not whole, or gives no orientation.
     """
-    image = open_image(path, where)
+    image = open_image(path, where, vectors=vectors)
     n_bytes = math.prod(image.shape) * np.dtype(dtype or np.float64).itemsize
     check_limit("array_gb", n_bytes / 1e9, place(path, where), "GB in one array")
     with reading_values(path, where):
@@ -262,7 +294,7 @@ def image_volumes(image: Any, path: Path) -> Iterator[npt.NDArray[Any]]:
     from nibabel.volumeutils import apply_read_scaling, array_from_file
 
     proxy, n_volumes = image.dataobj, image.shape[3]
-    if not (path.name.endswith(".gz") and isinstance(proxy, ArrayProxy)):
+    if not (path.name.endswith(".gz") and type(proxy) is ArrayProxy):
         for number in range(n_volumes):
             yield np.asarray(proxy[..., number])
         return
@@ -304,18 +336,18 @@ def grid_of(image: Any, where: str = "", *, unoriented: Grid | None = None) -> G
     Raises
     ------
     DataError
-        If the header gives no orientation (both qform and sform code 0, as in Analyze files), and
+        If the header gives no orientation (both qform and sform code 0, or MGH's goodRASFlag), and
         nobody says which grid it is; or one that cannot be.
     """
     x, y, z = (int(size) for size in image.shape[:3])
     what = place(image.get_filename() or "the image", where)
-    if not _is_oriented(image):
+    if lacks := _lacks_orientation(image):
         if unoriented is not None and unoriented.shape == (x, y, z):
             return unoriented
         message = (
-            f"{what} must say how its voxels lie; got a header without an orientation (qform and "
-            "sform code are 0). Copy the header of the image that it was made from, or, in a "
-            "study, name an image on its grid as the subject's grid."
+            f"{what} must say how its voxels lie; got a header without an orientation ({lacks}). "
+            "Copy the header of the image that it was made from, or, in a study, name an image on "
+            "its grid as the subject's grid."
         )
         raise DataError(message)
     affine = np.asarray(image.affine, dtype=np.float64)
@@ -331,11 +363,17 @@ def grid_of(image: Any, where: str = "", *, unoriented: Grid | None = None) -> G
     return Grid((x, y, z), affine)
 
 
-def _is_oriented(image: Any) -> bool:
-    """Tell whether a header says how voxels lie; nibabel guesses where it does not."""
+def _lacks_orientation(image: Any) -> str:
+    """Return why a header does not say how voxels lie, where nibabel guesses; empty if it does."""
     import nibabel as nib
 
     header = image.header
     if isinstance(image, nib.Nifti1Pair):
-        return bool(header["qform_code"] > 0 or header["sform_code"] > 0)
-    return not isinstance(image, nib.AnalyzeImage)
+        said = header["qform_code"] > 0 or header["sform_code"] > 0
+        return "" if said else "qform and sform code are 0"
+    if isinstance(image, nib.MGHImage):
+        # nibabel puts a usual orientation in place of none, and sets the flag.
+        with image.file_map["image"].get_prepare_fileobj("rb") as file:
+            said = any(file.read(_MGH_FLAG.stop)[_MGH_FLAG])
+        return "" if said else "goodRASFlag is 0"
+    return "it is an Analyze file" if isinstance(image, nib.AnalyzeImage) else ""

@@ -20,11 +20,23 @@ import numpy.typing as npt
 from imgtofmri.apart import read_apart
 from imgtofmri.documents import read_text
 from imgtofmri.exceptions import DataError, ImgToFmriError
+from imgtofmri.files import is_file
 from imgtofmri.hdf5 import item, open_hdf5, values
 from imgtofmri.spaces.images import read_image
 from imgtofmri.spaces.itk_linear import linear_matrix
 
 FloatArray = npt.NDArray[np.float64]
+
+FLIRT_REMEDY = (
+    "FLIRT's matrices count from a corner of each image. Turn it into an ITK transform "
+    "(c3d_affine_tool -ref TEMPLATE -src NATIVE FILE -fsl2ras -oitk FILE.txt) and say "
+    'kind = "itk".'
+)
+# What a matrix in text is made of, and how much of a file tells.
+_NUMBERS, _N_BEGIN = b"0123456789+-.eE \t\r\n", 64
+
+# How many voxels of an axis tell places from displacements, and how much either grows along it.
+_N_PLACES, _STEEP = 20, 0.5
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Turns LPS millimetres into RAS, and back."""
@@ -150,6 +162,7 @@ class _Part:
 
 def _read_parts(path: Path) -> list[Transform]:
     """Read a file of one transform or of a composite, whose last transform is applied first."""
+    _refuse_text(path)
     try:
         parts = _READERS[path.suffix.lower()](path)
         composite = bool(parts) and parts[0].kind.startswith("Composite")
@@ -177,6 +190,20 @@ def _read_parts(path: Path) -> list[Transform]:
         )
         raise DataError(message)
     return found[::-1]
+
+
+def _refuse_text(path: Path) -> None:
+    """Refuse a .mat file of FLIRT's, which are text, and not MATLAB's."""
+    if path.suffix.lower() != ".mat" or not is_file(path):
+        return
+    with path.open("rb") as file:
+        begins = file.read(_N_BEGIN)
+    if begins and not begins.strip(_NUMBERS):
+        message = (
+            f"{path}: expected an ITK transform; got a matrix in text, as FLIRT writes it. "
+            f"{FLIRT_REMEDY}"
+        )
+        raise DataError(message)
 
 
 def _read_hdf5(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -279,6 +306,7 @@ def _transform(path: Path, part: _Part) -> Transform:
         grid[:3, 3] = fixed[3:6]
         # The vector's component varies fastest, then x, y, z.
         field = part.parameters.astype(np.float32).reshape(*shape[::-1], 3)
+        _check_displacements(path, field)
         return DisplacementField(_to_ras(field.transpose(2, 1, 0, 3)), LPS @ grid)
     lps = linear_matrix(kind, part.parameters.astype(float), part.fixed)
     if lps is None:
@@ -292,7 +320,7 @@ def _transform(path: Path, part: _Part) -> Transform:
 
 
 def _read_field(path: Path) -> DisplacementField:
-    values, grid = read_image(path, dtype=np.float32)
+    values, grid = read_image(path, dtype=np.float32, vectors=True)
     shape = values.shape
     if len(shape) != 5 or shape[3:] != (1, 3):
         message = (
@@ -301,7 +329,43 @@ def _read_field(path: Path) -> DisplacementField:
         )
         raise DataError(message)
     vectors = values[..., 0, :]
+    _check_displacements(path, vectors)
+    if _are_places(vectors, grid.affine):
+        message = (
+            f"{path}: expected displacements, as ANTs and ITK write them; got places, in "
+            "millimetres, as in SPM's y_*.nii. Subtract each voxel's own place, in LPS millimetres."
+        )
+        raise DataError(message)
     return DisplacementField(_to_ras(vectors), grid.affine)
+
+
+def _check_displacements(path: Path, vectors: npt.NDArray[np.float32]) -> None:
+    n_bad = int(np.count_nonzero(~np.isfinite(vectors).all(axis=-1)))
+    if n_bad:
+        message = (
+            f"{path}: displacements must be finite; got {n_bad} voxels of NaN or infinity. Write 0 "
+            "where the field says nothing."
+        )
+        raise DataError(message)
+
+
+def _are_places(vectors: npt.NDArray[np.float32], affine: FloatArray) -> bool:
+    """Tell whether a field says where points come from, not by how much they move.
+
+    Places grow along each axis as the grid's own do, in RAS or LPS millimetres; displacements that
+    did would at least double distances.
+    """
+    indices = [np.linspace(0, size - 1, min(size, _N_PLACES)) for size in vectors.shape[:3]]
+    whole = [np.unique(np.round(index).astype(int)) for index in indices]
+    if min(len(index) for index in whole) < 2:
+        return False
+    some = np.stack(np.meshgrid(*whole, indexing="ij"), axis=-1)
+    own = some @ affine[:3, :3].T + affine[:3, 3]
+    own -= own.mean(axis=(0, 1, 2))
+    found = vectors[np.ix_(*whole)].astype(np.float64)
+    found -= found.mean(axis=(0, 1, 2))
+    slopes = (own * found).sum(axis=(0, 1, 2)) / (own * own).sum(axis=(0, 1, 2))
+    return bool((np.abs(slopes) > _STEEP).all())
 
 
 def _to_ras(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -94,6 +94,7 @@ def map_to_template(
     if kind == "same":
         found = affine_map(native, template, np.eye(4))
     elif kind == "affine":
+        _refuse_flirt(files[0])
         found = affine_map(native, template, _read_matrix(files[0]))
     elif kind == "fnirt":
         assert anatomical is not None
@@ -159,15 +160,32 @@ def _itk_map(transforms: list[itk.Transform], native: Grid, template: Grid) -> V
     return nearest_map(coordinates, native)
 
 
+_MATRIX_REMEDY = (
+    "Give four lines of four numbers, from native to template millimetres; transforms of ITK and "
+    'ANTs, whatever they hold, are of kind = "itk"'
+)
+
+
+def _refuse_flirt(path: Path) -> None:
+    """Refuse a matrix that FLIRT's name says to be in its own coordinates."""
+    if path.suffix.lower() == ".mat":
+        message = (
+            f"{path}: expected a matrix from native to template millimetres; got a .mat file, as "
+            f"FLIRT's are called. {itk.FLIRT_REMEDY} A matrix of millimetres may be called .txt."
+        )
+        raise DataError(message)
+
+
 def _read_matrix(path: Path) -> npt.NDArray[np.float64]:
     try:
         lines = [line.partition("#")[0].strip() for line in read_text(path).splitlines()]
         matrix = np.loadtxt([line for line in lines if line]) if any(lines) else np.empty(0)
     except (OSError, ValueError) as error:
-        message = f"{path}: expected a text file of 4 x 4 numbers ({error}). Correct the path."
+        remedy = "Correct the path" if isinstance(error, OSError) else _MATRIX_REMEDY
+        message = f"{path}: expected a text file of 4 x 4 numbers ({error}). {remedy}."
         raise DataError(message) from error
     if matrix.shape != (4, 4):
-        message = f"{path}: expected 4 x 4 numbers; got {matrix.shape}. Give a whole affine matrix."
+        message = f"{path}: expected 4 x 4 numbers; got {matrix.shape}. {_MATRIX_REMEDY}."
         raise DataError(message)
     usual = np.isfinite(matrix).all() and matrix[3].tolist() == [0, 0, 0, 1]
     if not usual or not abs(np.linalg.det(matrix)) > 1e-9:

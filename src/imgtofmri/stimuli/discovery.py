@@ -39,7 +39,9 @@ _OTHER_SUFFIXES = frozenset(
         ".heic .heif .hif .jxl .jxr .wdp .psd .psb .mpo .tga .svg .svgz .pcx .exr .dds .sgi .xcf "
         ".kra .jpc .jpf .jpm .raw .dng .cr2 .cr3 .crw .nef .nrw .arw .sr2 .srf .orf .rw2 .raf .pef "
         ".srw .x3f .3fr .erf .kdc .mrw .iiq .avifs .xbm .xpm .rm .rmvb .dv .swf .m2p .m1v .mp2v "
-        ".y4m .h264 .264 .hevc .265 .mj2 .insv .braw .r3d"
+        ".y4m .h264 .264 .hevc .265 .mj2 .insv .braw .r3d .heics .heifs .avci .jps .pns .ico .icns "
+        ".cur .eps .pct .pict .wmf .emf .pam .pfm .qoi .jls .bpg .flif .ras .dcm .czi .nd2 .lif "
+        ".lsm .oib .oif .vsi .svs .ndpi .gifv .amv .ivf .f4p .tod"
     ).split()
 )
 
@@ -99,7 +101,7 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failu
                 failures.append(item)
             elif (kind := suffix_kind(item)) is not None:
                 found.append((item, kind))
-    _tell_of(list(others.values()))
+    tell_of_others(others.values())
     names = unique_names([path for path, _ in found])
     sources = [Source(path, name, kind) for (path, kind), name in zip(found, names, strict=True)]
     return sources, failures
@@ -256,7 +258,7 @@ def _expand_folder(folder: Path, others: dict[str, Path]) -> Iterator[Path | Fai
         remedy = "Name the file that was meant."
         yield Failure(one_line(folder), refuse("an image or movie file", got, remedy))
     else:
-        counted = _counted(map(Path, names))
+        counted = _counted(filter(_is_other, map(Path, names)))
         got = f"the folder '{folder}', which holds none{f' but {counted}' if counted else ''}"
         if any(os.path.isdir(folder / name) for name in names):  # noqa: PTH112
             got += f" but in folders of its own: '{folder / '**'}' names their files, too"
@@ -276,25 +278,38 @@ def _keep_stimuli(paths: Iterable[Path], others: dict[str, Path]) -> Iterator[Pa
     for path in paths:
         if suffix_kind(path) is not None:
             yield _check_named(path)
-        elif path.suffix.lower() in _OTHER_SUFFIXES:
+        elif _is_other(path):
             others[os.path.realpath(path)] = path
 
 
-def _tell_of(others: list[Path]) -> None:
-    """Warn of pictures and movies that were passed over, in one line."""
+def tell_of_others(paths: Iterable[Path], *, movies: bool = False) -> None:
+    """Warn of pictures and movies among files that are passed over, in one line.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        What is passed over.
+    movies : bool
+        Whether movies of formats that are read are among what is told: where pictures are wanted.
+    """
+    others = [path for path in paths if _is_other(path) or (movies and suffix_kind(path))]
     if others:
         message = (
-            f"passed over {len(others)} files of formats that are not read: {_counted(others)}; "
-            f"the first is '{one_line(others[0])}'. Convert them to JPEG, PNG or MP4 if they are "
-            "stimuli."
+            f"passed over {len(others)} files of formats that are not read{' here' * movies}: "
+            f"{_counted(others)}; the first is '{one_line(others[0])}'. Convert them to "
+            f"{'JPEG or PNG' if movies else 'JPEG, PNG or MP4'} if they are stimuli."
         )
         warnings.warn(message, StimulusWarning, stacklevel=3)
 
 
+def _is_other(path: Path) -> bool:
+    """Tell whether a file is a picture or movie of a format that is not read."""
+    return path.suffix.lower() in _OTHER_SUFFIXES
+
+
 def _counted(paths: Iterable[Path]) -> str:
-    """Return how many pictures and movies of formats that are not read there are of each suffix."""
-    suffixes = [path.suffix.lower() for path in paths]
-    counts = Counter(suffix for suffix in suffixes if suffix in _OTHER_SUFFIXES)
+    """Return how many files there are of each suffix."""
+    counts = Counter(path.suffix.lower() for path in paths)
     return ", ".join(f"{number} {suffix}" for suffix, number in sorted(counts.items()))
 
 

@@ -239,7 +239,10 @@ def decode(data: bytes, name: str) -> Image.Image:
     expected = f"an image ({', '.join(FORMATS)})"
     remedy = "Export it again as PNG or JPEG, or leave it out."
     if suffix_kind(name) == "movie":
-        remedy = "It is named like a movie: Movie reads those."
+        remedy = (
+            "It is named like a movie: `predict`, `simulate` and `dynamics` take movies; where "
+            "pictures are needed, leave it out."
+        )
     raise refuse(expected, got, remedy)
 
 

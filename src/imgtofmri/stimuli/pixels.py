@@ -9,11 +9,14 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from imgtofmri.stimuli.items import FRAME_SIZE, Pixels, check_dimensions, refuse
-from imgtofmri.stimuli.tiff import depth_of, is_signed
+from imgtofmri.stimuli.tiff import check_bright, depth_of, signed_bits
 
 # A centre crop of a strip needs a far larger resized picture than the crop: from here on, only
 # the crop's own part is resized.
 _MAX_RESIZED_PIXELS = 16_000_000
+
+_KNOWN_SCALE = "8-bit or 16-bit values, whose black and white are known"
+_SCALE_IT = "Scale the values to 0..255 and save them as an 8-bit PNG."
 
 _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 
@@ -88,16 +91,21 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         unknown.
     """
     depth, white_is_zero = depth_of(picture)
+    signed = signed_bits(picture)
     upright = _upright(picture)
     mode = upright.mode
+    if signed == 8:
+        raise refuse(_KNOWN_SCALE, "signed 8-bit integers", _SCALE_IT)
+    check_bright(picture, upright)
+    if mode == "RGB" and 8 < depth < 16:
+        # Of 16 bits, Pillow has kept the upper eight.
+        raise refuse(_KNOWN_SCALE, f"colours of {depth} bits in 16", _SCALE_IT)
     if mode in _SIXTEEN_BIT_MODES or (mode == "I" and upright.format in {"PNG", "PPM"}):
         return _from_many_bits(upright, depth, white_is_zero)
     if mode in {"I", "F"}:
-        whole = "signed 16-bit integers" if is_signed(picture) else "32-bit integers"
+        whole = "signed 16-bit integers" if signed == 16 else "32-bit integers"
         kind = whole if mode == "I" else "floating-point values"
-        expected = "8-bit or 16-bit values, whose black and white are known"
-        remedy = "Scale the values to 0..255 and save them as an 8-bit PNG."
-        raise refuse(expected, kind, remedy)
+        raise refuse(_KNOWN_SCALE, kind, _SCALE_IT)
     if mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in upright.info:
         opaque = Image.new("RGBA", upright.size, "white")
         # La converts to nothing but LA.

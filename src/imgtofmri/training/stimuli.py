@@ -254,7 +254,7 @@ def _given(study: Study, rows: list[str], of_name: dict[str, int]) -> StudyFeatu
     assert source is not None
     assert settings.layers is not None
     values = read_array(source.file, source.key, source.line)
-    values = values.T if source.transposed else values
+    values = source.turned(values, "stimuli", "features")
     listed, said = rows, "rows of the responses"
     if (table := study.stimuli.table) is not None:
         # Whatever the rows of the responses are, the table says what those of features are.

@@ -299,6 +299,12 @@ def _responses(
         )
         return rows, _columns(values, everywhere, places, settings.line)
     (array,) = _load([source])
+    if array.ndim not in (2, 4):
+        message = (
+            f"{source.line}: responses must have two axes, rows and voxels, or four, those of "
+            f"volumes; got {array.shape}. Name the array of single rows with key, or save it so."
+        )
+        raise DataError(message)
     if settings.mask is None and array.ndim != 4:
         message = (
             f"{source.line}: an array needs a mask that says which voxels its columns are. Add "
@@ -389,7 +395,10 @@ def _load(sources: Sequence[ArraySource]) -> list[npt.NDArray[Any]]:
 
 
 def _turned(array: npt.NDArray[Any], source: ArraySource) -> npt.NDArray[Any]:
-    if source.transposed and array.ndim == 4:
+    if array.ndim == 4 and array.shape[1:3] == (1, 1) and source.axes is None:
+        # GLMsingle's betas of voxels that came as a list; out of HDF5 they may come reversed.
+        array = array[:, 0, 0].T
+    if source.transposed is not None and array.ndim == 4:
         message = (
             f"{source.line}: transposed is of arrays with two axes; got {array.shape}. Say axes "
             'instead, such as "nzyx".'
@@ -401,10 +410,7 @@ def _turned(array: npt.NDArray[Any], source: ArraySource) -> npt.NDArray[Any]:
             "transposed = true if voxels are rows."
         )
         raise OptionError(message)
-    if array.ndim == 4 and array.shape[1:3] == (1, 1) and source.axes is None:
-        # GLMsingle's betas of voxels that came as a list.
-        return array[:, 0, 0].T
-    return array.T if source.transposed else array
+    return source.turned(array, "rows", "voxels")
 
 
 def _single(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -148,6 +148,9 @@ def compare_movie(
     film = Movie.of(movie)
     n_frames = film.n_frames(rate_hz)
     brains = _read(measured, loaded, chosen, confounds, tr_s, run, progress)
+    if _are_runs(measured):
+        # Compared with their files, of which pauses between volumes make another share.
+        run = replace(run, slice_time_ref=None)
     run = _timed(run, brains)
     if run.skip_volumes is None:
         run = replace(run, skip_volumes=PARTLY_CLOUDY_SKIP_VOLUMES if public else 0)
@@ -292,6 +295,14 @@ def _is_public(measured: Measured) -> bool:
     return not isinstance(measured, MeasuredMovie) and _files(measured) == [PARTLY_CLOUDY]
 
 
+def _are_runs(measured: Measured) -> bool:
+    """Tell whether measured responses are still to be cleaned."""
+    if isinstance(measured, MeasuredMovie) or _is_public(measured):
+        return False
+    files = _files(measured)
+    return not (len(files) == 1 and files[0].endswith(".npz"))
+
+
 def _files(measured: str | Path | Sequence[str | Path]) -> list[str]:
     return [str(name) for name in ([measured] if isinstance(measured, str | Path) else measured)]
 
@@ -307,10 +318,9 @@ def _read(
 ) -> MeasuredMovie:
     """Return measured responses, those of runs in the voxels of the prediction's ROIs."""
     files = ["data"] if isinstance(measured, MeasuredMovie) else _files(measured)
-    is_npz = len(files) == 1 and files[0].endswith(".npz")
     public = _is_public(measured)
-    cleaned = isinstance(measured, MeasuredMovie) or is_npz or public
-    if cleaned and (confounds or tr_s is not None):
+    are_runs = _are_runs(measured)
+    if not are_runs and (confounds or tr_s is not None):
         message = (
             f"`confounds` and `tr_s` go with NIfTI files; got them with {files[0]}, which is "
             "cleaned and has a TR. Leave them out."
@@ -318,7 +328,7 @@ def _read(
         raise OptionError(message)
     if isinstance(measured, MeasuredMovie):
         return measured
-    if is_npz:
+    if not are_runs and not public:
         return read_measured(files[0])
     spatial = encoder.spatial_model(settings)
     affine = encoder.bundle.template.affine

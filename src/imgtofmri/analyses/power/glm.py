@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.experiments import Events, Noise, Run, Scan, stimulus_design
-from imgtofmri.tables import MISSING
+from imgtofmri.tables import MISSING, is_missing
 from imgtofmri.timeseries import cosine_basis
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -132,7 +132,7 @@ def run_design(
     DataError
         If a condition of the contrast is not in the run, or the run is too short for the model.
     """
-    timed = [row for row in run.cells if row.get("trial_type", MISSING) not in (MISSING, "")]
+    timed = [row for row in run.cells if not is_missing(row.get("trial_type", MISSING))]
     timed = [row for row in timed if MISSING not in (row["onset"], row["duration"])]
     onsets_s = [float(row["onset"]) for row in timed]
     durations_s = [float(row["duration"]) for row in timed]

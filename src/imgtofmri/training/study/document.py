@@ -123,9 +123,9 @@ class Table:
             self.fail(name, f"must be {what}; got {value!r}. Correct it.")
         return value
 
-    def flag(self, name: str, default: Any = ...) -> bool:
+    def flag(self, name: str, default: Any = ...) -> Any:
         """Return true or false."""
-        return bool(self.get(name, bool, "true or false", default))
+        return self.get(name, bool, "true or false", default)
 
     def items(
         self, name: str, default: Any = ..., *, kind: type | tuple[type, ...], what: str

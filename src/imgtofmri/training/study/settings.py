@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from imgtofmri.backbones import NetworkName, Untrained
 from imgtofmri.backbones.engines import check_engine
@@ -118,7 +119,7 @@ class ArraySource(Section):
 
     file: Path = setting(Table.file)
     key: str | None = setting(Table.text, None)
-    transposed: bool = setting(Table.flag, False)
+    transposed: bool | None = setting(Table.flag, None)
     axes: str | None = setting(Table.text, None)
     line: str
 
@@ -131,6 +132,23 @@ class ArraySource(Section):
             table.fail(
                 "transposed", "is of arrays with two axes, axes of those with four. Keep one."
             )
+
+    def turned(self, array: npt.NDArray[Any], rows: str, columns: str) -> npt.NDArray[Any]:
+        """Return an array with its rows first.
+
+        Raises
+        ------
+        OptionError
+            If it is as high as it is wide, and nobody says which are the rows.
+        """
+        if self.transposed is None and array.ndim == 2 and len(set(array.shape)) == 1:
+            message = (
+                f"{self.line}: an array of as many {rows} as {columns} must be told which are "
+                f"its rows; got {array.shape}. Say transposed = false where {rows} are, or "
+                f"transposed = true where {columns} are."
+            )
+            raise OptionError(message)
+        return array.T if self.transposed else array
 
 
 def _array(table: Table, name: str, default: ArraySource | None) -> ArraySource | None:
