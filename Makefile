@@ -19,7 +19,7 @@ BENCH ?=
 # Which PyTorch `make test-torch` installs, e.g. TORCH===2.13.0; the newest that fits by default.
 TORCH ?=
 
-.PHONY: help test test-all test-newest test-lowest test-bids test-browser test-openvino test-torch docs trust release-check demo lint format bench clean
+.PHONY: help test test-all test-newest test-lowest test-bids test-browser test-openvino test-torch docs trust mutants release-check demo lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -99,6 +99,14 @@ docs: $(VENV)/.installed-docs ## build the documentation site (docs/_build/html)
 trust: $(VENV)/.installed ## feed two million damaged files to every reader, and kill two hundred runs (hours)
 	$(BIN)/python tools/fuzz.py --inputs 2000000
 	$(BIN)/python tools/trust_kills.py --kills 200 --seed 0
+
+$(VENV)/.installed-mutants: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pytest-cov
+	touch $@
+
+# Which mutants, e.g. MUTANTS="--sample 0 stats/intervals.py".
+mutants: $(VENV)/.installed-mutants ## change the code in small ways, and list the changes that no test notices (hours)
+	$(BIN)/python tools/mutate.py $(MUTANTS)
 
 # RELEASE="--without container" leaves out what takes longest; IMGTOFMRI_WEIGHTS names the weights to predict with.
 release-check: ## build what a release hands out twice, look inside, install it, predict; weigh the container
