@@ -209,10 +209,11 @@ def shown_conditions(run: Run) -> list[tuple[str, str]]:
     shown = [row for row in run.cells if row["stim_file"] != MISSING]
     without = [row for row in shown if is_missing(row.get("trial_type", MISSING))]
     if without:
+        cell = without[0].get("trial_type", MISSING)
         message = (
             "every event that shows a stimulus must have a trial_type, which is its condition; "
-            f"{len(without)} of {len(shown)} have none, first one at {without[0]['onset']} s. "
-            "Name conditions in the column trial_type."
+            f"{len(without)} of {len(shown)} have none, first one at {without[0]['onset']} s (got "
+            f"{cell!r}). Name conditions in the column trial_type."
         )
         raise DataError(message)
     return [(row["trial_type"], row["stim_file"]) for row in shown]
