@@ -561,6 +561,11 @@ def _zscored(maps: Prediction) -> Prediction:
         ),
         (lambda _: contrast_weights("house", ["house", "face"]), OptionError, "sum to 0; got 1"),
         (lambda _: contrast_weights({"house": 0}, ["house"]), OptionError, "not all 0"),
+        (
+            lambda _: contrast_weights({"a": float("nan"), "b": -1}, ["a", "b", "c"]),
+            OptionError,
+            "contrast must have finite weights",
+        ),
         (lambda _: parse_contrast("a > b > c"), OptionError, "more than one '>'"),
         (lambda _: parse_contrast("a > b - c"), OptionError, "a minus beside '>'"),
         (lambda _: parse_contrast("a - a"), OptionError, "'a' twice"),

@@ -132,6 +132,18 @@ def test_resample_mask_keeps_voxels_half_inside() -> None:
     np.testing.assert_array_equal(got, inside >= 4)
 
 
+def test_resample_mask_of_one_voxel_fills_the_finer_ones_inside_it() -> None:
+    """Wherever it lies: 27 voxels of a third of its sides, at either end of the grid, too."""
+    for place in ((0, 0, 0), (1, 2, 0), (3, 2, 4)):
+        mask = np.zeros((4, 3, 5), dtype=bool)
+        mask[place] = True
+        fine = np.eye(4)
+        fine[:3, 3] = -1.0  # Voxels of 1 mm, of which 27 fill one of 3 mm.
+        got = resample_mask(mask, np.diag([3.0, 3, 3, 1]), Grid((12, 9, 15), fine))
+        expected = mask.repeat(3, axis=0).repeat(3, axis=1).repeat(3, axis=2)
+        np.testing.assert_array_equal(got, expected)
+
+
 def overlaps(fine: NDArray, coarse: NDArray, n_fine: int, n_coarse: int) -> NDArray[np.float64]:
     """Return the length that each coarse voxel shares with each fine one along an axis, in mm."""
 

@@ -298,6 +298,9 @@ def write_surface(folder: Path, kind: str) -> Path:
     elif kind == "packed":
         path = folder / "lh.func.gii.gz"
         path.write_bytes(b"")
+    elif kind == "largest":  # fsaverage's 163,842 in the volume that FreeSurfer folds them to.
+        path = folder / "lh.c.nii.gz"
+        nib.save(nib.Nifti1Image(np.zeros((27307, 1, 6), np.uint8), AFFINE), path)
     else:
         path = folder / "lh.a.annot"
         nib.freesurfer.write_annot(path, np.zeros(9, int), np.zeros((1, 5), int), ["a"])
@@ -318,6 +321,7 @@ def write_surface(folder: Path, kind: str) -> Path:
         ("thickness", r"got a surface \(\.thickness\)"),
         ("suma", r"got a surface \(\.niml\.dset\)"),
         ("packed", r"got a surface \(\.gii\.gz\)"),
+        ("largest", r"got the 163842 vertices of a surface"),
     ],
 )
 def test_surfaces_are_refused_by_their_kind(tmp_path: Path, kind: str, said: str) -> None:

@@ -493,6 +493,22 @@ def test_row_agreement_equals_a_loop_over_rows(rng: np.random.Generator, band: i
     np.testing.assert_allclose(row_agreement(model, measured, band=band), expected, atol=1e-12)
 
 
+def test_row_agreement_of_other_shapes_is_refused(rng: np.random.Generator) -> None:
+    """Matrices that are not square, or of two sizes, are not cut to fit."""
+    square = rng.standard_normal((6, 6))
+    for other in (square[:5], square[:, :5], square[:5, :5], square[0]):
+        for pair in ((square, other), (other, square)):
+            with pytest.raises(ShapeError, match="must be square and of one size; got"):
+                row_agreement(*pair)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-9])
+def test_surrogates_of_one_voxel_are_refused(rng: np.random.Generator, scale: float) -> None:
+    """Patterns over one voxel have no correlation."""
+    with pytest.raises((ShapeError, DataError), match="series"):
+        Surrogates(scale * rng.standard_normal((20, 1)))
+
+
 @pytest.mark.parametrize("min_lag", [1, 4])
 def test_row_agreement_leaves_out_near_volumes(rng: np.random.Generator, min_lag: int) -> None:
     """With a least lag, rows are correlated over the volumes that are as far away or farther."""

@@ -354,14 +354,27 @@ def fuzz(
             for what in ("tried", "read", "refused", "deaths", "hangs", "seconds"):
                 setattr(all_, what, getattr(all_, what) + getattr(one, what))
             all_.slowest_s = max(all_.slowest_s, one.slowest_s)
+        _count_findings(tallies, kept)
+        # A run of hours that is ended leaves what it has come to.
+        said = json.dumps({name: vars(tally) for name, tally in tallies.items()}, indent=1)
+        (kept / "report.json").write_text(said, encoding="utf-8")
+        tried, found = (
+            sum(getattr(tally, what) for tally in tallies.values()) for what in ("tried", "n_found")
+        )
+        print(f"round {turn + 1} of {rounds}: {tried:,} inputs, {found} finds", file=sys.stderr)
+    return tallies
+
+
+def _count_findings(tallies: dict[str, Tally], kept: Path) -> None:
+    """Count what the workers wrote down."""
     for name, tally in tallies.items():
+        tally.findings.clear()
         found = kept / f"{name}.found".replace(" ", "_")
         lines = found.read_text(encoding="utf-8").splitlines() if found.exists() else []
         for line in lines:
             what = json.loads(line)[1]
             if what not in ("death", "hang"):
                 tally.findings[what] = tally.findings.get(what, 0) + 1
-    return tallies
 
 
 def report(tallies: dict[str, Tally]) -> str:
@@ -429,9 +442,6 @@ def main() -> int:
         names, given.inputs, given.seconds, given.seed, given.kept.resolve(), given.start
     )
     print(report(tallies))
-    (given.kept / "report.json").write_text(
-        json.dumps({name: vars(tally) for name, tally in tallies.items()}, indent=1)
-    )
     return int(any(tally.n_found for tally in tallies.values()))
 
 
