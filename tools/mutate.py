@@ -70,6 +70,8 @@ _SWAPPED: dict[type, type] = {
     ast.Or: ast.And,
 }
 _NAMES = {"min": "max", "max": "min", "any": "all", "all": "any", "floor": "ceil", "ceil": "floor"}
+# Keywords whose value changes no result where all is right.
+_GUARDS = ("copy", "dtype", "encoding", "stacklevel", "strict")
 # What only people read, or only a type checker.
 _SAID = ("message", "hint", "note", "advice", "what", "expected", "remedy", "__all__")
 
@@ -149,6 +151,8 @@ def _spoken(tree: ast.Module) -> set[ast.AST]:
                 left += [node.returns] if node.returns else []
                 if node.name == "__repr__":
                     left.append(node)
+        elif isinstance(node, ast.keyword) and node.arg in _GUARDS:
+            left.append(node.value)
         elif isinstance(node, ast.arg) and node.annotation:
             left.append(node.annotation)
         elif isinstance(node, ast.AnnAssign):
@@ -200,7 +204,7 @@ def _edits(node: Any) -> Iterator[tuple[str, Edit]]:
         yield "name", replace("attr", _NAMES[node.attr])
     if isinstance(node, ast.Call):
         for at, keyword in enumerate(node.keywords):
-            if keyword.arg and keyword.arg not in ("dtype", "strict", "encoding"):
+            if keyword.arg and keyword.arg not in _GUARDS:
                 rest = [*node.keywords[:at], *node.keywords[at + 1 :]]
                 yield "keyword", replace("keywords", rest)
 
