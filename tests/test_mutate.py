@@ -25,7 +25,7 @@ def clip(x: int, table: dict[str, int]) -> int:
         message = f"expected {x + 1}, got" + "nothing"
         raise ValueError(message)
     print(x)
-    return min(-x, *zip([x], strict=True), sum([x], start=table["least"]))
+    return min(-x, *map(sum, zip([x], strict=True)), sum([x], start=table["least"]))
 '''
 
 
