@@ -260,6 +260,18 @@ def test_read_grid_is_in_millimetres_whatever_the_header_counts_in(
     )
 
 
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_images_with_an_axis_below_nothing_are_refused(tmp_path: Path, axis: int) -> None:
+    """Any one of them; nibabel takes such headers as they come."""
+    path = tmp_path / "a.nii"
+    nib.save(nib.Nifti1Image(np.zeros((2, 3, 4), np.uint8), AFFINE), path)
+    header = bytearray(path.read_bytes())
+    header[40 + 2 * axis : 42 + 2 * axis] = (-2).to_bytes(2, "little", signed=True)
+    path.write_bytes(header)
+    with pytest.raises(DataError, match=r"a\.nii must have axes of some length; got shape"):
+        read_grid(path)
+
+
 def write_surface(folder: Path, kind: str) -> Path:
     """Write one kind of file of a surface."""
     rows = np.arange(642, dtype=np.float32)

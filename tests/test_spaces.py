@@ -22,6 +22,13 @@ def grid() -> Grid:
     return Grid((7, 9, 8), np.array([[2.0, 0, 0, -5], [0, 2.5, 0, -7], [0, 0, 3, 4], [0, 0, 0, 1]]))
 
 
+def test_the_template_s_grid_is_fsl_s() -> None:
+    """FSL's 2 mm standard: the anterior commissure, 0 mm, is voxel (45, 63, 36); left is high."""
+    assert MNI152_2MM.shape == (91, 109, 91)
+    np.testing.assert_array_equal(MNI152_2MM.affine @ [45, 63, 36, 1], [0, 0, 0, 1])
+    np.testing.assert_array_equal(MNI152_2MM.affine[:3, :3], np.diag([-2, 2, 2]))
+
+
 def test_gaussian_kernel_has_the_published_taps_and_unit_sum() -> None:
     """5 taps at 1 mm, 7 at 1.25 mm on 2 mm voxels; the weights sum to 1 and are symmetric."""
     for sigma_mm, n_taps in ((1.0, 5), (1.25, 7), (3.0, 13)):

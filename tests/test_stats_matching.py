@@ -201,6 +201,18 @@ def test_diagonal_test_unusable_correlations_say_what_is_wrong(
         diagonal_test(matrix, 10)
 
 
+def test_diagonal_statistic_needs_both_kinds_of_entries() -> None:
+    """One match and its mismatches will do; none on the diagonal, or none off it, will not."""
+    cells = np.ones((3, 3), dtype=bool)
+    cells[[1, 2], [1, 2]] = False
+    assert diagonal_statistic(np.eye(3), cells) == 1.0 - 0.0
+    cells[0, 0] = False
+    with pytest.raises(DataError, match=r"test 0 has 0 on and 6 off it"):
+        diagonal_statistic(np.eye(3), cells)
+    with pytest.raises(DataError, match=r"test 0 has 3 on and 0 off it"):
+        diagonal_statistic(np.eye(3), np.eye(3, dtype=bool))
+
+
 def test_diagonal_statistic_cells_of_another_shape_are_refused() -> None:
     """Cells belong to matrices one to one."""
     with pytest.raises(ShapeError, match=r"cells must have the shape of correlations, \(3, 3\)"):
