@@ -79,7 +79,7 @@ def _euler(p: FloatArray, fixed: FloatArray) -> _Parts:
 
 
 def _centered_euler(p: FloatArray, fixed: FloatArray) -> _Parts:
-    return _turned(p[:3], len(fixed) > 0 and bool(fixed[-1])), p[6:9], p[3:6]
+    return _turned(p[:3], len(fixed) > 3 and bool(fixed[3])), p[6:9], p[3:6]
 
 
 def _turned(angles: FloatArray, zyx: bool) -> FloatArray:
