@@ -486,6 +486,25 @@ LINEAR: dict[str, tuple[list[float], list[float], list[list[float]]]] = {
         CENTRE,
         [[22.2, 33.2, 37.9], [-23.3, 4.7, 61.9], [4.2, 5.2, 6.9]],
     ),
+    "ScalableAffineTransform": (
+        [1.0, 0.1, 0.2, 0.3, 1.1, 0.1, 0.0, 0.2, 0.9, *SHIFT],
+        CENTRE,
+        [[22.2, 33.2, 37.9], [-23.3, 4.7, 61.9], [4.2, 5.2, 6.9]],
+    ),
+    "FixedCenterOfRotationAffineTransform": (
+        [1.0, 0.1, 0.2, 0.3, 1.1, 0.1, 0.0, 0.2, 0.9, *SHIFT],
+        CENTRE,
+        [[22.2, 33.2, 37.9], [-23.3, 4.7, 61.9], [4.2, 5.2, 6.9]],
+    ),
+    "QuaternionRigidTransform": (
+        [*VERSOR, 0.9273618495495703, *SHIFT],
+        CENTRE,
+        [
+            [-6.4710159503, 18.8, 39.3570053168],
+            [-43.8531014989, -28.1850265838, 43.8276827771],
+            [7.3856684389, 6.8, 6.7381105204],
+        ],
+    ),
     "IdentityTransform": ([], [], [[10.0, 20.0, 30.0], [-40.0, 5.0, 60.0], [0.0, 0.0, 0.0]]),
 }
 COMPOSITE = [
@@ -572,6 +591,7 @@ def test_read_itk_lists_without_a_composite_are_refused(
     [
         ("Euler3DTransform", [0.1, 0.2, 0.3], "has 6 parameters and 3 fixed ones; got 3 and 3"),
         ("VersorRigid3DTransform", [0.9, 0.9, 0, 0, 0, 0], "a versor of length 1.27"),
+        ("QuaternionRigidTransform", [0.2, 0, 0, 1.8, 0, 0, 0], "a quaternion of length 1.8"),
         ("ScaleTransform", [1.0, 0, 1], "that cannot be inverted"),
         ("TranslationTransform", [1.0, np.nan, 1], "parameters that are not finite"),
         ("BSplineTransform", [1.0, 0, 1], "are not supported; expected linear transforms"),

@@ -100,6 +100,15 @@ def _versor(p: FloatArray) -> FloatArray:
     return _quaternion(np.append(p, np.sqrt(max(0.0, 1 - squares))))
 
 
+def _unit(q: FloatArray) -> FloatArray:
+    """Return the rotation of a quaternion, which ITK would let scale as well."""
+    length = float(np.linalg.norm(q))
+    if not abs(length - 1) < 1e-6:
+        message = f"a quaternion of length {length:.6g}, not 1"
+        raise ValueError(message)
+    return _quaternion(q)
+
+
 def _quaternion(q: FloatArray) -> FloatArray:
     from scipy.spatial.transform import Rotation
 
@@ -133,7 +142,7 @@ _KINDS: dict[str, tuple[int, int, Callable[[FloatArray, FloatArray], _Parts]]] =
     "CenteredEuler3DTransform": (9, 0, _centered_euler),
     "VersorTransform": (3, 3, lambda p, f: (_versor(p), _ORIGIN, f[:3])),
     "VersorRigid3DTransform": (6, 3, lambda p, f: (_versor(p[:3]), p[3:6], f[:3])),
-    "QuaternionRigidTransform": (7, 3, lambda p, f: (_quaternion(p[:4]), p[4:7], f[:3])),
+    "QuaternionRigidTransform": (7, 3, lambda p, f: (_unit(p[:4]), p[4:7], f[:3])),
     "Similarity3DTransform": (7, 3, lambda p, f: (p[6] * _versor(p[:3]), p[3:6], f[:3])),
     "ScaleVersor3DTransform": (9, 3, _scale_skew),
     "ScaleSkewVersor3DTransform": (15, 3, _scale_skew),
