@@ -215,6 +215,13 @@ def test_settings_take_what_is_left_open_from_the_encoder() -> None:
     assert Settings(rois="PPA").resolved(["LOC", "PPA"], True).rois == ("PPA",)
 
 
+@pytest.mark.parametrize("sigma_mm", [0, -1, 1e9, float("nan")])
+def test_settings_refuse_widths_at_once(sigma_mm: float) -> None:
+    """Not only where they are used."""
+    with pytest.raises(OptionError, match="sigma_mm must be a positive number of millimetres"):
+        Settings(sigma_mm=sigma_mm)
+
+
 def test_zscore_of_a_constant_map_is_zero() -> None:
     """There is no deviation to divide by."""
     assert not zscore(np.full((2, 5), 3.0, np.float32)).any()

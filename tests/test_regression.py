@@ -397,8 +397,12 @@ def test_plan_memory_counts_what_is_held() -> None:
     assert once.fixed_bytes == fixed + 8 * 3 * 81
     many = fixed + result + 8 * axes + 5 * voxel
     assert plan_memory(10, 20, 5, **options, max_bytes=2 * many).keep_rotations
-    with pytest.raises(OptionError, match=r"needs at least .* MB for 10 stimuli x 20 features"):
+    few = f"{(fixed + 8 * 81 + result + 64 * voxel) / 1e6:,.1f}"
+    with pytest.raises(OptionError, match=rf"needs at least {few} MB for 10 stimuli x 20 features"):
         plan_memory(10, 20, 5, **options, max_bytes=fixed)
+    # Ten thousand features, of which a batch of 64 voxels takes 10.3 MB.
+    with pytest.raises(OptionError, match=r"needs at least 14\.5 MB for 20 stimuli x 10000"):
+        plan_memory(20, 10_000, 64, **options, max_bytes=1_000_000)
 
 
 def test_plan_memory_bounds_what_is_allocated(rng: np.random.Generator) -> None:

@@ -34,6 +34,7 @@ from imgtofmri.timeseries import (
 )
 from imgtofmri.timeseries import haemodynamics as haemodynamics_module
 from imgtofmri.timeseries import surrogates as surrogates_module
+from imgtofmri.timeseries.checks import some
 
 
 def pearson(first: np.ndarray, second: np.ndarray) -> float:
@@ -491,6 +492,12 @@ def test_row_agreement_equals_a_loop_over_rows(rng: np.random.Generator, band: i
         columns = [j for j in range(14) if j != i and abs(i - j) <= reach]
         expected.append(pearson(model[i, columns], measured[i, columns]))
     np.testing.assert_allclose(row_agreement(model, measured, band=band), expected, atol=1e-12)
+
+
+def test_messages_name_the_first_five_of_many() -> None:
+    """And how many more there are, if there are any."""
+    assert some(np.arange(5)) == "0, 1, 2, 3, 4"
+    assert some(np.arange(6)) == "0, 1, 2, 3, 4 and 1 more"
 
 
 def test_row_agreement_of_other_shapes_is_refused(rng: np.random.Generator) -> None:
