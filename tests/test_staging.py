@@ -142,6 +142,21 @@ def test_record_that_names_a_path_through_a_link_removes_nothing_outside(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["precious", "sim"]
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "../a", ""])
+def test_record_that_names_what_is_no_file_of_its_own_is_refused(tmp_path: Path, name: str) -> None:
+    """Before anything is moved: no system has files of such names, or they lie elsewhere."""
+    target = tmp_path / "sim"
+    write(target, OLD)
+    record = json.loads((target / "simulate.json").read_text())
+    record["outputs"].append({"file": name, "sha256": "0" * 64})
+    (target / "simulate.json").write_text(json.dumps(record))
+    before = found(target)
+    with pytest.raises(OutputError, match="which is outside, or can be no file"):
+        write(target, NEW)
+    assert found(target) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sim"]
+
+
 def leave_stage(folder: Path, plan: str, name: str = "") -> None:
     """Leave a stage in a folder, with its plan and perhaps a file, as a process that was killed."""
     child = os.fork()

@@ -201,8 +201,8 @@ class OutputFolder:
         outside = next((file for file in files if not is_own(file)), None)
         if outside is not None:
             message = (
-                f"{self.record}: expected files of its own folder; it names {outside}, which is "
-                "outside. Choose another folder."
+                f"{self.record}: expected files of its own folder; it names {str(outside)!r}, "
+                "which is outside, or can be no file. Choose another folder."
             )
             raise OutputError(message)
         return files | {PurePosixPath(self.record.name)}

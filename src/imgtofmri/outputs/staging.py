@@ -9,6 +9,7 @@ end. A stage of a dead process that has no plan is removed.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
@@ -130,7 +131,12 @@ def complete(target: Path) -> None:
 
 def is_own(path: PurePosixPath) -> bool:
     """Return whether a relative path names a file below the folder that it is relative to."""
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    can_be = bool(path.parts) and b"\0" not in name
+    return can_be and not path.is_absolute() and ".." not in path.parts
 
 
 def _carry_out(
