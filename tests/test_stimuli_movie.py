@@ -1170,6 +1170,15 @@ def test_frames_published_film_gives_its_fifteen_frames(
         np.testing.assert_array_equal(frame.pixels, prepare_image(pictures[nearest]))
 
 
+def mux_picture(container: Any, stream: Any, data: bytes, number: int) -> None:
+    """Write an encoded picture of a film of two a second, each of which stands alone."""
+    packet = av.Packet(data)
+    packet.stream, packet.is_keyframe = stream, True
+    packet.pts = packet.dts = number
+    packet.time_base, packet.duration = Fraction(1, 2), 1
+    container.mux(packet)
+
+
 def camera_jpegs(path: Path, orientation: int, n_pictures: int = 6) -> Path:
     """Write cameras' JPEGs, EXIF and all, as a movie without encoding them anew."""
     with av.open(str(path), "w") as container:
@@ -1181,11 +1190,7 @@ def camera_jpegs(path: Path, orientation: int, n_pictures: int = 6) -> Path:
             exif, data = Image.Exif(), io.BytesIO()
             exif[0x010F], exif[0x0112] = "maker", orientation
             Image.fromarray(pixels).save(data, "JPEG", quality=95, exif=exif)
-            packet = av.Packet(data.getvalue())
-            packet.stream, packet.is_keyframe = stream, True
-            packet.pts = packet.dts = number
-            packet.time_base, packet.duration = Fraction(1, 2), 1
-            container.mux(packet)
+            mux_picture(container, stream, data.getvalue(), number)
     return path
 
 
@@ -1231,11 +1236,7 @@ def profiled_pngs(path: Path, orientation: int | None, n_pictures: int = 6) -> P
             data = io.BytesIO()
             more = {} if orientation is None else {"exif": exif}
             picture.save(data, "PNG", icc_profile=profile, **more)
-            packet = av.Packet(data.getvalue())
-            packet.stream, packet.is_keyframe = stream, True
-            packet.pts = packet.dts = number
-            packet.time_base, packet.duration = Fraction(1, 2), 1
-            container.mux(packet)
+            mux_picture(container, stream, data.getvalue(), number)
     return path
 
 
