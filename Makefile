@@ -16,10 +16,12 @@ NEWEST ?= $(call first_python,3.14 3.13 3.12)
 OLDEST ?= $(or $(call first_python,3.11),$(PYTHON))
 # What `make bench` is asked for, e.g. BENCH="--quick --against ../another-checkout".
 BENCH ?=
+# Two tests at a time; who has none left takes some of the other's.
+BOTH := -n 2 --dist worksteal
 # Which PyTorch `make test-torch` installs, e.g. TORCH===2.13.0; the newest that fits by default.
 TORCH ?=
 
-.PHONY: help test test-all test-newest test-lowest test-bids test-browser test-openvino test-torch docs trust mutants release-check demo lint format bench clean
+.PHONY: help test test-slow test-all environments test-newest test-lowest test-bids test-browser test-openvino test-torch test-extras docs trust mutants release-check demo lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -34,10 +36,18 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 	touch $@
 
 test: $(VENV)/.installed ## run the tests (all but the slow ones)
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest $(BOTH) -m "not slow"
+
+test-slow: $(VENV)/.installed ## run the slow tests, but for the long ones
+	$(BIN)/python -m pytest $(BOTH) -m "slow and not long" --durations=15
 
 test-all: $(VENV)/.installed ## run every test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest $(BOTH)
+
+environments: $(VENV)-lowest/.installed ## make those of test-lowest and test-newest
+ifneq ($(NEWEST),)
+	$(MAKE) PYTHON="$(NEWEST)" VENV="$(VENV)-newest" "$(VENV)-newest/.installed"
+endif
 
 # Some packages give their newest release to a newer Python alone.
 test-newest: ## run the tests on the newest Python found here, in an environment of its own
@@ -55,7 +65,7 @@ $(VENV)-lowest/.installed: pyproject.toml constraints/lowest.txt
 
 # Old releases mind what newer ones of others have: that is no news of this package.
 test-lowest: $(VENV)-lowest/.installed ## run the tests on Python 3.11 with the lowest releases that the bounds admit
-	PYTEST_ADDOPTS="-W ignore::DeprecationWarning" $(VENV)-lowest/bin/python -m pytest -n 2 -m "not slow"
+	PYTEST_ADDOPTS="-W ignore::DeprecationWarning" $(VENV)-lowest/bin/python -m pytest $(BOTH) -m "not slow"
 
 $(VENV)/.installed-bids: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bids]"
@@ -76,14 +86,20 @@ $(VENV)/.installed-openvino: $(VENV)/.installed
 	touch $@
 
 test-openvino: $(VENV)/.installed-openvino ## install OpenVINO and run the tests that need it; none may skip
-	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest -n 2 -m openvino tests
+	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest $(BOTH) -m openvino tests
 
 $(VENV)/.installed-torch: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[torch]" "torch$(TORCH)"
 	touch $@
 
 test-torch: $(VENV)/.installed-torch ## install PyTorch and run the tests that need it; none may skip
-	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest -n 2 -m torch tests
+	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest $(BOTH) -m torch tests
+
+# One after the other: they install into one environment.
+test-extras: ## test-bids, test-openvino and test-torch
+	$(MAKE) test-bids
+	$(MAKE) test-openvino
+	$(MAKE) test-torch
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,57 @@ def test_parts_that_do_not_fit_are_refused(
     with pytest.raises(BundleError, match=f"subject S2, ROI PPA: .*{said}"):
         write_bundle(bundle, tmp_path / "b.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"native": 8 * 8 * 8}, "to_template names voxels outside the grids"),
+        ({"template": 12 * 10 * 9}, "to_template names voxels outside the grids"),
+        ({"template": -1}, "to_template names voxels outside the grids"),
+        ({"weight": np.nan}, "to_template holds a weight that is not a finite number"),
+    ],
+)
+def test_a_map_that_leaves_the_grids_is_refused(
+    small_bundle: Bundle, tmp_path: Path, changes: dict[str, float], said: str
+) -> None:
+    """One voxel or one weight is enough, on either side."""
+    subject = small_bundle.subjects[1]
+    arrays = {name: getattr(subject.to_template, name).copy() for name in changes}
+    for name, value in changes.items():
+        arrays[name][-1] = value
+    broken = dataclasses.replace(
+        subject, to_template=dataclasses.replace(subject.to_template, **arrays)
+    )
+    bundle = dataclasses.replace(small_bundle, subjects=(small_bundle.subjects[0], broken))
+    with pytest.raises(BundleError, match=f"subject S2: {said}"):
+        write_bundle(bundle, tmp_path / "b.safetensors")
+
+
+def test_a_grid_without_voxels_is_refused(small_bundle: Bundle, tmp_path: Path) -> None:
+    """One axis without length is enough."""
+    grid = dataclasses.replace(small_bundle.template, shape=(12, 0, 9))
+    with pytest.raises(BundleError, match=r"the grid of the template to have 1 to .* \(12, 0, 9\)"):
+        write_bundle(dataclasses.replace(small_bundle, template=grid), tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "", 7])
+def test_a_subject_s_name_that_no_array_can_be_filed_under_is_refused(
+    small_bundle: Bundle, tmp_path: Path, name: Any
+) -> None:
+    """Names are parts of arrays' names, and of files'."""
+    subjects = (dataclasses.replace(small_bundle.subjects[0], name=name),)
+    bundle = dataclasses.replace(small_bundle, subjects=subjects)
+    with pytest.raises(BundleError, match="the name of a subject to be a text without slashes"):
+        write_bundle(bundle, tmp_path / "b.safetensors")
+
+
+def test_an_encoder_of_one_feature_is_an_encoder(
+    make_bundle: Callable[..., Bundle], rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """The least there can be of features is one."""
+    write_bundle(make_bundle(rng, n_features=1), tmp_path / "b.safetensors")
+    assert read_bundle(tmp_path / "b.safetensors").n_features == 1
 
 
 def test_a_card_of_many_files_is_cut_short_and_says_so(small_bundle: Bundle) -> None:

@@ -568,6 +568,7 @@ def _zscored(maps: Prediction) -> Prediction:
         ),
         (lambda _: parse_contrast("a > b > c"), OptionError, "more than one '>'"),
         (lambda _: parse_contrast("a > b - c"), OptionError, "a minus beside '>'"),
+        (lambda _: parse_contrast("2*a - b > c"), OptionError, "a minus beside '>'"),
         (lambda _: parse_contrast("a - a"), OptionError, "'a' twice"),
         (lambda _: parse_contrast(""), OptionError, "where a condition should be"),
         (lambda _: parse_contrast("a > "), OptionError, "where a condition should be"),

@@ -364,6 +364,15 @@ def test_counted_reports_how_many_stimuli_are_done(encoder: Encoder, features: F
     assert told == [3, 1]
 
 
+def test_maps_are_the_group_s_alone_unless_more_is_asked_for(
+    encoder: Encoder, features: Features
+) -> None:
+    """Each person's map is one of several as large as the group's."""
+    got = encoder.predict_features(features[:2])
+    assert list(got.maps()) == [(None, "")]
+    assert list(got.maps(subjects=True)) == [(None, ""), ("S1", ""), ("S2", "")]
+
+
 def test_to_img_puts_each_value_in_its_voxel(encoder: Encoder, features: Features) -> None:
     """3-D for one stimulus, 4-D for several; MNI152 codes; zero outside the mask."""
     got = encoder.predict_features(features[:3], onsets_s=np.array([0.0, 0.5, 1.0]))

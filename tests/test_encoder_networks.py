@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import av
 import nibabel as nib
@@ -296,6 +297,30 @@ def test_needed_layers_of_a_card_that_says_nothing_are_all(small_bundle: Bundle)
     assert needed_layers(features, ["PPA"]) == (("avgpool",),)
     (network,) = card_networks(features)
     assert (network.first_feature, network.n_features, network.is_file) == (0, 6, False)
+
+
+def test_needed_layers_are_those_of_the_rois() -> None:
+    """A network that no ROI uses gives nothing; an ROI of which nothing is said uses all."""
+
+    def network(label: str, widths: dict[str, int]) -> dict[str, Any]:
+        return {
+            "label": label,
+            "id": f"{label}/{'+'.join(widths)}",
+            "backbone": label,
+            "layers": list(widths),
+            "layer_widths": list(widths.values()),
+            "n_features": sum(widths.values()),
+        }
+
+    features = {
+        "networks": [network("early", {"a": 2, "b": 3}), network("late", {"c": 4})],
+        "rois": {"LOC": ["early/a"], "PPA": ["early/b", "late/c"]},
+    }
+    everything = (("a", "b"), ("c",))
+    assert needed_layers(features) == everything
+    assert needed_layers(features, ["LOC"]) == (("a",), ())
+    assert needed_layers(features, ["PPA"]) == (("b",), ("c",))
+    assert needed_layers(features, ["LOC", "V4"]) == everything
 
 
 def test_a_bundle_with_networks_survives_a_round_trip(folder: Path) -> None:

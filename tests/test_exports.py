@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import pkgutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +55,78 @@ def test_importing_the_package_or_its_command_line_imports_nothing_heavy(module:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+DEFAULTS = {
+    "exclusion": 2,
+    "in_order": False,
+    "n_bootstraps": 1000,
+    "n_brains": 100,
+    "n_surrogates": 1000,
+    "overwrite": False,
+    "quiet": False,
+    "resume": False,
+    "rois_only": False,
+    "seed": 0,
+    "share_of_ceiling": False,
+    "unfinished": False,
+}
+"""What a word is by default wherever it is a parameter of the package's own functions."""
+SILENT = {
+    "analyses.simulate.files.save_simulation",
+    "backbones.extractor.FeatureExtractor.features",
+    "backbones.extractor.FeatureExtractor.movie",
+    "backbones.load.load_backbone",
+    "backbones.load.load_untried",
+    "distillation.emulate.distil_head",
+    "distillation.heads.observe",
+    "encoder.encoder.Encoder.features",
+    "experiments.encoding.encode_stimuli",
+    "report.build.write_report",
+    "report.contents.predicted",
+    "training.stimuli.load_settings",
+}
+"""What is short, or part of something longer, and shows no progress unless it is told to."""
+
+
+def own_defaults() -> Iterator[tuple[str, str, Any]]:
+    """Yield function, parameter and default of all that is not the published interface again."""
+    root = f"{imgtofmri.__name__}."
+    for found in pkgutil.walk_packages(imgtofmri.__path__, root):
+        if found.name.startswith(f"{root}compat") or found.name.endswith("__main__"):
+            continue
+        module = importlib.import_module(found.name)
+        for own in vars(module).values():
+            if getattr(own, "__module__", "") != found.name:
+                continue
+            members = vars(own).values() if inspect.isclass(own) else [own]
+            for function in filter(inspect.isfunction, members):
+                where = f"{found.name}.{function.__qualname__}".removeprefix(root)
+                for name, parameter in inspect.signature(function).parameters.items():
+                    if parameter.default is not parameter.empty:
+                        yield where, name, parameter.default
+
+
+def test_a_word_has_one_default_wherever_it_is_a_parameter() -> None:
+    """Nothing is replaced unasked, and no function draws another sample than its neighbours."""
+    pytest.importorskip("starlette", reason="needs the extra [serve]: its modules are read, too")
+    found = list(own_defaults())
+    assert {name for _, name, _ in found} > {*DEFAULTS, "progress"}
+    other = [
+        (where, name, default)
+        for where, name, default in found
+        # None is for what is told elsewhere, or not done.
+        if name in DEFAULTS and default is not None and default != DEFAULTS[name]
+    ]
+    assert other == []
+
+
+def test_long_work_shows_its_progress_unless_told_not_to() -> None:
+    """In a function of a library, too: who waits for a minute wants to know for what."""
+    pytest.importorskip("starlette", reason="needs the extra [serve]: its modules are read, too")
+    told = {where: default for where, name, default in own_defaults() if name == "progress"}
+    assert {where for where, default in told.items() if default is False} == SILENT
+    assert sum(default is True for default in told.values()) > 30
 
 
 def test_only_modules_of_figures_draw() -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from imgtofmri.analyses.dynamics import RunSettings
 from imgtofmri.analyses.dynamics.movie import _timed
 from imgtofmri.exceptions import DataError, OptionError
+from imgtofmri.measured.images import check_volumes
 from imgtofmri.measured.movie import MeasuredMovie, read_measured, save_measured
 from imgtofmri.measured.runs import read_runs
 
@@ -357,6 +358,11 @@ def test_read_runs_volumes_of_zeros_are_refused(tmp_path: Path) -> None:
         read(path, slice_time_ref=0.0)
 
 
+def test_check_volumes_a_voxel_may_be_0() -> None:
+    """One without any value is what is refused."""
+    check_volumes(np.array([[0.0, 1.0], [3.0, 2.0]]), "run")
+
+
 def test_read_measured_masks_are_0_and_1(tmp_path: Path) -> None:
     """A mask of other numbers is not taken for one."""
     write_run(tmp_path / "a_bold.nii.gz")
@@ -365,6 +371,7 @@ def test_read_measured_masks_are_0_and_1(tmp_path: Path) -> None:
     with np.load(tmp_path / "film.npz") as file:
         arrays = {name: file[name] for name in file.files}
     arrays["mask"] = arrays["mask"] * 0.4
+    arrays["mask"][0] = 1.0
     np.savez(tmp_path / "film.npz", **arrays)
     with pytest.raises(DataError, match=r"must hold a mask of 0 and 1; got 0\.4, too"):
         read_measured(tmp_path / "film.npz")

@@ -71,6 +71,21 @@ def test_volume_times_start_where_the_slices_were_brought_to(
     assert volume_times("run", image(2.0), said, **more)[0] == pytest.approx(expected)
 
 
+def test_volume_times_of_one_volume_are_its_start() -> None:
+    """A run of one volume has no gaps, and may start at any time within it."""
+    one = image(2.0, n_volumes=1)
+    np.testing.assert_array_equal(volume_times("run", one, {"StartTime": 0.5}), [0.5])
+    with pytest.raises(DataError, match="between 0 and the repetition time, 2 s; got 3"):
+        volume_times("run", one, {"StartTime": 3.0})
+
+
+def test_volume_times_of_two_volumes_have_one_gap() -> None:
+    """It is compared with what else is said of the time between volumes."""
+    said = {"VolumeTiming": [0.0, 3.0], "RepetitionTime": 2.0} | STARTED
+    with pytest.raises(DataError, match="got 2 s from the sidecar, .*3 s from VolumeTiming"):
+        volume_times("run", image(2.0, n_volumes=2), said)
+
+
 def test_volume_times_of_uneven_volumes_count_their_acquisition() -> None:
     """Where volumes are sparse, a share of a repetition is one of the acquisition."""
     said = {"VolumeTiming": UNEVEN, "AcquisitionDuration": 1.6}

@@ -108,7 +108,9 @@ def test_extract_samples_gives_four_photographs_and_a_film(
     published_wheel: Path, tmp_path: Path
 ) -> None:
     """The wheel's sample stimuli lie in the folder, photographs first."""
-    names = [path.name for path in reference.extract_samples(published_wheel, tmp_path / "new")]
+    names = [
+        path.name for path in reference.extract_samples(published_wheel, tmp_path / "a" / "new")
+    ]
     assert names == [
         "amusement1.jpg",
         "amusement2.jpg",

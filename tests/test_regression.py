@@ -255,6 +255,14 @@ def test_sample_band_scales_rows_sum_to_one_and_repeat() -> None:
     np.testing.assert_allclose(scales.sum(axis=1), 1.0)
     np.testing.assert_allclose(scales[0], 1 / 3)
     np.testing.assert_array_equal(scales, sample_band_scales(3, 50, seed=2))
+    np.testing.assert_array_equal(sample_band_scales(3), sample_band_scales(3, 20, seed=0))
+
+
+@pytest.mark.parametrize("counts", [(0, 20), (2, 0)])
+def test_sample_band_scales_of_nothing_are_refused(counts: tuple[int, int]) -> None:
+    """No band, or no candidate."""
+    with pytest.raises(OptionError, match=rf"are needed; got {counts[0]} and {counts[1]}\. Use"):
+        sample_band_scales(*counts)
 
 
 @pytest.mark.parametrize("n_rows", [10, 11, 14])
@@ -343,6 +351,9 @@ def test_fit_ridge_refuses_what_does_not_fit(rng: np.random.Generator) -> None:
 
     with pytest.raises(OptionError, match=r"alphas must be a list of numbers above 0; got \[0\]"):
         fit(alphas=[0])
+    for alphas in ([], [[1.0, 10.0]], [1.0, np.inf]):
+        with pytest.raises(OptionError, match=r"alphas must be a list of numbers above 0; got \["):
+            fit(alphas=alphas)
     with pytest.raises(OptionError, match=r"nested cross-validation needs at least 3 folds; got 2"):
         fit(folds=grouped_folds(range(30), 2))
     with pytest.raises(ShapeError, match=r"one row for each of the 30 fold labels; got \(29, 4\)"):
@@ -351,6 +362,12 @@ def test_fit_ridge_refuses_what_does_not_fit(rng: np.random.Generator) -> None:
         broken = features.copy()
         broken[2, 1] = np.nan
         fit(features=broken)
+    with pytest.raises(ShapeError, match=r"responses must have shape .* 30 rows .*got \(30,\)"):
+        fit(responses=responses[:, 0])
+    with pytest.raises(DataError, match=r"1 of 3 are not finite .voxels 2."):
+        broken = responses.copy()
+        broken[5, 2] = np.inf
+        fit(responses=broken)
     with pytest.raises(DataError, match=r"got folds of \[29, 0, 1\] rows"):
         fit(folds=np.array([0] * 29 + [2]))
     with pytest.raises(ShapeError, match=r"share must have one label for each of the 3 voxels"):

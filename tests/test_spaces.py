@@ -158,6 +158,24 @@ def test_grids_compare_by_shape_and_affine(grid: Grid) -> None:
     assert len({grid, Grid(grid.shape, grid.affine.copy())}) == 1
 
 
+def test_grids_are_one_to_a_ten_thousandth_of_a_millimetre(grid: Grid) -> None:
+    """Headers hold single precision, in entries that are 0, too."""
+    for entry in ((0, 1), (2, 3)):
+        near, far = grid.affine.copy(), grid.affine.copy()
+        near[entry] += 5e-5
+        far[entry] += 5e-3
+        assert Grid(grid.shape, near) == grid
+        assert Grid(grid.shape, far) != grid
+
+
+def test_a_grid_that_leads_far_away_is_at_fault(grid: Grid) -> None:
+    """No scanner is kilometres long."""
+    affine = grid.affine.copy()
+    affine[0, 3] = 1e9
+    assert grid.fault == ""
+    assert Grid(grid.shape, affine).fault.startswith("lead to less than")
+
+
 def test_brain_mask_covers_the_template_brain() -> None:
     """On the 2 mm grid of MNI152 the mask has a brain's volume and holds its centre."""
     brain = spaces.brain_mask(MNI152_2MM.shape, MNI152_2MM.affine)

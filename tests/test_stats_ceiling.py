@@ -87,6 +87,20 @@ def test_noise_ceiling_constant_voxel_is_nan(rng: np.random.Generator, method: s
     np.testing.assert_array_equal(np.isnan(ceiling.r_max()), [False, True, False])
 
 
+@pytest.mark.parametrize("level", [-1000.0, 1000.0])
+def test_noise_ceiling_of_rounding_is_nan(level: float) -> None:
+    """What is left of subtracting a large mean is no signal, of either sign."""
+    repeats = np.full((2, 20, 1), level)
+    repeats[:, ::2] = np.nextafter(level, np.inf)
+    assert np.isnan(noise_ceiling(repeats).explainable).all()
+
+
+def test_ceiling_normalised_least_itself_is_enough() -> None:
+    """`least` is the smallest that is taken."""
+    ceiling = NoiseCeiling("signal-power", 1, np.array([0.25]))
+    assert ceiling_normalised([0.25], ceiling, least=0.5) == [0.5]
+
+
 def test_ceiling_normalised_hopeless_voxel_is_nan() -> None:
     """Where noise allows almost nothing, the quotient says nothing."""
     ceiling = NoiseCeiling("signal-power", 1, np.array([0.25, 0.0, -0.1]))

@@ -90,6 +90,11 @@ def test_diagonal_test_same_seed_same_result(rng: np.random.Generator) -> None:
     assert not np.array_equal(first.null, diagonal_test(stack, 500, seed=10).null)
 
 
+def test_diagonal_test_draws_ten_thousand_unless_told(rng: np.random.Generator) -> None:
+    """So that p goes down to a ten thousandth."""
+    assert diagonal_test(rng.standard_normal((4, 4))).null.shape == (10_000, 1)
+
+
 def test_diagonal_test_true_null_gives_uniform_p(rng: np.random.Generator) -> None:
     """Over 1,000 data sets of unrelated smooth patterns, p is uniform."""
     p = np.empty(1000)

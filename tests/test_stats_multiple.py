@@ -87,6 +87,18 @@ def test_max_statistic_p_standardised_ignores_the_units(rng: np.random.Generator
     )
 
 
+def test_max_statistic_p_standardised_test_that_never_varies_is_none(
+    rng: np.random.Generator,
+) -> None:
+    """A region of one value under all relabellings says nothing, and spoils no other's p."""
+    observed, null = rng.normal(2, 1, 3), rng.standard_normal((200, 3))
+    without = max_statistic_p(observed[:2], null[:, :2], standardise=True)
+    observed[2], null[:, 2] = 4.0, 4.0
+    p = max_statistic_p(observed, null, standardise=True)
+    np.testing.assert_array_equal(p[:2], without)
+    assert p[2] > 0.05
+
+
 @pytest.mark.parametrize("standardise", [False, True])
 def test_max_statistic_p_true_null_holds_family_wise_error(
     rng: np.random.Generator, standardise: bool

@@ -77,6 +77,13 @@ def test_sign_flips_same_seed_same_signs_in_balance() -> None:
     assert abs(signs.mean()) < 4 / np.sqrt(signs.size)
 
 
+@pytest.mark.parametrize(("arguments", "name"), [((0, 5), "n_items"), ((5, 0), "n_permutations")])
+def test_sign_flips_count_below_one_is_named(arguments: tuple[int, int], name: str) -> None:
+    """As of permutations."""
+    with pytest.raises(OptionError, match=f"{name} must be at least 1; got 0"):
+        sign_flips(*arguments)
+
+
 @pytest.mark.parametrize("tail", ["greater", "less", "two-sided"])
 def test_permutation_p_equals_written_out_loop(rng: np.random.Generator, tail: str) -> None:
     """P equals a loop over relabellings for arrays of any shape."""

@@ -263,6 +263,8 @@ def test_sample_to_volumes_beyond_the_samples_is_refused() -> None:
         sample_to_volumes([0.0, 1.0, 2.0], [0.0, 1.0, 2.0], 2.0, n_volumes=3)
     with pytest.raises(OptionError, match="within the samples, 5 to 7 s"):
         sample_to_volumes([0.0, 1.0, 2.0], [5.0, 6.0, 7.0], 2.0)
+    with pytest.raises(OptionError, match="within the samples, 1.5 to 2.5 s; got volumes from 0"):
+        sample_to_volumes([0.0, 1.0, 2.0], [1.5, 2.0, 2.5], 2.0)
 
 
 def test_sample_to_volumes_original_elsewhere_than_at_the_start_is_refused() -> None:
@@ -330,6 +332,14 @@ def test_volume_times_bad_argument_is_refused(options: dict[str, float], match: 
     """A run has volumes, and their reference lies within them."""
     with pytest.raises(OptionError, match=match):
         volume_times(**options)  # type: ignore[arg-type]
+
+
+def test_trim_drops_at_the_end_that_is_named() -> None:
+    """And nothing where none is."""
+    values = np.arange(10.0)
+    np.testing.assert_array_equal(trim(values), values)
+    np.testing.assert_array_equal(trim(values, n_start=3), values[3:])
+    np.testing.assert_array_equal(trim(values, n_end=3), values[:-3])
 
 
 def test_trim_drops_volumes_at_both_ends() -> None:

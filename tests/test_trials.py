@@ -177,6 +177,8 @@ def test_estimate_responses_of_mistaken_events_are_refused(
             estimate_responses([run], voxels, grid, **settings)
 
     refuse([10, 50, 900], r"must end with the run, at 239 s; got one that ends at 901 s")
+    refuse([10, 50, 298.5], r"must end with the run, at 239 s; got one that ends at 300 s")
+    refuse([10, 50, 297.5], r"within the run; that to 1 of 3 does not.*order of onset: 3\)")
     refuse([10, 50, 270], r"within the run; that to 1 of 3 does not.*order of onset: 3\)")
     refuse([10, 50, 50], r"3 presentations must be told apart; their 3 regressors have rank 2")
     refuse(list(range(0, 160)), r"\d+ regressors need more than \d+ volumes; got 160.*estimator")

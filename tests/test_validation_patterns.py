@@ -12,7 +12,7 @@ from nibabel.processing import resample_from_to
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.images import Mask, read_mask, read_region
-from imgtofmri.measured.patterns import Patterns, mean_patterns, pair, usable_voxels
+from imgtofmri.measured.patterns import Patterns, bare_name, mean_patterns, pair, usable_voxels
 from imgtofmri.measured.sources import has_names, read_patterns
 from imgtofmri.measured.tables import read_categories, read_pattern_files
 
@@ -58,6 +58,12 @@ def test_pair_ignores_endings_unless_they_tell_images_apart() -> None:
     np.testing.assert_array_equal(pair(first, second)[1].values, values[::-1])
     with pytest.raises(DataError, match=r"2 only predicted \(a.jpg, a.png\)"):
         pair(Patterns(("a.jpg", "a.png"), values), Patterns(("a.jpg.nii", "a.png.nii"), values))
+
+
+def test_bare_name_leaves_something_of_a_name() -> None:
+    """A name that is nothing but an ending is a name."""
+    assert bare_name("a.jpg.nii.gz") == "a"
+    assert bare_name(".jpg") == ".jpg"
 
 
 def test_pair_leaves_out_by_name() -> None:
@@ -165,6 +171,30 @@ def test_read_patterns_folder_and_series_and_table_agree(
         np.testing.assert_array_equal(read.values, volumes[:, mask])
         np.testing.assert_array_equal(pair(read, folder)[0].values, pair(read, folder)[1].values)
     np.testing.assert_array_equal(folder.affine, AFFINE)
+
+
+def test_read_patterns_a_series_of_one_volume_is_an_image(
+    tmp_path: Path, volumes: np.ndarray
+) -> None:
+    """Some software writes a fourth axis of length 1; two volumes are no image."""
+    flat = [save(tmp_path / f"{number}.nii", volumes[number]) for number in (0, 1)]
+    deep = save(tmp_path / "deep.nii", volumes[1][..., None])
+    np.testing.assert_array_equal(read_patterns([flat[0], deep]).values, read_patterns(flat).values)
+    two = save(tmp_path / "two.nii", np.moveaxis(volumes[:2], 0, -1))
+    with pytest.raises(ShapeError, match=r"two.nii must be a 3-D image.*got shape \(5, 4, 3, 2\)"):
+        read_patterns([flat[0], two])
+
+
+def test_read_patterns_without_a_mask_lie_on_one_grid(tmp_path: Path, volumes: np.ndarray) -> None:
+    """Arrays of one shape may still lie elsewhere; less than a thousandth of a mm is nowhere."""
+    shifted, turned = AFFINE.copy(), AFFINE.copy()
+    shifted[0, 3] += 2
+    turned[0, 1] = 0.0009
+    files = [save(tmp_path / "a.nii", volumes[0]), save(tmp_path / "b.nii", volumes[1], shifted)]
+    with pytest.raises(ShapeError, match=r"b.nii, against a.nii: .*affines differ by up to 2 mm"):
+        read_patterns(files)
+    save(tmp_path / "b.nii", volumes[1], turned)
+    assert len(read_patterns(files).names) == 2
 
 
 def test_read_patterns_mask_gives_its_voxels(tmp_path: Path, volumes: np.ndarray) -> None:

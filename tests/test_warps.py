@@ -332,13 +332,14 @@ def test_read_itk_displacements_that_are_not_finite_are_refused(
     """Template voxels would be lost where a field says NaN, in either format."""
     parts = {key: value for key, value in composite.items() if key != "path"}
     parts["field"][2, 3, 4, 1] = np.nan
+    parts["field"][2, 3, 5] = np.inf
     write_composite(tmp_path / "c.h5", **parts)
     nib.save(
         nib.Nifti1Image(parts["field"][..., None, :].astype(np.float32), np.eye(4)),
         tmp_path / "w.nii.gz",
     )
     for name in ("c.h5", "w.nii.gz"):
-        with pytest.raises(DataError, match=rf"{name}: displacements must be finite; got 1 voxels"):
+        with pytest.raises(DataError, match=rf"{name}: displacements must be finite; got 2 voxels"):
             read_itk([tmp_path / name])
 
 

@@ -379,15 +379,13 @@ def _count_findings(tallies: dict[str, Tally], kept: Path) -> None:
 
 def report(tallies: dict[str, Tally]) -> str:
     """Return a table of what came of it."""
-    head = (
-        f"{'target':22}{'tried':>9}{'read':>9}{'refused':>9}{'other':>7}{'deaths':>7}{'hangs':>6}"
-    )
-    lines = [f"{head}{'a second':>10}{'slowest':>9}"]
+    counted = f"{'tried':>11}{'read':>11}{'refused':>11}{'other':>7}{'deaths':>7}{'hangs':>6}"
+    lines = [f"{'target':22}{counted}{'a second':>10}{'slowest':>9}"]
     whole = Tally()
     for name, tally in [*tallies.items(), ("all", whole)]:
         rate = tally.tried / tally.seconds if tally.seconds else 0
         lines.append(
-            f"{name:22}{tally.tried:9,}{tally.read:9,}{tally.refused:9,}"
+            f"{name:22}{tally.tried:11,}{tally.read:11,}{tally.refused:11,}"
             f"{sum(tally.findings.values()):7}{tally.deaths:7}{tally.hangs:6}{rate:10,.0f}"
             f"{tally.slowest_s:8.2f}s"
         )
