@@ -22,7 +22,7 @@ from imgtofmri.assets.archives import extract_archive
 from imgtofmri.bundle import Bundle, read_bundle, write_bundle
 from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import AssetError, BundleError, DataError, OptionError
-from imgtofmri.limits import Limits, check_limit, limits, variable
+from imgtofmri.limits import Limits, check_limit, limit, variable
 from imgtofmri.measured import read_array
 from imgtofmri.measured.rdms import load_rdms
 from imgtofmri.measured.timing import read_sidecars
@@ -49,7 +49,7 @@ def test_a_variable_that_is_no_limit_is_refused(text: str, monkeypatch: pytest.M
     monkeypatch.setenv("IMGTOFMRI_MAX_ROWS", text)
     said = r"IMGTOFMRI_MAX_ROWS must be a whole number above 0; got '.*Unset it .* 10,000,000\."
     with pytest.raises(OptionError, match=said):
-        limits()
+        limit("rows")
 
 
 def test_a_limit_holds_from_just_above_it(monkeypatch: pytest.MonkeyPatch) -> None:

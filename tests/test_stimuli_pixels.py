@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from imgtofmri.exceptions import OptionError, StimulusError
-from imgtofmri.limits import limits
+from imgtofmri.limits import limit
 from imgtofmri.stimuli import prepare_image
 from imgtofmri.stimuli.images import open_image
 from imgtofmri.stimuli.pixels import crop_geometry
@@ -512,4 +512,4 @@ def test_limits_can_be_set_and_are_whole_numbers(monkeypatch: pytest.MonkeyPatch
     for wrong in ("many", "0", "-5", "1e9"):
         monkeypatch.setenv("IMGTOFMRI_MAX_FRAMES", wrong)
         with pytest.raises(OptionError, match="IMGTOFMRI_MAX_FRAMES must be a whole number above"):
-            limits()
+            limit("frames")

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from imgtofmri import exceptions
 from imgtofmri.exceptions import DataError, ImgToFmriError
-from imgtofmri.limits import limits, variable
+from imgtofmri.limits import limit, variable
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -131,8 +131,8 @@ def limits_for(path: Path) -> tuple[int, float]:
     """
     files = [path] if path.is_file() else (one for one in path.rglob("*") if one.is_file())
     size = sum(one.stat().st_size for one in files)
-    least = limits()
-    return int(least.read_gb * (1 << 30)) + MEMORY_TIMES * size, least.read_s + size / BYTES_PER_S
+    memory = int(limit("read_gb") * (1 << 30)) + MEMORY_TIMES * size
+    return memory, limit("read_s") + size / BYTES_PER_S
 
 
 def answer(call: Mapping[str, Any]) -> None:

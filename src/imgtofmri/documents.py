@@ -10,7 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from imgtofmri.limits import limits, variable
+from imgtofmri.limits import limit, variable
 
 # A string, in which brackets do not count and which may lack its end, or anything but a bracket.
 _NO_BRACKETS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[^\[\]{}"]++', re.DOTALL)
@@ -37,7 +37,7 @@ def read_text(path: Path, *, errors: str = "strict") -> str:
     # Asked before it is opened: opening a pipe waits for whoever writes to it.
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         raise OSError(errno.EINVAL, "it is a device or a pipe")
-    most = limits().text_mb
+    most = limit("text_mb")
     if status.st_size > most * 1e6:
         reason = (
             f"it has {status.st_size / 1e6:.0f} MB, above the limit of {most:g} that "
@@ -55,7 +55,7 @@ def parse_json(text: str) -> Any:
     ValueError
         If it is none, or lists and objects lie in one another beyond the limit.
     """
-    most = limits().nesting
+    most = limit("nesting")
     # Fewer brackets than may lie in one another need no counting.
     if text.count("[") + text.count("{") > most and _depth(text) > most:
         reason = f"nested more than {most} deep, the limit that {variable('nesting')} sets"

@@ -213,8 +213,14 @@ def _remove(temporary: Path) -> None:
         temporary.unlink()
 
 
-def write_whole(target: Path, data: bytes) -> None:
+def write_whole(target: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file whole or not at all, as `atomic_path` does, in as few steps as possible.
+
+    Parameters
+    ----------
+    target : Path
+    data : bytes or iterable of bytes
+        What it shall hold, or its pieces.
 
     Raises
     ------
@@ -224,7 +230,7 @@ def write_whole(target: Path, data: bytes) -> None:
     write_all({target: data})
 
 
-def write_all(files: Mapping[Path, bytes]) -> None:
+def write_all(files: Mapping[Path, bytes | Iterable[bytes]]) -> None:
     """Write several files, each of them whole or not at all.
 
     They are brought to the disk together, which takes a small part of the time that it takes for
@@ -232,7 +238,7 @@ def write_all(files: Mapping[Path, bytes]) -> None:
 
     Parameters
     ----------
-    files : mapping of Path to bytes
+    files : mapping of Path to bytes, or to iterables of bytes
 
     Raises
     ------
@@ -276,7 +282,7 @@ def place_all(parts: Mapping[Path, Path]) -> None:
     sync_all({target.parent for target in parts})
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a new file, making its folder when missing."""
     try:
         handle = os.open(path, _FLAGS, 0o666)
@@ -284,9 +290,10 @@ def _write(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, _FLAGS, 0o666)
     with os.fdopen(handle, "wb", buffering=0) as file:
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
+        for piece in (data,) if isinstance(data, bytes) else data:
+            view = memoryview(piece)
+            while view:
+                view = view[file.write(view) :]
 
 
 def sync(path: Path) -> None:

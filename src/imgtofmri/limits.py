@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from imgtofmri.exceptions import DataError, ImgToFmriError, OptionError
 
@@ -69,19 +68,38 @@ class Limits:
     read_s: float = 60.0
 
 
-def limits() -> Limits:
-    """Return the limits, those that environment variables such as IMGTOFMRI_MAX_ROWS set included.
+_USUAL = Limits()
+
+
+def limit(name: str) -> float:
+    """Return a limit, as an environment variable such as IMGTOFMRI_MAX_ROWS sets it if one does.
+
+    Parameters
+    ----------
+    name : str
+        An attribute of `Limits`.
 
     Raises
     ------
     OptionError
-        If such a variable is not a number above 0, or a whole one where things are counted.
+        If the variable is not a number above 0, or a whole one where things are counted.
     """
-    usual = Limits()
-    here: dict[str, Any] = {
-        field.name: _set_here(field.name, getattr(usual, field.name)) for field in fields(Limits)
-    }
-    return Limits(**here)
+    usual: float = getattr(_USUAL, name)
+    text = os.environ.get(variable(name), "").strip()
+    if not text:
+        return usual
+    counts = isinstance(usual, int)
+    try:
+        value = (int(text) if text.isascii() and text.isdecimal() else 0) if counts else float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < 2**63:
+        message = (
+            f"{variable(name)} must be a {'whole ' if counts else ''}number above 0; got {text!r}. "
+            f"Unset it for the usual {usual:,}."
+        )
+        raise OptionError(message)
+    return value
 
 
 def check_limit(
@@ -113,7 +131,7 @@ def check_limit(
     Traceback (most recent call last):
     imgtofmri.exceptions.DataError: a.tsv: expected at most 100,000 columns; got 200,000. ...
     """
-    most = getattr(limits(), name)
+    most = limit(name)
     if got > most:
         whole = isinstance(most, int)
         try:
@@ -136,22 +154,3 @@ def variable(name: str) -> str:
     'IMGTOFMRI_MAX_ARRAY_GB'
     """
     return PREFIX + name.upper()
-
-
-def _set_here(name: str, default: float) -> float:
-    """Return a limit as the environment sets it, else the usual one."""
-    text = os.environ.get(variable(name), "").strip()
-    if not text:
-        return default
-    counts = isinstance(default, int)
-    try:
-        value = (int(text) if text.isascii() and text.isdecimal() else 0) if counts else float(text)
-    except ValueError:
-        value = 0
-    if not 0 < value < 2**63:
-        message = (
-            f"{variable(name)} must be a {'whole ' if counts else ''}number above 0; got {text!r}. "
-            f"Unset it for the usual {default:,}."
-        )
-        raise OptionError(message)
-    return value

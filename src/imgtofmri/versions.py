@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 NUMBERS = ("numpy", "scipy", "onnxruntime", "openvino", "nilearn", "pillow", "av")
 """What predictions are computed and read with: records name the versions of these."""
@@ -33,12 +34,19 @@ def versions(packages: Iterable[str] = NUMBERS) -> dict[str, str]:
     ['python', 'numpy']
     """
     import platform
+
+    found = {package: _version(package) for package in packages}
+    return {"python": platform.python_version()} | {
+        package: version for package, version in found.items() if version is not None
+    }
+
+
+@cache
+def _version(package: str) -> str | None:
+    """Return a package's version, which is looked up once: every record names some."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

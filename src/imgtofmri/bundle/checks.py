@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from imgtofmri.bundle.models import HEMIS, Bundle, RoiModel, SubjectModel
 from imgtofmri.exceptions import BundleError
-from imgtofmri.limits import limits, variable
+from imgtofmri.limits import limit, variable
 from imgtofmri.spaces import Grid
 
 REQUIRED_CARD_KEYS = ("id", "title", "licence", "citation", "features", "template")
@@ -156,7 +156,7 @@ def _name_problems(name: Any, what: str) -> Iterable[str]:
 
 def _grid_problems(grid: Grid, where: str) -> Iterable[str]:
     # Voxels are counted in 32 bits.
-    most = min(limits().voxels, 2**31 - 1)
+    most = min(limit("voxels"), 2**31 - 1)
     if min(grid.shape) < 1 or math.prod(grid.shape) > most:
         yield (
             f"expected the grid of {where} to have 1 to {most:,} voxels, as {variable('voxels')} "

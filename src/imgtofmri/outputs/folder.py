@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -28,7 +28,8 @@ from imgtofmri.exceptions import OptionError, OutputError
 from imgtofmri.files import cannot_write, sha256_of, sweep, write_whole
 from imgtofmri.invocation import COMMAND_LINE
 from imgtofmri.outputs.differences import differences
-from imgtofmri.outputs.journal import NOT_TEXT, Journal, json_line
+from imgtofmri.outputs.journal import Journal, json_line
+from imgtofmri.outputs.record_text import parse_lines, record_bytes, take_apart
 from imgtofmri.outputs.staging import complete, drop_stage, exchange, is_own, new_stage
 from imgtofmri.owners import Lock, abandoned
 from imgtofmri.versions import versions
@@ -519,12 +520,12 @@ class OutputFolder:
                 json_line({"name": n, "reason": why}) for n, why in self._failures.items()
             ],
         }
-        write_whole(self.record, _document(head, lists).encode("utf-8", NOT_TEXT))
+        write_whole(self.record, record_bytes(head, lists))
 
     def _take_over(self) -> None:
         """Go on from what an earlier run recorded, if it is a run of these settings."""
         try:
-            earlier, lines = _undocumented(read_text(self.record))
+            earlier, lines = take_apart(read_text(self.record))
             found = earlier.get("RecordVersion")
             if found != RECORD_VERSION:
                 what = "without a version" if found is None else f"of version {found}"
@@ -536,7 +537,7 @@ class OutputFolder:
                 raise OutputError(message)
             inputs: dict[str, str] = {}
             lines = [*lines, *map(json_line, earlier["inputs"]), *self._journal.lines()]
-            for line, entry in zip(lines, _parsed(lines), strict=True):
+            for line, entry in zip(lines, parse_lines(lines), strict=True):
                 if "failure" in entry:
                     inputs.pop(str(entry["name"]), None)
                     continue
@@ -580,45 +581,6 @@ def _input(name: str, sha256: str | None, path: Path | None) -> dict[str, Any]:
 def _outputs(line: str) -> list[dict[str, str]]:
     found: list[dict[str, str]] = json.loads(line)["outputs"]
     return found
-
-
-_INPUTS = '\n "inputs": [\n  '
-
-
-def _document(head: Mapping[str, Any], lists: Mapping[str, Iterable[str]]) -> str:
-    """Return a record's text: its head laid out, then lists with one line of JSON an entry."""
-    parts = [json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")]
-    for key, lines in lists.items():
-        entries = ",\n  ".join(lines)
-        parts.append(f' "{key}": [\n  {entries}\n ]' if entries else f' "{key}": []')
-    return ",\n".join(parts) + "\n}\n"
-
-
-def _undocumented(text: str) -> tuple[dict[str, Any], list[str]]:
-    """Return what a record says, and the lines of its inputs where `_document` laid it out.
-
-    A million of inputs then take little more memory than their text.
-
-    Raises
-    ------
-    ValueError
-        If it is no JSON.
-    """
-    start = text.find(_INPUTS + '{"')
-    if start < 0:
-        return parse_json(text), []
-    # No text of JSON goes over a line's end: these are between entries.
-    first, end = start + len(_INPUTS), text.find("\n ]", start)
-    if end < 0:
-        return parse_json(text), []
-    lines = text[first:end].split(",\n  ")
-    return parse_json(text[:first] + text[end:]), lines
-
-
-def _parsed(lines: Sequence[str], together: int = 1000) -> Iterator[Any]:
-    """Yield what lines of JSON say; some together are parsed sooner than each by itself."""
-    for first in range(0, len(lines), together):
-        yield from parse_json(f"[{','.join(lines[first : first + together])}]")
 
 
 def _check_entry(entry: Mapping[str, Any]) -> None:

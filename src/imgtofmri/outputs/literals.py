@@ -149,6 +149,7 @@ def _head(period: int) -> str:
     return "".join(said) + "".join(code_of[length] for length in lengths)
 
 
+@cache
 def _gap(n_items: int, outside: bytes, period: int) -> str:
     """Return the bits of what lies between values: the first bytes, then repetitions of them."""
     n_bytes = n_items * len(outside)

@@ -105,18 +105,23 @@ def predicted(run: Run, gathered: MapRows | None = None, progress: bool = False)
         Whether to report progress on standard error.
     """
     made = run.prediction
-    digests = run.digests
-    images = [entry for entry in run.inputs if "n_volumes" not in entry]
-    movies = [entry for entry in run.inputs if "n_volumes" in entry]
+    # Of a million entries no more are kept than are shown.
+    images: list[dict[str, Any]] = []
+    movies: list[dict[str, Any]] = []
+    for entry in run.inputs:
+        if "n_volumes" in entry:
+            movies.append(entry)
+        elif len(images) < MOST_MAPS:
+            images.append(entry)
     unit = GROUP_UNITS.get(str(made.get("units")), MODEL_UNIT)
     found = Contents(kinds=[("response", unit)])
-    found.n_all = len(images) + sum(int(entry["n_volumes"]) for entry in movies)
+    found.n_all = len(run.inputs) - len(movies) + sum(int(entry["n_volumes"]) for entry in movies)
     evidence = {}
     for name in EVIDENCE:
         for file in (str(output["file"]) for output in run.content["outputs"]):
             if file.endswith(".nii.gz") and name in re.split(r"[/_.-]", file):
-                evidence[name] = read_volume(run.path(file, digests))
-    mask, affine = _mask(run, gathered, evidence, digests)
+                evidence[name] = read_volume(run.path(file))
+    mask, affine = _mask(run, gathered, evidence)
     if mask is None or affine is None:
         return found
     capacity = min(found.n_all, MOST_MAPS)
@@ -128,10 +133,10 @@ def predicted(run: Run, gathered: MapRows | None = None, progress: bool = False)
         _fill(found.maps, run, shown, gathered, progress)
     shown = images[: len(found.maps)]
     found.thumbs = _thumbs(run, shown, {} if gathered is None else gathered.thumbs)
-    tables = [_images_rois(run, [str(e["name"]) for e in shown], digests)] if shown else []
+    tables = [_images_rois(run, [str(e["name"]) for e in shown])] if shown else []
     for entry in movies:
         if not found.maps.is_full:
-            tables.append(_add_film(run, entry, found, digests))
+            tables.append(_add_film(run, entry, found))
     found.rois = _joined(tables)
     found.evidence = {name: data[mask] for name, (data, _) in evidence.items()}
     return found
@@ -146,7 +151,6 @@ def _fill(
 ) -> None:
     """Take maps of images from memory, and those that are not there from their volumes."""
     rows = {} if gathered is None else {name: k for k, name in enumerate(gathered.names)}
-    digests = run.digests
     read = [entry for entry in images if entry["name"] not in rows]
     with track("Reading", len(read), "volumes", enabled=progress and bool(read)) as advance:
         for entry in images:
@@ -155,7 +159,7 @@ def _fill(
                 maps.take(gathered, rows[name])
                 continue
             file = own_file(entry, ".nii.gz")
-            data, _ = read_volume(run.path(file, digests))
+            data, _ = read_volume(run.path(file))
             maps.add(name, _inside(data, maps.mask, run, file))
             advance(1)
 
@@ -171,11 +175,10 @@ def _thumbs(run: Run, shown: list[dict[str, Any]], seen: dict[str, str]) -> list
 def mapped(run: Run) -> Contents:
     """Return the three-dimensional maps that another command wrote, but for p: 1 - p is shown."""
     found = Contents()
-    digests = run.digests
     volumes = []
-    for file in digests:
+    for file in run.digests:
         if file.endswith(".nii.gz") and not file.endswith(("_bold.nii.gz", "_mask.nii.gz")):
-            image = read_image(run.path(file, digests))
+            image = read_image(run.path(file))
             if len(image.shape) == 3 and not re.search(r"_p(_\w+)?\.nii\.gz$", file):
                 volumes.append((file, image, np.asarray(image.dataobj, dtype=np.float32)))
     shapes = {image.shape for _, image, _ in volumes}
@@ -194,10 +197,9 @@ def mapped(run: Run) -> Contents:
 
 def filmed(run: Run) -> Contents:
     """Return the predicted maps at a run's volumes, with the film that they are in step with."""
-    digests = run.digests
-    said = parse_json(read_text(run.path(FILM_SIDECAR, digests)))
+    said = parse_json(read_text(run.path(FILM_SIDECAR)))
     onsets = [float(onset) for onset in said["OnsetsSeconds"]]
-    series = run.path(FILM_SERIES, digests)
+    series = run.path(FILM_SERIES)
     affine, volumes = read_series(series)
     mask = reduce(np.logical_or, (np.isnan(volume) | (volume != 0) for volume in volumes))
     shown = [k for k, onset in enumerate(onsets) if onset >= 0][:MOST_MAPS]
@@ -222,7 +224,7 @@ def filmed(run: Run) -> Contents:
     if pictures and path is not None:
         _show_film(film, path)
     found.films.append(film)
-    rois = read_courses(run.path("timecourses.tsv", digests), MODEL_UNIT, len(onsets))
+    rois = read_courses(run.path("timecourses.tsv"), MODEL_UNIT, len(onsets))
     found.rois = RoiValues(rois.places, rois.owners, rois.values[shown], rois.unit)
     return found
 
@@ -255,12 +257,11 @@ def own_file(entry: dict[str, Any], suffix: str) -> str:
 
 def figures(run: Run) -> list[dict[str, str]]:
     """Return the run's figures, as SVG where they are vectors."""
-    digests = run.digests
-    files = [file for file in digests if file.endswith((".svg", ".png"))]
-    chosen = [f for f in files if f.endswith(".svg") or f"{f[:-4]}.svg" not in digests]
+    files = [file for file in run.digests if file.endswith((".svg", ".png"))]
+    chosen = [f for f in files if f.endswith(".svg") or f"{f[:-4]}.svg" not in run.digests]
     found = []
     for file in chosen[:MOST_FIGURES]:
-        data = run.path(file, digests).read_bytes()
+        data = run.path(file).read_bytes()
         kind = "image/svg+xml" if file.endswith(".svg") else "image/png"
         found.append({"name": file, "type": kind, "data": base64.b64encode(data).decode()})
     return found
@@ -268,10 +269,9 @@ def figures(run: Run) -> list[dict[str, str]]:
 
 def tables(run: Run) -> list[dict[str, Any]]:
     """Return the first rows of the run's tables."""
-    digests = run.digests
     found = []
-    for file in [file for file in digests if file.endswith(".tsv")][:MOST_TABLES]:
-        path = run.path(file, digests)
+    for file in [file for file in run.digests if file.endswith(".tsv")][:MOST_TABLES]:
+        path = run.path(file)
         columns, rows, n_rows = _first_rows(path)
         said = f"{n_rows} row{'s' * (n_rows != 1)}"
         said = said if n_rows <= MOST_ROWS else f"The first {MOST_ROWS} of {said}"
@@ -295,7 +295,7 @@ def _first_rows(path: Path) -> tuple[list[str], list[list[str]], int]:
 
 
 def _mask(
-    run: Run, gathered: MapRows | None, evidence: Any, digests: dict[str, str]
+    run: Run, gathered: MapRows | None, evidence: Any
 ) -> tuple[npt.NDArray[np.bool_] | None, npt.NDArray[np.float64] | None]:
     """Return the voxels that the maps have, and their affine."""
     if gathered is not None:
@@ -304,7 +304,7 @@ def _mask(
         data, affine = evidence["coverage"]
         return data != 0, affine
     for entry in run.inputs:
-        path = run.path(own_file(entry, ".nii.gz"), digests)
+        path = run.path(own_file(entry, ".nii.gz"))
         if "n_volumes" in entry:
             affine, volumes = read_series(path)
             data = next(volumes)
@@ -338,20 +338,18 @@ def _path(run: Run, entry: dict[str, Any]) -> Path | None:
     return next((path for path in tried if is_file(path)), None)
 
 
-def _images_rois(run: Run, names: list[str], digests: dict[str, str]) -> RoiValues | None:
-    return read_rois(run.path("rois.tsv", digests), names) if "rois.tsv" in digests else None
+def _images_rois(run: Run, names: list[str]) -> RoiValues | None:
+    return read_rois(run.path("rois.tsv"), names) if run.holds("rois.tsv") else None
 
 
-def _add_film(
-    run: Run, entry: dict[str, Any], found: Contents, digests: dict[str, str]
-) -> RoiValues:
+def _add_film(run: Run, entry: dict[str, Any], found: Contents) -> RoiValues:
     """Take in a film's frames, as many as there is room for."""
     assert found.maps is not None
     name, rate_hz = str(entry["name"]), float(run.settings.get("rate_hz") or 2.0)
     file = own_file(entry, ".nii.gz")
-    volumes = read_series(run.path(file, digests))[1]
+    volumes = read_series(run.path(file))[1]
     first, room = len(found.maps), MOST_MAPS - len(found.maps)
-    table = run.path(own_file(entry, ".tsv"), digests)
+    table = run.path(own_file(entry, ".tsv"))
     onsets, rois = read_timeseries(table, MODEL_UNIT, room)
     for onset_s, volume in zip(onsets, islice(volumes, len(onsets)), strict=True):
         values = _inside(volume, found.maps.mask, run, file)

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from imgtofmri.documents import parse_json, read_text
+from imgtofmri.documents import read_text
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.files import is_file, sha256_of
 from imgtofmri.outputs.folder import RECORD_VERSION, RUNNING
+from imgtofmri.outputs.journal import json_line
+from imgtofmri.outputs.record_text import parse_lines, take_apart
 
 _REMEDY = "Name a folder that an imgtofmri command wrote, or run the command again."
+
+
+class Entries:
+    """Entries of a record, each time they are asked for read from their lines.
+
+    Parameters
+    ----------
+    lines : sequence of str
+        JSON; a run may have a million.
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._lines = lines
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return parse_lines(self._lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +47,18 @@ class Run:
     record : Path
         The record's file.
     content : dict
-        What it holds; see `docs/reference/record.md`.
+        What it holds but for its inputs; see `docs/reference/record.md`.
+    inputs : Entries
+        An entry for each input that was used.
+    digests : dict of str to str
+        The SHA-256 of each file that the record lists, by its name.
     """
 
     folder: Path
     record: Path
     content: Mapping[str, Any]
+    inputs: Entries
+    digests: Mapping[str, str]
 
     @property
     def command(self) -> str:
@@ -47,46 +75,30 @@ class Run:
         """What made the predictions; empty where nothing was predicted."""
         return dict(self.content["prediction"])
 
-    @property
-    def inputs(self) -> list[dict[str, Any]]:
-        """An entry for each input that was used."""
-        return list(self.content["inputs"])
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """The SHA-256 of each file that the record lists, by its name."""
-        listed = [*self.content["outputs"]]
-        for entry in self.inputs:
-            listed += entry.get("outputs", ())
-        return {str(output["file"]): str(output["sha256"]) for output in listed}
-
     def holds(self, file: str) -> bool:
         """Tell whether the record lists a file."""
         return file in self.digests
 
-    def path(self, file: str, digests: Mapping[str, str] | None = None) -> Path:
+    def path(self, file: str) -> Path:
         """Return the path of a recorded file that is there and is what was recorded.
 
         Parameters
         ----------
         file : str
-        digests : mapping of str to str, optional
-            `digests`, for those who ask often.
 
         Raises
         ------
         DataError
             If it is outside the folder, missing, or another than the record says.
         """
-        known = self.digests if digests is None else digests
         relative = PurePosixPath(file)
         path = self.folder / relative
         got = ""
-        if file not in known or relative.is_absolute() or ".." in relative.parts:
+        if file not in self.digests or relative.is_absolute() or ".." in relative.parts:
             got = "it is not a file of the run's folder"
         elif not is_file(path):
             got = "it is missing"
-        elif sha256_of(path) != known[file]:
+        elif sha256_of(path) != self.digests[file]:
             got = "it is another file than the run wrote: its digest differs"
         if got:
             message = (
@@ -130,7 +142,7 @@ def open_run(path: str | Path) -> Run:
 
 def _is_record(file: Path) -> bool:
     try:
-        content = parse_json(read_text(file))
+        content, _ = take_apart(read_text(file))
     except (OSError, ValueError):
         # A damaged file of a record's name is told of rather than passed over.
         return file.name in ("predictions.json", "selection.json", "validation.json")
@@ -140,7 +152,7 @@ def _is_record(file: Path) -> bool:
 def _checked(file: Path) -> Run:
     """Return the run of a record whose fields are what they should be."""
     try:
-        content = parse_json(read_text(file))
+        content, lines = take_apart(read_text(file))
         version = content["RecordVersion"]
         if version != RECORD_VERSION:
             message = f"its version is {version}, not {RECORD_VERSION}"
@@ -159,8 +171,12 @@ def _checked(file: Path) -> Run:
             if not isinstance(content[key], kind):
                 message = f"its {key} is a {type(content[key]).__name__}"
                 raise TypeError(message)
-        run = Run(file.parent, file, content)
-        _ = run.digests, [str(entry["name"]) for entry in run.inputs]
+        inputs = Entries([*lines, *map(json_line, content["inputs"])])
+        digests = {}
+        for entry in chain(({"name": "", "outputs": content["outputs"]},), inputs):
+            _ = str(entry["name"])
+            for output in entry.get("outputs", ()):
+                digests[str(output["file"])] = str(output["sha256"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         message = (
             f"{file}: expected the record of a run; it is damaged or of another kind "
@@ -173,4 +189,4 @@ def _checked(file: Path) -> Run:
             "for it, or go on with `resume`."
         )
         raise DataError(message)
-    return run
+    return Run(file.parent, file, content, inputs, digests)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgtofmri.exceptions import OptionError, StimulusError
-from imgtofmri.limits import limits, variable
+from imgtofmri.limits import limit, variable
 from imgtofmri.processors import n_processors
 from imgtofmri.stimuli.discovery import suffix_kind
 from imgtofmri.stimuli.items import (
@@ -170,12 +170,14 @@ def read_bytes(path: Path) -> bytes:
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             got = f"'{path}', which is a device or a pipe"
             raise refuse(expected, got, "Save what it gives to a file first.")
-        most = limits().file_bytes
+        most = limit("file_bytes")
         if status.st_size > most:
             got = f"'{path}' of {status.st_size / 1e9:.1f} GB"
             expected = f"an image file of at most {most / 1e9:g} GB"
             raise refuse(expected, got, f"Save it smaller, or set {variable('file_bytes')} higher.")
-        data = path.read_bytes()
+        # As `Path.read_bytes`, with half its calls of the system: at each others may run first.
+        with path.open("rb", buffering=0) as file:
+            data = file.readall()
     except StimulusError:
         raise
     except FileNotFoundError:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.exceptions import StimulusError
-from imgtofmri.limits import limits, variable
+from imgtofmri.limits import limit, variable
 
 Pixels = npt.NDArray[np.uint8]
 """RGB pixels of shape ``(height, width, 3)``, 8 bits a channel."""
@@ -135,15 +135,14 @@ def check_dimensions(dimensions: tuple[int, int], what: str) -> None:
         If a side is 0 or longer than the limit, or the area reaches it.
     """
     width, height = dimensions
-    most = limits()
     size = f"{what} of {width} x {height}"
     if width < 1 or height < 1:
         expected = "a picture of at least 1 x 1 pixels"
         raise refuse(expected, size, "Leave it out.")
-    if width * height >= most.pixels:
-        expected = f"fewer than {most.pixels / 1e6:g} million pixels"
+    if width * height >= (most := limit("pixels")):
+        expected = f"fewer than {most / 1e6:g} million pixels"
         remedy = f"Save it smaller: the network sees 224 x 224. Or set {variable('pixels')} higher."
         raise refuse(expected, f"{size}, {width * height / 1e6:.0f} million", remedy)
-    if max(width, height) > most.side:
-        expected = f"a picture with sides of at most {most.side:,} pixels"
+    if max(width, height) > (most := limit("side")):
+        expected = f"a picture with sides of at most {most:,} pixels"
         raise refuse(expected, size, f"Cut it, or set {variable('side')} higher.")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from imgtofmri.exceptions import OptionError, StimulusError
 from imgtofmri.files import sha256_of
-from imgtofmri.limits import limits, variable
+from imgtofmri.limits import limit, variable
 from imgtofmri.stimuli.ahead import run_ahead
 from imgtofmri.stimuli.clock import exact
 from imgtofmri.stimuli.containers import no_pictures, one_movies_fault, open_pictures
@@ -164,10 +164,10 @@ class Movie:
             If its header says that there are more than the limit.
         """
         rate = check_rate(rate_hz)
-        self.check_length(rate_hz, limits().frames, f"Or set {variable('frames')} higher.")
+        self.check_length(rate_hz, limit("frames"), f"Or set {variable('frames')} higher.")
         return self.timeline.n_frames(rate)
 
-    def check_length(self, rate_hz: float, most: int, remedy: str = "") -> None:
+    def check_length(self, rate_hz: float, most: float, remedy: str = "") -> None:
         """Refuse a movie whose header says that it has too many frames, before any is decoded.
 
         Parameters
@@ -188,7 +188,7 @@ class Movie:
         if declared_s is not None and declared_s * Fraction(rate_hz) > most * Fraction(21, 20):
             raise self._too_long(round(declared_s * Fraction(rate_hz)), most, remedy)
 
-    def _too_long(self, n_frames: int, most: int, remedy: str) -> StimulusError:
+    def _too_long(self, n_frames: int, most: float, remedy: str) -> StimulusError:
         got = f"'{self.path}', which has about {n_frames:,} or more at this rate"
         cut = f"Cut it, or take fewer frames a second. {remedy}"
         return refuse(f"a movie of at most {most:,} frames", got, cut.rstrip())
@@ -291,7 +291,7 @@ class Movie:
         """Check what can be checked at once, and start the thread."""
         rate = check_rate(rate_hz)
         _check_one_or_more("ahead", ahead)
-        self.check_length(rate_hz, limits().frames, f"Or set {variable('frames')} higher.")
+        self.check_length(rate_hz, limit("frames"), f"Or set {variable('frames')} higher.")
         tally = Tally()
         pictures = read_pictures(self.path, tally, self.timeline.needed(rate))
         return self._warned(run_ahead(self._sampled(pictures, rate, prepare), ahead), tally)
@@ -353,7 +353,7 @@ class Movie:
         self, pictures: Iterator[Timed], rate: Fraction, prepare: Callable[[Timed], Pixels]
     ) -> Generator[Frame, None, None]:
         """Decode, pick and prepare: the work of the thread."""
-        most = limits().frames
+        most = limit("frames")
         last: Timed | None = None
         pixels: Pixels | None = None
         with one_movies_fault(self.path):
