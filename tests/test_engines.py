@@ -406,6 +406,42 @@ def test_openvino_in_a_forked_process_is_one_error() -> None:
     assert "cannot be used in a process that was forked" in os.read(reading, 1000).decode()
 
 
+_FIRST_CALLS = """
+import sys, threading
+import numpy as np
+from onnx import TensorProto, helper
+from imgtofmri.backbones.engines import Engine, Graph
+from imgtofmri.backbones.openvino import OpenVinoSession
+
+shape = ["n", 3, 8, 8]
+ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
+graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+sys.setswitchinterval(1e-6)
+graph = Graph(model.SerializeToString(), "x", (3, 8, 8), ("y",))
+session = OpenVinoSession(Engine("openvino", "fp32"), graph, 2)
+together = threading.Barrier(2)
+
+def call():
+    together.wait()
+    session(np.ones((4, 3, 8, 8), np.float32))
+
+threads = [threading.Thread(target=call) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@_needs_openvino
+def test_openvino_s_first_calls_do_not_wait_for_each_other() -> None:
+    """Where two threads made the first calls at once, half of all processes never ended."""
+    pytest.importorskip("onnx", reason="makes its network with onnx")
+    for _ in range(6):
+        subprocess.run([sys.executable, "-c", _FIRST_CALLS], check=True, timeout=60)
+
+
 # Graphs with their values inside.
 
 

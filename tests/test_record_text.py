@@ -57,5 +57,5 @@ def test_a_damaged_record_is_no_json(damage: str) -> None:
     text = text_of(entries(3))
     end = {"cut": text.index(" ]"), "no end": text.rindex(" ]"), "half a line": len(text) // 2}
     with pytest.raises(ValueError, match=r"\w"):
-        content, lines = take_apart(text[: end[damage]])
+        _, lines = take_apart(text[: end[damage]])
         list(parse_lines(lines))

@@ -26,7 +26,8 @@ _TELEMETRY = "openvino_telemetry"
 # What OpenVINO calls the precisions: as types of numbers, and as a processor's abilities.
 _NAMES = {"fp32": ("f32", "FP32"), "bf16": ("bf16", "BF16"), "fp16": ("f16", "FP16")}
 
-_importing = threading.Lock()
+_importing, _calling = threading.Lock(), threading.Lock()
+_called = threading.Event()
 
 
 def import_openvino() -> Any:
@@ -98,6 +99,8 @@ class OpenVinoSession:
         for _ in range(n_threads):
             self._requests.put(compiled.create_infer_request())
         self._n_outputs = len(graph.fetches)
+        taken = compiled.input(0).get_element_type().to_dtype()
+        self._call_first(np.zeros((self.images_per_call, *graph.image_shape), taken))
 
     def _compiled(self, engine: Engine, graph: Graph) -> Any:
         openvino = import_openvino()
@@ -131,6 +134,17 @@ class OpenVinoSession:
             )
             raise OptionError(message, "precision")
         return compiled
+
+    def _call_first(self, images: NDArray[Any]) -> None:
+        """Make the first call of a process in one thread.
+
+        What the bindings know of NumPy they find out in it. Two first calls at once may wait for
+        each other for ever: one has Python's lock, the other that of what is found out.
+        """
+        with _calling:
+            if not _called.is_set():
+                self(images)
+                _called.set()
 
     def __call__(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
         """Return the fetched tensors of some images."""
