@@ -35,7 +35,7 @@ from imgtofmri.experiments.tables import find_stimuli, read_events, read_kernel
 from imgtofmri.files import natural_key
 from imgtofmri.measured import read_array, read_mask, read_measured, read_patterns
 from imgtofmri.measured.bids import agree
-from imgtofmri.outputs.folder import RECORD_VERSION
+from imgtofmri.outputs.folder import RECORD_VERSION, OutputFolder
 from imgtofmri.report.build import write_report
 from imgtofmri.spaces.itk import read_itk
 from imgtofmri.tables import read_table
@@ -177,6 +177,15 @@ def test_paths_that_no_file_can_have_are_missing(tmp_path: Path) -> None:
         read_bundle(tmp_path / f"{LONG}.safetensors")
     with pytest.raises(WeightsError, match="got no file"):
         load_backbone(tmp_path / f"{LONG}.onnx")
+
+
+def test_results_of_names_that_no_file_can_have_are_not_done(tmp_path: Path) -> None:
+    """A record may name anything: what cannot be there is to be done again."""
+    digest = "0" * 64
+    with OutputFolder(tmp_path / "out", "predict").begin({}) as folder:
+        folder.add("a.jpg", digest, {f"{LONG}.nii.gz": digest})
+        assert not folder.is_done("a.jpg", digest)
+        assert not folder.keep(f"{LONG}.tsv")
 
 
 def test_numbers_of_any_length_are_read_or_refused() -> None:

@@ -28,7 +28,7 @@ from imgtofmri.backbones.names import (
     weights_of_environment,
 )
 from imgtofmri.exceptions import OptionError, ShapeError, WeightsUnavailableError
-from imgtofmri.files import sha256_of
+from imgtofmri.files import is_file, sha256_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,9 +355,9 @@ def _beside(network: CardNetwork, folder: Path | None, encoder: str, option: str
         found.append(here)
         where += f" and in {WEIGHTS_VARIABLE}"
     for path in found:
-        if path.is_file() and (digest is None or sha256_of(path) == digest):
+        if is_file(path) and (digest is None or sha256_of(path) == digest):
             return path
-    there = [str(path) for path in found if path.is_file()]
+    there = [str(path) for path in found if is_file(path)]
     got = f"{there[0]} has another content" if there else "it is not there"
     message = (
         f"the encoder {encoder} was fitted with {name} (SHA-256 {str(digest)[:12]}...), which is "

@@ -25,7 +25,7 @@ from typing import Any, Self
 from imgtofmri import __version__
 from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import OptionError, OutputError
-from imgtofmri.files import cannot_write, sha256_of, sweep, write_whole
+from imgtofmri.files import cannot_write, is_file, sha256_of, sweep, write_whole
 from imgtofmri.invocation import COMMAND_LINE
 from imgtofmri.outputs.differences import differences
 from imgtofmri.outputs.journal import Journal, json_line
@@ -379,7 +379,7 @@ class OutputFolder:
         if entry["sha256"] != sha256:
             return False
         return all(
-            (self.path / output["file"]).is_file()
+            is_file(self.path / output["file"])
             and sha256_of(self.path / output["file"]) == output["sha256"]
             for output in entry["outputs"]
         )
@@ -425,7 +425,7 @@ class OutputFolder:
     def keep(self, *files: str) -> bool:
         """Keep files that an earlier run wrote as a whole, if all are still what it wrote."""
         kept = all(
-            (self.path / file).is_file() and sha256_of(self.path / file) == self._earlier.get(file)
+            is_file(self.path / file) and sha256_of(self.path / file) == self._earlier.get(file)
             for file in files
         )
         if kept:

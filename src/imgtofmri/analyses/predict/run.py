@@ -18,7 +18,7 @@ from imgtofmri.encoder import Encoder, Predictor, Settings
 from imgtofmri.encoder.saving import COMMAND, PAGE, RECORD, TABLE, EvidenceWriter
 from imgtofmri.encoder.storing import STORE
 from imgtofmri.exceptions import OptionError
-from imgtofmri.files import check_room
+from imgtofmri.files import check_room, is_there
 from imgtofmri.outputs import (
     BOUNDS,
     FormatName,
@@ -330,7 +330,7 @@ def check_targets(folder: OutputFolder, sources: Sequence[Source], layout: Layou
         files = [layout.volume(source.name, movie=is_movie)]
         if is_movie:
             files += [layout.timeseries(source.name), layout.sidecar(source.name)]
-        target = next((folder.path / file for file in files if (folder.path / file).exists()), None)
+        target = next((folder.path / file for file in files if is_there(folder.path / file)), None)
         if target is not None:
             message = (
                 f"{target}: expected no file of this name; there is one. Use `overwrite` to "

@@ -28,6 +28,7 @@ from imgtofmri.encoder.storing import (
     store_rows,
 )
 from imgtofmri.exceptions import DataError, OptionError, StimulusError, check_choice
+from imgtofmri.files import is_there
 from imgtofmri.outputs import OutputFolder
 from imgtofmri.outputs.store import Lost, Store
 from imgtofmri.outputs.store_plan import (
@@ -376,7 +377,7 @@ class StoreRun:
             found = list(threads.map(self._digest_now, (source for source, _ in spans)))
         for (source, rows), now in zip(spans, found, strict=True):
             # What is gone since is kept as it was.
-            unknown = now is None and not self._placed(source).path.exists()
+            unknown = now is None and not is_there(self._placed(source).path)
             for row in range(max(rows.start, old.start), min(rows.stop, old.stop)):
                 before = lost.get(source.name)
                 then = digests[row - old.start] if before is None else before.sha256
