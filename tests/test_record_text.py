@@ -35,8 +35,8 @@ def test_a_record_is_json_with_a_line_for_each_entry(n: int) -> None:
     }
     assert sum(line.startswith('  {"') for line in text.split("\n")) == n + 1
     content, lines = take_apart(text)
-    assert content == json.loads(text) | {"inputs": []}
-    assert list(parse_lines(lines)) == entries(n)
+    assert content == json.loads(text) | {"inputs": entries(n)[-1:]}
+    assert list(parse_lines(lines)) == entries(n)[:-1]
 
 
 def test_a_record_that_was_laid_out_by_others_is_read_too() -> None:
@@ -51,11 +51,18 @@ def test_a_record_that_was_laid_out_by_others_is_read_too() -> None:
     assert [*parse_lines(lines), *content["inputs"]] == json.loads(edited)["inputs"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "no end", "half a line"])
+@pytest.mark.parametrize("damage", ["cut", "no end", "half a line", "no comma", "a comma more"])
 def test_a_damaged_record_is_no_json(damage: str) -> None:
     """What is left of one is never taken for a shorter one."""
     text = text_of(entries(3))
-    end = {"cut": text.index(" ]"), "no end": text.rindex(" ]"), "half a line": len(text) // 2}
+    damaged = {
+        "cut": text[: text.index("\n ],")],
+        "no end": text[: text.rindex(" ]")],
+        "half a line": text[: len(text) // 2],
+        "no comma": text.replace("},\n", "}\n", 1),
+        "a comma more": text.replace("}\n ],", "},\n ],", 1),
+    }
+    assert text not in damaged.values()
     with pytest.raises(ValueError, match=r"\w"):
-        _, lines = take_apart(text[: end[damage]])
+        _, lines = take_apart(damaged[damage])
         list(parse_lines(lines))

@@ -40,7 +40,7 @@ def record_bytes(head: Mapping[str, Any], lists: Mapping[str, Iterable[str]]) ->
 
 
 def take_apart(text: str) -> tuple[Any, list[str]]:
-    """Return what a record says, and the lines of its inputs where they are lines of their own.
+    """Return what a record says, and the first of its inputs as the lines that they are.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ def take_apart(text: str) -> tuple[Any, list[str]]:
     Returns
     -------
     content : object
-        JSON's, with no inputs where these are returned as lines.
+        JSON's, but for these inputs.
     lines : list of str
-        One for each input.
+        One for each: all but the last of a record as it was written, none of another layout.
 
     Raises
     ------
@@ -62,11 +62,18 @@ def take_apart(text: str) -> tuple[Any, list[str]]:
     lines = text.split("\n")
     try:
         first = lines.index(_INPUTS) + 1
-        last = next(k for k in range(first, len(lines)) if not lines[k].startswith('  {"'))
+        # A line without its comma is the last, or damage, and JSON's to tell.
+        last = next(
+            k
+            for k in range(first, len(lines))
+            if not (lines[k].startswith('  {"') and lines[k].endswith("},"))
+        )
     except (ValueError, StopIteration):
         return parse_json(text), []
+    if not lines[last].lstrip().startswith("{"):
+        return parse_json(text), []
     content = parse_json("\n".join((*lines[:first], *lines[last:])))
-    return content, [line[2:].removesuffix(",") for line in lines[first:last]]
+    return content, [line[2:-1] for line in lines[first:last]]
 
 
 def parse_lines(lines: Sequence[str]) -> Iterator[Any]:

@@ -149,6 +149,13 @@ def _is_record(file: Path) -> bool:
     return isinstance(content, dict) and "RecordVersion" in content
 
 
+def _outputs(inputs: Entries) -> Iterator[dict[str, Any]]:
+    """Yield the files that were made of each input, which must have a name."""
+    for entry in inputs:
+        _ = entry["name"]
+        yield from entry.get("outputs", ())
+
+
 def _checked(file: Path) -> Run:
     """Return the run of a record whose fields are what they should be."""
     try:
@@ -172,11 +179,8 @@ def _checked(file: Path) -> Run:
                 message = f"its {key} is a {type(content[key]).__name__}"
                 raise TypeError(message)
         inputs = Entries([*lines, *map(json_line, content["inputs"])])
-        digests = {}
-        for entry in chain(({"name": "", "outputs": content["outputs"]},), inputs):
-            _ = str(entry["name"])
-            for output in entry.get("outputs", ()):
-                digests[str(output["file"])] = str(output["sha256"])
+        listed = chain(content["outputs"], _outputs(inputs))
+        digests = {str(output["file"]): str(output["sha256"]) for output in listed}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         message = (
             f"{file}: expected the record of a run; it is damaged or of another kind "
