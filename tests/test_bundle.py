@@ -57,6 +57,20 @@ def test_write_then_read_gives_the_same_bundle(small_bundle: Bundle, file: Path)
             np.testing.assert_array_equal(model.hemi, expected.rois[roi].hemi)
 
 
+def test_digest_is_of_the_content_as_the_file_carries_it(small_bundle: Bundle, file: Path) -> None:
+    """A copy has the digest of what was written; another model under the same id has another."""
+    data = file.read_bytes()
+    header = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
+    carried = json.loads(header["__metadata__"]["imgtofmri-bundle"])["sha256"]
+    got = read_bundle(file)
+    assert carried == got.sha256 == small_bundle.sha256
+    assert dataclasses.replace(got).sha256 == carried  # Computed anew.
+    fewer = dataclasses.replace(got, subjects=got.subjects[:1])
+    assert fewer.card["id"] == got.card["id"]
+    assert len(fewer.sha256) == 64
+    assert fewer.sha256 != carried
+
+
 def test_extras_and_first_feature_survive(small_bundle: Bundle, tmp_path: Path) -> None:
     """A model may use a part of the features, and say more about its voxels."""
     subject = small_bundle.subjects[0]

@@ -446,6 +446,20 @@ def test_concatenate_refuses_different_masks(encoder: Encoder, features: Feature
         concatenate([])
 
 
+def test_concatenate_refuses_what_was_made_otherwise(encoder: Encoder, features: Features) -> None:
+    """Amplitudes and z-scores, or maps of two encoders of one id, are not one prediction."""
+    one = encoder.predict_features(features[:1])
+    zscored = concatenate([one, encoder.predict_features(features[1:2])])
+    assert len(zscored) == 2
+    means = encoder.predict_features(features[:1], average="mean")
+    with pytest.raises(OptionError, match="got average 'zscore' and 'mean'. Predict them alike"):
+        concatenate([one, means])
+    subjects = encoder.bundle.subjects
+    other = dataclasses.replace(encoder.bundle, subjects=subjects[::-1])
+    with pytest.raises(OptionError, match="got encoder_sha256"):
+        concatenate([one, Encoder(other).predict_features(features[:1])])
+
+
 BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"rois": ["PAP"]}, "rois must be one of LOC, PPA; got 'PAP'. Did you mean PPA?"),
     ({"rois": []}, "rois is empty; name one or more, or leave it out for all"),

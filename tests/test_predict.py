@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,31 @@ def test_predict_resumed_past_what_is_bad_in_every_format(
     arguments = ["predict", str(photos), "-o", str(tmp_path / "out"), "--encoder", str(path)]
     arguments += ["--weights", WEIGHTS, "--quiet", "--no-report", "--format", format]
     assert [main(arguments), main([*arguments, "--resume"])] == [3, 3]
+
+
+@pytest.mark.parametrize("more", [[], ["--format", "bids"], ["--format", "zarr"]])
+def test_predict_is_not_resumed_with_another_encoder_of_that_id(
+    tmp_path: Path,
+    encoder: Encoder,
+    photos: Path,
+    more: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A study that is fitted anew keeps its id; its maps do not join those of the first fit."""
+    path, out = tmp_path / "encoder.safetensors", tmp_path / "out"
+    (photos / "bad.png").unlink()
+    write_bundle(encoder.bundle, path)
+    arguments = ["predict", str(photos / "a.jpg"), "-o", str(out), "--encoder", str(path)]
+    arguments += ["--weights", WEIGHTS, "--quiet", "--no-report", *more]
+    assert main(arguments) == 0
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    (first, *others) = encoder.bundle.subjects
+    models = {roi: replace(model, weights=-model.weights) for roi, model in first.rois.items()}
+    write_bundle(replace(encoder.bundle, subjects=(replace(first, rois=models), *others)), path)
+    capsys.readouterr()
+    assert main([*arguments, str(photos / "b.png"), "--resume"]) == 2
+    assert "but encoder_sha256 was" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
 
 
 def test_predict_resumed_past_a_bad_file_ends_as_it_first_did(

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgtofmri.bundle.content import MAP_ARRAYS
 from imgtofmri.bundle.models import HEMIS, Bundle, RoiModel, SubjectModel
 from imgtofmri.exceptions import BundleError
 from imgtofmri.limits import limit, variable
 from imgtofmri.spaces import Grid
 
 REQUIRED_CARD_KEYS = ("id", "title", "licence", "citation", "features", "template")
-MAP_ARRAYS = ("template", "native", "weight")
 _KINDS = {"f": "floating-point numbers", "iu": "integers", "fiub": "numbers"}
 _BAD_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f]|^\.+$|^$")
 _SPACE = re.compile(r"[A-Za-z0-9+]+")

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.bundle.checks import check_bundle
+from imgtofmri.bundle.content import MAP_ARRAYS, MODEL_ARRAYS, arrays_of, digest_of, whole_card
 from imgtofmri.bundle.models import Bundle, Card, RoiModel, SubjectModel
 from imgtofmri.documents import parse_json
 from imgtofmri.exceptions import BundleError, OutputError
@@ -26,9 +26,6 @@ FORMAT = "imgtofmri-bundle"
 
 FORMAT_VERSION = 1
 """The version of the format that is written, and the only one that is read."""
-
-MODEL_ARRAYS = ("voxels", "hemi", "weights", "intercept")
-MAP_ARRAYS = ("template", "native", "weight")
 
 
 def write_bundle(bundle: Bundle, path: Path | str) -> None:
@@ -51,25 +48,12 @@ def write_bundle(bundle: Bundle, path: Path | str) -> None:
     from safetensors.numpy import save_file
 
     check_bundle(bundle, str(path))
-    arrays = dict(_arrays(bundle))
+    arrays = arrays_of(bundle)
     check_room(Path(path), sum(array.nbytes for array in arrays.values()))
-    card = {
-        **bundle.card,
-        "template": {**bundle.card["template"], **_grid_to_json(bundle.template)},
-        "subjects": [
-            {
-                "name": subject.name,
-                "native": _grid_to_json(subject.native),
-                "rois": {
-                    roi: {"first_feature": m.first_feature} for roi, m in subject.rois.items()
-                },
-            }
-            for subject in bundle.subjects
-        ],
-    }
+    card = whole_card(bundle)
     # One entry only: safetensors writes several in random order, and a bundle's bytes shall depend
     # on its content alone.
-    label = {"version": FORMAT_VERSION, "sha256": _digest(card, arrays), "card": card}
+    label = {"version": FORMAT_VERSION, "sha256": digest_of(card, arrays), "card": card}
     metadata = {FORMAT: json.dumps(label, ensure_ascii=False)}
     with atomic_path(Path(path)) as temporary:
         try:
@@ -104,7 +88,7 @@ def read_bundle(path: Path | str) -> Bundle:
             "Upgrade imgtofmri to read a newer bundle."
         )
         raise BundleError(message)
-    if label.get("sha256") != _digest(label.get("card"), arrays):
+    if label.get("sha256") != digest_of(label.get("card"), arrays):
         message = (
             f"{path}: the content does not match the checksum that the file carries; it was "
             "damaged or edited. Write or fetch the bundle again."
@@ -119,6 +103,7 @@ def read_bundle(path: Path | str) -> Bundle:
         )
         raise BundleError(message) from error
     check_bundle(bundle, str(path))
+    object.__setattr__(bundle, "_sha256", label["sha256"])  # As was just found.
     return bundle
 
 
@@ -152,18 +137,6 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]
     return label, arrays
 
 
-def _arrays(bundle: Bundle) -> Iterable[tuple[str, npt.NDArray[Any]]]:
-    for subject in bundle.subjects:
-        for name in MAP_ARRAYS:
-            array = getattr(subject.to_template, name)
-            yield f"{subject.name}/to_template/{name}", np.ascontiguousarray(array)
-        for roi, model in subject.rois.items():
-            for name in MODEL_ARRAYS:
-                yield f"{subject.name}/{roi}/{name}", np.ascontiguousarray(getattr(model, name))
-            for name, extra in model.extras.items():
-                yield f"{subject.name}/{roi}/extras/{name}", np.ascontiguousarray(extra)
-
-
 def _assemble(card: Card, arrays: Mapping[str, npt.NDArray[Any]]) -> Bundle:
     subjects = []
     for entry in card["subjects"]:
@@ -190,10 +163,6 @@ def _assemble(card: Card, arrays: Mapping[str, npt.NDArray[Any]]) -> Bundle:
     return Bundle(card, _grid_from_json(card["template"]), tuple(subjects))
 
 
-def _grid_to_json(grid: Grid) -> Card:
-    return {"shape": list(grid.shape), "affine": grid.affine.tolist()}
-
-
 def _grid_from_json(entry: Mapping[str, Any]) -> Grid:
     x, y, z = (_whole(size, "a grid's shape") for size in entry["shape"])
     return Grid((x, y, z), np.array(entry["affine"], dtype=float).reshape(4, 4))
@@ -204,15 +173,3 @@ def _whole(value: Any, what: str) -> int:
         message = f"{what} is of whole numbers; got {value!r:.200}"
         raise TypeError(message)
     return value
-
-
-def _digest(card: Card | None, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
-    """Return the SHA-256 of the card and of every array with its name, in order of the names."""
-    text = json.dumps(card, ensure_ascii=False, sort_keys=True)
-    # A lone surrogate has no UTF-8; as "?" it fails the comparison instead of raising here.
-    digest = hashlib.sha256(text.encode(errors="replace"))
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgtofmri.bundle.content import arrays_of, digest_of, whole_card
 from imgtofmri.spaces import Grid, VoxelMap
 
 HEMIS = ("L", "R", "B")
@@ -90,6 +91,19 @@ class Bundle:
     card: Card
     template: Grid
     subjects: tuple[SubjectModel, ...]
+    # Not taken over by `dataclasses.replace`, as what it makes is another bundle.
+    _sha256: str = field(default="", init=False, repr=False, compare=False)
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all that it holds, which is in its file: see ``docs/reference/bundle.md``.
+
+        Two encoders of one id, as two fits of one study make them, differ in it.
+        """
+        if not self._sha256:
+            found = digest_of(whole_card(self), arrays_of(self))
+            object.__setattr__(self, "_sha256", found)
+        return self._sha256
 
     @property
     def rois(self) -> tuple[str, ...]:

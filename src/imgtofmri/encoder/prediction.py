@@ -824,6 +824,8 @@ def concatenate(parts: Iterable[Prediction]) -> Prediction:
     ------
     ShapeError
         If there are none, or their masks differ.
+    OptionError
+        If they were not made by one encoder, network and choice of settings.
     """
     parts = list(parts)
     if not parts:
@@ -836,6 +838,16 @@ def concatenate(parts: Iterable[Prediction]) -> Prediction:
             "them with the same ROIs, smoothing and mask."
         )
         raise ShapeError(message)
+    made = first.provenance.to_stored()
+    for part in parts[1:]:
+        other = made if part.provenance is first.provenance else part.provenance.to_stored()
+        if other != made:
+            key = next(key for key in made | other if made.get(key) != other.get(key))
+            message = (
+                "expected predictions that one encoder made with the same settings; got "
+                f"{key} {made.get(key)!r} and {other.get(key)!r}. Predict them alike."
+            )
+            raise OptionError(message)
     onsets = [part.onsets_s for part in parts if part.onsets_s is not None]
     return replace(
         first,

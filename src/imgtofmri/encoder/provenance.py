@@ -42,6 +42,8 @@ class Provenance:
     measurement : str
         What one measured response is that a prediction interval covers: a single presentation, or
         a mean over presentations; empty where the encoder does not say.
+    encoder_sha256 : str
+        The digest of the encoder's content, `Bundle.sha256`, which tells encoders of one id apart.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -54,6 +56,7 @@ class Provenance:
     validity: tuple[str, ...] = ()
     network: BackboneSpec | None = None
     measurement: str = ""
+    encoder_sha256: str = ""
 
     @classmethod
     def of(
@@ -73,6 +76,7 @@ class Provenance:
             validity=tuple(said),
             network=network,
             measurement=measurement(bundle.card),
+            encoder_sha256=bundle.sha256,
         )
 
     @property
@@ -113,6 +117,7 @@ class Provenance:
                 network["engine_trial"] = spec.trial.to_dict()
         return {
             "encoder": self.encoder,
+            "encoder_sha256": self.encoder_sha256,
             "encoder_source": self.source,
             "licence": self.licence,
             "citation": list(self.citation),
@@ -192,4 +197,5 @@ class Provenance:
             validity=tuple(map(str, said["validity"])),
             network=network,
             measurement=str(said.get("measurement", "")),
+            encoder_sha256=str(said["encoder_sha256"]),
         )
