@@ -43,6 +43,26 @@ def test_read_table_quoted_cells_may_span_lines(tmp_path: Path) -> None:
     assert read_table(path, quotes=False).rows == (('"x"', '5" disk'),)
 
 
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("t.tsv", ['a|"odd', "b|n/a", "c|n/a"]),
+        ("t.tsv", ['a|"odd', "b|n/a", 'c|"again', "d|n/a"]),
+        ("t.csv", ['a|"odd', "b|n/a", "c|n/a"]),
+    ],
+)
+def test_read_table_a_lone_quotation_mark_takes_no_lines(
+    tmp_path: Path, name: str, lines: list[str]
+) -> None:
+    """A mark without its second is refused on its line, where the csv module swallows rows."""
+    path = write(tmp_path / name, "stim_file|comment", "z|1", *lines)
+    with path.open(newline="") as file:
+        assert len(list(csv.reader(file, delimiter="," if name == "t.csv" else "\t"))) < 5
+    with pytest.raises(DataError, match=r"line 3: a quotation mark .* its cell, 'odd\\n"):
+        read_table(path)
+    assert len(read_table(path, quotes=False)) == 1 + len(lines)
+
+
 def test_read_table_csv_with_tabs_in_its_header_has_tabs(tmp_path: Path) -> None:
     """A table that is named .csv and separated by tabs is read so."""
     (tmp_path / "t.csv").write_text("a\tb\n1,5\t2\n")

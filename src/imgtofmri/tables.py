@@ -240,7 +240,7 @@ def read_table(
         # A spreadsheet's byte order mark is no part of the first column's name.
         text = read_text(path)
         check_limit("line", max(map(len, text.split("\n"))), where, "letters in one line")
-        numbered = _split(path, text, quotes)
+        numbered = _split(path, text, quotes, where)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason
@@ -278,7 +278,7 @@ def read_table(
     return TextTable(path, columns, tuple(rows), tuple(line for line, _ in numbered[1:]), where)
 
 
-def _split(path: Path, text: str, quotes: bool) -> list[tuple[int, tuple[str, ...]]]:
+def _split(path: Path, text: str, quotes: bool, where: str) -> list[tuple[int, tuple[str, ...]]]:
     """Return the number and the cells of each line with text; a quoted cell may span lines."""
     header = next(io.StringIO(text, newline=""), "")
     delimiter, first = "\t", 1
@@ -295,10 +295,26 @@ def _split(path: Path, text: str, quotes: bool) -> list[tuple[int, tuple[str, ..
     found, line = [], first
     for row in reader:
         cells = tuple(cell.strip() for cell in row)
+        if reader.line_num + first > line + 1:
+            _check_closed(row, delimiter, text, f"{where}, line {line}")
         if any(cells):
             found.append((line, cells))
         line = reader.line_num + first
     return found
+
+
+def _check_closed(row: Sequence[str], delimiter: str, text: str, place: str) -> None:
+    """Refuse a quotation mark without its second, which takes the lines below into its cell."""
+    taken = next((cell for cell in row if "\n" in cell or "\r" in cell), "")
+    # The reader ends an open cell with the text; within one, tabs are those between cells.
+    is_open = bool(taken) and row[-1] is taken and text.endswith(taken)
+    if is_open or (delimiter == "\t" and "\t" in taken):
+        message = (
+            f"{place}: a quotation mark that begins a cell must have its second where the cell "
+            f"ends; got one that takes the lines below into its cell, {taken[:40]!r}. Remove the "
+            "mark, or put the whole cell in marks and each mark in it twice."
+        )
+        raise DataError(message)
 
 
 def _is_csv(path: Path) -> bool:
