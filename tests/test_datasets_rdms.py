@@ -107,6 +107,40 @@ def test_load_rdms_mat_struct_array_of_the_matlab_toolbox(tmp_path: Path) -> Non
     assert rdms.names == ("subject 0", "subject 1", "subject 2")
 
 
+def test_load_rdms_mat_struct_array_of_regions_and_subjects_is_refused(tmp_path: Path) -> None:
+    """Regions of one subject, as the MATLAB toolbox keeps them, do not count as subjects."""
+    structs = np.empty((2, 3, 1), dtype=[("RDM", object), ("name", object)])
+    for place in np.ndindex(structs.shape):
+        structs[place] = (SQUARES[place[1]], "region {} | subject {} | Session: {}".format(*place))
+    savemat(tmp_path / "rdms.mat", {"RDMs": structs})
+    with pytest.raises(DataError, match=r"RDMs must hold one matrix for each subject; .* 2 x 3"):
+        load_rdms(tmp_path / "rdms.mat")
+    savemat(tmp_path / "rdms.mat", {"RDMs": structs[1:, :]})
+    assert load_rdms(tmp_path / "rdms.mat").names[1] == "region 1 | subject 1 | Session: 0"
+
+
+@pytest.mark.parametrize("key", ["subjects", "participant", "subj"])
+def test_load_rdms_several_of_one_subject_are_refused(tmp_path: Path, key: str) -> None:
+    """Sessions of two people are not four people."""
+    vectors = np.random.default_rng(3).random((4, 6))
+    np.savez(tmp_path / "r.npz", rdms=vectors, **{key: np.array(["a", "a", "b", "b"])})
+    with pytest.raises(DataError, match=r"one matrix for each subject; got 2 of 'a', as of"):
+        load_rdms(tmp_path / "r.npz")
+    np.savez(tmp_path / "r.npz", rdms=vectors, session=np.ones(4), **{key: np.array([*"abcd"])})
+    assert load_rdms(tmp_path / "r.npz").names == tuple("abcd")
+
+
+def test_load_rdms_rsatoolbox_several_of_one_subject_are_refused(tmp_path: Path) -> None:
+    """So it is where rsatoolbox keeps a subject's regions."""
+    h5py = pytest.importorskip("h5py", reason="h5py comes with the extra 'train'")
+    write_rsatoolbox(tmp_path / "r.h5")
+    with h5py.File(tmp_path / "r.h5", "a") as file:
+        del file["rdm_descriptors/subject"]
+        file["rdm_descriptors/subject"] = np.array(["s1", "s1", "s2"]).astype("S")
+    with pytest.raises(DataError, match=r"one matrix for each subject; got 2 of 's1'"):
+        load_rdms(tmp_path / "r.h5")
+
+
 def test_load_rdms_mat_version_73(tmp_path: Path) -> None:
     """Version 7.3 is HDF5 with a MATLAB header; its axes come the other way round."""
     h5py = pytest.importorskip("h5py", reason="h5py comes with the extra 'train'")

@@ -25,7 +25,9 @@ _ZERO = 1e-6
 
 _MATRIX_KEYS = ("dissimilarities", "rdms", "RDMs", "rdm", "RDM")
 _CONDITION_KEYS = ("conditions", "stimuli", "images", "condition", "stimulus", "image", "name")
-_NAME_KEYS = ("names", "subjects", "participants", "subject", "participant", "name", "session")
+# What matrices are called: people, one for each matrix, or else something.
+_PEOPLE_KEYS = ("names", "subjects", "participants", "subject", "participant", "subj", "sub")
+_NAME_KEYS = (*_PEOPLE_KEYS, "name", "session")
 
 
 def load_rdms(
@@ -41,9 +43,9 @@ def load_rdms(
     path : str or Path
         ``.npy``: one array. ``.npz``: an array (``dissimilarities``, ``rdms`` or the only one) and,
         if there, ``conditions`` and ``names`` or ``subjects``. ``.mat``: the same, versions 5 and
-        7.3, or the MATLAB toolbox's struct array with fields ``RDM`` and ``name``. ``.h5`` and
-        ``.hdf5``: what rsatoolbox saves. Arrays are full matrices, (n_subjects, n, n),
-        (n, n, n_subjects) or (n, n), or upper triangles, (n_subjects, n_pairs).
+        7.3, or the MATLAB toolbox's struct array with fields ``RDM`` and ``name``, one element for
+        each subject. ``.h5`` and ``.hdf5``: what rsatoolbox saves. Arrays are full matrices,
+        (n_subjects, n, n), (n, n, n_subjects) or (n, n), or upper triangles, (n_subjects, n_pairs).
     conditions : sequence of str, optional
         Names of the rows, where the file has none; they replace the file's otherwise.
     key : str, optional
@@ -62,7 +64,7 @@ def load_rdms(
     ------
     DataError
         If the file is missing or cannot be read, no variable or several could be the matrices,
-        or they are not dissimilarity matrices.
+        they are not dissimilarity matrices, or several are of one subject by the names.
     OptionError
         If the suffix, ``key`` or ``pattern_descriptor`` is unknown.
     MissingDependencyError
@@ -141,7 +143,7 @@ def _matlab_variables(path: Path) -> dict[str, NDArray[Any]]:
     variables: dict[str, NDArray[Any]] = {}
     for name, value in loadmat(path, squeeze_me=False, struct_as_record=True).items():
         if getattr(value, "dtype", None) is not None and "RDM" in (value.dtype.names or ()):
-            variables |= _structures(path, name, value.ravel())
+            variables |= _structures(path, name, value)
         elif not name.startswith("__"):
             variables |= _plain(name, value)
     return variables
@@ -160,8 +162,17 @@ def _of_version_7_3(file: Any, name: str) -> NDArray[Any]:
     return np.array([cell.item() for cell in cells]) if are_texts else np.empty(0)
 
 
-def _structures(path: Path, name: str, cells: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def _structures(path: Path, name: str, array: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """Return the matrices of the MATLAB toolbox's struct array, and their names."""
+    cells = array.ravel()
+    if max(array.shape, default=0) != cells.size:
+        message = (
+            f"{path.name}: {name} must hold one matrix for each subject; got a struct array of "
+            f"{' x '.join(map(str, array.shape))}, as of regions, subjects and sessions. Keep one "
+            f"region, and average sessions: {name} = {name}(1, :) is the first region of all "
+            "subjects."
+        )
+        raise DataError(message)
     squares = [np.atleast_2d(np.asarray(cell["RDM"], dtype=np.float64)) for cell in cells]
     if len({square.shape for square in squares}) != 1:
         message = (
@@ -208,7 +219,7 @@ def _gather(path: Path, variables: dict[str, Any], key: str | None) -> _Found:
         )
         raise DataError(message)
     matrices = variables[candidates[0]]
-    names = _strings(variables, [name for name in _NAME_KEYS if name != candidates[0]])
+    names = _names(path, {key: variables[key] for key in variables if key != candidates[0]})
     if f"{candidates[0]}{_NAMES}" in variables:
         names = variables[f"{candidates[0]}{_NAMES}"].tolist()
     return np.asarray(matrices), _strings(variables, _CONDITION_KEYS), names, "unknown"
@@ -230,7 +241,7 @@ def _read_rsatoolbox(path: Path, descriptor: str | None) -> _Found:
     wanted = (descriptor,) if descriptor is not None else _CONDITION_KEYS
     measure = str(found["measure"].item()) if "measure" in found else "unknown"
     matrices = found["dissimilarities"]
-    return matrices, _strings(patterns, wanted), _strings(subjects, _NAME_KEYS), measure
+    return matrices, _strings(patterns, wanted), _names(path, subjects), measure
 
 
 _DESCRIPTORS = ("pattern_descriptors/", "rdm_descriptors/")
@@ -270,6 +281,20 @@ def _strings(variables: dict[str, Any], keys: Sequence[str]) -> list[str] | None
         if labels is not None:
             return labels
     return None
+
+
+def _names(path: Path, variables: dict[str, Any]) -> list[str] | None:
+    """Return what matrices are called, refusing several of one person, who would count as many."""
+    people = _strings(variables, _PEOPLE_KEYS) or []
+    twice = next((name for name in people if people.count(name) > 1), None)
+    if twice is not None:
+        message = (
+            f"{path.name} must hold one matrix for each subject; got {people.count(twice)} of "
+            f"{twice!r}, as of several regions or sessions. Keep those of one region, and average "
+            "a subject's sessions."
+        )
+        raise DataError(message)
+    return people or _strings(variables, _NAME_KEYS)
 
 
 def _as_vectors(path: Path, matrices: NDArray[Any]) -> NDArray[np.float64]:
