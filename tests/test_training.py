@@ -383,6 +383,23 @@ def test_fit_study_bad_voxels_are_named_or_dropped(planted: Planted) -> None:
     assert np.isfinite(model.weights).all()
 
 
+def test_fit_study_rows_of_0_everywhere_are_refused(planted: Planted) -> None:
+    """Trials that were censored, which AFNI writes as 0, are no responses."""
+    try:
+        for roi in planted.voxels:
+            values = planted.responses["S2", roi].copy()
+            values[5] = 0
+            if roi == "LOC":
+                values[[2, 9]] = 0
+            np.save(planted.folder / f"S2_{roi}.npy", values)
+        name = f"image{planted.shown[5]:04d}"
+        with pytest.raises(DataError, match=rf"0 in all voxels in 1 of 1200, .* row 5 \({name}\)"):
+            fit_study(planted.write(), progress=False)
+    finally:
+        for roi in planted.voxels:
+            np.save(planted.folder / f"S2_{roi}.npy", planted.responses["S2", roi])
+
+
 def test_fit_study_wrong_shapes_say_what_to_do(planted: Planted) -> None:
     """Rows or voxels that do not match are refused with the line and a remedy."""
     np.save(planted.folder / "turned.npy", planted.responses["S1", "LOC"].T)

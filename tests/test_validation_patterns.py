@@ -146,6 +146,16 @@ def test_usable_voxels_without_data_are_refused_or_dropped() -> None:
         usable_voxels({"a": full, "b": patterns("abcd", np.zeros((4, 3)))}, "drop")
 
 
+def test_usable_voxels_images_of_0_everywhere_are_refused() -> None:
+    """What programs write of a trial that was censored is no measured response."""
+    full = patterns("abcd", np.ones((4, 3)))
+    censored = patterns("abcd", np.array([[1.0, 2, 3], [0, 0, 0], [1, 0, 2], [0, 0, 0]]))
+    for missing in ("error", "drop"):
+        with pytest.raises(DataError, match=r"data in s1; 2 of 4 are 0 in .*first is 'b'.*leave_o"):
+            usable_voxels({"full": full, "s1": censored}, missing)
+    assert usable_voxels({"full": full, "s1": censored.of("ac")}).all()
+
+
 def test_read_patterns_folder_and_series_and_table_agree(
     tmp_path: Path, volumes: np.ndarray
 ) -> None:

@@ -306,11 +306,12 @@ def usable_voxels(sets: Mapping[str, Patterns], missing: Missing = "error") -> N
     Raises
     ------
     DataError
-        If a voxel has no data and ``missing`` is "error", or none has.
+        If a voxel has no data and ``missing`` is "error", none has, or an image is 0 in all voxels.
     """
     check_choice("missing", missing, get_args(Missing))
     usable: NDArray[np.bool_] | None = None
     for name, patterns in sets.items():
+        _check_images(name, patterns)
         finite = np.isfinite(patterns.values).all(axis=0)
         with_data = finite & (patterns.values != 0).any(axis=0)
         if missing == "error" and not with_data.all():
@@ -333,6 +334,18 @@ def usable_voxels(sets: Mapping[str, Patterns], missing: Missing = "error") -> N
         )
         raise DataError(message)
     return usable
+
+
+def _check_images(name: str, patterns: Patterns) -> None:
+    """Refuse images that are 0 everywhere, as of trials that could not be estimated."""
+    empty = ~(patterns.values != 0).any(axis=1)
+    if empty.any() and not empty.all():
+        message = (
+            f"every image must have data in {name}; {int(empty.sum())} of {len(empty)} are 0 in "
+            f"all voxels, the first is {patterns.names[int(np.flatnonzero(empty)[0])]!r}. Leave "
+            "them out: name them with `leave_out`."
+        )
+        raise DataError(message)
 
 
 def check_same_voxels(where: str, first: Patterns, second: Patterns) -> None:

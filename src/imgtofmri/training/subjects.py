@@ -134,11 +134,28 @@ def load_subject(
                 f"{expected}; got {values.shape}. {hint}"
             )
             raise DataError(message)
+    _check_rows(rows.names, responses, settings.line)
     rois = {
         name: RoiData(voxels, hemi, responses[name], layers.get(name))
         for name, (voxels, hemi) in places.items()
     }
     return SubjectData(settings.name, rows, native, to_template, rois)
+
+
+def _check_rows(
+    names: Sequence[str], responses: Mapping[str, npt.NDArray[Any]], where: str
+) -> None:
+    """Refuse rows that are 0 everywhere, as of trials that could not be estimated."""
+    empty = ~np.any([values.any(axis=1) for values in responses.values()], axis=0)
+    if empty.any() and not empty.all():
+        row = int(np.flatnonzero(empty)[0])
+        message = (
+            f"{where}: each row of responses must have values; got 0 in all voxels in "
+            f"{int(empty.sum())} of {len(empty)}, first in row {row} ({names[row]}), as programs "
+            "write of trials that were censored or not measured. Leave these rows out of the "
+            "responses and of the table."
+        )
+        raise DataError(message)
 
 
 def load_places(
