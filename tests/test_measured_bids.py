@@ -90,6 +90,15 @@ def test_find_runs_come_in_natural_order_with_old_names_of_confounds(tmp_path: P
     assert [entities(name)["run"] for name in runs_of(tmp_path)] == ["2", "9", "10"]
 
 
+def test_find_runs_takes_images_that_were_unpacked_once(tmp_path: Path) -> None:
+    """A run that lies there as .nii alone is not lost; beside its .nii.gz it is one run."""
+    dataset(tmp_path, "run-1", "run-2", "run-3")
+    touch(tmp_path, "raw/events.tsv", f"{PREP}_run-1_{BOLD[:-3]}", f"{PREP}_run-2_{BOLD[:-3]}")
+    (tmp_path / f"{PREP}_run-2_{BOLD}").unlink()
+    found = [name.partition("_bold")[2] for name in runs_of(tmp_path)]
+    assert found == [".nii.gz", ".nii", ".nii.gz"]
+
+
 @pytest.mark.parametrize(
     ("names", "more", "said"),
     [

@@ -12,7 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from nilearn.glm.first_level import FirstLevelModel, make_first_level_design_matrix
+from nilearn.glm.first_level import (
+    FirstLevelModel,
+    glover_hrf,
+    make_first_level_design_matrix,
+)
 from nilearn.image import resample_img
 
 from imgtofmri.encoder.description import card_lines
@@ -153,6 +157,70 @@ def test_estimator_weights_name_the_presentations_that_are_not_in_the_run(
         estimator_weights(trials, np.ones((N_VOLUMES, 1)), "lsa", "run")
 
 
+def integrated(onset_s: float, duration_s: float, times_s: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Integrate Glover's response over a presentation, in steps of a millisecond."""
+    step_s = 0.001
+    kernel = glover_hrf(step_s, oversampling=1) / step_s
+    lags_s = step_s * np.arange(len(kernel))
+    if duration_s == 0:
+        return np.interp(times_s - onset_s, lags_s, kernel, left=0, right=0)
+    total = np.concatenate([[0.0], np.cumsum(kernel) * step_s])
+    at_s = step_s * np.arange(len(total))
+    since_s = times_s - onset_s
+    return np.interp(since_s, at_s, total) - np.interp(since_s - duration_s, at_s, total)
+
+
+@pytest.mark.parametrize("tr_s", [1.0, 2.0, 3.0])
+def test_trial_regressors_of_no_duration_move_as_much_as_a_second(tr_s: float) -> None:
+    """An impulse has unit area, whatever the repetition time; nilearn's shrinks with it."""
+    times_s = 0.5 + tr_s * np.arange(60)
+    (found,) = trial_regressors([20.0], [0.0], times_s, "glover")[..., 0]
+    expected = integrated(20.0, 0.0, times_s)
+    np.testing.assert_allclose(found, expected, atol=0.04 * expected.max())
+    (second,) = trial_regressors([19.5], [1.0], times_s, "glover")[..., 0]
+    np.testing.assert_allclose(found, second, atol=0.05 * expected.max())
+
+
+@pytest.mark.parametrize("duration_s", [0.0, 2.0])
+def test_trial_regressors_of_uneven_volumes_are_not_stretched(duration_s: float) -> None:
+    """Volumes at uneven times see the response that even ones see; nilearn's peaks at 12 s here."""
+    times_s = np.concatenate([[0.0], np.cumsum(np.tile([2.0, 6.0], 40))])
+    (found,) = trial_regressors([100.0], [duration_s], times_s, "glover")[..., 0]
+    expected = integrated(100.0, duration_s, times_s)
+    np.testing.assert_allclose(found, expected, atol=0.02 * expected.max())
+    assert times_s[found.argmax()] == 106.0
+
+
+def test_estimate_responses_of_voxels_that_a_run_does_not_reach_are_missing(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Outside of a run's field of view, where fMRIPrep writes 0, there is no response of 0."""
+    onsets = np.arange(10, 200, 20.0)
+    runs = [write_run(tmp_path, rng, onsets, run) for run in (1, 2)]
+    image: Any = nib.load(runs[1].bold)
+    values = image.get_fdata(dtype=np.float32)
+    values[0] = 0
+    nib.save(nib.Nifti1Image(values, AFFINE, image.header), runs[1].bold)
+    _, found = estimate_responses(runs, np.arange(N_VOXELS), Grid(SHAPE, AFFINE))
+    outside = np.zeros(SHAPE, bool)
+    outside[0] = True
+    lost = np.isnan(found)
+    assert not lost[: len(onsets)].any()
+    np.testing.assert_array_equal(lost[len(onsets) :], [outside.reshape(-1)] * len(onsets))
+
+
+def test_estimate_responses_of_a_row_with_blanks_for_tabs_is_refused(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """A row of events whose cells are not apart names no stimulus, and must not vanish."""
+    run = write_run(tmp_path, rng, np.array([10.0, 50.0, 90.0]))
+    lines = run.events.read_text().splitlines()
+    lines[2] = lines[2].replace("\t", "  ")
+    run.events.write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=r"line 3: onset must be a number; got '50.0  1.0  image"):
+        estimate_responses([run], np.arange(N_VOXELS), Grid(SHAPE, AFFINE))
+
+
 def test_estimator_weights_leave_a_volume_over(rng: np.random.Generator) -> None:
     """As many regressors as volumes are refused; one fewer is the most that there can be."""
     trials = trial_regressors(
@@ -163,6 +231,13 @@ def test_estimator_weights_leave_a_volume_over(rng: np.random.Generator) -> None
             estimator_weights(trials, rng.normal(size=(60, n_others)), estimator)
         fewer = estimator_weights(trials, rng.normal(size=(60, n_others - 1)), estimator)
         assert fewer.shape == (2, 60)
+
+
+def test_estimator_weights_presentations_at_once_are_refused() -> None:
+    """Two regressors that are one cannot be told apart in one model."""
+    trials = trial_regressors([10.0, 50.0, 50.0], np.ones(3), 2.0 * np.arange(60), "glover")
+    with pytest.raises(DataError, match=r"3 presentations must be told apart; .* have rank 2"):
+        estimator_weights(trials, np.ones((60, 1)), "lsa")
 
 
 def test_estimate_responses_of_mistaken_events_are_refused(
@@ -180,7 +255,9 @@ def test_estimate_responses_of_mistaken_events_are_refused(
     refuse([10, 50, 298.5], r"must end with the run, at 239 s; got one that ends at 300 s")
     refuse([10, 50, 297.5], r"within the run; that to 1 of 3 does not.*order of onset: 3\)")
     refuse([10, 50, 270], r"within the run; that to 1 of 3 does not.*order of onset: 3\)")
-    refuse([10, 50, 50], r"3 presentations must be told apart; their 3 regressors have rank 2")
+    for estimator in ("lsa", "lss"):
+        message = r"line 4: .* a time of its own; got 'image102.png' at 50 s, as 'image101.png' on"
+        refuse([10, 50, 50], message, estimator=estimator)
     refuse(list(range(0, 160)), r"\d+ regressors need more than \d+ volumes; got 160.*estimator")
     refuse(
         [10, "soon", 50],

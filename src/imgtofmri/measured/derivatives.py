@@ -17,7 +17,7 @@ from imgtofmri.measured.confounds import check_left, nuisance, read_confounds
 from imgtofmri.measured.images import check_volumes, open_series_on, read_image_rows
 from imgtofmri.measured.timing import read_sidecars, volume_times
 from imgtofmri.spaces import Grid
-from imgtofmri.tables import MISSING, read_table
+from imgtofmri.tables import MISSING, TextTable, read_table
 from imgtofmri.timeseries import (
     ESTIMATORS,
     HRFS,
@@ -95,6 +95,9 @@ def find_runs(
     home = folder / f"sub-{subject}"
     wanted = {"sub": subject, "task": task, "space": space, "desc": "preproc", **(more or {})}
     there = [*home.glob("func/*_bold.nii.gz"), *home.glob("ses-*/func/*_bold.nii.gz")]
+    plain = [*home.glob("func/*_bold.nii"), *home.glob("ses-*/func/*_bold.nii")]
+    # Unpacked for another program they lie beside those that they were.
+    there += [path for path in plain if path.with_name(f"{path.name}.gz") not in there]
     images = [path for path in there if agree(entities(path.name), wanted)]
     if not images:
         pattern = f"sub-{subject}_*task-{task}_*space-{space}_*desc-preproc_bold.nii.gz"
@@ -256,7 +259,7 @@ def estimate_responses(
     names : list of str
         The stimulus of each row, in order of runs and onsets.
     responses : array of shape (n_rows, n_voxels), float32
-        Percent of the voxel's mean in the run.
+        Percent of the voxel's mean in the run; NaN where the run does not reach the voxel.
 
     Raises
     ------
@@ -264,7 +267,8 @@ def estimate_responses(
         If the model or the estimator is not one of those.
     DataError
         If a table lacks a column or a value, a run's times are not known or contradict each other,
-        it has more regressors than volumes, or a presentation lies outside of it.
+        it has more regressors than volumes, a presentation lies outside of it, or two begin at
+        once.
 
     References
     ----------
@@ -296,7 +300,9 @@ def estimate_responses(
         mean = series.mean(axis=0)
         _check_level(series, mean, run.bold.name)
         betas = design.weights @ series
-        percent = np.divide(100.0 * betas, mean, out=np.zeros_like(betas), where=mean != 0)
+        # Where a run does not reach it holds one value throughout, and no response.
+        reached = (np.ptp(series, axis=0) > 0) & (mean != 0)
+        percent = np.divide(100.0 * betas, mean, out=np.full_like(betas, np.nan), where=reached)
         names += design.names
         gaps_s += np.diff(design.onsets_s).tolist()
         parts.append(percent.astype(np.float32))
@@ -345,9 +351,25 @@ def _trials(path: Path, stimulus_column: str) -> tuple[list[str], FloatArray, Fl
     table = read_table(path, may_be_empty=True)
     shown = [(row, name) for row, name in enumerate(table.names(stimulus_column)) if name]
     rows = [row for row, _ in shown]
+    # A row whose cells are not apart names no stimulus, and would be lost.
+    table.numbers("onset", missing=True, remedy="Correct it, and separate cells by tabs.")
     remedy = f"Correct it, in seconds, or set {stimulus_column} to {MISSING}."
     onsets_s = table.numbers("onset", rows, remedy=remedy)
     durations_s = table.numbers("duration", rows, least=0.0, remedy=remedy)
     check_shown(onsets_s, durations_s, str(path))
     order = np.argsort(onsets_s, kind="stable")
+    _check_apart(table, [shown[trial] for trial in order], onsets_s[order])
     return [shown[trial][1] for trial in order], onsets_s[order], durations_s[order]
+
+
+def _check_apart(table: TextTable, shown: Sequence[tuple[int, str]], onsets_s: FloatArray) -> None:
+    """Refuse two rows that begin at once, whose responses no estimator can tell apart."""
+    for at in np.flatnonzero(np.diff(onsets_s) == 0).tolist():
+        (row, name), (other, another) = shown[at : at + 2]
+        message = (
+            f"{table.place(max(row, other))}: each presentation must begin at a time of its own; "
+            f"got {another!r} at {onsets_s[at]:g} s, as {name!r} on line "
+            f"{table.lines[min(row, other)]}. Keep one row of each presentation, and set the "
+            f"stimulus of others to {MISSING}."
+        )
+        raise DataError(message)

@@ -28,6 +28,12 @@ HRFS = tuple(
 # Presentations that last so many times longer than until the next one begins are in milliseconds.
 _MOST_AT_ONCE = 5.0
 
+# Gaps between volumes that differ by more, as a share of their mean, are uneven.
+_UNEVEN = 1e-3
+# nilearn's steps from one time to the next; of even times, and of those that stand for uneven ones.
+_STEPS, _FINE_STEPS = 50, 5
+_FINE_S = 0.1
+
 # Less of a response than this share of the usual one (in squares) cannot be measured.
 _LEAST_SHARE = 0.01
 
@@ -68,9 +74,10 @@ def trial_regressors(
     Parameters
     ----------
     onsets_s, durations_s : arrays of shape (n_trials,)
-        Of each presentation, in seconds.
+        Of each presentation, in seconds. One of 0 s is an impulse of unit area: it moves the
+        response as much as a second of stimulation.
     frame_times_s : array of shape (n_volumes,)
-        When each volume was measured.
+        When each volume was measured, in even gaps or not.
     hrf : str
         One of ``HRFS``.
 
@@ -84,12 +91,23 @@ def trial_regressors(
     shape, *more = hrf.split(" + ")
     names = [f"{shape}_hrf", *(f"{shape}_{_DERIVATIVES[name]}" for name in more)]
     kernels = [getattr(first_level, name) for name in names]
+    times_s, n_steps, gaps_s = frame_times_s, _STEPS, np.diff(frame_times_s)
+    if np.ptp(gaps_s) > _UNEVEN * gaps_s.mean():
+        # Of uneven times nilearn steps through the response by the shortest gap, but through the
+        # run by the mean one, which stretches the response.
+        times_s = np.arange(frame_times_s[0], frame_times_s[-1] + _FINE_S, _FINE_S)
+        n_steps, gaps_s = _FINE_STEPS, np.diff(times_s)
+    step_s = gaps_s.min() / n_steps
     found = np.empty((np.size(onsets_s), len(frame_times_s), len(kernels)))
     for trial, times in enumerate(np.column_stack([onsets_s, durations_s]).astype(float)):
-        condition = np.array([[times[0]], [times[1]], [1.0]])
+        # To nilearn no duration is one step.
+        height = 1.0 if times[1] > 0 else 1.0 / step_s
+        condition = np.array([[times[0]], [times[1]], [height]])
         for column, kernel in enumerate(kernels):
-            regressor, _ = first_level.compute_regressor(condition, kernel, frame_times_s)
-            found[trial, :, column] = regressor[:, 0]
+            regressor, _ = first_level.compute_regressor(
+                condition, kernel, times_s, oversampling=n_steps
+            )
+            found[trial, :, column] = np.interp(frame_times_s, times_s, regressor[:, 0])
     return found
 
 
@@ -158,7 +176,7 @@ def estimator_weights(
         message = (
             f"{place}the {n_trials} presentations must be told apart; their "
             f"{design.shape[1]} regressors have rank {rank}, as where two begin at once or one is "
-            "a confound's double. Correct the events, or set estimator = lss."
+            "a confound's double. Correct the events, or regress out less."
         )
         raise DataError(message)
     together: FloatArray = np.asarray(np.linalg.pinv(design)[::n_functions], dtype=np.float64)
