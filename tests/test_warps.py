@@ -21,6 +21,7 @@ from imgtofmri.spaces.itk import Affine, DisplacementField, apply_all, read_itk
 
 NITRANSFORMS_DATA = Path(nitransforms.__file__).parent / "tests" / "data"
 LPS = np.array([-1.0, -1.0, 1.0])
+LPS_TO_RAS = np.diag([*LPS, 1.0])
 
 
 def write_composite(
@@ -82,9 +83,10 @@ def apply_by_hand(parts: dict[str, Any], point_ras: npt.NDArray[Any]) -> npt.NDA
     """Move one point as ITK's documentation says: field first, trilinear, then the affine."""
     point = point_ras * LPS
     index = np.linalg.solve(parts["direction"] * parts["spacing"], point - parts["origin"])
-    low = np.floor(index).astype(int)
     size = parts["field"].shape[:3]
-    if (index >= 0).all() and (index <= np.array(size) - 1).all():
+    if (index >= -0.5).all() and (index < np.array(size) - 0.5).all():
+        index = np.clip(index, 0, np.array(size) - 1)
+        low = np.floor(index).astype(int)
         shift = np.zeros(3)
         for corner in np.ndindex(2, 2, 2):
             at = low + corner
@@ -324,6 +326,49 @@ def test_read_itk_fields_of_places_are_refused(
             read_itk([tmp_path / "y_anat.nii"])
     else:
         assert len(read_itk([tmp_path / "y_anat.nii"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "said"),
+    [
+        # reg_transform -disp; the files' names and codes of intent are as ITK's.
+        ("intent_name", "NREG_TRANS", "NiftyReg's, whose vectors are RAS"),
+        ("intent_name", "Mapping", "places"),
+        ("descrip", "Flow Field", "DARTEL"),
+        ("descrip", "Velocity (1 0.0001 0.08 0.8)", "velocities"),
+    ],
+)
+def test_read_itk_fields_of_other_programs_are_refused(
+    tmp_path: Path, rng: np.random.Generator, key: str, text: str, said: str
+) -> None:
+    """NiftyReg's x and y came out with the other sign, and velocities as displacements."""
+    field = rng.normal(size=(6, 5, 4, 1, 3)).astype(np.float32)
+    image = nib.Nifti1Image(field, np.diag([2.0, 2, 2, 1]))
+    image.header.set_intent("vector")
+    image.header[key] = text
+    nib.save(image, tmp_path / "field.nii.gz")
+    with pytest.raises(DataError, match=rf"field.nii.gz: expected displacements.*{said}.*LPS"):
+        read_itk([tmp_path / "field.nii.gz"])
+
+
+def test_read_itk_fields_end_half_a_voxel_beyond_their_centres(tmp_path: Path) -> None:
+    """What SimpleITK 2.5 gives, from the outermost centres on the value there, then 0."""
+    x, y, z = np.meshgrid(np.arange(3), np.arange(4), np.arange(5), indexing="ij")
+    field = np.stack([1 + 0.5 * x, -2 + 0.25 * y, 0.5 * z - x], axis=-1)
+    affine = LPS_TO_RAS @ np.array([[2.0, 0, 0, -1], [0, 2, 0, 4], [0, 0, 3, 6], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(field[..., None, :].astype(np.float32), affine), tmp_path / "f.nii.gz")
+    moved = {
+        (-0.5, 1, 2): (1, -1.75, 1),
+        (2.49, 1.3, 2): (2, -1.675, -1),
+        (1, -0.4, 4.4): (1.5, -2, 1),
+        (1.2, 3.49, -0.3): (1.6, -1.25, -1.2),
+        (-0.51, 1, 1): (0, 0, 0),
+        (1, 1, 4.5): (0, 0, 0),
+        (1.5, 2.5, 3.5): (1.75, -1.375, 0.25),
+    }
+    points = np.array(list(moved)) @ affine[:3, :3].T + affine[:3, 3]
+    got = apply_all(read_itk([tmp_path / "f.nii.gz"]), points) - points
+    np.testing.assert_allclose(got * LPS, list(moved.values()), atol=1e-5)
 
 
 def test_read_itk_displacements_that_are_not_finite_are_refused(

@@ -2,7 +2,8 @@
 
 ITK's transforms map points of the space that is resampled *to* into the space that is resampled
 *from*, in LPS millimetres. A composite applies its last transform first. Displacements between the
-field's grid points are interpolated linearly and are 0 outside the field, as in ITK itself.
+field's grid points are interpolated linearly and are 0 outside the field, whose outermost voxels
+end half a voxel beyond their centres, as in ITK itself.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from imgtofmri.documents import read_text
 from imgtofmri.exceptions import DataError, ImgToFmriError
 from imgtofmri.files import is_file
 from imgtofmri.hdf5 import item, open_hdf5, values
-from imgtofmri.spaces.images import read_image
+from imgtofmri.spaces.images import open_image, read_image
 from imgtofmri.spaces.itk_linear import linear_matrix
 
 FloatArray = npt.NDArray[np.float64]
@@ -34,6 +35,14 @@ FLIRT_REMEDY = (
 )
 # What a matrix in text is made of, and how much of a file tells.
 _NUMBERS, _N_BEGIN = b"0123456789+-.eE \t\r\n", 64
+
+# What other programs write into the headers of fields of the same shape, and what these hold.
+_FOREIGN_FIELDS = (
+    ("intent_name", b"NREG_TRANS", "a transform of NiftyReg's, whose vectors are RAS"),
+    ("intent_name", b"Mapping", "places, in millimetres, as in SPM's y_*.nii"),
+    ("descrip", b"Flow Field", "velocities in voxels, as in DARTEL's u_*.nii"),
+    ("descrip", b"Velocity", "velocities in voxels, as in SPM's v_*.nii"),
+)
 
 # How many voxels of an axis tell places from displacements, and how much either grows along it.
 _N_PLACES, _STEEP = 20, 0.5
@@ -83,6 +92,10 @@ class DisplacementField:
         voxels = (points @ to_voxels[:3, :3].T + to_voxels[:3, 3]).T
         # Rounding noise must not push points on the field's edge out of it.
         snapped = np.round(voxels, 6)
+        # ITK's voxels reach half a voxel around their centres, and there is one value beyond these.
+        size = np.array(self.displacements.shape[:3])[:, None]
+        within = (snapped >= -0.5) & (snapped < size - 0.5)
+        snapped = np.where(within, np.clip(snapped, 0, size - 1), snapped)
         moved = points.copy()
         for axis in range(3):
             moved[:, axis] += map_coordinates(
@@ -330,10 +343,15 @@ def _read_field(path: Path) -> DisplacementField:
         raise DataError(message)
     vectors = values[..., 0, :]
     _check_displacements(path, vectors)
-    if _are_places(vectors, grid.affine):
+    header = open_image(path, vectors=True).header
+    said = (what for key, text, what in _FOREIGN_FIELDS if bytes(header[key]).startswith(text))
+    foreign = next(said, "")
+    if not foreign and _are_places(vectors, grid.affine):
+        foreign = "places, in millimetres, as in SPM's y_*.nii"
+    if foreign:
         message = (
-            f"{path}: expected displacements, as ANTs and ITK write them; got places, in "
-            "millimetres, as in SPM's y_*.nii. Subtract each voxel's own place, in LPS millimetres."
+            f"{path}: expected displacements, as ANTs and ITK write them; got {foreign}. Write how "
+            "far each voxel's point moves, in LPS millimetres."
         )
         raise DataError(message)
     return DisplacementField(_to_ras(vectors), grid.affine)
