@@ -8,7 +8,8 @@ import pytest
 
 from imgtofmri.exceptions import DataError
 from imgtofmri.measured import find_runs
-from imgtofmri.measured.bids import agree, entities, inherited
+from imgtofmri.measured.bids import agree, inherited
+from imgtofmri.spaces.names import entities
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -108,6 +108,41 @@ def test_in_space_finds_templateflows_transform(small_bundle: Bundle, home: Path
     assert encoder.in_space("MNI152NLin6Asym") is encoder
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        # As TemplateFlow and fMRIPrep name them.
+        "tpl-MNI152NLin6Asym_from-{space}_mode-image_xfm.h5",
+        "from-{space}_to-MNI152NLin6Asym_mode-image_xfm.h5",
+        "from-MNI152NLin6Asym_to-{space}_mode-points_xfm.h5",
+        "tpl-{space}_from-MNI152Lin_mode-image_xfm.h5",
+    ],
+)
+def test_in_space_by_a_transform_of_other_ends_is_refused(
+    small_bundle: Bundle, home: Path, tmp_path: Path, name: str
+) -> None:
+    """The inverse was taken for the way there: maps lay at twice the templates' difference."""
+    file = write_composite(tmp_path / name.format(space=SPACE))
+    with pytest.raises(DataError, match=f"{SPACE}: .*{file.name} must bring images of MNI152NLin6"):
+        Encoder(small_bundle).in_space(SPACE, file)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "from-MNI152NLin6Asym_to-{space}_mode-image_xfm.h5",
+        "from-{space}_to-MNI152NLin6Asym_mode-points_xfm.h5",
+        "to_tpl2.h5",
+    ],
+)
+def test_in_space_by_a_transform_of_the_right_ends_is_taken(
+    small_bundle: Bundle, home: Path, tmp_path: Path, name: str
+) -> None:
+    """Points go against the way of images."""
+    file = write_composite(tmp_path / name.format(space=SPACE))
+    assert Encoder(small_bundle).in_space(SPACE, file).bundle.space == SPACE
+
+
 def test_in_space_without_a_grid_says_what_is_needed(small_bundle: Bundle, home: Path) -> None:
     """A template that TemplateFlow's cache does not describe."""
     with pytest.raises(OptionError, match=r"space Other needs the template's grid of 2 mm"):
@@ -265,6 +300,8 @@ def test_predict_at_writes_a_tidy_table(
         (pd.DataFrame({"x": [1], "y": ["a"], "z": [2]}), "row 0: y must be a number.*got 'a'"),
         (pd.DataFrame({"x": [1], "y": [1], "z": [2], "value": [3]}), "a column called value"),
         (pd.DataFrame({"x": [], "y": [], "z": []}), "got no rows"),
+        # MNE writes electrodes in metres.
+        (pd.DataFrame({"x": [0.012, 0], "y": [-0.093, 0], "z": [0.004, 0]}), "none beyond 0.093"),
     ],
 )
 def test_at_table_refuses_what_is_no_table_of_points(
@@ -274,3 +311,27 @@ def test_at_table_refuses_what_is_no_table_of_points(
     prediction = Encoder(small_bundle).predict_features(rng.normal(size=(1, 6)))
     with pytest.raises(DataError, match=match):
         prediction.at_table(table)
+
+
+@pytest.mark.parametrize("space", ["fsaverage", "Talairach", "T1w", "MNI305"])
+def test_at_points_of_another_space_by_name_are_refused(
+    run: Run,
+    small_bundle: Bundle,
+    tmp_path: Path,
+    rng: np.random.Generator,
+    capsys: pytest.CaptureFixture[str],
+    space: str,
+) -> None:
+    """Electrodes in BIDS, whose names say in which space; those of MNI152 count as one."""
+    text = "name\tx\ty\tz\tsize\nO1\t2\t-3\t4\tn/a\n"
+    other = tmp_path / f"sub-1_space-{space}_electrodes.tsv"
+    same = tmp_path / "sub-1_space-MNI152NLin2009cAsym_electrodes.tsv"
+    for table in (other, same):
+        table.write_text(text, "utf-8")
+    match = f"{other.name} must hold points in MNI152NLin6Asym"
+    prediction = Encoder(small_bundle).predict_features(rng.normal(size=(1, 6)))
+    with pytest.raises(DataError, match=match):
+        prediction.at_table(other)
+    assert run("--at", other) == 1
+    assert match in capsys.readouterr().err
+    assert len(prediction.at_table(same)) == 1

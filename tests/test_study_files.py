@@ -290,6 +290,24 @@ NLIN6, CASYM = "MNI152NLin6Asym", "MNI152NLin2009cAsym"
             "",
         ),
         ("a_space-T1w_mask", f'kind = "itk", file = "from-T1w_to-{NLIN6}_xfm.txt"', ""),
+        # TemplateFlow's names, the inverse first.
+        (
+            f"a_space-{CASYM}_mask",
+            f'kind = "itk", file = "tpl-{CASYM}_from-{NLIN6}_xfm.txt"',
+            f"lead to {NLIN6}; got one that leads to {CASYM}",
+        ),
+        (f"a_space-{CASYM}_mask", f'kind = "itk", file = "tpl-{NLIN6}_from-{CASYM}_xfm.txt"', ""),
+        # What takes points to T1w brings images from there.
+        (
+            "a_space-T1w_mask",
+            f'kind = "itk", file = "from-{NLIN6}_to-T1w_mode-points_xfm.txt"',
+            "",
+        ),
+        (
+            "a_space-T1w_mask",
+            f'kind = "itk", file = "from-T1w_to-{NLIN6}_mode-points_xfm.txt"',
+            f"lead to {NLIN6}; got one that leads to T1w",
+        ),
         (f"a_space-{NLIN6}_mask", 'kind = "itk", file = "x.txt"', "is already by its name"),
     ],
 )
@@ -299,6 +317,8 @@ def test_read_study_spaces_must_agree(betas: Betas, mask: str, transform: str, s
         save(betas.folder / f"a_space-{name}_mask.nii.gz", betas.mask)
         for other in (CASYM, "T1w", NLIN6, "orig"):
             (betas.folder / f"from-{other}_to-{name}_xfm.txt").touch()
+            (betas.folder / f"from-{other}_to-{name}_mode-points_xfm.txt").touch()
+            (betas.folder / f"tpl-{other}_from-{name}_xfm.txt").touch()
     (betas.folder / "x.txt").touch()
     responses = f"responses = {write_volumes(betas, 'mgz')}"
     study = betas.write(responses, rois=f'LOC = "{mask}.nii.gz"')

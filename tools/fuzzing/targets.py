@@ -179,7 +179,8 @@ def _network(path: Path) -> None:
 
 
 def _bids_name(path: Path) -> None:
-    from imgtofmri.measured.bids import agree, entities
+    from imgtofmri.measured.bids import agree
+    from imgtofmri.spaces.names import entities
 
     agree(entities(_word(path)), {"sub": "01", "run": "1"})
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 AXES = ("x", "y", "z")
 
+# No brain is so small that all points of a table lie so near to the origin.
+_LEAST_MM = 1.0
+
 COLUMNS = {
     "stimulus": "the stimulus' name",
     "onset": "of a movie's frame, in seconds",
@@ -47,7 +50,8 @@ def read_points(points: pd.DataFrame | str | Path) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If a column is missing or named as one of the results, or a coordinate is no number.
+        If a column is missing or named as one of the results, a coordinate is no number, or all are
+        too small to be millimetres.
     """
     import pandas as pd
 
@@ -73,6 +77,13 @@ def read_points(points: pd.DataFrame | str | Path) -> pd.DataFrame:
         message = (
             f"{where}: expected a row for each point, with other columns than those of the result; "
             f"got {got}. {'Rename it' if taken else 'Add points'}."
+        )
+        raise DataError(message)
+    furthest = max(float(np.abs(numbers[axis]).max()) for axis in AXES)
+    if 0 < furthest < _LEAST_MM:
+        message = (
+            f"{where}: x, y and z must be in millimetres; got none beyond {furthest:g}, as of "
+            "metres. Multiply them by 1000."
         )
         raise DataError(message)
     return table.assign(**numbers)

@@ -34,6 +34,7 @@ from imgtofmri.encoder.settings import AverageName, Settings
 from imgtofmri.encoder.spatial import LEAST_COVERAGE
 from imgtofmri.exceptions import OptionError, ShapeError, check_choice, choice_message
 from imgtofmri.outputs import BOUNDS, FormatName, OutputFolder, to_img
+from imgtofmri.spaces.names import check_points_space
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -577,10 +578,13 @@ class Prediction:
         Raises
         ------
         DataError
-            If the table lacks a column, or a coordinate is no number.
+            If the table lacks a column, a coordinate is no number of millimetres, or the points lie
+            in another space by their file's name (``space-``).
         """
         from imgtofmri.encoder.points import AXES, points_table, read_points
 
+        if isinstance(points, str | Path):
+            check_points_space(Path(points), self.space)
         table = read_points(points)
         values = self.at(table[[*AXES]].to_numpy(), subject=subject)
         stimuli: dict[str, Any] = {"stimulus": self.names}

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from imgtofmri.bundle import Bundle
+from imgtofmri.exceptions import DataError
 from imgtofmri.files import sha256_of
 from imgtofmri.spaces import map_through, map_to_template
+from imgtofmri.spaces.names import transform_ends
 from imgtofmri.spaces.templates import find_transform, template_grid
 
 
@@ -15,6 +17,14 @@ def move_bundle(bundle: Bundle, space: str, transform: str | Path | None = None)
     """Bring an encoder to another template; see `Encoder.in_space`."""
     other = template_grid(space)
     file = find_transform(space, bundle.space) if transform is None else Path(transform)
+    ends = transform_ends(file.name)
+    if ends is not None and ends != (bundle.space, space):
+        message = (
+            f"space {space}: {file} must bring images of {bundle.space} to {space}; got one that "
+            f"brings those of {ends[0]} to {ends[1]}, by its name. Give the one that "
+            "antsApplyTransforms takes for that, or correct the name."
+        )
+        raise DataError(message)
     move = map_to_template("itk", [file], bundle.template, other, where=f"space {space}")
     subjects = tuple(
         replace(subject, to_template=map_through(subject.to_template, move, bundle.template, other))

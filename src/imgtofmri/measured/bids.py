@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from imgtofmri.exceptions import DataError
+from imgtofmri.spaces.names import entities
 
 # Entities whose labels are numbers: run-1 and run-01 are one run.
 _INDICES = frozenset({"run", "echo", "flip", "inv", "split"})
@@ -15,18 +16,6 @@ OF_DERIVATIVES = frozenset({"space", "cohort", "res", "den", "desc"})
 
 # What else images of one and the same acquisition differ in.
 _OF_ONE_RUN = OF_DERIVATIVES | {"echo", "part", "rec"}
-
-
-def entities(name: str) -> dict[str, str]:
-    """Return the entities of a BIDS file name, in its order.
-
-    Examples
-    --------
-    >>> entities("sub-01_task-view_run-1_bold.nii.gz")
-    {'sub': '01', 'task': 'view', 'run': '1'}
-    """
-    pairs = (part.partition("-") for part in name.partition(".")[0].split("_"))
-    return {key: label for key, dash, label in pairs if dash and key and label}
 
 
 def agree(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
@@ -49,43 +38,6 @@ def plain_parts(name: str) -> tuple[str, ...]:
     """
     *parts, _ = name.partition(".")[0].split("_")
     return tuple(part for part in parts if not all(part.partition("-")))
-
-
-def check_space(files: Iterable[Path], space: str | None = None) -> None:
-    """Refuse images that lie, by their names, in another space than a template or each other.
-
-    Parameters
-    ----------
-    files : iterable of Path
-        Images; of those without ``space-`` in their names nothing is known, but that fMRIPrep calls
-        a run in its own space so.
-    space : str, optional
-        The template's. Those of MNI152 count as one, though they differ by a millimetre or two.
-
-    Raises
-    ------
-    DataError
-        Naming the first such file.
-    """
-    first = space
-    for file in files:
-        named = entities(file.name)
-        is_native = named.get("desc") == "preproc" and file.name.partition(".")[0][-5:] == "_bold"
-        found = named.get("space", "its own space, without one in its name" if is_native else "")
-        if not found or found == first or (first and _are_mni(found, first)):
-            continue
-        if first is not None:
-            message = (
-                f"{file} must lie in {first}, as what it is compared with does; got {found}, by "
-                "its name. Give images in one template space, such as fMRIPrep's "
-                "space-MNI152NLin6Asym, or correct the name."
-            )
-            raise DataError(message)
-        first = found
-
-
-def _are_mni(*spaces: str) -> bool:
-    return all(space.startswith("MNI152") for space in spaces)
 
 
 def check_once(images: Sequence[Path], remedy: str) -> None:

@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError, check_choice
 from imgtofmri.files import natural_key
-from imgtofmri.measured.bids import OF_DERIVATIVES, agree, check_once, entities, inherited
+from imgtofmri.measured.bids import OF_DERIVATIVES, agree, check_once, inherited
 from imgtofmri.measured.confounds import check_left, nuisance, read_confounds
 from imgtofmri.measured.images import check_volumes, open_series_on, read_image_rows
 from imgtofmri.measured.timing import read_sidecars, volume_times
 from imgtofmri.spaces import Grid
+from imgtofmri.spaces.names import entities
 from imgtofmri.tables import MISSING, TextTable, read_table
 from imgtofmri.timeseries import (
     ESTIMATORS,

@@ -15,8 +15,6 @@ from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.bids import (
     agree,
     check_once,
-    check_space,
-    entities,
     inherited,
     plain_parts,
 )
@@ -26,6 +24,7 @@ from imgtofmri.measured.movie import MeasuredMovie
 from imgtofmri.measured.timing import read_sidecars, volume_times
 from imgtofmri.progress import track
 from imgtofmri.spaces import Grid, grid_of, open_series, reading_values, resample_mask
+from imgtofmri.spaces.names import check_space, entities
 from imgtofmri.timeseries import cosine_basis, regress_out
 
 __all__ = ["read_runs"]

@@ -18,6 +18,7 @@ from imgtofmri.exceptions import OptionError
 from imgtofmri.outputs import FormatName
 from imgtofmri.outputs.layouts import check_format
 from imgtofmri.outputs.store_plan import StoreDtype
+from imgtofmri.spaces.names import check_points_space
 from imgtofmri.stimuli import Failure, Source, SourceList, check_rate, find_sources
 
 if TYPE_CHECKING:
@@ -140,8 +141,12 @@ class Ready:
         ------
         OptionError
             If an option is not valid for this encoder.
+        DataError
+            If the points lie in another space, by their file's name.
         """
         encoder, predictor = recipe.load(progress)
+        if isinstance(request.at, str | Path):
+            check_points_space(Path(request.at), encoder.bundle.space)
         if request.interval is not None:
             variance = predictor.spatial.residual_variance
             check_interval(predictor.settings.average, variance, request.interval)

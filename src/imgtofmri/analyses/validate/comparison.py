@@ -16,13 +16,13 @@ from imgtofmri.documents import read_text
 from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.encoder.spatial import group_maps
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.measured.bids import check_space
 from imgtofmri.measured.images import Mask, check_same_grid, read_mask, read_region
 from imgtofmri.measured.patterns import Missing, Patterns, mean_patterns, usable_voxels
 from imgtofmri.measured.sources import has_names, read_patterns
 from imgtofmri.measured.tables import PatternFile, read_categories, read_pattern_files
 from imgtofmri.progress import track
 from imgtofmri.spaces import is_image
+from imgtofmri.spaces.names import check_space
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from imgtofmri.measured.bids import entities
+from imgtofmri.spaces.names import entities, transform_ends
 from imgtofmri.training.study.settings import SubjectSettings, TemplateSettings
 
 
@@ -95,23 +95,24 @@ def _wrong_way(
     """Compare what transforms' names say of their ends; the first one is the template's."""
     wanted = {template}
     for number, file in enumerate(files):
-        named = entities(file.name)
-        if "from" not in named or "to" not in named:
+        ends = transform_ends(file.name)
+        if ends is None:
             return None
-        if named["to"] not in wanted:
+        start, end = ends
+        if end not in wanted:
             problem = (
                 f"{file.name} must lead to {' or '.join(sorted(wanted))}; got one that leads to "
-                f"{named['to']} by its name. Give the transform from the images to the template."
+                f"{end} by its name. Give the transform from the images to the template."
             )
             return "transform", problem
-        wanted = {named["from"]}
+        wanted = {start}
         last = number == len(files) - 1
-        if last and found and named["from"] not in {*found.values(), *one}:
+        if last and found and start not in {*found.values(), *one}:
             what, space = next(iter(found.items()))
             problem = (
                 f"{file.name} must start from the images' space, {space} ({what}); got one that "
-                f"starts from {named['from']}. Give another, or say that both are one with "
-                f'space = "{named["from"]}".'
+                f"starts from {start}. Give another, or say that both are one with "
+                f'space = "{start}".'
             )
             return "transform", problem
     return None
