@@ -163,6 +163,18 @@ def test_export_of_bounds_and_surfaces(
     assert not list((tmp_path / "out").glob("*.nii.gz"))
 
 
+def test_export_refuses_a_surface_that_would_not_be_written(
+    tmp_path: Path, make_template_run: Any, rng: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With `predict --space` surfaces lie beside volumes; an export has volumes or surfaces."""
+    make_template_run(rng).save(tmp_path / "store", "zarr")
+    chosen = ["export", str(tmp_path / "store"), "-o", str(tmp_path / "out"), "-q"]
+    assert main([*chosen, "--space", "fsaverage5"]) != 0
+    assert "--space is for --to gifti" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+    assert main([*chosen, "--space", "fsaverage5", "--to", "gifti"]) == 0
+
+
 def test_export_to_tsv_is_the_table_of_predict(
     tmp_path: Path, encoder: Encoder, inputs: list[Path]
 ) -> None:
@@ -197,6 +209,55 @@ def test_export_resumes_and_verifies(tmp_path: Path, encoder: Encoder, inputs: l
     with pytest.raises(OptionError, match="a stimulus must be one of the 72 stimuli of"):
         export_store(tmp_path / "store", tmp_path / "new", stimuli=["03.pn"], progress=False)
     assert not (tmp_path / "new" / "predictions.json").exists()
+
+
+def means_of(folder: Path, name: str) -> list[float]:
+    """Return the group's means of a stimulus in a folder's table."""
+    table = pd.read_csv(folder / "rois.tsv", sep="\t")
+    return table[(table["stimulus"] == name) & (table["subject"] == "group")]["mean"].tolist()
+
+
+@pytest.mark.parametrize("to", ["nifti", "bids", "tsv"])
+def test_resumed_export_has_the_means_of_a_picture_that_is_another_now(
+    tmp_path: Path, encoder: Encoder, photos: Path, to: Any
+) -> None:
+    """The store was made again of a picture that was replaced: its row is the new picture's."""
+    few = [photos / f"0{number}.png" for number in range(3)]
+    predict(tmp_path / "store", encoder, few)
+    export_store(tmp_path / "store", tmp_path / "out", to, progress=False)
+    shutil.copyfile(photos / "60.png", few[1])
+    predict(tmp_path / "store", encoder, few, overwrite=True)
+    export_store(tmp_path / "store", tmp_path / "out", to, resume=True, progress=False)
+    now = encoder.predict([photos / "60.png"], backbone=SMALL).roi_means().group[:, 0]
+    np.testing.assert_allclose(means_of(tmp_path / "out", "01.png"), now, rtol=1e-5)
+
+
+def test_resumed_run_of_means_alone_has_those_of_a_picture_that_is_another_now(
+    tmp_path: Path, encoder: Encoder, photos: Path
+) -> None:
+    """The table says what the store says; pictures that can no longer be used are in neither."""
+    few = [photos / f"0{number}.png" for number in range(3)]
+    predict(tmp_path / "out", encoder, few, rois_only=True)
+    shutil.copyfile(photos / "60.png", few[1])
+    few[2].write_text("no picture")
+    predict(tmp_path / "out", encoder, few, rois_only=True, resume=True)
+    now = encoder.predict([photos / "60.png"], backbone=SMALL).roi_means().group[:, 0]
+    np.testing.assert_allclose(means_of(tmp_path / "out", "01.png"), now, rtol=1e-5)
+    assert means_of(tmp_path / "out", "02.png") == []
+
+
+@pytest.mark.parametrize("to", ["nifti", "tsv"])
+def test_export_of_further_stimuli_keeps_the_rows_of_earlier_ones(
+    tmp_path: Path, encoder: Encoder, photos: Path, to: Any
+) -> None:
+    """Two exports of a picture each leave the table of both, as they leave the volumes."""
+    few = [photos / f"0{number}.png" for number in range(3)]
+    predict(tmp_path / "store", encoder, few)
+    for name in ("02.png", "00.png"):
+        chosen: dict[str, Any] = {"stimuli": [name], "resume": name == "00.png"}
+        export_store(tmp_path / "store", tmp_path / "out", to, progress=False, **chosen)
+    table = pd.read_csv(tmp_path / "out" / "rois.tsv", sep="\t")
+    assert table["stimulus"].unique().tolist() == ["00.png", "02.png"]
 
 
 def json_inputs(folder: Path) -> list[str]:

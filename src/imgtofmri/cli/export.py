@@ -34,9 +34,13 @@ def export(
         typer.Option("--stimulus", metavar="NAME", help="Only this one; repeatable."),
     ] = None,
     surface: Annotated[
-        str,
-        typer.Option("--space", metavar="fsaverage5|fsaverage", help="The surface for GIFTI."),
-    ] = "fsaverage5",
+        str | None,
+        typer.Option(
+            "--space",
+            metavar="fsaverage5|fsaverage",
+            help="The surface for GIFTI; fsaverage5 by default.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Do what an earlier export left, verify what it made.")
     ] = False,

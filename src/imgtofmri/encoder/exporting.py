@@ -61,7 +61,7 @@ def export_store(
     to: ExportName = "nifti",
     *,
     stimuli: Iterable[str] | None = None,
-    surface: str = "fsaverage5",
+    surface: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -78,8 +78,8 @@ def export_store(
         tables alone.
     stimuli : iterable of str, optional
         Names of those to export; all by default.
-    surface : {"fsaverage5", "fsaverage"}
-        The surface for GIFTI.
+    surface : {"fsaverage5", "fsaverage"}, optional
+        The surface for GIFTI; by default fsaverage5.
     resume : bool
         Do what an earlier export left, and verify what it made.
     overwrite : bool
@@ -103,15 +103,23 @@ def export_store(
     """
     check_choice("to", to, EXPORTS)
     opened = store if isinstance(store, StoredPrediction) else open_stored(store)
+    mesh = ""
     if to == "gifti":
-        check_choice("surface", surface, MESHES)
-        check_mesh(surface, opened.space)
+        mesh = MESHES[0] if surface is None else surface
+        check_choice("surface", mesh, MESHES)
+        check_mesh(mesh, opened.space)
+    elif surface is not None:
+        message = (
+            f"surface is for `to` gifti, maps on a surface alone; got {surface} with {to}. Export "
+            "surfaces to a folder of their own, or leave it out."
+        )
+        raise OptionError(message, "surface")
     if isinstance(folder, OutputFolder):
         output = folder
     else:
         output = OutputFolder(Path(folder), COMMAND, RECORD)
         output.claim(overwrite=overwrite, resume=resume, resumable=True)
-    return _Export(opened, output, to, surface if to == "gifti" else "").run(stimuli, progress)
+    return _Export(opened, output, to, mesh).run(stimuli, progress)
 
 
 def export_tables(stored: StoredPrediction, folder: OutputFolder) -> None:
@@ -182,7 +190,7 @@ class _Export:
             if name in movies:
                 self._movie(name, span, advance)
         if self._has_volumes:
-            self._describe(images)
+            self._describe()
 
     def _check_lengths(self, spans: dict[str, range]) -> None:
         too_long = next((n for n, span in spans.items() if len(span) > MAX_VOLUMES), None)
@@ -196,16 +204,14 @@ class _Export:
     def _images(self, numbers: list[int], advance: Callable[[float], object]) -> None:
         """Write what belongs to single images, and the table of their ROI means."""
         stored, output, summary = self._stored, self._output, self._summary
-        table = RoiTableWriter(output, stored) if numbers and self._to != "gifti" else None
+        table = None if self._to == "gifti" else RoiTableWriter(output, stored)
         writer = MapWriter(output, self._layout, surface=self._surface, volumes=self._has_volumes)
         for some in _slices(numbers):
             names = stored.names[some]
-            kept = set(names)
+            kept: set[str] = set()
             if table is not None:
-                missing = {name for name in names if not table.has(name)}
-                if missing:
-                    table.add_means(stored.roi_means(some), names, self._onsets(some), missing)
-                kept -= missing
+                # Rows that are there may be of a picture that was another then.
+                table.add_means(stored.roi_means(some), names, self._onsets(some))
             if self._to != "tsv":
                 digests = zip(names, stored.digests(some), strict=True)
                 kept = {name for name, digest in digests if self._is_kept(name, digest)}
@@ -216,7 +222,13 @@ class _Export:
             summary.kept += [name for name in names if name in kept]
             advance(len(names))
         if table is not None:
-            table.close([stored.names[number] for number in numbers])
+            asked = [stored.names[number] for number in numbers]
+            table.close(dict.fromkeys([*asked, *filter(self._has_others, table.names)]))
+
+    def _has_others(self, name: str) -> bool:
+        """Tell whether an earlier export wrote a stimulus' other files, where there are any."""
+        lost = name in self._summary.failures
+        return not lost and (self._to == "tsv" or self._output.knows(name))
 
     def _onsets(self, some: slice) -> npt.NDArray[np.float64] | None:
         """Return the onsets of single frames, which a prediction in memory was saved as."""
@@ -251,11 +263,14 @@ class _Export:
         maps = part.maps(subjects=bool(self._people))
         return maps | {(None, name): values for name, values in self._stored.bounds(some).items()}
 
-    def _describe(self, numbers: list[int]) -> None:
-        """Write what belongs to the run as a whole."""
+    def _describe(self) -> None:
+        """Write what belongs to the run as a whole, earlier exports' stimuli included."""
         stored, output = self._stored, self._output
         evidence = EvidenceWriter(output, self._layout, stored, stored.affine)
         if self._people:
+            spans = stored.spans().items()
+            there = (span.start for name, span in spans if output.knows(name))
+            numbers = [number for number in there if stored.stimuli[number] not in stored.movies]
             for some in _slices(numbers[:MOST_STIMULI]):
                 evidence.agreement.add(stored.subjects[:, some])
         if output.names:

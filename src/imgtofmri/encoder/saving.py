@@ -296,6 +296,11 @@ class RoiTableWriter:
         except OSError as error:
             raise cannot_write(self._spool, error) from error
 
+    @property
+    def names(self) -> list[str]:
+        """Stimuli whose rows are there."""
+        return list(self._found)
+
     def has(self, name: str) -> bool:
         """Tell whether the rows of a stimulus are there."""
         return name in self._found

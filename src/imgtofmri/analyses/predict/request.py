@@ -59,6 +59,12 @@ class Request:
             raise OptionError(message, "share_of_ceiling")
         check_rate(self.rate_hz)
         check_store_options(self.format, self.dtype, self.rois_only, self.surface, self.at)
+        if self.rois_only and self.interval is not None:
+            message = (
+                f"interval is written as maps; got {self.interval:g} with `rois_only`, which keeps "
+                "none. Leave one out."
+            )
+            raise OptionError(message, "interval")
         if self.transform is not None and (self.space is None or self.surface):
             message = (
                 "transform needs `space`, the template to which it leads; got "
