@@ -22,8 +22,12 @@ import pytest
 from PIL import Image
 
 from imgtofmri import Prediction
+from imgtofmri.analyses.contrast import compute_contrast, save_contrast
+from imgtofmri.analyses.contrast.maps import FILES
 from imgtofmri.analyses.predict import predict_into
 from imgtofmri.cli import main
+from imgtofmri.encoder.movie_files import mean_columns
+from imgtofmri.encoder.regions import RoiMeans
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.report import MapRows, write_report
 from imgtofmri.report.maps import (
@@ -38,6 +42,7 @@ from imgtofmri.report.maps import (
 from imgtofmri.report.packing import packed_parts
 from imgtofmri.report.page import BARE, SCRIPTS, as_json, policy
 from imgtofmri.report.pictures import map_strip
+from imgtofmri.report.rois import read_timeseries
 from imgtofmri.spaces.surface import fsaverage5_places, sample, sampling_matrix
 
 STATIC = Path(__file__).parents[1] / "src" / "imgtofmri" / "report" / "static"
@@ -449,6 +454,35 @@ def test_series_that_is_damaged_is_one_error(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.ones((9, 9, 9), np.float32), np.eye(4)), path)
     with pytest.raises(DataError, match=r"film\.nii\.gz must be a 4-D image"):
         read_series(path)
+
+
+def test_page_shows_the_maps_of_a_condition_whose_name_ends_like_that_of_p(
+    rng: np.random.Generator, make_template_run: MakeRun, tmp_path: Path
+) -> None:
+    """Its files are called house-minus-face_p_t.nii.gz and the like, which are no maps of p."""
+    prediction = make_template_run(rng, tuple(f"{number}.png" for number in range(8)))
+    save_contrast(compute_contrast(prediction, ["house", "face_p"] * 4, None, 10), tmp_path / "out")
+    names = [item["name"] for item in held(write_report(tmp_path / "out"))["items"]]
+    assert names == [f"house-minus-face_p_{name}" for name in FILES]
+
+
+def test_means_over_time_are_of_the_regions_whose_names_hold_the_sign_that_parts_them(
+    tmp_path: Path,
+) -> None:
+    """FFA_1 of the group is not a region 1 of somebody called group_FFA."""
+    means = RoiMeans(
+        (("V1_d", "L"), ("V1_d", "both"), ("d", "L")), ("S_1", "S"), np.arange(24).reshape(3, 2, 4)
+    )
+    columns = mean_columns(means)
+    lines = ["\t".join(["onset", *columns])]
+    rows = zip(np.arange(4) / 2, *columns.values(), strict=True)
+    lines += ["\t".join(map(str, row)) for row in rows]
+    (tmp_path / "film.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    onsets_s, found = read_timeseries(tmp_path / "film.tsv", "model units", 3)
+    assert onsets_s.tolist() == [0, 0.5, 1]
+    assert (tuple(found.places), found.owners) == (means.places, ["group", "S_1", "S"])
+    np.testing.assert_array_equal(found.values[:, :, 1:], means.values[:, :, :3].transpose(2, 0, 1))
+    np.testing.assert_array_equal(found.values[:, :, 0], means.group[:, :3].T)
 
 
 @pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning")

@@ -179,7 +179,8 @@ def mapped(run: Run) -> Contents:
     for file in run.digests:
         if file.endswith(".nii.gz") and not file.endswith(("_bold.nii.gz", "_mask.nii.gz")):
             image = read_image(run.path(file))
-            if len(image.shape) == 3 and not re.search(r"_p(_\w+)?\.nii\.gz$", file):
+            is_p = image.header.get_intent()[0] == "p value"
+            if len(image.shape) == 3 and not is_p:
                 volumes.append((file, image, np.asarray(image.dataobj, dtype=np.float32)))
     shapes = {image.shape for _, image, _ in volumes}
     if len(shapes) != 1:

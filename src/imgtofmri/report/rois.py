@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy.typing as npt
 
 from imgtofmri.exceptions import DataError
 from imgtofmri.limits import check_limit
+
+_GROUP = "group_"
 
 COLUMNS = ("stimulus", "roi", "hemi", "subject", "mean", "unit")
 
@@ -147,25 +150,38 @@ def read_timeseries(path: Path, unit: str, most: int) -> tuple[npt.NDArray[np.fl
         table = np.array([[np.nan if c == "n/a" else float(c) for c in row] for row in cells])
         table = table.reshape(len(cells), len(header))
         onset = header.index("onset")
-        columns = [name.rsplit("_", 2) for name in header if name != "onset"]
-        places: dict[tuple[str, str], int] = {}
-        owners: dict[str, int] = {}
-        found = [
-            (places.setdefault((roi, hemi), len(places)), owners.setdefault(owner, len(owners)), c)
-            for (owner, roi, hemi), c in zip(
-                columns, np.delete(table, onset, axis=1).T, strict=True
-            )
-        ]
+        owners, places = _owners_and_places([name for name in header if name != "onset"])
+        columns = np.delete(table, onset, axis=1).reshape(-1, len(owners), len(places))
     except (OSError, UnicodeDecodeError, csv.Error, ValueError, StopIteration) as error:
         message = (
             f"{path}: expected a table of ROI means over time; it cannot be read "
             f"({type(error).__name__}: {error}). Run the command again with `overwrite`."
         )
         raise DataError(message) from error
-    values = _unknown(path, len(cells), len(places), len(owners))
-    for place, owner_number, column in found:
-        values[:, place, owner_number] = column
-    return table[:, onset], RoiValues(list(places), list(owners), values, unit)
+    values = columns.swapaxes(1, 2).astype(np.float32)
+    return table[:, onset], RoiValues(places, owners, values, unit)
+
+
+def _owners_and_places(columns: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return whose and of which places columns are that are named OWNER_ROI_HEMI.
+
+    The group's are the first, and each person's follow in the order of its places: names of people
+    and of regions may themselves hold what parts them.
+
+    Raises
+    ------
+    ValueError
+        If they are not.
+    """
+    n_places = len(list(takewhile(lambda name: name.startswith(_GROUP), columns)))
+    endings = [name.removeprefix(_GROUP) for name in columns[:n_places]]
+    firsts = columns[::n_places] if n_places else []
+    owners = [name.removesuffix(f"_{endings[0]}") for name in firsts]
+    if [f"{owner}_{ending}" for owner in owners for ending in endings] != list(columns):
+        message = f"its columns are {', '.join(columns)}"
+        raise ValueError(message)
+    places = [(roi, hemi) for roi, _, hemi in (ending.rpartition("_") for ending in endings)]
+    return owners, places
 
 
 def _unknown(path: Path, *shape: int) -> npt.NDArray[np.float32]:
