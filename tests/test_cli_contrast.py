@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from imgtofmri.analyses.contrast import find_conditions, read_conditions
-from imgtofmri.analyses.contrast.files import slug
+from imgtofmri.analyses.contrast.files import check_distinct_files, slug
 from imgtofmri.cli import main
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.stimuli import luminance
@@ -217,6 +217,22 @@ def _table(folder: Path, *rows: str) -> Path:
             DataError,
             "'a.png' twice",
         ),
+        (
+            lambda p: read_conditions(_table(p, "a/one.png\tx", "./a/one.png\ty")),
+            DataError,
+            "got './a/one.png' twice, the first time as 'a/one.png'",
+        ),
+        (
+            lambda p: find_conditions([p / "a", p / "linked"]),
+            DataError,
+            "expected an image of one condition; got one of 'a' and of 'linked'",
+        ),
+        (
+            lambda p: check_distinct_files(["a b - c", "c - d", "a-b - c"]),
+            OptionError,
+            "'a b - c' and 'a-b - c' would share a-b-minus-c_t.nii.gz",
+        ),
+        (lambda p: check_distinct_files(["a - b", "a - b"]), OptionError, "files of their own"),
         (lambda p: read_conditions(p / "none.tsv"), DataError, "none.tsv: "),
         (lambda p: read_conditions(p / "kind.tsv"), DataError, "must have a column condition"),
     ],
@@ -228,6 +244,8 @@ def test_conditions_bad_input_names_the_item(
     for name in ("a", "b/a"):
         (tmp_path / name).mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(tmp_path / name / "one.png")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "two.png").symlink_to(tmp_path / "a" / "one.png")
     (tmp_path / "kind.tsv").write_text("stim_file\tkind\na.png\tx\n")
     with pytest.raises(error, match=re.escape(message)):
         call(tmp_path)

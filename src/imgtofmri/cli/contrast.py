@@ -80,6 +80,7 @@ def contrast(
         save_contrast,
     )
     from imgtofmri.analyses.contrast.figures import THRESHOLDS
+    from imgtofmri.analyses.contrast.files import check_distinct_files
     from imgtofmri.encoder import load_encoder
     from imgtofmri.encoder.controls import check_controls
     from imgtofmri.exceptions import check_choice
@@ -93,6 +94,7 @@ def contrast(
     wanted = contrast or [default_contrast(kinds)]
     for text in wanted:
         contrast_weights(text, kinds)
+    check_distinct_files(wanted)
     loaded = load_encoder(encoder, progress=not quiet)
     controls = loaded.controls(control or (), settings)
     own = loaded.predict(images, settings, on_failure=failures.append, progress=not quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -46,9 +47,10 @@ def find_conditions(
     StimulusError
         If a folder or the table has no images.
     DataError
-        If the table cannot be read, or lacks a column or a value.
+        If an image is of two conditions, or the table cannot be read, or lacks a column or a value.
     """
     of_path: dict[Path, str] = {}
+    of_file: dict[str, str] = {}
     failures: list[Failure] = []
     if len(inputs) == 1 and Path(inputs[0]).suffix.lower() in TABLE_SUFFIXES:
         of_path = read_conditions(inputs[0])
@@ -63,6 +65,15 @@ def find_conditions(
                 )
                 raise OptionError(message)
             found, unusable = find_images([entry])
+            for image in found:
+                # Folders of links are sorted out of one pool, so that one picture may be in two.
+                other = of_file.setdefault(os.path.realpath(image.path), name)
+                if other != name:
+                    message = (
+                        f"{image.path}: expected an image of one condition; got one of {other!r} "
+                        f"and of {name!r}. Images are the random factor: take it out of one folder."
+                    )
+                    raise DataError(message)
             of_path |= {image.path: name for image in found}
             failures += unusable
     else:
@@ -103,6 +114,7 @@ def read_conditions(path: str | Path) -> dict[Path, str]:
     """
     table = read_table(path)
     files, conditions = table.column("stim_file"), table.column("condition")
+    seen: dict[str, int] = {}
     for row, (file, condition) in enumerate(zip(files, conditions, strict=True)):
         if is_missing(file) or is_missing(condition):
             message = (
@@ -110,10 +122,12 @@ def read_conditions(path: str | Path) -> dict[Path, str]:
                 f"{condition!r}. Fill it in or delete the row."
             )
             raise DataError(message)
-        if file in files[:row]:
+        first = seen.setdefault(os.path.realpath(table.path.parent / file), row)
+        if first != row:
+            also = "" if files[first] == file else f", the first time as {files[first]!r}"
             message = (
-                f"{table.place(row)}: expected each image once; got {file!r} twice. Images are the "
-                "random factor: keep one row."
+                f"{table.place(row)}: expected each image once; got {file!r} twice{also}. Images "
+                "are the random factor: keep one row."
             )
             raise DataError(message)
     return {table.path.parent / file: of for file, of in zip(files, conditions, strict=True)}
@@ -150,7 +164,8 @@ def save_contrast(
     Raises
     ------
     OptionError
-        If the folder holds results of an earlier run, or there is no such threshold.
+        If the folder holds results of an earlier run, two contrasts would share their files, or
+        there is no such threshold.
     DataError
         If the contrasts were not made alike.
     OutputError
@@ -166,6 +181,7 @@ def save_contrast(
             "own."
         )
         raise DataError(message)
+    check_distinct_files([one.name for one in several])
     first = several[0]
     prediction = first.prediction
     out = OutputFolder.of(folder, "contrast", overwrite=overwrite)
@@ -184,6 +200,26 @@ def save_contrast(
         files = [file for one in several for file in _save_one(one, out.path, threshold)]
         out.wrote(*files)
     return files
+
+
+def check_distinct_files(contrasts: Sequence[str]) -> None:
+    """Refuse contrasts of which two would share their files, before anything is predicted.
+
+    Raises
+    ------
+    OptionError
+        Naming both.
+    """
+    seen: dict[str, str] = {}
+    for number, contrast in enumerate(contrasts):
+        # Some file systems hold but one of two names that differ in case.
+        other = seen.setdefault(slug(contrast).casefold(), contrast)
+        if other != contrast or contrast in contrasts[:number]:
+            message = (
+                f"contrasts must have files of their own; {other!r} and {contrast!r} would share "
+                f"{slug(contrast)}_t.nii.gz. Drop one, or rename a condition."
+            )
+            raise OptionError(message, "contrast")
 
 
 def _save_one(result: Contrast, folder: Path, threshold: str) -> list[Path]:
