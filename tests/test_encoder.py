@@ -387,6 +387,19 @@ def test_to_img_puts_each_value_in_its_voxel(encoder: Encoder, features: Feature
     assert encoder.predict_features(features[:1]).to_img("S2").shape == (12, 10, 9)
 
 
+@pytest.mark.parametrize(
+    ("onsets_s", "step_s"),
+    [([0, 0.5, 1], 0.5), ([1, 0.5, 0], 1), ([2.5, 0, 0.5], 1), ([0, 0.5, 0], 1), ([0, 3], 3)],
+)
+def test_to_img_has_a_time_step_where_there_is_one(
+    encoder: Encoder, features: Features, onsets_s: list[float], step_s: float
+) -> None:
+    """Frames backwards, or of the end of one movie and the beginning of the next, have none."""
+    n = len(onsets_s)
+    header = encoder.predict_features(features[:n], onsets_s=np.array(onsets_s)).to_img().header
+    assert header["pixdim"][4] == step_s  # 1 is the header's own.
+
+
 @pytest.mark.parametrize("roi", [None, "LOC", "PPA"])
 def test_to_native_img_puts_each_value_in_the_persons_own_voxel(
     encoder: Encoder, features: Features, roi: str | None

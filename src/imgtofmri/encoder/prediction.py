@@ -443,10 +443,13 @@ class Prediction:
 
     @property
     def _step_s(self) -> float | None:
-        """The time from one stimulus to the next, for headers."""
+        """The time from one stimulus to the next, for headers, where it is always the same."""
         if self.onsets_s is None or len(self.onsets_s) < 2:
             return None
-        return float(self.onsets_s[1] - self.onsets_s[0])
+        steps = np.diff(self.onsets_s)
+        # Frames of two movies, or in another order, have none.
+        even = steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-3, atol=0)
+        return float(steps[0]) if even else None
 
     def to_surface(
         self,
