@@ -57,10 +57,21 @@ def test_find_sources_every_suffix_counts_in_any_case(tmp_path: Path, suffix: st
 def test_find_sources_keeps_order_of_inputs_and_counts_each_file_once(tmp_path: Path) -> None:
     """Inputs keep their order; a file that is reached again, also by a link, counts once."""
     first, second = touch(tmp_path, "b.jpg", "a.jpg")
-    (tmp_path / "link.jpg").symlink_to(first)
+    (tmp_path / "link").symlink_to(tmp_path)
     unnormal = tmp_path / "." / "x" / ".." / "a.jpg"
     (tmp_path / "x").mkdir()
-    assert names_of(first, tmp_path, unnormal, str(second)) == ["b.jpg", "a.jpg"]
+    again = tmp_path / "link"
+    assert names_of(first, tmp_path, unnormal, str(second), again) == ["b.jpg", "a.jpg"]
+
+
+def test_find_sources_links_to_one_file_are_stimuli_of_their_own_names(tmp_path: Path) -> None:
+    """As in git-annex, which keeps files of equal content once, and links to it."""
+    (kept,) = touch(tmp_path, "annex/MD5E-s4--1.jpg")
+    stimuli = tmp_path / "stimuli"
+    stimuli.mkdir()
+    for name in ("blank_1.jpg", "blank_2.jpg", "blank_10.jpg"):
+        (stimuli / name).symlink_to(kept)
+    assert names_of(stimuli) == ["blank_1.jpg", "blank_2.jpg", "blank_10.jpg"]
 
 
 def test_find_sources_globs(tmp_path: Path) -> None:

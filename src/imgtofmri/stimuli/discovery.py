@@ -54,7 +54,8 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failu
     """Find the image and movie files that some inputs name.
 
     The order is the inputs' order; within a folder or a glob it is natural (``img2`` before
-    ``img10``). A file that is reached twice, also through a link, counts once, where it came first.
+    ``img10``). A file that is reached twice, also through a link to a folder, counts once, where it
+    came first; a link to a file is a stimulus of its own name.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failu
         raise OptionError(message)
     for entry in entries:
         for item in _expand(entry, others):
-            key = item.name if isinstance(item, Failure) else os.path.realpath(item)
+            key = item.name if isinstance(item, Failure) else _where(item)
             if key in seen:
                 continue
             seen.add(key)
@@ -193,6 +194,15 @@ def _parts(path: str | Path) -> tuple[str, ...]:
     return Path(os.path.abspath(path)).parts[1:]  # noqa: PTH100
 
 
+def _where(path: Path) -> str:
+    """Return what a path shares with every other that leads to the same entry of the same folder.
+
+    The entry itself may be a link: repositories of data keep files of equal content once, and link
+    to it from each of their names.
+    """
+    return os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118
+
+
 def _place(path: str | Path) -> str:
     """Return eight digits that stand for where a file is."""
     return hashlib.sha256("/".join(_parts(path)).encode("utf-8", "surrogateescape")).hexdigest()[:8]
@@ -279,7 +289,7 @@ def _keep_stimuli(paths: Iterable[Path], others: dict[str, Path]) -> Iterator[Pa
         if suffix_kind(path) is not None:
             yield _check_named(path)
         elif _is_other(path):
-            others[os.path.realpath(path)] = path
+            others[_where(path)] = path
 
 
 def tell_of_others(paths: Iterable[Path], *, movies: bool = False) -> None:
