@@ -17,7 +17,15 @@ import pytest
 from PIL import Image
 
 from imgtofmri.exceptions import OptionError
-from imgtofmri.stimuli import Failure, Frame, Source, find_sources, prepare_image, read_images
+from imgtofmri.stimuli import (
+    Failure,
+    Frame,
+    Source,
+    StimulusWarning,
+    find_sources,
+    prepare_image,
+    read_images,
+)
 
 
 @pytest.fixture
@@ -65,12 +73,16 @@ def test_read_images_format_gives_prepared_picture(
 
 @pytest.mark.parametrize("format_name", ["GIF", "WEBP", "PNG", "AVIF", "TIFF"])
 def test_read_images_animation_gives_first_frame(tmp_path: Path, format_name: str) -> None:
-    """Of several frames or pages the first counts."""
+    """Of several frames or pages the first counts, and a warning says so."""
     first, second = Image.new("RGB", (20, 20), "white"), Image.new("RGB", (20, 20), "black")
-    path = tmp_path / "moving"
+    path, still = tmp_path / "moving", tmp_path / "still"
     path.write_bytes(encode(first, format_name, save_all=True, append_images=[second]))
-    frame = only(path)
+    still.write_bytes(encode(first, format_name))
+    with pytest.warns(StimulusWarning, match="^1 files hold several pictures .* is 'moving'"):
+        frame, alone = read_images([path, still])
     assert isinstance(frame, Frame)
+    assert isinstance(alone, Frame)
+    assert (frame.is_first, alone.is_first) == (True, False)
     assert frame.pixels.min() >= 254
 
 
@@ -168,6 +180,8 @@ def test_read_images_truncated_file_fails(
     assert "cut.jpg" in str(failure.error)
 
 
+# What is damaged may seem to have another page.
+@pytest.mark.filterwarnings("ignore:.*hold several pictures or pages:UserWarning")
 @pytest.mark.parametrize(
     "format_name", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "AVIF"]
 )

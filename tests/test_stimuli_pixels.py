@@ -189,6 +189,54 @@ def test_prepare_image_transparent_colour_of_png_is_white(mode: str) -> None:
     assert np.unique(pixels[:, -90:]).tolist() == [255]
 
 
+def png_of(bits: int, n_colours: int, rows: list[bytes], transparent: bytes) -> bytes:
+    """Return a PNG, 8 wide, of one or three values a pixel, with a transparent colour."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 8, len(rows), bits, 2 if n_colours == 3 else 0, 0, 0, 0)
+    packed = zlib.compress(b"".join(b"\0" + row for row in rows))
+    parts = ((b"IHDR", header), (b"tRNS", transparent), (b"IDAT", packed), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("bits", "row", "transparent", "shown"),
+    [
+        # Of eight values the last four are transparent; in 8 bits a value is value * 255 / largest.
+        (2, [0, 0, 0, 0, 1, 1, 1, 1], 1, 0),
+        (2, [1, 1, 1, 1, 2, 2, 2, 2], 2, 85),
+        (4, [5, 5, 5, 5, 9, 9, 9, 9], 9, 85),
+        (4, [0, 0, 0, 0, 7, 7, 7, 7], 7, 0),
+        (8, [85, 85, 85, 85, 9, 9, 9, 9], 9, 85),
+    ],
+)
+def test_read_images_transparent_grey_of_few_bits_is_white(
+    tmp_path: Path, bits: int, row: list[int], transparent: int, shown: int
+) -> None:
+    """A PNG's transparent grey is one of the file's own values, which may have 2 or 4 bits."""
+    packed = int("".join(f"{value:0{bits}b}" for value in row), 2).to_bytes(bits, "big")
+    path = tmp_path / "figure.png"
+    path.write_bytes(png_of(bits, 1, [packed] * 8, struct.pack(">H", transparent)))
+    pixels = np.asarray(open_image(path))
+    assert np.unique(pixels[:, :4]).tolist() == [shown]
+    assert np.unique(pixels[:, 4:]).tolist() == [255]
+
+
+def test_read_images_transparent_colour_of_sixteen_bits_is_white(tmp_path: Path) -> None:
+    """A PNG's transparent colour has 16 bits where its colours have."""
+    figure = struct.pack(">HHH", 25600, 12800, 4096)
+    background = struct.pack(">HHH", 2570, 1, 65535)
+    path = tmp_path / "figure.png"
+    path.write_bytes(png_of(16, 3, [figure * 4 + background * 4] * 8, background))
+    pixels = np.asarray(open_image(path))
+    assert pixels[5, 3].tolist() == [100, 50, 16]
+    assert np.unique(pixels[:, 4:]).tolist() == [255]
+
+
 def test_prepare_image_sixteen_bit_keeps_high_byte() -> None:
     """Sixteen-bit grey is scaled to 8 bits by its high byte, and never clipped."""
     values = np.repeat(np.array([[0, 255, 256, 32768, 65280, 65535]], np.uint16), 4, axis=0)
@@ -421,6 +469,9 @@ EIGHT, SIXTEEN = np.round(RAMP * 255).astype("u1"), np.round(RAMP * 65535).astyp
 TWELVE = np.round(RAMP * 4095).astype("<u2")
 
 
+GREY_AND_ALPHA = {262: (3, struct.pack("<H", 1)), 338: (3, struct.pack("<H", 2))}
+
+
 def in_colour(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return three colours that are alike."""
     return np.stack([values] * 3, axis=-1)
@@ -464,6 +515,10 @@ def test_read_images_twelve_bits_in_sixteen_are_scaled_where_the_file_says_so(
         (tagged(in_colour(TWELVE), more={270: (2, OME)}), "got colours of 12 bits in 16"),
         (tagged(EIGHT // 2, more={339: (3, b"\2\0")}), "known; got signed 8-bit integers"),
         (tagged(in_colour(SIXTEEN), planes=True), "3 colours of 16 bits, one after another"),
+        (
+            tagged(np.stack([EIGHT] * 2, axis=-1), more=GREY_AND_ALPHA, planes=True),
+            "grey and its transparency, one after the other",
+        ),
         (b"MM\0\x2b\0\x08\0\0" + bytes(40), "a BigTIFF whose numbers begin with their highest"),
     ],
 )

@@ -6,9 +6,11 @@ import hashlib
 import io
 import stat
 import struct
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from imgtofmri.stimuli.items import (
     Failure,
     Frame,
     Source,
+    StimulusWarning,
     check_dimensions,
     one_line,
     refuse,
@@ -36,6 +39,9 @@ ImageInput = Source | Path | str | Image.Image | npt.NDArray[np.uint8]
 
 # Only formats that hold pictures and start no other program (Pillow's EPS reader runs Ghostscript).
 FORMATS = "JPEG PNG WEBP GIF BMP DIB TIFF PPM JPEG2000 AVIF".split()
+
+# Of these, files of several pictures are animations or have pages. Those of JPEG hold views of one.
+_MANY_IN_ONE = frozenset({"GIF", "PNG", "WEBP", "AVIF", "TIFF"})
 
 _AHEAD = 32
 
@@ -75,6 +81,11 @@ def read_images(
     OptionError
         If ``size``, ``n_workers`` or ``ahead`` is below 1.
 
+    Warns
+    -----
+    StimulusWarning
+        When all are read, if some were animations or had pages, of which the first alone counts.
+
     Examples
     --------
     >>> frame, failure = read_images([np.zeros((2, 3, 3), np.uint8), "missing.jpg"])
@@ -96,15 +107,30 @@ def _read_ahead(
     Image.init()  # Here, once: threads that come first at the same time would race in it.
     waiting: deque[Future[Frame | Failure]] = deque()
     pool = ThreadPoolExecutor(n_workers, thread_name_prefix="imgtofmri-decode")
+    firsts: list[str] = []
+
+    def next_one() -> Frame | Failure:
+        one = waiting.popleft().result()
+        if isinstance(one, Frame) and one.is_first:
+            firsts.append(one.name)
+        return one
+
     try:
         for index, item in enumerate(images):
             waiting.append(pool.submit(_read_one, item, index, size, center_crop))
             if len(waiting) > ahead:
-                yield waiting.popleft().result()
+                yield next_one()
         while waiting:
-            yield waiting.popleft().result()
+            yield next_one()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+    if firsts:
+        message = (
+            f"{len(firsts)} files hold several pictures or pages, of which the first alone is "
+            f"taken; the first such is '{firsts[0]}'. Convert animations to MP4 to have them taken "
+            "as movies."
+        )
+        warnings.warn(message, StimulusWarning, stacklevel=2)
 
 
 def _read_one(item: object, index: int, size: int, center_crop: bool) -> Frame | Failure:
@@ -115,11 +141,13 @@ def _read_one(item: object, index: int, size: int, center_crop: bool) -> Frame |
             path = item.path if isinstance(item, Source) else Path(item)
             shown = str(path)
             data = read_bytes(path)
-            rgb = to_rgb(decode(data, str(path)))
+            picture = decode(data, str(path))
+            rgb = to_rgb(picture)
             pixels = square_of(rgb, size, center_crop)
             digest = hashlib.sha256(data).hexdigest()
             aspect = 1.0 if center_crop else rgb.width / rgb.height
-            return Frame(name, pixels, digest, source=path, aspect=aspect)
+            more = _holds_more(picture)
+            return Frame(name, pixels, digest, source=path, aspect=aspect, is_first=more)
         if isinstance(item, Image.Image | np.ndarray):
             return Frame(name, prepare_image(item, size, center_crop))
         expected = "a path, a PIL image or a uint8 array"
@@ -129,6 +157,15 @@ def _read_one(item: object, index: int, size: int, center_crop: bool) -> Frame |
     # Damaged files make decoders raise nearly anything; one of them must not end the run.
     except Exception as error:
         return Failure(name, _undecodable(shown, error))
+
+
+def _holds_more(picture: Image.Image) -> bool:
+    """Tell whether a file has pictures or pages after its first, which was decoded."""
+    if picture.format not in _MANY_IN_ONE:
+        return False
+    with suppress(Exception):  # What is damaged after the first picture is none.
+        return bool(getattr(picture, "is_animated", False))
+    return False
 
 
 def open_image(path: Path) -> Image.Image:

@@ -61,6 +61,8 @@ class Frame:
     aspect : float
         Of an image, how often its height goes into its width as it is shown in ``pixels``: 1 where
         these were not squeezed.
+    is_first : bool
+        Whether the file holds further pictures or pages, of which this is the first.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Frame:
     onset_s: float | None = None
     source: Path | None = None
     aspect: float = 1.0
+    is_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

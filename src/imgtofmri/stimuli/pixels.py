@@ -92,6 +92,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     """
     depth, white_is_zero = depth_of(picture)
     signed = signed_bits(picture)
+    transparent = _transparent_colour(picture)
     upright = _upright(picture)
     mode = upright.mode
     if signed == 8:
@@ -110,6 +111,9 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         opaque = Image.new("RGBA", upright.size, "white")
         # La converts to nothing but LA.
         direct = upright.convert("LA") if mode == "La" else upright
+        if transparent is not None:
+            direct = direct.copy()
+            direct.info["transparency"] = transparent
         opaque.alpha_composite(direct.convert("RGBA"))
         return opaque.convert("RGB")
     return upright if mode == "RGB" else upright.convert("RGB")
@@ -191,6 +195,22 @@ def _upright(picture: Image.Image) -> Image.Image:
     if upright is not picture:
         upright.format = picture.format  # Lost on the way; mode I needs it.
     return upright
+
+
+def _transparent_colour(picture: Image.Image) -> int | tuple[int, ...] | None:
+    """Return a PNG's transparent colour in 8 bits where its values have 2, 4 or three times 16.
+
+    Pillow brings the values to 8 bits, and leaves the colour that is transparent as the file has
+    it. Only before it is decoded does a picture tell how many they were.
+    """
+    tiles = getattr(picture, "tile", None)
+    told = picture.info.get("transparency")
+    kind = tiles[0][3] if picture.format == "PNG" and tiles else None
+    if kind in {"L;2", "L;4"} and isinstance(told, int):
+        return told * (85 if kind == "L;2" else 17)
+    if kind == "RGB;16B" and isinstance(told, tuple):
+        return tuple(value >> 8 for value in told)
+    return None
 
 
 def _from_many_bits(picture: Image.Image, depth: int, white_is_zero: bool) -> Image.Image:

@@ -14,7 +14,7 @@ from imgtofmri.stimuli.items import check_dimensions, refuse
 # TIFF's numbers of tags (TIFF 6.0, section 8).
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 _FILL_ORDER, _OFFSETS, _ORIENTATION, _N_SAMPLES, _ROWS, _COUNTS = 266, 273, 274, 277, 278, 279
-_PREDICTOR, SAMPLE_FORMAT = 317, 339
+_PREDICTOR, _EXTRA, SAMPLE_FORMAT = 317, 338, 339
 _DESCRIPTION, _LARGEST, _PLANES = 270, 281, 284
 
 WHITE_IS_ZERO, BLACK_IS_ZERO = 0, 1
@@ -51,10 +51,15 @@ def read_deep_grey(data: bytes, name: str) -> Image.Image | None:
     """
     tags = _tags(data)
     (bits, *more) = _all(tags, BITS, 1)
-    if more and max(bits, *more) > 8 and _one(tags, _PLANES, 1) != 1:
-        # Pillow reads bytes of them as if they were values.
-        message = f"{len(more) + 1} colours of {bits} bits, one after another"
-        raise SyntaxError(message)
+    if more and _one(tags, _PLANES, 1) != 1:
+        if max(bits, *more) > 8:
+            # Pillow reads bytes of them as if they were values.
+            message = f"{len(more) + 1} colours of {bits} bits, one after another"
+            raise SyntaxError(message)
+        if len(more) == 1 and _one(tags, _EXTRA, 0):
+            # Pillow reads the grey alone, as if it were opaque.
+            message = "grey and its transparency, one after the other"
+            raise SyntaxError(message)
     unusual = ((_FILL_ORDER, 1), (_N_SAMPLES, 1), (_PREDICTOR, 1), (SAMPLE_FORMAT, 1))
     compression, photometric = _one(tags, COMPRESSION, _PLAIN), _one(tags, PHOTOMETRIC, -1)
     # Values of 16 bits are left to Pillow, but for the one kind that it does not know.
