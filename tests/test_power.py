@@ -50,7 +50,9 @@ from imgtofmri.experiments import (
     Scale,
     Scan,
     SmoothField,
+    read_events,
     read_experiment,
+    run_of_table,
 )
 from imgtofmri.stimuli import Movie
 
@@ -435,6 +437,40 @@ def test_plan_scan_takes_tables_with_rows_that_show_nothing(
     person = planned.people.query("roi == 'LOC' and subject == 'S1'")
     np.testing.assert_allclose(person["effect"], person["effect"].iloc[0])
     np.testing.assert_allclose(person["se"] * np.sqrt([1, 2, 3]), person["se"].iloc[0])
+
+
+@pytest.mark.parametrize(
+    ("onset", "duration", "modulation"),
+    [("", "", "1"), ("NaN", "0", "1"), ("4", "", "1"), ("4", "0", ""), ("4", "0", "nan")],
+)
+def test_run_design_takes_empty_cells_of_rows_that_show_nothing_for_missing(
+    tmp_path: Path, onset: str, duration: str, modulation: str
+) -> None:
+    """As pandas writes a table: a row without a time is no regressor, one without a factor is 1."""
+    lines = ["onset\tduration\ttrial_type\tstim_file\tmodulation"]
+    lines += [f"{10 * k}\t3\tshown\ta.png\t1" for k in range(4)]
+    table = tmp_path / "run.tsv"
+    designs = []
+    for cells in ((onset, duration, modulation), ("4", "0", "1")):
+        times = f"{cells[0]}\t{cells[1]}\tkey\tn/a\t{cells[2]}"
+        table.write_text("\n".join([*lines, times]) + "\n", "utf-8")
+        run = run_of_table(read_events(table), {"a.png": 0}, 2.0)
+        designs.append(run_design(run, Scan(2.0), {"shown": 1.0}, 1, 128.0, "run 1").matrix)
+    given, whole = designs
+    if duration == "0" and onset == "4":
+        np.testing.assert_array_equal(given, whole)
+    else:
+        np.testing.assert_array_equal(given, np.delete(whole, 1, axis=1))
+
+
+def test_run_design_names_a_cell_that_is_no_number(tmp_path: Path) -> None:
+    """What shows nothing is not checked when a table is read, but has a regressor."""
+    table = tmp_path / "run.tsv"
+    rows = ["onset\tduration\ttrial_type\tstim_file", "0\t3\tshown\ta.png", "4 s\t0\tkey\tn/a"]
+    table.write_text("\n".join(rows) + "\n", "utf-8")
+    run = run_of_table(read_events(table), {"a.png": 0}, 2.0)
+    with pytest.raises(DataError, match=r"run 1: onset .* got '4 s' \(key\)"):
+        run_design(run, Scan(2.0), {"shown": 1.0}, 1, 128.0, "run 1")
 
 
 def test_plan_scan_takes_movies_in_tables(

@@ -25,6 +25,8 @@ FloatArray: TypeAlias = NDArray[np.float64]
 # nilearn keeps two digits of an AR(1) coefficient, which cuts off half a step on average.
 _HALF_STEP = 0.005
 
+_TIMES = ("onset", "duration")
+
 
 @dataclass(frozen=True, eq=False)
 class RunDesign:
@@ -133,13 +135,14 @@ def run_design(
         If a condition of the contrast is not in the run, or the run is too short for the model.
     """
     timed = [row for row in run.cells if not is_missing(row.get("trial_type", MISSING))]
-    timed = [row for row in timed if MISSING not in (row["onset"], row["duration"])]
-    onsets_s = [float(row["onset"]) for row in timed]
-    durations_s = [float(row["duration"]) for row in timed]
+    timed = [row for row in timed if not any(is_missing(row[name]) for name in _TIMES)]
+    onsets_s, durations_s = ([_number(row, name, where) for row in timed] for name in _TIMES)
     events = Events(onsets_s, durations_s, np.arange(len(timed)))
     courses = stimulus_design(events, len(timed), scan, run.n_volumes).toarray()
     # nilearn weighs events by the column modulation, and by no other.
-    factors = np.array([float(row["modulation"]) if _modulated(row) else 1.0 for row in timed])
+    factors = np.array(
+        [_number(row, "modulation", where) if _modulated(row) else 1.0 for row in timed]
+    )
     names = list(dict.fromkeys(row["trial_type"] for row in timed))
     missing = [name for name, weight in contrast.items() if weight and name not in names]
     if missing:
@@ -282,7 +285,19 @@ def check_level(name: str, value: float) -> None:
 
 
 def _modulated(row: dict[str, str]) -> bool:
-    return row.get("modulation", MISSING) != MISSING
+    return not is_missing(row.get("modulation", MISSING))
+
+
+def _number(row: dict[str, str], name: str, where: str) -> float:
+    """Return a number of an event, which was not checked if the event shows nothing."""
+    try:
+        return float(row[name])
+    except ValueError:
+        message = (
+            f"{where}: {name} of an event that has a trial_type must be a number or {MISSING}; got "
+            f"{row[name]!r} ({row['trial_type']}). Correct it, or write {MISSING}."
+        )
+        raise DataError(message) from None
 
 
 @dataclass(frozen=True, eq=False)
