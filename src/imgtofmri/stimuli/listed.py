@@ -199,7 +199,8 @@ def _lines(stream: BinaryIO, end: bytes, shown: str) -> Iterator[str]:
             first = False
         if end != b"\0" and b"\0" in chunk:
             message = (
-                f"{shown}: expected a path a line; got NUL bytes. Use `null` if they end the paths."
+                f"{shown}: expected a path a line; got NUL bytes. Use `null` if they end the "
+                "paths, or save the list in UTF-8 (older PowerShells write UTF-16)."
             )
             raise OptionError(message)
         *whole, rest = (rest + chunk).split(end)
