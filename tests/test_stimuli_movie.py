@@ -819,6 +819,57 @@ def test_frames_codec_run_in_of_sound_does_not_count(tmp_path: Path) -> None:
     assert numbers(path) == [0, 12, 25, 37]
 
 
+def test_frames_of_one_of_several_streams_are_told(tmp_path: Path) -> None:
+    """Cameras with two lenses write two films into one file; a cover is no second one."""
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
+        for scale, stream in enumerate(streams, 1):
+            stream.width, stream.height, stream.pix_fmt = scale * WIDTH, scale * HEIGHT, "yuv420p"
+        for number in range(25):
+            for scale, stream in enumerate(streams, 1):
+                picture = striped(number).repeat(scale, 0).repeat(scale, 1)
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                container.mux(stream.encode(frame.reformat(format="yuv420p")))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    with pytest.warns(StimulusWarning, match=r"holds 2 streams .* \((128 x 64|256 x 128)\)"):
+        assert numbers(path) == [0, 12]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_frames_of_a_bare_stream_appear_at_the_rate_of_its_own_header(
+    tmp_path: Path, codec: str
+) -> None:
+    """Without a container a stream's header alone tells the rate, be the file's name .mp4."""
+    path = tmp_path / "bare.mp4"
+    with av.open(str(path), "w", format={"libx265": "hevc"}.get(codec, "h264")) as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for number in range(40):
+            frame = av.VideoFrame.from_ndarray(striped(number), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert numbers(path) == [0, 5, 10, 15, 20, 25, 30, 35]
+    assert Movie(path).info.fps == 10
+
+
+def test_frames_of_a_bare_stream_without_a_rate_are_told_to_be_at_an_assumed_one(
+    tmp_path: Path,
+) -> None:
+    """JPEGs one after another, as small cameras write them, hold no time at all."""
+    path = tmp_path / "camera.mjpeg"
+    pictures = map(Image.fromarray, map(striped, range(50)))
+    with path.open("wb") as file:
+        for picture in pictures:
+            picture.save(file, "JPEG")
+    with pytest.warns(StimulusWarning, match="does not say how fast.*25 a second were assumed"):
+        assert numbers(path) == [0, 12, 25, 37]
+    assert Movie(path).info.fps is None
+
+
 def test_frames_joined_recordings_go_on(tmp_path: Path) -> None:
     """Where the clock jumps back, the second recording follows the first."""
     first = write_movie(tmp_path / "a.ts", map(striped, range(50)))
@@ -847,6 +898,19 @@ def test_frames_clock_that_leaps_makes_no_endless_frames(tmp_path: Path, suffix:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StimulusWarning)
         assert len(numbers(path)) == 4
+
+
+def test_frames_after_the_end_that_the_header_tells_are_counted(tmp_path: Path) -> None:
+    """A recording that was appended to has the header of its first part."""
+    path = write_movie(tmp_path / "a.flv", map(striped, range(100)), codec="flv")
+    data = bytearray(path.read_bytes())
+    place = data.index(b"duration\0") + len(b"duration\0")
+    assert struct.unpack_from(">d", data, place) == (4.0,)
+    struct.pack_into(">d", data, place, 1.0)
+    path.write_bytes(data)
+    # Up to a second more than the header says is kept: pictures at 0 to 2 s.
+    with pytest.warns(StimulusWarning, match="^49 pictures of 'a.flv' come after the end"):
+        assert len(numbers(path)) == 5
 
 
 # The first five numbers of the display matrix that matter (a, b, c, d), and what they mean.
@@ -954,6 +1018,35 @@ def test_frames_transparency_is_over_white(tmp_path: Path) -> None:
     (frame,) = Movie(path).frames()
     assert frame.pixels[:, :100].min() == 255
     assert frame.pixels[:, -100:].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [("libvpx-vp9", {}), ("libvpx", {"auto-alt-ref": "0"})],
+)
+def test_frames_transparency_of_webm_is_over_white(
+    tmp_path: Path, codec: str, options: dict[str, str]
+) -> None:
+    """WebM keeps transparency beside the pictures, where FFmpeg's own decoders pass over it."""
+
+    def half_clear(_: av.VideoFrame) -> av.VideoFrame:
+        picture = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
+        picture[:, WIDTH // 2 :, 3] = 255
+        return av.VideoFrame.from_ndarray(picture, format="rgba").reformat(format="yuva420p")
+
+    path = write_movie(
+        tmp_path / "a.webm",
+        [striped(0)] * 30,
+        codec=codec,
+        pix_fmt="yuva420p",
+        prepare=half_clear,
+        options=options,
+    )
+    frames = [frame.pixels for frame in Movie(path).frames()]
+    assert len(frames) == 3
+    for pixels in frames:
+        assert pixels[:, :100].min() >= 253
+        assert pixels[:, -100:].max() <= 2
 
 
 def test_frames_center_crop_accounts_for_wide_pixels(tmp_path: Path) -> None:

@@ -19,6 +19,16 @@ _GAP_S = Fraction(60)
 # Containers whose header says how long the whole is, so that a missing end can be noticed.
 _HEADED_FORMATS = ("mov", "matroska", "avi", "asf", "flv")
 
+# Pictures one after another, without a container: no time stands with them. libav takes 25 a second
+# for all of these, whatever the pictures' own header says.
+_BARE_FORMATS = frozenset(
+    (
+        "mjpeg mpjpeg mjpeg_2000 h261 h263 h264 hevc vvc evc obu m4v mpegvideo vc1 dirac cavsvideo "
+        "dnxhd"
+    ).split()
+)
+_ASSUMED_HZ = Fraction(25)
+
 
 class Clock:
     """Puts pictures on the time line that begins when playing does, in ticks.
@@ -33,6 +43,11 @@ class Clock:
         Time between pictures where nothing else is known.
     declared_s : Fraction or None
         How long the movie is, by its header.
+
+    Attributes
+    ----------
+    n_beyond : int
+        How many pictures were not placed, as the header says that the movie is over by then.
     """
 
     def __init__(
@@ -40,6 +55,7 @@ class Clock:
     ) -> None:
         self.tick_s, self.declared_s = tick_s, declared_s
         self.usual = self.longest = usual
+        self.n_beyond = 0
         self._origin = origin
         self._last = -1
         self._joint, self._gap = round(_JOINT_S / tick_s), round(_GAP_S / tick_s)
@@ -57,6 +73,7 @@ class Clock:
             self._origin = pts  # The header did not know the beginning.
         time = pts - self._origin
         if self._latest is not None and time > self._latest:
+            self.n_beyond += 1
             return None  # The header says that there is no such time.
         if time <= last and last - time < self._joint:
             return None  # The clock stumbles.
@@ -71,9 +88,25 @@ class Clock:
     def of(cls, container: InputContainer, stream: VideoStream) -> Clock:
         """Return the clock of a stream, as its header sets it."""
         tick_s = exact(stream.time_base) or Fraction(1, 90_000)
-        rate = exact(stream.average_rate) or exact(stream.guessed_rate) or 25
+        rate = rate_of(container, stream) or _ASSUMED_HZ
         usual = max(1, round(1 / (rate * tick_s)))
         return cls(tick_s, _origin(container, stream, tick_s), usual, _declared_s(container))
+
+
+def rate_of(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Return the mean rate of a stream's pictures in Hz, None if nothing says it."""
+    if _is_bare(container):
+        return exact(stream.codec_context.framerate)
+    return exact(stream.average_rate) or exact(stream.guessed_rate)
+
+
+def assumes_rate(container: InputContainer, stream: VideoStream) -> bool:
+    """Tell whether nothing but an assumption says when a stream's pictures appear."""
+    return _is_bare(container) and rate_of(container, stream) is None
+
+
+def _is_bare(container: InputContainer) -> bool:
+    return container.format.name in _BARE_FORMATS
 
 
 def exact(ratio: Any) -> Fraction | None:

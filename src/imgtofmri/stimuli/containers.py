@@ -13,6 +13,7 @@ from imgtofmri.stimuli.items import check_dimensions, refuse
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
 # FFmpeg's readers of files that hold all of a movie themselves. Play lists, patterns of file names
@@ -25,6 +26,9 @@ _FORMATS = (
 )
 # Readers of single pictures, whose names say so.
 _PICTURES = "jpeg_pipe,png_pipe,bmp_pipe,webp_pipe,tiff_pipe,gif_pipe,ppm_pipe,pgm_pipe"
+
+# FFmpeg's own decoders of these pass over their transparency, which WebM keeps beside the pictures.
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 _MAX_DECODE_THREADS = 8
 
@@ -114,10 +118,15 @@ def _open(path: Path) -> InputContainer:
     return container
 
 
-def _stream(container: InputContainer, path: Path, threaded: bool) -> VideoStream:
+def moving_streams(container: InputContainer) -> list[VideoStream]:
+    """Return the streams of pictures that move: all but covers."""
     from av.stream import Disposition
 
-    movies = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+
+
+def _stream(container: InputContainer, path: Path, threaded: bool) -> VideoStream:
+    movies = moving_streams(container)
     if not movies:
         kinds = ", ".join(sorted({stream.type for stream in container.streams}))
         got = f"'{path}', which holds {kinds or 'nothing'} and no video stream"
@@ -139,6 +148,33 @@ def _stream(container: InputContainer, path: Path, threaded: bool) -> VideoStrea
         # Threads conceal damage in silence, and differently: have decoders tell, to begin anew.
         context.options = {"err_detect": "explode"}
     return stream
+
+
+def decoder_of(stream: VideoStream, path: Path) -> VideoCodecContext:
+    """Return what decodes a stream's pictures with the transparency that they have.
+
+    Raises
+    ------
+    StimulusError
+        If they have one that this build of FFmpeg cannot decode.
+    """
+    from av import CodecContext
+    from av.codec.codec import UnknownCodecError
+
+    name = _WITH_ALPHA.get(stream.codec_context.name)
+    tags = {tag.lower(): value for tag, value in stream.metadata.items()}
+    if name is None or tags.get("alpha_mode") != "1":
+        return stream.codec_context
+    try:
+        decoder: Any = CodecContext.create(name, "r")
+    except UnknownCodecError as error:
+        got = f"'{path}', whose transparency takes the decoder {name}"
+        remedy = "Put it over its background, or export it as MOV (ProRes 4444)."
+        expected = "a movie that this build of FFmpeg can decode"
+        raise refuse(expected, got, remedy) from error
+    decoder.thread_count = stream.codec_context.thread_count
+    found: VideoCodecContext = decoder
+    return found
 
 
 def _is_text(path: Path) -> bool:

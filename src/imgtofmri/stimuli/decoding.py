@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgtofmri.stimuli.clock import Clock, exact
-from imgtofmri.stimuli.containers import no_pictures, open_pictures
+from imgtofmri.stimuli.containers import decoder_of, no_pictures, open_pictures
 from imgtofmri.stimuli.items import refuse
 from imgtofmri.stimuli.sampling import Needed
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -39,10 +40,11 @@ _PROFILED = frozenset({"png", "apng"})
 
 @dataclass(slots=True)
 class Tally:
-    """How many pictures were good, and how many could not be decoded."""
+    """How many pictures were good, could not be decoded, or come after the header's end."""
 
     good: int = 0
     broken: int = 0
+    beyond: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,9 @@ def timed_pictures(
     aspect = exact(stream.sample_aspect_ratio) or Fraction(1)
     clock = Clock.of(container, stream)
     ends: dict[int, int] = {}
-    pictures = _decoded(stream, packets, tally, ends, needed, strict)
+    name = Path(container.name.removeprefix("file:"))
+    decoder = decoder_of(stream, name)
+    pictures = _decoded(stream, decoder, packets, tally, ends, needed, strict)
     if needed is not None:
         pictures = _complete(pictures, needed.stamps)
     untimed = container.format.name.startswith(_UNTIMED_FORMATS)
@@ -134,6 +138,7 @@ def timed_pictures(
         if time is not None:
             tally.good += 1
             yield Timed(time, picture.duration or clock.usual, clock.tick_s, picture, aspect)
+    tally.beyond = clock.n_beyond
     units_s = {other.index: exact(other.time_base) or Fraction(0) for other in container.streams}
     reached_s = max((end * units_s[index] for index, end in ends.items()), default=Fraction(0))
     longest = clock.longest if needed is None else max(clock.usual, needed.longest)
@@ -141,7 +146,6 @@ def timed_pictures(
     if whole_s is not None and whole_s - reached_s > max(
         3 * longest_s, min(_TOLERANCE_S, whole_s * _TOLERANCE_SHARE), whole_s / 50
     ):
-        name = Path(container.name.removeprefix("file:"))
         got = f"'{name}', which ends at {float(reached_s):.1f} s of {float(whole_s):.1f} s"
         expected = "a whole movie"
         raise refuse(expected, got, "It was cut short: copy it again.")
@@ -167,6 +171,7 @@ def _stamped(
 
 def _decoded(
     stream: VideoStream,
+    decoder: VideoCodecContext,
     packets: Iterator[Packet[Any]],
     tally: Tally,
     ends: dict[int, int],
@@ -198,8 +203,8 @@ def _decoded(
                     continue
                 if alone:
                     stand_alone.add(packet.pts)
-                stream.codec_context.skip_frame = "NONREF" if passed_over else "DEFAULT"
-            pictures = stream.decode(packet)
+                decoder.skip_frame = "NONREF" if passed_over else "DEFAULT"
+            pictures = decoder.decode(packet)
         except av.FFmpegError as error:
             if strict:
                 raise _DamagedError from error

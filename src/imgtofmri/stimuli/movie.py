@@ -17,8 +17,13 @@ from imgtofmri.exceptions import OptionError, StimulusError
 from imgtofmri.files import sha256_of
 from imgtofmri.limits import limit, variable
 from imgtofmri.stimuli.ahead import run_ahead
-from imgtofmri.stimuli.clock import exact
-from imgtofmri.stimuli.containers import no_pictures, one_movies_fault, open_pictures
+from imgtofmri.stimuli.clock import exact, rate_of
+from imgtofmri.stimuli.containers import (
+    moving_streams,
+    no_pictures,
+    one_movies_fault,
+    open_pictures,
+)
 from imgtofmri.stimuli.decoding import Tally, Timed, read_pictures, timed_pictures
 from imgtofmri.stimuli.items import (
     FRAME_SIZE,
@@ -323,7 +328,7 @@ class Movie:
                 yield Shown(each.time, each.duration, each.tick_s, rgb)
 
     @cached_property
-    def _found(self) -> tuple[MovieInfo, Timeline]:
+    def _found(self) -> tuple[MovieInfo, Timeline, int]:
         """Go through the file: the first picture is decoded, the others' packets are noted."""
         from av import FFmpegError
 
@@ -334,14 +339,37 @@ class Movie:
             if first is None:
                 raise no_pictures(self.path)
             info = _info(container, stream, first.picture)
+            n_streams = len(moving_streams(container))
             with suppress(FFmpegError):  # Then the time line is not known.
                 while timeline.told and next(packets, None) is not None:
                     pass
-        return info, timeline
+        return info, timeline, n_streams
 
     def _warned(self, frames: Iterator[T], tally: Tally) -> Iterator[T]:
-        """Pass frames on, and warn of broken pictures when all are through."""
+        """Pass frames on, and warn of what was not taken as it should when all are through."""
         yield from frames
+        info, timeline, n_streams = self._found
+        if n_streams > 1:
+            message = (
+                f"'{one_line(self.name)}' holds {n_streams} streams of pictures, of which one is "
+                f"taken, the best by FFmpeg's rule ({info.width} x {info.height}). Copy the stream "
+                "that is meant into a file of its own if it is another."
+            )
+            warnings.warn(message, StimulusWarning, stacklevel=2)
+        if tally.beyond:
+            message = (
+                f"{tally.beyond} pictures of '{one_line(self.name)}' come after the end that its "
+                "header tells, and were left out. Copy it into a new container (ffmpeg -i OLD -c "
+                "copy NEW.mkv) if they are part of it."
+            )
+            warnings.warn(message, StimulusWarning, stacklevel=2)
+        if timeline.assumed:
+            message = (
+                f"'{one_line(self.name)}' does not say how fast its pictures follow each other; 25 "
+                "a second were assumed. Put it into a container with its rate (MP4, MKV) if it has "
+                "another."
+            )
+            warnings.warn(message, StimulusWarning, stacklevel=2)
         if tally.broken:
             message = (
                 f"{tally.broken} of {tally.broken + tally.good} pictures of "
@@ -394,7 +422,7 @@ def _info(container: InputContainer, stream: VideoStream, first: VideoFrame) -> 
         duration_s = float(stream.duration * unit_s)
     elif container.duration is not None:
         duration_s = container.duration / 1_000_000
-    rate = exact(stream.average_rate) or exact(stream.guessed_rate)
+    rate = rate_of(container, stream)
     return MovieInfo(
         duration_s=duration_s,
         n_frames=stream.frames or None,

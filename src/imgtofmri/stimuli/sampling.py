@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from imgtofmri.exceptions import OptionError
-from imgtofmri.stimuli.clock import Clock
+from imgtofmri.stimuli.clock import Clock, assumes_rate
 from imgtofmri.stimuli.keys import Keys
 
 if TYPE_CHECKING:
@@ -127,12 +127,15 @@ class Timeline:
     told : bool
         Whether packets tell it. False where the container does not store when pictures appear, or
         it was found so on the way: then nothing is known, and the rest need not be read.
+    assumed : bool
+        Whether nothing but an assumption says how fast pictures follow each other.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self.told = container.format.name.startswith(_TIMED_FORMATS)
         self._index = stream.index
         self._clock = Clock.of(container, stream)
+        self.assumed = assumes_rate(container, stream)
         self._stamps, self._durations = array("q"), array("q")
         self._can_pass_over = stream.codec_context.name in _PASSING_OVER
         self._keys = Keys(stream)
