@@ -704,6 +704,61 @@ def test_read_array_of_a_zarr_with_missing_chunks_warns(tmp_path: Path) -> None:
         assert read_array(tmp_path / "a.zarr").sum() < 24 * 49
 
 
+PACKED = {"dtype": "int16", "scale_factor": 0.001, "_FillValue": -32768}
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ({}, ""),
+        (PACKED, "scale_factor, _FillValue"),
+        ({"_FillValue": -999.0}, "_FillValue"),
+        ({"dtype": "int16", "_FillValue": -32768}, "_FillValue"),
+    ],
+)
+def test_read_array_packed_as_xarray_does_is_refused(
+    tmp_path: Path, zarr_format: Any, encoding: dict[str, Any], said: str
+) -> None:
+    """Whole numbers that stand for others, and one that stands for NaN, are no responses."""
+    xarray = pytest.importorskip("xarray", reason="xarray comes with the extra 'scale'")
+    values = np.array([[0.5, -1.25], [np.nan, 3.0]])
+    data = xarray.Dataset({"betas": (("trial", "voxel"), values)})
+    data.to_zarr(tmp_path / "b.zarr", zarr_format=zarr_format, encoding={"betas": encoding})
+    np.testing.assert_array_equal(xarray.open_zarr(tmp_path / "b.zarr").betas.isnull()[1], [1, 0])
+    if not said:
+        np.testing.assert_array_equal(read_array(tmp_path / "b.zarr", "betas"), values)
+        return
+    with pytest.raises(DataError, match=rf"got packed ones, .* by the attributes {said}\. Write"):
+        read_array(tmp_path / "b.zarr", "betas")
+
+
+def test_read_array_hdf5_packed_as_netcdf_does_is_refused(tmp_path: Path) -> None:
+    """So it is in HDF5, where netCDF 4 keeps its variables; a number that never occurs is none."""
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        for name, attributes in (
+            ("scaled", {"scale_factor": 0.01}),
+            ("holed", {"_FillValue": np.array([3], "i2")}),
+            ("whole", {"_FillValue": np.array([-32768], "i2"), "units": "percent"}),
+        ):
+            file[name] = np.arange(6, dtype="i2").reshape(2, 3)
+            file[name].attrs.update(attributes)
+    assert read_array(tmp_path / "b.h5", "whole").sum() == 15
+    for name, said in (("scaled", "scale_factor"), ("holed", "_FillValue")):
+        with pytest.raises(DataError, match=rf"by the attributes {said}\. Write it"):
+            read_array(tmp_path / "b.h5", name)
+
+
+def test_read_array_zarr_of_whole_numbers_without_a_fill_value(tmp_path: Path) -> None:
+    """What xarray writes of whole numbers in format 2 has none."""
+    array = zarr.create_array(
+        str(tmp_path / "a.zarr"), shape=(2, 3), dtype="i4", fill_value=None, zarr_format=2
+    )
+    array[:] = [[0, 1, 2], [3, 4, 5]]
+    assert read_array(tmp_path / "a.zarr").tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
 @pytest.mark.parametrize("place", ["filters", "compressor"])
 def test_read_array_zarr_with_pickle_as_its_codec_is_refused(place: str, tmp_path: Path) -> None:
     """Older releases of numcodecs would run what the chunk holds."""

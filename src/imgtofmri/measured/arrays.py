@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from imgtofmri.apart import read_apart
 from imgtofmri.exceptions import DataError, ImgToFmriError, MissingDependencyError, choice_message
 from imgtofmri.files import is_there
-from imgtofmri.hdf5 import dataset_names, open_hdf5, values
+from imgtofmri.hdf5 import dataset_names, item, open_hdf5, values
 from imgtofmri.numpy_files import load_npy, load_npz, read_header
 from imgtofmri.spaces import Grid
 from imgtofmri.spaces.images import IMAGE_SUFFIXES
@@ -282,7 +283,10 @@ def _inside(found: Any, parts: list[str], path: Path, name: str, where: str) -> 
 
 def _read_hdf5(path: Path, key: str | None, where: str) -> dict[str, npt.NDArray[Any]]:
     with open_hdf5(path, where) as file:
-        return {"array": values(file, _pick(dataset_names(file), key, path, where))}
+        name = _pick(dataset_names(file), key, path, where)
+        array = values(file, name)
+        _check_packed(array, item(file, name).attrs, path, where)
+        return {"array": array}
 
 
 def _read_zarr(path: Path, key: str | None, where: str) -> dict[str, npt.NDArray[Any]]:
@@ -301,7 +305,37 @@ def _read_zarr(path: Path, key: str | None, where: str) -> dict[str, npt.NDArray
         chosen = store[_pick(names, key, path, where)]
     n_missing = chosen.nchunks - chosen.nchunks_initialized
     counts = np.array([n_missing, chosen.nchunks])
-    return {"array": np.asarray(chosen[...]), "chunks": counts, "fill": np.array(chosen.fill_value)}
+    array, said = np.asarray(chosen[...]), dict(chosen.attrs)
+    if "_ARRAY_DIMENSIONS" in said and chosen.fill_value:
+        # In format 2 xarray keeps its missing value here.
+        said.setdefault("_FillValue", chosen.fill_value)
+    _check_packed(array, said, path, where)
+    fill = np.nan if chosen.fill_value is None else chosen.fill_value
+    return {"array": array, "chunks": counts, "fill": np.array(fill)}
+
+
+def _check_packed(array: npt.NDArray[Any], said: Mapping[str, Any], path: Path, where: str) -> None:
+    """Refuse values that attributes say are not those that were measured, as netCDF packs them.
+
+    References
+    ----------
+    The CF conventions, "Missing data" and "Packed data".
+    """
+    packed = [name for name in ("scale_factor", "add_offset") if name in said]
+    for name in [name for name in ("_FillValue", "missing_value") if name in said]:
+        missing = said[name]
+        if isinstance(missing, str):
+            # In format 3 of zarr xarray writes a float as the letters that stand for its bytes.
+            missing = np.frombuffer(b64decode(missing), dtype="<f8")
+        if np.isin(array, missing).any():
+            packed.append(name)
+    if packed:
+        message = (
+            f"{where}: {path} must hold the values themselves; got packed ones, or a number for "
+            f"missing ones, by the attributes {', '.join(packed)}. Write it from xarray as "
+            "floating-point numbers, with NaN where a value is missing."
+        )
+        raise DataError(message)
 
 
 _READERS: dict[str, tuple[Callable[..., dict[str, npt.NDArray[Any]]], str]] = {
