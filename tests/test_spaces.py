@@ -137,6 +137,7 @@ def test_fnirt_coordinates_equal_fslpy(tmp_path: Path, rng: np.random.Generator)
     image.header["intent_code"] = 2007
     for axis in (1, 2, 3):
         image.header[f"intent_p{axis}"] = 2.0
+        image.header[f"qoffset_{'xyz'[axis - 1]}"] = template.shape[axis - 1]
     nib.save(image, tmp_path / "field.nii.gz")
 
     volume = Image(nib.Nifti1Image(np.zeros(template.shape, np.uint8), template.affine))

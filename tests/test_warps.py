@@ -16,7 +16,7 @@ import pytest
 import scipy.io
 
 from imgtofmri.exceptions import DataError
-from imgtofmri.spaces import Grid, map_to_template
+from imgtofmri.spaces import MNI152_2MM, Grid, map_to_template, transform, voxel_coordinates
 from imgtofmri.spaces.itk import Affine, DisplacementField, apply_all, read_itk
 
 NITRANSFORMS_DATA = Path(nitransforms.__file__).parent / "tests" / "data"
@@ -271,6 +271,57 @@ def test_fnirt_fields_are_read_within_limits(tmp_path: Path) -> None:
         map_to_template("fnirt", [tmp_path / "field.nii.gz"], grid, grid, **whole)
     with pytest.raises(DataError, match=r"^S1: .*none.nii.gz must hold FNIRT's coefficients"):
         map_to_template("fnirt", [tmp_path / "none.nii.gz"], grid, grid, **whole)
+
+
+def write_coefficients(path: Path, intent: int = 2007) -> None:
+    """Write FNIRT's coefficients, 4 mm along y, of a reference that is FSL's template of 2 mm."""
+    knots = np.zeros((13, 15, 13, 3), np.float32)
+    knots[..., 1] = 4
+    image = nib.Nifti1Image(knots, np.eye(4))
+    image.header.set_zooms((10, 10, 10, 1))
+    image.header["intent_code"] = intent
+    for axis, letter in enumerate("xyz"):
+        image.header[f"intent_p{axis + 1}"] = 2.0
+        image.header[f"qoffset_{letter}"] = MNI152_2MM.shape[axis]
+    path.write_bytes(gzip.compress(image.to_bytes()))
+
+
+def test_fnirt_takes_templates_of_its_references_extent_alone(tmp_path: Path) -> None:
+    """On nilearn's grid of 2 mm, which begins elsewhere, values came from 8 mm beside."""
+    write_coefficients(tmp_path / "coeff.nii.gz")
+    t1 = np.diag([-1.0, 1, 1, 1])
+    t1[:3, 3] = 90, -126, -72
+    nib.save(nib.Nifti1Image(np.zeros((182, 218, 182), np.uint8), t1), tmp_path / "t1.nii")
+
+    def found(template: Grid, name: str = "coeff.nii.gz") -> npt.NDArray[np.float64]:
+        way = map_to_template(
+            "fnirt",
+            [tmp_path / name],
+            MNI152_2MM,
+            template,
+            anatomical=tmp_path / "t1.nii",
+            where="S1",
+        )
+        ends = (template, way.template), (MNI152_2MM, way.native)
+        places = [transform(grid.affine, voxel_coordinates(grid)[voxels]) for grid, voxels in ends]
+        return np.asarray(places[1] - places[0])
+
+    assert np.median(found(MNI152_2MM), axis=0).tolist() == [0, 4, 0]
+    nilearn = np.diag([2.0, 2, 2, 1])
+    nilearn[:3, 3] = -98, -134, -72
+    beyond = np.diag([2.0, 2, 2, 1])
+    beyond[:3, 3] = -90, -106, -52
+    for grid in (Grid((99, 117, 95), nilearn), Grid((91, 89, 71), beyond)):
+        with pytest.raises(DataError, match=r"^S1: .*coeff.*91 x 109 x 91 voxels of 2 mm"):
+            found(grid)
+    # FSL's template turned to the right begins at the other side, and its coordinates with it.
+    turned = np.diag([2.0, 2, 2, 1])
+    turned[:3, 3] = -90, -126, -72
+    assert np.median(found(Grid(MNI152_2MM.shape, turned)), axis=0).tolist() == [0, 4, 0]
+    # Cosines were taken for cubic splines, with a line from another package as the only sign.
+    write_coefficients(tmp_path / "cosines.nii.gz", 2008)
+    with pytest.raises(DataError, match=r"^S1: .*cosines.*expected cubic splines.* got code 2008"):
+        found(MNI152_2MM, "cosines.nii.gz")
 
 
 def test_read_itk_foreign_files_are_refused(tmp_path: Path, composite: dict[str, Any]) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from imgtofmri.exceptions import ShapeError
+from imgtofmri.exceptions import DataError, ShapeError
 from imgtofmri.spaces.grids import (
     FloatArray,
     Grid,
@@ -22,6 +23,12 @@ from imgtofmri.spaces.grids import (
     transform,
     voxel_coordinates,
 )
+
+if TYPE_CHECKING:
+    import nibabel as nib
+
+# NIfTI's code of intent that FNIRT gives to coefficients of cubic splines.
+_CUBIC_SPLINES = 2007
 
 
 def affine_map(native: Grid, template: Grid, native_to_template_mm: FloatArray) -> VoxelMap:
@@ -128,6 +135,7 @@ def _fnirt_coordinates(field: Path, template: Grid) -> npt.NDArray[np.float64]:
     # fslpy asks for the registered image too, but FSL coordinates do not depend on it.
     source = Image(nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), np.eye(4)))
     spline = fnirt.readFnirt(str(field), source, reference)
+    _check_fnirt(field, spline.header, template)
     # fslpy evaluates the spline voxel by voxel; on a whole grid it is a product of one small
     # matrix for each axis, hundreds of times cheaper.
     bases = [
@@ -143,6 +151,33 @@ def _fnirt_coordinates(field: Path, template: Grid) -> npt.NDArray[np.float64]:
     moved: npt.NDArray[np.float64] = transform(spline.refToSrcMat, fsl)
     moved += displacements.reshape(-1, 3)
     return moved
+
+
+def _check_fnirt(path: Path, header: nib.Nifti1Header, template: Grid) -> None:
+    """Refuse what are no cubic splines, and a field whose reference has another extent.
+
+    FSL's coordinates count from the grid's corner, and the file does not say where that lies.
+    """
+    if header["intent_code"] != _CUBIC_SPLINES:
+        message = (
+            f"{path}: expected cubic splines, FNIRT's default (intent code {_CUBIC_SPLINES}); got "
+            f"code {int(header['intent_code'])}. Give what fnirt wrote with --cout and "
+            "--splineorder=3."
+        )
+        raise DataError(message)
+    # FNIRT keeps the reference's shape where qform has its offsets.
+    shape = np.array([round(float(header[f"qoffset_{axis}"])) for axis in "xyz"])
+    voxel_mm = np.array([float(header[f"intent_p{axis}"]) for axis in (1, 2, 3)])
+    differ = np.abs(shape * voxel_mm - template.shape * template.voxel_mm)
+    if (differ > np.maximum(voxel_mm, template.voxel_mm)).any():
+        message = (
+            f"{path}: expected a field of the template's extent; got one of a reference of "
+            f"{' x '.join(map(str, shape))} voxels of {voxel_mm[0]:g} mm, and a template of "
+            f"{' x '.join(map(str, template.shape))} of {template.voxel_mm[0]:g} mm. FNIRT counts "
+            "from the reference's corner: give a template on the reference's grid, in any "
+            "resolution."
+        )
+        raise DataError(message)
 
 
 def _cubic_spline_basis(n_voxels: int, n_knots: int, spacing: float) -> npt.NDArray[np.float64]:

@@ -103,6 +103,9 @@ def map_to_template(
         open_image(files[0], where)  # A header that says more than the file can hold ends here.
         try:
             found = fnirt_map(native, full, files[0], matrix, template)
+        except DataError as error:
+            message = f"{where}: {error}"
+            raise DataError(message) from error
         except Exception as error:  # fslpy raises many kinds for a file that is another thing
             message = (
                 f"{where}: {files[0]} must hold FNIRT's coefficients; it cannot be read "
