@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from imgtofmri import assets
 from imgtofmri.bundle import Bundle
 from imgtofmri.encoder import Encoder, Prediction
 from imgtofmri.encoder.surface import WHEEL_PROJECT, WHEEL_SHA256, WHEEL_VERSION, read_tables
-from imgtofmri.exceptions import OptionError, ShapeError
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.spaces import MNI152_2MM
 from imgtofmri.spaces.surface import fsaverage5_places, sample, sampling_matrix
 
@@ -122,6 +123,57 @@ def test_to_surface_of_own_meshes_takes_their_coordinates(brain: Prediction) -> 
     mesh = PolyMesh(left=InMemoryMesh(centres, pial.parts["left"].faces), right=pial.parts["right"])
     image = brain.to_surface(mesh)
     np.testing.assert_allclose(image.data.parts["left"], brain.group[:, :10242].T, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lh.surf.gii", "lh.surf.gii.gz"])
+def test_to_surface_of_freesurfers_coordinates_in_gifti_is_refused(
+    brain: Prediction, tmp_path: Path, name: str
+) -> None:
+    """Values came from 25 mm beside; of FreeSurfer's own file the centre is added."""
+    import nibabel as nib
+    from nibabel.gifti.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
+
+    centre = np.array([-1.0, -17, 19])
+    places = np.argwhere(brain.mask)[::500] @ brain.affine[:3, :3].T + brain.affine[:3, 3]
+    places = np.asarray(places, np.float32)
+    faces = np.array([[0, 1, 2]], np.int32)
+
+    def write(places: npt.NDArray[np.float32], **meta: str) -> Path:
+        points, triangles = (
+            GiftiDataArray(values, intent=f"NIFTI_INTENT_{what}", datatype=f"NIFTI_TYPE_{kind}")
+            for values, what, kind in (
+                (places, "POINTSET", "FLOAT32"),
+                (faces, "TRIANGLE", "INT32"),
+            )
+        )
+        points.meta = GiftiMetaData(meta)
+        content = GiftiImage(darrays=[points, triangles]).to_bytes()
+        file = tmp_path / name
+        file.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        return file
+
+    wanted = brain.group[:, ::500]
+    said = {f"VolGeomC_{axis}": f"{mm:f}" for axis, mm in zip("RAS", centre, strict=True)}
+    file = write(np.asarray(places - centre, np.float32), **said)
+    with pytest.raises(DataError, match=rf"{name}: .* FreeSurfer's.*\(-1, -17, 19\) mm"):
+        brain.to_surface({"left": file})
+    for plain in ({}, dict.fromkeys(said, "0.000000")):
+        got = brain.to_surface({"left": write(places, **plain)}).data.parts["left"]
+        np.testing.assert_allclose(got, wanted.T, atol=1e-4)
+    volume = {
+        "head": np.array([2, 0, 20]),
+        "valid": "1  # volume info valid",
+        "filename": "orig.mgz",
+        "volume": np.array([256, 256, 256]),
+        "voxelsize": np.ones(3),
+        "xras": np.array([-1.0, 0, 0]),
+        "yras": np.array([0, 0, -1.0]),
+        "zras": np.array([0, 1.0, 0]),
+        "cras": centre,
+    }
+    nib.freesurfer.write_geometry(tmp_path / "lh.pial", places - centre, faces, volume_info=volume)
+    got = brain.to_surface({"left": tmp_path / "lh.pial"}).data.parts["left"]
+    np.testing.assert_allclose(got, wanted.T, atol=1e-4)
 
 
 @pytest.mark.parametrize("mesh", ["fsaverage6", "lh.pial"])

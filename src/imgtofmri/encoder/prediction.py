@@ -483,6 +483,8 @@ class Prediction:
         ------
         OptionError
             If there is no such mesh or subject, or the prediction is not in MNI152NLin6Asym.
+        DataError
+            If a mesh in GIFTI counts from the centre of FreeSurfer's own volume.
         """
         from imgtofmri.encoder.surface import to_surface
 

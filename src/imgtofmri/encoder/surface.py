@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import io
 import zipfile
 from collections.abc import Mapping
@@ -12,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri import assets
-from imgtofmri.exceptions import OptionError
+from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.spaces.surface import fsaverage5_places, sample, sampling_matrix
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 SPACE = "MNI152NLin6Asym"
 """The space in which registration fusion says where vertices lie."""
+
+_GZIP = b"\x1f\x8b"
 
 MESHES = ("fsaverage5", "fsaverage")
 """Published meshes."""
@@ -46,6 +50,8 @@ def to_surface(
         places = _published_places(mesh)
         shown = _published_mesh(mesh)
     else:
+        for part in (mesh.parts if isinstance(mesh, PolyMesh) else mesh).values():
+            _check_coordinates(getattr(part, "file_path", part))
         shown = mesh if isinstance(mesh, PolyMesh) else PolyMesh(**mesh)
         places = {
             hemi: np.asarray(shown.parts[side].coordinates)
@@ -62,6 +68,36 @@ def to_surface(
     if len(maps) == 1:
         data = {side: values[:, 0] for side, values in data.items()}
     return SurfaceImage(shown, data)
+
+
+def _check_coordinates(part: Any) -> None:
+    """Refuse a GIFTI file whose coordinates are FreeSurfer's, from the centre of its own volume.
+
+    Of FreeSurfer's own files nilearn adds that centre; of GIFTI it reads the coordinates alone.
+
+    Raises
+    ------
+    DataError
+    """
+    if not (isinstance(part, str | Path) and str(part).lower().endswith((".gii", ".gii.gz"))):
+        return
+    from nibabel.gifti.gifti import GiftiImage
+
+    centre: list[float] = []
+    with contextlib.suppress(Exception):  # nilearn says what is wrong with a file that is none.
+        raw = Path(part).read_bytes()
+        image = GiftiImage.from_bytes(gzip.decompress(raw) if raw[:2] == _GZIP else raw)
+        (points,) = image.get_arrays_from_intent("NIFTI_INTENT_POINTSET")
+        if not points.coordsys.dataspace:
+            centre = [float(points.meta.get(f"VolGeomC_{axis}", 0)) for axis in "RAS"]
+    if any(centre):
+        message = (
+            f"{part}: mesh must have coordinates in millimetres of the prediction's space; got "
+            f"FreeSurfer's, counted from ({', '.join(f'{mm:g}' for mm in centre)}) mm unless "
+            "mris_convert --to-scanner wrote them. Give FreeSurfer's own file, or, where they are "
+            "in the space, remove VolGeomC_R, _A and _S from the file."
+        )
+        raise DataError(message)
 
 
 def check_mesh(mesh: str, space: str) -> None:
