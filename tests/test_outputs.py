@@ -398,3 +398,25 @@ def test_bids_layout_describes_the_dataset(tmp_path: Path) -> None:
     assert layout.volume("a b.jpg", "CSI1") == (
         f"sub-CSI1/func/sub-CSI1_task-images_space-MNI152NLin6Asym_desc-{label}_bold.nii.gz"
     )
+
+
+def test_overwriting_removes_what_the_record_lists_and_nothing_else(tmp_path: Path) -> None:
+    """Not what is measured now, nor what lies outside or below a link, whatever a record says."""
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    for folder in (out / "figures", elsewhere):
+        folder.mkdir(parents=True)
+    (out / "linked").symlink_to(elsewhere)
+    own = ["a.tsv", "figures/b.png", "used.npz"]
+    names = [*own, "linked/c.tsv", "../d.tsv", "mine.txt"]
+    for name in names:
+        (out / name).write_text(name)
+    before = OutputFolder.of(out, "rsa")
+    with before.begin({}):
+        before.wrote(*(out / name for name in own))
+    record = json.loads((out / "rsa.json").read_text("utf-8"))
+    record["outputs"] += [{"file": file} for file in ("linked/c.tsv", "../d.tsv", "gone.tsv", 3)]
+    (out / "rsa.json").write_text(json.dumps(record))
+    with OutputFolder.of(out, "rsa", overwrite=True).begin({}, measured=[out / "used.npz"]):
+        there = [name for name in names if (out / name).exists()]
+    assert there == ["used.npz", "linked/c.tsv", "../d.tsv", "mine.txt"]
+    assert not (out / "figures").exists()

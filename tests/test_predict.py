@@ -281,6 +281,25 @@ class _Slow(OutputFolder):
         self._added.set()
 
 
+@pytest.mark.parametrize("before", FORMATS)
+@pytest.mark.parametrize("now", FORMATS)
+def test_overwriting_leaves_nothing_of_an_earlier_run(
+    tmp_path: Path, encoder: Encoder, photos: Path, before: FormatName, now: FormatName
+) -> None:
+    """Maps of other settings would be taken for results of the run that the record tells of."""
+    how: dict[str, Any] = {"weights": WEIGHTS, "progress": False}
+    out = tmp_path / "out"
+    predict_into(out, encoder, photos, format=before, subjects=True, sigma_mm=4, **how)
+    (out / "notes.txt").write_text("mine")
+    predict_into(out, encoder, photos / "a.jpg", format=now, overwrite=True, **how)
+    predict_into(tmp_path / "alone", encoder, photos / "a.jpg", format=now, **how)
+    found, expected = (
+        {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+        for folder in (out, tmp_path / "alone")
+    )
+    assert found == {*expected, "notes.txt"}
+
+
 @pytest.mark.slow
 def test_resuming_predicts_while_it_verifies_and_ends_as_a_whole_run(
     tmp_path: Path, encoder: Encoder, rng: np.random.Generator

@@ -97,6 +97,8 @@ def save_prediction(
     output = OutputFolder.of(folder, COMMAND, RECORD, overwrite=overwrite)
     settings = output_settings(format, names, interval)
     with output.begin(settings, prediction.provenance.to_dict()):
+        if overwrite:
+            Store.remove(output.path / STORE)
         writer = MapWriter(output, layout, subjects=subjects, interval=interval)
         writer.write(prediction)
         evidence = EvidenceWriter(output, layout, prediction, prediction.affine)

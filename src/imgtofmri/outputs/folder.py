@@ -18,6 +18,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +31,14 @@ from imgtofmri.invocation import COMMAND_LINE
 from imgtofmri.outputs.differences import differences
 from imgtofmri.outputs.journal import Journal, json_line
 from imgtofmri.outputs.record_text import parse_lines, record_bytes, take_apart
-from imgtofmri.outputs.staging import complete, drop_stage, exchange, is_own, new_stage
+from imgtofmri.outputs.staging import (
+    complete,
+    drop_stage,
+    exchange,
+    is_own,
+    new_stage,
+    remove_files,
+)
 from imgtofmri.owners import Lock, abandoned
 from imgtofmri.versions import versions
 
@@ -115,7 +123,7 @@ class OutputFolder:
         Parameters
         ----------
         overwrite : bool
-            Replace what an earlier run made.
+            Replace what an earlier run made; what its record lists is removed when this one begins.
         resume : bool
             Keep what an earlier run of the same settings made, and do the rest.
         resumable : bool
@@ -309,8 +317,27 @@ class OutputFolder:
         sweep(self.path, below=True)
         if self._resumes and self.record.exists():
             self._take_over()
+        elif self._may_replace:
+            self._clear()
         self._write(RUNNING)
         self._journal.remove()
+
+    def _clear(self) -> None:
+        """Remove what an earlier run wrote: beside this one's it would be taken for part of it."""
+        try:
+            earlier, lines = take_apart(read_text(self.record))
+            lines = [*lines, *map(json_line, earlier["inputs"]), *self._journal.lines()]
+            of_inputs = (entry.get("outputs", ()) for entry in parse_lines(lines))
+            outputs = [*earlier["outputs"], *chain.from_iterable(of_inputs)]
+            names = [output["file"] for output in outputs]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return  # What cannot be read does not say what is its run's.
+        files = {PurePosixPath(name) for name in names if isinstance(name, str)}
+        measured = [Path(entry["path"]) for entry in self._head["measured"]]
+        try:
+            remove_files(self.path, files, kept=measured)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
 
     def _take_lock(self) -> None:
         folder = self._target.absolute().parent if self._whole else self.path

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import OutputError
-from imgtofmri.files import sync, sync_all, write_whole
+from imgtofmri.files import is_file, sync, sync_all, write_whole
 from imgtofmri.owners import abandoned, new_part
 
 _FILES, _PLAN = "files", "exchange.json"
@@ -151,13 +151,37 @@ def _carry_out(
     for path in new[:-1]:
         _move(files / path, target / path)
     for path in sorted(set(replaced) - set(new)):
-        (target / path).unlink(missing_ok=True)
-        for folder in path.parents[:-1]:
-            if (target / folder).is_dir() and not any((target / folder).iterdir()):
-                (target / folder).rmdir()
+        _remove(target, path)
     _move(files / record, target / record)
     sync_all({target, *((target / path).parent for path in new)})
     shutil.rmtree(stage, ignore_errors=True)
+
+
+def remove_files(target: Path, files: Iterable[PurePosixPath], kept: Iterable[Path] = ()) -> None:
+    """Remove files of a folder, and folders in it that are empty then.
+
+    Parameters
+    ----------
+    target : Path
+    files : iterable of PurePosixPath
+        Relative to it. What is no file, or lies outside or below a link, is left alone.
+    kept : iterable of Path
+        Files that are left alone, too.
+    """
+    needed = {path.resolve() for path in kept}
+    for path in sorted(filter(is_own, files)):
+        file = target / path
+        below_link = any((target / folder).is_symlink() for folder in path.parents[:-1])
+        if is_file(file) and not below_link and not (needed and file.resolve() in needed):
+            _remove(target, path)
+
+
+def _remove(target: Path, path: PurePosixPath) -> None:
+    """Remove a file, and the folders that it leaves empty."""
+    (target / path).unlink(missing_ok=True)
+    for folder in path.parents[:-1]:
+        if (target / folder).is_dir() and not any((target / folder).iterdir()):
+            (target / folder).rmdir()
 
 
 def _move(file: Path, target: Path) -> None:

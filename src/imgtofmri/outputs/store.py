@@ -323,6 +323,8 @@ class Store:
                 for name in (DONE, *ARRAYS):
                     if (path / name).is_dir():
                         shutil.rmtree(path / name)
+                if not any(path.iterdir()):
+                    path.rmdir()
         except OSError as error:
             raise cannot_write(path, error) from error
 

@@ -18,9 +18,8 @@ from imgtofmri.analyses.dynamics.figures import (
     region_title,
 )
 from imgtofmri.analyses.dynamics.predicted import PredictedDynamics
-from imgtofmri.documents import parse_json, read_text
 from imgtofmri.figures.style import save_figure
-from imgtofmri.files import is_file, sha256_of
+from imgtofmri.files import sha256_of
 from imgtofmri.outputs import OutputFolder
 from imgtofmri.tables import write_table
 from imgtofmri.timeseries import HrfLike
@@ -60,7 +59,6 @@ def save_dynamics(
         If it cannot be written to.
     """
     target = OutputFolder.of(folder, "dynamics", overwrite=overwrite)
-    _clear(target)
     settings = {
         **result.options,
         "boundaries_from": result.options["boundaries"],
@@ -134,21 +132,6 @@ def _figures(result: DynamicsAnalysis | PredictedDynamics) -> dict[str, Any]:
             region.similarity, result.tr_s, starts, region_title(region)
         )
     return figures
-
-
-def _clear(folder: OutputFolder) -> None:
-    """Remove an earlier comparison: the record first, then the files it names."""
-    if not folder.record.exists():
-        return
-    try:
-        names = [entry["file"] for entry in parse_json(read_text(folder.record))["outputs"]]
-    except (OSError, ValueError, LookupError, TypeError):
-        names = []
-    folder.record.unlink()
-    for name in names:
-        # A record that was tampered with must not reach outside its folder.
-        if isinstance(name, str) and Path(name).name == name and is_file(folder.path / name):
-            (folder.path / name).unlink(missing_ok=True)
 
 
 def _plain(hrf: HrfLike) -> Any:

@@ -27,6 +27,7 @@ from imgtofmri.outputs import (
     check_distinct,
     find_layout,
 )
+from imgtofmri.outputs.store import Store
 from imgtofmri.outputs.store_plan import StoreDtype
 from imgtofmri.outputs.volumes import least_bytes
 from imgtofmri.report import MapRows, Preparation, write_report
@@ -230,6 +231,8 @@ def _write_files(
         "progress": progress,
     }
     with output.begin(ready.written, predictor.provenance.to_dict()):
+        if overwrite:
+            Store.remove(output.path / STORE)
         if output.resumes:
             check_disk(sum(not output.knows(name) for name in names_of(images)))
         for failure in ready.failures:
