@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from imgtofmri import assets
+from imgtofmri import Prediction, assets
 from imgtofmri.cli import main
+from imgtofmri.demonstration import make_demonstration
+from imgtofmri.exceptions import OptionError
 
 
 @pytest.mark.network
@@ -52,3 +56,15 @@ def test_demo_without_resnet18_says_what_it_uses_everywhere(
     assert len(items) == 4 + 15
     assert all(item["thumb"] for item in items)
     assert len(list(out.glob("*.nii.gz"))) == 4 + 1
+
+
+def test_demo_leaves_the_results_of_another_run_alone(
+    tmp_path: Path, make_prediction: Callable[..., Prediction], rng: np.random.Generator
+) -> None:
+    """It replaces demonstrations unasked, and nothing else."""
+    out = tmp_path / "out"
+    make_prediction(rng, n_stimuli=2).save(out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(OptionError, match=r"holds the predictions\.json of another run"):
+        make_demonstration(out, progress=False)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before

@@ -11,9 +11,12 @@ from imgtofmri.backbones import load_backbone
 from imgtofmri.encoder import load_encoder
 from imgtofmri.encoder.reference import extract_samples, reference_wheel
 from imgtofmri.encoder.saving import COMMAND, RECORD
-from imgtofmri.exceptions import WeightsUnavailableError
+from imgtofmri.exceptions import OptionError, WeightsUnavailableError
 from imgtofmri.outputs import OutputFolder
 from imgtofmri.report import PAGE
+
+STIMULI = "stimuli"
+"""The folder of the samples, which stands beside the results of a demonstration."""
 
 DEFAULT_BACKBONE, OFFLINE_BACKBONE = "resnet18", "efficientnet-lite0"
 
@@ -63,13 +66,25 @@ def make_demonstration(
     Returns
     -------
     Demonstration
+
+    Raises
+    ------
+    OptionError
+        If the folder holds the results of another run.
     """
+    stimuli = folder / STIMULI
+    if (folder / RECORD).exists() and not stimuli.is_dir():
+        message = (
+            f"{folder}: expected a new folder, or that of an earlier demonstration, which is "
+            f"replaced; it holds the {RECORD} of another run. Choose another folder."
+        )
+        raise OptionError(message)
     # Before anything is fetched for it; predicting then opens it.
     OutputFolder(folder, COMMAND, RECORD).claim(overwrite=True)
     encoder = load_encoder(progress=progress)
     if backbone is None and weights is None:
         backbone = _reachable_backbone(say, progress)
-    samples = extract_samples(reference_wheel(progress), folder / "stimuli")
+    samples = extract_samples(reference_wheel(progress), stimuli)
     made = predict_into(
         folder,
         encoder,
