@@ -198,6 +198,8 @@ def test_read_mask_takes_ones_or_a_label(tmp_path: Path) -> None:
         ([0, 1, np.nan, 1], None, "must hold 0 and 1; got 1 voxels .* such as nan"),
         ([0, 1, 2, 2], None, "value = 3 for a label of an atlas"),
         ([0, 1.5, 3, 3], 3, "must hold whole numbers, its labels; got 1 voxels .* such as 1.5"),
+        # In percent, as FSL's atlases and Wang's: above 0.5 nearly all is inside.
+        ([0, 12.5, 87, 0.5], None, "threshold = 43.5 for"),
     ],
 )
 def test_read_mask_of_other_values_is_refused(

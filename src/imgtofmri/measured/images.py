@@ -24,6 +24,8 @@ from imgtofmri.spaces import (
 _SAME_MM = 1e-3
 # How far from a whole number a stored one may lie by its scaling alone.
 _WHOLE = 1e-3
+# Splines take a mask of 0 and 1 a little beyond 1.
+_MOST_OF_ONE = 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,11 +170,14 @@ def _check_whole(values: npt.NDArray[Any], value: int | None, what: str) -> None
         return
     odd = values[~fits]
     shown = ", ".join(f"{item:g}" for item in np.unique(odd)[:3])
+    # Some atlases have probabilities in percent, of which 0.5 would take nearly all.
+    most = float(np.max(odd[np.isfinite(odd)], initial=0))
+    half = most / 2 if most > _MOST_OF_ONE else 0.5
     wanted = "0 and 1" if value is None else "whole numbers, its labels"
     message = (
         f"{what} must hold {wanted}; got {odd.size} voxels of other values, such as {shown}. Save "
-        "it as 0 and 1, or, in a study, say which values are inside: threshold = 0.5 for what is "
-        "above, value = 3 for a label of an atlas."
+        f"it as 0 and 1, or, in a study, say which values are inside: threshold = {half:g} for "
+        "what is above, value = 3 for a label of an atlas."
     )
     raise DataError(message)
 
