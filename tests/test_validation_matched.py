@@ -206,7 +206,9 @@ def test_matched_patterns_errors_name_the_item(rng: np.random.Generator) -> None
     predicted, group, people = made(rng, 0.5)
     whole = Comparison(predicted, group)
     some = {name: c for name, c in CATEGORIES.items() if name != "image05.jpg"}
-    with pytest.raises(DataError, match=r"every image must have a category; 'image05.jpg' has no"):
+    with pytest.raises(
+        DataError, match=r"every image must have one category; 'image05.jpg' has no"
+    ):
         matched_patterns(replace(whole, categories=some))
     with pytest.raises(DataError, match=r"two images or more; 'alone' has one"):
         matched_patterns(replace(whole, categories=CATEGORIES | {"image05.jpg": "alone"}))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from nibabel.processing import resample_from_to
 
+from imgtofmri.analyses.validate.levels import image_categories
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.images import Mask, read_mask, read_region
 from imgtofmri.measured.patterns import Patterns, bare_name, mean_patterns, pair, usable_voxels
@@ -58,6 +59,30 @@ def test_pair_ignores_endings_unless_they_tell_images_apart() -> None:
     np.testing.assert_array_equal(pair(first, second)[1].values, values[::-1])
     with pytest.raises(DataError, match=r"2 only predicted \(a.jpg, a.png\)"):
         pair(Patterns(("a.jpg", "a.png"), values), Patterns(("a.jpg.nii", "a.png.nii"), values))
+
+
+def test_pair_takes_accents_as_they_are_written(rng: np.random.Generator) -> None:
+    """A name whose accents macOS wrote apart is that name, also where it has an ending."""
+    values = rng.random((2, 3))
+    apart = Patterns(("cafe\u0301.nii", "fe\u0302te.nii"), values)
+    composed = Patterns(("f\u00eate.jpg", "caf\u00e9.jpg"), values)
+    np.testing.assert_array_equal(pair(composed, apart)[1].values, values[::-1])
+
+
+def test_patterns_of_images_in_folders(rng: np.random.Generator) -> None:
+    """What `pair` finds without its folder is found among more images, too."""
+    measured = Patterns(("03.nii", "01.nii", "02.nii"), rng.random((3, 4)))
+    assert measured.of(["face/01.jpg", "house/03.jpg"]).names == ("03.nii", "01.nii")
+    assert measured.of(["face/09.jpg"]).n_images == 0
+
+
+def test_image_categories_of_two_images_of_one_name_are_refused() -> None:
+    """a.jpg is an animal and a.png a tool; of which a.nii is, nobody knows."""
+    categories = {"a.jpg": "animal", "a.png": "tool", "b.jpg": "tool", "b.png": "tool"}
+    assert image_categories(["a.jpg", "b.nii"], categories) == ["animal", "tool"]
+    for name, said in (("a.nii", "animal and tool"), ("c.nii", "none")):
+        with pytest.raises(DataError, match=rf"must have one category; '{name}' has {said}\."):
+            image_categories([name], categories)
 
 
 def test_bare_name_leaves_something_of_a_name() -> None:

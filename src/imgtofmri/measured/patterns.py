@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -86,8 +87,7 @@ class Patterns:
 
     def of(self, names: Collection[str]) -> Patterns:
         """Return the patterns of these images as far as they are here, in the order they are in."""
-        wanted = {bare_name(name) for name in names}
-        return self.at([row for row, name in enumerate(self.names) if bare_name(name) in wanted])
+        return self.at(sorted(matching_rows([*names], self.names)[1]))
 
     def within(self, voxels: NDArray[np.bool_]) -> Patterns:
         """Return the patterns in some of the voxels, given as a mask of shape (n_voxels,)."""
@@ -370,12 +370,14 @@ def check_same_voxels(where: str, first: Patterns, second: Patterns) -> None:
 def bare_name(name: str) -> str:
     """Remove endings that say how a file is stored: ``a.jpg.nii.gz`` and ``a.jpg`` become ``a``.
 
+    Letters with accents become one sign each, which macOS parts from their accents.
+
     Examples
     --------
     >>> bare_name("house_01.jpg.nii.gz"), bare_name("v1.5")
     ('house_01', 'v1.5')
     """
-    shortened = True
+    name, shortened = unicodedata.normalize("NFC", name), True
     while shortened:
         shortened = False
         for suffix in _SUFFIXES:

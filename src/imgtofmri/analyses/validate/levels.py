@@ -206,17 +206,20 @@ def image_categories(images: Sequence[str], categories: Mapping[str, str]) -> li
     Raises
     ------
     DataError
-        If an image has none.
+        If an image has none, or several.
     """
-    bare = {bare_name(name): category for name, category in categories.items()}
-    labels = []
+    bare: dict[str, set[str]] = {}
+    for name, category in categories.items():
+        bare.setdefault(bare_name(name), set()).add(category)
+    labels: list[str] = []
     for image in images:
-        category = categories.get(image, bare.get(bare_name(image)))
-        if category is None:
+        found = {categories[image]} if image in categories else bare.get(bare_name(image), set())
+        if len(found) != 1:
+            said = " and ".join(sorted(found)) or "none"
             message = (
-                f"every image must have a category; {image!r} has none. Add it to the table of "
-                "categories, or leave the image out."
+                f"every image must have one category; {image!r} has {said}. Add it to the table "
+                "of categories under its whole name, or leave the image out."
             )
             raise DataError(message)
-        labels.append(category)
+        labels += found
     return labels
