@@ -119,6 +119,13 @@ def write_volumes(betas: Betas, kind: str) -> str:
         with h5py.File(folder / "b.hdf5", "w") as file:
             file["betasmd"] = volumes[betas.mask > 0].T[:, None, None]
         return '{ file = "b.hdf5", transposed = true }\nmask = "mask.nii.gz"'
+    if kind == "list of voxels of MATLAB's":
+        listed = volumes.reshape(-1, N_ROWS, order="F")[betas.mask.ravel(order="F") > 0]
+        scipy.io.savemat(folder / "b.mat", {"betas": listed.T})
+        return '{ file = "b.mat", voxel_order = "F" }\nmask = "mask.nii.gz"'
+    if kind == "list of voxels in mat":
+        scipy.io.savemat(folder / "b.mat", {"betas": volumes[betas.mask > 0]})
+        return '{ file = "b.mat", transposed = true, voxel_order = "C" }\nmask = "mask.nii.gz"'
     if kind == "mat 5 structure":
         scipy.io.savemat(folder / "b.mat", {"results": {"modelmd": volumes, "R2": volumes[..., 0]}})
         return '{ file = "b.mat", key = "results/modelmd" }'
@@ -141,6 +148,7 @@ def write_volumes(betas: Betas, kind: str) -> str:
 KINDS = (
     *("glmsingle npy", "glmsingle hdf5", "glmsingle mat 7.3", "mat 5", "nsd hdf5"),
     *("volumes first", "told", "list of voxels", "list of voxels, reversed"),
+    *("list of voxels of MATLAB's", "list of voxels in mat"),
     *("mat 5 structure", "mat 5 cells", "afni bucket", "mgz", "unoriented"),
 )
 
@@ -156,6 +164,54 @@ def test_fit_study_takes_volumes_as_programs_write_them(betas: Betas, kind: str)
         np.c_[betas.features, np.ones(N_ROWS)], betas.volumes[betas.mask > 0].T, rcond=None
     )[0][:4]
     np.testing.assert_allclose(model.weights / scale, expected, atol=0.01)
+
+
+def test_fit_study_takes_each_hemispheres_list_in_fortrans_order(betas: Betas) -> None:
+    """An ROI's list is that of its left mask and then that of its right one, each as told."""
+    sides = [np.zeros_like(betas.mask), np.zeros_like(betas.mask)]
+    sides[0][1:3], sides[1][3:] = betas.mask[1:3], betas.mask[3:]
+    flat = betas.volumes.reshape(-1, N_ROWS, order="F")
+    listed = np.concatenate([flat[side.ravel(order="F") > 0] for side in sides])
+    np.save(betas.folder / "b.npy", listed.T)
+    for name, side in zip(("left", "right"), sides, strict=True):
+        save(betas.folder / f"{name}.nii.gz", side)
+    masks = 'left = "left.nii.gz", right = "right.nii.gz"'
+    told = 'responses = { file = "b.npy", voxel_order = "F" }'
+    model = fit_study(betas.write("", rois=f"LOC = {{ {masks}, {told} }}"), progress=False)
+    found = model.subjects[0].rois["LOC"]
+    expected = np.linalg.lstsq(
+        np.c_[betas.features, np.ones(N_ROWS)],
+        betas.volumes.reshape(-1, N_ROWS)[found.voxels].T,
+        rcond=None,
+    )[0][:4]
+    np.testing.assert_allclose(found.weights, expected, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("file", "array", "said", "message"),
+    [
+        ("b.mat", (N_ROWS, 18), "", 'in a .mat file must be told its order. Say voxel_order = "F"'),
+        (
+            "b.npy",
+            (N_ROWS, 18),
+            ', voxel_order = "f"',
+            "voxel_order must be \"F\", as of vol.* 'f'",
+        ),
+        ("b.npy", (*SHAPE, N_ROWS), ', voxel_order = "F"', "voxel_order is of lists of voxels"),
+    ],
+)
+def test_fit_study_orders_of_voxels_must_be_known(
+    betas: Betas, file: str, array: tuple[int, ...], said: str, message: str
+) -> None:
+    """MATLAB's lists and NumPy's look alike."""
+    values = np.ones(array, np.float32)
+    if file == "b.mat":
+        scipy.io.savemat(betas.folder / file, {"betas": values})
+    else:
+        np.save(betas.folder / file, values)
+    study = betas.write(f'responses = {{ file = "{file}"{said} }}\nmask = "mask.nii.gz"')
+    with pytest.raises(ImgToFmriError, match=message):
+        fit_study(study, progress=False)
 
 
 def test_fit_study_volumes_of_an_roi_are_taken_there(betas: Betas) -> None:

@@ -348,6 +348,8 @@ def _responses(
             raise DataError(message)
     if array.ndim == 4:
         array = volume_rows(array, native, everywhere, source.axes, source.line)
+    else:
+        array = _in_c_order(array, source, native, [everywhere])
     return rows, _columns(_single(array), everywhere, places, settings.line)
 
 
@@ -369,8 +371,41 @@ def _by_roi(
                 volume_rows(array, native, places[name][0], source.axes, source.line)
             )
         else:
-            found[name] = _single(array)
+            voxels, hemis = places[name]
+            parts = [voxels[hemis == hemi] for hemi in np.unique(hemis)]
+            found[name] = _single(_in_c_order(array, source, native, parts))
     return {name: found[name] for name in sources}
+
+
+def _in_c_order(
+    array: npt.NDArray[Any], source: ArraySource, native: Grid, parts: Sequence[IndexArray]
+) -> npt.NDArray[Any]:
+    """Return the columns of lists of voxels, one after another, each list in C order.
+
+    Raises
+    ------
+    OptionError
+        If nobody says the order of a list that MATLAB, whose own is another, may have written.
+    """
+    sizes = [len(part) for part in parts]
+    if array.ndim != 2 or array.shape[1] != sum(sizes) or max(sizes) < 2:
+        return array
+    if source.voxel_order is None and source.file.suffix.lower() == ".mat":
+        message = (
+            f"{source.line}: a list of voxels in a .mat file must be told its order. Say "
+            'voxel_order = "F" where MATLAB took the voxels out of a volume, as vol(mask) and '
+            'find(mask) do (the first axis changes first), or voxel_order = "C" where NumPy did.'
+        )
+        raise OptionError(message)
+    if source.voxel_order != "F":
+        return array
+    columns = []
+    for begin, part in zip(np.cumsum([0, *sizes]), parts, strict=False):
+        fortran = np.ravel_multi_index(
+            np.unravel_index(part, native.shape), native.shape, order="F"
+        )
+        columns.append(begin + np.argsort(np.argsort(fortran)))
+    return array[:, np.concatenate(columns)]
 
 
 def run_rows(study: Study, names: Sequence[str]) -> StimulusRows:
@@ -419,6 +454,12 @@ def _turned(array: npt.NDArray[Any], source: ArraySource) -> npt.NDArray[Any]:
         message = (
             f"{source.line}: transposed is of arrays with two axes; got {array.shape}. Say axes "
             'instead, such as "nzyx".'
+        )
+        raise OptionError(message)
+    if source.voxel_order is not None and array.ndim == 4:
+        message = (
+            f"{source.line}: voxel_order is of lists of voxels; got volumes of {array.shape}. Say "
+            'axes instead, such as "nzyx".'
         )
         raise OptionError(message)
     if source.axes is not None and array.ndim != 4:

@@ -113,6 +113,11 @@ class TemplateSettings(Section):
             table.fail("space", f"{problem}; got {self.space!r}. Leave the resolution out of it.")
 
 
+VOXEL_ORDERS = ("C", "F")
+"""Which axis of the grid changes first from one voxel of a list to the next: the last, the first.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArraySource(Section):
     """Where an array lies; ``line`` is where the study names it, for messages."""
@@ -121,6 +126,7 @@ class ArraySource(Section):
     key: str | None = setting(Table.text, None)
     transposed: bool | None = setting(Table.flag, None)
     axes: str | None = setting(Table.text, None)
+    voxel_order: str | None = setting(Table.text, None)
     line: str
 
     def check(self, table: Table) -> None:
@@ -132,6 +138,9 @@ class ArraySource(Section):
             table.fail(
                 "transposed", "is of arrays with two axes, axes of those with four. Keep one."
             )
+        if self.voxel_order not in (None, *VOXEL_ORDERS):
+            problem = 'must be "F", as of vol(mask) in MATLAB, or "C", as of vol[mask] in NumPy'
+            table.fail("voxel_order", f"{problem}; got {self.voxel_order!r}. Correct it.")
 
     def turned(self, array: npt.NDArray[Any], rows: str, columns: str) -> npt.NDArray[Any]:
         """Return an array with its rows first.
