@@ -495,6 +495,7 @@ def test_interval_bounds_are_kept(tmp_path: Path, make_prediction: Any, rng: Any
         ({"at": "points.tsv"}, "at is not written to a store"),
         ({"space": "fsaverage5"}, "space is not written to a store"),
         ({"rois_only": True, "format": "bids"}, "rois_only keeps no maps"),
+        ({"rois_only": True, "interval": 0.9, "average": "mean"}, "interval is written as maps"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused_at_once(
