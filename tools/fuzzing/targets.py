@@ -249,13 +249,14 @@ def _signed_bundle(path: Path) -> None:
     import json
 
     from imgtofmri.bundle import file
+    from imgtofmri.bundle.content import digest_of
 
     # The card as it stands, with the digest that it should have.
     data = path.read_bytes()
     size = int.from_bytes(data[:8], "little")
     try:
         label, arrays = file._read_file(path)
-        label["sha256"] = file._digest(label.get("card"), arrays)
+        label["sha256"] = digest_of(label.get("card"), arrays)
         header = json.loads(data[8 : 8 + size])
         header["__metadata__"] = {file.FORMAT: json.dumps(label)}
         text = json.dumps(header).encode("utf-8", "surrogatepass")
