@@ -39,7 +39,7 @@ def card_lines(bundle: Bundle) -> Iterator[str]:
     citations = card["citation"]
     for number, citation in enumerate([citations] if isinstance(citations, str) else citations):
         yield f"{'' if number else 'cite':<12}{citation}"
-    yield f"SHA-256     {bundle.sha256}"
+    yield f"sha256      {bundle.sha256}"
     yield ""
     rows = accuracy_lines(bundle)
     if rows:
