@@ -187,6 +187,17 @@ def test_fit_study_takes_each_hemispheres_list_in_fortrans_order(betas: Betas) -
     np.testing.assert_allclose(found.weights, expected, atol=0.01)
 
 
+@pytest.mark.parametrize("said", ['axes = "xyzn"', 'voxel_order = "F"'])
+def test_fit_study_features_have_neither_axes_nor_voxels(betas: Betas, said: str) -> None:
+    """What a study says and nothing follows would be taken for done."""
+    study = betas.write('responses = "betas.npy"')
+    told = f'features = {{ file = "features.npy", {said} }}'
+    study.write_text(study.read_text().replace('features = "features.npy"', told))
+    np.save(betas.folder / "betas.npy", betas.volumes)
+    with pytest.raises(ImgToFmriError, match="is of responses, not of features. Leave it out"):
+        fit_study(study, progress=False)
+
+
 @pytest.mark.parametrize(
     ("file", "array", "said", "message"),
     [

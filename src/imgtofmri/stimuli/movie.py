@@ -349,33 +349,33 @@ class Movie:
         """Pass frames on, and warn of what was not taken as it should when all are through."""
         yield from frames
         info, timeline, n_streams = self._found
-        if n_streams > 1:
-            message = (
-                f"'{one_line(self.name)}' holds {n_streams} streams of pictures, of which one is "
-                f"taken, the best by FFmpeg's rule ({info.width} x {info.height}). Copy the stream "
-                "that is meant into a file of its own if it is another."
-            )
-            warnings.warn(message, StimulusWarning, stacklevel=2)
-        if tally.beyond:
-            message = (
-                f"{tally.beyond} pictures of '{one_line(self.name)}' come after the end that its "
-                "header tells, and were left out. Copy it into a new container (ffmpeg -i OLD -c "
-                "copy NEW.mkv) if they are part of it."
-            )
-            warnings.warn(message, StimulusWarning, stacklevel=2)
-        if timeline.assumed:
-            message = (
-                f"'{one_line(self.name)}' does not say how fast its pictures follow each other; 25 "
-                "a second were assumed. Put it into a container with its rate (MP4, MKV) if it has "
-                "another."
-            )
-            warnings.warn(message, StimulusWarning, stacklevel=2)
-        if tally.broken:
-            message = (
-                f"{tally.broken} of {tally.broken + tally.good} pictures of "
-                f"'{one_line(self.name)}' could not be decoded; the nearest others stand for them."
-            )
-            warnings.warn(message, StimulusWarning, stacklevel=2)
+        name = one_line(self.name)
+        several = (
+            f"'{name}' holds {n_streams} streams of pictures, of which one is taken, the best by "
+            f"FFmpeg's rule ({info.width} x {info.height}). Copy the stream that is meant into a "
+            "file of its own if it is another."
+        )
+        beyond = (
+            f"{tally.beyond} pictures of '{name}' come after the end that its header tells, and "
+            "were left out. Copy it into a new container (ffmpeg -i OLD -c copy NEW.mkv) if they "
+            "are part of it."
+        )
+        assumed = (
+            f"'{name}' does not say how fast its pictures follow each other; 25 a second were "
+            "assumed. Put it into a container with its rate (MP4, MKV) if it has another."
+        )
+        broken = (
+            f"{tally.broken} of {tally.broken + tally.good} pictures of '{name}' could not be "
+            "decoded; the nearest others stand for them."
+        )
+        for message, holds in (
+            (several, n_streams > 1),
+            (beyond, tally.beyond),
+            (assumed, timeline.assumed),
+            (broken, tally.broken),
+        ):
+            if holds:
+                warnings.warn(message, StimulusWarning, stacklevel=2)
 
     def _sampled(
         self, pictures: Iterator[Timed], rate: Fraction, prepare: Callable[[Timed], Pixels]

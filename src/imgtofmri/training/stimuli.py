@@ -23,7 +23,7 @@ from imgtofmri.backbones import (
 from imgtofmri.backbones.engines import REFERENCE
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.encoder.networks import layer_key
-from imgtofmri.exceptions import DataError, ShapeError
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.files import is_file
 from imgtofmri.measured import read_array, read_stimulus_rows
 from imgtofmri.stimuli import Source
@@ -253,6 +253,10 @@ def _given(study: Study, rows: list[str], of_name: dict[str, int]) -> StudyFeatu
     source, settings = study.stimuli.features, study.backbone
     assert source is not None
     assert settings.layers is not None
+    for key in ("axes", "voxel_order"):
+        if getattr(source, key) is not None:
+            message = f"{source.line}: {key} is of responses, not of features. Leave it out."
+            raise OptionError(message)
     values = read_array(source.file, source.key, source.line)
     values = source.turned(values, "stimuli", "features")
     listed, said = rows, "rows of the responses"
