@@ -169,6 +169,23 @@ def test_two_factor_bootstrap_same_seed_same_answer(data: tuple[Any, Any]) -> No
     np.testing.assert_array_equal(alone[..., 0], values[0][..., 1])
 
 
+@pytest.mark.parametrize("n_people", [1, 3])
+def test_two_factor_of_three_images_says_nothing_of_others(
+    n_people: int, rng: np.random.Generator
+) -> None:
+    """Resamples of three images that hold three are the images themselves: no spread, but no 0.
+
+    Intervals were without width, and p of models that know nothing below .05 in a sixth of cases.
+    """
+    bootstrap = TwoFactorBootstrap(rng.random((n_people, 3)), 100)
+    for found in (bootstrap.scores(rng.random((2, 3))), bootstrap.ceiling()):
+        assert np.isnan(found.standard_error).all()
+        assert np.isnan(found.interval()).all()
+        assert np.isnan(found.p(two_sided=False)).all()
+    four = TwoFactorBootstrap(rng.random((n_people, 6)), 100).scores(rng.random((2, 6)))
+    assert (four.standard_error > 0).all()
+
+
 @pytest.mark.slow
 def test_two_factor_p_of_unrelated_models_is_small_in_at_most_7_percent() -> None:
     """Two models that are equally unrelated to people who share a geometry seldom look different.

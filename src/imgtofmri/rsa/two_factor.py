@@ -146,7 +146,8 @@ class TwoFactorBootstrap:
     """Resamples of the people and the images of some measured matrices.
 
     Models that are compared in the same resamples can be subtracted from each other, resample by
-    resample. Pairs of an image with itself, which come of drawing it twice, are left out.
+    resample. Pairs of an image with itself, which come of drawing it twice, are left out. Of three
+    images nothing can be said of others: standard errors, intervals and p are NaN.
 
     Parameters
     ----------
@@ -187,6 +188,9 @@ class TwoFactorBootstrap:
         self._rows = _Rows(self._subjects, method)
         self._ceilings: dict[bool, Draws] = {}
         self._place = to_square(np.arange(self._subjects.shape[1])).astype(np.intp)
+        n_different = np.count_nonzero(self.images, axis=1)
+        # Of three images each resample that is left is the whole, which tells nothing of others.
+        self._usable = (n_different >= LEAST_IMAGES) & (self.n_images > LEAST_IMAGES)
 
     def scores(self, models: ArrayLike, above_chance: bool = False) -> Draws:
         """Return models' mean similarity to the people.
@@ -205,7 +209,7 @@ class TwoFactorBootstrap:
         fixed = _similarity(rows.at(whole), self._rows.at(whole), above_chance)
         found[1] = np.einsum("bs,ms->bm", self.people, fixed) / self.n_people
         for number, (people, images) in enumerate(zip(self.people, self.images, strict=True)):
-            if np.count_nonzero(images) < LEAST_IMAGES:
+            if not self._usable[number]:
                 continue
             sample = self._sample(images)
             similarity = _similarity(rows.at(sample), self._rows.at(sample), above_chance)
@@ -231,7 +235,7 @@ class TwoFactorBootstrap:
         whole = self._rows.at(self._sample(np.ones(self.n_images)))
         for number, (people, images) in enumerate(zip(self.people, self.images, strict=True)):
             found[1, number] = whole.ceiling(people, above_chance)
-            if np.count_nonzero(images) >= LEAST_IMAGES:
+            if self._usable[number]:
                 view = self._rows.at(self._sample(images))
                 found[0, number] = view.ceiling(people, above_chance)
                 found[2, number] = view.ceiling(everybody, above_chance)

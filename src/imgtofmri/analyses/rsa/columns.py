@@ -13,7 +13,8 @@ _PEOPLE_AND_IMAGES = "for other people and other images (bootstrap of both, Stud
 RSA = {
     **_WHOSE,
     "method": "how matrices are compared: 'spearman', 'kendall', 'pearson' or 'cosine'",
-    "n_conditions": "images compared",
+    "n_conditions": "images compared; of three nothing is said of others: no intervals, and no p for other "
+    "images",
     "n_subjects": "people measured",
     "score": "mean over people of the similarity of the model's matrix to each one's",
     "ci_low": "lower bound of its 95 % interval over what 'interval_over' says",
@@ -52,9 +53,11 @@ PAIRS = {
     "roi_a": "the region of the first; n/a for none",
     "roi_b": "the region of the second",
     "difference": "score of the first less that of the second",
-    "ci_low": "lower bound of its 95 % interval over people and images",
-    "ci_high": "upper bound of its 95 % interval over people and images",
-    "p_people_and_images": f"of no difference, two-sided, {_PEOPLE_AND_IMAGES}",
+    "ci_low": "lower bound of its 95 % interval over people and images; with one person over "
+    "images",
+    "ci_high": "upper bound of the same",
+    "p_people_and_images": f"of no difference, two-sided, {_PEOPLE_AND_IMAGES}; n/a with one "
+    "person",
     "p_people_and_images_fdr": "the same, adjusted over the pairs of regions, and over the regions "
     "of each control, by the false discovery rate",
 }
