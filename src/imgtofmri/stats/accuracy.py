@@ -13,7 +13,7 @@ from imgtofmri.exceptions import ShapeError
 from imgtofmri.stats.checks import Array, check_names, paired
 from imgtofmri.stats.jackknife import fisher_z
 from imgtofmri.stats.multiple import fdr
-from imgtofmri.stats.permutation import NullSummary, permutations
+from imgtofmri.stats.permutation import NullSummary, least_p, permutations
 from imgtofmri.stats.scaling import centred, correlatable
 from imgtofmri.stats.tails import exponential_tail_p, n_exceedances
 
@@ -94,7 +94,8 @@ class VoxelTest:
     p : array
         One-sided (greater) permutation p value. Where fewer than 10 of 200 permutations or more
         reach r, that of a tail fitted to the largest, so that p can lie below one over their
-        number; see `imgtofmri.stats.tails.exponential_tail_p`.
+        number, but not below one over that of all orders of the images; see
+        `imgtofmri.stats.tails.exponential_tail_p`.
     p_fdr : array
         ``p`` adjusted over the voxels (Benjamini and Hochberg).
     p_max : array
@@ -193,7 +194,8 @@ def permutation_pearson(
         summary_of_regions.update(np.where(varies, null, 0.0) @ averaging)
     p = summary.p
     if n_fitted:
-        p = exponential_tail_p(fisher_z(r), fisher_z(summary.extremes), n_permutations, p)
+        z, extremes = fisher_z(r), fisher_z(summary.extremes)
+        p = exponential_tail_p(z, extremes, n_permutations, p, least_p(n_images, groups))
     of_regions = None
     if regions is not None:
         of_regions = _test(means, summary_of_regions, summary_of_regions.p)

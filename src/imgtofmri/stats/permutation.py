@@ -6,6 +6,8 @@ and whatever the number of threads.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -145,6 +147,27 @@ def permutations(
             rows = np.broadcast_to(items.astype(dtype), (n_rows, items.size))
             chunk[:, items] = stream.permuted(rows, axis=1)
         yield chunk
+
+
+def least_p(n_items: int, groups: Sequence[Any] | NDArray[Any] | None = None) -> float:
+    """Return the smallest p that exchanging items can give: one over the number of their orders.
+
+    Parameters
+    ----------
+    n_items, groups
+        As for `permutations`.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> 1 / least_p(5), 1 / least_p(5, ["a", "a", "b", "b", "b"])
+    (120.0, 12.0)
+    """
+    sizes = [n_items] if groups is None else Counter(groups).values()
+    return 1 / math.prod(math.factorial(size) for size in sizes)
 
 
 def sign_flips(n_items: int, n_permutations: int, seed: int | None = 0) -> NDArray[np.int8]:

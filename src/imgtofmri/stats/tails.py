@@ -23,7 +23,7 @@ def n_exceedances(n_permutations: int) -> int:
 
 
 def exponential_tail_p(
-    observed: Array, largest: Array, n_permutations: int, counted: Array
+    observed: Array, largest: Array, n_permutations: int, counted: Array, least: float = 0.0
 ) -> Array:
     """Replace the p values that few permutations reach by those of a fitted tail.
 
@@ -37,13 +37,17 @@ def exponential_tail_p(
         Out of how many.
     counted : array of shape (n_tests,)
         P values by counting.
+    least : float
+        The smallest p that all permutations there are would give; see
+        `imgtofmri.stats.permutation.least_p`.
 
     Returns
     -------
     p : array of shape (n_tests,)
         ``counted`` where 10 or more permutations reach the statistic. Else
         ``k / n exp(-(observed - threshold) / m)``: the k largest null statistics lie above the
-        threshold, on average by m. Never 0, and no larger than 10 permutations would give.
+        threshold, on average by m. Never 0 nor below ``least``, and no larger than 10 permutations
+        would give.
 
     Notes
     -----
@@ -67,4 +71,4 @@ def exponential_tail_p(
     most = LEAST_REACHED / (n_permutations + 1)
     fitted = np.minimum(k / n_permutations * np.exp(-np.maximum(steps, 0.0)), most)
     use: NDArray[np.bool_] = (counted <= most) & (excess > 0)
-    return np.where(use, np.maximum(fitted, np.finfo(np.float64).tiny), counted)
+    return np.where(use, np.maximum(fitted, max(least, np.finfo(np.float64).tiny)), counted)
