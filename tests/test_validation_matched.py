@@ -112,6 +112,21 @@ def test_matched_patterns_category_against_all_images_equals_written_out(
     assert row["lower"] < expected < row["upper"]
 
 
+@pytest.mark.parametrize("exchange", ["category", "all"])
+def test_matched_patterns_of_two_or_three_images_have_no_interval(
+    exchange: Any, rng: np.random.Generator
+) -> None:
+    """Two images have one resample with both: its interval had no width and was never right."""
+    sizes = {"pair": 2, "three": 3, "four": 4, "rest": 15}
+    labels = [name for name, size in sizes.items() for _ in range(size)]
+    predicted, group, _ = made(rng, 0.5)
+    comparison = Comparison(predicted, group, categories=dict(zip(NAMES, labels, strict=True)))
+    table = matched_patterns(comparison, exchange=exchange, n_permutations=20).table
+    unknown = table.set_index("name")[["lower", "upper"]].isna().all(axis=1)
+    assert unknown[["pair", "three"]].all()
+    assert not unknown[["group", "four", "rest"]].any()
+
+
 @pytest.mark.parametrize("n_sets", [150, pytest.param(1000, marks=pytest.mark.slow)])
 def test_matched_patterns_true_null_gives_uniform_p_at_every_level(
     rng: np.random.Generator, n_sets: int

@@ -33,8 +33,8 @@ MATCHED = _MODEL | {
     "name": "which ROI, category or participant",
     "statistic": "mean correlation of matched pairs (an image's predicted and measured pattern) "
     "minus that of mismatched pairs",
-    "lower": "lower bound of its 95 % interval, bootstrap over images",
-    "upper": "upper bound of its 95 % interval, bootstrap over images",
+    "lower": "lower bound of its 95 % interval, bootstrap over images; n/a of fewer than four",
+    "upper": "upper bound of the same",
     "null_mean": "mean of the statistic under permutation",
     "null_sd": "standard deviation of the statistic under permutation",
     "z": "(statistic - null_mean) / null_sd",

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from imgtofmri.encoder import Control
 
+LEAST_IMAGES = 4
+"""Of two images each resample that has any others is the two; of three intervals hold 65 to 73 %."""
+
 N_PERMUTATIONS = 10_000
 N_PERMUTATIONS_FITTED = 1000
 """Of a test that fits a map in each permutation, unless the user says how many: it costs more."""
@@ -49,7 +52,7 @@ class MatchedPatterns:
         One row for each test of the encoder, then of each control, with columns model ("encoder",
         or the control's name), level ("group", "roi", "category", "participant"), name, statistic
         (mean matched minus mean mismatched correlation), lower and upper (bootstrap interval over
-        images), null_mean, null_sd, z, p, p_fdr and p_max (both corrected over the tests of the
+        images, NaN of fewer than four), null_mean, null_sd, z, p, p_fdr and p_max (both corrected over the tests of the
         level), n_images, n_voxels.
     null : array of shape (n_permutations, n_tests)
         The statistics of the encoder's tests under permutation; columns in the order of its rows.
@@ -215,7 +218,9 @@ def _of_model(
             _draws(matrix, member, within, counts, seed)
             for matrix, member in zip(matrices, each.members, strict=True)
         ]
-        bounds = bootstrap_interval(np.array(draws).T, level)
+        lower, upper = bootstrap_interval(np.array(draws).T, level)
+        few = np.array([np.count_nonzero(member) < LEAST_IMAGES for member in each.members])
+        bounds = np.where(few, np.nan, lower), np.where(few, np.nan, upper)
         tables.append(each.table(test, bounds, model))
         nulls.append(test.null)
     import pandas as pd
