@@ -35,6 +35,7 @@ from imgtofmri.analyses.power import (
     plan_scan,
     run_design,
 )
+from imgtofmri.analyses.power.analysis import _Over
 from imgtofmri.analyses.power.files import COLUMNS, methods
 from imgtofmri.analyses.power.glm import t_power
 from imgtofmri.analyses.simulate import simulate_bold
@@ -361,6 +362,23 @@ def test_plan_scan_people_needed_is_the_least_number(
     hopeless, _ = plan(between_sd=1e6)
     assert hopeless.people_needed("LOC") is None
     assert "no number of people up to 1000 is known to have a power of 80%" in methods(hopeless)
+
+
+def test_people_needed_is_the_least_number_though_power_falls_again() -> None:
+    """Of two random stimuli a kind, many people leave the stimuli's degrees of freedom alone."""
+    stimulus = ((0.05, 1), (0.05, 1))
+    over = _Over("PPA", 1, np.array([2.0, 2.1]), 1.0, 0.0, stimulus)
+    n = np.arange(2, 1001)
+    total = 1 / n + 0.1
+    dof = total**2 / ((1 / n) ** 2 / (n - 1) + 2 * 0.05**2)
+    power = stats.nct.sf(stats.t.isf(0.025, dof), dof, 2.05 / np.sqrt(total))
+    assert power.max() > 0.95 > 0.9 > power[-1]
+    asked = PowerSettings(random_stimuli=True, target=0.9)
+    needed = over.needed(asked)
+    assert needed["n_people"] == n[np.flatnonzero(power >= 0.9)[0]]
+    assert needed["power"] == pytest.approx(over.row(needed["n_people"], asked)["power"])
+    out_of_reach = over.needed(PowerSettings(random_stimuli=True, target=0.99))
+    assert out_of_reach["n_people"] is None
 
 
 def test_plan_plot_shows_its_tables(plan: Callable[..., tuple[Plan, Experiment]]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.analyses.power.glm import (
     Expected,
@@ -376,11 +376,11 @@ class _Over:
         """Return a row of the table."""
         effect = float(self.effects.mean())
         added = sum(variance for variance, _ in self.stimulus)
-        se, dof = self._error(n_people)
+        se, dof = map(float, self._error(n_people))
         # With the predicted sign, were the mean that of all, of the weakest and of the strongest.
         signed = self.effects * (np.sign(effect) or 1.0)
         means = (signed.mean(), signed.min(), signed.max())
-        powers = [self._power(float(mean), se, dof, asked.alpha) for mean in means]
+        powers = self._power(np.array(means), se, dof, asked.alpha)
         return {
             "roi": self.roi,
             "n_runs": self.n_runs,
@@ -399,36 +399,34 @@ class _Over:
 
     def needed(self, asked: PowerSettings) -> dict[str, Any]:
         """Return how many people reach the power that is wanted."""
-        row = {"roi": self.roi, "n_runs": self.n_runs, "n_people": None, "power": np.nan}
-        if not np.isfinite(self.between_sd):
-            return row
-        # Power rises with people, so halving the range finds the least number.
-        least, most = 1, MAX_PEOPLE
-        if self.row(most, asked)["power"] < asked.target:
-            return row
-        while most - least > 1:
-            middle = (least + most) // 2
-            enough = self.row(middle, asked)["power"] >= asked.target
-            least, most = (least, middle) if enough else (middle, most)
-        return row | {"n_people": most, "power": self.row(most, asked)["power"]}
+        # Of few random stimuli power need not rise with people: where people add little to the
+        # error the stimuli's degrees of freedom are left.
+        numbers = np.arange(2, MAX_PEOPLE + 1)
+        power = self._power(abs(self.effects.mean()), *self._error(numbers), asked.alpha)
+        enough = np.flatnonzero(power >= asked.target)
+        found = (numbers[enough[0]], power[enough[0]]) if enough.size else (None, np.nan)
+        return {
+            "roi": self.roi,
+            "n_runs": self.n_runs,
+            **dict(zip(("n_people", "power"), found, strict=True)),
+        }
 
-    def _error(self, n_people: int) -> tuple[float, float]:
+    def _error(self, n_people: ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Return the standard error of the mean over people, and its degrees of freedom."""
-        own = (self.between_sd**2 + self.within) / n_people
-        parts = [(own, n_people - 1), *self.stimulus]
-        total = sum(variance for variance, _ in parts)
-        if len(parts) == 1:
-            return float(np.sqrt(total)), float(n_people - 1)
-        dof = total**2 / sum(variance**2 / each for variance, each in parts)
-        return float(np.sqrt(total)), float(dof)
+        n = np.asarray(n_people, dtype=np.float64)
+        own = (self.between_sd**2 + self.within) / n
+        total = own + sum(variance for variance, _ in self.stimulus)
+        if not self.stimulus:
+            return np.sqrt(total), n - 1
+        added = sum(variance**2 / each for variance, each in self.stimulus)
+        return np.sqrt(total), total**2 / (own**2 / (n - 1) + added)
 
     @staticmethod
-    def _power(effect: float, se: float, dof: float, alpha: float) -> float:
+    def _power(effect: ArrayLike, se: ArrayLike, dof: ArrayLike, alpha: float) -> FloatArray:
         from scipy import stats
 
-        if not np.isfinite(se):
-            return np.nan
-        return t_power(effect / se, dof, float(stats.t.isf(alpha / 2.0, dof)))
+        known = np.asarray(dof, dtype=np.float64)
+        return t_power(np.divide(effect, se), known, stats.t.isf(alpha / 2.0, known))
 
 
 def _person(

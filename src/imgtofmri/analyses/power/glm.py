@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import DataError, OptionError
 from imgtofmri.experiments import Events, Noise, Run, Scan, stimulus_design
@@ -98,17 +98,18 @@ class Expected:
         from scipy import stats
 
         limit = stats.t.isf(alpha / 2.0, self.dof) / self.inflation
-        return t_power(abs(self.estimate) / np.sqrt(self.variance), self.dof_effective, limit)
+        size = abs(self.estimate) / np.sqrt(self.variance)
+        return float(t_power(size, self.dof_effective, limit))
 
 
-def t_power(noncentrality: float, dof: float, limit: float) -> float:
-    """Return how often a noncentral t exceeds a limit."""
+def t_power(noncentrality: ArrayLike, dof: ArrayLike, limit: ArrayLike) -> FloatArray:
+    """Return how often a noncentral t exceeds a limit; arguments broadcast."""
     from scipy import stats
 
+    size, known, least = (np.asarray(each, np.float64) for each in (noncentrality, dof, limit))
     # Far out the noncentral t is not computed, and nothing is left to compute.
-    if noncentrality - limit > 12.0 + limit / np.sqrt(2.0 * dof) * 12.0:
-        return 1.0
-    return float(stats.nct.sf(limit, dof, noncentrality))
+    far = size - least > 12.0 + least / np.sqrt(2.0 * known) * 12.0
+    return np.where(far, 1.0, stats.nct.sf(least, known, np.where(far, 0.0, size)))
 
 
 def run_design(
