@@ -159,6 +159,15 @@ def test_select_stimuli_matching_holds_the_tolerance(
     assert free.matching.query("property == 'luminance'")["difference"].abs().max() > 0.5
 
 
+def test_select_stimuli_property_that_does_not_vary_is_matched(make_maps: Make) -> None:
+    """The mean of 30 times 0.1 is not 0.1, but no set lies a standard deviation from the pool."""
+    maps = make_maps(30)
+    even = pd.DataFrame({"light": np.full(30, 0.1), "dark": np.full(30, 0.7)})
+    assert any(even[name].std(ddof=0) > 0 for name in even)
+    made = select_stimuli(maps, ["high LOC"], 3, properties=even, match=["light"], n_random=19)
+    assert (made.matching["difference"] == 0).all()
+
+
 def test_select_stimuli_alike_set_is_alike_in_one_and_not_the_other(
     make_maps: Make, rng: np.random.Generator
 ) -> None:

@@ -204,4 +204,6 @@ def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Z-score along the last axis; what does not vary becomes 0."""
     centred = values - values.mean(axis=-1, keepdims=True)
     spread = values.std(axis=-1, keepdims=True)
-    return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0))
+    # A mean of equal values may differ from them by rounding.
+    varies = spread > 1e-12 * np.abs(values).max(axis=-1, keepdims=True)
+    return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=varies))
