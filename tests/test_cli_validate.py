@@ -23,6 +23,7 @@ from imgtofmri.analyses.validate import (
     save_validation,
     twinset_comparison,
 )
+from imgtofmri.analyses.validate.lines import describe_validation
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.datasets.twinset import Twinset
@@ -379,6 +380,19 @@ def test_read_comparison_errors_name_the_source(folder: Path) -> None:
             rois={"front": folder / "front.nii.gz"},
             progress=False,
         )
+
+
+def test_save_validation_says_the_coverage_of_its_intervals(folder: Path) -> None:
+    """Intervals of 80 % are not called such of 95 %, in sidecars and in lines."""
+    comparison = read_comparison(folder / "predicted", folder / "group", progress=False)
+    matched = matched_patterns(comparison, n_permutations=20, level=0.8)
+    scored = encoding_accuracy(comparison, n_permutations=20, level=0.8)
+    files = save_validation(matched, folder / "out", scored)
+    said = [path.read_text("utf-8") for path in files if path.suffix == ".json"]
+    assert sum("80 %" in text for text in said) == 2
+    lines = "\n".join(describe_validation(matched, scored))
+    assert lines.count("80 % over images") == 2
+    assert "95 %" not in "".join(said) + lines
 
 
 def test_save_validation_refuses_an_earlier_run(folder: Path) -> None:

@@ -81,6 +81,22 @@ def test_encoding_accuracy_maps_equal_each_voxel_by_itself(rng: np.random.Genera
     assert result.ceiling_method == "signal-power"
 
 
+def test_encoding_accuracy_is_normalised_by_the_ceiling_of_what_it_is_of(
+    rng: np.random.Generator,
+) -> None:
+    """A perfect model reaches the ceiling of two noisy repeats, whatever else was measured."""
+    names = tuple(f"{number}.jpg" for number in range(400))
+    true = rng.standard_normal((400, 20))
+    repeats = tuple(Patterns(names, true + rng.standard_normal(true.shape)) for _ in range(2))
+    quiet = Patterns(names, true + 0.1 * rng.standard_normal(true.shape))
+    comparison = Comparison(Patterns(names, true), quiet, repeats=repeats)
+    maps = encoding_accuracy(comparison, n_permutations=9).maps
+    r = r_of(true, np.mean([part.values for part in repeats], axis=0))
+    np.testing.assert_allclose(maps["r_normalised"], r / maps["r_max"])
+    assert maps["r_normalised"].mean() == pytest.approx(1, abs=0.03)
+    assert maps["r"].mean() > 0.98
+
+
 def test_encoding_accuracy_images_lie_where_the_voxels_do(rng: np.random.Generator) -> None:
     """A map's image holds its values, NaN outside, and says that it is on the template's grid."""
     result = encoding_accuracy(compared(rng), n_permutations=9)

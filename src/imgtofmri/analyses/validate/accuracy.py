@@ -47,7 +47,8 @@ class EncodingAccuracy:
         Of the encoder: r, lower and upper (interval of r over images), p, p_fdr and p_max
         (permutation; p with a fitted tail); where predictions were read from files also r2; with
         repeats also explainable (share of one repeat's variance that is signal, not clipped), r_max
-        (noise ceiling of r) and r_normalised (r / r_max). NaN in voxels without data.
+        (noise ceiling of the repeats' mean) and r_normalised (the r with that mean / r_max). NaN in
+        voxels without data.
     table : pandas.DataFrame
         For the encoder and then for each control, one row for all voxels and one for each ROI. Its
         columns are in `COLUMNS`, with what each means.
@@ -232,7 +233,8 @@ def _of_model(
         found |= {
             "explainable": ceiling.explainable,
             "r_max": ceiling.r_max(),
-            "r_normalised": ceiling_normalised(test.r, ceiling),
+            # The ceiling is that of the repeats' mean, which need not be what was measured.
+            "r_normalised": ceiling_normalised(pearson_r(x, stack.mean(axis=0)), ceiling),
         }
         of_regions |= explained_variance(x, stack, inside & varying, level).columns()
     counts = {

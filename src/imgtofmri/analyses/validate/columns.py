@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 _MODEL = {"model": "'encoder', or the control's name"}
 
 _P_FDR = "p adjusted over the {} by the false discovery rate (Benjamini and Hochberg)"
@@ -101,3 +103,25 @@ ROI_MEANS_IMAGES = {
     "or a participant's name, in measured units",
     "mean": "mean response of the ROI",
 }
+
+
+def at_level(meanings: Mapping[str, str], level: float) -> dict[str, str]:
+    """Return what columns mean where intervals have another coverage than .95.
+
+    Examples
+    --------
+    >>> at_level({"lower": "lower bound of its 95 % interval"}, 0.9)
+    {'lower': 'lower bound of its 90 % interval'}
+    """
+    return {name: text.replace("95 %", percent(level)) for name, text in meanings.items()}
+
+
+def percent(level: float) -> str:
+    """Write a coverage.
+
+    Examples
+    --------
+    >>> percent(0.95), percent(0.999)
+    ('95 %', '99.9 %')
+    """
+    return f"{100 * level:g} %"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,17 @@ def save_validation(
     return [*files, target.record]
 
 
+def _write(
+    result: MatchedPatterns | EncodingAccuracy | RoiMeansAccuracy,
+    path: Path,
+    meanings: Mapping[str, str],
+) -> tuple[Path, Path]:
+    """Write a result's table, saying the coverage that its intervals have."""
+    return write_described(
+        result.table, path, columns.at_level(meanings, result.settings.get("level", 0.95))
+    )
+
+
 def _write_matched(result: MatchedPatterns, folder: Path, note: str) -> list[Path]:
     """Write matched_patterns.tsv with its figure, and the correlations with theirs."""
     known = result.comparison.categories
@@ -110,7 +122,7 @@ def _write_matched(result: MatchedPatterns, folder: Path, note: str) -> list[Pat
     with atomic_path(correlations) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, correlations=result.correlations, names=np.array(result.names))
     return [
-        *write_described(result.table, folder / "matched_patterns.tsv", columns.MATCHED),
+        *_write(result, folder / "matched_patterns.tsv", columns.MATCHED),
         *save_figure(plot_matched_patterns(result), folder / "matched_patterns", note=note),
         correlations,
         *save_figure(plot_correlations(result, labels), folder / "correlations", note=note),
@@ -120,7 +132,7 @@ def _write_matched(result: MatchedPatterns, folder: Path, note: str) -> list[Pat
 def _write_accuracy(result: EncodingAccuracy, folder: Path, note: str) -> list[Path]:
     """Write accuracy.tsv, its figure with the voxels behind it, and a map of each statistic."""
     files = [
-        *write_described(result.table, folder / "accuracy.tsv", columns.ACCURACY),
+        *_write(result, folder / "accuracy.tsv", columns.ACCURACY),
         *write_described(accuracy_by_voxel(result), folder / "accuracy_voxels.tsv", columns.VOXELS),
         *save_figure(plot_accuracy(result), folder / "accuracy", note=note),
     ]
@@ -137,7 +149,7 @@ def _write_roi_means(result: RoiMeansAccuracy, folder: Path, note: str) -> list[
     """Write roi_means.tsv, the means themselves, and their figure."""
     means = folder / "roi_means_images.tsv"
     return [
-        *write_described(result.table, folder / "roi_means.tsv", columns.ROI_MEANS),
+        *_write(result, folder / "roi_means.tsv", columns.ROI_MEANS),
         *write_described(result.images, means, columns.ROI_MEANS_IMAGES),
         *save_figure(plot_roi_means(result), folder / "roi_means", note=note),
     ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imgtofmri.analyses.validate.columns import percent
 from imgtofmri.encoder.controls import ENCODER
 
 if TYPE_CHECKING:
@@ -29,28 +30,32 @@ def describe_validation(
     Yields
     ------
     str
-        Numbers in brackets are 95 % intervals.
+        Numbers in brackets are intervals.
     """
     yield (
         f"matched patterns, {len(matched.names)} images: r with the image's own measured pattern, "
-        "minus r with others' (95 % over images)"
+        f"minus r with others' ({_coverage(matched)} over images)"
     )
     yield from _by_model(matched.table, _matched)
     if roi_means is not None:
         yield (
             f"ROI means, {len(roi_means.names)} images: r of predicted with measured mean response "
-            "over images (95 % over images)"
+            f"over images ({_coverage(roi_means)} over images)"
         )
         yield from _by_model(roi_means.table, _roi_mean)
     if accuracy is not None:
         yield (
-            f"voxels, {len(accuracy.names)} images: mean over voxels of r over images (95 % over "
-            "images)"
+            f"voxels, {len(accuracy.names)} images: mean over voxels of r over images "
+            f"({_coverage(accuracy)} over images)"
         )
         yield from _by_model(accuracy.table, _accuracy)
     signal = [result for result in (roi_means, accuracy) if result is not None]
     if signal and not signal[0].comparison.repeats:
         yield "no repeats: what noise allows at most is not known; --repeat tells"
+
+
+def _coverage(result: MatchedPatterns | EncodingAccuracy | RoiMeansAccuracy) -> str:
+    return percent(result.settings.get("level", 0.95))
 
 
 def _by_model(table: pd.DataFrame, said: Any) -> Iterator[str]:

@@ -27,7 +27,7 @@ def statistic_of(name: str, n_images: int) -> Statistic:
         "p_fdr": Statistic("p value", "p of r, FDR over voxels", limits=_P),
         "p_max": Statistic("p value", "p of r, corrected by max r over voxels", limits=_P),
         "explainable": Statistic("estimate", "share of a repeat's variance that is signal"),
-        "r_max": Statistic("estimate", "noise ceiling: highest r that noise allows"),
-        "r_normalised": Statistic("estimate", "r over its noise ceiling"),
+        "r_max": Statistic("estimate", "noise ceiling: highest r with the repeats' mean"),
+        "r_normalised": Statistic("estimate", "r with the repeats' mean over its noise ceiling"),
     }
     return known.get(name) or Statistic("estimate", f"{name} over {n_images} images")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from imgtofmri.encoder import Control
 
 LEAST_IMAGES = 4
-"""Of two images each resample that has any others is the two; of three intervals hold 65 to 73 %."""
+"""An interval of two images would have no width, and one of three holds the truth in 65 to 73 %."""
 
 N_PERMUTATIONS = 10_000
 N_PERMUTATIONS_FITTED = 1000
@@ -52,8 +52,8 @@ class MatchedPatterns:
         One row for each test of the encoder, then of each control, with columns model ("encoder",
         or the control's name), level ("group", "roi", "category", "participant"), name, statistic
         (mean matched minus mean mismatched correlation), lower and upper (bootstrap interval over
-        images, NaN of fewer than four), null_mean, null_sd, z, p, p_fdr and p_max (both corrected over the tests of the
-        level), n_images, n_voxels.
+        images, NaN of fewer than four), null_mean, null_sd, z, p, p_fdr and p_max (both corrected
+        over the tests of the level), n_images, n_voxels.
     null : array of shape (n_permutations, n_tests)
         The statistics of the encoder's tests under permutation; columns in the order of its rows.
     correlations : array of shape (n_images, n_images)
