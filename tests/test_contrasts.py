@@ -27,7 +27,7 @@ from imgtofmri.analyses.contrast import (
     save_contrast,
     welch_test,
 )
-from imgtofmri.analyses.contrast.welch import permuted_together
+from imgtofmri.analyses.contrast.welch import permuted_tests, permuted_together
 from imgtofmri.bundle import Bundle
 from imgtofmri.encoder import Control, Encoder, Prediction, Settings
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
@@ -120,6 +120,22 @@ def test_permute_welch_t_constant_column_is_zero(rng: np.random.Generator) -> No
     assert np.isnan(welch_test(values, labels, [1, -1]).t[1])
     null = next(permute_welch_t(values, labels, [1, -1], [[0, 4, 1, 5, 2, 6, 3, 7]]))
     assert null[0, 1] == 0.0
+
+
+@pytest.mark.parametrize("noise", [1e-2, 1e-4, 1e-6])
+def test_relabellings_that_change_nothing_count_however_large_t_is(
+    noise: float, rng: np.random.Generator
+) -> None:
+    """Of two images a kind, a third of the relabellings gives the same t; p came to a sixth."""
+    responses = np.array([[1.0], [1.0], [0.0], [0.0]]) + noise * rng.standard_normal((4, 1))
+    labels, weights = np.array([0, 0, 1, 1]), np.array([1.0, -1.0])
+    ((test, null),) = permuted_tests([responses], labels, weights, 3000, 0)
+    assert abs(test.t[0]) > 0.1 / noise
+    assert null.p[0] == pytest.approx(1 / 3, abs=0.03)
+    assert null.p_max[0] == null.p[0]
+    designs = [(np.arange(4), labels, weights)] * 2
+    (joint,) = permuted_together([responses], designs, 3000, 0)
+    assert joint == pytest.approx(1 / 3, abs=0.03)
 
 
 def test_welch_null_p_is_uniform_at_every_level() -> None:

@@ -18,8 +18,9 @@ CHUNK_ENTRIES = 1 << 20
 #: A variance this small beside the squared size of the values is rounding.
 VARIANCE_TOLERANCE = 1e-20
 
-#: Null statistics are cut here, so that a division by a variance of 0 stays a number.
-LARGEST_T = 1e12
+#: Permuted and observed t are cut here: larger ones are a quotient by rounding in sums of squares,
+#: so that a relabelling that changes nothing would not be seen to give the same t.
+LARGEST_T = 1e3
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def permute_welch_t(
     Yields
     ------
     t : array of shape (up to n_permutations, n_tests), float64
-        Chunk by chunk, in the order of ``orders``; 0 where nothing varies.
+        Chunk by chunk, in the order of ``orders``; 0 where nothing varies, and 1,000 at most.
 
     Raises
     ------
@@ -187,7 +188,11 @@ def permute_welch_t(
         # Where a difference is rounding, so is its variance: call that t 0.
         error = np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny))
         t = np.divide(difference, error, out=np.zeros_like(error), where=np.abs(difference) > 1e-14)
-        yield np.clip(t, -LARGEST_T, LARGEST_T)
+        yield _cut(t)
+
+
+def _cut(t: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.clip(t, -LARGEST_T, LARGEST_T)
 
 
 def permuted_tests(
@@ -216,7 +221,7 @@ def permuted_tests(
         One for each of ``parts``, two-sided.
     """
     tests = [welch_test(values, labels, weights) for values in parts]
-    nulls = [NullSummary(test.t, tail="two-sided") for test in tests]
+    nulls = [NullSummary(_cut(test.t), tail="two-sided") for test in tests]
     together = np.concatenate(parts, axis=1)
     ends = np.cumsum([values.shape[1] for values in parts])
     for orders in permutations(len(labels), n_permutations, seed):
@@ -270,7 +275,7 @@ def permuted_together(
         return [np.concatenate(family, axis=-1) for family in zip(*split, strict=True)]
 
     observed = [
-        welch_test(together[chosen], labels, weights).t for chosen, labels, weights in designs
+        _cut(welch_test(together[chosen], labels, weights).t) for chosen, labels, weights in designs
     ]
     nulls = [NullSummary(t, tail="two-sided") for t in families(observed)]
     for numbers in permutations(len(together), n_permutations, seed):

@@ -13,8 +13,8 @@ _PEOPLE_AND_IMAGES = "for other people and other images (bootstrap of both, Stud
 RSA = {
     **_WHOSE,
     "method": "how matrices are compared: 'spearman', 'kendall', 'pearson' or 'cosine'",
-    "n_conditions": "images compared; of three there are no intervals and no p for other images, as "
-    "their resamples are they themselves",
+    "n_conditions": "images compared; of three there are no intervals and no p for other images, "
+    "as their resamples are they themselves",
     "n_subjects": "people measured",
     "score": "mean over people of the similarity of the model's matrix to each one's",
     "ci_low": "lower bound of its 95 % interval over what 'interval_over' says",
