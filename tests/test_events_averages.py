@@ -96,14 +96,17 @@ def test_published_boundary_averages_equal_a_loop(rng: np.random.Generator) -> N
 
 
 def test_average_around_boundaries_interval_lies_about_the_mean(rng: np.random.Generator) -> None:
-    """Limits are percentiles of each lag's valid samples, moved to lie about the average itself."""
+    """Limits are percentiles of valid samples, moved to the average; few boundaries have none."""
     brains = rng.standard_normal((30, 33)) + 0.1
     course = brains.mean(axis=0) + 0.5
-    average = average_around_boundaries(course, BOUNDARIES, brains=brains, window=WINDOW)
+    boundaries = [4, 9, 12, 20, 24, 28]
+    average = average_around_boundaries(course, boundaries, brains=brains, window=WINDOW)
+    assert set(average.n_windows >= 4) == {False, True}
     assert np.isnan(average.samples).any()
     for lag in range(10):
         valid = [value for value in average.samples[:, lag] if not np.isnan(value)]
-        if valid:
+        # Of one boundary the samples are those of people: nothing says how boundaries differ.
+        if average.n_windows[lag] >= 4:
             band = np.percentile(valid, [2.5, 97.5]) - np.mean(valid) + average.mean[lag]
             np.testing.assert_allclose([average.lower[lag], average.upper[lag]], band)
         else:

@@ -31,6 +31,9 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+LEAST_WINDOWS = 4
+"""Resampling one boundary says nothing of others; intervals of two or three hold too little."""
+
 
 @dataclass(frozen=True, eq=False)
 class BoundaryAverage:
@@ -43,7 +46,8 @@ class BoundaryAverage:
     mean : array of shape (..., n_lags)
         The average over boundaries of the course as it is, without resampling.
     lower, upper : array of shape (..., n_lags)
-        The bootstrap's 95 % interval, or as asked for, about ``mean``: `limits_of_samples`.
+        The bootstrap's 95 % interval, or as asked for, about ``mean``: `limits_of_samples`. NaN at
+        lags of fewer than four boundaries.
     samples : array of shape (..., n_brains * n_resamples, n_lags)
         The bootstrap's averages; NaN where a sample has no valid volume.
     n_windows : array of int, shape (n_lags,)
@@ -202,15 +206,11 @@ def average_around_boundaries(
     samples = _weighted_mean(weights, samples_of, volumes, valid).swapaxes(-3, -2)
     samples = samples.reshape(*course.shape[:-1], n_brains * n_resamples, len(lags))
     mean = _plain_mean(course, volumes, valid)
-    lower, upper = limits_of_samples(samples, interval, around=mean)
-    return BoundaryAverage(
-        lags=lags,
-        mean=mean,
-        lower=lower,
-        upper=upper,
-        samples=samples,
-        n_windows=valid.sum(axis=0),
-    )
+    n_windows = valid.sum(axis=0)
+    few = n_windows < LEAST_WINDOWS
+    limits = limits_of_samples(samples, interval, around=mean)
+    lower, upper = (np.where(few, np.nan, limit) for limit in limits)
+    return BoundaryAverage(lags, mean, lower, upper, samples, n_windows)
 
 
 def mean_around_boundaries(

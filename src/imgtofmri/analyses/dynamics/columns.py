@@ -49,7 +49,7 @@ BOUNDARIES = {
     "lag_s": "seconds from the boundary",
     "agreement": "mean agreement over the boundaries at this lag",
     "ci_lower": "lower bound of its 95 % interval over people and boundaries; n/a of fewer than "
-    "eight people",
+    "eight people or four boundaries",
     "ci_upper": "upper bound of the same",
     "p": _P["p"],
     "p_max": _P["p_max"].format("over lags"),
