@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from imgtofmri.events import limits_of_samples
 from imgtofmri.exceptions import OptionError
 from imgtofmri.stats import bootstrap_counts, bootstrap_interval
 
@@ -35,3 +36,18 @@ def test_bootstrap_errors_name_what_is_wrong(rng: np.random.Generator) -> None:
     """A level in percent is refused by name."""
     with pytest.raises(OptionError, match=r"level must lie between 0 and 1; got 95"):
         bootstrap_interval(rng.standard_normal((5, 4)), 95)
+
+
+@pytest.mark.parametrize(("level", "least"), [(0.95, 39), (0.9, 19), (0.5, 3)])
+def test_bootstrap_interval_of_too_few_draws_is_none(
+    level: float, least: int, rng: np.random.Generator
+) -> None:
+    """The range of n draws holds another one in (n - 1) / (n + 1) of cases; NaN do not count."""
+    assert (least - 1) / (least + 1) == pytest.approx(level)
+    draws = rng.standard_normal((least, 2))
+    draws = np.concatenate([draws, np.full((3, 2), np.nan)])
+    assert np.isfinite(bootstrap_interval(draws, level)).all()
+    draws[0, 1] = np.nan
+    for lower, upper in (bootstrap_interval(draws, level), limits_of_samples(draws, level)):
+        assert np.isfinite([lower[0], upper[0]]).all()
+        assert np.isnan([lower[1], upper[1]]).all()

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from imgtofmri.events.separation import check_boundaries
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.stats import bootstrap_counts
+from imgtofmri.stats.bootstrap import enough_draws
 
 __all__ = [
     "BoundaryAverage",
@@ -322,7 +323,7 @@ def limits_of_samples(
     Returns
     -------
     lower, upper : arrays of shape (..., n_lags)
-        NaN where no sample is valid.
+        NaN where too few samples are valid, see `imgtofmri.stats.bootstrap.enough_draws`.
 
     Raises
     ------
@@ -334,15 +335,15 @@ def limits_of_samples(
         raise OptionError(message, "interval")
     tails = 50 * (1 - interval)
     q = (tails, 100 - tails)
-    empty = np.asarray(np.isnan(samples).all(axis=-2))
     if samples.shape[-2] == 0:
-        nothing = np.full(empty.shape, np.nan)
+        nothing = np.full(np.delete(samples.shape, -2), np.nan)
         return nothing, nothing.copy()
+    enough = enough_draws(samples, -2, interval)
     # nanpercentile warns of empty slices, and zeros stand in for them here.
-    filled = np.where(empty[..., None, :], 0.0, samples)
+    filled = np.where(enough[..., None, :], samples, 0.0)
     if np.isnan(filled).any():
         low, high = np.nanpercentile(filled, q, axis=-2)
     else:
         low, high = np.percentile(filled, q, axis=-2)
     shift = 0.0 if around is None else around - np.nanmean(filled, axis=-2)
-    return np.where(empty, np.nan, low + shift), np.where(empty, np.nan, high + shift)
+    return np.where(enough, low + shift, np.nan), np.where(enough, high + shift, np.nan)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import OptionError
 from imgtofmri.stats.checks import Array
@@ -62,7 +62,7 @@ def bootstrap_interval(draws: ArrayLike, level: float = 0.95) -> tuple[Array, Ar
     Returns
     -------
     lower, upper : array of shape (...)
-        Bounds.
+        Bounds; NaN where there are too few draws, see `enough_draws`.
 
     Raises
     ------
@@ -73,8 +73,32 @@ def bootstrap_interval(draws: ArrayLike, level: float = 0.95) -> tuple[Array, Ar
         message = f"level must lie between 0 and 1; got {level}. Give 0.95 for 95 percent."
         raise OptionError(message)
     limits = [(1 - level) / 2, (1 + level) / 2]
-    lower, upper = np.nanquantile(np.asarray(draws, dtype=np.float64), limits, axis=0)
-    return np.asarray(lower), np.asarray(upper)
+    values = np.asarray(draws, dtype=np.float64)
+    enough = enough_draws(values, 0, level)
+    lower, upper = np.nanquantile(np.where(enough, values, 0.0), limits, axis=0)
+    return np.where(enough, lower, np.nan), np.where(enough, upper, np.nan)
+
+
+def enough_draws(draws: Array, axis: int, level: float) -> NDArray[np.bool_]:
+    """Tell where there are draws enough for percentiles: 39 for 95 %.
+
+    Of fewer, even the smallest and the largest one lie nearer to each other than that.
+
+    Parameters
+    ----------
+    draws : array
+        NaN are passed over.
+    axis : int
+        That of the draws.
+    level : float
+        Coverage, between 0 and 1.
+
+    Returns
+    -------
+    array of bool, of the shape of ``draws`` without the axis
+    """
+    n_draws = np.count_nonzero(~np.isnan(draws), axis=axis)
+    return np.asarray((n_draws + 1) * (1 - level) >= 2 - 1e-9)
 
 
 def bootstrap_diagonal(correlations: ArrayLike, counts: Array) -> Array:

@@ -23,8 +23,9 @@ SUMMARY = {
     **_MODEL,
     "agreement": "mean over volumes of Pearson's r of a row of the model's similarities with the "
     "measured row",
-    "ci_lower": "lower bound of its 95 % interval over people; n/a of fewer than eight",
-    "ci_upper": "upper bound of its 95 % interval over people; n/a of fewer than eight",
+    "ci_lower": "lower bound of its 95 % interval over people; n/a of fewer than eight, or of "
+    "fewer than 39 draws of them",
+    "ci_upper": "upper bound of the same",
     "null_mean": "mean of the phase-randomised surrogates' agreement: what chance gives",
     "null_sd": "its standard deviation over surrogates",
     "p": _P["p"],
