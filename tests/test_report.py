@@ -317,11 +317,13 @@ class TestRefused:
             write_report(folder)
         assert not (folder / "report.html").exists()
 
-    def test_another_volume(self, folder: Path) -> None:
-        """A file that is not what the run wrote."""
+    def test_another_volume(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A file that is not what the run wrote; the command names the option to make it anew."""
         shutil.copyfile(folder / "p1.png.nii.gz", folder / "p3.png.nii.gz")
         with pytest.raises(DataError, match=r"another file than the run wrote: its digest differs"):
             write_report(folder)
+        assert main(["report", str(folder)]) == 1
+        assert capsys.readouterr().err.endswith("Run the command again with --overwrite.\n")
 
     def test_a_damaged_record(self, folder: Path) -> None:
         """Half a record."""

@@ -47,6 +47,7 @@ PARTLY_CLOUDY_BOUNDARIES = PARTLY_CLOUDY_EVENT_STARTS[1:]
 """The 13 event boundaries among them: the first event's start is no boundary."""
 
 _FOLDER = "development_fmri"
+_NAME_FOLDER = f"set NILEARN_DATA to the folder in which a copy of {_FOLDER} lies"
 _BOLD_NAME = "{}_task-pixar_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz"
 
 
@@ -77,7 +78,8 @@ def fetch_partly_cloudy(
     cutoff_s : float, optional
         As in `read_runs`.
     data_dir : path, optional
-        Where nilearn keeps its data; default: nilearn's own choice.
+        Where nilearn keeps its data; default: nilearn's own choice, the folder that
+        ``NILEARN_DATA`` names or ``~/nilearn_data``.
     progress : bool
         Whether to report progress on standard error.
 
@@ -115,7 +117,7 @@ def fetch_partly_cloudy(
                 f"{n_subjects} runs of Partly Cloudy must be there already, "
                 f"as IMGTOFMRI_OFFLINE forbids the network; got {found} in "
                 f"{' or '.join(str(place) for place in places)}. Unset it to download them, or "
-                "name their folder with `data_dir`."
+                f"{_NAME_FOLDER}."
             )
             raise AssetError(message)
     try:
@@ -129,8 +131,7 @@ def fetch_partly_cloudy(
     except OSError as error:
         message = (
             f"nilearn could not download Partly Cloudy ({error}). See that "
-            "the network is there and try again: what has come stays. Or name a folder that has "
-            "the data with `data_dir`."
+            f"the network is there and try again: what has come stays. Or {_NAME_FOLDER}."
         )
         raise AssetError(message) from error
     return read_runs(
