@@ -711,3 +711,6 @@ def test_power_writes_tables_that_explain_themselves(
     assert {path.suffix for path in out.iterdir()} == {
         *(".tsv", ".json", ".png", ".svg", ".md", ".html")
     }
+    page = (out / "report.html").read_text("utf-8")
+    assert "own regions were read there, and nothing was smoothed" in page
+    assert "Surfaces: " not in page

@@ -178,6 +178,7 @@ def _content(run: Run, found: Contents) -> dict[str, Any]:
     }
     if found.maps is not None and n_maps and found.maps.mask.sum() >= LEAST_VOXELS:
         content |= _map_content(run, found, found.maps, title)
+        content["citations"] += [methods.SURFACES] if content["has_surfaces"] else []
     return content
 
 
