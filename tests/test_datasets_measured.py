@@ -409,11 +409,15 @@ def test_fetch_partly_cloudy_offline_without_data_says_so(
 
 
 def test_fetch_partly_cloudy_failed_download_says_what_to_do(
-    tmp_path: Path, masks: dict[str, NDArray[np.bool_]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    masks: dict[str, NDArray[np.bool_]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A download that fails becomes one error with a remedy that commands have, too."""
+    """A download that fails becomes one error with a remedy; progress goes to standard error."""
 
     def refuse(**_: object) -> None:
+        print("[fetch_development_fmri] Downloading data ...")  # noqa: T201
         message = "no route to host"
         raise OSError(message)
 
@@ -422,6 +426,7 @@ def test_fetch_partly_cloudy_failed_download_says_what_to_do(
     said = r"could not download Partly Cloudy \(no route to host\).* set NILEARN_DATA to the folder"
     with pytest.raises(AssetError, match=said):
         fetch_partly_cloudy(masks, FINE, data_dir=tmp_path)
+    assert capsys.readouterr() == ("", "[fetch_development_fmri] Downloading data ...\n")
 
 
 def test_fetch_partly_cloudy_number_of_subjects_is_checked(

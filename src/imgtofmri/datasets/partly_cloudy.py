@@ -11,7 +11,9 @@ Communications 9, 1027. doi:10.1038/s41467-018-03399-2
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from numpy.typing import ArrayLike
@@ -121,13 +123,15 @@ def fetch_partly_cloudy(
             )
             raise AssetError(message)
     try:
-        fetched = fetch_development_fmri(
-            n_subjects=n_subjects,
-            reduce_confounds=True,
-            data_dir=folder,
-            age_group="adult",
-            verbose=int(progress),
-        )
+        # Standard output is for results, and nilearn tells its progress there.
+        with redirect_stdout(sys.stderr):
+            fetched = fetch_development_fmri(
+                n_subjects=n_subjects,
+                reduce_confounds=True,
+                data_dir=folder,
+                age_group="adult",
+                verbose=int(progress),
+            )
     except OSError as error:
         message = (
             f"nilearn could not download Partly Cloudy ({error}). See that "
