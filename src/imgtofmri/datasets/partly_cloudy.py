@@ -11,14 +11,12 @@ Communications 9, 1027. doi:10.1038/s41467-018-03399-2
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from contextlib import redirect_stdout
 from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from imgtofmri.assets import is_offline
+from imgtofmri.assets import by_nilearn, is_offline, nilearn_folder
 from imgtofmri.exceptions import AssetError, OptionError
 from imgtofmri.measured.movie import MeasuredMovie
 from imgtofmri.measured.runs import read_runs
@@ -49,7 +47,6 @@ PARTLY_CLOUDY_BOUNDARIES = PARTLY_CLOUDY_EVENT_STARTS[1:]
 """The 13 event boundaries among them: the first event's start is no boundary."""
 
 _FOLDER = "development_fmri"
-_NAME_FOLDER = f"set NILEARN_DATA to the folder in which a copy of {_FOLDER} lies"
 _BOLD_NAME = "{}_task-pixar_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz"
 
 
@@ -119,25 +116,17 @@ def fetch_partly_cloudy(
                 f"{n_subjects} runs of Partly Cloudy must be there already, "
                 f"as IMGTOFMRI_OFFLINE forbids the network; got {found} in "
                 f"{' or '.join(str(place) for place in places)}. Unset it to download them, or "
-                f"{_NAME_FOLDER}."
+                f"{nilearn_folder(_FOLDER)}."
             )
             raise AssetError(message)
-    try:
-        # Standard output is for results, and nilearn tells its progress there.
-        with redirect_stdout(sys.stderr):
-            fetched = fetch_development_fmri(
-                n_subjects=n_subjects,
-                reduce_confounds=True,
-                data_dir=folder,
-                age_group="adult",
-                verbose=int(progress),
-            )
-    except OSError as error:
-        message = (
-            f"nilearn could not download Partly Cloudy ({error}). See that "
-            f"the network is there and try again: what has come stays. Or {_NAME_FOLDER}."
+    with by_nilearn("Partly Cloudy", _FOLDER):
+        fetched = fetch_development_fmri(
+            n_subjects=n_subjects,
+            reduce_confounds=True,
+            data_dir=folder,
+            age_group="adult",
+            verbose=int(progress),
         )
-        raise AssetError(message) from error
     return read_runs(
         fetched.func,
         roi_masks,
