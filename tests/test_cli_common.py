@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ from imgtofmri import __version__, assets
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.cli.app import app, ends_well
+from imgtofmri.experiments import Noise
+from imgtofmri.experiments.noise import drift_basis
+from imgtofmri.stimuli.sampling import check_rate
+from imgtofmri.timeseries import cosine_basis, sample_to_volumes
 
 
 def test_python_m_is_the_command() -> None:
@@ -77,6 +82,37 @@ def test_a_seed_below_0_is_bad_usage(command: str, capsys: pytest.CaptureFixture
     """It is refused by name, before anything else is looked at."""
     assert main([command, "--seed", "-1"]) == 2
     assert "'--seed'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "call", "said"),
+    [
+        ("simulate", lambda: drift_basis(Noise(), 2.0, 17), "half of --drift-cutoff-s long (64 s)"),
+        ("simulate", lambda: drift_basis(Noise(), 2.0, 17), "or --drift-share 0."),
+        ("power", lambda: Noise(ar1_share=0.7, drift_share=0.4), "--ar1-share and --drift-share m"),
+        ("explain", lambda: check_rate(0.0), "--rate-hz must be above 0"),
+        ("dynamics", lambda: cosine_basis(40, 2.0, cutoff_s=3.0), "--cutoff-s must be longer"),
+        (
+            "dynamics",
+            lambda: sample_to_volumes([0, 1], [0, 1], 1.0, resample="original", slice_time_ref=0.5),
+            "--resample original samples at the start of each volume; got --slice-time-ref 0.5",
+        ),
+    ],
+)
+def test_messages_name_options_as_the_command_line_does(
+    command: str, call: Callable[[], object], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever is told of an option can type it as it is told."""
+    callbacks = {str(each.callback.__name__): each.callback for each in app.registered_commands}
+
+    def fails(*_: object, **__: object) -> None:
+        call()
+
+    fails.__annotations__ = callbacks[command].__annotations__
+    with pytest.raises(typer.Exit) as ended:
+        ends_well(fails)()
+    assert ended.value.exit_code == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,13 @@ def run(small_encoder: Path, random_weights: Path, tmp_path: Path) -> Run:
 
 
 def test_explain_writes_tables_that_sum_and_figures(
-    run: Run, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Places and intercept make the response in every row; each column is explained."""
+    """Places and intercept make the response in every row; a page counts what it leaves out."""
     (pictures / "broken.png").write_bytes(b"not a picture")
     assert run(pictures) == 3
     said = capsys.readouterr().err
@@ -65,6 +69,14 @@ def test_explain_writes_tables_that_sum_and_figures(
     assert "bright0.png_PPA.png" in page
     figures = {path.name for path in (out / "figures").iterdir()}
     assert figures == {f"bright{n}.png_{roi}.png" for n in (0, 1) for roi in ("LOC", "PPA")}
+    assert "This page shows the first" not in page
+    monkeypatch.setattr("imgtofmri.report.contents.MOST_FIGURES", 3)
+    monkeypatch.setattr("imgtofmri.report.contents.MOST_TABLES", 1)
+    assert main(["report", str(out)]) == 0
+    page = (out / "report.html").read_text("utf-8")
+    assert page.count("<figcaption>") == 3
+    assert "This page shows the first 3 of 4 figures." in page
+    assert "This page shows the first 1 of 2 tables." in page
 
 
 def test_explain_at_a_point_with_negative_coordinates(

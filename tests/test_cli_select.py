@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from imgtofmri.analyses.select.columns import SELECTION
 from imgtofmri.cli import main
 
 Run = Callable[..., int]
@@ -66,6 +70,14 @@ def test_select_writes_sets_checks_and_events(
     assert set(checks["tested_on"]) == {"all", "S1", "S2"}
     assert record["state"] == "partial"
     assert len(record["inputs"]) == 8
+    selected = pd.read_csv(out / "selection.tsv", sep="\t")
+    paths = {path.name: path for folder in folders for path in folder.iterdir()}
+    pixels = []
+    for name in selected["stimulus"]:
+        with Image.open(paths[name]) as picture:
+            pixels.append(math.prod(picture.size))
+    np.testing.assert_allclose(10 ** selected["size"], pixels, rtol=1e-5)
+    assert "logarithm" in SELECTION["size"]
 
 
 def test_select_control_of_an_untrained_encoder_is_the_encoder(

@@ -413,7 +413,7 @@ def test_simulate_kernel_file_is_used(
         (["--tr-s", "nan"], OptionError, "tr_s must be a positive number; got nan"),
         (["--hrf", "glovr"], OptionError, "Did you mean glover"),
         (["--tsnr", -5], OptionError, "tsnr must be a positive number"),
-        (["--tsnr", 50, "--n-volumes", 20], OptionError, "at least half of drift_cutoff_s"),
+        (["--tsnr", 50, "--n-volumes", 20], OptionError, "at least half of `drift_cutoff_s`"),
         (["--tsnr", 50, "--noise-fwhm-mm", -6], OptionError, "fwhm_mm must be 0 or more"),
         (["--noise-fwhm-mm", 6], OptionError, "noise_fwhm_mm goes with `tsnr`"),
         (["--voxels", "all"], OptionError, "voxels must be one of brain, predicted"),

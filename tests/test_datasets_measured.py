@@ -403,23 +403,30 @@ def test_fetch_partly_cloudy_offline_without_data_says_so(
     monkeypatch.setenv("IMGTOFMRI_OFFLINE", "1")
     with pytest.raises(AssetError, match=r"33 runs .* got 0 in .*empty"):
         fetch_partly_cloudy(masks, FINE, data_dir=tmp_path / "empty")
-    with pytest.raises(AssetError, match="10 runs .* got 3"):
-        fetch_partly_cloudy(masks, FINE, n_subjects=10, data_dir=partly_cloudy)
+    monkeypatch.setenv("NILEARN_DATA", str(partly_cloudy))
+    with pytest.raises(AssetError, match="10 runs .* got 3 in .* set NILEARN_DATA to the folder"):
+        fetch_partly_cloudy(masks, FINE, n_subjects=10)
 
 
 def test_fetch_partly_cloudy_failed_download_says_what_to_do(
-    tmp_path: Path, masks: dict[str, NDArray[np.bool_]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    masks: dict[str, NDArray[np.bool_]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A download that fails becomes one error with a remedy."""
+    """A download that fails becomes one error with a remedy; progress goes to standard error."""
 
     def refuse(**_: object) -> None:
+        print("[fetch_development_fmri] Downloading data ...")  # noqa: T201
         message = "no route to host"
         raise OSError(message)
 
     monkeypatch.delenv("IMGTOFMRI_OFFLINE", raising=False)
     monkeypatch.setattr("nilearn.datasets.fetch_development_fmri", refuse)
-    with pytest.raises(AssetError, match=r"could not download Partly Cloudy \(no route to host\)"):
+    said = r"could not download Partly Cloudy \(no route to host\).* set NILEARN_DATA to the folder"
+    with pytest.raises(AssetError, match=said):
         fetch_partly_cloudy(masks, FINE, data_dir=tmp_path)
+    assert capsys.readouterr() == ("", "[fetch_development_fmri] Downloading data ...\n")
 
 
 def test_fetch_partly_cloudy_number_of_subjects_is_checked(

@@ -24,6 +24,7 @@ from imgtofmri.cli.app import app
 from imgtofmri.encoder import Encoder
 from imgtofmri.encoder.description import card_lines
 from imgtofmri.spaces import MNI152_2MM
+from imgtofmri.stimuli import IMAGE_SUFFIXES, MOVIE_SUFFIXES
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))]
@@ -139,6 +140,31 @@ def test_every_environment_variable_stands_on_its_page() -> None:
     said = " ".join(page.read_text("utf-8") for page in pages)
     assert "IMGTOFMRI_OFFLINE" in used
     assert sorted(name for name in used if name not in said) == []
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["*.md", "Containerfile", "Makefile", "docs/**/*.md", "src/**/*.py", "tools/**/*.py"],
+)
+def test_files_that_are_named_are_there(pattern: str) -> None:
+    """Whoever is sent to a page, a benchmark or a tool finds it."""
+    named = r"(?<![\w./-])(?:docs|tools|benchmarks|tests|studies)/[\w./-]*\w\.(?:md|py|toml)\b"
+    found = {
+        (path.name, file)
+        for path in ROOT.glob(pattern)
+        for file in re.findall(named, path.read_text("utf-8"))
+    }
+    assert found
+    assert sorted(each for each in found if not (ROOT / each[1]).is_file()) == []
+
+
+def test_stimuli_that_are_read_are_those_of_their_page() -> None:
+    """Which suffixes count stands on the page of stimuli, and nothing else does."""
+    page = (ROOT / "docs/reference/stimuli.md").read_text("utf-8")
+    for row, suffixes in (("images", IMAGE_SUFFIXES), ("movies", MOVIE_SUFFIXES)):
+        said = re.search(rf"^\| {row} \| (.*) \|$", page, re.MULTILINE)
+        assert said
+        assert sorted(said[1].split()) == sorted(suffixes)
 
 
 def test_tests_that_a_page_names_are_there() -> None:

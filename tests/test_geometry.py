@@ -806,7 +806,8 @@ def test_rsa_command_prints_models_and_controls_that_the_docs_explain(
                 ("--control", name)]  # fmt: skip
     more = ("--model", "resnet18/layer1@7x7", "--permutations", 9, "--bootstraps", 20)
     assert run(folder, "-o", out, "-m", tmp_path / "m.npz", *controls, *more) == 0
-    said = capsys.readouterr().out
+    said, told = capsys.readouterr()
+    assert f"3 models of 6 images: {out}" in told  # Two ROIs and the layer; no control.
     assert "UNRELIABLE, as the lower bound is not above chance" in said
     assert re.search(r"resnet18/layer1@7x7 +[+-]0\.\d{3} \[.*best control ", said)
     assert "control silhouette" in said

@@ -636,7 +636,7 @@ def test_plan_scan_needs_noise_and_people(
     with pytest.raises(OptionError, match="tsnr must say how strong the noise is"):
         plan_scan(lay_out_experiment(folders, Scan(2.0), 8), lone, **chosen)
     experiment = lay_out_experiment(folders, Scan(2.0, noise=Noise(60.0)), 8)
-    with pytest.raises(DataError, match="between_sd must say how people differ"):
+    with pytest.raises(DataError, match="`between_sd` must say how people differ"):
         plan_scan(experiment, lone, **chosen)
     told = plan_scan(experiment, lone, power=PowerSettings(2, 5, between_sd=0.4), **chosen)
     assert np.isfinite(told.group["power"]).all()
@@ -729,3 +729,6 @@ def test_power_writes_tables_that_explain_themselves(
     assert {path.suffix for path in out.iterdir()} == {
         *(".tsv", ".json", ".png", ".svg", ".md", ".html")
     }
+    page = (out / "report.html").read_text("utf-8")
+    assert "own regions were read there, and nothing was smoothed" in page
+    assert "Surfaces: " not in page

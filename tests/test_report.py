@@ -290,6 +290,27 @@ def test_pictures_that_changed_are_not_shown(run: Prediction, tmp_path: Path) ->
     assert shown == [True, False, False, True, True]
 
 
+def test_methods_say_where_responses_were_read(run: Prediction, tmp_path: Path) -> None:
+    """What is read in native space is not said to be smoothed; surfaces are cited if shown."""
+    run.save(tmp_path / "run")
+    record = tmp_path / "run" / "predictions.json"
+    smoothed, read = "smoothed with a Gaussian", "own regions were read there, and nothing was"
+
+    def page(**changes: Any) -> str:
+        record.write_text(json.dumps(json.loads(record.read_text()) | changes))
+        return write_report(tmp_path / "run").read_text()
+
+    text = page()
+    assert smoothed in text
+    assert read not in text
+    assert "Surfaces: Wu et al." in text
+    for command in ("rsa", "select", "power", "explain"):
+        text = page(command=command, settings={"targets": ["PPA"]})
+        assert read in text
+        assert smoothed not in text
+    assert smoothed in page(command="explain", settings={"targets": ["(26, -44, -10)"]})
+
+
 class TestRefused:
     """A folder that is no run's, or is damaged, is told of in one line."""
 
@@ -317,11 +338,13 @@ class TestRefused:
             write_report(folder)
         assert not (folder / "report.html").exists()
 
-    def test_another_volume(self, folder: Path) -> None:
-        """A file that is not what the run wrote."""
+    def test_another_volume(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A file that is not what the run wrote; the command names the option to make it anew."""
         shutil.copyfile(folder / "p1.png.nii.gz", folder / "p3.png.nii.gz")
         with pytest.raises(DataError, match=r"another file than the run wrote: its digest differs"):
             write_report(folder)
+        assert main(["report", str(folder)]) == 1
+        assert capsys.readouterr().err.endswith("Run the command again with --overwrite.\n")
 
     def test_a_damaged_record(self, folder: Path) -> None:
         """Half a record."""

@@ -384,7 +384,7 @@ def test_combine_does_not_depend_on_the_company(rng: np.random.Generator) -> Non
         ({"seed": -1, "noise": Noise()}, "seed must be a whole number, 0 or more; got -1"),
         (
             {"n_volumes": 25, "noise": Noise()},
-            r"at least half of drift_cutoff_s long \(64 s\) .*; got 50 s and 25",
+            r"at least half of `drift_cutoff_s` long \(64 s\) .*; got 50 s and 25",
         ),
     ],
 )

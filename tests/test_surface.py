@@ -16,7 +16,7 @@ from imgtofmri import assets
 from imgtofmri.bundle import Bundle
 from imgtofmri.encoder import Encoder, Prediction
 from imgtofmri.encoder.surface import WHEEL_PROJECT, WHEEL_SHA256, WHEEL_VERSION, read_tables
-from imgtofmri.exceptions import DataError, OptionError, ShapeError
+from imgtofmri.exceptions import AssetError, DataError, OptionError, ShapeError
 from imgtofmri.spaces import MNI152_2MM
 from imgtofmri.spaces.surface import fsaverage5_places, sample, sampling_matrix
 
@@ -181,6 +181,26 @@ def test_to_surface_unknown_mesh_says_what_there_is(brain: Prediction, mesh: str
     """The name of no published mesh."""
     with pytest.raises(OptionError, match="mesh must be fsaverage5, fsaverage, or a mesh of your"):
         brain.to_surface(mesh)
+
+
+def test_to_surface_of_a_mesh_that_cannot_be_had_says_what_to_do(
+    brain: Prediction, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What nilearn cannot fetch is one error, and its progress is no result."""
+
+    def refuse(mesh: str) -> None:
+        print(f"[load_fsaverage] Downloading {mesh} ...")  # noqa: T201
+        message = "no route to host"
+        raise OSError(message)
+
+    places = {hemi: np.zeros((3, 3)) for hemi in "LR"}
+    monkeypatch.delenv(assets.OFFLINE_VARIABLE, raising=False)
+    monkeypatch.setattr("imgtofmri.encoder.surface._published_places", lambda _: places)
+    monkeypatch.setattr("nilearn.datasets.load_fsaverage", refuse)
+    said = r"not download mesh fsaverage \(no route.* copy of fsaverage lies, or use fsaverage5"
+    with pytest.raises(AssetError, match=said):
+        brain.to_surface("fsaverage")
+    assert capsys.readouterr() == ("", "[load_fsaverage] Downloading fsaverage ...\n")
 
 
 def test_to_surface_of_another_space_is_refused(prediction: Prediction) -> None:

@@ -269,14 +269,14 @@ def test_sample_to_volumes_beyond_the_samples_is_refused() -> None:
 
 def test_sample_to_volumes_original_elsewhere_than_at_the_start_is_refused() -> None:
     """The published scheme has no slice timing reference."""
-    with pytest.raises(OptionError, match="resample='original' samples at the start"):
+    with pytest.raises(OptionError, match="`resample` original samples at the start"):
         sample_to_volumes([0.0, 1.0], [0.0, 1.0], 1.0, resample="original", slice_time_ref=0.5)
 
 
 @pytest.mark.parametrize("n_volumes", [None, 1])
 def test_sample_to_volumes_original_needs_the_number_of_volumes(n_volumes: int | None) -> None:
     """The published rule spreads a film over a known number of volumes."""
-    with pytest.raises(OptionError, match=f"over n_volumes, 2 or more; got {n_volumes}"):
+    with pytest.raises(OptionError, match=f"over `n_volumes`, 2 or more; got {n_volumes}"):
         sample_to_volumes([0.0, 1.0], [0.0, 0.5], 2.0, resample="original", n_volumes=n_volumes)
 
 

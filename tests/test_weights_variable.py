@@ -100,7 +100,9 @@ def test_a_command_without_weights_takes_those_of_the_variable(
     assert main([command, *COMMANDS[command], *chosen]) == 1
     said = capsys.readouterr().err
     assert "nowhere.safetensors: expected a .safetensors file" in said
-    assert f"{WEIGHTS_VARIABLE} names it: correct that, or name --weights." in said
+    assert (
+        f"{WEIGHTS_VARIABLE} names it: correct that, or name --weights, such as published." in said
+    )
 
 
 CALLS: dict[str, Callable[[Encoder], Any]] = {

@@ -20,7 +20,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from email.message import Message
 from http.client import HTTPMessage, HTTPResponse
 from pathlib import Path
@@ -168,6 +168,47 @@ def fetch_url(
     refusal = AssetError(message)
     refusal.last_failure = failures[-1].partition(": ")[2]
     raise refusal
+
+
+@contextmanager
+def by_nilearn(what: str, folder: str, otherwise: str = "") -> Iterator[None]:
+    """Let nilearn download: its progress goes to standard error, and what fails is one error.
+
+    Parameters
+    ----------
+    what : str
+        What is downloaded, for the message.
+    folder : str
+        What nilearn calls its folder.
+    otherwise : str
+        What else can be done, for the end of the message.
+
+    Raises
+    ------
+    AssetError
+        If it cannot be downloaded.
+    """
+    try:
+        # Standard output is for results, and nilearn tells its progress there.
+        with redirect_stdout(sys.stderr):
+            yield
+    except OSError as error:
+        message = (
+            f"nilearn could not download {what} ({error}). See that the network is there and try "
+            f"again: what has come stays. Or {nilearn_folder(folder)}{otherwise}."
+        )
+        raise AssetError(message) from error
+
+
+def nilearn_folder(folder: str) -> str:
+    """Return how nilearn is told where something lies already.
+
+    Examples
+    --------
+    >>> nilearn_folder("fsaverage")
+    'set NILEARN_DATA to the folder in which a copy of fsaverage lies'
+    """
+    return f"set NILEARN_DATA to the folder in which a copy of {folder} lies"
 
 
 def fetch_wheel(project: str, version: str, *, sha256: str, progress: bool = True) -> Path:

@@ -180,7 +180,10 @@ def _load_of_environment(network: Architecture, path: Path) -> LoadedWeights:
     try:
         return load_named(network, path)
     except WeightsError as error:
-        message = f"{error} {WEIGHTS_VARIABLE} names it: correct that, or name `weights`."
+        message = (
+            f"{error} {WEIGHTS_VARIABLE} names it: correct that, or name `weights`, such as "
+            "published."
+        )
         raise WeightsError(message) from error
 
 

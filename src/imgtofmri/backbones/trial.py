@@ -227,7 +227,7 @@ def _fastest(precision: str | None, load: Load, judge: Judge) -> Backbone:
             best = speed, AdmittedBackbone(backbone, trial)
     chosen = best[1]
     tried = "; ".join(said) or "no other engine is installed that this machine runs at full speed"
-    message = f"engine auto takes {chosen.spec.engine}. {tried}"
+    message = f"engine auto takes {chosen.spec.engine}: {tried}"
     warnings.warn(message, EngineWarning, stacklevel=3)
     return chosen
 

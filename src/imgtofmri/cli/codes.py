@@ -12,6 +12,9 @@ from imgtofmri.cli.say import say
 if TYPE_CHECKING:
     from imgtofmri.stimuli import Failure
 
+OF_RUNS = ("overwrite", "resume", "rois_only")
+"""What messages of commands that read another's results say of the command that wrote them."""
+
 DONE, FAILED, USAGE, PARTIAL, ALL_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
@@ -23,9 +26,11 @@ def in_options(error: Exception, options: Mapping[str, str] | None = None) -> st
     error : Exception
         Whose message has parameters in backquotes, or begins with the one that it is about.
     options : mapping of str to str, optional
-        The option of each of a command's parameters. Those of `imgtofmri.Settings` are known.
+        The option of each of a command's parameters. Those of `imgtofmri.Settings` are known, and
+        those that a run is done again with.
     """
-    known = {name: f"--{name.replace('_', '-')}" for name in SETTINGS} | dict(options or {})
+    known = {name: f"--{name.replace('_', '-')}" for name in (*SETTINGS, *OF_RUNS)}
+    known |= dict(options or {})
     message, about = str(error), getattr(error, "option", "")
     if about in known and message.startswith(about):
         message = f"`{about}`{message.removeprefix(about)}"

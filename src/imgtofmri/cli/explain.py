@@ -89,7 +89,7 @@ def explain(
                 advance(len(part))
 
         save_attribution(parts(), folder, figures=figures, failures=failures)
-    say(f"{done} pictures explained by {attributor.method}: {output}", err=True)
+    say(f"{done} picture{'s' * (done != 1)} explained by {attributor.method}: {output}", err=True)
     code = report_failures(failures, done)
     n_figures = figures * done * len(attributor.targets)
     if report and n_figures > MOST_ON_PAGE:

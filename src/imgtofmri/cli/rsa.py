@@ -106,7 +106,7 @@ def rsa(
         save_geometry,
     )
     from imgtofmri.encoder import load_encoder
-    from imgtofmri.encoder.controls import ENCODER, check_controls
+    from imgtofmri.encoder.controls import check_controls
     from imgtofmri.exceptions import check_choice
     from imgtofmri.measured.patterns import Missing
     from imgtofmri.outputs import OutputFolder
@@ -149,7 +149,7 @@ def rsa(
     )
     _report(result)
     save_geometry(result, folder)
-    n_models = len(result.models[ENCODER].names)
+    n_models = sum(len(of.names) for name, of in result.models.items() if result.is_model(name))
     say(f"{n_models} models of {len(own)} images: {output}", err=True)
     code = report_failures(failures, len(own))
     make_page(output, report)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from imgtofmri.assets import is_offline
+from imgtofmri.assets import by_nilearn, is_offline, nilearn_folder
 from imgtofmri.exceptions import AssetError, OptionError
 from imgtofmri.measured.movie import MeasuredMovie
 from imgtofmri.measured.runs import read_runs
@@ -77,7 +77,8 @@ def fetch_partly_cloudy(
     cutoff_s : float, optional
         As in `read_runs`.
     data_dir : path, optional
-        Where nilearn keeps its data; default: nilearn's own choice.
+        Where nilearn keeps its data; default: nilearn's own choice, the folder that
+        ``NILEARN_DATA`` names or ``~/nilearn_data``.
     progress : bool
         Whether to report progress on standard error.
 
@@ -115,10 +116,10 @@ def fetch_partly_cloudy(
                 f"{n_subjects} runs of Partly Cloudy must be there already, "
                 f"as IMGTOFMRI_OFFLINE forbids the network; got {found} in "
                 f"{' or '.join(str(place) for place in places)}. Unset it to download them, or "
-                "name their folder with `data_dir`."
+                f"{nilearn_folder(_FOLDER)}."
             )
             raise AssetError(message)
-    try:
+    with by_nilearn("Partly Cloudy", _FOLDER):
         fetched = fetch_development_fmri(
             n_subjects=n_subjects,
             reduce_confounds=True,
@@ -126,13 +127,6 @@ def fetch_partly_cloudy(
             age_group="adult",
             verbose=int(progress),
         )
-    except OSError as error:
-        message = (
-            f"nilearn could not download Partly Cloudy ({error}). See that "
-            "the network is there and try again: what has come stays. Or name a folder that has "
-            "the data with `data_dir`."
-        )
-        raise AssetError(message) from error
     return read_runs(
         fetched.func,
         roi_masks,

@@ -153,4 +153,5 @@ def _published_mesh(mesh: str) -> PolyMesh:
     """Return the pial mesh, on which values are shown."""
     from nilearn.datasets import load_fsaverage
 
-    return load_fsaverage(mesh)["pial"]
+    with assets.by_nilearn(f"mesh {mesh}", mesh, ", or use fsaverage5, which comes with nilearn"):
+        return load_fsaverage(mesh)["pial"]

@@ -64,7 +64,7 @@ class Noise:
         shares = (self.ar1_share, self.drift_share)
         if not (min(shares) >= 0.0 and sum(shares) <= 1.0):
             message = (
-                "ar1_share and drift_share must be 0 or more and at most 1 together; "
+                "`ar1_share` and `drift_share` must be 0 or more and at most 1 together; "
                 f"got {shares[0]} and {shares[1]}. White noise takes the rest."
             )
             raise OptionError(message)
@@ -231,9 +231,9 @@ def drift_basis(noise: Noise, tr_s: float, n_volumes: int) -> NDArray[np.float64
     basis = cosine_basis(n_volumes, tr_s, cutoff_s=noise.drift_cutoff_s) if long_enough else empty
     if basis.shape[1] == 0:
         message = (
-            "a run with drift must be at least half of drift_cutoff_s long "
+            "a run with drift must be at least half of `drift_cutoff_s` long "
             f"({noise.drift_cutoff_s / 2:g} s) and 3 volumes; got {n_volumes * tr_s:g} s and "
-            f"{n_volumes}. Ask for more volumes, a shorter cutoff, or drift_share=0."
+            f"{n_volumes}. Ask for more (`n_volumes`), a shorter cutoff, or `drift_share` 0."
         )
         raise OptionError(message)
     return basis

@@ -147,14 +147,21 @@ def _content(run: Run, found: Contents) -> dict[str, Any]:
     if run.command == "contrast":
         title = "; ".join(map(str, run.settings.get("contrasts", [title])))
     sections: list[dict[str, Any]] = []
+    lines = [methods.network_line(run.prediction)]
     if run.command not in PREDICTIONS:
-        pictures = figures(run)
+        pictures, n_figures = figures(run)
         if pictures:
             sections.append({"title": "Figures", "text": "", "pictures": pictures, "table": None})
-        for table in tables(run):
+        shown, n_tables = tables(run)
+        for table in shown:
             named = {"title": table["file"], "text": "", "pictures": [], "table": table}
             sections.append(named)
-    lines = [methods.network_line(run.prediction)]
+        for kind, n, n_all in (
+            ("figures", len(pictures), n_figures),
+            ("tables", len(shown), n_tables),
+        ):
+            if n < n_all:
+                lines.append(f"This page shows the first {n} of {n_all} {kind}.")
     n_maps = len(found.maps) if found.maps is not None else 0
     if n_maps < found.n_all:
         lines.append(f"This page holds the first {n_maps} of {found.n_all} maps.")
@@ -178,6 +185,7 @@ def _content(run: Run, found: Contents) -> dict[str, Any]:
     }
     if found.maps is not None and n_maps and found.maps.mask.sum() >= LEAST_VOXELS:
         content |= _map_content(run, found, found.maps, title)
+        content["citations"] += [methods.SURFACES] if content["has_surfaces"] else []
     return content
 
 

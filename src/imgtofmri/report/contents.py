@@ -256,8 +256,8 @@ def own_file(entry: dict[str, Any], suffix: str) -> str:
     return next((file for file in files if file.endswith(suffix)), f"{entry['name']}{suffix}")
 
 
-def figures(run: Run) -> list[dict[str, str]]:
-    """Return the run's figures, as SVG where they are vectors."""
+def figures(run: Run) -> tuple[list[dict[str, str]], int]:
+    """Return the run's first figures, as SVG where they are vectors, and how many there are."""
     files = [file for file in run.digests if file.endswith((".svg", ".png"))]
     chosen = [f for f in files if f.endswith(".svg") or f"{f[:-4]}.svg" not in run.digests]
     found = []
@@ -265,19 +265,20 @@ def figures(run: Run) -> list[dict[str, str]]:
         data = run.path(file).read_bytes()
         kind = "image/svg+xml" if file.endswith(".svg") else "image/png"
         found.append({"name": file, "type": kind, "data": base64.b64encode(data).decode()})
-    return found
+    return found, len(chosen)
 
 
-def tables(run: Run) -> list[dict[str, Any]]:
-    """Return the first rows of the run's tables."""
+def tables(run: Run) -> tuple[list[dict[str, Any]], int]:
+    """Return the first rows of the run's first tables, and how many tables there are."""
     found = []
-    for file in [file for file in run.digests if file.endswith(".tsv")][:MOST_TABLES]:
+    files = [file for file in run.digests if file.endswith(".tsv")]
+    for file in files[:MOST_TABLES]:
         path = run.path(file)
         columns, rows, n_rows = _first_rows(path)
         said = f"{n_rows} row{'s' * (n_rows != 1)}"
         said = said if n_rows <= MOST_ROWS else f"The first {MOST_ROWS} of {said}"
         found.append({"file": file, "columns": columns, "rows": rows, "said": f"{said}:"})
-    return found
+    return found, len(files)
 
 
 def _first_rows(path: Path) -> tuple[list[str], list[list[str]], int]:

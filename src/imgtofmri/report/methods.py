@@ -27,10 +27,19 @@ DID = {
 OF_OTHERS = ("validate", "dynamics", "power", "simulate")
 """Commands whose inputs need not be images or films; those of all others are."""
 
+OF_REGIONS = ("rsa", "select", "power", "explain")
+"""Commands that read each person's own regions, before anything is moved to the template."""
+
 AVERAGES = {
     "zscore": "each person's map was z-scored over the mask, and the sum over people again",
     "mean": "maps were averaged over the people who stand behind each voxel, keeping amplitude",
 }
+
+SURFACES = (
+    "Surfaces: Wu et al. (2018). Accurate nonlinear mapping between MNI volumetric and "
+    "FreeSurfer surface coordinate systems. Human Brain Mapping 39. doi 10.1002/hbm.24213"
+)
+"""What to cite where maps are shown on surfaces."""
 
 SAID = ("citation", "validity", "note")
 """What of a record's predictions pages say elsewhere than among the settings."""
@@ -95,13 +104,21 @@ def methods(run: Run) -> str:
         text += f" (weights {made.get('weights')})."
         if made.get("emulated"):
             text += " Its features stand in for those that the models were fitted on."
-    rois = ", ".join(made.get("rois") or ())
+    rois = made.get("rois") or []
     text += (
-        f" Linear models of the voxels of {rois} predicted each person's response in native space; "
-        f"responses were brought to {made.get('space')} and smoothed with a Gaussian of standard "
-        f"deviation {made.get('sigma_mm'):g} mm (FWHM {2.3548 * made.get('sigma_mm', 0):.2g} mm)"
+        f" Linear models of the voxels of {', '.join(rois)} predicted each person's response in "
+        "native space; "
     )
-    text += f"; {AVERAGES.get(str(made.get('average')), '')}." if made.get("average") else "."
+    # A voxel of the template, which `explain` may be asked for, is none of the regions.
+    if run.command in OF_REGIONS and set(settings.get("targets", rois)) <= set(rois):
+        text += "each person's own regions were read there, and nothing was smoothed."
+    else:
+        text += (
+            f"responses were brought to {made.get('space')} and smoothed with a Gaussian of "
+            f"standard deviation {made.get('sigma_mm'):g} mm "
+            f"(FWHM {2.3548 * made.get('sigma_mm', 0):.2g} mm)"
+        )
+        text += f"; {AVERAGES.get(str(made.get('average')), '')}." if made.get("average") else "."
     if settings.get("rate_hz"):
         text += f" Films were sampled at {settings['rate_hz']:g} frames a second."
     if settings.get("n_permutations"):
@@ -112,16 +129,11 @@ def methods(run: Run) -> str:
 
 
 def citations(run: Run) -> list[str]:
-    """Return what to cite: the software, the encoder's papers, and the template's and surfaces'."""
+    """Return what to cite: the software and the encoder's papers."""
     version = run.content["GeneratedBy"][0]["Version"]
     cited = run.prediction.get("citation") or []
     papers = [cited] if isinstance(cited, str) else [str(text) for text in cited]
-    return [
-        f"{SOFTWARE}, version {version}.",
-        *papers,
-        "Surfaces: Wu et al. (2018). Accurate nonlinear mapping between MNI volumetric and "
-        "FreeSurfer surface coordinate systems. Human Brain Mapping 39. doi 10.1002/hbm.24213",
-    ]
+    return [f"{SOFTWARE}, version {version}.", *papers]
 
 
 def setting_rows(run: Run) -> list[tuple[str, str]]:

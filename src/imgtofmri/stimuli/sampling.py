@@ -48,7 +48,7 @@ def check_rate(rate_hz: float) -> Fraction:
             f"rate_hz must be above 0 and at most {_MAX_RATE_HZ:g} frames a second; "
             f"got {rate_hz}. The published model takes 2."
         )
-        raise OptionError(message)
+        raise OptionError(message, "rate_hz")
     return Fraction(rate_hz).limit_denominator(1_000_000)
 
 

@@ -83,7 +83,7 @@ def cosine_basis(n_volumes: int, tr_s: float, *, cutoff_s: float = 128.0) -> NDA
             f"cutoff_s must be longer than two volumes ({2.0 * tr_s:g} s), or "
             f"nothing but drift would be left; got {cutoff_s:g}. The usual cutoff is 128 s."
         )
-        raise OptionError(message)
+        raise OptionError(message, "cutoff_s")
     return cosines(np.arange(n_volumes) * tr_s, 1.0 / cutoff_s)
 
 

@@ -59,7 +59,7 @@ def volume_times(
         message = (
             f"n_volumes must be 1 or more; got {n_volumes}. Ask for a longer run or a shorter TR."
         )
-        raise OptionError(message)
+        raise OptionError(message, "n_volumes")
     if not 0.0 <= slice_time_ref <= 1.0:
         message = (
             "slice_time_ref must be a fraction of the TR from 0 to 1; "
@@ -126,16 +126,16 @@ def sample_to_volumes(
         raise OptionError(choice_message("", "resample", resample, RESAMPLINGS))
     if resample == "original" and slice_time_ref != 0.0:
         message = (
-            f"resample='original' samples at the start of each volume (slice_time_ref=0); "
-            f"got slice_time_ref={slice_time_ref}. Use resample='interp'."
+            "`resample` original samples at the start of each volume; got `slice_time_ref` "
+            f"{slice_time_ref}. Use 0, or `resample` interp."
         )
         raise OptionError(message)
     if resample == "original" and (n_volumes is None or n_volumes < 2):
         message = (
-            "resample='original' spreads a film over n_volumes, 2 or more; got "
-            f"{n_volumes}. Give the number of volumes of the run, or use resample='interp'."
+            "`resample` original spreads a film over `n_volumes`, 2 or more; got "
+            f"{n_volumes}. Give the number of volumes of the run, or use `resample` interp."
         )
-        raise OptionError(message, "n_volumes")
+        raise OptionError(message)
     values = time_courses(responses, min_times=2)
     times = np.asarray(times_s, dtype=np.float64)
     if times.shape != (len(values),):

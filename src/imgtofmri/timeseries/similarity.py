@@ -144,7 +144,7 @@ def _counted(n_time: int, band: int | None, min_lag: int) -> NDArray[np.bool_]:
             f"band must be {_MIN_PAIRS} volumes or more, as the first row has only that "
             f"many entries; got {band}. Use a wider band or none."
         )
-        raise OptionError(message)
+        raise OptionError(message, "band")
     if min_lag < 1:
         message = (
             f"min_lag must be 1 volume or more; got {min_lag}. Use 1 to leave out the diagonal "

@@ -347,8 +347,8 @@ def _plan(
 
     if not any(np.isfinite(over.between_sd) for over in group):
         message = (
-            "between_sd must say how people differ, as the encoder has fewer than two people with "
-            "the same ROI; got none. Give it in percent, or an encoder of more people."
+            "`between_sd` must say how people differ, as the encoder has fewer than two people "
+            "with the same ROI; got none. Give it in percent, or an encoder of more people."
         )
         raise DataError(message)
     numbers = range(2, asked.n_people + 1)

@@ -10,7 +10,7 @@ SELECTION = {
     "averaged over people",
     "luminance": "mean luminance of the picture, of linear light, 0 to 1",
     "contrast": "RMS contrast: standard deviation of luminance over pixels",
-    "size": "pixels of the picture",
+    "size": "decimal logarithm of how many pixels the picture has",
 }
 
 CHECKS = {
