@@ -13,6 +13,7 @@ import re
 import shutil
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,11 @@ from imgtofmri.report.maps import (
     read_series,
     restored,
 )
+from imgtofmri.report.methods import DID, OF_OWN_ROIS, methods
 from imgtofmri.report.packing import packed_parts
 from imgtofmri.report.page import BARE, SCRIPTS, as_json, policy
 from imgtofmri.report.pictures import map_strip
+from imgtofmri.report.records import open_run
 from imgtofmri.report.rois import read_timeseries
 from imgtofmri.spaces.surface import fsaverage5_places, sample, sampling_matrix
 
@@ -342,6 +345,13 @@ class TestRefused:
         with pytest.raises(DataError, match=r"a run that has ended; this one is under way"):
             write_report(folder)
 
+    def test_a_store(self, run: Prediction, tmp_path: Path) -> None:
+        """Its record has no inputs, of which a page would count none."""
+        run.save(tmp_path / "store", "zarr")
+        with pytest.raises(DataError, match=r"this one is a store, of which no page is made"):
+            write_report(tmp_path / "store")
+        assert not (tmp_path / "store" / "report.html").exists()
+
     def test_files_outside(self, folder: Path) -> None:
         """A record that names what is not its own."""
         content = json.loads((folder / "predictions.json").read_text())
@@ -464,6 +474,46 @@ def test_page_shows_the_maps_of_a_condition_whose_name_ends_like_that_of_p(
     save_contrast(compute_contrast(prediction, ["house", "face_p"] * 4, None, 10), tmp_path / "out")
     names = [item["name"] for item in held(write_report(tmp_path / "out"))["items"]]
     assert names == [f"house-minus-face_p_{name}" for name in FILES]
+
+
+def test_colours_of_a_page_end_where_those_of_the_volumes_do(
+    rng: np.random.Generator, make_template_run: MakeRun, tmp_path: Path
+) -> None:
+    """Else a map of 1 - p without anything significant would be as red as one full of it."""
+    prediction = make_template_run(rng, tuple(f"{number}.png" for number in range(8)))
+    same = replace(prediction, group=np.tile(rng.normal(size=prediction.mask.sum()), (8, 1)))
+    noise = rng.normal(size=same.group.shape) * 1e-3
+    noise[:4, 0] += 1e-5
+    result = compute_contrast(replace(same, group=same.group + noise), ["a", "b"] * 4, None, 10)
+    save_contrast(result, tmp_path / "out")
+    page = write_report(tmp_path / "out")
+    kinds = held(page)["maps"]["kinds"]
+    for name, kind in zip(FILES, kinds, strict=True):
+        end = float(nib.load(tmp_path / "out" / f"a-minus-b_{name}.nii.gz").header["cal_max"])
+        assert kind["limit"] == pytest.approx(end, rel=0.1)
+    assert [kind["limit"] for kind in kinds[2:]] == [1, 1, 1]
+    assert "(, colours end" not in page.read_text("utf-8")
+
+
+def test_methods_name_smoothing_where_maps_were_smoothed(
+    rng: np.random.Generator, make_template_run: MakeRun, tmp_path: Path
+) -> None:
+    """What `rsa`, `select`, `power`, `explain` say of ROIs is of each person's own, unsmoothed."""
+    make_template_run(rng, ["a.png", "b.png"]).save(tmp_path)
+    run = open_run(tmp_path)
+
+    def said(command: str, **settings: Any) -> str:
+        changes = {"command": command, "settings": settings}
+        return methods(replace(run, content={**run.content, **changes}))
+
+    for command in OF_OWN_ROIS:
+        assert "not smoothed" in said(command)
+        assert "Gaussian" not in said(command)
+    for command in set(DID) - set(OF_OWN_ROIS):
+        assert "Gaussian" in said(command)
+    [roi, *_] = run.prediction["rois"]
+    assert "not smoothed" in said("explain", targets=[roi])
+    assert "Gaussian" in said("explain", targets=["-20, -90, 2 mm"])
 
 
 def test_means_over_time_are_of_the_regions_whose_names_hold_the_sign_that_parts_them(

@@ -193,6 +193,28 @@ def test_a_link_brings_the_view_back(opened: Callable[..., Page], page: Path) ->
     assert again.text("#scale-high") != "1.50"
 
 
+def test_a_link_to_what_a_page_has_not_shows_what_it_says(
+    opened: Callable[..., Page], page: Path, run: Prediction
+) -> None:
+    """A link of a larger run asks for evidence that this one lacks: the response stands there."""
+    shown = opened(page, "#show=accuracy")
+    assert shown.text("#shown") == NAMES[0]
+    assert shown.page.locator("#show").input_value() == "response"
+    assert shown.text("#scale-unit").startswith("response, ")
+    assert shown.values() == pytest.approx(run.group[0], abs=float(np.abs(run.group).max()) / 32767)
+
+
+def test_what_is_in_the_clipboard_is_said(opened: Callable[..., Page], page: Path) -> None:
+    """Where a browser lets nothing into it, the link is given to be copied by hand."""
+    shown = opened(page)
+    refuse = "() => Promise.reject(new Error('not here'))"
+    shown.page.evaluate(f"() => {{ navigator.clipboard.writeText = {refuse}; }}")
+    shown.page.click("#copy-link")
+    shown.page.wait_for_function("() => document.getElementById('status').textContent")
+    assert "is in the clipboard" not in shown.text("#status")
+    assert shown.text("#status").endswith(f"#{shown.page.evaluate('imgtofmri.state.hash')}")
+
+
 def test_keyboard_alone_does_it(opened: Callable[..., Page], page: Path) -> None:
     """Tab reaches the list; arrows, Enter, a and b choose and mark; arrows move the crosshair."""
     shown = opened(page)
@@ -381,6 +403,8 @@ def test_a_film_the_curves_and_the_brain_are_in_step(
         assert shown.values() == pytest.approx(np.array(volume), nan_ok=True)
     shown.update(a=[6], b=[])
     assert shown.page.evaluate("imgtofmri.state.time") == 3.0
+    ticks = shown.page.locator("#film-curves text.faint").all_text_contents()
+    assert ticks == ["change", "0 s", "1.5 s", "3 s", "4.5 s", "6 s"]
     shown.page.click("#film-play")
     for _ in range(60):  # A busy machine draws late.
         shown.page.wait_for_timeout(500)
@@ -544,6 +568,11 @@ def test_a_contrasts_page_shows_its_maps(
     save_contrast(result, tmp_path / "contrast")
     contrast = opened(write_report(tmp_path / "contrast"))
     assert contrast.text("#shown").endswith("difference")
+    contrast.update(a=[2])
+    assert contrast.text("#shown").endswith("fdr1p")
+    assert contrast.text("#scale-high") == "1.00"
+    assert contrast.text("#scale-unit") == "1 - p, FDR over voxels"
+    contrast.update(a=[0])
     groups = opened(page)
     groups.update(a=[0, 1, 2, 3], b=[4, 5, 6])
     between, own = groups.values(), contrast.values()

@@ -218,6 +218,7 @@ def test_the_report_is_of_no_origin_and_says_no_path(server: Server) -> None:
     _, job = server.send(("files", "a.png", photo(1)), ("files", "broken.png", photo(2)[:90]))
     job = server.finished(job)
     assert [failure["name"] for failure in job["failures"]] == ["broken.png"]
+    assert job["stimuli"] == ["a.png"]
     status, headers, page = server.ask("GET", job["report"])
     assert status == 200
     policy = headers["content-security-policy"]

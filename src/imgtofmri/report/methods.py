@@ -27,6 +27,9 @@ DID = {
 OF_OTHERS = ("validate", "dynamics", "power", "simulate")
 """Commands whose inputs need not be images or films; those of all others are."""
 
+OF_OWN_ROIS = ("explain", "power", "rsa", "select")
+"""Commands whose numbers are of each person's own ROIs, so that no map is smoothed or averaged."""
+
 AVERAGES = {
     "zscore": "each person's map was z-scored over the mask, and the sum over people again",
     "mean": "maps were averaged over the people who stand behind each voxel, keeping amplitude",
@@ -95,13 +98,21 @@ def methods(run: Run) -> str:
         text += f" (weights {made.get('weights')})."
         if made.get("emulated"):
             text += " Its features stand in for those that the models were fitted on."
-    rois = ", ".join(made.get("rois") or ())
+    rois = list(map(str, made.get("rois") or ()))
     text += (
-        f" Linear models of the voxels of {rois} predicted each person's response in native space; "
-        f"responses were brought to {made.get('space')} and smoothed with a Gaussian of standard "
-        f"deviation {made.get('sigma_mm'):g} mm (FWHM {2.3548 * made.get('sigma_mm', 0):.2g} mm)"
+        f" Linear models of the voxels of {', '.join(rois)} predicted each person's response in "
+        "native space; "
     )
-    text += f"; {AVERAGES.get(str(made.get('average')), '')}." if made.get("average") else "."
+    # `explain` may be asked for a voxel, which is one of the smoothed maps.
+    if run.command in OF_OWN_ROIS and set(settings.get("targets", rois)) <= set(rois):
+        text += "what is said of an ROI is of each person's own there, not smoothed."
+    else:
+        text += (
+            f"responses were brought to {made.get('space')} and smoothed with a Gaussian of "
+            f"standard deviation {made.get('sigma_mm'):g} mm "
+            f"(FWHM {2.3548 * made.get('sigma_mm', 0):.2g} mm)"
+        )
+        text += f"; {AVERAGES.get(str(made.get('average')), '')}." if made.get("average") else "."
     if settings.get("rate_hz"):
         text += f" Films were sampled at {settings['rate_hz']:g} frames a second."
     if settings.get("n_permutations"):

@@ -38,6 +38,8 @@ def make_work(encoder: Encoder, settings: Settings) -> Callable[[Job], None]:
         for failure in summary.failures:
             reason = job.without_paths(str(failure.error))
             job.failures.append((job.without_paths(failure.name), reason))
+        unused = {name for name, _ in job.failures}
+        job.change(files=[path for path in job.files if path.name not in unused])
         if not summary.done:
             reasons = " ".join(reason for _, reason in job.failures)
             message = f"expected one or more stimuli that can be predicted; got none: {reasons}"

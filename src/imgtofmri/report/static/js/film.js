@@ -192,7 +192,7 @@ class Film {
     });
     for (let k = 0; k <= 4; k++) {
       const time = (this.end * k) / 4;
-      svg.append(drawn("text", { x: this.x(time), y: height - 6, class: "faint", "text-anchor": k === 4 ? "end" : "middle" }, `${Math.round(time)} s`));
+      svg.append(drawn("text", { x: this.x(time), y: height - 6, class: "faint", "text-anchor": k === 4 ? "end" : "middle" }, `${+time.toFixed(2)} s`));
     }
     this.cursor = drawn("g", {});
     this.cursor.append(drawn("line", { x1: 0, x2: 0, y1: 0, y2: height - 20, class: "cursor" }));

@@ -24,7 +24,7 @@ function tellPlace(page, model, shown, mm, where) {
   byId("place-mm").textContent = mm.map((x) => said(Math.round(x) + 0, 3).replace(/\.0+$/, "")).join(", ");
   const value = byId("place-value");
   const outside = column < 0;
-  value.textContent = outside ? "outside the model" : `${said(shown.values[column])} ${shown.unit}`;
+  value.textContent = outside ? "outside the model" : `${said(shown.values[column])} ${shown.unit}`.trimEnd();
   if (!outside && Number.isNaN(shown.values[column])) value.textContent = "no value: too few people here";
   value.classList.toggle("outside", outside);
   for (const each of page.evidence) {
@@ -73,10 +73,11 @@ async function explore() {
     byId("shown").textContent = label;
     byId("scale-low").textContent = said(-shown.limit);
     byId("scale-high").textContent = said(shown.limit);
-    byId("scale-unit").textContent = shown.what === shown.unit ? shown.unit : `${shown.what}, ${shown.unit}`;
+    byId("scale-unit").textContent = inUnit(shown);
     byId("limit").value = +shown.limit.toPrecision(3);
-    byId("limit").disabled = state.show !== "response";
-    byId("show").value = state.show;
+    const evidence = model.evidence(state.show); // None on a page that has not what a link asks for.
+    byId("limit").disabled = Boolean(evidence);
+    byId("show").value = evidence?.name ?? "response";
     byId("least").value = state.least;
     byId("slices").setAttribute("aria-label", `Slices of ${label}. Arrow keys move the crosshair; Page Up and Page Down move it up and down.`);
     byId("surfaces").setAttribute("aria-label", `Inflated cortical surfaces of ${label}, seen from ${state.view}.`);
@@ -145,6 +146,7 @@ function beforePrint(viewer) {
 
 sortTables();
 copyButtons();
+keepLinks();
 if (byId("page-data")) {
   document.documentElement.classList.add("live");
   explore().then(
