@@ -232,6 +232,19 @@ def test_the_report_is_of_no_origin_and_says_no_path(server: Server) -> None:
         assert not any(str(folder).encode() in answer for answer in answers)
 
 
+def test_what_is_left_out_of_a_stimulus_is_said(server: Server) -> None:
+    """Of an animation the first picture is taken: whoever asked is told, each time."""
+    file = io.BytesIO()
+    first, second = (Image.open(io.BytesIO(photo(seed))) for seed in (1, 2))
+    first.save(file, format="GIF", save_all=True, append_images=[second])
+    for _ in range(2):
+        _, job = server.send(("files", "moving.gif", file.getvalue()))
+        [note] = server.finished(job)["notes"]
+        assert "'moving.gif'" in note
+        assert "the first alone is taken" in note
+        assert str(server.temporary) not in note
+
+
 def test_a_film_is_predicted_frame_by_frame(server: Server) -> None:
     """At the rate that was asked for; one that is too long is refused."""
     parts = [("rate_hz", None, b"4"), ("files", "film.mp4", film(2))]

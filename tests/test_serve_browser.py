@@ -150,6 +150,7 @@ def test_two_photographs_are_dropped_predicted_compared_and_downloaded(page: Any
     page.locator("#report").scroll_into_view_if_needed()
     frame.locator("#shown").wait_for()
     assert frame.locator("#stimuli li").count() == 2
+    assert frame.locator("a[href]").count() == 0  # No file lies beside the address of the frame.
     frame.locator("#stimuli li").nth(1).locator(".chip.b").dispatch_event("click")
     frame.locator("#shown").filter(has_text=re.compile("−|minus")).wait_for()
     assert _fits(page)
