@@ -20,6 +20,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 from PIL import Image
 
 from imgtofmri import Prediction
@@ -208,6 +215,22 @@ def test_static_slices_show_left_on_the_left(run: Prediction) -> None:
     columns = np.flatnonzero(red.any(axis=0)) % run.mask.shape[0]
     assert columns.size
     assert columns.max() < run.mask.shape[0] / 2
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LIA", "ASR", "PSL"])
+def test_static_slices_are_axial_on_any_grid(
+    run: Prediction, rng: np.random.Generator, axes: str
+) -> None:
+    """The same map on a grid whose axes run otherwise, as FreeSurfer's do, is the same picture."""
+    grey = rng.integers(0, 255, run.mask.shape).astype(np.uint8)
+    volume = np.full(run.mask.shape, np.nan, np.float32)
+    volume[run.mask] = run.group[0]
+    own = io_orientation(run.affine)
+    other = ornt_transform(own, axcodes2ornt(axes))
+    affine = run.affine @ inv_ornt_aff(other, run.mask.shape)
+    turned, mask, template = (apply_orientation(x, other) for x in (volume, run.mask, grey))
+    drawn = map_strip(turned[mask], mask, template, affine, 2)
+    assert drawn == map_strip(run.group[0], run.mask, grey, run.affine, 2)
 
 
 def test_names_are_text(

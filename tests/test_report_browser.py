@@ -7,12 +7,20 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 
 from imgtofmri import Encoder, Prediction
 from imgtofmri.analyses.predict import predict_into
@@ -307,6 +315,46 @@ def test_without_webgl2_slices_are_drawn(
     red, blue = red_and_blue(shown.page.locator("#slices").screenshot())
     assert red.sum() > 50
     assert blue.sum() > 50
+
+
+@pytest.mark.parametrize("gl", [True, False])
+def test_left_is_left_on_a_grid_of_other_axes(
+    opened: Callable[..., Page],
+    make_template_run: MakeRun,
+    rng: np.random.Generator,
+    tmp_path: Path,
+    gl: bool,
+) -> None:
+    """With or without WebGL2, of voxels that are stored front to back first; arrows move, too."""
+    las = make_template_run(rng, ["sides.png"])
+    number = np.zeros(las.mask.shape, int)
+    number[las.mask] = np.arange(1, las.mask.sum() + 1)
+    other = ornt_transform(io_orientation(las.affine), axcodes2ornt("ASR"))
+    affine = las.affine @ inv_ornt_aff(other, las.mask.shape)
+    number = apply_orientation(number, other)
+    order = number[number > 0] - 1
+    x = (affine[:3, :3] @ np.argwhere(number > 0).T + affine[:3, 3:])[0]
+    sided = replace(
+        las,
+        mask=number > 0,
+        affine=affine,
+        group=np.where(x < 0, 1.0, -1.0)[None].astype(np.float32),
+        subjects=las.subjects[:, :, order],
+        coverage=las.coverage[:, order],
+        roi_masks={place: side[order] for place, side in las.roi_masks.items()},
+    )
+    shown = opened(sided.report(tmp_path / "page.html"), gl=gl)
+    shown.update(at=[-20, -90, 2])
+    red, blue = red_and_blue(shown.page.locator("#slices").screenshot())
+    width = red.shape[1] // 3
+    columns = [np.flatnonzero(seen[:, :width].any(axis=0)) for seen in (red, blue)]
+    assert all(len(each) > 3 for each in columns)
+    assert columns[0].max() <= columns[1].min() + 3
+    assert shown.text("#place-value").startswith("1.00")
+    shown.page.focus("#slices")
+    for key in ("ArrowRight", "ArrowUp", "PageUp"):
+        shown.page.keyboard.press(key)
+    assert shown.page.evaluate("imgtofmri.state.at") == [-18, -88, 4]
 
 
 def test_without_scripts_there_are_pictures(launched: Callable[..., Any], page: Path) -> None:

@@ -132,7 +132,7 @@ function moveByKeys(canvas, scene, state) {
     event.preventDefault();
     const [axis, sign] = move;
     const at = [...state.at];
-    at[axis] += sign * Math.abs(scene.affine[5 * axis]);
+    at[axis] += sign * Math.abs(scene.affine[4 * axis + scene.axes[axis][0]]);
     state.update({ at });
   }, { capture: true });
 }
