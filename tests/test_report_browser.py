@@ -187,6 +187,41 @@ def test_what_may_be_trusted_is_said_at_each_place(
     assert np.isnan(shown.values()).tolist() == (run.coverage.sum(axis=0) < 1.5).tolist()
 
 
+def test_long_names_and_many_people_have_room(
+    opened: Callable[..., Page], run: Prediction, tmp_path: Path
+) -> None:
+    """Each person stands in the legend, no name lies over a bar, no list over a button."""
+    roi, n_people = "parahippocampal_gyrus_anterior", 12
+    sides = {(roi, hemi): side for (_, hemi), side in run.roi_masks.items()}
+    people = np.concatenate([run.subjects] * 4)
+    many = replace(
+        run,
+        subjects=people,
+        subject_names=tuple(f"sub-{number:02d}" for number in range(n_people)),
+        native=tuple(people),
+        own_rois=({place: np.flatnonzero(side) for place, side in sides.items()},) * n_people,
+        roi_masks=sides,
+        coverage=np.concatenate([run.coverage] * 4),
+    )
+    shown = opened(many.report(tmp_path / "page.html"))
+    bars = shown.page.locator("svg.bars").bounding_box()
+    for name in many.subject_names:
+        box = shown.page.locator("svg.bars text", has_text=name).bounding_box()
+        assert box["x"] + box["width"] <= bars["x"] + bars["width"]
+        assert box["y"] + box["height"] <= bars["y"] + bars["height"] + 1
+    label = shown.page.locator("svg.bars text", has_text=roi).bounding_box()
+    marks = shown.page.locator("svg.bars .person")
+    assert label["y"] + label["height"] <= marks.first.bounding_box()["y"] + 2
+    # A shape, and whether it is filled, tell eight people apart; the last are in the legend.
+    legend = marks.all()[-n_people:][:8]
+    shapes = [each.get_attribute("d").split(" ", 1)[1][-20:] for each in legend]
+    filled = [each.get_attribute("class") for each in legend]
+    assert len(set(zip(shapes, filled, strict=True))) == 8
+    rail = shown.page.locator(".rail").bounding_box()
+    sort = shown.page.locator("#sort").bounding_box()
+    assert sort["x"] + sort["width"] <= rail["x"] + rail["width"]
+
+
 def test_a_link_brings_the_view_back(opened: Callable[..., Page], page: Path) -> None:
     """The address says groups, scale, crosshair, view and filter; opening it shows the same."""
     shown = opened(page)

@@ -1,7 +1,7 @@
 // The view as a figure to keep: one SVG, which PNG is made of; both say what they show.
 
 const FIGURE_STYLE = `text{font:12px system-ui,sans-serif;fill:#222}.faint,.axis-text{fill:#666}.title{font-size:16px;font-weight:600}
-.bar.high{fill:#b2182b}.bar.low{fill:#2166ac}.person{fill:#fff;stroke:#222}.axis{stroke:#999}.number{font-variant-numeric:tabular-nums}`;
+.bar.high{fill:#b2182b}.bar.low{fill:#2166ac}.person{fill:#fff;stroke:#222}.filled{fill:#222}.axis{stroke:#999}.number{font-variant-numeric:tabular-nums}`;
 
 class Figure {
   constructor(page, model, state, viewer, bars) {

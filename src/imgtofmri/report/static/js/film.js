@@ -186,7 +186,8 @@ class Film {
       svg.append(drawn("line", { x1: left, x2: width - 8, y1: y(0), y2: y(0), class: "zero" }));
       const points = values.map((value, k) => (Number.isFinite(value) ? `${this.x(this.film.onsets[k]).toFixed(1)},${y(value).toFixed(1)}` : ""));
       svg.append(drawn("polyline", { points: points.filter(Boolean).join(" "), class: "curve" }));
-      svg.append(drawn("text", { x: 0, y: row * high + high / 2 + 4, class: name === "change" ? "faint" : "label" }, name));
+      const squeezed = name.length > 13 ? { textLength: left - 6, lengthAdjust: "spacingAndGlyphs" } : {};
+      svg.append(drawn("text", { x: 0, y: row * high + high / 2 + 4, class: name === "change" ? "faint" : "label", ...squeezed }, name));
       const range = { x: 0, y: row * high + high / 2 + 15, class: "range" };
       if (known.length) svg.append(drawn("text", range, `${said(low, 2)} to ${said(top, 2)}`));
     });
