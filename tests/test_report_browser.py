@@ -325,6 +325,27 @@ def test_figures_say_what_they_show(
     assert about["unit"] == "model units"
 
 
+@pytest.mark.parametrize("gl", [True, False])
+def test_paper_is_light(opened: Callable[..., Page], page: Path, gl: bool) -> None:
+    """Whoever reads in the dark prints dark letters, and the maps on what is white."""
+    import base64
+    import io
+
+    from PIL import Image
+
+    shown = opened(page, "#theme=dark", gl=gl)
+    shown.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    shown.page.emulate_media(media="print")
+    ink = shown.page.evaluate("getComputedStyle(document.body).color")
+    assert max(map(int, re.findall(r"\d+", ink))) < 64
+    for picture in shown.page.locator("#printed img").all():
+        _, data = str(picture.get_attribute("src")).split(",")
+        opaque = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA")
+        on_paper = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
+        assert on_paper.getpixel((2, 2)) == (255, 255, 255, 255)
+    assert shown.page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
 def test_names_are_never_markup(
     opened: Callable[..., Page],
     make_template_run: MakeRun,
@@ -638,6 +659,14 @@ def test_tables_are_sorted_by_number_and_name(
         cells = [row.locator("td").nth(column).text_content() for row in rows]
         numbers = [float(cell) for cell in cells if cell != "n/a"]
         assert numbers == sorted(numbers, key=lambda value: sign * value)
+    shown.page.evaluate(
+        "() => { const t = document.querySelector('table.sortable'); t.tBodies[0].rows[0].cells["
+        f"{column}].textContent = 'n/a'; }}"
+    )
+    for _ in range(2):
+        heading.click()
+        last = table.locator("tbody tr").last.locator("td").nth(column)
+        assert last.text_content() == "n/a"
 
 
 def test_a_contrasts_page_shows_its_maps(
@@ -655,6 +684,8 @@ def test_a_contrasts_page_shows_its_maps(
     assert contrast.text("#shown").endswith("fdr1p")
     assert contrast.text("#scale-high") == "1.00"
     assert contrast.text("#scale-unit") == "1 - p, FDR over voxels"
+    several = opened(tmp_path / "contrast" / "report.html", "#a=0-4&b=1")
+    assert several.page.evaluate("[imgtofmri.state.a, imgtofmri.state.b]") == [[0], []]
     contrast.update(a=[0])
     groups = opened(page)
     groups.update(a=[0, 1, 2, 3], b=[4, 5, 6])

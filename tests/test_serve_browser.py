@@ -222,6 +222,16 @@ def test_a_server_that_ends_is_missed(
     page.context.close()
 
 
+def test_results_that_are_gone_are_missed(page: Any, address: str) -> None:
+    """An address of results that have expired says so, and new files can be sent."""
+    page.goto("about:blank")
+    page.goto(f"{address}#gone")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "These results are gone" in page.locator("#problem").inner_text()
+    assert page.locator("#form").is_visible()
+    assert "#" not in page.url
+
+
 def test_the_interface_is_described_on_a_page(page: Any, address: str) -> None:
     """Every path has its section."""
     page.goto(f"{address}api")

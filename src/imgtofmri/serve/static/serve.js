@@ -313,7 +313,7 @@ async function start() {
   if (before) {
     const answer = await fetch(`/jobs/${encodeURIComponent(before)}`);
     if (answer.ok) follow(await answer.json());
-    else history.replaceState(null, "", location.pathname);
+    else fail("These results are gone: they have expired, or the server was started anew. Send the files again.");
   }
 }
 

@@ -59,7 +59,7 @@ function dress(viewer, state) {
 
 async function explore() {
   const page = await loadData();
-  const state = new State(page.items.length);
+  const state = new State(page.items.length, !page.maps.kind.length);
   const model = new Model(page);
   state.at ??= page.start;
   const viewer = await openViewer(page, state);
@@ -115,7 +115,7 @@ async function explore() {
   });
   slices.addEventListener("pointerleave", crosshair);
   moveByKeys(slices, page.scene, state);
-  beforePrint(viewer);
+  beforePrint(viewer, state);
   // For the console, and for whoever checks the page: what is shown, as numbers.
   globalThis.imgtofmri = { page, state, model, viewer, values: () => shown.values };
 }
@@ -137,10 +137,12 @@ function moveByKeys(canvas, scene, state) {
   }, { capture: true });
 }
 
-// A printer sees no canvas of WebGL: the view is put into a picture first.
-function beforePrint(viewer) {
+// A printer sees no canvas of WebGL: the view is put into a picture first, as it is on paper.
+function beforePrint(viewer, state) {
   addEventListener("beforeprint", () => {
+    dress(viewer, { theme: "light" });
     byId("printed").replaceChildren(...viewer.pictures().map((src) => element("img", { src, alt: "" })));
+    dress(viewer, state);
   });
 }
 

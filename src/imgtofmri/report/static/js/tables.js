@@ -16,10 +16,11 @@ function sortTables() {
         const numbers = cells.map(number);
         const numeric = numbers.some((value) => !Number.isNaN(value));
         const order = rows.map((_, k) => k).sort((p, q) => {
-          if (!numeric) return compare(cells[p], cells[q]);
-          return Number.isNaN(numbers[p]) - Number.isNaN(numbers[q]) || numbers[p] - numbers[q];
+          const way = down ? -1 : 1;
+          if (!numeric) return way * compare(cells[p], cells[q]);
+          return Number.isNaN(numbers[p]) - Number.isNaN(numbers[q]) || way * (numbers[p] - numbers[q]);
         });
-        body.append(...(down ? order.reverse() : order).map((k) => rows[k]));
+        body.append(...order.map((k) => rows[k]));
       };
       head.replaceChildren(element("button", { type: "button", onclick: sort }, text));
     });
