@@ -316,6 +316,14 @@ def test_pictures_that_changed_are_not_shown(run: Prediction, tmp_path: Path) ->
     assert shown == [True, False, False, True, True]
 
 
+def test_page_of_a_store_is_refused(run: Prediction, tmp_path: Path) -> None:
+    """Its record has no inputs: a page would tell of responses to 0 images."""
+    run.save(tmp_path / "store", "zarr")
+    with pytest.raises(DataError, match=r"this one is a store, of which no page is made"):
+        write_report(tmp_path / "store")
+    assert not (tmp_path / "store" / "report.html").exists()
+
+
 class TestRefused:
     """A folder that is no run's, or is damaged, is told of in one line."""
 
@@ -367,13 +375,6 @@ class TestRefused:
         self._edit(folder, state="running")
         with pytest.raises(DataError, match=r"a run that has ended; this one is under way"):
             write_report(folder)
-
-    def test_a_store(self, run: Prediction, tmp_path: Path) -> None:
-        """Its record has no inputs, of which a page would count none."""
-        run.save(tmp_path / "store", "zarr")
-        with pytest.raises(DataError, match=r"this one is a store, of which no page is made"):
-            write_report(tmp_path / "store")
-        assert not (tmp_path / "store" / "report.html").exists()
 
     def test_files_outside(self, folder: Path) -> None:
         """A record that names what is not its own."""
