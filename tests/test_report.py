@@ -13,12 +13,20 @@ import re
 import shutil
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 from PIL import Image
 
 from imgtofmri import Prediction
@@ -39,9 +47,11 @@ from imgtofmri.report.maps import (
     read_series,
     restored,
 )
+from imgtofmri.report.methods import DID, OF_OWN_ROIS, methods
 from imgtofmri.report.packing import packed_parts
 from imgtofmri.report.page import BARE, SCRIPTS, as_json, policy
 from imgtofmri.report.pictures import map_strip
+from imgtofmri.report.records import open_run
 from imgtofmri.report.rois import read_timeseries
 from imgtofmri.spaces.surface import fsaverage5_places, sample, sampling_matrix
 
@@ -207,6 +217,22 @@ def test_static_slices_show_left_on_the_left(run: Prediction) -> None:
     assert columns.max() < run.mask.shape[0] / 2
 
 
+@pytest.mark.parametrize("axes", ["RAS", "LIA", "ASR", "PSL"])
+def test_static_slices_are_axial_on_any_grid(
+    run: Prediction, rng: np.random.Generator, axes: str
+) -> None:
+    """The same map on a grid whose axes run otherwise, as FreeSurfer's do, is the same picture."""
+    grey = rng.integers(0, 255, run.mask.shape).astype(np.uint8)
+    volume = np.full(run.mask.shape, np.nan, np.float32)
+    volume[run.mask] = run.group[0]
+    own = io_orientation(run.affine)
+    other = ornt_transform(own, axcodes2ornt(axes))
+    affine = run.affine @ inv_ornt_aff(other, run.mask.shape)
+    turned, mask, template = (apply_orientation(x, other) for x in (volume, run.mask, grey))
+    drawn = map_strip(turned[mask], mask, template, affine, 2)
+    assert drawn == map_strip(run.group[0], run.mask, grey, run.affine, 2)
+
+
 def test_names_are_text(
     rng: np.random.Generator, make_template_run: MakeRun, tmp_path: Path
 ) -> None:
@@ -290,25 +316,18 @@ def test_pictures_that_changed_are_not_shown(run: Prediction, tmp_path: Path) ->
     assert shown == [True, False, False, True, True]
 
 
-def test_methods_say_where_responses_were_read(run: Prediction, tmp_path: Path) -> None:
-    """What is read in native space is not said to be smoothed; surfaces are cited if shown."""
+def test_surfaces_are_cited_where_they_are_shown(run: Prediction, tmp_path: Path) -> None:
+    """A page without maps cites none: see the one of `power`."""
     run.save(tmp_path / "run")
-    record = tmp_path / "run" / "predictions.json"
-    smoothed, read = "smoothed with a Gaussian", "own regions were read there, and nothing was"
+    assert "Surfaces: Wu et al." in write_report(tmp_path / "run").read_text()
 
-    def page(**changes: Any) -> str:
-        record.write_text(json.dumps(json.loads(record.read_text()) | changes))
-        return write_report(tmp_path / "run").read_text()
 
-    text = page()
-    assert smoothed in text
-    assert read not in text
-    assert "Surfaces: Wu et al." in text
-    for command in ("rsa", "select", "power", "explain"):
-        text = page(command=command, settings={"targets": ["PPA"]})
-        assert read in text
-        assert smoothed not in text
-    assert smoothed in page(command="explain", settings={"targets": ["(26, -44, -10)"]})
+def test_page_of_a_store_is_refused(run: Prediction, tmp_path: Path) -> None:
+    """Its record has no inputs: a page would tell of responses to 0 images."""
+    run.save(tmp_path / "store", "zarr")
+    with pytest.raises(DataError, match=r"this one is a store, of which no page is made"):
+        write_report(tmp_path / "store")
+    assert not (tmp_path / "store" / "report.html").exists()
 
 
 class TestRefused:
@@ -487,6 +506,46 @@ def test_page_shows_the_maps_of_a_condition_whose_name_ends_like_that_of_p(
     save_contrast(compute_contrast(prediction, ["house", "face_p"] * 4, None, 10), tmp_path / "out")
     names = [item["name"] for item in held(write_report(tmp_path / "out"))["items"]]
     assert names == [f"house-minus-face_p_{name}" for name in FILES]
+
+
+def test_colours_of_a_page_end_where_those_of_the_volumes_do(
+    rng: np.random.Generator, make_template_run: MakeRun, tmp_path: Path
+) -> None:
+    """Else a map of 1 - p without anything significant would be as red as one full of it."""
+    prediction = make_template_run(rng, tuple(f"{number}.png" for number in range(8)))
+    same = replace(prediction, group=np.tile(rng.normal(size=prediction.mask.sum()), (8, 1)))
+    noise = rng.normal(size=same.group.shape) * 1e-3
+    noise[:4, 0] += 1e-5
+    result = compute_contrast(replace(same, group=same.group + noise), ["a", "b"] * 4, None, 10)
+    save_contrast(result, tmp_path / "out")
+    page = write_report(tmp_path / "out")
+    kinds = held(page)["maps"]["kinds"]
+    for name, kind in zip(FILES, kinds, strict=True):
+        end = float(nib.load(tmp_path / "out" / f"a-minus-b_{name}.nii.gz").header["cal_max"])
+        assert kind["limit"] == pytest.approx(end, rel=0.1)
+    assert [kind["limit"] for kind in kinds[2:]] == [1, 1, 1]
+    assert "(, colours end" not in page.read_text("utf-8")
+
+
+def test_methods_say_where_responses_were_read(
+    rng: np.random.Generator, make_template_run: MakeRun, tmp_path: Path
+) -> None:
+    """What `rsa`, `select`, `power`, `explain` say of ROIs is of each person's own, unsmoothed."""
+    make_template_run(rng, ["a.png", "b.png"]).save(tmp_path)
+    run = open_run(tmp_path)
+
+    def said(command: str, **settings: Any) -> str:
+        changes = {"command": command, "settings": settings}
+        return methods(replace(run, content={**run.content, **changes}))
+
+    for command in OF_OWN_ROIS:
+        assert "nothing was smoothed" in said(command)
+        assert "Gaussian" not in said(command)
+    for command in set(DID) - set(OF_OWN_ROIS):
+        assert "Gaussian" in said(command)
+    [roi, *_] = run.prediction["rois"]
+    assert "nothing was smoothed" in said("explain", targets=[roi])
+    assert "Gaussian" in said("explain", targets=["-20, -90, 2 mm"])
 
 
 def test_means_over_time_are_of_the_regions_whose_names_hold_the_sign_that_parts_them(

@@ -7,12 +7,20 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 
 from imgtofmri import Encoder, Prediction
 from imgtofmri.analyses.predict import predict_into
@@ -179,6 +187,41 @@ def test_what_may_be_trusted_is_said_at_each_place(
     assert np.isnan(shown.values()).tolist() == (run.coverage.sum(axis=0) < 1.5).tolist()
 
 
+def test_long_names_and_many_people_have_room(
+    opened: Callable[..., Page], run: Prediction, tmp_path: Path
+) -> None:
+    """Each person stands in the legend, no name lies over a bar, no list over a button."""
+    roi, n_people = "parahippocampal_gyrus_anterior", 12
+    sides = {(roi, hemi): side for (_, hemi), side in run.roi_masks.items()}
+    people = np.concatenate([run.subjects] * 4)
+    many = replace(
+        run,
+        subjects=people,
+        subject_names=tuple(f"sub-{number:02d}" for number in range(n_people)),
+        native=tuple(people),
+        own_rois=({place: np.flatnonzero(side) for place, side in sides.items()},) * n_people,
+        roi_masks=sides,
+        coverage=np.concatenate([run.coverage] * 4),
+    )
+    shown = opened(many.report(tmp_path / "page.html"))
+    bars = shown.page.locator("svg.bars").bounding_box()
+    for name in many.subject_names:
+        box = shown.page.locator("svg.bars text", has_text=name).bounding_box()
+        assert box["x"] + box["width"] <= bars["x"] + bars["width"]
+        assert box["y"] + box["height"] <= bars["y"] + bars["height"] + 1
+    label = shown.page.locator("svg.bars text", has_text=roi).bounding_box()
+    marks = shown.page.locator("svg.bars .person")
+    assert label["y"] + label["height"] <= marks.first.bounding_box()["y"] + 2
+    # A shape, and whether it is filled, tell eight people apart; the last are in the legend.
+    legend = marks.all()[-n_people:][:8]
+    shapes = [each.get_attribute("d").split(" ", 1)[1][-20:] for each in legend]
+    filled = [each.get_attribute("class") for each in legend]
+    assert len(set(zip(shapes, filled, strict=True))) == 8
+    rail = shown.page.locator(".rail").bounding_box()
+    sort = shown.page.locator("#sort").bounding_box()
+    assert sort["x"] + sort["width"] <= rail["x"] + rail["width"]
+
+
 def test_a_link_brings_the_view_back(opened: Callable[..., Page], page: Path) -> None:
     """The address says groups, scale, crosshair, view and filter; opening it shows the same."""
     shown = opened(page)
@@ -191,6 +234,28 @@ def test_a_link_brings_the_view_back(opened: Callable[..., Page], page: Path) ->
     assert again.text("#scale-high") == "1.50"
     again.page.click("#limit-reset")
     assert again.text("#scale-high") != "1.50"
+
+
+def test_a_link_to_what_a_page_has_not_shows_what_it_says(
+    opened: Callable[..., Page], page: Path, run: Prediction
+) -> None:
+    """A link of a larger run asks for evidence that this one lacks: the response stands there."""
+    shown = opened(page, "#show=accuracy")
+    assert shown.text("#shown") == NAMES[0]
+    assert shown.page.locator("#show").input_value() == "response"
+    assert shown.text("#scale-unit").startswith("response, ")
+    assert shown.values() == pytest.approx(run.group[0], abs=float(np.abs(run.group).max()) / 32767)
+
+
+def test_what_is_in_the_clipboard_is_said(opened: Callable[..., Page], page: Path) -> None:
+    """Where a browser lets nothing into it, the link is given to be copied by hand."""
+    shown = opened(page)
+    refuse = "() => Promise.reject(new Error('not here'))"
+    shown.page.evaluate(f"() => {{ navigator.clipboard.writeText = {refuse}; }}")
+    shown.page.click("#copy-link")
+    shown.page.wait_for_function("() => document.getElementById('status').textContent")
+    assert "is in the clipboard" not in shown.text("#status")
+    assert shown.text("#status").endswith(f"#{shown.page.evaluate('imgtofmri.state.hash')}")
 
 
 def test_keyboard_alone_does_it(opened: Callable[..., Page], page: Path) -> None:
@@ -260,6 +325,27 @@ def test_figures_say_what_they_show(
     assert about["unit"] == "model units"
 
 
+@pytest.mark.parametrize("gl", [True, False])
+def test_paper_is_light(opened: Callable[..., Page], page: Path, gl: bool) -> None:
+    """Whoever reads in the dark prints dark letters, and the maps on what is white."""
+    import base64
+    import io
+
+    from PIL import Image
+
+    shown = opened(page, "#theme=dark", gl=gl)
+    shown.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    shown.page.emulate_media(media="print")
+    ink = shown.page.evaluate("getComputedStyle(document.body).color")
+    assert max(map(int, re.findall(r"\d+", ink))) < 64
+    for picture in shown.page.locator("#printed img").all():
+        _, data = str(picture.get_attribute("src")).split(",")
+        opaque = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA")
+        on_paper = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
+        assert on_paper.getpixel((2, 2)) == (255, 255, 255, 255)
+    assert shown.page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
 def test_names_are_never_markup(
     opened: Callable[..., Page],
     make_template_run: MakeRun,
@@ -285,6 +371,46 @@ def test_without_webgl2_slices_are_drawn(
     red, blue = red_and_blue(shown.page.locator("#slices").screenshot())
     assert red.sum() > 50
     assert blue.sum() > 50
+
+
+@pytest.mark.parametrize("gl", [True, False])
+def test_left_is_left_on_a_grid_of_other_axes(
+    opened: Callable[..., Page],
+    make_template_run: MakeRun,
+    rng: np.random.Generator,
+    tmp_path: Path,
+    gl: bool,
+) -> None:
+    """With or without WebGL2, of voxels that are stored front to back first; arrows move, too."""
+    las = make_template_run(rng, ["sides.png"])
+    number = np.zeros(las.mask.shape, int)
+    number[las.mask] = np.arange(1, las.mask.sum() + 1)
+    other = ornt_transform(io_orientation(las.affine), axcodes2ornt("ASR"))
+    affine = las.affine @ inv_ornt_aff(other, las.mask.shape)
+    number = apply_orientation(number, other)
+    order = number[number > 0] - 1
+    x = (affine[:3, :3] @ np.argwhere(number > 0).T + affine[:3, 3:])[0]
+    sided = replace(
+        las,
+        mask=number > 0,
+        affine=affine,
+        group=np.where(x < 0, 1.0, -1.0)[None].astype(np.float32),
+        subjects=las.subjects[:, :, order],
+        coverage=las.coverage[:, order],
+        roi_masks={place: side[order] for place, side in las.roi_masks.items()},
+    )
+    shown = opened(sided.report(tmp_path / "page.html"), gl=gl)
+    shown.update(at=[-20, -90, 2])
+    red, blue = red_and_blue(shown.page.locator("#slices").screenshot())
+    width = red.shape[1] // 3
+    columns = [np.flatnonzero(seen[:, :width].any(axis=0)) for seen in (red, blue)]
+    assert all(len(each) > 3 for each in columns)
+    assert columns[0].max() <= columns[1].min() + 3
+    assert shown.text("#place-value").startswith("1.00")
+    shown.page.focus("#slices")
+    for key in ("ArrowRight", "ArrowUp", "PageUp"):
+        shown.page.keyboard.press(key)
+    assert shown.page.evaluate("imgtofmri.state.at") == [-18, -88, 4]
 
 
 def test_without_scripts_there_are_pictures(launched: Callable[..., Any], page: Path) -> None:
@@ -381,6 +507,8 @@ def test_a_film_the_curves_and_the_brain_are_in_step(
         assert shown.values() == pytest.approx(np.array(volume), nan_ok=True)
     shown.update(a=[6], b=[])
     assert shown.page.evaluate("imgtofmri.state.time") == 3.0
+    ticks = shown.page.locator("#film-curves text.faint").all_text_contents()
+    assert ticks == ["change", "0 s", "1.5 s", "3 s", "4.5 s", "6 s"]
     shown.page.click("#film-play")
     for _ in range(60):  # A busy machine draws late.
         shown.page.wait_for_timeout(500)
@@ -531,6 +659,14 @@ def test_tables_are_sorted_by_number_and_name(
         cells = [row.locator("td").nth(column).text_content() for row in rows]
         numbers = [float(cell) for cell in cells if cell != "n/a"]
         assert numbers == sorted(numbers, key=lambda value: sign * value)
+    shown.page.evaluate(
+        "() => { const t = document.querySelector('table.sortable'); t.tBodies[0].rows[0].cells["
+        f"{column}].textContent = 'n/a'; }}"
+    )
+    for _ in range(2):
+        heading.click()
+        last = table.locator("tbody tr").last.locator("td").nth(column)
+        assert last.text_content() == "n/a"
 
 
 def test_a_contrasts_page_shows_its_maps(
@@ -544,6 +680,13 @@ def test_a_contrasts_page_shows_its_maps(
     save_contrast(result, tmp_path / "contrast")
     contrast = opened(write_report(tmp_path / "contrast"))
     assert contrast.text("#shown").endswith("difference")
+    contrast.update(a=[2])
+    assert contrast.text("#shown").endswith("fdr1p")
+    assert contrast.text("#scale-high") == "1.00"
+    assert contrast.text("#scale-unit") == "1 - p, FDR over voxels"
+    several = opened(tmp_path / "contrast" / "report.html", "#a=0-4&b=1")
+    assert several.page.evaluate("[imgtofmri.state.a, imgtofmri.state.b]") == [[0], []]
+    contrast.update(a=[0])
     groups = opened(page)
     groups.update(a=[0, 1, 2, 3], b=[4, 5, 6])
     between, own = groups.values(), contrast.values()

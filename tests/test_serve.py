@@ -218,6 +218,7 @@ def test_the_report_is_of_no_origin_and_says_no_path(server: Server) -> None:
     _, job = server.send(("files", "a.png", photo(1)), ("files", "broken.png", photo(2)[:90]))
     job = server.finished(job)
     assert [failure["name"] for failure in job["failures"]] == ["broken.png"]
+    assert job["stimuli"] == ["a.png"]
     status, headers, page = server.ask("GET", job["report"])
     assert status == 200
     policy = headers["content-security-policy"]
@@ -229,6 +230,19 @@ def test_the_report_is_of_no_origin_and_says_no_path(server: Server) -> None:
     answers += [server.ask("GET", path)[2] for path in ("/server", "/openapi.json")]
     for folder in (server.temporary, server.encoder.parent):
         assert not any(str(folder).encode() in answer for answer in answers)
+
+
+def test_what_is_left_out_of_a_stimulus_is_said(server: Server) -> None:
+    """Of an animation the first picture is taken: whoever asked is told, each time."""
+    file = io.BytesIO()
+    first, second = (Image.open(io.BytesIO(photo(seed))) for seed in (1, 2))
+    first.save(file, format="GIF", save_all=True, append_images=[second])
+    for _ in range(2):
+        _, job = server.send(("files", "moving.gif", file.getvalue()))
+        [note] = server.finished(job)["notes"]
+        assert "'moving.gif'" in note
+        assert "the first alone is taken" in note
+        assert str(server.temporary) not in note
 
 
 def test_a_film_is_predicted_frame_by_frame(server: Server) -> None:

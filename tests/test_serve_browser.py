@@ -150,6 +150,7 @@ def test_two_photographs_are_dropped_predicted_compared_and_downloaded(page: Any
     page.locator("#report").scroll_into_view_if_needed()
     frame.locator("#shown").wait_for()
     assert frame.locator("#stimuli li").count() == 2
+    assert frame.locator("a[href]").count() == 0  # No file lies beside the address of the frame.
     frame.locator("#stimuli li").nth(1).locator(".chip.b").dispatch_event("click")
     frame.locator("#shown").filter(has_text=re.compile("−|minus")).wait_for()
     assert _fits(page)
@@ -219,6 +220,16 @@ def test_a_server_that_ends_is_missed(
     assert "the server has ended" in page.locator("#problem").inner_text()
     assert page.locator("#chosen li").count() == 40
     page.context.close()
+
+
+def test_results_that_are_gone_are_missed(page: Any, address: str) -> None:
+    """An address of results that have expired says so, and new files can be sent."""
+    page.goto("about:blank")
+    page.goto(f"{address}#gone")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "These results are gone" in page.locator("#problem").inner_text()
+    assert page.locator("#form").is_visible()
+    assert "#" not in page.url
 
 
 def test_the_interface_is_described_on_a_page(page: Any, address: str) -> None:

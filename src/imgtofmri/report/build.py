@@ -175,7 +175,7 @@ def _content(run: Run, found: Contents) -> dict[str, Any]:
         "sections": sections,
         "methods": methods.methods(run),
         "citations": methods.citations(run),
-        "command_line": run.content.get("command_line") or "written from Python",
+        "command_line": run.content.get("command_line") or "written from Python or in a browser",
         "settings": methods.setting_rows(run),
         "trust": [methods.TRUST, *map(str, run.prediction.get("validity") or ())],
         "record": run.record.name,
@@ -276,14 +276,10 @@ def _short_names(found: Contents, maps: MapRows) -> list[str]:
 
 def _kinds(found: Contents, maps: MapRows) -> list[dict[str, Any]]:
     """Return the name, the unit and where the colours end, of each kind of map."""
-    kinds = []
-    for number, (name, unit) in enumerate(found.kinds):
-        limit = maps.limit()
-        if found.kind:
-            rows = [k for k, kind in enumerate(found.kind) if kind == number]
-            limit = maps.in_order([maps.names[k] for k in rows]).limit() if rows else 1.0
-        kinds.append({"name": name, "unit": unit, "limit": limit})
-    return kinds
+    return [
+        {"name": name, "unit": unit, "limit": maps.limit() if limit is None else limit}
+        for name, unit, limit in found.kinds
+    ]
 
 
 def _evidence(name: str, values: npt.NDArray[np.float32]) -> dict[str, Any]:

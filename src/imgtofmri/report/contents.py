@@ -18,7 +18,14 @@ from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import DataError
 from imgtofmri.files import is_file
 from imgtofmri.progress import track
-from imgtofmri.report.maps import MOST_MAPS, MapRows, read_image, read_series, read_volume
+from imgtofmri.report.maps import (
+    MOST_MAPS,
+    MapRows,
+    read_image,
+    read_series,
+    read_volume,
+    rounded_up,
+)
 from imgtofmri.report.pictures import stills, thumbnails
 from imgtofmri.report.records import Run
 from imgtofmri.report.rois import RoiValues, read_courses, read_rois, read_timeseries
@@ -71,7 +78,8 @@ class Contents:
     Attributes
     ----------
     maps : MapRows or None
-    kinds : list of (name, unit)
+    kinds : list of (name, unit, limit)
+        What maps are, their unit, and where their colours end; None leaves that to the values.
     kind : list of int
         Of each map; empty where all are of the first.
     thumbs : list of str
@@ -84,7 +92,7 @@ class Contents:
     """
 
     maps: MapRows | None = None
-    kinds: list[tuple[str, str]] = field(default_factory=list)
+    kinds: list[tuple[str, str, float | None]] = field(default_factory=list)
     kind: list[int] = field(default_factory=list)
     thumbs: list[str] = field(default_factory=list)
     rois: RoiValues | None = None
@@ -114,7 +122,7 @@ def predicted(run: Run, gathered: MapRows | None = None, progress: bool = False)
         elif len(images) < MOST_MAPS:
             images.append(entry)
     unit = GROUP_UNITS.get(str(made.get("units")), MODEL_UNIT)
-    found = Contents(kinds=[("response", unit)])
+    found = Contents(kinds=[("response", unit, None)])
     found.n_all = len(run.inputs) - len(movies) + sum(int(entry["n_volumes"]) for entry in movies)
     evidence = {}
     for name in EVIDENCE:
@@ -205,7 +213,7 @@ def filmed(run: Run) -> Contents:
     mask = reduce(np.logical_or, (np.isnan(volume) | (volume != 0) for volume in volumes))
     shown = [k for k, onset in enumerate(onsets) if onset >= 0][:MOST_MAPS]
     unit = GROUP_UNITS.get(str(said["Units"]), MODEL_UNIT)
-    found = Contents(kinds=[("response", unit)], n_all=sum(onset >= 0 for onset in onsets))
+    found = Contents(kinds=[("response", unit, None)], n_all=sum(onset >= 0 for onset in onsets))
     found.maps = MapRows(mask, affine, len(shown))
     name = str(said.get("Stimulus", "film"))
     entry = next((entry for entry in run.inputs if entry["name"] == name), {"name": name})
@@ -240,14 +248,16 @@ def _boundaries(run: Run) -> tuple[list[int], str]:
     return ([int(start) for start in found], "where events begin") if found else ([], "")
 
 
-def _kind(image: nib.Nifti1Image) -> tuple[str, str]:
-    """Return what a map is and its unit, as its header has them."""
+def _kind(image: nib.Nifti1Image) -> tuple[str, str, float | None]:
+    """Return what a map is, its unit, and where its colours end, as its header has them."""
     written = image.header["descrip"].item().decode("ascii", "replace")
     what = written.partition(":")[0]
+    end = float(image.header["cal_max"])
+    limit = rounded_up(end) if end > 0 else None
     if MODEL_UNIT in what:
-        return what.partition(",")[0], MODEL_UNIT
+        return what.partition(",")[0], MODEL_UNIT, limit
     unit = UNITS.get(image.header.get_intent()[0], "")
-    return what or unit or "map", unit
+    return what or unit or "map", unit, limit
 
 
 def own_file(entry: dict[str, Any], suffix: str) -> str:

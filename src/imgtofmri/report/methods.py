@@ -27,7 +27,7 @@ DID = {
 OF_OTHERS = ("validate", "dynamics", "power", "simulate")
 """Commands whose inputs need not be images or films; those of all others are."""
 
-OF_REGIONS = ("rsa", "select", "power", "explain")
+OF_OWN_ROIS = ("rsa", "select", "power", "explain")
 """Commands that read each person's own regions, before anything is moved to the template."""
 
 AVERAGES = {
@@ -110,7 +110,7 @@ def methods(run: Run) -> str:
         "native space; "
     )
     # A voxel of the template, which `explain` may be asked for, is none of the regions.
-    if run.command in OF_REGIONS and set(settings.get("targets", rois)) <= set(rois):
+    if run.command in OF_OWN_ROIS and set(settings.get("targets", rois)) <= set(rois):
         text += "each person's own regions were read there, and nothing was smoothed."
     else:
         text += (

@@ -165,13 +165,16 @@ def map_strip(
     limit : float
         Where the colours end.
     """
+    from nibabel.orientations import apply_orientation, io_orientation
+
     volume = np.full(mask.shape, np.nan, np.float32)
     volume[mask] = values
+    # A grid's axes may run in any direction and order: here to the right, to the front and up.
+    upright = io_orientation(affine)
+    volume, mask, template = (apply_orientation(x, upright) for x in (volume, mask, template))
     inside = np.flatnonzero(mask.any(axis=(0, 1)))
     low, high = (int(inside[0]), int(inside[-1])) if len(inside) else (0, mask.shape[2] - 1)
     levels = np.linspace(low, high, N_SLICES + 2)[1:-1].round().astype(int)
-    to_left = affine[0, 0] < 0
-    to_front = affine[1, 1] > 0
     panels = []
     for level in levels:
         grey = template[:, :, level]
@@ -179,9 +182,7 @@ def map_strip(
         slab = volume[:, :, level]
         known = np.isfinite(slab)
         panel[known] = colours(slab[known], limit).astype(np.uint8)
-        panel = panel[::-1] if to_left else panel
-        panel = panel[:, ::-1] if to_front else panel
-        panels.append(panel.transpose(1, 0, 2))
+        panels.append(panel[:, ::-1].transpose(1, 0, 2))
     file = io.BytesIO()
     Image.fromarray(np.concatenate(panels, axis=1)).save(file, "PNG", compress_level=1)
     return base64.b64encode(file.getvalue()).decode("ascii")

@@ -193,4 +193,11 @@ def _checked(file: Path) -> Run:
             "for it, or go on with `resume`."
         )
         raise DataError(message)
+    if content.get("store"):
+        message = (
+            f"{file}: expected a run with a file for each map; this one is a store, of which no "
+            "page is made. Write its maps with `imgtofmri export`, or report some of them with "
+            "`Prediction.open(FOLDER)[:100].report(PAGE)`."
+        )
+        raise DataError(message)
     return Run(file.parent, file, content, inputs, digests)

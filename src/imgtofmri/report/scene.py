@@ -56,7 +56,8 @@ def build_scene(
     -------
     dict
         ``background`` and ``overlay`` (NIfTI), ``places`` (where the mask's voxels lie in them),
-        ``dims``, ``affine``, ``template``, and ``surfaces`` by hemisphere, or None.
+        ``dims``, ``affine``, ``axes`` (which of the grid's runs left to right, back to front and
+        up, and 1, or -1 if the other way), ``template``, and ``surfaces`` by hemisphere, or None.
     """
     return _scene(mask.tobytes(), mask.shape, tuple(affine.ravel().tolist()), space)
 
@@ -65,9 +66,12 @@ def build_scene(
 def _scene(
     voxels: bytes, shape: tuple[int, ...], numbers: tuple[float, ...], space: str
 ) -> dict[str, Any]:
+    from nibabel.orientations import io_orientation
+
     mask = np.frombuffer(voxels, np.bool_).reshape(shape)
     affine = np.reshape(numbers, (4, 4))
     fixed = _kept(shape, affine)
+    towards, way = io_orientation(affine).T
     empty = to_img(np.zeros((1, int(mask.sum())), np.float32), mask, affine)
     surfaces = None
     if space == SPACE:
@@ -83,6 +87,7 @@ def _scene(
     return {
         "dims": list(mask.shape),
         "affine": affine.ravel().tolist(),
+        "axes": [[int(axis), int(way[axis])] for axis in np.argsort(towards)],
         "template": TEMPLATE_SAID,
         "background": fixed["background"],
         "overlay": packed_bytes(empty.to_bytes()),

@@ -267,6 +267,7 @@ class _Api:
             "unit": step.unit,
             "stimuli": [path.name for path in job.files],
             "failures": [{"name": name, "reason": reason} for name, reason in job.failures],
+            "notes": list(job.notes),
             "error": job.error,
             "settings": {key: _plain(value) for key, value in job.asked.items()},
             "report": f"/jobs/{job.id}/report" if PAGE in job.results else None,

@@ -197,6 +197,7 @@ def _job() -> Schema:
         unit={"type": "string", "description": "Of done and total"},
         stimuli=_list(_TEXT),
         failures=_list(_object(name=_TEXT, reason=_TEXT)),
+        notes={**_list(_TEXT), "description": "What of the stimuli was left out"},
         error={"type": "string", "description": "Why it failed; empty if it did not"},
         settings={"type": "object"},
         report={"type": ["string", "null"], "description": "Address of the page of results"},

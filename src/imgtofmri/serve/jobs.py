@@ -49,6 +49,8 @@ class Job:
         Settings of the job.
     failures : list of (name, reason)
         Stimuli that cannot be used.
+    notes : list of str
+        What of stimuli that are used is left out.
     results : dict of str to int
         Files in ``made`` that may be had, and their sizes in bytes.
     """
@@ -58,6 +60,7 @@ class Job:
     files: list[Path] = field(default_factory=list)
     asked: dict[str, Any] = field(default_factory=dict)
     failures: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     state: str = QUEUED
     step: Step = _WAITING
     error: str = ""

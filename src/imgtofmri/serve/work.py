@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +19,7 @@ from imgtofmri.files import write_whole
 from imgtofmri.serve.jobs import Job
 from imgtofmri.serve.limits import Limits
 from imgtofmri.serve.refusal import Refusal
-from imgtofmri.stimuli.items import one_line
+from imgtofmri.stimuli.items import StimulusWarning, one_line
 
 
 def make_work(encoder: Encoder, settings: Settings) -> Callable[[Job], None]:
@@ -34,10 +36,15 @@ def make_work(encoder: Encoder, settings: Settings) -> Callable[[Job], None]:
     def work(job: Job) -> None:
         asked = dict(job.asked)
         how = {"subjects": asked.pop("subjects"), "rate_hz": asked.pop("rate_hz")}
-        summary = predict_into(job.made, encoder, job.files, settings, report=True, **how, **asked)
+        with _noting(job):
+            summary = predict_into(
+                job.made, encoder, job.files, settings, report=True, **how, **asked
+            )
         for failure in summary.failures:
             reason = job.without_paths(str(failure.error))
             job.failures.append((job.without_paths(failure.name), reason))
+        unused = {name for name, _ in job.failures}
+        job.change(files=[path for path in job.files if path.name not in unused])
         if not summary.done:
             reasons = " ".join(reason for _, reason in job.failures)
             message = f"expected one or more stimuli that can be predicted; got none: {reasons}"
@@ -51,6 +58,22 @@ def make_work(encoder: Encoder, settings: Settings) -> Callable[[Job], None]:
         job.change(results=sizes)
 
     return work
+
+
+@contextmanager
+def _noting(job: Job) -> Iterator[None]:
+    """Tell whoever asked, too, what is said of stimuli in the block, each time that it is said."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", StimulusWarning)
+        show = warnings.showwarning
+
+        def note(message: Warning | str, category: type[Warning], *more: Any, **named: Any) -> None:
+            if issubclass(category, StimulusWarning):
+                job.notes.append(job.without_paths(str(message)))
+            show(message, category, *more, **named)
+
+        warnings.showwarning = note
+        yield
 
 
 @dataclass(frozen=True, slots=True)

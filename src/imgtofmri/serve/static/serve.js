@@ -178,7 +178,7 @@ function stop() {
 // Results ----------------------------------------------------------------------------------
 
 async function finish() {
-  const { id, stimuli, failures } = job;
+  const { id, stimuli, failures, notes } = job;
   const shown = job.files.filter((file) => file.name !== "report.html");
   const n = stimuli.length;
   byId("results-title").textContent = n === 1 ? `Response to ${stimuli[0]}` : `Responses to ${n} stimuli`;
@@ -191,6 +191,8 @@ async function finish() {
   }
   byId("failed").hidden = !failures.length;
   byId("failed").querySelector("ul").replaceChildren(...failures.map(({ reason }) => element("li", {}, reason)));
+  byId("notes").hidden = !notes.length;
+  byId("notes").replaceChildren(...notes.map((note) => element("li", {}, note)));
   byId("files-title").textContent = `${shown.length} files, one by one`;
   byId("files").replaceChildren(...shown.map((file) => element("tr", {},
     element("td", {}, element("a", { href: file.url, download: "" }, file.name)),
@@ -311,7 +313,7 @@ async function start() {
   if (before) {
     const answer = await fetch(`/jobs/${encodeURIComponent(before)}`);
     if (answer.ok) follow(await answer.json());
-    else history.replaceState(null, "", location.pathname);
+    else fail("These results are gone: they have expired, or the server was started anew. Send the files again.");
   }
 }
 

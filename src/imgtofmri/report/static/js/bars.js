@@ -6,7 +6,13 @@ const MARKS = [
   (x, y) => `M${x} ${y - 4}l3.6 6.6h-7.2z`,
   (x, y) => `M${x} ${y - 4}l4 4l-4 4l-4 -4z`,
 ];
-const markOf = (person, x, y) => MARKS[person % MARKS.length](x, y);
+const markOf = (person, x, y) => ({
+  d: MARKS[person % MARKS.length](x, y),
+  class: Math.floor(person / MARKS.length) % 2 ? "person filled" : "person",
+});
+
+// Names that do not fit beside their bars stand above them.
+const standsAbove = (roi) => roi.length > 9;
 
 class RoiBars {
   constructor(page, model, state) {
@@ -44,13 +50,16 @@ class RoiBars {
     const x = (value) => left + ((value / reach + 1) / 2) * (right - left);
     const high = 17;
     const gap = 9;
-    const height = rows.reduce((sum, row) => sum + row.sides.length * high + gap, 0) + 40;
+    const lines = legendLines(people, width);
+    const foot = 24 + 16 * (1 + Math.max(0, ...lines.map(([, line]) => line)));
+    const height = rows.reduce((sum, row) => sum + (row.sides.length + standsAbove(row.roi)) * high + gap, 0) + foot;
     const svg = drawn("svg", { viewBox: `0 0 ${width} ${height}`, class: "bars", role: "img", "aria-labelledby": "bars-title" });
     const say = (x0, y0, text, more = {}) => svg.append(drawn("text", { x: x0, y: y0, ...more }, text));
     let y = 4;
-    svg.append(drawn("line", { x1: x(0), x2: x(0), y1: 0, y2: height - 34, class: "axis" }));
+    svg.append(drawn("line", { x1: x(0), x2: x(0), y1: 0, y2: height - foot + 6, class: "axis" }));
     for (const { roi, sides } of rows) {
-      say(0, y + (sides.length * high) / 2 + 4, roi, { class: "label" });
+      say(0, y + (standsAbove(roi) ? 12 : (sides.length * high) / 2 + 4), roi, { class: "label" });
+      if (standsAbove(roi)) y += high;
       for (const { hemi, values } of sides) {
         const value = values[group];
         const middle = y + high / 2;
@@ -64,7 +73,7 @@ class RoiBars {
         people.forEach((person, k) => {
           const own = values[rois.owners.indexOf(person)];
           if (!Number.isFinite(own)) return;
-          const mark = drawn("path", { d: markOf(k, x(own), middle), class: "person" });
+          const mark = drawn("path", markOf(k, x(own), middle));
           mark.append(drawn("title", {}, `${roi} ${hemi}, ${person}: ${said(own)} ${rois.unit}`));
           svg.append(mark);
         });
@@ -73,12 +82,12 @@ class RoiBars {
       }
       y += gap;
     }
-    for (const value of [-reach, 0, reach]) say(x(value), height - 22, said(value, 2), { class: "faint", "text-anchor": "middle" });
-    let at = 0;
+    for (const value of [-reach, 0, reach]) say(x(value), height - foot + 18, said(value, 2), { class: "faint", "text-anchor": "middle" });
     people.forEach((person, k) => {
-      svg.append(drawn("path", { d: markOf(k, at + 5, height - 6), class: "person" }));
-      say(at + 13, height - 2, person, { class: "faint" });
-      at += 24 + person.length * 6.4;
+      const [at, line] = lines[k];
+      const bottom = height - foot + 34 + 16 * line;
+      svg.append(drawn("path", markOf(k, at + 5, bottom)));
+      say(at + 13, bottom + 4, person, { class: "faint" });
     });
     return svg;
   }
@@ -98,4 +107,15 @@ class RoiBars {
 function niceLimit(value) {
   const size = 10 ** Math.floor(Math.log10(value));
   return [1, 1.5, 2, 3, 4, 5, 7.5, 10].map((k) => k * size).find((limit) => limit >= value * 0.999);
+}
+
+// Where each person stands in the legend: how far from the left, and in which line.
+function legendLines(people, width) {
+  let [at, line] = [0, 0];
+  return people.map((person) => {
+    const wide = 24 + person.length * 6.4;
+    if (at && at + wide > width) [at, line] = [0, line + 1];
+    at += wide;
+    return [at - wide, line];
+  });
 }

@@ -1,7 +1,7 @@
 // The view as a figure to keep: one SVG, which PNG is made of; both say what they show.
 
 const FIGURE_STYLE = `text{font:12px system-ui,sans-serif;fill:#222}.faint,.axis-text{fill:#666}.title{font-size:16px;font-weight:600}
-.bar.high{fill:#b2182b}.bar.low{fill:#2166ac}.person{fill:#fff;stroke:#222}.axis{stroke:#999}.number{font-variant-numeric:tabular-nums}`;
+.bar.high{fill:#b2182b}.bar.low{fill:#2166ac}.person{fill:#fff;stroke:#222}.filled{fill:#222}.axis{stroke:#999}.number{font-variant-numeric:tabular-nums}`;
 
 class Figure {
   constructor(page, model, state, viewer, bars) {
@@ -9,8 +9,9 @@ class Figure {
     byId("save-svg").onclick = () => this.saveSvg();
     byId("save-png").onclick = () => this.savePng();
     byId("copy-link").onclick = async () => {
-      await navigator.clipboard?.writeText(this.link).catch(() => {});
-      byId("status").textContent = "The link to this view is in the clipboard.";
+      byId("status").textContent = (await copied(this.link))
+        ? "The link to this view is in the clipboard."
+        : `The browser lets nothing into the clipboard. The link: ${this.link}`;
     };
   }
 
@@ -55,7 +56,7 @@ class Figure {
     say(20, y + 26, said(-shown.limit), { class: "faint" });
     say(148, y + 26, "0", { class: "faint", "text-anchor": "middle" });
     say(276, y + 26, said(shown.limit), { class: "faint", "text-anchor": "end" });
-    say(290, y + 9, `${shown.what}, ${shown.unit}`);
+    say(290, y + 9, inUnit(shown));
     const [px, mx, mm] = this.state.at.map((value) => value.toFixed(0));
     say(290, y + 26, `crosshair ${px}, ${mx}, ${mm} mm, ${this.page.space}; ${this.page.said}`, { class: "faint" });
     svg.setAttribute("height", y + 40);

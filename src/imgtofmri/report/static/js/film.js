@@ -186,13 +186,14 @@ class Film {
       svg.append(drawn("line", { x1: left, x2: width - 8, y1: y(0), y2: y(0), class: "zero" }));
       const points = values.map((value, k) => (Number.isFinite(value) ? `${this.x(this.film.onsets[k]).toFixed(1)},${y(value).toFixed(1)}` : ""));
       svg.append(drawn("polyline", { points: points.filter(Boolean).join(" "), class: "curve" }));
-      svg.append(drawn("text", { x: 0, y: row * high + high / 2 + 4, class: name === "change" ? "faint" : "label" }, name));
+      const squeezed = name.length > 13 ? { textLength: left - 6, lengthAdjust: "spacingAndGlyphs" } : {};
+      svg.append(drawn("text", { x: 0, y: row * high + high / 2 + 4, class: name === "change" ? "faint" : "label", ...squeezed }, name));
       const range = { x: 0, y: row * high + high / 2 + 15, class: "range" };
       if (known.length) svg.append(drawn("text", range, `${said(low, 2)} to ${said(top, 2)}`));
     });
     for (let k = 0; k <= 4; k++) {
       const time = (this.end * k) / 4;
-      svg.append(drawn("text", { x: this.x(time), y: height - 6, class: "faint", "text-anchor": k === 4 ? "end" : "middle" }, `${Math.round(time)} s`));
+      svg.append(drawn("text", { x: this.x(time), y: height - 6, class: "faint", "text-anchor": k === 4 ? "end" : "middle" }, `${+time.toFixed(2)} s`));
     }
     this.cursor = drawn("g", {});
     this.cursor.append(drawn("line", { x1: 0, x2: 0, y1: 0, y2: height - 20, class: "cursor" }));

@@ -1,9 +1,10 @@
 // Slices drawn without WebGL2, where that is missing: the same places, colours and crosshair.
 
+// Axes are those of space: to the right, to the front, up; the grid's own may run otherwise.
 const PLANES = [
-  { axes: [0, 1], normal: 2, ends: ["L", "R"] },
-  { axes: [0, 2], normal: 1, ends: ["L", "R"] },
-  { axes: [1, 2], normal: 0, ends: ["P", "A"] },
+  { axes: [0, 1], ends: ["L", "R"] },
+  { axes: [0, 2], ends: ["L", "R"] },
+  { axes: [1, 2], ends: ["P", "A"] },
 ];
 
 class FlatViewer {
@@ -50,15 +51,20 @@ class FlatViewer {
 
   // A plane's size in voxels, and the voxel of one of its pixels; left is left, up is up.
   #size({ axes }) {
-    return axes.map((axis) => this.#scene.dims[axis]);
+    return axes.map((axis) => this.#scene.dims[this.#scene.axes[axis][0]]);
   }
 
-  #voxel({ axes, normal }, column, row) {
-    const flipped = (axis, at) => (this.#scene.affine[5 * axis] < 0 ? this.#scene.dims[axis] - 1 - at : at);
-    const voxel = [0, 0, 0];
-    voxel[axes[0]] = flipped(axes[0], column);
-    voxel[axes[1]] = flipped(axes[1], this.#scene.dims[axes[1]] - 1 - row);
-    voxel[normal] = this.#at[normal];
+  // From a place along an axis of space to that along the grid's, and back.
+  #along(axis, at) {
+    const [own, way] = this.#scene.axes[axis];
+    return way < 0 ? this.#scene.dims[own] - 1 - at : at;
+  }
+
+  #voxel(plane, column, row) {
+    const voxel = [...this.#at];
+    const [across, up] = plane.axes;
+    voxel[this.#scene.axes[across][0]] = this.#along(across, column);
+    voxel[this.#scene.axes[up][0]] = this.#along(up, this.#size(plane)[1] - 1 - row);
     return voxel;
   }
 
@@ -105,10 +111,9 @@ class FlatViewer {
   }
 
   #drawCross(context, { plane, scale, left, top, width, height }) {
-    const mirrored = (axis) =>
-      this.#scene.affine[5 * axis] < 0 ? this.#scene.dims[axis] - 1 - this.#at[axis] : this.#at[axis];
-    const x = left + scale * (mirrored(plane.axes[0]) + 0.5);
-    const y = top + scale * (height - mirrored(plane.axes[1]) - 0.5);
+    const [across, above] = plane.axes.map((axis) => this.#along(axis, this.#at[this.#scene.axes[axis][0]]));
+    const x = left + scale * (across + 0.5);
+    const y = top + scale * (height - above - 0.5);
     context.strokeStyle = context.fillStyle = this.#ink;
     context.lineWidth = devicePixelRatio;
     context.beginPath();

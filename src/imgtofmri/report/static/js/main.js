@@ -24,7 +24,7 @@ function tellPlace(page, model, shown, mm, where) {
   byId("place-mm").textContent = mm.map((x) => said(Math.round(x) + 0, 3).replace(/\.0+$/, "")).join(", ");
   const value = byId("place-value");
   const outside = column < 0;
-  value.textContent = outside ? "outside the model" : `${said(shown.values[column])} ${shown.unit}`;
+  value.textContent = outside ? "outside the model" : `${said(shown.values[column])} ${shown.unit}`.trimEnd();
   if (!outside && Number.isNaN(shown.values[column])) value.textContent = "no value: too few people here";
   value.classList.toggle("outside", outside);
   for (const each of page.evidence) {
@@ -59,7 +59,7 @@ function dress(viewer, state) {
 
 async function explore() {
   const page = await loadData();
-  const state = new State(page.items.length);
+  const state = new State(page.items.length, !page.maps.kind.length);
   const model = new Model(page);
   state.at ??= page.start;
   const viewer = await openViewer(page, state);
@@ -73,10 +73,11 @@ async function explore() {
     byId("shown").textContent = label;
     byId("scale-low").textContent = said(-shown.limit);
     byId("scale-high").textContent = said(shown.limit);
-    byId("scale-unit").textContent = shown.what === shown.unit ? shown.unit : `${shown.what}, ${shown.unit}`;
+    byId("scale-unit").textContent = inUnit(shown);
     byId("limit").value = +shown.limit.toPrecision(3);
-    byId("limit").disabled = state.show !== "response";
-    byId("show").value = state.show;
+    const evidence = model.evidence(state.show); // None on a page that has not what a link asks for.
+    byId("limit").disabled = Boolean(evidence);
+    byId("show").value = evidence?.name ?? "response";
     byId("least").value = state.least;
     byId("slices").setAttribute("aria-label", `Slices of ${label}. Arrow keys move the crosshair; Page Up and Page Down move it up and down.`);
     byId("surfaces").setAttribute("aria-label", `Inflated cortical surfaces of ${label}, seen from ${state.view}.`);
@@ -114,7 +115,7 @@ async function explore() {
   });
   slices.addEventListener("pointerleave", crosshair);
   moveByKeys(slices, page.scene, state);
-  beforePrint(viewer);
+  beforePrint(viewer, state);
   // For the console, and for whoever checks the page: what is shown, as numbers.
   globalThis.imgtofmri = { page, state, model, viewer, values: () => shown.values };
 }
@@ -131,20 +132,23 @@ function moveByKeys(canvas, scene, state) {
     event.preventDefault();
     const [axis, sign] = move;
     const at = [...state.at];
-    at[axis] += sign * Math.abs(scene.affine[5 * axis]);
+    at[axis] += sign * Math.abs(scene.affine[4 * axis + scene.axes[axis][0]]);
     state.update({ at });
   }, { capture: true });
 }
 
-// A printer sees no canvas of WebGL: the view is put into a picture first.
-function beforePrint(viewer) {
+// A printer sees no canvas of WebGL: the view is put into a picture first, as it is on paper.
+function beforePrint(viewer, state) {
   addEventListener("beforeprint", () => {
+    dress(viewer, { theme: "light" });
     byId("printed").replaceChildren(...viewer.pictures().map((src) => element("img", { src, alt: "" })));
+    dress(viewer, state);
   });
 }
 
 sortTables();
 copyButtons();
+keepLinks();
 if (byId("page-data")) {
   document.documentElement.classList.add("live");
   explore().then(

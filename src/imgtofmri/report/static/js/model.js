@@ -41,7 +41,7 @@ class Model {
 
   // The map that the state asks for, with what it is, its unit and where its colours end.
   current(state) {
-    const evidence = state.show === "response" ? null : this.evidence(state.show);
+    const evidence = this.evidence(state.show);
     const kind = this.page.maps.kinds[this.page.maps.kind[state.a[0]] ?? 0];
     const shown = evidence
       ? { values: evidence.numbers, unit: evidence.unit, limit: evidence.limit, what: evidence.title }
@@ -104,7 +104,11 @@ class Model {
         : rows.length === this.page.items.length
           ? `mean of all ${rows.length}`
           : `mean of ${rows.length}`;
-    if (state.show !== "response") return this.evidence(state.show)?.title ?? state.show;
+    const evidence = this.evidence(state.show);
+    if (evidence) return evidence.title;
     return state.b.length ? `${named(state.a)} − ${named(state.b)}` : named(state.a);
   }
 }
+
+// What a map is, and its unit where it has one of its own.
+const inUnit = ({ what, unit }) => (unit && unit !== what ? `${what}, ${unit}` : what);

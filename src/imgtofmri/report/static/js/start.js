@@ -3,3 +3,4 @@
 byId("theme").onchange = (event) => (document.documentElement.dataset.theme = event.target.value);
 sortTables();
 copyButtons();
+keepLinks();

@@ -39,7 +39,7 @@ function toHash(state) {
   return said.toString();
 }
 
-function fromHash(hash, n) {
+function fromHash(hash, n, grouped) {
   const said = new URLSearchParams(hash.replace(/^#/, ""));
   const state = { ...DEFAULTS };
   for (const [key, text] of said) {
@@ -55,6 +55,8 @@ function fromHash(hash, n) {
   }
   if (state.max === 0) state.max = null;
   if (!state.a.length && n) state.a = [0];
+  // Maps of different kinds have no mean, and no difference.
+  if (!grouped) Object.assign(state, { a: state.a.slice(0, 1), b: [] });
   return state;
 }
 
@@ -62,10 +64,9 @@ class State {
   #listeners = [];
   #timer = 0;
 
-  constructor(n) {
-    this.n = n;
-    Object.assign(this, fromHash(location.hash, n));
-    addEventListener("hashchange", () => this.update(fromHash(location.hash, this.n)));
+  constructor(n, grouped) {
+    Object.assign(this, fromHash(location.hash, n, grouped));
+    addEventListener("hashchange", () => this.update(fromHash(location.hash, n, grouped)));
   }
 
   get values() {

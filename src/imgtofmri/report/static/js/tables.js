@@ -1,4 +1,4 @@
-// Tables whose headings sort them, and texts to copy: on every page, with maps or without.
+// Tables whose headings sort them, texts to copy, links to files: on every page, with maps or without.
 
 function sortTables() {
   const compare = new Intl.Collator("en", { numeric: true }).compare;
@@ -16,13 +16,24 @@ function sortTables() {
         const numbers = cells.map(number);
         const numeric = numbers.some((value) => !Number.isNaN(value));
         const order = rows.map((_, k) => k).sort((p, q) => {
-          if (!numeric) return compare(cells[p], cells[q]);
-          return Number.isNaN(numbers[p]) - Number.isNaN(numbers[q]) || numbers[p] - numbers[q];
+          const way = down ? -1 : 1;
+          if (!numeric) return way * compare(cells[p], cells[q]);
+          return Number.isNaN(numbers[p]) - Number.isNaN(numbers[q]) || way * (numbers[p] - numbers[q]);
         });
-        body.append(...(down ? order.reverse() : order).map((k) => rows[k]));
+        body.append(...order.map((k) => rows[k]));
       };
       head.replaceChildren(element("button", { type: "button", onclick: sort }, text));
     });
+  }
+}
+
+// Whether a text could be put into the clipboard: not on pages of other computers, nor in every frame.
+async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false;
   }
 }
 
@@ -30,14 +41,16 @@ function copyButtons() {
   for (const button of document.querySelectorAll("button[data-copies]")) {
     button.hidden = false;
     button.onclick = async () => {
-      const text = byId(button.dataset.copies).innerText;
-      try {
-        await navigator.clipboard.writeText(text);
-        byId("status").textContent = "Copied.";
-      } catch {
-        getSelection().selectAllChildren(byId(button.dataset.copies));
-        byId("status").textContent = "Selected: copy it with the keyboard.";
-      }
+      const source = byId(button.dataset.copies);
+      const done = await copied(source.innerText);
+      if (!done) getSelection().selectAllChildren(source);
+      byId("status").textContent = done ? "Copied." : "Selected: copy it with the keyboard.";
     };
   }
+}
+
+// Files lie beside a page on a disk, but not beside its address in a server or a notebook's frame.
+function keepLinks() {
+  if (/\.html?$/i.test(location.pathname)) return;
+  for (const link of document.querySelectorAll('a[href^="./"]')) link.replaceWith(link.textContent);
 }
