@@ -417,13 +417,13 @@ class Encoder:
         return make_atlas(self.bundle, self.spatial_model(rois=rois))
 
     def controls(
-        self, names: Sequence[str], settings: Settings | None = None, **changes: Any
+        self, names: Sequence[str] | str, settings: Settings | None = None, **changes: Any
     ) -> Controls:
         """Return controls of what the encoder predicts, with their networks loaded.
 
         Parameters
         ----------
-        names : sequence of {"untrained", "untrained:SEED", "luminance", "energy", "silhouette"}
+        names : one or more of {"untrained", "untrained:SEED", "luminance", "energy", "silhouette"}
             An untrained network of the same architecture, read out by the same models; the images'
             luminance, Gabor energy, or outline on a plain background.
         settings, **changes

@@ -135,7 +135,7 @@ def _read_ahead(
 
 def _read_one(item: object, index: int, size: int, center_crop: bool) -> Frame | Failure:
     """Read one input; whatever is wrong with it becomes a failure."""
-    name = shown = _name_of(item, index)
+    name = shown = name_of(item, index)
     try:
         if isinstance(item, Source | Path | str):
             path = item.path if isinstance(item, Source) else Path(item)
@@ -285,7 +285,8 @@ def decode(data: bytes, name: str) -> Image.Image:
     raise refuse(expected, got, remedy)
 
 
-def _name_of(item: object, index: int) -> str:
+def name_of(item: object, index: int) -> str:
+    """Return what one of several images is called, by its file or its place."""
     if isinstance(item, Source):
         return item.name
     if isinstance(item, Path | str):

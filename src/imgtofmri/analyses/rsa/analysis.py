@@ -24,7 +24,7 @@ from imgtofmri.analyses.rsa.matrices import (
     read_matrices,
 )
 from imgtofmri.encoder import Control, Prediction
-from imgtofmri.encoder.controls import ENCODER, PICTURES
+from imgtofmri.encoder.controls import ENCODER, PICTURES, check_made
 from imgtofmri.encoder.showing import read_pictures
 from imgtofmri.exceptions import DataError, check_choice
 from imgtofmri.figures.style import plain
@@ -271,6 +271,7 @@ def compare_geometry(
     >>> result.tables()["rsa"]  # doctest: +SKIP
     """
     check_measures(dissimilarity, comparison)
+    check_made(controls)
     check_choice("unmatched", unmatched, get_args(Missing))
     if len(prediction) < 3:
         message = (

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from imgtofmri.datasets.twinset import Twinset
 from imgtofmri.documents import read_text
+from imgtofmri.encoder.controls import check_made
 from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.encoder.spatial import group_maps
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
@@ -132,6 +133,7 @@ class Comparison:
 
     def amplitude_controls(self, controls: Iterable[Control]) -> tuple[Control, ...]:
         """Return controls with predictions averaged as those of `amplitudes` are."""
+        check_made(controls)
         if self.prediction is None:
             return tuple(controls)
         return tuple(
@@ -170,6 +172,7 @@ class Comparison:
         """
         import pandas as pd
 
+        check_made(controls)
         tables = [table]
         for control in controls:
             if control.prediction is None:
