@@ -150,7 +150,7 @@ def parse_weights(weights: Weights | None) -> Path | Untrained | Literal["publis
     Raises
     ------
     OptionError
-        If a seed is no whole number.
+        If it is none of these, or a seed is no whole number.
 
     Examples
     --------
@@ -161,7 +161,13 @@ def parse_weights(weights: Weights | None) -> Path | Untrained | Literal["publis
         return PUBLISHED
     if isinstance(weights, str):
         return Untrained.parse(weights) or Path(weights)
-    return weights
+    if weights is None or isinstance(weights, Path | Untrained):
+        return weights
+    message = (
+        "weights must be a file's path, 'untrained:SEED' or 'published'; got a "
+        f"{type(weights).__name__}. Save tensors as .safetensors and name the file."
+    )
+    raise OptionError(message, "weights")
 
 
 def weights_of_environment() -> Path | Untrained | None:

@@ -145,7 +145,7 @@ class RoiMeans:
     subjects: tuple[str, ...]
     values: npt.NDArray[np.float64]
 
-    def __getitem__(self, chosen: slice) -> RoiMeans:
+    def __getitem__(self, chosen: slice | Sequence[int]) -> RoiMeans:
         """Return the means of some stimuli."""
         return RoiMeans(self.places, self.subjects, self.values[:, :, chosen])
 
