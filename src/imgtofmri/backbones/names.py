@@ -144,7 +144,7 @@ PUBLISHED: Final = "published"
 """The published weights, whatever `WEIGHTS_VARIABLE` names."""
 
 
-def parse_weights(weights: Weights | None) -> Path | Untrained | Literal["published"] | None:
+def parse_weights(weights: object) -> Path | Untrained | Literal["published"] | None:
     """Tell random weights and the published ones from a file; None is none of these.
 
     Raises

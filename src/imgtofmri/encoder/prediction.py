@@ -825,7 +825,7 @@ def read_only(array: Any) -> Any:
     return array
 
 
-def rows_of(chosen: Chosen, n: int, named: Callable[[str], Sequence[int]]) -> Sequence[int]:
+def rows_of(chosen: Any, n: int, named: Callable[[str], Sequence[int]]) -> Sequence[int]:
     """Return the numbers of the stimuli that are chosen, of ``n``.
 
     Parameters

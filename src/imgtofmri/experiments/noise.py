@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TypeAlias
 
 import numpy as np
@@ -99,15 +100,15 @@ def stream(seed: int, *key: int) -> np.random.Generator:
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed below 0.
+    """Refuse a seed that is no whole number, or below 0.
 
     Raises
     ------
     OptionError
     """
-    if seed < 0:
+    if not isinstance(seed, Integral) or seed < 0:
         message = (
-            f"seed must be a whole number, 0 or more; got {seed}. "
+            f"seed must be a whole number, 0 or more; got {seed!r}. "
             "Any such number will do; write it down."
         )
         raise OptionError(message, "seed")

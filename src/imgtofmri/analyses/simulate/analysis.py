@@ -182,7 +182,7 @@ def simulate_experiment(
     subjects: str | int = "each",
     runs: int = 1,
     seed: int = 0,
-    scale: Scale | str = "1",
+    scale: Scale | str | float = "1",
     voxels: VoxelsName = "brain",
     progress: bool = True,
     **changes: Any,
@@ -204,7 +204,7 @@ def simulate_experiment(
         How often each run is repeated, with noise anew.
     seed : int
         Seed of the noise and of drawn subjects.
-    scale : Scale or str
+    scale : Scale, str or float
         How large signals are, in percent of the baseline, as `Scale.parse` reads it; by default one
         percent for a response of 1 in the models' units. It takes the place of the scan's
         ``percent_per_unit``.
@@ -233,7 +233,7 @@ def simulate_experiment(
         raise OptionError(message, "runs")
     check_subjects(subjects)
     check_seed(seed)
-    chosen = Scale.parse(scale) if isinstance(scale, str) else scale
+    chosen = scale if isinstance(scale, Scale) else Scale.parse(str(scale))
     loaded = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, progress)
     predictor = loaded.predictor(settings, **{**changes, "average": "mean"})
     shares = subject_weights(predictor.spatial.subject_names, subjects, seed=seed)
