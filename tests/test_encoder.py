@@ -18,6 +18,7 @@ import scipy.ndimage
 import scipy.stats
 from PIL import Image
 
+from imgtofmri.analyses.rsa import compare_geometry, model_rdms
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.encoder import Encoder, Settings, load_encoder
@@ -718,3 +719,27 @@ def test_prediction_shows_itself_in_one_line(small_bundle: Bundle) -> None:
     assert shown.startswith("Prediction(2 stimuli x ")
     assert "subjects=('S1', 'S2')" in shown
     assert "\n" not in shown
+
+
+def test_what_holds_arrays_shows_how_large_they_are(encoder: Encoder, features: Features) -> None:
+    """In one line: a bundle's weights filled a notebook's cell with 150 kB."""
+    prediction = encoder.predict_features(features)
+    rdms = model_rdms(prediction)
+    subject = encoder.bundle.subjects[0]
+    model = subject.rois["LOC"]
+    shown = [encoder.bundle, subject, model, encoder.spatial_model(), prediction.roi_means(), rdms]
+    for one in [*shown, compare_geometry(prediction)]:
+        assert len(repr(one)) < 400
+        assert repr(one).startswith(f"{type(one).__name__}(")
+        assert "\n" not in repr(one)
+        assert copy.copy(one) != one
+        assert hash(one)
+    assert f"weights=<ndarray {model.weights.shape}>" in repr(model)
+    assert "measure='correlation'" in repr(rdms)
+
+
+def test_plot_of_several_stimuli_is_refused(encoder: Encoder, features: Features) -> None:
+    """A map is drawn of one stimulus."""
+    prediction = encoder.predict_features(features)
+    with pytest.raises(OptionError, match=r"stimulus must be one of the stimuli; got \[0, 1\]"):
+        prediction.plot("slices", [0, 1])  # type: ignore[arg-type]

@@ -29,6 +29,7 @@ from imgtofmri.stimuli import (
     silhouette_features,
 )
 from imgtofmri.stimuli.images import name_of
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +51,8 @@ CONTROLS = ("untrained", "untrained:SEED", *PICTURES)
 """What a control may be called; tables call it what the user called it."""
 
 
-@dataclass(frozen=True, eq=False)
-class Control:
+@dataclass(frozen=True, eq=False, repr=False)
+class Control(Brief):
     """What a control makes of some images.
 
     Attributes

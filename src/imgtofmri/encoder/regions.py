@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from imgtofmri.exceptions import OptionError, ShapeError, check_choice, choice_message
 from imgtofmri.spaces import BoolArray, Grid, nearest_voxels, transform
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,8 +128,8 @@ def columns_at(
     return found
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RoiMeans:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RoiMeans(Brief):
     """The mean response of each person's own ROIs to each stimulus.
 
     Attributes

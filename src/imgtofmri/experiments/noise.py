@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TypeAlias
 
 import numpy as np
@@ -99,14 +98,14 @@ def stream(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def check_seed(seed: int) -> None:
+def check_seed(seed: object) -> None:
     """Refuse a seed that is no whole number, or below 0.
 
     Raises
     ------
     OptionError
     """
-    if not isinstance(seed, Integral) or seed < 0:
+    if not isinstance(seed, int | np.integer) or seed < 0:
         message = (
             f"seed must be a whole number, 0 or more; got {seed!r}. "
             "Any such number will do; write it down."

@@ -33,6 +33,7 @@ from imgtofmri.stats.contrasts import (
     default_contrast,
     written_contrast,
 )
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from imgtofmri.figures.style import Figure
 
 
-@dataclass(frozen=True)
-class Contrast:
+@dataclass(frozen=True, eq=False, repr=False)
+class Contrast(Brief):
     """A contrast's maps and tables.
 
     Parameters

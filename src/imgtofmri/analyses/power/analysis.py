@@ -41,6 +41,7 @@ from imgtofmri.experiments import (
 )
 from imgtofmri.spaces import transform
 from imgtofmri.stats.contrasts import contrast_weights, default_contrast, written_contrast
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,8 +112,8 @@ class PowerSettings:
         check_level("target", self.target)
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan(Brief):
     """What an experiment is expected to find.
 
     Attributes

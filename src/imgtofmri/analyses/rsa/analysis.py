@@ -31,6 +31,7 @@ from imgtofmri.figures.style import plain
 from imgtofmri.measured.patterns import Missing
 from imgtofmri.rsa import COMPARISONS, DISSIMILARITIES, RDMs
 from imgtofmri.stimuli import Failure
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,8 +45,8 @@ THUMBNAIL = 64
 """Side of a thumbnail in pixels."""
 
 
-@dataclass(frozen=True, eq=False)
-class GeometryComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class GeometryComparison(Brief):
     """A prediction's, layers' and controls' matrices compared with measured ones.
 
     Attributes

@@ -23,6 +23,7 @@ from imgtofmri.encoder.controls import check_made, control_predictions
 from imgtofmri.encoder.showing import read_pictures
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
 from imgtofmri.stimuli import PROPERTIES, image_properties
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 LIGHT = ("luminance", "contrast")
 
 
-@dataclass(frozen=True)
-class StimulusSelection:
+@dataclass(frozen=True, eq=False, repr=False)
+class StimulusSelection(Brief):
     """Sets of stimuli, how they were matched, and how they fare on subjects held out.
 
     Parameters

@@ -37,6 +37,7 @@ from imgtofmri.experiments import (
 )
 from imgtofmri.experiments.noise import check_seed
 from imgtofmri.spaces import brain_mask
+from imgtofmri.text import Brief
 
 BoolArray: TypeAlias = NDArray[np.bool_]
 Float32Array: TypeAlias = NDArray[np.float32]
@@ -45,8 +46,8 @@ VoxelsName = Literal["brain", "predicted"]
 VOXELS: tuple[VoxelsName, ...] = ("brain", "predicted")
 
 
-@dataclass(frozen=True, eq=False)
-class Simulation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Simulation(Brief):
     """An experiment on some subjects, every run checked; volumes are made when asked for.
 
     `simulate_experiment` makes it of an encoder; it can be made of responses of one's own, too.

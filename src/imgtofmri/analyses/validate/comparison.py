@@ -24,6 +24,7 @@ from imgtofmri.measured.tables import PatternFile, read_categories, read_pattern
 from imgtofmri.progress import track
 from imgtofmri.spaces import is_image
 from imgtofmri.spaces.names import check_space
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +37,8 @@ Source = str | Path | Sequence[Path]
 TABLES = (".tsv", ".csv")
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Brief):
     """Predictions and measurements in the same voxels, and what is known of the images.
 
     Attributes
