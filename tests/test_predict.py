@@ -317,6 +317,22 @@ def test_resuming_without_points_leaves_no_table_of_them(
     assert found == expected
 
 
+def test_a_tilde_is_the_home_as_a_shell_has_it(
+    tmp_path: Path, small_bundle: Bundle, prediction: Prediction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder called ~ was made where Python happened to be, and results seemed to be gone."""
+    home, here = tmp_path / "home", tmp_path / "here"
+    for folder in (home, here):
+        folder.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    assert home / "out" / "rois.tsv" in prediction.save("~/out")
+    assert prediction.report("~/page.html") == home / "page.html"
+    write_bundle(small_bundle, "~/small.safetensors")
+    assert {path.name for path in home.iterdir()} >= {"out", "page.html", "small.safetensors"}
+    assert not [*here.iterdir()]
+
+
 def test_save_that_is_refused_leaves_the_folder_free(
     tmp_path: Path, prediction: Prediction
 ) -> None:

@@ -26,7 +26,7 @@ from typing import Any, Self
 from imgtofmri import __version__
 from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import OptionError, OutputError
-from imgtofmri.files import cannot_write, is_file, sha256_of, sweep, write_whole
+from imgtofmri.files import at_home, cannot_write, is_file, sha256_of, sweep, write_whole
 from imgtofmri.invocation import COMMAND_LINE
 from imgtofmri.outputs.differences import differences
 from imgtofmri.outputs.journal import Journal, json_line
@@ -80,7 +80,7 @@ class OutputFolder:
     """
 
     def __init__(self, path: Path, command: str, record: str = "", *, whole: bool = False) -> None:
-        self.path = path
+        self.path = path = at_home(path)
         self.command = command
         self._target, self._whole = path, whole
         self._replaced: set[PurePosixPath] = set()

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from imgtofmri import __version__
 from imgtofmri.exceptions import DataError, ImgToFmriError
-from imgtofmri.files import atomic_path
+from imgtofmri.files import at_home, atomic_path
 from imgtofmri.outputs.folder import PAGE
 from imgtofmri.report import methods
 from imgtofmri.report.contents import (
@@ -117,7 +117,7 @@ def write_report(
         If the page cannot be written.
     """
     run = open_run(folder)
-    target = run.folder / PAGE if path is None else Path(path)
+    target = run.folder / PAGE if path is None else at_home(path)
     beside = target.parent.resolve() == run.folder.resolve()
     try:
         if run.command in PREDICTIONS:
