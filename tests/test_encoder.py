@@ -546,6 +546,8 @@ def test_stimuli_are_chosen_one_by_one_or_several_together(
             np.testing.assert_array_equal(own, whole[np.array(rows, int)])
         np.testing.assert_array_equal(part.subjects, got.subjects[:, np.array(rows, int)])
         assert len(part.sha256) == len(part.sources) == len(rows)
+    with pytest.raises(OptionError, match="must be one of s0, s1, .* and 150 more; got 's'\\."):
+        encoder.predict_features(np.ones((200, 6)), names=[f"s{n}" for n in range(200)])["s"]
     assert "7.jpg" in got
     assert "37.jpg" not in got
     for chosen in (True, 1.0, None, (0, 1), some[1:], np.True_, {3}):
@@ -659,6 +661,20 @@ def test_whatever_reads_images_hands_over_paths_that_are_none(
         assert [Path(failure.name).name for failure in failures] == ["gone.png"]
         with pytest.raises(StimulusError, match=r"gone\.png', which does not exist"):
             read(None)
+
+
+def test_nothing_but_missing_paths_says_what_is_missing(small_encoder: Path) -> None:
+    """The reason came to be that no images were given."""
+    encoder = load_encoder(small_encoder)
+    for call, what in ((encoder.predict, "predicted"), (encoder.attribution, "explained")):
+        failures: list[Failure] = []
+        with pytest.raises(
+            StimulusError, match=f"that can be {what}; got none: .*gone.png', which"
+        ):
+            call("gone.png", on_failure=failures.append, weights="untrained", progress=False)
+        assert len(failures) == 1
+    batch = encoder.extractor(weights="untrained").features("gone.png", [].append)
+    assert batch.features.shape == (0, 512)
 
 
 def test_no_images_is_an_error(encoder: Encoder) -> None:

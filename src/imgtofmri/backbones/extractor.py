@@ -77,7 +77,7 @@ class FeatureExtractor:
             If an image cannot be used and there is no ``on_failure``.
         """
         items = expand_images(images, on_failure)
-        stream = self.stream(items, on_failure)
+        stream = self.stream(iter(items), on_failure)
         with track("Computing features", len(items), "images", enabled=progress) as advance:
             return self._whole(stream, advance)
 

@@ -205,6 +205,7 @@ class Encoder:
         failures: list[Failure] = []
         handle = _noting(failures, on_failure)
         items = expand_images(images, handle)
+        _check_some(items, failures, "predicted")
         stream = self.predictor(settings, **changes).stream(items, handle)
         with track("Predicting", len(items), "images", enabled=progress) as advance:
             parts = [*counted(stream, advance)]
@@ -528,6 +529,7 @@ class Encoder:
         failures: list[Failure] = []
         handle = _noting(failures, on_failure)
         items = expand_images(images, handle)
+        _check_some(items, failures, "explained")
         stream = attributor.stream(items, handle)
         with track("Explaining", len(items), "images", enabled=progress) as advance:
             parts = [*counted(stream, advance)]
