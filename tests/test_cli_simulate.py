@@ -406,6 +406,28 @@ def test_simulate_kernel_file_is_used(
     assert np.flatnonzero(moves).tolist() == [3, 4, 5, 13, 14, 15, 31, 32]
 
 
+def test_simulate_experiment_takes_numbers_and_says_what_it_cannot_take(
+    experiment: tuple[Path, Path], settings: list[str]
+) -> None:
+    """A scale may be a number; a seed is a whole one; tables of events are files."""
+    table, folder = experiment
+    scan = Scan(tr_s=1.0)
+    shown = read_experiment(table, scan, folder)
+    how: dict[str, Any] = {"weights": settings[3], "voxels": "predicted", "progress": False}
+    two = simulate_experiment(shown, settings[1], scale=2, **how)
+    assert two.scan == simulate_experiment(shown, settings[1], scale="2", **how).scan
+    assert two.scan.percent_per_unit == 2
+    for seed in (1.5, None):
+        with pytest.raises(
+            OptionError, match=f"seed must be a whole number, 0 or more; got {seed}"
+        ):
+            simulate_experiment(shown, settings[1], seed=seed, **how)
+    with pytest.raises(
+        OptionError, match="by their paths; got a DataFrame. Save a table with to_c"
+    ):
+        read_experiment(pd.read_csv(table, sep="\t"), scan, folder)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [

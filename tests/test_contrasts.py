@@ -33,7 +33,7 @@ from imgtofmri.encoder import Control, Encoder, Prediction, Settings
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusError
 from imgtofmri.files import sha256_of
 from imgtofmri.stats import NullSummary, permutations
-from imgtofmri.stimuli import Failure, image_properties
+from imgtofmri.stimuli import Failure, Source, image_properties
 
 Make = Callable[..., Prediction]
 
@@ -532,6 +532,16 @@ def _zscored(maps: Prediction) -> Prediction:
             "got 'fase'. Did you mean face?",
         ),
         (
+            lambda maps: compute_contrast(maps, TWO, ["house - face"]),
+            OptionError,
+            "got ['house - face'] with neither text nor weights by condition",
+        ),
+        (
+            lambda maps: compute_contrast(maps, TWO, controls="luminance"),
+            OptionError,
+            "controls must be what `encoder.controls(...).predict(images)` returns; got 'lumin",
+        ),
+        (
             lambda maps: compute_contrast(maps, TWO[:-1], "house - face"),
             ShapeError,
             "conditions must label each of the 24 images; got 23",
@@ -608,6 +618,37 @@ def test_compute_contrast_conditions_by_name_equal_those_in_order(make_maps: Mak
     pd.testing.assert_frame_equal(
         by_name.roi_table, compute_contrast(maps, TWO, "house - face", 20).roi_table
     )
+
+
+def test_compute_contrast_series_is_labelled_by_its_index(make_maps: Make) -> None:
+    """A Series by name says the same in any order; one whose index only counts is in order."""
+    maps = make_maps(effect=1.0)
+    by_name = pd.Series(TWO, index=maps.names)
+    expected = compute_contrast(maps, TWO, "house - face", 2).test.t
+    for conditions in (by_name, by_name[::-1], pd.Series(TWO, index=range(24)[::-1])):
+        found = compute_contrast(maps, conditions, "house - face", 2)
+        np.testing.assert_array_equal(found.test.t, expected)
+    with pytest.raises(ShapeError, match="label each of the 24 images; got 0"):
+        compute_contrast(maps, by_name.add_prefix("photos/"), "house - face", 2)
+
+
+def test_compute_contrast_conditions_may_be_numbers(make_maps: Make) -> None:
+    """Codes and truth values are conditions, by the text that writes them."""
+    maps = make_maps(effect=1.0)
+    codes = [int(kind == "face") for kind in TWO]
+    expected = compute_contrast(maps, TWO, "house - face", 2).test.t
+    for contrast in (None, "0 - 1", {0: 1, 1: -1}):
+        found = compute_contrast(maps, np.array(codes), contrast, 2)
+        np.testing.assert_array_equal(found.test.t, expected)
+
+
+def test_compute_contrast_light_of_other_images_is_refused(make_maps: Make, tmp_path: Path) -> None:
+    """A control of pictures must be of the prediction's images, in their order, too."""
+    maps = make_maps()
+    files = tuple(Source(tmp_path / name, name, "image") for name in maps.names[::-1])
+    controls = [Control("luminance", None, files, center_crop=False)]
+    with pytest.raises(ShapeError, match="control luminance must be of the prediction's stimuli"):
+        compute_contrast(maps, TWO, n_permutations=2, controls=controls)
 
 
 def test_compute_contrast_default_is_the_first_of_two_minus_the_second(make_maps: Make) -> None:

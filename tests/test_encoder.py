@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 import scipy.ndimage
 import scipy.stats
+from PIL import Image
 
+from imgtofmri.analyses.rsa import compare_geometry, model_rdms
 from imgtofmri.bundle import Bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.encoder import Encoder, Settings, load_encoder
@@ -29,6 +33,7 @@ from imgtofmri.exceptions import (
     StimulusError,
 )
 from imgtofmri.spaces import gaussian_kernel
+from imgtofmri.stimuli import Failure, expand_images
 
 Features = npt.NDArray[np.float32]
 
@@ -478,6 +483,12 @@ BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"rois": []}, "rois is empty; name one or more, or leave it out for all"),
     ({"sigma_mm": 0}, "sigma_mm must be a positive number"),
     ({"sigma_mm": float("nan")}, "sigma_mm must be a positive number"),
+    ({"sigma_mm": "1"}, "sigma_mm must be a positive number of millimetres, at most 6; got '1'"),
+    ({"sigma_mm": None}, "sigma_mm must be a positive number"),
+    ({"sigma_mm": [1, 2]}, "sigma_mm must be a positive number"),
+    ({"center_crop": "false"}, "center_crop must be True or False; got 'false'"),
+    ({"rois": {"LOC", "PPA"}}, "rois must be a name or a list of names, whose order counts"),
+    ({"rois": 3}, "rois must be a name or a list of names, whose order counts"),
     ({"mask": "all"}, "mask must be one of overlap, support"),
     ({"average": "median"}, "average must be one of zscore, mean"),
 ]
@@ -508,6 +519,72 @@ def test_wrong_features_say_what_was_expected(encoder: Encoder, wrong: Any, said
     """The message gives the shape and the network that the encoder was fitted on."""
     with pytest.raises(ShapeError, match=said):
         encoder.predict_features(wrong)
+
+
+def test_stimuli_are_chosen_one_by_one_or_several_together(
+    encoder: Encoder, features: Features
+) -> None:
+    """By numbers, names, slices, lists and booleans, as NumPy chooses, from the end, too."""
+    got = encoder.predict_features(features, names=[f"{n}.jpg" for n in range(37)])
+    some = np.arange(37) % 5 == 0
+    choices = [
+        (np.int64(3), [3]),
+        (-37, [0]),
+        (slice(9, 2, -3), [9, 6, 3]),
+        ("7.jpg", [7]),
+        (["7.jpg", "2.jpg"], [7, 2]),
+        ([4, -1, 4], [4, 36, 4]),
+        (np.array([4, 5]), [4, 5]),
+        (some, np.flatnonzero(some)),
+        (some.tolist(), np.flatnonzero(some)),
+        ([], []),
+    ]
+    for chosen, rows in choices:
+        part = got[chosen]
+        assert part.names == tuple(f"{row}.jpg" for row in rows)
+        for own, whole in ((part.group, got.group), (part.native[0], got.native[0])):
+            np.testing.assert_array_equal(own, whole[np.array(rows, int)])
+        np.testing.assert_array_equal(part.subjects, got.subjects[:, np.array(rows, int)])
+        assert len(part.sha256) == len(part.sources) == len(rows)
+    with pytest.raises(OptionError, match="must be one of s0, s1, .* and 150 more; got 's'\\."):
+        encoder.predict_features(np.ones((200, 6)), names=[f"s{n}" for n in range(200)])["s"]
+    assert "7.jpg" in got
+    assert "37.jpg" not in got
+    for chosen in (True, 1.0, None, (0, 1), some[1:], np.True_, {3}):
+        with pytest.raises(OptionError, match="stimuli are chosen by a number, a name, a slice"):
+            got[chosen]  # type: ignore[index]
+    for number in (37, -38):
+        with pytest.raises(IndexError, match=f"must be one of 37; got number {number}"):
+            got[number]
+
+
+def test_names_of_several_stimuli_choose_none(encoder: Encoder, features: Features) -> None:
+    """The first one was taken; numbers tell them apart."""
+    got = encoder.predict_features(features, names=["a", *map(str, range(35)), "a"])
+    with pytest.raises(OptionError, match=r"got 'a', which 2 have: numbers 0, 36\."):
+        got["a"]
+
+
+def test_names_are_text_whatever_they_were(encoder: Encoder, features: Features) -> None:
+    """Numbers and paths name stimuli by the text that writes them."""
+    got = encoder.predict_features(features[:2], names=[Path("a"), 10])  # type: ignore[list-item]
+    assert got.names == ("a", "10")
+    assert got["10"].names == ("10",)
+
+
+def test_what_predictions_share_cannot_be_changed(encoder: Encoder, features: Features) -> None:
+    """A mask changed in place would be that of the encoder, and of all its other predictions."""
+    got = encoder.predict_features(features)
+    shared = [got.mask, got.affine, got.coverage, got.roi_mask("LOC", "L"), got[3].mask]
+    for array in [*shared, *got.roi_masks.values()]:
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+    got.roi_masks.clear()  # type: ignore[attr-defined]
+    assert encoder.predict_features(features).rois == ("LOC", "PPA")
+    mask = got.mask.copy()
+    mine = dataclasses.replace(got, mask=mask)
+    mask[...] = True
+    assert mine.mask.all()
 
 
 def test_names_must_be_as_many_as_features(encoder: Encoder, features: Features) -> None:
@@ -551,6 +628,53 @@ def test_a_movie_among_images_says_which_method_takes_it(encoder: Encoder, tmp_p
     movie.touch()
     with pytest.raises(StimulusError, match=r"film.mp4. Predict it with Encoder.predict_movie"):
         encoder.predict(movie, progress=False)
+
+
+def test_images_are_taken_as_notebooks_hold_them(tmp_path: Path) -> None:
+    """Columns of tables, arrays of paths; bytes and open files are one thing each, and refused."""
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    paths = [str(tmp_path / name) for name in ("b.png", "a.png")]
+    for images in (np.array(paths), np.array(paths, object), pd.Series(paths, index=[7, 3])):
+        assert [source.name for source in expand_images(images)] == ["b.png", "a.png"]
+    with (tmp_path / "a.png").open("rb") as file:
+        for images in (b"a.png", io.BytesIO(b"a\nb"), file):
+            assert expand_images(images) == [images]
+
+
+def test_whatever_reads_images_hands_over_paths_that_are_none(
+    small_encoder: Path, tmp_path: Path
+) -> None:
+    """A missing file raised from a network's features and from streams, `on_failure` or not."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    paths = [tmp_path / "gone.png", tmp_path / "a.png"]
+    encoder = load_encoder(small_encoder)
+    extractor = encoder.extractor(weights="untrained")
+    reads: list[Callable[[Any], Any]] = [
+        lambda hand: extractor.features(paths, hand),
+        lambda hand: next(extractor.stream(paths, hand)),
+        lambda hand: next(encoder.stream(paths, weights="untrained", on_failure=hand)),
+    ]
+    for read in reads:
+        failures: list[Failure] = []
+        assert read(failures.append).names == ("a.png",)
+        assert [Path(failure.name).name for failure in failures] == ["gone.png"]
+        with pytest.raises(StimulusError, match=r"gone\.png', which does not exist"):
+            read(None)
+
+
+def test_nothing_but_missing_paths_says_what_is_missing(small_encoder: Path) -> None:
+    """The reason came to be that no images were given."""
+    encoder = load_encoder(small_encoder)
+    for call, what in ((encoder.predict, "predicted"), (encoder.attribution, "explained")):
+        failures: list[Failure] = []
+        with pytest.raises(
+            StimulusError, match=f"that can be {what}; got none: .*gone.png', which"
+        ):
+            call("gone.png", on_failure=failures.append, weights="untrained", progress=False)
+        assert len(failures) == 1
+    batch = encoder.extractor(weights="untrained").features("gone.png", [].append)
+    assert batch.features.shape == (0, 512)
 
 
 def test_no_images_is_an_error(encoder: Encoder) -> None:
@@ -611,3 +735,27 @@ def test_prediction_shows_itself_in_one_line(small_bundle: Bundle) -> None:
     assert shown.startswith("Prediction(2 stimuli x ")
     assert "subjects=('S1', 'S2')" in shown
     assert "\n" not in shown
+
+
+def test_what_holds_arrays_shows_how_large_they_are(encoder: Encoder, features: Features) -> None:
+    """In one line: a bundle's weights filled a notebook's cell with 150 kB."""
+    prediction = encoder.predict_features(features)
+    rdms = model_rdms(prediction)
+    subject = encoder.bundle.subjects[0]
+    model = subject.rois["LOC"]
+    shown = [encoder.bundle, subject, model, encoder.spatial_model(), prediction.roi_means(), rdms]
+    for one in [*shown, compare_geometry(prediction)]:
+        assert len(repr(one)) < 400
+        assert repr(one).startswith(f"{type(one).__name__}(")
+        assert "\n" not in repr(one)
+        assert copy.copy(one) != one
+        assert hash(one)
+    assert f"weights=<ndarray {model.weights.shape}>" in repr(model)
+    assert "measure='correlation'" in repr(rdms)
+
+
+def test_plot_of_several_stimuli_is_refused(encoder: Encoder, features: Features) -> None:
+    """A map is drawn of one stimulus."""
+    prediction = encoder.predict_features(features)
+    with pytest.raises(OptionError, match=r"stimulus must be one of the stimuli; got \[0, 1\]"):
+        prediction.plot("slices", [0, 1])  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from imgtofmri.analyses.dynamics.models import movie_models
 from imgtofmri.backbones import Preprocessing, load_backbone
@@ -139,6 +140,33 @@ def test_two_layers_of_one_network_each_roi_uses_its_own(folder: Path) -> None:
         "layer3",
         "avgpool",
     )
+
+
+def test_a_file_that_is_written_anew_is_another_network(folder: Path) -> None:
+    """A network that was trained further, under the same name, is loaded again; records tell it."""
+    encoder = fit(folder, ONE_NETWORK, '["avgpool"]', '["avgpool"]')
+    picture = folder / "pictures" / "00.png"
+    mine = folder / "mine.safetensors"
+    for seed in (1, 2, 1):
+        tensors = {
+            name: np.random.default_rng(seed).permuted(values.ravel()).reshape(values.shape)
+            for name, values in load_file(folder / "weights.safetensors").items()
+        }
+        save_file(tensors, mine)
+        got = encoder.predict(picture, weights=mine, progress=False)
+        fresh = load_encoder(folder / "encoder.safetensors")
+        expected = fresh.predict(picture, weights=mine, progress=False)
+        np.testing.assert_array_equal(got.group, expected.group)
+        assert got.provenance == expected.provenance
+
+
+def test_networks_and_weights_of_other_kinds_are_refused(folder: Path) -> None:
+    """What a person may hold in a notebook: a module that is none of ours, and its tensors."""
+    encoder = fit(folder, ONE_NETWORK, '["avgpool"]', '["avgpool"]')
+    with pytest.raises(OptionError, match="backbone must be a network's name.*got a dict"):
+        encoder.extractor(backbone={})
+    with pytest.raises(OptionError, match="weights must be a file's path.*got a dict"):
+        encoder.extractor(weights={})
 
 
 def test_layers_that_no_roi_needs_are_not_computed(folder: Path) -> None:

@@ -543,6 +543,16 @@ def test_compare_geometry_controls_of_other_images_are_refused(
             compare_geometry(prediction, measured, controls=[control])
 
 
+def test_compare_geometry_arrays_are_refused_with_what_to_make_of_them(
+    shown: tuple[Prediction, RDMs],
+) -> None:
+    """An array says nothing of what its rows are."""
+    prediction, measured = shown
+    for given in (measured.squares, [measured.squares], {"IT": measured.dissimilarities}):
+        with pytest.raises(DataError, match="must be files or RDMs; got a ndarray. Make imgtofmri"):
+            compare_geometry(prediction, given)  # type: ignore[arg-type]
+
+
 def test_compare_geometry_in_order_names_measured_rows(shown: tuple[Prediction, RDMs]) -> None:
     """Rows without names are those of the images; another number, or a failure, is refused."""
     prediction, measured = shown

@@ -400,6 +400,22 @@ def test_bids_layout_describes_the_dataset(tmp_path: Path) -> None:
     )
 
 
+def test_runs_that_replace_leave_no_page_of_an_earlier_one(tmp_path: Path) -> None:
+    """Whether they overwrite or resume, written whole or not; a page of others' is left alone."""
+    for whole in (False, True):
+        out = tmp_path / str(whole)
+        for again in ({}, {"overwrite": True}, {"resume": True}):
+            folder = OutputFolder(out, "simulate", whole=whole)
+            folder.claim(**again)
+            with folder.begin({}):
+                pass
+            assert not (out / "report.html").exists()
+            (out / "report.html").write_text('<meta name="generator" content="imgtofmri 1">')
+    (tmp_path / "False" / "report.html").write_text("mine")
+    with OutputFolder.of(tmp_path / "False", "simulate", overwrite=True).begin({}):
+        assert (tmp_path / "False" / "report.html").read_text() == "mine"
+
+
 def test_overwriting_removes_what_the_record_lists_and_nothing_else(tmp_path: Path) -> None:
     """Not what is measured now, nor what lies outside or below a link, whatever a record says."""
     out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"

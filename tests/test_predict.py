@@ -300,6 +300,49 @@ def test_overwriting_leaves_nothing_of_an_earlier_run(
     assert found == {*expected, "notes.txt"}
 
 
+def test_resuming_without_points_leaves_no_table_of_them(
+    tmp_path: Path, encoder: Encoder, photos: Path
+) -> None:
+    """A table that the run was not asked for is none of its results, and lacks the new stimuli."""
+    how: dict[str, Any] = {"weights": WEIGHTS, "progress": False, "report": True}
+    out, at = tmp_path / "out", pd.DataFrame({"x": [0.0], "y": [0.0], "z": [0.0]})
+    predict_into(out, encoder, photos / "a.jpg", at=at, **how)
+    assert (out / "points.tsv").exists()
+    predict_into(out, encoder, photos, resume=True, **how)
+    predict_into(tmp_path / "alone", encoder, photos, **how)
+    found, expected = (
+        {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+        for folder in (out, tmp_path / "alone")
+    )
+    assert found == expected
+
+
+def test_a_tilde_is_the_home_as_a_shell_has_it(
+    tmp_path: Path, small_bundle: Bundle, prediction: Prediction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder called ~ was made where Python happened to be, and results seemed to be gone."""
+    home, here = tmp_path / "home", tmp_path / "here"
+    for folder in (home, here):
+        folder.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    assert home / "out" / "rois.tsv" in prediction.save("~/out")
+    assert prediction.report("~/page.html") == home / "page.html"
+    write_bundle(small_bundle, "~/small.safetensors")
+    assert {path.name for path in home.iterdir()} >= {"out", "page.html", "small.safetensors"}
+    assert not [*here.iterdir()]
+
+
+def test_save_that_is_refused_leaves_the_folder_free(
+    tmp_path: Path, prediction: Prediction
+) -> None:
+    """An interval that cannot be is found before the folder is taken."""
+    for _ in range(2):
+        with pytest.raises(OptionError, match='average must be "mean" for an interval'):
+            prediction.save(tmp_path / "out", interval=0.95)
+    prediction.save(tmp_path / "out")
+
+
 @pytest.mark.slow
 def test_resuming_predicts_while_it_verifies_and_ends_as_a_whole_run(
     tmp_path: Path, encoder: Encoder, rng: np.random.Generator

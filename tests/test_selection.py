@@ -462,6 +462,19 @@ def test_select_stimuli_measures_the_files_that_were_predicted(
     assert set(first.matching["property"]) == {"luminance", "contrast", "size"}
 
 
+def test_select_stimuli_properties_in_another_order_are_refused(
+    make_maps: Make, tmp_path: Path
+) -> None:
+    """Rows that name other stimuli, by name, path or index, are not taken in order."""
+    maps = make_maps(24, folder=tmp_path)
+    by_path = image_properties(maps.sources)
+    by_name = by_path.assign(stimulus=maps.names)
+    for properties in (by_path, by_name, by_name.set_index("stimulus")):
+        select_stimuli(maps, "high PPA", 4, properties, "luminance", 0.5, n_random=9)
+        with pytest.raises(ShapeError, match="properties must have the prediction's stimuli in th"):
+            select_stimuli(maps, "high PPA", 4, properties[::-1], "luminance", 0.5, n_random=9)
+
+
 @pytest.fixture
 def saved(make_maps: Make, tmp_path: Path) -> StimulusSelection:
     """Return a selection with both kinds of control, written to the folder ``out``."""

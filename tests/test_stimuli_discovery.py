@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,21 @@ def test_find_sources_keeps_order_of_inputs_and_counts_each_file_once(tmp_path: 
     unnormal = tmp_path / "." / "x" / ".." / "a.jpg"
     (tmp_path / "x").mkdir()
     again = tmp_path / "link"
-    assert names_of(first, tmp_path, unnormal, str(second), again) == ["b.jpg", "a.jpg"]
+    with pytest.warns(StimulusWarning, match="2 inputs name a file that an earlier one names"):
+        assert names_of(first, tmp_path, unnormal, str(second), again) == ["b.jpg", "a.jpg"]
+
+
+def test_find_sources_tells_of_files_that_are_named_again(tmp_path: Path) -> None:
+    """A list of trials has fewer results than rows: silence would put them beside others."""
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).touch()
+    trials = [tmp_path / name for name in ("a.jpg", "b.jpg", "a.jpg", "a.jpg")]
+    with pytest.warns(StimulusWarning, match=r"^2 inputs name a file that an earlier one .*a\.jpg"):
+        sources, _ = find_sources(trials)
+    assert [source.name for source in sources] == ["a.jpg", "b.jpg"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        find_sources([tmp_path, tmp_path / "*.jpg"])
 
 
 def test_find_sources_links_to_one_file_are_stimuli_of_their_own_names(tmp_path: Path) -> None:

@@ -240,10 +240,31 @@ def test_read_images_other_objects_are_failures() -> None:
     """An object that is no picture is named by its place and type."""
     failure = only(12)
     assert isinstance(failure, Failure)
-    assert "got image-0000, a int. Convert it" in str(failure.error)
+    assert "got image-0000, of type int. Convert it" in str(failure.error)
+    failure = only(io.BytesIO())
+    assert isinstance(failure, Failure)
+    assert "of type BytesIO. Convert it: PIL.Image.open takes" in str(failure.error)
     failure = only(np.zeros((4, 4)))
     assert isinstance(failure, Failure)
     assert "image-0000: expected a uint8 array" in str(failure.error)
+
+
+def test_read_images_takes_one_lazily_opened_picture_many_times(
+    tmp_path: Path, photo: npt.NDArray[np.uint8]
+) -> None:
+    """Threads that decode one picture of the caller's do so one after another."""
+    Image.fromarray(photo).resize((900, 700)).save(tmp_path / "lazy.jpg")
+    (expected,) = read_images(tmp_path / "lazy.jpg")
+    for _ in range(10):
+        with Image.open(tmp_path / "lazy.jpg") as picture:
+            for frame in read_images([picture] * 6, n_workers=6):
+                assert isinstance(frame, Frame), frame
+                np.testing.assert_array_equal(frame.pixels, expected.pixels)
+    with Image.open(tmp_path / "lazy.jpg") as closed:
+        pass
+    failure = only(closed)
+    assert isinstance(failure, Failure)
+    assert "Give its path, or leave it open" in str(failure.error)
 
 
 def test_read_images_mixed_inputs_keep_order_and_names(

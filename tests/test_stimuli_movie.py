@@ -29,7 +29,7 @@ from imgtofmri.stimuli.ahead import run_ahead
 from imgtofmri.stimuli.clock import Clock, exact
 from imgtofmri.stimuli.decoding import Tally, Timed, read_pictures
 from imgtofmri.stimuli.pictures import orientation, prepare_picture
-from imgtofmri.stimuli.sampling import Needed, pick_nearest
+from imgtofmri.stimuli.sampling import Needed, check_rate, pick_nearest
 
 WIDTH, HEIGHT = 128, 64
 N_BITS = 8
@@ -1182,6 +1182,12 @@ def test_frames_bad_rate_is_refused_at_once(tmp_path: Path, rate_hz: float) -> N
     """A rate that is no rate is refused before the file is looked at."""
     with pytest.raises(OptionError, match="rate_hz must be above 0 and at most 500"):
         Movie(tmp_path / "missing.mp4").frames(rate_hz=rate_hz)
+
+
+@pytest.mark.parametrize("kind", [int, float, np.int64, np.float32, np.float64, Fraction])
+def test_check_rate_takes_numbers_of_any_kind(kind: type) -> None:
+    """A rate out of an array is a rate."""
+    assert check_rate(kind(4)) == Fraction(4)
 
 
 @pytest.mark.parametrize("option", ["size", "ahead"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from nibabel.processing import resample_from_to
 
@@ -169,6 +170,15 @@ def test_usable_voxels_without_data_are_refused_or_dropped() -> None:
         usable_voxels({"full": full, "holed": holed})
     with pytest.raises(DataError, match=r"no voxel has data in all of a, b"):
         usable_voxels({"a": full, "b": patterns("abcd", np.zeros((4, 3)))}, "drop")
+
+
+def test_read_patterns_of_what_is_no_file_is_refused() -> None:
+    """Arrays, tables and images in memory, one by one or in a list, say what to save them as."""
+    array = np.ones((3, 4))
+    image = nib.Nifti1Image(np.ones((2, 2, 2)), np.eye(4))
+    for source in (array, pd.DataFrame(array, columns=list("abcd")), image, [image]):
+        with pytest.raises(DataError, match=r"patterns are read from a folder.*Save an array as "):
+            read_patterns(source)  # type: ignore[arg-type]
 
 
 def test_usable_voxels_images_of_0_everywhere_are_refused() -> None:

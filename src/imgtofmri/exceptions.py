@@ -23,6 +23,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_LISTED = 50
+"""How many valid choices a message lists: a prediction may be of a thousand stimuli."""
+
 
 class ImgToFmriError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -116,8 +119,10 @@ def choice_message(where: str, name: str, got: object, valid: Iterable[object]) 
     "predict: rois must be one of LOC, PPA; got 'PAP'. Did you mean PPA?"
     """
     options = [str(item) for item in valid]
+    more = f" and {len(options) - MOST_LISTED} more" if len(options) > MOST_LISTED else ""
+    listed = ", ".join(options[:MOST_LISTED]) + more
     place = f"{where}: " if where else ""
-    return f"{place}{name} must be one of {', '.join(options)}; got {got!r}.{meant(got, options)}"
+    return f"{place}{name} must be one of {listed}; got {got!r}.{meant(got, options)}"
 
 
 def check_choice(name: str, got: object, valid: Iterable[object]) -> None:

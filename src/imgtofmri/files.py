@@ -57,6 +57,14 @@ def is_there(path: str | Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110
 
 
+def at_home(path: str | Path) -> Path:
+    """Return a path to write to, in which a ``~`` at the beginning is the user's home.
+
+    No shell has seen what comes from Python: a folder called ``~`` would be made here.
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def is_file(path: str | Path) -> bool:
     """Tell whether a path is that of a file, or a link to one; see `is_there`."""
     return os.path.isfile(path)  # noqa: PTH113

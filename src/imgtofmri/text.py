@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+
+class Brief:
+    """A dataclass that shows itself in one line: what it holds, and how much, not the numbers."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        own: Any = self
+        said = (f"{field.name}={_brief(getattr(self, field.name))}" for field in fields(own))
+        return f"{type(self).__name__}({', '.join(said)})"
+
+
+def _brief(value: object) -> str:
+    if value is None or isinstance(value, str | int | float | Path):
+        return reprlib.repr(value)
+    kind = type(value).__name__
+    if hasattr(value, "shape"):
+        return f"<{kind} {tuple(value.shape)}>"
+    return f"<{kind} of {len(value)}>" if hasattr(value, "__len__") else f"<{kind}>"
 
 
 def visible(text: str) -> str:

@@ -76,8 +76,8 @@ class FeatureExtractor:
         StimulusError
             If an image cannot be used and there is no ``on_failure``.
         """
-        items = expand_images(images)
-        stream = self.stream(items, on_failure)
+        items = expand_images(images, on_failure)
+        stream = self.stream(iter(items), on_failure)
         with track("Computing features", len(items), "images", enabled=progress) as advance:
             return self._whole(stream, advance)
 
@@ -104,21 +104,26 @@ class FeatureExtractor:
         FeatureBatch
             With one image or more.
         """
-        return self._stream(_tapped(self.pictures(images), look), on_failure, batch_size)
+        pictures = self.pictures(images, on_failure)
+        return self._stream(_tapped(pictures, look), on_failure, batch_size)
 
-    def pictures(self, images: Any) -> Iterator[Frame | Failure]:
+    def pictures(
+        self, images: Any, on_failure: OnFailure | None = None
+    ) -> Iterator[Frame | Failure]:
         """Yield images as the network sees them, in order, while later ones are decoded.
 
         Parameters
         ----------
         images
             As for `stream`.
+        on_failure : callable, optional
+            Called with each path that is no image file; what cannot be decoded is yielded.
 
         Yields
         ------
         Frame or Failure
         """
-        items = images if isinstance(images, Iterator) else expand_images(images)
+        items = images if isinstance(images, Iterator) else expand_images(images, on_failure)
         return read_images(items, size=self.size, center_crop=self.center_crop)
 
     def movie(

@@ -30,7 +30,7 @@ def load_backbone(
     name: str | Path = "resnet18",
     *,
     weights: Weights | None = None,
-    layers: Sequence[str] | None = None,
+    layers: Sequence[str] | str | None = None,
     head: Path | str | Head | None = None,
     preprocessing: Preprocessing | None = None,
     n_threads: int | None = None,
@@ -52,7 +52,7 @@ def load_backbone(
         or ``"untrained:SEED"`` for random ones; or ``"published"`` for the published ones, from
         the cache or downloaded. Default: what ``IMGTOFMRI_WEIGHTS`` names, for the package's own
         networks; where it names nothing, the published ones.
-    layers : sequence of str, optional
+    layers : str or sequence of str, optional
         Layers whose activations, averaged over space, are the features; ``"LAYER/sd"`` is their
         standard deviation over space, ``"LAYER/max"`` the maximum, ``"LAYER@HxW"`` the mean over
         each block of a grid, ``"LAYER/flatten:WIDTH"`` all values through a random projection (see
@@ -101,7 +101,7 @@ def load_backbone(
         return load_untried(
             name,
             weights=weights,
-            layers=layers,
+            layers=[layers] if isinstance(layers, str) else layers,
             head=head,
             preprocessing=preprocessing,
             n_threads=n_threads,

@@ -144,13 +144,13 @@ PUBLISHED: Final = "published"
 """The published weights, whatever `WEIGHTS_VARIABLE` names."""
 
 
-def parse_weights(weights: Weights | None) -> Path | Untrained | Literal["published"] | None:
+def parse_weights(weights: object) -> Path | Untrained | Literal["published"] | None:
     """Tell random weights and the published ones from a file; None is none of these.
 
     Raises
     ------
     OptionError
-        If a seed is no whole number.
+        If it is none of these, or a seed is no whole number.
 
     Examples
     --------
@@ -161,7 +161,13 @@ def parse_weights(weights: Weights | None) -> Path | Untrained | Literal["publis
         return PUBLISHED
     if isinstance(weights, str):
         return Untrained.parse(weights) or Path(weights)
-    return weights
+    if weights is None or isinstance(weights, Path | Untrained):
+        return weights
+    message = (
+        "weights must be a file's path, 'untrained:SEED' or 'published'; got a "
+        f"{type(weights).__name__}. Save tensors as .safetensors and name the file."
+    )
+    raise OptionError(message, "weights")
 
 
 def weights_of_environment() -> Path | Untrained | None:

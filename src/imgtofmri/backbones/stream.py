@@ -15,6 +15,7 @@ import numpy.typing as npt
 from imgtofmri.backbones.base import Backbone
 from imgtofmri.exceptions import OptionError, ShapeError
 from imgtofmri.stimuli import Failure, Frame, run_ahead
+from imgtofmri.text import Brief
 
 BATCH_SIZE = 16
 """Images that go through the network together. Larger batches gain nothing on a CPU."""
@@ -23,8 +24,8 @@ AHEAD = 2
 """Batches that may wait for the consumer while the network works on."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FeatureBatch:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FeatureBatch(Brief):
     """The features of some consecutive stimuli.
 
     Attributes

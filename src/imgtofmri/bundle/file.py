@@ -18,7 +18,7 @@ from imgtofmri.bundle.content import MAP_ARRAYS, MODEL_ARRAYS, arrays_of, digest
 from imgtofmri.bundle.models import Bundle, Card, RoiModel, SubjectModel
 from imgtofmri.documents import parse_json
 from imgtofmri.exceptions import BundleError, OutputError
-from imgtofmri.files import atomic_path, check_room, is_file, is_there
+from imgtofmri.files import at_home, atomic_path, check_room, is_file, is_there
 from imgtofmri.spaces import Grid, VoxelMap
 
 FORMAT = "imgtofmri-bundle"
@@ -47,15 +47,16 @@ def write_bundle(bundle: Bundle, path: Path | str) -> None:
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
+    path = at_home(path)
     check_bundle(bundle, str(path))
     arrays = arrays_of(bundle)
-    check_room(Path(path), sum(array.nbytes for array in arrays.values()))
+    check_room(path, sum(array.nbytes for array in arrays.values()))
     card = whole_card(bundle)
     # One entry only: safetensors writes several in random order, and a bundle's bytes shall depend
     # on its content alone.
     label = {"version": FORMAT_VERSION, "sha256": digest_of(card, arrays), "card": card}
     metadata = {FORMAT: json.dumps(label, ensure_ascii=False)}
-    with atomic_path(Path(path)) as temporary:
+    with atomic_path(path) as temporary:
         try:
             save_file(arrays, temporary, metadata)
         except SafetensorError as error:  # Among them what the disk says.

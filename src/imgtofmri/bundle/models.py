@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from imgtofmri.bundle.content import arrays_of, digest_of, whole_card
 from imgtofmri.spaces import Grid, VoxelMap
+from imgtofmri.text import Brief
 
 HEMIS = ("L", "R", "B")
 """Hemispheres by their code in the file; B is a mask that was not split by hemisphere."""
@@ -19,8 +20,8 @@ Card = dict[str, Any]
 """What a bundle says of itself, as JSON has it."""
 
 
-@dataclass(frozen=True, slots=True)
-class RoiModel:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RoiModel(Brief):
     """One subject's linear model of one ROI.
 
     Attributes
@@ -56,8 +57,8 @@ class RoiModel:
         return len(self.voxels)
 
 
-@dataclass(frozen=True, slots=True)
-class SubjectModel:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class SubjectModel(Brief):
     """One subject's models, and the way from the native grid to the template.
 
     Attributes
@@ -76,8 +77,8 @@ class SubjectModel:
     rois: Mapping[str, RoiModel]
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Bundle(Brief):
     """An encoder as data: the card, the template grid, and each subject's models.
 
     Attributes

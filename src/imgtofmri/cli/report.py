@@ -10,9 +10,6 @@ import typer
 from imgtofmri.cli import options
 from imgtofmri.cli.say import say
 
-PAGE = "report.html"
-_MARK = b'<meta name="generator" content="imgtofmri '
-
 
 def report(
     folder: Annotated[
@@ -52,18 +49,12 @@ def make_page(folder: Path, wanted: bool) -> None:
 
 def show_page(folder: Path, wanted: bool) -> None:
     """Say what to open, where there is a page of this run; remove an earlier run's."""
-    page = folder / PAGE
-    if not page.is_file():
-        return
-    if wanted:
-        _say_open(page)
-    elif _is_ours(page):
-        page.unlink()
+    from imgtofmri.outputs.folder import PAGE, remove_page
 
-
-def _is_ours(page: Path) -> bool:
-    with page.open("rb") as file:
-        return _MARK in file.read(4096)
+    if not wanted:
+        remove_page(folder)
+    elif (folder / PAGE).is_file():
+        _say_open(folder / PAGE)
 
 
 def _say_open(page: Path) -> None:

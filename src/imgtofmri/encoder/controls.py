@@ -6,6 +6,7 @@ What an untrained network of the same architecture predicts, and what is in the 
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,12 +21,15 @@ from imgtofmri.encoder.predictor import Predictor
 from imgtofmri.exceptions import OptionError, ShapeError, choice_message
 from imgtofmri.progress import track
 from imgtofmri.stimuli import (
+    Source,
     energy_features,
     expand_images,
     image_properties,
     luminance_features,
     silhouette_features,
 )
+from imgtofmri.stimuli.images import name_of
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,8 +51,8 @@ CONTROLS = ("untrained", "untrained:SEED", *PICTURES)
 """What a control may be called; tables call it what the user called it."""
 
 
-@dataclass(frozen=True, eq=False)
-class Control:
+@dataclass(frozen=True, eq=False, repr=False)
+class Control(Brief):
     """What a control makes of some images.
 
     Attributes
@@ -67,6 +71,11 @@ class Control:
     prediction: Prediction | None
     images: tuple[Any, ...]
     center_crop: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The images' names."""
+        return tuple(name_of(image, index) for index, image in enumerate(self.images))
 
     def features(self) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
         """Return the images' names, and for one of `PICTURES` its features: (n_images, n)."""
@@ -157,17 +166,25 @@ def control_predictions(
     ------
     ShapeError
         If one is of other stimuli, subjects or ROIs.
+    OptionError
+        If one is no `Control`.
     """
+    check_made(controls)
     found = {}
     for control in controls:
         other = control.prediction
-        if other is None:
-            continue
-        for what, own, its in (
-            ("stimuli", prediction.names, other.names),
-            ("subjects", prediction.subject_names, other.subject_names),
-            ("ROIs", prediction.rois, other.rois),
-        ):
+        pairs = []
+        if other is not None:
+            found[control.name] = other
+            pairs = [
+                ("stimuli", prediction.names, other.names),
+                ("subjects", prediction.subject_names, other.subject_names),
+                ("ROIs", prediction.rois, other.rois),
+            ]
+        elif any(isinstance(image, Source) for image in control.images):
+            # Pictures in memory have no names of their own.
+            pairs = [("stimuli", prediction.names, control.names)]
+        for what, own, its in pairs:
             if own != its:
                 message = (
                     f"the control {control.name} must be of the prediction's {what}, in their "
@@ -175,16 +192,28 @@ def control_predictions(
                     "Predict the same images with it."
                 )
                 raise ShapeError(message)
-        found[control.name] = other
     return found
 
 
-def check_controls(names: Sequence[str] | None, *, of_numbers: bool = False) -> tuple[str, ...]:
+def check_made(controls: object) -> None:
+    """Refuse what an analysis cannot take for controls: their names, or what did not predict."""
+    made = isinstance(controls, Sequence) and all(isinstance(one, Control) for one in controls)
+    if not made:
+        message = (
+            "controls must be what `encoder.controls(...).predict(images)` returns; got "
+            f"{reprlib.repr(controls)}. Predict the images with them."
+        )
+        raise OptionError(message, "controls")
+
+
+def check_controls(
+    names: Sequence[str] | str | None, *, of_numbers: bool = False
+) -> tuple[str, ...]:
     """Return the names of controls, each once, or refuse them, before anything is loaded.
 
     Parameters
     ----------
-    names : sequence of str, optional
+    names : str or sequence of str, optional
     of_numbers : bool
         Whether an analysis compares single numbers of images, which maps of a picture do not give.
 
@@ -193,7 +222,8 @@ def check_controls(names: Sequence[str] | None, *, of_numbers: bool = False) -> 
     OptionError
         If one is no control, or none of such an analysis.
     """
-    for name in names or ():
+    names = [names] if isinstance(names, str) else names or ()
+    for name in names:
         if name not in PICTURES and Untrained.parse(name) is None:
             raise OptionError(choice_message("", "control", name, CONTROLS), "control")
         if of_numbers and name in PICTURES and name != LUMINANCE:
@@ -202,7 +232,7 @@ def check_controls(names: Sequence[str] | None, *, of_numbers: bool = False) -> 
                 f"{name}, which is a map of each picture. Use it with rsa or validate."
             )
             raise OptionError(message, "control")
-    return tuple(dict.fromkeys(names or ()))
+    return tuple(dict.fromkeys(names))
 
 
 def describe_controls(controls: Iterable[Control]) -> dict[str, dict[str, str]]:

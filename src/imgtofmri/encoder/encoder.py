@@ -34,7 +34,7 @@ from imgtofmri.exceptions import (
     check_choice,
     choice_message,
 )
-from imgtofmri.files import is_there
+from imgtofmri.files import is_file, is_there
 from imgtofmri.progress import track
 from imgtofmri.stimuli import Failure, Movie, Source, expand_images
 
@@ -205,6 +205,7 @@ class Encoder:
         failures: list[Failure] = []
         handle = _noting(failures, on_failure)
         items = expand_images(images, handle)
+        _check_some(items, failures, "predicted")
         stream = self.predictor(settings, **changes).stream(items, handle)
         with track("Predicting", len(items), "images", enabled=progress) as advance:
             parts = [*counted(stream, advance)]
@@ -347,10 +348,14 @@ class Encoder:
         chosen = self.settings(asked)
         features = self.card["features"]
         needed = needed_layers(features, asked.rois)
-        loaded = chosen.backbone is not None and not isinstance(chosen.backbone, str | Path)
-        named = id(chosen.backbone) if loaded else str(chosen.backbone)
         weights = weights_of_environment() if chosen.weights is None else chosen.weights
-        key = (named, str(weights), needed, chosen.engine, chosen.precision)
+        key = (
+            _kept_by(chosen.backbone),
+            _kept_by(weights),
+            needed,
+            chosen.engine,
+            chosen.precision,
+        )
 
         def load(engine: Engine) -> Backbone:
             return load_networks(
@@ -417,13 +422,13 @@ class Encoder:
         return make_atlas(self.bundle, self.spatial_model(rois=rois))
 
     def controls(
-        self, names: Sequence[str], settings: Settings | None = None, **changes: Any
+        self, names: Sequence[str] | str, settings: Settings | None = None, **changes: Any
     ) -> Controls:
         """Return controls of what the encoder predicts, with their networks loaded.
 
         Parameters
         ----------
-        names : sequence of {"untrained", "untrained:SEED", "luminance", "energy", "silhouette"}
+        names : one or more of {"untrained", "untrained:SEED", "luminance", "energy", "silhouette"}
             An untrained network of the same architecture, read out by the same models; the images'
             luminance, Gabor energy, or outline on a plain background.
         settings, **changes
@@ -524,6 +529,7 @@ class Encoder:
         failures: list[Failure] = []
         handle = _noting(failures, on_failure)
         items = expand_images(images, handle)
+        _check_some(items, failures, "explained")
         stream = attributor.stream(items, handle)
         with track("Explaining", len(items), "images", enabled=progress) as advance:
             parts = [*counted(stream, advance)]
@@ -636,7 +642,8 @@ class Encoder:
             If the features have another shape, or are not finite.
         """
         features = check_features(self.bundle, features)
-        names = [f"stimulus-{n:04d}" for n in range(len(features))] if names is None else names
+        numbers = (f"stimulus-{n:04d}" for n in range(len(features)))
+        names = [str(name) for name in (numbers if names is None else names)]
         if len(names) != len(features) or (onsets_s is not None and len(onsets_s) != len(features)):
             message = (
                 f"names and onsets_s must be as many as the {len(features)} rows of features; got "
@@ -677,6 +684,16 @@ class Encoder:
         models = self.bundle.subjects[self.subjects.index(subject)].rois
         check_choice("roi", roi, models)
         return native_responses(models[roi], check_features(self.bundle, features))
+
+
+def _kept_by(named: object) -> Hashable:
+    """Return what a network or its weights are known by; a file that is written anew is another."""
+    if not isinstance(named, str | Path):
+        return id(named) if hasattr(named, "spec") else str(named)
+    if not is_file(named):
+        return str(named)
+    status = Path(named).stat()
+    return str(Path(named).absolute()), status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _noting(failures: list[Failure], on_failure: OnFailure | None) -> OnFailure | None:

@@ -210,6 +210,12 @@ def load_networks(
     known = {network.backbone for network in networks if not network.is_file}
     _check_overrides(networks, len(known), backbone, weights, encoder)
     if backbone is not None and not isinstance(backbone, str | Path):
+        if not hasattr(backbone, "spec"):
+            message = (
+                "backbone must be a network's name, a file, or what `imgtofmri.load_backbone` or "
+                f"TorchBackbone makes; got a {type(backbone).__name__}. Load it so."
+            )
+            raise OptionError(message, "backbone")
         _check_spec(backbone.spec, networks[0], networks[0].layers, encoder)
         if engine != REFERENCE:
             message = (

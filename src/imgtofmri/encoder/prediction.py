@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+import operator
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -47,13 +49,17 @@ if TYPE_CHECKING:
 
 Part = TypeVar("Part", bound=Sized)
 
+Chosen = int | str | slice | Sequence[int] | Sequence[str] | npt.NDArray[Any]
+"""What chooses stimuli: a number, a name, a slice, several of these, or booleans."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
     """Predicted responses to one or more stimuli.
 
-    ``prediction[3]``, ``prediction["house.jpg"]`` and ``prediction[2:5]`` are predictions of these
-    stimuli alone; iterating gives one stimulus after another.
+    ``prediction[3]``, ``prediction["house.jpg"]``, ``prediction[2:5]``, and a list of numbers, of
+    names or an array of booleans in the brackets give predictions of these stimuli alone; iterating
+    gives one stimulus after another. ``name in prediction`` tells whether a stimulus is there.
 
     Attributes
     ----------
@@ -121,6 +127,11 @@ class Prediction:
     native_spaces: tuple[NativeSpace, ...] = ()
 
     def __post_init__(self) -> None:
+        # One encoder's predictions share these: a change of one's would be a change of all.
+        for name in ("mask", "affine", "coverage", "residual_variance", "accuracy"):
+            object.__setattr__(self, name, read_only(getattr(self, name)))
+        masks = {place: read_only(mask) for place, mask in self.roi_masks.items()}
+        object.__setattr__(self, "roi_masks", masks)
         nothing = (None,) * len(self.names)
         object.__setattr__(self, "sha256", self.sha256 or nothing)
         object.__setattr__(self, "sources", self.sources or nothing)
@@ -131,27 +142,36 @@ class Prediction:
     def __iter__(self) -> Iterator[Prediction]:
         return (self[index] for index in range(len(self)))
 
-    def __getitem__(self, chosen: int | str | slice) -> Prediction:
-        if isinstance(chosen, str):
-            if chosen not in self.names:
-                raise OptionError(choice_message("", "a stimulus", chosen, self.names))
-            chosen = self.names.index(chosen)
-        if not isinstance(chosen, slice):
-            if not -len(self) <= chosen < len(self):
-                message = f"a stimulus must be one of {len(self)}; got number {chosen}."
-                raise IndexError(message)
-            chosen = slice(chosen, chosen + 1 or None)
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __getitem__(self, chosen: Chosen) -> Prediction:
+        rows = rows_of(chosen, len(self), self._named)
+        # What lies in a row is looked at in place.
+        some = slice(rows.start, rows.stop) if isinstance(rows, range) and rows.step == 1 else rows
         return replace(
             self,
-            group=self.group[chosen],
-            subjects=self.subjects[:, chosen],
-            native=tuple(responses[chosen] for responses in self.native),
-            names=self.names[chosen],
-            onsets_s=None if self.onsets_s is None else self.onsets_s[chosen],
-            sha256=self.sha256[chosen],
-            sources=self.sources[chosen],
-            kept_means=None if self.kept_means is None else self.kept_means[chosen],
+            group=self.group[some],
+            subjects=self.subjects[:, some],
+            native=tuple(responses[some] for responses in self.native),
+            names=tuple(self.names[row] for row in rows),
+            onsets_s=None if self.onsets_s is None else self.onsets_s[some],
+            sha256=tuple(self.sha256[row] for row in rows),
+            sources=tuple(self.sources[row] for row in rows),
+            kept_means=None if self.kept_means is None else self.kept_means[some],
         )
+
+    def _named(self, name: str) -> range:
+        found = [row for row, own in enumerate(self.names) if own == name]
+        if not found:
+            raise OptionError(choice_message("", "a stimulus", name, self.names))
+        if len(found) > 1:
+            message = (
+                f"a stimulus must be chosen by its number where several have its name; got "
+                f"{name!r}, which {len(found)} have: numbers {', '.join(map(str, found))}."
+            )
+            raise OptionError(message)
+        return range(found[0], found[0] + 1)
 
     @staticmethod
     def open(path: str | Path, *, unfinished: bool = False) -> StoredPrediction:
@@ -795,6 +815,56 @@ class Prediction:
         lower: npt.NDArray[np.float32] = (self.group - half).astype(np.float32)
         upper: npt.NDArray[np.float32] = (self.group + half).astype(np.float32)
         return lower, upper
+
+
+def read_only(array: Any) -> Any:
+    """Return a view of an array that cannot be written to; None stays None."""
+    if array is not None:
+        array = array.view()
+        array.flags.writeable = False
+    return array
+
+
+def rows_of(chosen: Any, n: int, named: Callable[[str], Sequence[int]]) -> Sequence[int]:
+    """Return the numbers of the stimuli that are chosen, of ``n``.
+
+    Parameters
+    ----------
+    chosen : int, str, slice, list of int or str, or array of shape (n,), bool
+    n : int
+    named : callable
+        Returns the numbers of a name, or raises.
+
+    Raises
+    ------
+    OptionError
+        If it chooses in no such way.
+    IndexError
+        If there is no such number.
+    """
+    if isinstance(chosen, slice):
+        return range(n)[chosen]
+    if isinstance(chosen, str):
+        return named(chosen)
+    several = not isinstance(chosen, tuple | bytes | Mapping) and np.ndim(chosen) == 1
+    if several and np.asarray(chosen).dtype == bool and len(chosen) == n:
+        return np.flatnonzero(chosen).tolist()
+    if several:
+        return [row for one in chosen for row in rows_of(one, n, named)]
+    try:
+        number = operator.index(chosen)
+    except TypeError:
+        number = None
+    if number is None or isinstance(chosen, bool):
+        message = (
+            "stimuli are chosen by a number, a name, a slice, a list of numbers or names, or "
+            f"booleans, one for each of the {n}; got {reprlib.repr(chosen)}."
+        )
+        raise OptionError(message)
+    if not -n <= number < n:
+        message = f"a stimulus must be one of {n}; got number {number}."
+        raise IndexError(message)
+    return range(number % n, number % n + 1)
 
 
 def check_interval(

@@ -19,10 +19,11 @@ from imgtofmri.encoder.settings import Settings
 from imgtofmri.encoder.spatial import BLOCK, SpatialModel
 from imgtofmri.exceptions import ShapeError
 from imgtofmri.stimuli import Frame, Movie, Source
+from imgtofmri.text import Brief
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Readout:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Readout(Brief):
     """From features to predictions, with one choice of settings.
 
     Attributes
@@ -68,8 +69,8 @@ class Readout:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Predictor:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Predictor(Brief):
     """Settings that were found valid, with the network and the spatial model that they need.
 
     `Encoder.predictor` makes it, before any stimulus is read.

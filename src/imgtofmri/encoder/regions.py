@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from imgtofmri.exceptions import OptionError, ShapeError, check_choice, choice_message
 from imgtofmri.spaces import BoolArray, Grid, nearest_voxels, transform
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,8 +128,8 @@ def columns_at(
     return found
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RoiMeans:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RoiMeans(Brief):
     """The mean response of each person's own ROIs to each stimulus.
 
     Attributes
@@ -145,7 +146,7 @@ class RoiMeans:
     subjects: tuple[str, ...]
     values: npt.NDArray[np.float64]
 
-    def __getitem__(self, chosen: slice) -> RoiMeans:
+    def __getitem__(self, chosen: slice | Sequence[int]) -> RoiMeans:
         """Return the means of some stimuli."""
         return RoiMeans(self.places, self.subjects, self.values[:, :, chosen])
 

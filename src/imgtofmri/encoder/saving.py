@@ -35,6 +35,7 @@ from imgtofmri.outputs import (
     check_distinct,
     find_layout,
 )
+from imgtofmri.outputs.folder import PAGE as PAGE
 from imgtofmri.outputs.layouts import check_format
 from imgtofmri.outputs.store import Store
 from imgtofmri.outputs.store_plan import Roster
@@ -57,7 +58,7 @@ MOST_STIMULI = 1000
 interrupted run must predict them again."""
 
 COMMAND, RECORD, TABLE = "predict", "predictions.json", "rois.tsv"
-SPOOL, PAGE = "rois.part.tsv", "report.html"
+SPOOL = "rois.part.tsv"
 
 
 def save_prediction(
@@ -94,13 +95,14 @@ def save_prediction(
     _check_names(prediction)
     names = prediction.subject_names if subjects else ()
     check_distinct(layout, prediction.names, names, interval is not None)
+    maps = prediction.maps(subjects=subjects, interval=interval)
     output = OutputFolder.of(folder, COMMAND, RECORD, overwrite=overwrite)
     settings = output_settings(format, names, interval)
     with output.begin(settings, prediction.provenance.to_dict()):
         if overwrite:
             Store.remove(output.path / STORE)
         writer = MapWriter(output, layout, subjects=subjects, interval=interval)
-        writer.write(prediction)
+        writer.write(prediction, maps=maps)
         evidence = EvidenceWriter(output, layout, prediction, prediction.affine)
         if len(prediction.subjects):
             evidence.agreement.add(prediction.subjects[:, :MOST_STIMULI])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -80,18 +81,36 @@ class Settings:
     def __post_init__(self) -> None:
         if self.rois is not None:
             names = [self.rois] if isinstance(self.rois, str) else self.rois
-            object.__setattr__(self, "rois", tuple(dict.fromkeys(names)))
+            if isinstance(names, set | frozenset) or not isinstance(names, Iterable):
+                message = (
+                    "rois must be a name or a list of names, whose order counts where they "
+                    f"overlap; got {names!r}. Give a list."
+                )
+                raise OptionError(message, "rois")
+            object.__setattr__(self, "rois", tuple(dict.fromkeys(map(str, names))))
         if self.rois == ():
             message = "rois is empty; name one or more, or leave it out for all."
             raise OptionError(message, "rois")
-        if not 0 < self.sigma_mm <= MAX_SIGMA_MM:
+        try:
+            sigma_mm = math.nan if isinstance(self.sigma_mm, str | bool) else float(self.sigma_mm)
+        except (TypeError, ValueError):
+            sigma_mm = math.nan
+        if not 0 < sigma_mm <= MAX_SIGMA_MM:
             message = (
                 f"sigma_mm must be a positive number of millimetres, at most {MAX_SIGMA_MM:g}; got "
-                f"{self.sigma_mm}. It is a standard deviation, FWHM / 2.355; the published model "
+                f"{self.sigma_mm!r}. It is a standard deviation, FWHM / 2.355; the published model "
                 "uses 1.0."
             )
             raise OptionError(message, "sigma_mm")
-        object.__setattr__(self, "sigma_mm", float(self.sigma_mm))
+        object.__setattr__(self, "sigma_mm", sigma_mm)
+        if self.center_crop not in (None, True, False):
+            message = (
+                f"center_crop must be True or False; got {self.center_crop!r}. Leave it out for "
+                "the encoder's own."
+            )
+            raise OptionError(message, "center_crop")
+        if self.center_crop is not None:
+            object.__setattr__(self, "center_crop", bool(self.center_crop))
         for name, valid in (("mask", MASKS), ("average", AVERAGES)):
             check_choice(name, getattr(self, name), valid)
         check_engine(self.engine, self.precision)

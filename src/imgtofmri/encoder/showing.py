@@ -56,6 +56,9 @@ def plot_prediction(
         title = some.names[0] if len(some) == 1 else f"{len(some)} pictures"
         return maps.plot_roi_bars(values, rois, some.names, title, label, note)
     one = prediction[0 if stimulus is None else stimulus]
+    if len(one) != 1:
+        message = f"stimulus must be one of the stimuli; got {stimulus!r}. Draw one after another."
+        raise OptionError(message, "stimulus")
     unit = MODEL_UNIT if subject is not None else one.unit
     label = f"predicted response ({unit if unit != 'z' else 'z over the mask'})"
     title = f"{one.names[0]}: {subject or 'group'}"

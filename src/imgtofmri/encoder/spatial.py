@@ -23,6 +23,7 @@ from imgtofmri.exceptions import OptionError
 from imgtofmri.processors import one_blas_thread
 from imgtofmri.products import row_products
 from imgtofmri.spaces import FloatArray
+from imgtofmri.text import Brief
 
 Native = npt.NDArray[np.float32]
 
@@ -43,8 +44,8 @@ RESIDUAL = "residual_variance"
 """The extra of a model's voxels from which prediction intervals are made."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SubjectOperator:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class SubjectOperator(Brief):
     """From one subject's native responses to the template map.
 
     Attributes
@@ -108,8 +109,8 @@ class SubjectOperator:
         return maps.T
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SpatialModel:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class SpatialModel(Brief):
     """What a choice of ROIs, smoothing and mask comes to on the template grid.
 
     Attributes

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.encoder.prediction import Prediction
+from imgtofmri.encoder.prediction import Chosen, Prediction, rows_of
 from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.regions import RoiMasks, RoiMeans, means_table, roi_mask, roi_names
 from imgtofmri.encoder.storing import (
@@ -135,8 +135,8 @@ class StoredMaps:
 class StoredPrediction:
     """What a store holds of predictions; ``stored[chosen]`` is a `Prediction`, read from the disk.
 
-    A stimulus is chosen by its number, its name, or a slice. A movie's name chooses all its
-    frames. Inputs that could not be used are not among them: `failures` says why.
+    Stimuli are chosen as those of a `Prediction`; a movie's name chooses all its frames. Inputs
+    that could not be used are not among them: `failures` says why.
 
     Attributes
     ----------
@@ -188,7 +188,10 @@ class StoredPrediction:
     def __iter__(self) -> Iterator[Prediction]:
         return (self[index] for index in range(len(self)))
 
-    def __getitem__(self, chosen: int | str | slice) -> Prediction:
+    def __contains__(self, name: object) -> bool:
+        return name in self._spans or name in self.names
+
+    def __getitem__(self, chosen: Chosen) -> Prediction:
         return self._load(self._chosen(chosen))
 
     def parts(self, n: int = PART) -> Iterator[Prediction]:
@@ -206,15 +209,8 @@ class StoredPrediction:
         for first in range(0, len(self), n):
             yield self[first : first + n]
 
-    def _chosen(self, chosen: int | str | slice) -> range:
-        if isinstance(chosen, slice):
-            return range(len(self))[chosen]
-        if isinstance(chosen, str):
-            return self._named(chosen)
-        if not -len(self) <= chosen < len(self):
-            message = f"a stimulus must be one of {len(self)}; got number {chosen}."
-            raise IndexError(message)
-        return range(len(self))[slice(chosen, chosen + 1 or None)]
+    def _chosen(self, chosen: Chosen) -> Sequence[int]:
+        return rows_of(chosen, len(self), self._named)
 
     def _named(self, name: str) -> range:
         if name in self._spans:
@@ -294,7 +290,7 @@ class StoredPrediction:
         path = self._paths[int(self._rows[number])]
         return Path(path) if path else None
 
-    def _load(self, numbers: range) -> Prediction:
+    def _load(self, numbers: Sequence[int]) -> Prediction:
         if not self.store.plan.maps:
             message = (
                 f"{self.store.path}: expected a store with maps; it holds means of ROIs alone. "
@@ -480,13 +476,13 @@ class StoredPrediction:
         """The unit of the group's maps."""
         return self.store.plan.unit
 
-    def roi_means(self, chosen: int | str | slice = slice(None)) -> RoiMeans:
+    def roi_means(self, chosen: Chosen = slice(None)) -> RoiMeans:
         """Return the means of each person's own ROIs.
 
         Parameters
         ----------
-        chosen : int, str or slice
-            Stimuli by number, by name or as a slice; all by default.
+        chosen : int, str, slice, or a list of numbers or names
+            Stimuli, as a Prediction's are chosen; all by default.
 
         Returns
         -------
@@ -497,13 +493,13 @@ class StoredPrediction:
     def _means(self, rows: list[int]) -> RoiMeans:
         return means_of(self._small(MEANS, rows), self.store.plan, self.roi_masks)
 
-    def roi_table(self, chosen: int | str | slice = slice(None)) -> pd.DataFrame:
+    def roi_table(self, chosen: Chosen = slice(None)) -> pd.DataFrame:
         """Return the means of ROIs as a tidy table, as `Prediction.roi_table` does.
 
         Parameters
         ----------
-        chosen : int, str or slice
-            Stimuli by number, by name or as a slice; all by default.
+        chosen : int, str, slice, or a list of numbers or names
+            Stimuli, as a Prediction's are chosen; all by default.
 
         Returns
         -------
@@ -515,14 +511,14 @@ class StoredPrediction:
         return means_table(self.roi_means(chosen), names, onsets)
 
     def to_img(
-        self, chosen: int | str | slice, subject: str | None = None, roi: str | None = None
+        self, chosen: Chosen, subject: str | None = None, roi: str | None = None
     ) -> nib.Nifti1Image:
         """Return maps as a NIfTI image, as `Prediction.to_img` does.
 
         Parameters
         ----------
-        chosen : int, str or slice
-            Stimuli by number, by name or as a slice.
+        chosen : int, str, slice, or a list of numbers or names
+            Stimuli, as a Prediction's are chosen.
         subject, roi : str, optional
             As there.
 

@@ -116,6 +116,12 @@ def read_experiment(
         If stimuli are missing (all are named), or a movie cannot be read.
     """
     rate = check_rate(rate_hz)
+    if hasattr(inputs, "columns"):
+        message = (
+            "inputs must be events files or a movie, by their paths; got a "
+            f"{type(inputs).__name__}. Save a table with to_csv(path, sep='\\t', index=False)."
+        )
+        raise OptionError(message)
     paths = [Path(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     alone = [path for path in paths if suffix_kind(path) == "movie"]
     if alone:

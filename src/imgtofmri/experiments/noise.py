@@ -98,16 +98,16 @@ def stream(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def check_seed(seed: int) -> None:
-    """Refuse a seed below 0.
+def check_seed(seed: object) -> None:
+    """Refuse a seed that is no whole number, or below 0.
 
     Raises
     ------
     OptionError
     """
-    if seed < 0:
+    if not isinstance(seed, int | np.integer) or seed < 0:
         message = (
-            f"seed must be a whole number, 0 or more; got {seed}. "
+            f"seed must be a whole number, 0 or more; got {seed!r}. "
             "Any such number will do; write it down."
         )
         raise OptionError(message, "seed")

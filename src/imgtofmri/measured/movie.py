@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.files import atomic_path
 from imgtofmri.numpy_files import load_npz
+from imgtofmri.text import Brief
 
 __all__ = ["MeasuredMovie", "read_measured", "save_measured"]
 
 BoolArray = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, eq=False)
-class MeasuredMovie:
+@dataclass(frozen=True, eq=False, repr=False)
+class MeasuredMovie(Brief):
     """Responses of several subjects to one movie.
 
     Attributes

@@ -15,6 +15,7 @@ from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choic
 from imgtofmri.measured.images import check_same_grid
 from imgtofmri.measured.labels import check_counted_alike
 from imgtofmri.stimuli import IMAGE_SUFFIXES, MOVIE_SUFFIXES
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     from imgtofmri.encoder.prediction import Prediction
@@ -24,8 +25,8 @@ Missing = Literal["error", "drop"]
 _SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh", *IMAGE_SUFFIXES, *MOVIE_SUFFIXES)
 
 
-@dataclass(frozen=True, eq=False)
-class Patterns:
+@dataclass(frozen=True, eq=False, repr=False)
+class Patterns(Brief):
     """Responses to named images.
 
     Attributes

@@ -60,6 +60,7 @@ def read_patterns(
         If grids differ and may not be resampled.
     """
     if not isinstance(source, str | Path):
+        check_files(source)
         return _read_volumes([Path(path) for path in source], mask, names, resample)
     path = Path(source)
     if is_there(path) and path.is_dir():
@@ -90,6 +91,23 @@ def read_patterns(
         f"(.npy, .npz); got a file ending in {suffix!r}. Convert it to one of these."
     )
     raise DataError(message)
+
+
+def check_files(source: object) -> None:
+    """Refuse what is no path and no sequence of paths.
+
+    Raises
+    ------
+    DataError
+    """
+    several = isinstance(source, Sequence) and all(isinstance(one, str | Path) for one in source)
+    if not (several or isinstance(source, str | Path)):
+        message = (
+            "patterns are read from a folder, a file, or a list of files; got a "
+            f"{type(source).__name__}. Save an array as .npz with patterns and names, and images "
+            "as NIfTI."
+        )
+        raise DataError(message)
 
 
 def _read_volumes(

@@ -26,7 +26,7 @@ from typing import Any, Self
 from imgtofmri import __version__
 from imgtofmri.documents import parse_json, read_text
 from imgtofmri.exceptions import OptionError, OutputError
-from imgtofmri.files import cannot_write, is_file, sha256_of, sweep, write_whole
+from imgtofmri.files import at_home, cannot_write, is_file, sha256_of, sweep, write_whole
 from imgtofmri.invocation import COMMAND_LINE
 from imgtofmri.outputs.differences import differences
 from imgtofmri.outputs.journal import Journal, json_line
@@ -50,6 +50,11 @@ NOT_COMPARED = {"engine_trial"}
 
 FILE_SUFFIXES = tuple(".nii .gz .json .tsv .csv .html .png .svg .npz .npy .mp4 .zarr".split())
 """What names a file rather than a folder."""
+
+PAGE = "report.html"
+"""What a run's page is called. No record lists it, as it is made of the record."""
+
+_MARK = b'<meta name="generator" content="imgtofmri '
 
 COMPLETE, PARTIAL, RUNNING, INTERRUPTED = "complete", "partial", "running", "interrupted"
 """States of a run: all done; done but for inputs that failed; under way, or killed; stopped."""
@@ -75,7 +80,7 @@ class OutputFolder:
     """
 
     def __init__(self, path: Path, command: str, record: str = "", *, whole: bool = False) -> None:
-        self.path = path
+        self.path = path = at_home(path)
         self.command = command
         self._target, self._whole = path, whole
         self._replaced: set[PurePosixPath] = set()
@@ -214,7 +219,8 @@ class OutputFolder:
                 "which is outside, or can be no file. Choose another folder."
             )
             raise OutputError(message)
-        return files | {PurePosixPath(self.record.name)}
+        page = {PurePosixPath(PAGE)} if _is_page(self.path / PAGE) else set()
+        return files | {PurePosixPath(self.record.name)} | page
 
     def begin(
         self,
@@ -319,6 +325,8 @@ class OutputFolder:
             self._take_over()
         elif self._may_replace:
             self._clear()
+        if self._may_replace:
+            remove_page(self.path)
         self._write(RUNNING)
         self._journal.remove()
 
@@ -480,6 +488,8 @@ class OutputFolder:
         try:
             if self._whole:
                 self.wrote(*self._files())
+            if state != INTERRUPTED:
+                self._drop_earlier()
             self._write(state or (PARTIAL if self._failures else COMPLETE))
             self._journal.remove()
             if self._whole:
@@ -493,6 +503,12 @@ class OutputFolder:
             if self._whole:
                 self._unstage()
             self._lock.release()
+
+    def _drop_earlier(self) -> None:
+        """Remove what an earlier run wrote as a whole and this one, asked otherwise, did not."""
+        kept = {path.relative_to(self.path).as_posix() for path in self.files}
+        measured = [Path(entry["path"]) for entry in self._head["measured"]]
+        remove_files(self.path, map(PurePosixPath, {*self._earlier} - kept), kept=measured)
 
     def _check_not_record(self, file: Path) -> None:
         """Refuse a result where the record goes, such as the sidecar of a table of its name."""
@@ -599,6 +615,25 @@ class OutputFolder:
             raise OptionError(message)
         self._inputs, self._earlier = inputs, written
         self._started = started
+
+
+def remove_page(folder: Path) -> None:
+    """Remove the page of a run, if there is one: it tells of results that others now replace.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run. A file of the page's name that this package did not write is left alone.
+    """
+    if _is_page(folder / PAGE):
+        (folder / PAGE).unlink()
+
+
+def _is_page(path: Path) -> bool:
+    if not is_file(path):
+        return False
+    with path.open("rb") as file:
+        return _MARK in file.read(4096)
 
 
 def _input(name: str, sha256: str | None, path: Path | None) -> dict[str, Any]:

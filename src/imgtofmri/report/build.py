@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from imgtofmri import __version__
 from imgtofmri.exceptions import DataError, ImgToFmriError
-from imgtofmri.files import atomic_path
+from imgtofmri.files import at_home, atomic_path
+from imgtofmri.outputs.folder import PAGE
 from imgtofmri.report import methods
 from imgtofmri.report.contents import (
     EVIDENCE,
@@ -31,9 +32,6 @@ from imgtofmri.report.page import render, template
 from imgtofmri.report.pictures import STOPS, map_strip
 from imgtofmri.report.records import Run, open_run
 from imgtofmri.report.scene import build_scene, template_of
-
-PAGE = "report.html"
-"""What the page of a run is called."""
 
 PREDICTIONS = ("predict", "export", "demo")
 MOST_STRIPS = 3
@@ -119,7 +117,7 @@ def write_report(
         If the page cannot be written.
     """
     run = open_run(folder)
-    target = run.folder / PAGE if path is None else Path(path)
+    target = run.folder / PAGE if path is None else at_home(path)
     beside = target.parent.resolve() == run.folder.resolve()
     try:
         if run.command in PREDICTIONS:

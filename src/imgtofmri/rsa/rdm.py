@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
+from imgtofmri.text import Brief
 
 #: What `calculate_rdm` can measure.
 DISSIMILARITIES = ("correlation", "euclidean")
@@ -20,8 +21,8 @@ DISSIMILARITIES = ("correlation", "euclidean")
 CONSTANT_TOLERANCE = 1e-12
 
 
-@dataclass(frozen=True)
-class RDMs:
+@dataclass(frozen=True, eq=False, repr=False)
+class RDMs(Brief):
     """A stack of dissimilarity matrices over the same conditions.
 
     Parameters

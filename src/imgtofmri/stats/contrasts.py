@@ -85,6 +85,8 @@ def contrast_weights(
     >>> contrast_weights("b - a", ["a", "b", "c"]).tolist()
     [-1.0, 1.0, 0.0]
     """
+    if not isinstance(contrast, str | Mapping):
+        raise _not_a_contrast(contrast, "neither text nor weights by condition")
     named = parse_contrast(contrast) if isinstance(contrast, str) else dict(contrast)
     for name in named:
         if name not in conditions:
@@ -162,7 +164,7 @@ def _terms(side: str, text: str) -> list[tuple[str, float]]:
     return terms
 
 
-def _not_a_contrast(text: str, problem: str) -> OptionError:
+def _not_a_contrast(text: object, problem: str) -> OptionError:
     """Say what a contrast looks like."""
     message = (
         "contrast must be conditions with signs between blanks, such as 'house - face' or "

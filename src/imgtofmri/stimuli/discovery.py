@@ -82,12 +82,14 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failu
     Warns
     -----
     StimulusWarning
-        If pictures or movies were passed over: how many of which suffix.
+        If pictures or movies were passed over: how many of which suffix; or if inputs name one file
+        again.
     """
     found: list[tuple[Path, Kind]] = []
     failures: list[Failure] = []
     seen: set[str] = set()
     others: dict[str, Path] = {}
+    again: list[str] = []
     entries = [os.fspath(entry) for entry in _as_inputs(inputs)]
     if not entries:
         message = "expected at least one file, folder or glob; got none. Name some."
@@ -96,6 +98,7 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failu
         for item in _expand(entry, others):
             key = item.name if isinstance(item, Failure) else _where(item)
             if key in seen:
+                again += [entry] if item == Path(entry) else []
                 continue
             seen.add(key)
             if isinstance(item, Failure):
@@ -103,6 +106,13 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failu
             elif (kind := suffix_kind(item)) is not None:
                 found.append((item, kind))
     tell_of_others(others.values())
+    if again:
+        message = (
+            f"{len(again)} inputs name a file that an earlier one names, and are left out: each "
+            f"file is a stimulus once; the first is '{one_line(again[0])}'. Repeat its results "
+            "where they are needed, not its name."
+        )
+        warnings.warn(message, StimulusWarning, stacklevel=2)
     names = unique_names([path for path, _ in found])
     sources = [Source(path, name, kind) for (path, kind), name in zip(found, names, strict=True)]
     return sources, failures

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,11 @@ FORMATS = "JPEG PNG WEBP GIF BMP DIB TIFF PPM JPEG2000 AVIF".split()
 _MANY_IN_ONE = frozenset({"GIF", "PNG", "WEBP", "AVIF", "TIFF"})
 
 _AHEAD = 32
+
+REMEDY = "Export it again or leave it out."
+
+# A caller's picture is decoded when it is first looked at, which two threads must not do at once.
+_ONE_PICTURE = Lock()
 
 
 def read_images(
@@ -135,7 +141,7 @@ def _read_ahead(
 
 def _read_one(item: object, index: int, size: int, center_crop: bool) -> Frame | Failure:
     """Read one input; whatever is wrong with it becomes a failure."""
-    name = shown = _name_of(item, index)
+    name = shown = name_of(item, index)
     try:
         if isinstance(item, Source | Path | str):
             path = item.path if isinstance(item, Source) else Path(item)
@@ -148,15 +154,20 @@ def _read_one(item: object, index: int, size: int, center_crop: bool) -> Frame |
             aspect = 1.0 if center_crop else rgb.width / rgb.height
             more = _holds_more(picture)
             return Frame(name, pixels, digest, source=path, aspect=aspect, is_first=more)
-        if isinstance(item, Image.Image | np.ndarray):
+        if isinstance(item, np.ndarray):
             return Frame(name, prepare_image(item, size, center_crop))
+        if isinstance(item, Image.Image):
+            with _ONE_PICTURE:
+                return Frame(name, prepare_image(item, size, center_crop))
         expected = "a path, a PIL image or a uint8 array"
-        raise refuse(expected, f"{name}, a {type(item).__name__}", "Convert it.")
+        remedy = "Convert it: PIL.Image.open takes files that are open."
+        raise refuse(expected, f"{name}, of type {type(item).__name__}", remedy)
     except StimulusError as error:
         return Failure(name, _about(error, shown))
     # Damaged files make decoders raise nearly anything; one of them must not end the run.
     except Exception as error:
-        return Failure(name, _undecodable(shown, error))
+        remedy = "Give its path, or leave it open." if isinstance(item, Image.Image) else REMEDY
+        return Failure(name, _undecodable(shown, error, remedy))
 
 
 def _holds_more(picture: Image.Image) -> bool:
@@ -184,10 +195,10 @@ def open_image(path: Path) -> Image.Image:
         raise _undecodable(str(path), error) from error
 
 
-def _undecodable(name: str, error: Exception) -> StimulusError:
+def _undecodable(name: str, error: Exception, remedy: str = REMEDY) -> StimulusError:
     reason = one_line(str(error) or type(error).__name__)
     got = f"'{name}', which cannot be decoded ({reason})"
-    failure = refuse("a whole image", got, "Export it again or leave it out.")
+    failure = refuse("a whole image", got, remedy)
     failure.__cause__ = error
     return failure
 
@@ -285,7 +296,8 @@ def decode(data: bytes, name: str) -> Image.Image:
     raise refuse(expected, got, remedy)
 
 
-def _name_of(item: object, index: int) -> str:
+def name_of(item: object, index: int) -> str:
+    """Return what one of several images is called, by its file or its place."""
     if isinstance(item, Source):
         return item.name
     if isinstance(item, Path | str):

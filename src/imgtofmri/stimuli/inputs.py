@@ -19,7 +19,8 @@ def expand_images(images: Any, on_failure: Callable[[Failure], object] | None = 
     Parameters
     ----------
     images : path, folder, glob, Source, PIL image, uint8 array, or a sequence of these
-        Arrays have shape (height, width, 3) or (height, width); one of four axes is a stack.
+        Arrays have shape (height, width, 3) or (height, width); one of four axes is a stack, one of
+        a single axis a sequence of paths.
     on_failure : callable, optional
         Called with each path that is not an image file; by default the first raises its error.
 
@@ -34,8 +35,10 @@ def expand_images(images: Any, on_failure: Callable[[Failure], object] | None = 
         If there is none, or a path is not an image file that exists.
     """
     if isinstance(images, np.ndarray):
-        images = [*images] if images.ndim == 4 else [images]
-    if isinstance(images, str | Path | Source) or not isinstance(images, Iterable):
+        images = [*images] if images.ndim in (1, 4) else [images]
+    # Bytes and files are iterables, of numbers and of lines.
+    alone = isinstance(images, str | bytes | Path | Source) or hasattr(images, "read")
+    if alone or not isinstance(images, Iterable):
         images = [images]
     images = [*images]
     if not images:

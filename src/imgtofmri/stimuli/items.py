@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from imgtofmri.exceptions import StimulusError
 from imgtofmri.limits import limit, variable
+from imgtofmri.text import Brief
 
 Pixels = npt.NDArray[np.uint8]
 """RGB pixels of shape ``(height, width, 3)``, 8 bits a channel."""
@@ -42,8 +43,8 @@ class Source:
     kind: Kind
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Frame:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Frame(Brief):
     """One picture, ready for a network.
 
     Attributes

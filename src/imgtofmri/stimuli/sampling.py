@@ -49,7 +49,7 @@ def check_rate(rate_hz: float) -> Fraction:
             f"got {rate_hz}. The published model takes 2."
         )
         raise OptionError(message, "rate_hz")
-    return Fraction(rate_hz).limit_denominator(1_000_000)
+    return Fraction(float(rate_hz)).limit_denominator(1_000_000)
 
 
 def pick_nearest(timed: Iterable[tuple[int, int, T]], period: Fraction) -> Iterator[tuple[int, T]]:

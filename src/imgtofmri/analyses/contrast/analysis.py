@@ -33,6 +33,7 @@ from imgtofmri.stats.contrasts import (
     default_contrast,
     written_contrast,
 )
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from imgtofmri.figures.style import Figure
 
 
-@dataclass(frozen=True)
-class Contrast:
+@dataclass(frozen=True, eq=False, repr=False)
+class Contrast(Brief):
     """A contrast's maps and tables.
 
     Parameters
@@ -299,8 +300,9 @@ def compute_contrast(
     ----------
     prediction : Prediction
         Predicted with ``average="mean"``; the z-scores of the published model discard amplitude.
-    conditions : sequence of str, length n_stimuli; or mapping of str to str
-        The condition of each image, in order or by the images' names.
+    conditions : sequence of str, length n_stimuli; or mapping or pandas.Series of str to str
+        The condition of each image, in order or by the images' names: a Series whose index holds
+        text is labelled by it. Numbers count as the text that writes them.
     contrast : str or mapping of str to float, optional
         ``"house - face"``, ``"scene > face + object"``, or one weight for each condition. By
         default the first of two conditions minus the second.
@@ -436,8 +438,13 @@ class _Design:
         images: Sequence[object],
     ) -> _Design:
         """Make it for images of some names, refusing what cannot be tested."""
+        # A pandas Series is labelled by its index, unless that does no more than count.
+        index = getattr(conditions, "index", ())
+        if not callable(index) and any(isinstance(label, str) for label in index):
+            conditions = dict(zip(index, conditions, strict=True))
         if isinstance(conditions, Mapping):
-            conditions = [conditions[str(name)] for name in images if name in conditions]
+            conditions = [conditions[name] for name in map(str, images) if name in conditions]
+        conditions = [str(condition) for condition in conditions]
         counts = Counter(conditions)
         if len(conditions) != len(images):
             message = (
@@ -447,6 +454,8 @@ class _Design:
             raise ShapeError(message)
         kinds = tuple(counts)
         contrast = default_contrast(kinds) if contrast is None else contrast
+        if isinstance(contrast, Mapping):
+            contrast = {str(kind): weight for kind, weight in contrast.items()}
         weights = contrast_weights(contrast, kinds)
         for kind, weight in zip(kinds, weights, strict=True):
             if weight and counts[kind] < 2:

@@ -43,6 +43,7 @@ from imgtofmri.encoder import Provenance
 from imgtofmri.exceptions import DataError, OptionError, check_choice
 from imgtofmri.measured.movie import MeasuredMovie
 from imgtofmri.stimuli import Movie
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,8 +52,8 @@ ALL_VOXELS = "all"
 """The region that is the union of the ROIs which prediction and measurement share."""
 
 
-@dataclass(frozen=True, eq=False)
-class DynamicsAnalysis:
+@dataclass(frozen=True, eq=False, repr=False)
+class DynamicsAnalysis(Brief):
     """All that was compared, and what made it.
 
     Attributes

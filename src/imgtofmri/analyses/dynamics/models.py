@@ -18,6 +18,7 @@ from imgtofmri.exceptions import DataError, OptionError, ShapeError, StimulusErr
 from imgtofmri.progress import track
 from imgtofmri.stimuli.items import Frame
 from imgtofmri.stimuli.movie import Movie
+from imgtofmri.text import Brief
 
 LUMINANCE = "luminance"
 
@@ -33,8 +34,8 @@ PREDICTED = "predicted"
 """The name of the encoder's prediction among the models."""
 
 
-@dataclass(frozen=True, eq=False)
-class MovieModels:
+@dataclass(frozen=True, eq=False, repr=False)
+class MovieModels(Brief):
     """What a movie's frames predict, before haemodynamics.
 
     Attributes

@@ -24,6 +24,7 @@ from imgtofmri.analyses.dynamics.tables import course_table, event_table, simila
 from imgtofmri.encoder import Provenance
 from imgtofmri.exceptions import OptionError
 from imgtofmri.stimuli import Movie
+from imgtofmri.text import Brief
 from imgtofmri.timeseries.checks import check_positive
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ DEFAULT_TR_S = 2.0
 """At which a movie's prediction is sampled where nothing was measured."""
 
 
-@dataclass(frozen=True, eq=False)
-class PredictedDynamics:
+@dataclass(frozen=True, eq=False, repr=False)
+class PredictedDynamics(Brief):
     """What a movie predicts, and what made it.
 
     Attributes

@@ -41,6 +41,7 @@ from imgtofmri.experiments import (
 )
 from imgtofmri.spaces import transform
 from imgtofmri.stats.contrasts import contrast_weights, default_contrast, written_contrast
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,8 +112,8 @@ class PowerSettings:
         check_level("target", self.target)
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan(Brief):
     """What an experiment is expected to find.
 
     Attributes
@@ -180,7 +181,7 @@ def plan_scan(
     encoder: Encoder | str | Path,
     settings: Settings | None = None,
     *,
-    scale: Scale | str,
+    scale: Scale | str | float,
     contrast: str | Mapping[str, float] | None = None,
     power: PowerSettings | None = None,
     progress: bool = True,
@@ -201,7 +202,7 @@ def plan_scan(
         found valid.
     settings, **changes
         As for `Encoder.predict`; amplitude is kept, whatever ``average`` is.
-    scale : Scale or str
+    scale : Scale, str or float
         How large signals are, in percent of the baseline, as `Scale.parse` reads it.
     contrast : str or mapping of str to float, optional
         Of the events' ``trial_type``; by default the first of two minus the second.
@@ -251,7 +252,7 @@ def plan_scan(
     Westfall J, Nichols TE, Yarkoni T (2017). Fixing the stimulus-as-fixed-effect fallacy in task
     fMRI. Wellcome Open Research. doi:10.12688/wellcomeopenres.10298.2
     """
-    chosen = Scale.parse(scale) if isinstance(scale, str) else scale
+    chosen = scale if isinstance(scale, Scale) else Scale.parse(str(scale))
     asked = power or PowerSettings()
     noise = experiment.scan.noise
     if noise is None:

@@ -24,13 +24,14 @@ from imgtofmri.analyses.rsa.matrices import (
     read_matrices,
 )
 from imgtofmri.encoder import Control, Prediction
-from imgtofmri.encoder.controls import ENCODER, PICTURES
+from imgtofmri.encoder.controls import ENCODER, PICTURES, check_made
 from imgtofmri.encoder.showing import read_pictures
 from imgtofmri.exceptions import DataError, check_choice
 from imgtofmri.figures.style import plain
 from imgtofmri.measured.patterns import Missing
 from imgtofmri.rsa import COMPARISONS, DISSIMILARITIES, RDMs
 from imgtofmri.stimuli import Failure
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,8 +45,8 @@ THUMBNAIL = 64
 """Side of a thumbnail in pixels."""
 
 
-@dataclass(frozen=True, eq=False)
-class GeometryComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class GeometryComparison(Brief):
     """A prediction's, layers' and controls' matrices compared with measured ones.
 
     Attributes
@@ -271,6 +272,7 @@ def compare_geometry(
     >>> result.tables()["rsa"]  # doctest: +SKIP
     """
     check_measures(dissimilarity, comparison)
+    check_made(controls)
     check_choice("unmatched", unmatched, get_args(Missing))
     if len(prediction) < 3:
         message = (

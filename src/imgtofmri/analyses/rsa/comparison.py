@@ -23,6 +23,7 @@ from imgtofmri.rsa import (
     rdm_ceiling,
 )
 from imgtofmri.stats import PermutationTest, fdr, permutations
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +37,8 @@ PEOPLE_AND_IMAGES, IMAGES = "people and images", "images"
 _PAIR_COLUMNS = ["model_a", "model_b", "difference", "ci_low", "ci_high", "p_people_and_images"]
 
 
-@dataclass(frozen=True, eq=False)
-class ModelComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelComparison(Brief):
     """Model matrices compared with those of measured people.
 
     Attributes

@@ -133,6 +133,7 @@ def read_matrices(
         entries = [_named(entry) for entry in measured]
     found: dict[str, RDMs] = {}
     for name, matrices in entries:
+        _check_read(matrices)
         if name in found:
             message = (
                 f"measured matrices must have different names; got {name!r} twice. Write NAME=FILE."
@@ -144,8 +145,18 @@ def read_matrices(
     return found
 
 
+def _check_read(entry: object) -> None:
+    if not isinstance(entry, RDMs | str | Path):
+        message = (
+            f"measured matrices must be files or RDMs; got a {type(entry).__name__}. Make "
+            "imgtofmri.rsa.RDMs of their upper triangles, with the images' names as conditions."
+        )
+        raise DataError(message)
+
+
 def _named(entry: RDMs | str | Path) -> tuple[str, RDMs | Path]:
     """Return what a set of measured matrices is called, and the set or its file."""
+    _check_read(entry)
     if isinstance(entry, RDMs):
         return MEASURED if entry.source is None else entry.source.stem, entry
     name, separator, file = str(entry).partition("=")

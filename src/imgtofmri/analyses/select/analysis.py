@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +19,11 @@ from imgtofmri.analyses.select.goals import (
     standardised,
 )
 from imgtofmri.encoder import Control, Prediction
-from imgtofmri.encoder.controls import control_predictions
+from imgtofmri.encoder.controls import check_made, control_predictions
 from imgtofmri.encoder.showing import read_pictures
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
 from imgtofmri.stimuli import PROPERTIES, image_properties
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
 LIGHT = ("luminance", "contrast")
 
 
-@dataclass(frozen=True)
-class StimulusSelection:
+@dataclass(frozen=True, eq=False, repr=False)
+class StimulusSelection(Brief):
     """Sets of stimuli, how they were matched, and how they fare on subjects held out.
 
     Parameters
@@ -110,10 +112,10 @@ class StimulusSelection:
 
 def select_stimuli(
     prediction: Prediction,
-    goals: Sequence[Goal | str],
+    goals: Sequence[Goal | str] | str,
     n_per_set: int,
     properties: pd.DataFrame | None = None,
-    match: Sequence[str] = (),
+    match: Sequence[str] | str = (),
     tolerance: float = 0.1,
     reference: bool = True,
     n_random: int = 1000,
@@ -151,14 +153,14 @@ def select_stimuli(
     ----------
     prediction : Prediction
         Of the pool to choose from, several subjects.
-    goals : sequence of Goal or str
+    goals : sequence of Goal or str, or str
         As `parse_goal` reads them.
     n_per_set : int
         Stimuli in each set.
     properties : pandas.DataFrame, optional
         As `image_properties` gives, one row for each stimulus of ``prediction``, in order. By
         default its files are measured.
-    match : sequence of str
+    match : str or sequence of str
         Columns of ``properties`` to match on.
     tolerance : float
         In standard deviations over the pool.
@@ -189,12 +191,16 @@ def select_stimuli(
         If no goal or a goal twice is given, an ROI or property is unknown, or a number is out of
         range.
     ShapeError
-        If there is not one row of properties for each stimulus, or a control is of others.
+        If there is not one row of properties for each stimulus, in order, or a control is of
+        others.
     DataError
         If responses or properties are NaN, there are fewer than 2 subjects or one lacks an ROI, the
         pool is too small for its halves, or no choice can be matched.
     """
+    check_made(controls)
     responses = roi_responses(prediction)
+    goals = [goals] if isinstance(goals, str) else goals
+    match = [match] if isinstance(match, str) else match
     parsed = tuple(
         parse_goal(goal, prediction.rois) if isinstance(goal, str) else goal for goal in goals
     )
@@ -205,12 +211,11 @@ def select_stimuli(
     elif properties is None and None not in prediction.sources:
         crop = bool(prediction.settings.center_crop)
         properties = image_properties([path for path in prediction.sources if path], crop)
-    n_pool = len(prediction)
     request = Request(
         goals=parsed,
         n_per_set=n_per_set,
         match=tuple(match),
-        properties=_matched_values(properties, match, n_pool),
+        properties=_matched_values(properties, match, prediction),
         tolerance=tolerance,
         reference=reference,
         n_random=n_random,
@@ -223,13 +228,13 @@ def select_stimuli(
             for name, other in control_predictions(controls, prediction).items()
         },
         {
-            name: _matched_values(properties, [name], n_pool)[:, 0]
+            name: _matched_values(properties, [name], prediction)[:, 0]
             for name in LIGHT
             if name in judged
         },
     )
     everybody = range(len(responses.subject_names))
-    chosen = choose_sets(responses, request, everybody, np.arange(n_pool))
+    chosen = choose_sets(responses, request, everybody, np.arange(len(prediction)))
     return StimulusSelection(
         sets={
             name: tuple(prediction.names[index] for index in members)
@@ -377,15 +382,17 @@ def _check_request(
 
 
 def _matched_values(
-    properties: pd.DataFrame | None, match: Sequence[str], n_stimuli: int
+    properties: pd.DataFrame | None, match: Sequence[str], prediction: Prediction
 ) -> NDArray[np.float64]:
     """Return the properties to match on, z-scored over the pool, shape (n_stimuli, n_match)."""
+    n_stimuli = len(prediction)
     if properties is not None and len(properties) != n_stimuli:
         message = (
             f"properties must have one row for each of the {n_stimuli} stimuli; got "
             f"{len(properties)}. Measure the images that were predicted."
         )
         raise ShapeError(message)
+    _check_order(properties, prediction)
     columns = [] if properties is None else list(properties.columns)
     for name in match:
         check_choice("match", name, columns or PROPERTIES)
@@ -400,6 +407,21 @@ def _matched_values(
         )
         raise DataError(message)
     return standardised(values.T).T
+
+
+def _check_order(properties: pd.DataFrame | None, prediction: Prediction) -> None:
+    """Refuse rows that name stimuli of other rows of the prediction."""
+    if properties is None:
+        return
+    place = {name: row for row, name in enumerate(prediction.names)}
+    place |= {str(path): row for row, path in enumerate(prediction.sources) if path is not None}
+    for row, label in enumerate(map(str, properties.get("stimulus", properties.index))):
+        if place.get(label, place.get(Path(label).name, row)) != row:
+            message = (
+                f"properties must have the prediction's stimuli in their order; got {label!r} in "
+                f"row {row}, where the prediction has {prediction.names[row]!r}. Sort them alike."
+            )
+            raise ShapeError(message)
 
 
 def _table(

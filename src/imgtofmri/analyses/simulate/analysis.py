@@ -37,6 +37,7 @@ from imgtofmri.experiments import (
 )
 from imgtofmri.experiments.noise import check_seed
 from imgtofmri.spaces import brain_mask
+from imgtofmri.text import Brief
 
 BoolArray: TypeAlias = NDArray[np.bool_]
 Float32Array: TypeAlias = NDArray[np.float32]
@@ -45,8 +46,8 @@ VoxelsName = Literal["brain", "predicted"]
 VOXELS: tuple[VoxelsName, ...] = ("brain", "predicted")
 
 
-@dataclass(frozen=True, eq=False)
-class Simulation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Simulation(Brief):
     """An experiment on some subjects, every run checked; volumes are made when asked for.
 
     `simulate_experiment` makes it of an encoder; it can be made of responses of one's own, too.
@@ -182,7 +183,7 @@ def simulate_experiment(
     subjects: str | int = "each",
     runs: int = 1,
     seed: int = 0,
-    scale: Scale | str = "1",
+    scale: Scale | str | float = "1",
     voxels: VoxelsName = "brain",
     progress: bool = True,
     **changes: Any,
@@ -204,7 +205,7 @@ def simulate_experiment(
         How often each run is repeated, with noise anew.
     seed : int
         Seed of the noise and of drawn subjects.
-    scale : Scale or str
+    scale : Scale, str or float
         How large signals are, in percent of the baseline, as `Scale.parse` reads it; by default one
         percent for a response of 1 in the models' units. It takes the place of the scan's
         ``percent_per_unit``.
@@ -233,7 +234,7 @@ def simulate_experiment(
         raise OptionError(message, "runs")
     check_subjects(subjects)
     check_seed(seed)
-    chosen = Scale.parse(scale) if isinstance(scale, str) else scale
+    chosen = scale if isinstance(scale, Scale) else Scale.parse(str(scale))
     loaded = encoder if isinstance(encoder, Encoder) else load_encoder(encoder, progress)
     predictor = loaded.predictor(settings, **{**changes, "average": "mean"})
     shares = subject_weights(predictor.spatial.subject_names, subjects, seed=seed)

@@ -29,6 +29,7 @@ from imgtofmri.stats import (
     r_squared,
 )
 from imgtofmri.stats.ceiling import CeilingMethod
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from imgtofmri.encoder import Control
 
 
-@dataclass(frozen=True, eq=False)
-class EncodingAccuracy:
+@dataclass(frozen=True, eq=False, repr=False)
+class EncodingAccuracy(Brief):
     """Accuracy of a prediction in each voxel and ROI.
 
     Attributes

@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 
 from imgtofmri.datasets.twinset import Twinset
 from imgtofmri.documents import read_text
+from imgtofmri.encoder.controls import check_made
 from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.encoder.spatial import group_maps
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.images import Mask, check_same_grid, read_mask, read_region
 from imgtofmri.measured.patterns import Missing, Patterns, mean_patterns, usable_voxels
-from imgtofmri.measured.sources import has_names, read_patterns
+from imgtofmri.measured.sources import check_files, has_names, read_patterns
 from imgtofmri.measured.tables import PatternFile, read_categories, read_pattern_files
 from imgtofmri.progress import track
 from imgtofmri.spaces import is_image
 from imgtofmri.spaces.names import check_space
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,8 +37,8 @@ Source = str | Path | Sequence[Path]
 TABLES = (".tsv", ".csv")
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Brief):
     """Predictions and measurements in the same voxels, and what is known of the images.
 
     Attributes
@@ -132,6 +134,7 @@ class Comparison:
 
     def amplitude_controls(self, controls: Iterable[Control]) -> tuple[Control, ...]:
         """Return controls with predictions averaged as those of `amplitudes` are."""
+        check_made(controls)
         if self.prediction is None:
             return tuple(controls)
         return tuple(
@@ -170,6 +173,7 @@ class Comparison:
         """
         import pandas as pd
 
+        check_made(controls)
         tables = [table]
         for control in controls:
             if control.prediction is None:
@@ -241,7 +245,14 @@ def read_comparison(
         own = read_patterns(predicted, grid, _names_for(predicted, names), resample)
         predicted_files = _files(predicted)
     grid = None if own.mask is None or own.affine is None else Mask(own.mask, own.affine)
+    if not hasattr(participants or {}, "items"):
+        message = (
+            "participants must be each participant's patterns by name; got a "
+            f"{type(participants).__name__}. Give a dict of names to files."
+        )
+        raise DataError(message)
     sources: dict[str, Source] = dict(participants or {})
+    repeats = [repeats] if isinstance(repeats, str | Path) else repeats
     of_table: dict[str, list[str]] = {}
     files = [Path(path) for path in (mask, *(rois or {}).values()) if path is not None]
     if isinstance(categories, str | Path):
@@ -405,8 +416,9 @@ def _names_for(source: Source, names: Sequence[str] | None) -> Sequence[str] | N
 
 def _files(source: Source) -> tuple[Path, ...]:
     """Return the files that a source consists of."""
+    check_files(source)
     if not isinstance(source, str | Path):
-        return tuple(source)
+        return tuple(map(Path, source))
     path = Path(source)
     if path.is_dir():
         found = (one for one in path.iterdir() if one.name.lower().endswith((".nii", ".nii.gz")))

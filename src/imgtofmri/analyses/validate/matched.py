@@ -28,6 +28,7 @@ from imgtofmri.stats import (
     correlation_matrix,
     diagonal_test,
 )
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,8 +43,8 @@ N_PERMUTATIONS_FITTED = 1000
 """Of a test that fits a map in each permutation, unless the user says how many: it costs more."""
 
 
-@dataclass(frozen=True, eq=False)
-class MatchedPatterns:
+@dataclass(frozen=True, eq=False, repr=False)
+class MatchedPatterns(Brief):
     """Results of a matched-pattern validation.
 
     Attributes

@@ -27,6 +27,7 @@ from imgtofmri.stats import (
     pearson_r,
     permutation_pearson,
 )
+from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 OWN, MAP = "own ROIs", "map"
 
 
-@dataclass(frozen=True, eq=False)
-class RoiMeansAccuracy:
+@dataclass(frozen=True, eq=False, repr=False)
+class RoiMeansAccuracy(Brief):
     """How well mean responses of ROIs are predicted.
 
     Attributes
