@@ -157,8 +157,10 @@ def _read_one(item: object, index: int, size: int, center_crop: bool) -> Frame |
         if isinstance(item, np.ndarray):
             return Frame(name, prepare_image(item, size, center_crop))
         if isinstance(item, Image.Image):
+            check_dimensions(item.size, "the picture")
             with _ONE_PICTURE:
-                return Frame(name, prepare_image(item, size, center_crop))
+                rgb = to_rgb(item)
+            return Frame(name, square_of(rgb, size, center_crop))
         expected = "a path, a PIL image or a uint8 array"
         remedy = "Convert it: PIL.Image.open takes files that are open."
         raise refuse(expected, f"{name}, of type {type(item).__name__}", remedy)
