@@ -394,12 +394,13 @@ def _open(model: bytes, path: Path) -> Any:
         )
     # ONNX Runtime's errors share no base class but this one.
     except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if "std::bad_alloc" in str(error):  # It says so in words alone.
             message = f"loading {path}"
             raise MemoryError(message) from error
         message = (
             f"{path}: expected an ONNX model with its weights inside; ONNX Runtime cannot load it "
-            f"({_first_line(error)}). Export it again, as one file of opset 17 or so."
+            f"({reason}). Export it again, as one file of opset 17 or so."
         )
         raise WeightsError(message) from error
 
@@ -469,7 +470,3 @@ def _image_input(session: Any, path: Path) -> tuple[str, int | None, bool]:
         )
         raise WeightsError(message)
     return inputs[0].name, next(iter(fixed), None), shape[0] == 1
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
