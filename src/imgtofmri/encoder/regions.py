@@ -154,7 +154,7 @@ class RoiMeans:
         """The mean over the people who have the ROI, shape (n_places, n_stimuli)."""
         known = ~np.isnan(self.values)
         total, n = np.where(known, self.values, 0).sum(axis=1), known.sum(axis=1)
-        return np.asarray(np.divide(total, n, out=np.full_like(total, np.nan), where=n > 0))
+        return np.asarray(np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0))
 
 
 def roi_means(
