@@ -124,7 +124,7 @@ def test_workers_of_any_number_and_order_make_the_same_store(
     n: int, store: Store, tmp_path: Path
 ) -> None:
     """Each shard is one worker's, and no byte tells which."""
-    shares = [PLAN.rows(i, n) for i in range(1, n + 1)]
+    shares = [PLAN.share(i, n).rows for i in range(1, n + 1)]
     assert [row for rows in shares for row in rows] == list(range(N))
     for i in reversed(range(n)):
         other = create(tmp_path / "b.zarr")
@@ -357,7 +357,8 @@ def test_lost_stimuli_are_empty_rows_with_reasons(tmp_path: Path) -> None:
     with RowWriter(store, range(N)) as writer:
         writer.add(rows_of(PLAN, range(10)))
         writer.lose(Lost("naïve 10.jpg", "it is no picture", "ab"))
-        writer.lose(Lost("film.mp4", "it ends"), 100)
+        for _ in range(100):
+            writer.lose(Lost("film.mp4", "it ends"))
         writer.add(rows_of(PLAN, range(111, N)))
     found = zarr.open_group(str(store.path), mode="r")
     expected = rows_of(PLAN, range(N))

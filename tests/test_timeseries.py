@@ -128,6 +128,14 @@ def test_held_hrf_sums_to_one_and_keeps_a_kernel_of_ones_own() -> None:
     np.testing.assert_array_equal(held_hrf([0.0, 2.0, 1.0], 0.5), [0.0, 2.0, 1.0])
 
 
+def test_held_hrf_is_as_long_as_it_is_asked_to_be() -> None:
+    """A decay that is cut off at 4 s gives its integrals over the steps up to there, then none."""
+    got = held_hrf(lambda times_s: np.exp(-times_s), 0.5, duration_s=4.0)
+    ends = np.exp(-0.5 * np.arange(9))
+    expected = np.concatenate([[0.0], (ends[:-1] - ends[1:]) / (1 - ends[-1]), [0.0]])
+    np.testing.assert_allclose(got[: len(expected)], expected, atol=5e-3)
+
+
 def test_hrf_unknown_scale_lists_the_scales() -> None:
     """An unknown scale is answered with the list."""
     with pytest.raises(OptionError, match="scale must be one of native, sum, peak; got 'peek'"):

@@ -365,7 +365,7 @@ def _receive(url: str, part: Path, what: str, size: int | None, progress: bool) 
         headers |= {"Range": f"bytes={have}-", "If-Range": version}
     request = urllib.request.Request(url, headers=headers)
     try:
-        response = _opener().open(request, timeout=TIMEOUT_S)
+        response = urllib.request.build_opener(_SafeRedirects).open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         error.close()  # It is the answer, with its connection.
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
@@ -452,10 +452,6 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
             message = f"redirected from {req.full_url} to {newurl}, which is not secure"
             raise urllib.error.URLError(message)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(_SafeRedirects)
 
 
 def _write_chunk(file: IO[bytes], chunk: bytes, part: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,19 +54,12 @@ def read_nodes(model: bytes) -> list[Node]:
     WeightsError
         If the bytes are no encoded model.
     """
-    view = memoryview(model)
-    try:
+    with _decoding():
         return [
             _node(content)
-            for graph in _fields(view, _MODEL_GRAPH)
+            for graph in _fields(memoryview(model), _MODEL_GRAPH)
             for content in _fields(graph, _GRAPH_NODE)
         ]
-    except (IndexError, UnicodeDecodeError, ValueError) as error:
-        message = (
-            f"expected an encoded ONNX model; got something else ({error}). Export the "
-            "network again."
-        )
-        raise WeightsError(message) from error
 
 
 def has_outside_data(model: bytes) -> bool:
@@ -79,13 +73,19 @@ def has_outside_data(model: bytes) -> bool:
     WeightsError
         As `read_nodes`.
     """
-    view = memoryview(model)
-    try:
+    with _decoding():
         return any(
             next(_fields(tensor, _TENSOR_EXTERNAL), None) is not None
             or any(_numbers(tensor, _TENSOR_LOCATION))
-            for tensor in _tensors_of_model(view)
+            for tensor in _tensors_of_model(memoryview(model))
         )
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Say of what cannot be decoded that it is no model."""
+    try:
+        yield
     except (IndexError, ValueError) as error:
         message = (
             f"expected an encoded ONNX model; got something else ({error}). Export the "

@@ -20,7 +20,6 @@ from imgtofmri.exceptions import OptionError
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-POOLINGS = ("avg", "max", "sd", "tokens", "grid", "flatten")
 FLATTEN_WIDTH = 2048
 """Features of ``NAME/flatten`` where no width is given."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
@@ -33,7 +32,7 @@ from imgtofmri.backbones.onnx_graph import (
 )
 from imgtofmri.backbones.pooling import Layer, Pool, on_grid, parse_layer
 from imgtofmri.backbones.weights import LoadedWeights
-from imgtofmri.exceptions import OptionError, WeightsError, choice_message
+from imgtofmri.exceptions import OptionError, WeightsError, choice_message, meant
 from imgtofmri.files import is_file, is_there, sha256_of
 
 COARSEST_MAP = (7, 7)
@@ -333,15 +332,13 @@ def _first_run(
     return {"widths": np.array(backbone.spec.layer_widths)}
 
 
-def list_tensors(path: Path, preprocessing: Preprocessing | None = None) -> list[LayerInfo]:
+def list_tensors(path: Path) -> list[LayerInfo]:
     """List the tensors of an ONNX file that can be layers, in the order of computation.
 
     Parameters
     ----------
     path : Path
-        The ONNX file.
-    preprocessing : Preprocessing, optional
-        Its size is used where the graph's input has none. Default: 224.
+        The ONNX file. Where its input has no size, images of 224 pixels are tried.
 
     Returns
     -------
@@ -356,15 +353,14 @@ def list_tensors(path: Path, preprocessing: Preprocessing | None = None) -> list
         As `OnnxFileBackbone`.
     """
     _read(path)
-    size = (preprocessing or Preprocessing()).size
-    found = read_apart(_tensors, path, size, kind=_NETWORK)
+    found = read_apart(_tensors, path, kind=_NETWORK)
     return [
         LayerInfo(str(name), tuple(shape[shape >= 0].tolist()), str(what))
         for name, shape, what in zip(found["names"], found["shapes"], found["whats"], strict=True)
     ]
 
 
-def _tensors(path: Path, size: int) -> dict[str, NDArray[Any]]:
+def _tensors(path: Path) -> dict[str, NDArray[Any]]:
     """Return names, shapes (padded with -1) and operations of tensors, in another process."""
     model = _read(path)
     session = _open(model, path)
@@ -375,7 +371,7 @@ def _tensors(path: Path, size: int) -> dict[str, NDArray[Any]]:
     floats = {item.name for item in session.get_outputs() if item.type == "tensor(float)"}
     # Two images where the graph takes them: what has two rows then has a row for each image.
     n_images = 1 if one_at_a_time else 2
-    side = fixed or size
+    side = fixed or Preprocessing().size
     fetches = [tensor for tensor in ops if tensor in floats]
     images = np.zeros((n_images, 3, side, side), np.float32)
     shapes = {
@@ -398,12 +394,13 @@ def _open(model: bytes, path: Path) -> Any:
         )
     # ONNX Runtime's errors share no base class but this one.
     except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if "std::bad_alloc" in str(error):  # It says so in words alone.
             message = f"loading {path}"
             raise MemoryError(message) from error
         message = (
             f"{path}: expected an ONNX model with its weights inside; ONNX Runtime cannot load it "
-            f"({_first_line(error)}). Export it again, as one file of opset 17 or so."
+            f"({reason}). Export it again, as one file of opset 17 or so."
         )
         raise WeightsError(message) from error
 
@@ -450,12 +447,10 @@ def _pooled_maps(graph: bytes) -> dict[str, str]:
 
 
 def _no_tensor(path: Path, name: str, tensors: Iterable[str], outputs: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, list(tensors), n=1)
-    meant = f" Did you mean {close[0]}?" if close else ""
     return (
-        f"{path}: expected layers to be tensors of the graph; got {name}, which is none.{meant} "
-        f"The graph's outputs are {', '.join(outputs)}; `imgtofmri backbones show {path}` lists "
-        "all tensors."
+        f"{path}: expected layers to be tensors of the graph; got {name}, which is none."
+        f"{meant(name, tensors)} The graph's outputs are {', '.join(outputs)}; `imgtofmri "
+        f"backbones show {path}` lists all tensors."
     )
 
 
@@ -475,7 +470,3 @@ def _image_input(session: Any, path: Path) -> tuple[str, int | None, bool]:
         )
         raise WeightsError(message)
     return inputs[0].name, next(iter(fixed), None), shape[0] == 1
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

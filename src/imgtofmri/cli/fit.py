@@ -42,13 +42,7 @@ def fit(
             metavar="ENGINE", help="numpy, or torch where it is installed. Default: the study's."
         ),
     ] = None,
-    network_engine: Annotated[
-        str | None,
-        typer.Option(
-            metavar="onnxruntime|openvino|cuda|coreml|auto",
-            help="What the network runs on. Default: the study's.",
-        ),
-    ] = None,
+    network_engine: options.StudyEngine = None,
     network_precision: Annotated[
         str | None,
         typer.Option(metavar="fp32|bf16|fp16", help="Of the network's engine."),

@@ -23,13 +23,7 @@ def layers(
             help="A layer, such as layer3 or layer3/max; repeat for more. Default: the study's.",
         ),
     ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            metavar="onnxruntime|openvino|cuda|coreml|auto",
-            help="What the network runs on. Default: the study's.",
-        ),
-    ] = None,
+    engine: options.StudyEngine = None,
     precision: options.Precision = None,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Keep features on disk for the next run.")

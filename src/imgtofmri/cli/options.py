@@ -92,6 +92,16 @@ Control = Annotated[
 RateHz = Annotated[
     float, typer.Option("--rate-hz", help="Frames a second that are taken of a movie.")
 ]
+Unmatched = Annotated[
+    str, typer.Option(metavar="error|drop", help="Images only predicted or only measured.")
+]
+StudyEngine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="onnxruntime|openvino|cuda|coreml|auto",
+        help="What the network runs on. Default: the study's.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Report no progress.")]
 

@@ -47,9 +47,7 @@ def rsa(
         bool,
         typer.Option("--in-order", help="Measured rows have no names: they follow the images."),
     ] = False,
-    unmatched: Annotated[
-        str, typer.Option(metavar="error|drop", help="Images only predicted or only measured.")
-    ] = "error",
+    unmatched: options.Unmatched = "error",
     descriptor: Annotated[
         str | None,
         typer.Option("--descriptor", help="rsatoolbox's descriptor that names the conditions."),
@@ -116,8 +114,7 @@ def rsa(
     check_choice("unmatched", unmatched, get_args(Missing))
     check_controls(control)
     check_layers(model)
-    folder = OutputFolder(output, "rsa")
-    folder.claim(overwrite=overwrite)
+    folder = OutputFolder.of(output, "rsa", overwrite=overwrite)
     matrices = read_matrices(measured or (), key=key, descriptor=descriptor)
     sources, failures = find_images(inputs)
     loaded = load_encoder(encoder, progress=not quiet)

@@ -97,9 +97,7 @@ def validate(
     missing: Annotated[
         str, typer.Option(metavar="error|drop", help="Voxels without data in some set.")
     ] = "error",
-    unmatched: Annotated[
-        str, typer.Option(metavar="error|drop", help="Images only predicted or only measured.")
-    ] = "error",
+    unmatched: options.Unmatched = "error",
     resample: Annotated[
         bool, typer.Option("--resample", help="Resample what lies on another grid.")
     ] = False,
@@ -172,8 +170,7 @@ def validate(
         {"brain_mask": brain_mask, "roi_mask": roi_mask, "categories": categories, "names": names},
         control or (),
     )
-    folder = OutputFolder(output, "validate", RECORD)
-    folder.claim(overwrite=overwrite)
+    folder = OutputFolder.of(output, "validate", RECORD, overwrite=overwrite)
     participants = _named_paths("participant", participant)
     rois = _named_paths("roi_mask", roi_mask)
     given_names = read_names(names) if names else None

@@ -81,6 +81,5 @@ class Agreement:
             covariance = self._products[pair] - self._sums[one] * self._sums[other] / n
             total[known] += covariance[known] / scale[known]
             number[known] += 1
-        mean = np.full(len(total), np.nan)
-        np.divide(total, number, out=mean, where=number > 0)
+        mean = np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
         return mean.astype(np.float32)

@@ -135,10 +135,6 @@ def export_tables(stored: StoredPrediction, folder: OutputFolder) -> None:
     _Export(stored, folder, "tsv", "").write(stored.spans())
 
 
-def _ignore(_: float) -> None:
-    """Take no notice of how far work has come."""
-
-
 class _Export:
     """One export, from its record's beginning to its end."""
 
@@ -181,7 +177,9 @@ class _Export:
             self.write(spans, advance)
         return self._summary
 
-    def write(self, spans: dict[str, range], advance: Callable[[float], object] = _ignore) -> None:
+    def write(
+        self, spans: dict[str, range], advance: Callable[[float], object] = lambda _: None
+    ) -> None:
         """Write the files of stimuli into a folder that is begun."""
         movies = self._stored.movies
         images = [span.start for name, span in spans.items() if name not in movies]
@@ -214,7 +212,7 @@ class _Export:
                 table.add_means(stored.roi_means(some), names, self._onsets(some))
             if self._to != "tsv":
                 digests = zip(names, stored.digests(some), strict=True)
-                kept = {name for name, digest in digests if self._is_kept(name, digest)}
+                kept = {name for name, digest in digests if output.is_done(name, digest)}
                 if len(kept) < len(names):
                     part = stored[some]
                     writer.write(part, set(names) - kept, self._maps(part, some))
@@ -235,14 +233,11 @@ class _Export:
         onsets_s = self._stored.onsets_s
         return None if onsets_s is None or self._stored.movies else onsets_s[some]
 
-    def _is_kept(self, name: str, sha256: str | None) -> bool:
-        return self._output.knows(name) and self._output.is_done(name, sha256)
-
     def _movie(self, name: str, span: range, advance: Callable[[float], object]) -> None:
         """Write the files of a movie."""
         stored = self._stored
         [digest] = stored.digests(slice(span.start, span.start + 1))
-        if self._is_kept(name, digest):
+        if self._output.is_done(name, digest):
             self._summary.kept.append(name)
             advance(len(span))
             return

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import math
+from html import escape
 from typing import TYPE_CHECKING
 
 from imgtofmri.encoder.regions import BOTH
@@ -35,12 +35,12 @@ def prediction_html(prediction: Prediction) -> str:
     kind = "images" if prediction.onsets_s is None else "frames"
     head = (
         f"<b>Prediction</b> of {n_stimuli} {kind}, {prediction.group.shape[1]:,} voxels in "
-        f"{_said(prediction.space)}, {len(prediction.subject_names)} people; average "
-        f"{_said(prediction.average)}, unit {_said(prediction.unit)}"
+        f"{escape(prediction.space)}, {len(prediction.subject_names)} people; average "
+        f"{escape(prediction.average)}, unit {escape(prediction.unit)}"
     )
     more = n_stimuli - len(shown)
     rest = f"<p>and {more} more: <code>roi_table()</code> has all</p>" if more else ""
-    note = _said(". ".join(filter(None, (prediction.provenance.note, FOOTNOTE))))
+    note = escape(". ".join(filter(None, (prediction.provenance.note, FOOTNOTE))))
     return (
         f'<div style="font:13px/1.4 sans-serif"><p>{head}</p>{_brain(shown)}'
         f"<p>Mean response of each person's own ROI, averaged over people ({MODEL_UNIT})</p>"
@@ -60,14 +60,14 @@ def _brain(shown: Prediction) -> str:
 def _table(shown: Prediction) -> str:
     means = shown.roi_means()
     both = [number for number, (_, hemi) in enumerate(means.places) if hemi == BOTH]
-    names = "".join(f'<th style="{_CELL}">{_said(means.places[n][0])}</th>' for n in both)
+    names = "".join(f'<th style="{_CELL}">{escape(means.places[n][0])}</th>' for n in both)
     rows = []
     for number, name in enumerate(shown.names):
         cells = "".join(
             f'<td style="{_CELL}">{"n/a" if math.isnan(value) else format(value, ".3f")}</td>'
             for value in means.group[both, number]
         )
-        title = f'<td style="padding:2px 8px;text-align:left">{_said(name)}</td>'
+        title = f'<td style="padding:2px 8px;text-align:left">{escape(name)}</td>'
         rows.append(f"<tr><td>{_picture(shown[number])}</td>{title}{cells}</tr>")
     return f"<table><tr><th></th><th></th>{names}</tr>{''.join(rows)}</table>"
 
@@ -83,9 +83,4 @@ def _picture(one: Prediction) -> str:
 
 def _image(data: bytes, kind: str, alt: str, style: str) -> str:
     encoded = base64.b64encode(data).decode()
-    return f'<img alt="{_said(alt)}" style="{style}" src="data:image/{kind};base64,{encoded}">'
-
-
-def _said(text: str) -> str:
-    """Return text that is nothing but text wherever it stands."""
-    return html.escape(text, quote=True)
+    return f'<img alt="{escape(alt)}" style="{style}" src="data:image/{kind};base64,{encoded}">'

@@ -233,7 +233,7 @@ class Prediction:
     @property
     def unit(self) -> str:
         """The unit of the group's maps: "z" or "model units"."""
-        return "z" if self.average == "zscore" else MODEL_UNIT
+        return self.provenance.unit
 
     @property
     def rois(self) -> tuple[str, ...]:

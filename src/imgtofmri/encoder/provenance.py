@@ -9,6 +9,7 @@ from typing import Any
 from imgtofmri.backbones import BackboneSpec, Engine, Preprocessing
 from imgtofmri.bundle import Bundle
 from imgtofmri.encoder.intervals import measurement
+from imgtofmri.encoder.regions import MODEL_UNIT
 from imgtofmri.encoder.settings import Settings
 
 VALIDITY = ("accuracy", "trust", "limits")
@@ -78,6 +79,11 @@ class Provenance:
             measurement=measurement(bundle.card),
             encoder_sha256=bundle.sha256,
         )
+
+    @property
+    def unit(self) -> str:
+        """The unit of the group's maps: "z" or "model units"."""
+        return "z" if self.settings.average == "zscore" else MODEL_UNIT
 
     @property
     def units(self) -> str:

@@ -155,9 +155,7 @@ class RoiMeans(Brief):
         """The mean over the people who have the ROI, shape (n_places, n_stimuli)."""
         known = ~np.isnan(self.values)
         total, n = np.where(known, self.values, 0).sum(axis=1), known.sum(axis=1)
-        mean = np.full(total.shape, np.nan)
-        np.divide(total, n, out=mean, where=n > 0)
-        return mean
+        return np.asarray(np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0))
 
 
 def roi_means(

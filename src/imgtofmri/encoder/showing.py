@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imgtofmri.encoder.regions import BOTH
 from imgtofmri.exceptions import ImgToFmriError, OptionError, check_choice
@@ -20,6 +19,8 @@ KINDS = ("glass", "slices", "surface", "rois")
 
 MOST_BARS = 8
 """How many pictures bars can show side by side."""
+
+_PICTURE_SIDE = 448
 
 
 def plot_prediction(
@@ -69,13 +70,9 @@ def plot_prediction(
     if kind == "slices":
         in_mni = one.space.startswith("MNI152")
         return maps.plot_slices(image, title, label, note, in_mni=in_mni, vmax=vmax)
-    return maps.plot_glass(image, title, label, note, picture=_picture(one), vmax=vmax)
-
-
-def _picture(one: Prediction, side: int = 448) -> npt.NDArray[np.uint8] | None:
-    """Return the picture of one stimulus, None where it is no file, a frame, or gone."""
-    picture = thumbnail(one, side)
-    return None if picture is None else np.asarray(picture)
+    picture = thumbnail(one, _PICTURE_SIDE)
+    shown = None if picture is None else np.asarray(picture)
+    return maps.plot_glass(image, title, label, note, picture=shown, vmax=vmax)
 
 
 def read_pictures(

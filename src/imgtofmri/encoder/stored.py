@@ -161,7 +161,7 @@ class StoredPrediction:
     def __init__(self, store: Store, shards: Sequence[int]) -> None:
         self.store = store
         plan = store.plan
-        self.provenance = _provenance(store)
+        self.provenance = Provenance.of_stored(store.settings["prediction"])
         # A movie of which a part could not be used is lost as a whole.
         self._lost = store.lost(shards)
         names = store.texts("stimulus")
@@ -291,12 +291,6 @@ class StoredPrediction:
         return Path(path) if path else None
 
     def _load(self, numbers: Sequence[int]) -> Prediction:
-        if not self.store.plan.maps:
-            message = (
-                f"{self.store.path}: expected a store with maps; it holds means of ROIs alone. "
-                "Take `roi_table` or `roi_means`, or predict without `rois_only`."
-            )
-            raise OptionError(message)
         at = list(numbers)
         rows = self._rows[at].tolist()
         n_voxels = self.store.plan.n_voxels
@@ -349,7 +343,7 @@ class StoredPrediction:
         if array not in self._streams:
             message = (
                 f"{self.store.path}: expected a store with maps; it holds means of ROIs alone. "
-                "Take `roi_table`, or predict without `rois_only`."
+                "Take `roi_table` or `roi_means`, or predict without `rois_only`."
             )
             raise OptionError(message)
         return StoredMaps(self.store, [self._streams[array]], self._rows)
@@ -556,10 +550,6 @@ def open_stored(path: str | Path, *, unfinished: bool = False) -> StoredPredicti
         if isinstance(error, DataError):
             raise
         raise _other_kind(store, error) from error
-
-
-def _provenance(store: Store) -> Provenance:
-    return Provenance.of_stored(store.settings["prediction"])
 
 
 def _other_kind(store: Store, reason: object) -> DataError:

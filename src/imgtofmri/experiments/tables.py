@@ -267,7 +267,8 @@ def read_kernel(path: str | Path, step_s: float) -> NDArray[np.float64]:
     except ValueError:
         table = np.empty((0, 0))
     good = table.ndim == 2 and table.shape[0] >= 2 and table.shape[1] == 2
-    if not (good and np.isfinite(table).all() and table[0, 0] == 0 and _rises(table[:, 0])):
+    good = good and bool(np.isfinite(table).all()) and table[0, 0] == 0
+    if not (good and (np.diff(table[:, 0]) > 0).all()):
         message = (
             f"{where}: two columns of numbers are needed, seconds rising from 0 and the response, "
             f"on 2 lines or more; got {len(lines)} lines that are not that. Remove headings, or "
@@ -322,7 +323,3 @@ def _read_text(path: Path, where: str) -> str:
             f"{where}: a text file is needed; {path} cannot be read: {reason}. Check the path."
         )
         raise DataError(message) from error
-
-
-def _rises(values: NDArray[np.float64]) -> bool:
-    return bool((np.diff(values) > 0).all())

@@ -15,6 +15,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
@@ -184,13 +185,10 @@ class Store:
         if names is not None:
             self.names = names
         self._stimuli = stimuli if names is None else names_digest(names)
-        self._settings_key = _digest(document_bytes(self._identity()))
+        # All that one shard's values and files depend on, but for its stimuli.
+        shards = {key: said for key, said in plan.to_dict().items() if key != "n_rows"}
+        self._settings_key = _digest(document_bytes({**self.settings, "plan": shards}))
         self._last_names: tuple[tuple[int, ...], list[str]] | None = None
-
-    def _identity(self) -> dict[str, Any]:
-        """Return all that one shard's values and files depend on, but for its stimuli."""
-        plan = {k: v for k, v in self.plan.to_dict().items() if k != "n_rows"}
-        return {**self.settings, "plan": plan}
 
     @classmethod
     def create(
@@ -356,7 +354,7 @@ class Store:
         """Yield each file but the group's metadata, and what makes its content."""
         layouts = self._layouts()
         for name, layout in layouts.items():
-            yield f"{name}/{DOCUMENT}", partial(_document_of, layout)
+            yield f"{name}/{DOCUMENT}", partial(document_bytes, layout.document())
         for name, data in made.items():
             yield file_key(name, *(0,) * len(layouts[name].shape)), partial(bytes, data)
         for array in self.plan.text_arrays():
@@ -490,19 +488,12 @@ class Store:
         return found[:n]
 
     def _text_file(self, file: str, n: int) -> list[str]:
-        path = self.path / file
-        try:
+        with self._reading(file) as path:
             check_limit("text_mb", path.stat().st_size / 1e6, str(path), "MB of text")
             texts = read_text_chunk(path.read_bytes())
             if len(texts) != n:
                 message = f"it holds {len(texts)} texts, not {n}"
                 raise ValueError(message)
-        except FileNotFoundError as error:
-            raise self._missing(file) from error
-        except (OSError, ValueError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise self._damaged(file, error) from error
         return texts
 
     def constant(self, name: str) -> npt.NDArray[Any] | tuple[str, ...] | None:
@@ -537,8 +528,7 @@ class Store:
         DataError
             If the file is missing or cut short, or cannot be read.
         """
-        path = self.path / file
-        try:
+        with self._reading(file) as path:
             size = path.stat().st_size
             if size != file_bytes:
                 message = f"it has {size} bytes, not {file_bytes}"
@@ -546,19 +536,23 @@ class Store:
             check_limit("array_gb", n_bytes / 1e9, str(path), "GB")
             little = np.dtype(dtype).newbyteorder("<")
             found = np.fromfile(path, little, n_bytes // little.itemsize, offset=offset)
+        return found.astype(dtype, copy=False)
+
+    @contextmanager
+    def _reading(self, file: str) -> Iterator[Path]:
+        """Give a file's path, and say of one that is missing or damaged what to do."""
+        try:
+            yield self.path / file
         except FileNotFoundError as error:
             raise self._missing(file) from error
         except (OSError, ValueError) as error:
             if isinstance(error, DataError):
                 raise
-            raise self._damaged(file, error) from error
-        return found.astype(dtype, copy=False)
+            message = f"{self.path}: expected {file} to be whole; {error}. {_REMEDY}"
+            raise DataError(message) from error
 
     def _missing(self, file: str) -> DataError:
         return DataError(f"{self.path}: expected {file}; it is not there. {_REMEDY}")
-
-    def _damaged(self, file: str, error: Exception) -> DataError:
-        return DataError(f"{self.path}: expected {file} to be whole; {error}. {_REMEDY}")
 
     def key(self, shard: int) -> str:
         """Return what tells a shard of these settings and stimuli from every other."""
@@ -704,10 +698,6 @@ def _check_own(path: Path) -> None:
             f"{path}: expected a store, or no folder of that name; {what}. Use another folder."
         )
         raise OptionError(message)
-
-
-def _document_of(layout: ArrayLayout) -> bytes:
-    return document_bytes(layout.document())
 
 
 def _constant_layout(name: str, document: Mapping[str, Any]) -> ArrayLayout:

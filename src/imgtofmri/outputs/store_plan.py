@@ -217,10 +217,6 @@ class StorePlan:
         first, end = shards.start * self.shard_rows, shards.stop * self.shard_rows
         return Share(shards, range(min(first, self.n_rows), min(end, self.n_rows)))
 
-    def rows(self, i: int, n: int) -> range:
-        """Return the rows of worker ``i`` of ``n``, counted from 1; see `share`."""
-        return self.share(i, n).rows
-
     def n_bytes(self) -> int:
         """Return the size of all shards together, which is almost all of a store."""
         return (self.n_shards - 1) * self.shard_bytes(0) + self.shard_bytes(self.n_shards - 1)
@@ -356,18 +352,15 @@ class Roster:
 
         A movie's rows have its name and file, and the first what its header says.
         """
+        counts = self.counts or [1] * len(self.names)
         if array == MOVIE:
-            for name, n in zip(self.names, self.counts or [1] * len(self.names), strict=True):
+            for name, n in zip(self.names, counts, strict=True):
                 yield self.movies.get(name, "")
                 yield from [""] * (n - 1)
             return
         given = self.paths if array == PATH else self.names
-        texts = ("" if text is None else str(text) for text in given or [None] * len(self.names))
-        if not self.counts:
-            yield from texts
-            return
-        for text, n in zip(texts, self.counts, strict=True):
-            yield from [text] * n
+        for text, n in zip(given or [None] * len(self.names), counts, strict=True):
+            yield from ["" if text is None else str(text)] * n
 
 
 def names_digest(names: Iterable[str]) -> str:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
@@ -36,7 +35,7 @@ class RowWriter:
     ----------
     store : Store
     rows : range
-        They begin where a shard does, and end where one does, such as `StorePlan.rows` has them.
+        They begin where a shard does, and end where one does, such as `StorePlan.share` has them.
     """
 
     def __init__(self, store: Store, rows: range) -> None:
@@ -45,7 +44,7 @@ class RowWriter:
         if rows.step != 1 or rows.start % plan.shard_rows or not at_end:
             message = (
                 f"rows must be those of whole shards of {plan.shard_rows}; got {rows}. Take them "
-                "from StorePlan.rows."
+                "from StorePlan.share."
             )
             raise OptionError(message, "rows")
         self._store, self._rows = store, rows
@@ -56,12 +55,7 @@ class RowWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._shard is not None:
             self._shard.drop()
 
@@ -94,23 +88,19 @@ class RowWriter:
             done = some.stop
             self._advance(shard, some.stop - some.start)
 
-    def lose(self, lost: Lost, n: int = 1) -> None:
-        """Leave the next rows empty, as their stimulus could not be used.
+    def lose(self, lost: Lost) -> None:
+        """Leave the next row empty, as its stimulus could not be used.
 
         Raises
         ------
         OutputError
-            If they cannot be written.
+            If it cannot be written.
         """
-        left = n
-        while left:
-            shard = self._current()
-            some = min(left, shard.n_left)
-            shard.lost.append(lost)
-            for file in shard.files:
-                file.skip(some)
-            left -= some
-            self._advance(shard, some)
+        shard = self._current()
+        shard.lost.append(lost)
+        for file in shard.files:
+            file.skip(1)
+        self._advance(shard, 1)
 
     def keep_rounding(self, rounding: Mapping[str, tuple[float, float]]) -> None:
         """Let errors of rounding count that rows of an earlier making have."""

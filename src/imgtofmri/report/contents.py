@@ -141,7 +141,10 @@ def predicted(run: Run, gathered: MapRows | None = None, progress: bool = False)
         _fill(found.maps, run, shown, gathered, progress)
     shown = images[: len(found.maps)]
     found.thumbs = _thumbs(run, shown, {} if gathered is None else gathered.thumbs)
-    tables = [_images_rois(run, [str(e["name"]) for e in shown])] if shown else []
+    tables: list[RoiValues | None] = []
+    if shown:
+        names, table = [str(e["name"]) for e in shown], "rois.tsv"
+        tables.append(read_rois(run.path(table), names) if run.holds(table) else None)
     for entry in movies:
         if not found.maps.is_full:
             tables.append(_add_film(run, entry, found))
@@ -348,10 +351,6 @@ def _path(run: Run, entry: dict[str, Any]) -> Path | None:
         return None
     tried = [Path(str(given)), run.folder / str(given), run.folder.parent / str(given)]
     return next((path for path in tried if is_file(path)), None)
-
-
-def _images_rois(run: Run, names: list[str]) -> RoiValues | None:
-    return read_rois(run.path("rois.tsv"), names) if run.holds("rois.tsv") else None
 
 
 def _add_film(run: Run, entry: dict[str, Any], found: Contents) -> RoiValues:

@@ -26,7 +26,6 @@ from imgtofmri.spaces.surface import fsaverage5_places, sampling_matrix
 SPACE = "MNI152NLin6Asym"
 """The space in which it is known where the surfaces' vertices lie."""
 
-TEMPLATE = "MNI152NLin2009aSym"
 TEMPLATE_SAID = (
     "the T1 template MNI152NLin2009aSym that comes with nilearn, resampled to the maps' grid; it "
     "is shown for orientation, and differs from MNI152NLin6Asym by a millimetre or two"

@@ -81,7 +81,7 @@ def describe(choices: Choices) -> Schema:
                 "This description", {"200": _json("OpenAPI", {"type": "object"})}
             ),
         },
-        "components": {"schemas": {"Job": _job(), "Rois": _rois(), "Problem": _problem()}},
+        "components": {"schemas": {"Job": _job(), "Rois": _rois(), "Problem": _PROBLEM}},
     }
 
 
@@ -218,5 +218,4 @@ def _rois() -> Schema:
     )
 
 
-def _problem() -> Schema:
-    return _object(title=_TEXT, status={"type": "integer"}, detail=_TEXT)
+_PROBLEM = _object(title=_TEXT, status={"type": "integer"}, detail=_TEXT)

@@ -112,8 +112,7 @@ def _unit(q: FloatArray) -> FloatArray:
 def _quaternion(q: FloatArray) -> FloatArray:
     from scipy.spatial.transform import Rotation
 
-    rotation: FloatArray = np.asarray(Rotation.from_quat(q).as_matrix())
-    return rotation
+    return np.asarray(Rotation.from_quat(q).as_matrix())
 
 
 def _scale_skew(p: FloatArray, fixed: FloatArray) -> _Parts:

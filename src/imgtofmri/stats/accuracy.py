@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.exceptions import ShapeError
-from imgtofmri.stats.checks import Array, check_names, paired
+from imgtofmri.stats.checks import Array, check_names, check_regions, paired
 from imgtofmri.stats.jackknife import fisher_z
 from imgtofmri.stats.multiple import fdr
 from imgtofmri.stats.permutation import NullSummary, least_p, permutations
@@ -156,12 +155,8 @@ def permutation_pearson(
     first, second = paired(predicted, measured)
     n_images, n_voxels = first.shape
     check_names(None if groups is None else list(groups), n_images, "group")
-    if regions is not None and (regions.ndim != 2 or regions.shape[1] != n_voxels):
-        message = (
-            f"regions must have shape (n_regions, {n_voxels}); got "
-            f"{regions.shape}. Give one mask over the voxels for each region."
-        )
-        raise ShapeError(message)
+    if regions is not None:
+        check_regions(regions, n_voxels)
     unit_first, unit_second = correlatable(first, 0), correlatable(second, 0)
     r = np.clip(np.einsum("ij,ij->j", unit_first, unit_second), -1.0, 1.0)
     n_fitted = n_exceedances(n_permutations)

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.exceptions import OptionError
-from imgtofmri.stats.checks import Array
+from imgtofmri.stats.checks import Array, check_level
 from imgtofmri.stats.permutation import check_count
 
 
@@ -69,9 +68,7 @@ def bootstrap_interval(draws: ArrayLike, level: float = 0.95) -> tuple[Array, Ar
     OptionError
         If ``level`` is not between 0 and 1.
     """
-    if not 0 < level < 1:
-        message = f"level must lie between 0 and 1; got {level}. Give 0.95 for 95 percent."
-        raise OptionError(message)
+    check_level(level)
     limits = [(1 - level) / 2, (1 + level) / 2]
     values = np.asarray(draws, dtype=np.float64)
     enough = enough_draws(values, 0, level)

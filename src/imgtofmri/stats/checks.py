@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.exceptions import DataError, ShapeError
+from imgtofmri.exceptions import DataError, OptionError, ShapeError
 
 Array = NDArray[np.float64]
 
@@ -75,6 +75,23 @@ def check_names(names: Sequence[str] | None, n_images: int, what: str = "name") 
             f"{len(names)}. Give one of every image."
         )
         raise ShapeError(message)
+
+
+def check_regions(regions: NDArray[np.bool_], n_voxels: int) -> None:
+    """Refuse masks of regions that are not over the voxels."""
+    if regions.ndim != 2 or regions.shape[1] != n_voxels:
+        message = (
+            f"regions must have shape (n_regions, {n_voxels}); got {regions.shape}. Give one mask "
+            "over the voxels for each region."
+        )
+        raise ShapeError(message)
+
+
+def check_level(level: float) -> None:
+    """Refuse an interval's coverage that is none."""
+    if not 0 < level < 1:
+        message = f"level must lie between 0 and 1; got {level}. Give 0.95 for 95 percent."
+        raise OptionError(message)
 
 
 def all_finite(values: Array) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imgtofmri.exceptions import DataError, ShapeError
-from imgtofmri.stats.checks import Array, all_finite, paired
+from imgtofmri.stats.checks import Array, all_finite, check_regions, paired
 from imgtofmri.stats.jackknife import (
     LEAST_IMAGES,
     left_out_products,
@@ -147,12 +147,7 @@ def explained_variance(
         raise DataError(message)
     model, _ = paired(predicted, responses[0], least=LEAST_IMAGES)
     n_voxels = model.shape[1]
-    if regions.ndim != 2 or regions.shape[1] != n_voxels:
-        message = (
-            f"regions must have shape (n_regions, {n_voxels}); got {regions.shape}. Give one mask "
-            "over the voxels for each region."
-        )
-        raise ShapeError(message)
+    check_regions(regions, n_voxels)
     sums = np.zeros((4, len(model) + 1, len(regions)))
     sizes = np.zeros(len(regions))
     for start in range(0, n_voxels, VOXEL_BLOCK):

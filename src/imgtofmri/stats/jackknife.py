@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from imgtofmri.exceptions import DataError, OptionError, ShapeError
-from imgtofmri.stats.checks import Array, paired
+from imgtofmri.exceptions import DataError
+from imgtofmri.stats.checks import Array, check_level, check_regions, paired
 from imgtofmri.stats.scaling import centred
 
 LEAST_IMAGES = 4
@@ -71,9 +71,7 @@ def t_quantile(n_items: int, level: float) -> float:
     """
     from scipy.stats import t
 
-    if not 0 < level < 1:
-        message = f"level must lie between 0 and 1; got {level}. Give 0.95 for 95 percent."
-        raise OptionError(message)
+    check_level(level)
     return float(t.ppf((1 + level) / 2, n_items - 1))
 
 
@@ -142,15 +140,10 @@ def pearson_interval(
     """
     first, second = paired(predicted, measured, least=LEAST_IMAGES)
     n_images, n_voxels = first.shape
-    if regions is not None and (regions.ndim != 2 or regions.shape[1] != n_voxels):
-        message = (
-            f"regions must have shape (n_regions, {n_voxels}); got "
-            f"{regions.shape}. Give one mask over the voxels for each region."
-        )
-        raise ShapeError(message)
     n_rows = n_voxels if regions is None else len(regions)
     r, without = np.full(n_rows, np.nan), np.full((n_images, n_rows), np.nan)
     if regions is not None:
+        check_regions(regions, n_voxels)
         r[:], without[:] = 0.0, 0.0
         sizes = np.zeros(n_rows)
     for start in range(0, n_voxels, VOXEL_BLOCK):

@@ -72,10 +72,10 @@ def permutation_p(
     return np.where(np.isnan(observed_array), np.nan, p)
 
 
-def check_count(name: str, value: int, least: int = 1) -> None:
-    """Refuse a count below ``least``."""
-    if value < least:
-        message = f"{name} must be at least {least}; got {value}. Ask for more."
+def check_count(name: str, value: int) -> None:
+    """Refuse a count below 1."""
+    if value < 1:
+        message = f"{name} must be at least 1; got {value}. Ask for more."
         raise OptionError(message)
 
 

@@ -90,7 +90,8 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failu
     seen: set[str] = set()
     others: dict[str, Path] = {}
     again: list[str] = []
-    entries = [os.fspath(entry) for entry in _as_inputs(inputs)]
+    several = [inputs] if isinstance(inputs, str | Path) else inputs
+    entries = [os.fspath(entry) for entry in several]
     if not entries:
         message = "expected at least one file, folder or glob; got none. Name some."
         raise OptionError(message)
@@ -236,11 +237,6 @@ def _folded(name: str) -> str:
     return name.lower() if name.isascii() else unicodedata.normalize("NFC", name.casefold())
 
 
-def _as_inputs(inputs: Iterable[str | Path]) -> list[str | Path]:
-    """Take a single path for a list of one: iterating a string would give its letters."""
-    return [inputs] if isinstance(inputs, str | Path) else list(inputs)
-
-
 def _expand(entry: str, others: dict[str, Path]) -> Iterator[Path | Failure]:
     """Yield the files that one input stands for, and what cannot be used.
 
@@ -265,7 +261,8 @@ def _expand_folder(folder: Path, others: dict[str, Path]) -> Iterator[Path | Fai
     try:
         names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
-        got = f"'{folder}', which cannot be listed ({_reason(error)})"
+        reason = error.strerror or type(error).__name__
+        got = f"'{folder}', which cannot be listed ({reason})"
         expected = "a folder of images or movies"
         yield Failure(one_line(folder), refuse(expected, got, "Check its permissions."))
         return
@@ -369,7 +366,3 @@ def _nothing_message(got: str, what: str) -> str:
         f"expected images or movies; got {one_line(got)}. "
         f"Give a {what} with files of these suffixes: {suffixes_line()}."
     )
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__

@@ -132,6 +132,8 @@ def held_hrf(model: HrfLike, step_s: float, *, duration_s: float = 32.0) -> NDAr
         As in `hrf`; an array is a kernel of your own and stays as it is.
     step_s : float
         Time from one frame to the next, in seconds.
+    duration_s : float
+        As in `hrf`.
 
     Returns
     -------
@@ -153,7 +155,7 @@ def held_hrf(model: HrfLike, step_s: float, *, duration_s: float = 32.0) -> NDAr
         return hrf(model, step_s)
     check_positive("step_s", step_s, "seconds")
     n_fine = max(2, round(step_s / _FINE_STEP_S))
-    fine = hrf(model, step_s / n_fine, scale="sum")
+    fine = hrf(model, step_s / n_fine, duration_s=duration_s, scale="sum")
     n_taps = len(fine) // n_fine + 2
     # The trapezoidal rule over each step; beyond its end the response is 0.
     padded = np.concatenate([fine, np.zeros(n_taps * n_fine + 1 - len(fine))])

@@ -179,8 +179,7 @@ def estimator_weights(
             "a confound's double. Correct the events, or regress out less."
         )
         raise DataError(message)
-    together: FloatArray = np.asarray(np.linalg.pinv(design)[::n_functions], dtype=np.float64)
-    return together
+    return np.asarray(np.linalg.pinv(design)[::n_functions], dtype=np.float64)
 
 
 def _check_measured(trials: FloatArray, own: FloatArray, place: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,14 +213,13 @@ def fit_rois(
     splits : dict of subject to dict
         Rows, stimuli and sizes of the folds.
     """
-    data = {subject.name: subject for subject in subjects}
     models: dict[str, dict[str, RoiModel]] = {subject.name: {} for subject in subjects}
     splits: dict[str, Any] = {}
     jobs = _jobs(subjects)
     with track("Fitting", 100.0, "percent", enabled=progress) as advance:
         for rows, layers, parts in jobs:
             columns, first, width = _feature_columns(features, layers)
-            job = _prepare(settings, rows, features, columns, data, parts)
+            job = _prepare(settings, rows, features, columns, parts)
             bands = _bands(features, layers) if settings.banded else None
             fit = _fit(settings, job, bands, lambda share: advance(100.0 * share / len(jobs)))
             for part, model in _models(fit, job, columns - first, width, first):
@@ -277,7 +276,6 @@ def _prepare(
     rows: StimulusRows,
     features: StudyFeatures,
     columns: IndexArray,
-    data: Mapping[str, SubjectData],
     parts: Sequence[tuple[Part, RoiData]],
 ) -> _Job:
     """Choose voxels, average repeats, estimate the noise ceiling and make the folds."""

@@ -16,7 +16,7 @@ from imgtofmri.regression import open_engine
 from imgtofmri.training.fit import fit_rois, load_subjects, stimulus_names
 from imgtofmri.training.stimuli import StudyFeatures, study_features
 from imgtofmri.training.study import Study, read_study
-from imgtofmri.training.subjects import Geometry, SubjectData, read_geometry
+from imgtofmri.training.subjects import Geometry, read_geometry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +86,10 @@ def layer_search(
             raise OptionError(message)
         study = replace(study, backbones=(replace(study.backbone, layers=tuple(chosen)),))
     _, subjects = load_subjects(study, geometry, progress)
-    subjects = [_without_layers(subject) for subject in subjects]
+    subjects = [
+        replace(one, rois={name: replace(roi, layers=None) for name, roi in one.rois.items()})
+        for one in subjects
+    ]
     features = study_features(
         study, stimulus_names(subjects), progress, backbone=backbone, cache=cache
     )
@@ -117,12 +120,6 @@ def layer_search(
                     )
             advance(1)
     return pd.DataFrame(rows)
-
-
-def _without_layers(subject: SubjectData) -> SubjectData:
-    return replace(
-        subject, rois={name: replace(roi, layers=None) for name, roi in subject.rois.items()}
-    )
 
 
 def _only(features: StudyFeatures, layer: str, columns: slice) -> StudyFeatures:

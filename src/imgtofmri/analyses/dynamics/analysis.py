@@ -186,7 +186,7 @@ def analyse_movie(
         If a region or an option is not valid.
     """
     run = RunSettings() if run is None else run
-    chosen = _regions(models, measured, rois)
+    chosen = choose_regions(_shared(models, measured), rois)
     search = read_boundaries(boundaries)
     compared = agreement_of(run, measured.tr_s, band, min_lag_s, keep_lag_means)
     n_run = measured.n_timepoints if run.n_volumes is None else run.n_volumes
@@ -295,13 +295,6 @@ def model_series(
     return lambda voxels: ModelSeries(group[:, voxels], operator), others
 
 
-def _regions(
-    models: MovieModels, measured: MeasuredMovie, rois: Sequence[str] | None
-) -> tuple[str, ...]:
-    """Return the regions to compare, which both sides must have."""
-    return choose_regions(_shared(models, measured), rois)
-
-
 def choose_regions(known: Sequence[str], rois: Sequence[str] | None) -> tuple[str, ...]:
     """Return the regions to look at; by default all voxels, then each ROI."""
     every = [ALL_VOXELS, *known]
@@ -357,6 +350,7 @@ def _moving(measured: MeasuredMovie, regions: Mapping[str, NDArray[np.bool_]]) -
     # Cleaning leaves rounding of what held still, which is small beside what did not.
     floor = 1e-6 * np.maximum(spread.max(axis=1), np.abs(measured.data).max(axis=(1, 2)))
     alive = spread > floor[:, None]
+    every: NDArray[np.bool_] = alive.all(axis=0)
     for roi, voxels in regions.items():
         for name, own in zip(measured.subject_names, alive, strict=True):
             if not own[voxels].any():
@@ -365,11 +359,10 @@ def _moving(measured: MeasuredMovie, regions: Mapping[str, NDArray[np.bool_]]) -
                     f"in {name}. Leave out the subject or the ROI."
                 )
                 raise DataError(message)
-        if (alive.all(axis=0) & voxels).sum() < 2:
+        if (every & voxels).sum() < 2:
             message = (
                 f"{roi} must have 2 voxels or more that change over the run in every subject; got "
-                f"{int((alive.all(axis=0) & voxels).sum())}. Leave out subjects or the ROI."
+                f"{int((every & voxels).sum())}. Leave out subjects or the ROI."
             )
             raise DataError(message)
-    every: NDArray[np.bool_] = np.asarray(alive.all(axis=0))
     return every

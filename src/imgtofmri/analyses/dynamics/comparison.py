@@ -410,7 +410,7 @@ def compare_regions(
         raise OptionError(message)
     series = {name: ModelSeries.of(given) for name, given in others.items()}
     own = {roi: ModelSeries.of(given) for roi, given in predicted.items()}
-    data = {roi: _checked(roi, values) for roi, values in measured.items()}
+    data = {roi: _checked(values) for roi, values in measured.items()}
     groups: dict[str, Array] = {}
     for roi, values in data.items():
         ones = np.ones((1, len(values)))
@@ -493,7 +493,7 @@ def _brains(
     return np.concatenate([compared.of(models[:, None], batch) for batch in drawn], axis=1)
 
 
-def _checked(roi: str, measured: ArrayLike) -> NDArray[np.float32]:
+def _checked(measured: ArrayLike) -> NDArray[np.float32]:
     """Return a region's measured time courses, or say what is wrong with them."""
     data = time_courses(measured, name="measured", axes=(3,), min_voxels=1)
     check_n_subjects(len(data))

@@ -163,11 +163,12 @@ def movie_models(
     found: dict[str, NDArray[np.float32]] = {}
     for name in made_of:
         if name == "luminance":
-            found[name] = lights.stacked().reshape(len(lights), -1)
+            rows = lights.stacked()
         elif name == "motion":
-            found[name] = motion_energy(lights.stacked()).reshape(len(lights), -1)
+            rows = motion_energy(lights.stacked())
         else:
-            found[name] = np.concatenate(random)
+            rows = np.concatenate(random)
+        found[name] = rows.reshape(len(rows), -1)
         _check_changes(f"the baseline {name}", found[name])
     return MovieModels(prediction, found, film, rate_hz, made_of)
 
@@ -318,9 +319,6 @@ class _Rows:
     def __init__(self) -> None:
         self._block = np.empty((0,), np.float32)
         self._n_rows = 0
-
-    def __len__(self) -> int:
-        return self._n_rows
 
     def append(self, row: NDArray[np.float32]) -> None:
         """Add an array."""

@@ -304,13 +304,12 @@ def filter_measured(measured: ArrayLike, tr_s: float, run: RunSettings) -> Float
     values = np.asarray(measured)
     values = values[None] if values.ndim == 2 else values
     values = time_courses(values, name="measured", axes=(3,), min_voxels=1)
+    n_start = run.skip_volumes or 0
     if run.is_original:
-        cut = values[:, : run.n_volumes]
-        parts = [_filter(each, tr_s, run, "the run", True, (0, 0)) for each in standardised(cut)]
-    else:
-        trimmed = (run.skip_volumes or 0, 0)
-        parts = [_filter(each, tr_s, run, "the run", True, trimmed) for each in values]
-    stacked: FloatArray = np.stack(parts)
+        values, n_start = standardised(values[:, : run.n_volumes]), 0
+    stacked: FloatArray = np.stack(
+        [_filter(each, tr_s, run, "the run", True, (n_start, 0)) for each in values]
+    )
     return stacked
 
 

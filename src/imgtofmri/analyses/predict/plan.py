@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from imgtofmri.analyses.predict.request import Inputs, Ready, Request, sources_of
-from imgtofmri.analyses.predict.stores import make_plan
 from imgtofmri.encoder import Encoder, Prediction, Settings
 from imgtofmri.encoder.saving import COMMAND, RECORD, MapWriter, RoiTableWriter
-from imgtofmri.encoder.storing import store_rows
+from imgtofmri.encoder.storing import plan_store, store_rows
 from imgtofmri.exceptions import StimulusError
 from imgtofmri.files import cannot_write, check_room
 from imgtofmri.outputs import OutputFolder, find_layout
@@ -309,9 +308,10 @@ class _StoreSample(ExitStack):
 
 def _store_plan(ready: Ready, n_rows: int, *, onsets: bool) -> StorePlan:
     asked = ready.request
-    return make_plan(
-        ready.predictor,
+    return plan_store(
+        ready.predictor.spatial,
         n_rows,
+        unit=ready.predictor.provenance.unit,
         subjects=asked.subjects,
         interval=asked.interval,
         onsets=onsets,

@@ -50,7 +50,6 @@ def write_points(
     mask = predictor.spatial.mask
     column = columns_at(points[[*AXES]].to_numpy(), mask, predictor.readout.bundle.template.affine)
     voxels = np.argwhere(mask)[column].T
-    unit = "z" if predictor.settings.average == "zscore" else MODEL_UNIT
     parts = []
     for name in folder.names:
         for subject in (None, *subjects):
@@ -65,8 +64,8 @@ def write_points(
             # In a layout that names both alike an image's volume has three axes.
             if is_movie and volumes.ndim == 4:
                 stimuli["onset"] = np.arange(len(values)) * float(image.header.get_zooms()[3])
-            own = unit if subject is None else MODEL_UNIT
-            parts.append(points_table(points, values, stimuli, subject or GROUP, own))
+            unit = predictor.provenance.unit if subject is None else MODEL_UNIT
+            parts.append(points_table(points, values, stimuli, subject or GROUP, unit))
     # Images have no onset: the column is there where a movie is.
     table = pd.concat(parts, ignore_index=True)
     if "onset" in table:

@@ -7,7 +7,7 @@ marks them. They may run in any order, at the same time, on any machines, be kil
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +21,7 @@ from imgtofmri.analyses.predict.stores import (
     close_store,
     count_rows,
     known_rows,
+    runs_of,
 )
 from imgtofmri.analyses.predict.tasks import Task
 from imgtofmri.documents import parse_json, read_text
@@ -305,14 +306,9 @@ def _command(said: Mapping[str, Any], task: Task) -> str:
     return f"predict_into(..., shard='{task}')"
 
 
-def _ranges(numbers: Mapping[int, str]) -> list[str]:
+def _ranges(numbers: Iterable[int]) -> list[str]:
     """Return ascending numbers as words, those that follow one another as ranges."""
-    found: list[list[int]] = []
-    for number in numbers:
-        if found and found[-1][-1] == number - 1:
-            found[-1].append(number)
-        else:
-            found.append([number])
+    found = runs_of(list(numbers))
     return [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in found]
 
 

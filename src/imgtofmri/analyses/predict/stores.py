@@ -18,7 +18,6 @@ import numpy as np
 from imgtofmri.analyses.predict.earlier import source_digest
 from imgtofmri.encoder import Prediction, Predictor
 from imgtofmri.encoder.exporting import export_tables
-from imgtofmri.encoder.regions import MODEL_UNIT
 from imgtofmri.encoder.stored import open_stored
 from imgtofmri.encoder.storing import (
     describe_store,
@@ -40,7 +39,6 @@ from imgtofmri.outputs.store_plan import (
     SUBJECTS,
     Roster,
     StoreDtype,
-    StorePlan,
 )
 from imgtofmri.outputs.store_writer import RowWriter
 from imgtofmri.outputs.zarr_format import DOCUMENT
@@ -289,9 +287,10 @@ class StoreRun:
             with suppress(DataError):
                 rows = joined_rows(earlier_rows(earlier), rows)
         roster = rows.roster
-        plan = make_plan(
-            predictor,
+        plan = plan_store(
+            predictor.spatial,
             roster.n_rows,
+            unit=predictor.provenance.unit,
             subjects=subjects,
             interval=interval,
             onsets=bool(rows.movies),
@@ -342,7 +341,7 @@ class StoreRun:
             (there if self._has_mark(shard) else new).append(shard)
         # What goes with each row is held for so many at a time.
         together = max(1, MOST_TOGETHER // self.store.plan.shard_rows)
-        for run in (*_runs(new), *_runs(there)):
+        for run in (*runs_of(new), *runs_of(there)):
             for first in range(run.start, run.stop, together):
                 yield range(first, min(first + together, run.stop))
 
@@ -554,30 +553,6 @@ def _read(store: Store, rows: range) -> dict[str, Any]:
     return {name: np.stack(v) if name == SUBJECTS else v[0] for name, v in found.items()}
 
 
-def make_plan(
-    predictor: Predictor,
-    n_rows: int,
-    *,
-    subjects: bool = False,
-    interval: float | None = None,
-    onsets: bool = False,
-    dtype: StoreDtype = "float32",
-    rois_only: bool = False,
-) -> StorePlan:
-    """Return the plan of a run's store: its size and shards are known before anything is done."""
-    unit = "z" if predictor.settings.average == "zscore" else MODEL_UNIT
-    return plan_store(
-        predictor.spatial,
-        n_rows,
-        unit=unit,
-        subjects=subjects,
-        interval=interval,
-        onsets=onsets,
-        dtype=dtype,
-        rois_only=rois_only,
-    )
-
-
 def _other_length(source: Source, n: int) -> StimulusError:
     message = (
         f"expected a movie of {n} frames, as its packets say; got '{source.path}', which has "
@@ -586,7 +561,7 @@ def _other_length(source: Source, n: int) -> StimulusError:
     return StimulusError(message)
 
 
-def _runs(numbers: Sequence[int]) -> Iterator[range]:
+def runs_of(numbers: Sequence[int]) -> Iterator[range]:
     """Cut ascending numbers into runs of consecutive ones."""
     for first, end in _consecutive(numbers):
         yield range(numbers[first], numbers[end - 1] + 1)

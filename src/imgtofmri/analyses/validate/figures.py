@@ -249,7 +249,9 @@ def plot_accuracy(result: EncodingAccuracy) -> Figure:
         axes.axhline(0.0, color="0.7", lw=0.5, zorder=0)
         for place, roi in zip(places, table["roi"], strict=True):
             region = result.regions[roi] & ~np.isnan(result.maps["r"])
-            _draw_voxels(axes, result.maps["r"][region], int(place), _colour(int(place)))
+            # All voxels together, the first row, are dark grey; ROIs have colours of their own.
+            colour = colour_of(int(place) - 1) if place else "0.5"
+            _draw_voxels(axes, result.maps["r"][region], int(place), colour)
         handles = _draw_means(axes, table, controls, "mean_r")
         _label_rois(axes, table, places)
         # Room for a row of marks above the tallest violin.
@@ -329,11 +331,6 @@ def plot_roi_means(result: RoiMeansAccuracy) -> Figure:
         figure.supxlabel("predicted mean response (model units)", fontsize=7)
         figure.supylabel("measured mean response", fontsize=7)
     return figure
-
-
-def _colour(place: int) -> str:
-    """Return the colour of a row: all voxels together are dark grey, ROIs have their own."""
-    return "0.5" if place == 0 else colour_of(place - 1)
 
 
 def _draw_voxels(axes: Axes, values: NDArray[np.float64], place: int, colour: str) -> None:
