@@ -198,7 +198,7 @@ def test_predict_command_bad_rate_is_usage_error(
     """A rate that is no rate ends the command before anything is loaded or written."""
     out = tmp_path / "out"
     assert main(["predict", "a.mp4", "-o", str(out), "--rate-hz", "0"]) == 2
-    assert "rate_hz must be above 0" in capsys.readouterr().err
+    assert "--rate-hz must be above 0" in capsys.readouterr().err
     assert not out.exists()
 
 
