@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import kendalltau, rankdata
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, choice_message
 from imgtofmri.stats.scaling import centred, unit_length
@@ -15,6 +14,10 @@ from imgtofmri.stats.scaling import centred, unit_length
 #: What `compare_rdms` can compute.
 COMPARISONS = ("spearman", "kendall", "pearson", "cosine")
 """How two dissimilarity matrices can be compared."""
+
+MOST_SIGNS = 200
+"""Up to so many entries, those of 20 conditions, Kendall's signs are multiplied: SciPy takes a
+millisecond for any two rows, of which a bootstrap has many thousands."""
 
 
 def compare_rdms(
@@ -70,6 +73,8 @@ def compare_rdms(
 def unit_vectors(values: NDArray[np.float64], method: str) -> NDArray[np.float64]:
     """Bring rows to a form in which the comparison ``method`` is their inner product."""
     if method == "spearman":
+        from scipy.stats import rankdata
+
         values = np.asarray(rankdata(values, axis=-1), dtype=np.float64)
     return unit_length(values if method == "cosine" else centred(values))
 
@@ -93,6 +98,13 @@ def tau_a(
     ties. SciPy gives tau-b, the same number over the geometric mean of the pairs untied in either.
     """
     n_pairs = first.shape[-1] * (first.shape[-1] - 1) // 2
+    if first.shape[-1] <= MOST_SIGNS:
+        # Whole numbers that single precision holds; each pair is there twice.
+        twice = (_signs(first) @ _signs(second).T).astype(np.float64)
+        return np.asarray(twice / (2 * n_pairs))
+
+    from scipy.stats import kendalltau
+
     counts = [[np.bincount(row) for row in rows] for rows in (first, second)]
     untied = [np.array([n_pairs - (n * (n - 1) // 2).sum() for n in rows]) for rows in counts]
     tau_b = []
@@ -104,6 +116,12 @@ def tau_a(
     # Concordant minus discordant pairs is a whole number, so rounding makes it exact.
     difference = np.rint(np.array(tau_b) * np.outer(np.sqrt(untied[0]), np.sqrt(untied[1])))
     return np.asarray(difference / n_pairs)
+
+
+def _signs(ranks: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.float32]:
+    """Return the order of each two entries of a row: 1, 0 or -1, shape (n_rows, n_entries**2)."""
+    above = (ranks[:, :, None] > ranks[:, None, :]).view(np.int8)
+    return (above - above.swapaxes(1, 2)).reshape(len(ranks), -1).astype(np.float32)
 
 
 def checked_pair(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from imgtofmri.exceptions import ShapeError
 from imgtofmri.rsa.compare import (
@@ -91,6 +90,8 @@ def rdm_ceiling(subjects: ArrayLike, method: str = "spearman") -> RdmCeiling:
         )
         raise ShapeError(message)
     if method in ("spearman", "kendall"):
+        from scipy.stats import rankdata
+
         scaled = np.asarray(rankdata(values, axis=1), dtype=np.float64)
     else:
         # Unit vectors are z-scores but for a factor that all subjects share.
