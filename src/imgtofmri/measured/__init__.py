@@ -7,7 +7,7 @@
 - Patterns of responses to images: `Patterns`, `read_patterns`, `mean_patterns`, `pair`
 - Responses to single presentations, out of fMRIPrep's results: `find_runs`, `estimate_responses`
 - Responses to a movie: `MeasuredMovie`, `read_runs`, `save_measured`, `read_measured`
-- Dissimilarity matrices: `load_rdms`, in `imgtofmri.measured.rdms`, slow to import
+- Dissimilarity matrices: `load_rdms`, in `imgtofmri.measured.rdms`
 """
 
 from __future__ import annotations

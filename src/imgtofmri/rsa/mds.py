@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.distance import pdist
 
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.rsa.rdm import to_square
@@ -52,6 +51,7 @@ def embed_rdm(
     >>> points.shape, round(stress, 6)
     ((3, 2), 0.0)
     """
+    from scipy.spatial.distance import pdist
     from sklearn.manifold import smacof
 
     values = np.asarray(dissimilarities, dtype=np.float64)
