@@ -279,6 +279,7 @@ def test_compare_dynamics_finds_the_model_that_knows(
     assert (region.mean_agreement < high).all()
 
 
+@pytest.mark.slow
 def test_compare_dynamics_p_of_unrelated_models_is_rarely_small() -> None:
     """Slow noise that knows nothing of the brains is below .05 about as often as it should be.
 

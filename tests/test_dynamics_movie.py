@@ -387,6 +387,7 @@ def test_save_dynamics_where_it_cannot_says_so(tmp_path: Path, analysis: Dynamic
         save_dynamics(analysis, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_compare_movie_equals_its_steps(
     tmp_path: Path,
     film: Path,

@@ -199,6 +199,7 @@ def test_numbers_of_any_length_are_read_or_refused() -> None:
     assert sorted(names, key=natural_key) == ["a09", "a9", "a10", f"a{LONGER}", f"a{LONGER}0"]
 
 
+@pytest.mark.slow
 def test_a_little_fuzz(tmp_path: Path) -> None:
     """Some damaged files for each reader: nothing is found."""
     command = [sys.executable, str(FUZZ), "--inputs", "2000", "--kept", str(tmp_path / "kept")]

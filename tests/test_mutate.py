@@ -74,6 +74,7 @@ def test_mutants_are_one_change_each_of_what_is_computed(mutate: ModuleType, mod
     assert not found
 
 
+@pytest.mark.slow
 def test_tests_that_do_not_notice_are_told_from_those_that_do(
     mutate: ModuleType, module: Path, tmp_path: Path
 ) -> None:

@@ -91,7 +91,7 @@ def test_save_writes_maps_table_and_record(tmp_path: Path, prediction: Predictio
     np.testing.assert_array_equal(coverage[prediction.mask], prediction.coverage.sum(axis=0))
 
 
-@pytest.mark.parametrize("format", [name for name in FORMATS if name != "zarr"])
+@pytest.mark.parametrize("format", ["nifti", pytest.param("bids", marks=pytest.mark.slow)])
 def test_agreement_of_a_run_does_not_depend_on_its_interruption(
     tmp_path: Path, encoder: Encoder, rng: np.random.Generator, format: FormatName
 ) -> None:
