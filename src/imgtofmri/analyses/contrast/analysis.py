@@ -25,6 +25,7 @@ from imgtofmri.analyses.contrast.welch import (
 )
 from imgtofmri.encoder import Control, Prediction
 from imgtofmri.encoder.controls import ENCODER, control_predictions
+from imgtofmri.encoder.copies import tell_of_copies
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
 from imgtofmri.outputs import to_img
 from imgtofmri.stats import fdr
@@ -335,6 +336,7 @@ def compute_contrast(
     Westfall PH, Young SS (1993), Resampling-Based Multiple Testing, Wiley.
     Nichols T et al. (2005), doi:10.1016/j.neuroimage.2004.12.005 (conjunction).
     """
+    tell_of_copies(prediction)
     design = _Design.of(conditions, contrast, prediction.names)
     result = _contrast(prediction, design, n_permutations, seed, alpha)
     of_controls = {

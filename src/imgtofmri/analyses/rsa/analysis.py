@@ -25,6 +25,7 @@ from imgtofmri.analyses.rsa.matrices import (
 )
 from imgtofmri.encoder import Control, Prediction
 from imgtofmri.encoder.controls import ENCODER, PICTURES, check_made
+from imgtofmri.encoder.copies import tell_of_copies
 from imgtofmri.encoder.showing import read_pictures
 from imgtofmri.exceptions import DataError, check_choice
 from imgtofmri.figures.style import plain
@@ -274,6 +275,7 @@ def compare_geometry(
     check_measures(dissimilarity, comparison)
     check_made(controls)
     check_choice("unmatched", unmatched, get_args(Missing))
+    tell_of_copies(prediction)
     if len(prediction) < 3:
         message = (
             f"a geometry needs at least 3 images; got {', '.join(prediction.names)}. Give all "

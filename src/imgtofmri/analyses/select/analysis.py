@@ -20,6 +20,7 @@ from imgtofmri.analyses.select.goals import (
 )
 from imgtofmri.encoder import Control, Prediction
 from imgtofmri.encoder.controls import check_made, control_predictions
+from imgtofmri.encoder.copies import tell_of_copies
 from imgtofmri.encoder.showing import read_pictures
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
 from imgtofmri.stimuli import PROPERTIES, image_properties
@@ -198,6 +199,7 @@ def select_stimuli(
         pool is too small for its halves, or no choice can be matched.
     """
     check_made(controls)
+    tell_of_copies(prediction)
     responses = roi_responses(prediction)
     goals = [goals] if isinstance(goals, str) else goals
     match = [match] if isinstance(match, str) else match

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from imgtofmri.datasets.twinset import Twinset
 from imgtofmri.documents import read_text
 from imgtofmri.encoder.controls import check_made
+from imgtofmri.encoder.copies import tell_of_copies
 from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.encoder.spatial import group_maps
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
@@ -240,6 +241,7 @@ def read_comparison(
     predicted_files: tuple[Path, ...] = ()
     if isinstance(predicted, Prediction):
         prediction = predicted
+        tell_of_copies(prediction)
         own, regions = _taken(predicted, grid)
     else:
         own = read_patterns(predicted, grid, _names_for(predicted, names), resample)
