@@ -209,6 +209,7 @@ def test_record_resumed_with_other_settings_says_which(tmp_path: Path) -> None:
         lambda record: record | {"inputs": [{**record["inputs"][0], "outputs": [{"file": "y"}]}]},
         lambda record: record | {"inputs": [{**record["inputs"][0], "name": 5}]},
         lambda record: record | {"inputs": [{**record["inputs"][0], "sha256": 5}]},
+        lambda record: record | {"outputs": [{"file": 1e308, "sha256": "digest"}]},
     ],
 )
 def test_record_damaged_says_so(tmp_path: Path, damage: Callable[[dict[str, Any]], object]) -> None:

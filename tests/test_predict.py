@@ -317,6 +317,19 @@ def test_resuming_without_points_leaves_no_table_of_them(
     assert found == expected
 
 
+def test_resuming_leaves_what_somebody_changed(
+    tmp_path: Path, encoder: Encoder, photos: Path
+) -> None:
+    """A table that is no longer what the run wrote is no longer the run's to remove."""
+    how: dict[str, Any] = {"weights": WEIGHTS, "progress": False}
+    out, at = tmp_path / "out", pd.DataFrame({"x": [0.0], "y": [0.0], "z": [0.0]})
+    predict_into(out, encoder, photos / "a.jpg", at=at, **how)
+    (out / "points.tsv").write_text("my own notes", "utf-8")
+    predict_into(out, encoder, photos, resume=True, **how)
+    assert (out / "points.tsv").read_text("utf-8") == "my own notes"
+    assert not (out / "points.json").exists()
+
+
 def test_a_tilde_is_the_home_as_a_shell_has_it(
     tmp_path: Path, small_bundle: Bundle, prediction: Prediction, monkeypatch: pytest.MonkeyPatch
 ) -> None:

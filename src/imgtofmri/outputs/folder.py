@@ -453,10 +453,7 @@ class OutputFolder:
 
     def keep(self, *files: str) -> bool:
         """Keep files that an earlier run wrote as a whole, if all are still what it wrote."""
-        kept = all(
-            is_file(self.path / file) and sha256_of(self.path / file) == self._earlier.get(file)
-            for file in files
-        )
+        kept = all(map(self._is_still, files))
         if kept:
             self._outputs |= {file: self._earlier[file] for file in files}
         return kept
@@ -499,10 +496,20 @@ class OutputFolder:
             self._lock.release()
 
     def _drop_earlier(self) -> None:
-        """Remove what an earlier run wrote as a whole and this one, asked otherwise, did not."""
-        kept = {path.relative_to(self.path).as_posix() for path in self.files}
+        """Remove what an earlier run wrote as a whole and this one, asked otherwise, did not.
+
+        What somebody has changed since is no longer its.
+        """
+        own = {path.relative_to(self.path).as_posix() for path in self.files}
+        stale = filter(is_own, map(PurePosixPath, {*self._earlier} - own))
+        whole = [path for path in stale if self._is_still(path.as_posix())]
         measured = [Path(entry["path"]) for entry in self._head["measured"]]
-        remove_files(self.path, map(PurePosixPath, {*self._earlier} - kept), kept=measured)
+        remove_files(self.path, whole, kept=measured)
+
+    def _is_still(self, file: str) -> bool:
+        """Tell whether a file is what an earlier run wrote as a whole."""
+        there = self.path / file
+        return is_file(there) and sha256_of(there) == self._earlier.get(file)
 
     def _check_not_record(self, file: Path) -> None:
         """Refuse a result where the record goes, such as the sidecar of a table of its name."""
@@ -580,7 +587,11 @@ class OutputFolder:
                     continue
                 _check_entry(entry)
                 inputs[entry["name"]] = line
-            written = {output["file"]: output["sha256"] for output in earlier["outputs"]}
+            # What is no text raises here.
+            written = {
+                PurePosixPath(output["file"]).as_posix(): output["sha256"]
+                for output in earlier["outputs"]
+            }
             before = {key: dict(earlier[key]) for key in ("settings", "prediction")}
             version_then = earlier["GeneratedBy"][0]["Version"]
             started = str(earlier["started"])
