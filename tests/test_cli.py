@@ -271,7 +271,9 @@ def test_predict_without_weights_names_the_three_remedies(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGKILL]
+)
 def test_an_interrupted_run_leaves_whole_files_and_resumes(
     tmp_path: Path, rng: np.random.Generator, options: list[str], how: signal.Signals
 ) -> None:

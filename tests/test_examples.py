@@ -356,8 +356,12 @@ def _check_columns(command: str, path: Path, columns: list[str]) -> None:
 
 def _params() -> list[Any]:
     """Return the examples but those of `serve`, marked with what they need."""
-    # Six minutes of film, as the responses to it ask for.
-    marks = {"--engine torch": pytest.mark.torch, "partly-cloudy": pytest.mark.long}
+    # Six minutes of film, as the responses to it ask for; each participant, with two controls.
+    marks = {
+        "--engine torch": pytest.mark.torch,
+        "partly-cloudy": pytest.mark.long,
+        "twinset": pytest.mark.long,
+    }
     return [
         pytest.param(line, marks=[mark for word, mark in marks.items() if word in line], id=line)
         for line in _examples()

@@ -613,7 +613,7 @@ main(sys.argv[2:])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("left", [0, 1])
+@pytest.mark.parametrize("left", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_killed_command_resumes_to_the_same_store(
     left: int, tmp_path: Path, encoder: Encoder, inputs: list[Path]
 ) -> None:
