@@ -855,7 +855,7 @@ def rows_of(chosen: Any, n: int, named: Callable[[str], Sequence[int]]) -> Seque
         number = operator.index(chosen)
     except TypeError:
         number = None
-    if number is None or isinstance(chosen, bool):
+    if number is None or isinstance(chosen, bool | np.bool_):
         message = (
             "stimuli are chosen by a number, a name, a slice, a list of numbers or names, or "
             f"booleans, one for each of the {n}; got {reprlib.repr(chosen)}."
