@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.encoder.agreement import Agreement
+from imgtofmri.encoder.choosing import Chosen, rows_of
 from imgtofmri.encoder.intervals import half_widths
 from imgtofmri.encoder.native import NativeSpace
 from imgtofmri.encoder.provenance import Provenance
@@ -48,9 +47,6 @@ if TYPE_CHECKING:
     from imgtofmri.report.frame import PageView
 
 Part = TypeVar("Part", bound=Sized)
-
-Chosen = int | str | slice | Sequence[int] | Sequence[str] | npt.NDArray[Any]
-"""What chooses stimuli: a number, a name, a slice, several of these, or booleans."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -823,48 +819,6 @@ def read_only(array: Any) -> Any:
         array = array.view()
         array.flags.writeable = False
     return array
-
-
-def rows_of(chosen: Any, n: int, named: Callable[[str], Sequence[int]]) -> Sequence[int]:
-    """Return the numbers of the stimuli that are chosen, of ``n``.
-
-    Parameters
-    ----------
-    chosen : int, str, slice, list of int or str, or array of shape (n,), bool
-    n : int
-    named : callable
-        Returns the numbers of a name, or raises.
-
-    Raises
-    ------
-    OptionError
-        If it chooses in no such way.
-    IndexError
-        If there is no such number.
-    """
-    if isinstance(chosen, slice):
-        return range(n)[chosen]
-    if isinstance(chosen, str):
-        return named(chosen)
-    several = not isinstance(chosen, tuple | bytes | Mapping) and np.ndim(chosen) == 1
-    if several and np.asarray(chosen).dtype == bool and len(chosen) == n:
-        return np.flatnonzero(chosen).tolist()
-    if several:
-        return [row for one in chosen for row in rows_of(one, n, named)]
-    try:
-        number = operator.index(chosen)
-    except TypeError:
-        number = None
-    if number is None or isinstance(chosen, bool | np.bool_):
-        message = (
-            "stimuli are chosen by a number, a name, a slice, a list of numbers or names, or "
-            f"booleans, one for each of the {n}; got {reprlib.repr(chosen)}."
-        )
-        raise OptionError(message)
-    if not -n <= number < n:
-        message = f"a stimulus must be one of {n}; got number {number}."
-        raise IndexError(message)
-    return range(number % n, number % n + 1)
 
 
 def check_interval(

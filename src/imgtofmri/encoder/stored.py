@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from imgtofmri.encoder.prediction import Chosen, Prediction, rows_of
+from imgtofmri.encoder.choosing import Chosen, rows_of
+from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.encoder.provenance import Provenance
 from imgtofmri.encoder.regions import RoiMasks, RoiMeans, means_table, roi_mask, roi_names
 from imgtofmri.encoder.storing import (

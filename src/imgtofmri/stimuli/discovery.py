@@ -109,9 +109,9 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[Failu
     tell_of_others(others.values())
     if again:
         message = (
-            f"{len(again)} inputs name a file that an earlier one names, and are left out: each "
-            f"file is a stimulus once; the first is '{one_line(again[0])}'. Repeat its results "
-            "where they are needed, not its name."
+            f"{len(again)} of {len(entries)} inputs name a file that an earlier one names, and are "
+            f"left out: each file is a stimulus once; the first is '{one_line(again[0])}'. Repeat "
+            "its results where they are needed, not its name."
         )
         warnings.warn(message, StimulusWarning, stacklevel=2)
     names = unique_names([path for path, _ in found])
