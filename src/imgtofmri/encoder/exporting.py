@@ -15,7 +15,6 @@ from imgtofmri.encoder.movie_files import MovieFile, MovieFiles
 from imgtofmri.encoder.prediction import Prediction
 from imgtofmri.encoder.saving import (
     MOST_STIMULI,
-    PAGE,
     RECORD,
     TABLE,
     EvidenceWriter,
@@ -27,6 +26,7 @@ from imgtofmri.encoder.stored import PART, StoredPrediction, open_stored
 from imgtofmri.encoder.surface import MESHES, check_mesh
 from imgtofmri.exceptions import OptionError, check_choice
 from imgtofmri.outputs import Layout, OutputFolder, check_distinct, find_layout
+from imgtofmri.outputs.folder import PAGE
 from imgtofmri.outputs.series import MAX_VOLUMES
 from imgtofmri.progress import track
 

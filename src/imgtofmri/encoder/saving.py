@@ -35,7 +35,7 @@ from imgtofmri.outputs import (
     check_distinct,
     find_layout,
 )
-from imgtofmri.outputs.folder import PAGE as PAGE
+from imgtofmri.outputs.folder import PAGE
 from imgtofmri.outputs.layouts import check_format
 from imgtofmri.outputs.store import Store
 from imgtofmri.outputs.store_plan import Roster

@@ -21,9 +21,9 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from imgtofmri import __version__
-from imgtofmri.encoder.saving import PAGE
 from imgtofmri.exceptions import StimulusError
 from imgtofmri.files import atomic_path
+from imgtofmri.outputs.folder import PAGE
 from imgtofmri.serve.description import describe
 from imgtofmri.serve.guard import App, Guard
 from imgtofmri.serve.inspection import inspect

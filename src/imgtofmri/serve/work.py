@@ -12,10 +12,11 @@ from typing import Any
 
 from imgtofmri.analyses.predict import predict_into
 from imgtofmri.encoder import Encoder, Settings
-from imgtofmri.encoder.saving import PAGE, RECORD, TABLE
+from imgtofmri.encoder.saving import RECORD, TABLE
 from imgtofmri.encoder.settings import AVERAGES
 from imgtofmri.exceptions import StimulusError
 from imgtofmri.files import write_whole
+from imgtofmri.outputs.folder import PAGE
 from imgtofmri.serve.jobs import Job
 from imgtofmri.serve.limits import Limits
 from imgtofmri.serve.refusal import Refusal

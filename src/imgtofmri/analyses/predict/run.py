@@ -15,7 +15,7 @@ from imgtofmri.analyses.predict.request import Inputs, Ready, Request, sources_o
 from imgtofmri.analyses.predict.shards import predict_store, predict_task
 from imgtofmri.analyses.predict.tasks import Task, find_task
 from imgtofmri.encoder import Encoder, Predictor, Settings
-from imgtofmri.encoder.saving import COMMAND, PAGE, RECORD, TABLE, EvidenceWriter
+from imgtofmri.encoder.saving import COMMAND, RECORD, TABLE, EvidenceWriter
 from imgtofmri.encoder.storing import STORE
 from imgtofmri.exceptions import OptionError
 from imgtofmri.files import check_room, is_there
@@ -27,6 +27,7 @@ from imgtofmri.outputs import (
     check_distinct,
     find_layout,
 )
+from imgtofmri.outputs.folder import PAGE
 from imgtofmri.outputs.store import Store
 from imgtofmri.outputs.store_plan import StoreDtype
 from imgtofmri.outputs.volumes import least_bytes
