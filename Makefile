@@ -18,6 +18,8 @@ OLDEST ?= $(or $(call first_python,3.11),$(PYTHON))
 BENCH ?=
 # Two tests at a time; who has none left takes some of the other's.
 BOTH := -n 2 --dist worksteal
+# The files that have tests of a mark: to load all others, too, takes longer than some marks' tests.
+marked = $(shell grep -l "pytest\.mark\.$(1)\b" tests/*.py)
 # Which PyTorch `make test-torch` installs, e.g. TORCH===2.13.0; the newest that fits by default.
 TORCH ?=
 
@@ -86,14 +88,14 @@ $(VENV)/.installed-openvino: $(VENV)/.installed
 	touch $@
 
 test-openvino: $(VENV)/.installed-openvino ## install OpenVINO and run the tests that need it; none may skip
-	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest $(BOTH) -m openvino tests
+	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest $(BOTH) -m openvino $(call marked,openvino)
 
 $(VENV)/.installed-torch: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[torch]" "torch$(TORCH)"
 	touch $@
 
 test-torch: $(VENV)/.installed-torch ## install PyTorch and run the tests that need it; none may skip
-	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest $(BOTH) -m torch tests
+	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest $(BOTH) -m torch $(call marked,torch)
 
 # One after the other: they install into one environment.
 test-extras: ## test-bids, test-openvino and test-torch

@@ -86,6 +86,7 @@ def test_predict_writes_a_volume_for_each_image(
     )
 
 
+@pytest.mark.slow
 def test_predict_untrained_is_what_the_seed_and_the_crop_give(
     photos: Path, tmp_path: Path, encoder_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,6 +173,7 @@ def test_predict_goes_on_past_bad_inputs(
     assert len(list(out.glob("*.nii.gz"))) == 4
 
 
+@pytest.mark.slow
 def test_predict_resume_does_what_is_missing(
     photos: Path, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,6 +197,7 @@ def test_predict_resume_does_what_is_missing(
     assert not np.allclose(after["with space.jpg.nii.gz"], before["with space.jpg.nii.gz"])
 
 
+@pytest.mark.slow
 def test_predict_never_replaces_unasked(
     photos: Path, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

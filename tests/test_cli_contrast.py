@@ -66,6 +66,7 @@ def test_contrast_writes_maps_tables_figure_and_record(
     assert all(entry["sha256"] for entry in record["inputs"])
 
 
+@pytest.mark.slow
 def test_contrast_bad_image_is_named_and_the_rest_is_done(
     run: Run, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,6 +81,7 @@ def test_contrast_bad_image_is_named_and_the_rest_is_done(
     assert record["state"] == "partial"
 
 
+@pytest.mark.slow
 def test_contrast_of_an_earlier_run_stays_without_overwrite(
     run: Run, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

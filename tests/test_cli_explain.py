@@ -79,6 +79,7 @@ def test_explain_writes_tables_that_sum_and_figures(
     assert "This page shows the first 1 of 2 tables." in page
 
 
+@pytest.mark.slow
 def test_explain_at_a_point_with_negative_coordinates(
     run: Run,
     pictures: Path,
@@ -119,6 +120,7 @@ def test_plot_attribution_has_one_symmetric_scale(
         plot_attribution(found, "bright0.png", "LOC")
 
 
+@pytest.mark.slow
 def test_explain_takes_movies_frame_by_frame(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

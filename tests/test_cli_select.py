@@ -80,6 +80,7 @@ def test_select_writes_sets_checks_and_events(
     assert "logarithm" in SELECTION["size"]
 
 
+@pytest.mark.slow
 def test_select_control_of_an_untrained_encoder_is_the_encoder(
     run: Run, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:

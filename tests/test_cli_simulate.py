@@ -196,6 +196,7 @@ def test_simulate_tells_the_signal_of_regions(
     assert "timecourses.svg" in page
 
 
+@pytest.mark.slow
 def test_simulate_movie_holds_its_frames(
     tmp_path: Path, film: Path, settings: list[str], bundle: Bundle, random_weights: Path
 ) -> None:
@@ -218,6 +219,7 @@ def test_simulate_movie_holds_its_frames(
     assert (shown["name"], shown["sha256"]) == ("film.mp4", sha256_of(film))
 
 
+@pytest.mark.slow
 def test_simulate_movie_in_a_table_is_shown_from_its_onset(
     tmp_path: Path, film: Path, settings: list[str], bundle: Bundle, random_weights: Path
 ) -> None:
@@ -293,6 +295,7 @@ def test_find_stimuli_says_what_is_wrong_with_a_name(
         find_stimuli([read_events(tmp_path / "e.tsv")], tmp_path)
 
 
+@pytest.mark.slow
 def test_simulate_runs_are_numbered_at_one_width(
     tmp_path: Path, experiment: tuple[Path, Path], settings: list[str]
 ) -> None:
@@ -304,6 +307,7 @@ def test_simulate_runs_are_numbered_at_one_width(
     assert [int(re.findall(r"run-(\d{3})_", name)[0]) for name in names] == [*range(1, 102)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("percent", [1.0, 0.5])
 def test_simulate_scale_makes_the_reference_what_it_says(
     tmp_path: Path,
@@ -348,6 +352,7 @@ def test_simulate_scale_makes_the_reference_what_it_says(
         )
 
 
+@pytest.mark.slow
 def test_simulate_noise_brain_and_drawn_subjects(
     tmp_path: Path, experiment: tuple[Path, Path], settings: list[str]
 ) -> None:
@@ -371,6 +376,7 @@ def test_simulate_noise_brain_and_drawn_subjects(
     assert abs(np.corrcoef(residual[inside].ravel(), other[inside].ravel())[0, 1]) < 0.1
 
 
+@pytest.mark.slow
 def test_simulate_smooth_noise(
     tmp_path: Path, experiment: tuple[Path, Path], settings: list[str]
 ) -> None:

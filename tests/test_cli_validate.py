@@ -170,6 +170,7 @@ def test_validate_writes_table_figures_correlations_and_record(folder: Path) -> 
             assert path.read_bytes() == (out / path.name).read_bytes(), path.name
 
 
+@pytest.mark.slow
 def test_validate_records_what_was_compared_and_how(folder: Path) -> None:
     """Digests tell every file that was read and written; settings, versions and time are there."""
     out = folder / "out"
@@ -236,6 +237,7 @@ def test_validate_folders_and_repeats_agree_with_the_table(folder: Path) -> None
     assert (out / "accuracy_r_normalised.nii.gz").exists()
 
 
+@pytest.mark.slow
 def test_validate_prints_its_result_and_explains_every_column(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -438,6 +440,7 @@ def miniature(rng: np.random.Generator, folder: Path) -> tuple[Twinset, Predicti
     return twinset, prediction
 
 
+@pytest.mark.slow
 def test_twinset_comparison_runs_the_published_analysis(
     rng: np.random.Generator, tmp_path: Path
 ) -> None:

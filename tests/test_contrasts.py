@@ -747,6 +747,7 @@ def test_save_contrast_tables_are_the_results(saved: Contrast, tmp_path: Path) -
     pd.testing.assert_frame_equal(images, saved.of_images, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_save_contrast_record_tells_all_that_was_written(saved: Contrast, tmp_path: Path) -> None:
     """Every file is in the record with its digest, every image, what failed, and each control."""
     out = tmp_path / "out"

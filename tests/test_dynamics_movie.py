@@ -254,6 +254,7 @@ def test_significance_marks_are_the_published_ones() -> None:
     assert [significance_mark(p) for p in given] == marks
 
 
+@pytest.mark.slow
 def test_save_figure_is_reproducible_and_whole(tmp_path: Path, analysis: DynamicsAnalysis) -> None:
     """The same figure gives the same SVG, which is XML, a PNG that opens, and no leftovers."""
     for folder in ("one", "two"):
@@ -533,6 +534,7 @@ def test_dynamics_command_writes_figures_and_tables(
     assert "it holds dynamics.json. Use --overwrite" in said
 
 
+@pytest.mark.slow
 def test_dynamics_command_takes_saved_responses(
     tmp_path: Path,
     run: Run,

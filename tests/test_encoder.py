@@ -84,6 +84,7 @@ def test_predict_features_gives_the_published_responses(
         assert np.sqrt(np.mean((map_ - expected) ** 2)) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_overlap_mask_has_the_published_size(published_encoder: Encoder) -> None:
     """Release 1.0's mask of all five ROIs has 9,641 voxels, whatever the smoothing."""

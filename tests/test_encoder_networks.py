@@ -120,6 +120,7 @@ def fit(folder: Path, networks: str, v1: str, loc: str) -> Encoder:
     return load_encoder(folder / "encoder.safetensors")
 
 
+@pytest.mark.slow
 def test_two_layers_of_one_network_each_roi_uses_its_own(folder: Path) -> None:
     """Early visual cortex comes from an early layer, LOC from two others; maps agree by hand."""
     encoder = fit(folder, ONE_NETWORK, '["layer1"]', '["layer3", "avgpool"]')
@@ -142,6 +143,7 @@ def test_two_layers_of_one_network_each_roi_uses_its_own(folder: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_file_that_is_written_anew_is_another_network(folder: Path) -> None:
     """A network that was trained further, under the same name, is loaded again; records tell it."""
     encoder = fit(folder, ONE_NETWORK, '["avgpool"]', '["avgpool"]')
@@ -204,6 +206,7 @@ def test_two_networks_in_one_encoder_predict_what_each_gives(folder: Path) -> No
     np.testing.assert_allclose(got.group, given.group, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_each_network_runs_once_for_a_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three pictures in one batch call each of two networks once, and one of them for one ROI."""
     from imgtofmri.backbones.runtime import NetworkBackbone, OnnxFileBackbone
@@ -272,6 +275,7 @@ def test_a_network_of_ones_own_is_found_beside_the_bundle_with_its_recipe(folder
         moved.extractor()
 
 
+@pytest.mark.slow
 def test_options_for_one_network_are_refused_where_there_are_several(folder: Path) -> None:
     """`--backbone` cannot say which network it replaces; `--weights` can if one takes weights."""
     encoder = fit(folder, TWO_NETWORKS, '["early"]', '["late"]')
@@ -359,6 +363,7 @@ def test_a_bundle_with_networks_survives_a_round_trip(folder: Path) -> None:
     assert [model.first_feature for model in again.subjects[0].rois.values()] == [0, 10]
 
 
+@pytest.mark.slow
 def test_an_encoder_fitted_on_an_emulation_predicts_with_it(folder: Path) -> None:
     """A network with a head stands for another: its features are one layer of that other one."""
     from safetensors.numpy import save_file

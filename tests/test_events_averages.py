@@ -68,6 +68,7 @@ def test_average_around_boundaries_samples_equal_loop(rng: np.random.Generator) 
             np.testing.assert_allclose(average.samples[course, sample], expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_published_boundary_averages_equal_a_loop(rng: np.random.Generator) -> None:
     """Sample s is of draw s mod n of the people; p counts valid samples below zero, plus one.
 

@@ -136,6 +136,7 @@ def test_predict_movies_truncated_movie_leaves_nothing(
     assert record["failures"][0]["name"] == "cut.mp4"
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_predict_movies_resume_keeps_whole_results_and_mends_others(
     tmp_path: Path, encoder: Encoder, settings: Settings

@@ -178,6 +178,7 @@ def test_notebook_shows_means_thumbnails_and_brain(
     assert "of 2 frames," in replace(prediction[:2], onsets_s=np.arange(2.0))._repr_html_()
 
 
+@pytest.mark.slow
 def test_notebook_escapes_all_that_it_is_told(
     make_prediction: Make, rng: np.random.Generator
 ) -> None:

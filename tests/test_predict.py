@@ -91,7 +91,8 @@ def test_save_writes_maps_table_and_record(tmp_path: Path, prediction: Predictio
     np.testing.assert_array_equal(coverage[prediction.mask], prediction.coverage.sum(axis=0))
 
 
-@pytest.mark.parametrize("format", ["nifti", pytest.param("bids", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["nifti", "bids"])
 def test_agreement_of_a_run_does_not_depend_on_its_interruption(
     tmp_path: Path, encoder: Encoder, rng: np.random.Generator, format: FormatName
 ) -> None:
@@ -217,6 +218,7 @@ def test_predict_is_not_resumed_with_another_encoder_of_that_id(
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
 
 
+@pytest.mark.slow
 def test_predict_resumed_past_a_bad_file_ends_as_it_first_did(
     tmp_path: Path, encoder: Encoder, photos: Path
 ) -> None:

@@ -108,7 +108,7 @@ def record_of(folder: Path) -> dict[str, Any]:
     return {k: v for k, v in said.items() if k not in ("started", "written", "command_line")}
 
 
-@pytest.mark.parametrize("n", [1, 3, 50])
+@pytest.mark.parametrize("n", [1, 3, pytest.param(50, marks=pytest.mark.slow)])
 def test_tasks_in_any_order_make_the_store_of_one_run(
     n: int, tmp_path: Path, encoder: Encoder, listed: Path, whole: Path
 ) -> None:
@@ -580,6 +580,7 @@ def test_a_plan_needs_something_to_predict(tmp_path: Path, encoder: Encoder) -> 
         plan_prediction(tmp_path / "out", encoder, [tmp_path / "b.png"], progress=False)
 
 
+@pytest.mark.slow
 def test_predict_takes_a_list_from_standard_input(
     tmp_path: Path, tiny: Path, listed: Path, whole: Path
 ) -> None:

@@ -83,6 +83,7 @@ def test_compile_bundle_of_another_file_says_so(tmp_path: Path) -> None:
         reference.compile_bundle(other)
 
 
+@pytest.mark.slow
 def test_reference_bundle_is_compiled_once_and_mended(
     published_wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,7 +95,10 @@ def test_fit_ridge_per_voxel_penalty_equals_grid_search_of_each_voxel(
         np.testing.assert_allclose(fit.weights[:, voxel], search.best_estimator_.coef_, atol=1e-4)
 
 
-@pytest.mark.parametrize(("shared", "p", "n"), [(True, 15, 5), (False, 15, 12), (True, 100, 5)])
+@pytest.mark.parametrize(
+    ("shared", "p", "n"),
+    [(True, 15, 5), pytest.param(False, 15, 12, marks=pytest.mark.slow), (True, 100, 5)],
+)
 def test_fit_ridge_nested_accuracy_equals_written_out_loops(
     rng: np.random.Generator, shared: bool, p: int, n: int
 ) -> None:

@@ -498,6 +498,7 @@ def test_series_that_is_damaged_is_one_error(tmp_path: Path) -> None:
         read_series(path)
 
 
+@pytest.mark.slow
 def test_page_shows_the_maps_of_a_condition_whose_name_ends_like_that_of_p(
     rng: np.random.Generator, make_template_run: MakeRun, tmp_path: Path
 ) -> None:
@@ -508,6 +509,7 @@ def test_page_shows_the_maps_of_a_condition_whose_name_ends_like_that_of_p(
     assert names == [f"house-minus-face_p_{name}" for name in FILES]
 
 
+@pytest.mark.slow
 def test_colours_of_a_page_end_where_those_of_the_volumes_do(
     rng: np.random.Generator, make_template_run: MakeRun, tmp_path: Path
 ) -> None:

@@ -512,14 +512,8 @@ def test_what_is_sent_lies_in_a_folder_of_this_user_alone(server: Server) -> Non
     assert stat.S_IMODE(root.stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        signal.SIGTERM,
-        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_server_that_is_ended_leaves_nothing(
     how: signal.Signals, encoder_file: Path, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ def test_jackknife_interval_of_a_mean_is_students(rng: np.random.Generator, leve
         np.testing.assert_allclose([lower[at], upper[at]], expected)
 
 
+@pytest.mark.slow
 def test_pearson_interval_equals_written_out_loops(rng: np.random.Generator) -> None:
     """A voxel's and a region's interval is the jackknife of Fisher's z, across blocks."""
     predicted, measured = rng.standard_normal((9, 700)) + 5, rng.standard_normal((9, 700))

@@ -28,8 +28,8 @@ ODD_SIZES = [
     pytest.param((1, 1), id="one-pixel"),
     pytest.param((224, 224), id="same"),
     pytest.param((225, 223), id="one-off"),
-    pytest.param((4000, 31), id="4000-wide"),
-    pytest.param((53, 4000), id="4000-high"),
+    pytest.param((4000, 31), id="4000-wide", marks=pytest.mark.slow),
+    pytest.param((53, 4000), id="4000-high", marks=pytest.mark.slow),
 ]
 
 

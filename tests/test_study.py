@@ -271,6 +271,7 @@ _NAMES = st.text("abcdefg_", min_size=1, max_size=5)
 _VALUES = st.one_of(st.integers(-9, 9), st.text("ab]}[{\"'# =", max_size=8), st.booleans())
 
 
+@pytest.mark.slow
 @given(st.dictionaries(_NAMES, st.dictionaries(_NAMES, st.lists(_VALUES), max_size=4), max_size=4))
 def test_read_document_finds_every_key_of_generated_files(
     tmp_path_factory: pytest.TempPathFactory, tables: dict[str, dict[str, list[Any]]]

@@ -271,6 +271,7 @@ def test_progress_that_nobody_can_read_does_not_stop_the_work(desk: list[str]) -
     assert len([*Path("out").glob("*.gz")]) == 3
 
 
+@pytest.mark.slow
 def test_a_picture_has_the_same_bytes_alone_in_a_folder_and_after_a_resumption(
     desk: list[str],
 ) -> None:

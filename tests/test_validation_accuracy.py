@@ -109,6 +109,7 @@ def test_encoding_accuracy_images_lie_where_the_voxels_do(rng: np.random.Generat
     np.testing.assert_array_equal(image.affine, np.eye(4))
 
 
+@pytest.mark.slow
 def test_encoding_accuracy_table_summarises_each_roi(rng: np.random.Generator) -> None:
     """Rows are the ROI's means; the planted ROI is found and the empty one is not."""
     comparison = compared(rng)

@@ -127,11 +127,12 @@ def test_matched_patterns_of_two_or_three_images_have_no_interval(
     assert not unknown[["group", "four", "rest"]].any()
 
 
-@pytest.mark.parametrize("n_sets", [150, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_matched_patterns_true_null_gives_uniform_p_at_every_level(
-    rng: np.random.Generator, n_sets: int
+    rng: np.random.Generator,
 ) -> None:
     """Over data sets of unrelated patterns, p is uniform in each level's first test."""
+    n_sets = 1000
     levels = ("group", "roi", "category", "participant")
     p = {level: np.empty(n_sets) for level in levels}
     any_found = {level: 0 for level in levels}
@@ -327,9 +328,8 @@ def test_features_statistic_equals_fitted_predictions(rng: np.random.Generator) 
     assert table["n_voxels"].tolist() == [60, 25, 20, *[60] * 6]
 
 
-@pytest.mark.parametrize(
-    "n_sets", [80, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.long])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("n_sets", [80, pytest.param(1000, marks=pytest.mark.long)])
 def test_features_true_null_is_uniform_though_the_map_is_fitted(
     rng: np.random.Generator, n_sets: int
 ) -> None:

@@ -286,6 +286,7 @@ def write_coefficients(path: Path, intent: int = 2007) -> None:
     path.write_bytes(gzip.compress(image.to_bytes()))
 
 
+@pytest.mark.slow
 def test_fnirt_takes_templates_of_its_references_extent_alone(tmp_path: Path) -> None:
     """On nilearn's grid of 2 mm, which begins elsewhere, values came from 8 mm beside."""
     write_coefficients(tmp_path / "coeff.nii.gz")

@@ -192,7 +192,7 @@ def run_program(name: str, program: typer.Typer, arguments: Sequence[str] | None
     try:
         with _termination_interrupts():
             # By one name, so that what completes commands is the same however they are started.
-            program(args=given, prog_name=name)
+            _built(program)(args=given, prog_name=name)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else FAILED
     except OSError as error:  # of what Typer installs for shells
@@ -200,6 +200,12 @@ def run_program(name: str, program: typer.Typer, arguments: Sequence[str] | None
     finally:
         COMMAND_LINE.reset(told)
     return DONE
+
+
+@functools.cache
+def _built(program: typer.Typer) -> Callable[..., object]:
+    """Return the program with its options read from its functions' annotations, once a process."""
+    return typer.main.get_command(program)
 
 
 def _open_standard_streams() -> None:
