@@ -272,6 +272,7 @@ BAD_FEATURES: list[tuple[dict[str, Any], str]] = [
     ({"layers": ["a", "b"], "layer_widths": [7, -1]}, r"a width for each of .*got \[7, -1\]"),
     ({"layers": ["a", "b"], "layer_widths": [6.0, 0]}, r"a width for each of .*got \[6\.0, 0\]"),
     ({"preprocessing": {"size": 8, "mean": [0, 0, 0], "std": [1, 1]}}, "preprocessing to be"),
+    ({"preprocessing": {"size": 10001, "mean": [0] * 3, "std": [1] * 3}}, "100,000,000 pixels"),
     ({"preprocessing": {"size": 8, "mean": list("abc"), "std": [1, 1, 1]}}, "preprocessing to be"),
     ({"preprocessing": {"size": 8, "mean": [0, 0, 0], "std": [1, 0, 1]}}, "preprocessing to be"),
     ({"preprocessing": {"size": 8, "mean": [0, 1e6, 0], "std": [1, 1, 1]}}, "preprocessing to be"),

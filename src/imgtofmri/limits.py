@@ -41,6 +41,8 @@ class Limits:
         Columns and rows of a table.
     nesting : int
         How many lists and tables of JSON or TOML may lie in one another.
+    penalties : int
+        Penalties that a study's fit chooses from.
     unpacked_gb : float
         The files of an archive together.
     unpacked_files : int
@@ -62,6 +64,7 @@ class Limits:
     columns: int = 100_000
     rows: int = 10_000_000
     nesting: int = 64
+    penalties: int = 1000
     unpacked_gb: float = 500.0
     unpacked_files: int = 2_000_000
     read_gb: float = 2.0

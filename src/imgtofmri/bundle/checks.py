@@ -127,14 +127,15 @@ def _input_problems(entry: Mapping[str, Any]) -> Iterable[str]:
     if recipe is not None and not (
         isinstance(recipe, dict)
         and _is_count(recipe.get("size"))
+        and recipe["size"] ** 2 <= limit("pixels")
         and all(_is_list(recipe.get(key), float | int) for key in ("mean", "std"))
         and len(recipe["mean"]) == len(recipe["std"]) == 3
         and all(abs(value) < 1e6 for value in (*recipe["mean"], *recipe["std"]))
         and all(recipe["std"])
     ):
         yield (
-            "expected preprocessing to be a size, and a mean and a std of three numbers each; got "
-            f"{recipe!r:.200}"
+            "expected preprocessing to be a size, and a mean and a std of three numbers each, for "
+            f"squares of at most {limit('pixels'):,} pixels; got {recipe!r:.200}"
         )
     weights = entry.get("weights")
     if weights is not None and not (

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from imgtofmri.backbones import NetworkName, Untrained
 from imgtofmri.backbones.engines import check_engine
 from imgtofmri.exceptions import OptionError
+from imgtofmri.limits import check_limit
 from imgtofmri.measured import BoldRun, find_runs
 from imgtofmri.measured.tables import ORDERS
 from imgtofmri.regression import ENGINES, engine_problem
@@ -241,7 +242,8 @@ def _preprocessing(table: Table, name: str, default: None) -> Mapping[str, Any] 
     if (said := table.table(name)) is None:
         return default
     said.only(("size", "mean", "std"))
-    said.whole("size", least=1)
+    side = said.whole("size", least=1)
+    check_limit("pixels", side**2, str(said.error("size", "")), "pixels", OptionError)
     for key in ("mean", "std"):
         if len(said.items(key, kind=(int, float), what="3 numbers")) != 3:
             said.fail(key, "must be 3 numbers, for red, green and blue.")
@@ -285,9 +287,12 @@ def _penalties(table: Table, name: str, default: tuple[float, ...]) -> tuple[flo
         grid = table.section(name)
         grid.only(("from", "to", "count"))
         low, high = grid.number("from", above=0.0), grid.number("to", above=0.0)
-        return tuple(np.geomspace(low, high, grid.whole("count", least=1)).tolist())
+        count = grid.whole("count", least=1)
+        check_limit("penalties", count, str(grid.error("count", "")), "penalties", OptionError)
+        return tuple(np.geomspace(low, high, count).tolist())
     what = "numbers, or {from, to, count}"
     penalties = table.items(name, default, kind=(int, float), what=what)
+    check_limit("penalties", len(penalties), str(table.error(name, "")), "penalties", OptionError)
     for penalty in penalties:
         if not 0 < penalty < math.inf:
             table.fail(name, f"must be above 0; got {penalty}. Correct it.")
