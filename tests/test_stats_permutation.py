@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import permutations as all_orders
 
 import numpy as np
@@ -12,6 +13,8 @@ from imgtofmri.exceptions import OptionError, ShapeError
 from imgtofmri.stats import (
     NullSummary,
     PermutationTest,
+    bootstrap_counts,
+    diagonal_test,
     max_statistic_p,
     permutation_p,
     permutations,
@@ -82,6 +85,24 @@ def test_sign_flips_count_below_one_is_named(arguments: tuple[int, int], name: s
     """As of permutations."""
     with pytest.raises(OptionError, match=f"{name} must be at least 1; got 0"):
         sign_flips(*arguments)
+
+
+@pytest.mark.parametrize("n", [2**63, 10**9 + 1])
+@pytest.mark.parametrize(
+    ("draw", "name"),
+    [
+        (lambda n: next(permutations(5, n)), "n_permutations"),
+        (lambda n: sign_flips(5, n), "n_permutations"),
+        (lambda n: bootstrap_counts(5, n), "n_bootstraps"),
+        (lambda n: diagonal_test(np.eye(5), n), "n_permutations"),
+    ],
+)
+def test_more_draws_than_arrays_can_have_are_refused(
+    draw: Callable[[int], object], name: str, n: int
+) -> None:
+    """NumPy's own words ended a command with a traceback."""
+    with pytest.raises(OptionError, match=f"^{name} must be at most 1,000,000,000; got {n:,}"):
+        draw(n)
 
 
 @pytest.mark.parametrize("tail", ["greater", "less", "two-sided"])

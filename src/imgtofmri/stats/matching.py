@@ -19,7 +19,7 @@ from scipy import sparse
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.stats.checks import Array, all_finite, check_names, item_name, paired
 from imgtofmri.stats.nulls import PermutationTest
-from imgtofmri.stats.permutation import permutations
+from imgtofmri.stats.permutation import check_count, permutations
 from imgtofmri.stats.scaling import correlatable
 
 
@@ -193,7 +193,8 @@ def diagonal_test(
     DataError
         If a correlation is not finite, or a test has no entries on or off the diagonal.
     OptionError
-        If a permutation could bring an entry to the diagonal that ``cells`` leaves out.
+        If a permutation could bring an entry to the diagonal that ``cells`` leaves out, or
+        ``n_permutations`` is below 1 or above a thousand million.
 
     Examples
     --------
@@ -201,6 +202,7 @@ def diagonal_test(
     >>> result.statistic.tolist(), bool(result.p[0] < 0.01)
     ([1.0], True)
     """
+    check_count("n_permutations", n_permutations)
     stack = np.asarray(correlations, dtype=np.float64)
     stack = stack[None] if stack.ndim == 2 else stack
     mask = (

@@ -20,6 +20,9 @@ from imgtofmri.stats.multiple import Tail, oriented, tie_threshold
 #: Permutations made at once; bounds the memory of a chunk, never changes a result.
 CHUNK_SIZE = 2048
 
+MOST = 1_000_000_000
+"""The most draws of anything that can be asked for: what is beyond is a slip of the hand."""
+
 
 def permutation_p(
     observed: ArrayLike, null: ArrayLike, tail: Tail = "greater"
@@ -73,9 +76,12 @@ def permutation_p(
 
 
 def check_count(name: str, value: int) -> None:
-    """Refuse a count below 1."""
+    """Refuse a count below 1, and one that no array can have."""
     if value < 1:
         message = f"{name} must be at least 1; got {value}. Ask for more."
+        raise OptionError(message)
+    if value > MOST:
+        message = f"{name} must be at most {MOST:,}; got {value:,}. Ask for fewer."
         raise OptionError(message)
 
 
@@ -110,7 +116,7 @@ def permutations(
     Raises
     ------
     OptionError
-        If a count is below 1.
+        If a count is below 1, or above a thousand million.
     ShapeError
         If there is not one label for each item.
 
