@@ -134,6 +134,7 @@ def test_layers_of_other_sides_split_on_the_coarsest(
     np.testing.assert_allclose(places_and_intercept(found), found.responses, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 def test_networks_side_by_side_split_in_their_columns(
     pictures: list[Pixels], random_weights: Path
 ) -> None:

@@ -123,6 +123,7 @@ def test_predict_untrained_is_what_the_seed_and_the_crop_give(
     assert "weights must be 'untrained' or 'untrained:SEED'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_predict_subjects_writes_their_maps(
     photos: Path, tmp_path: Path, options: list[str]
 ) -> None:
@@ -378,6 +379,7 @@ def test_predict_name_too_long_for_a_file_is_shortened(
         assert len(list(out.rglob("*.nii.gz"))) == 3 * 4 + 1  # and the coverage
 
 
+@pytest.mark.slow
 def test_predict_into_what_is_no_folder_says_which_it_is(
     photos: Path, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -390,6 +392,7 @@ def test_predict_into_what_is_no_folder_says_which_it_is(
         assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_predict_broken_exif_is_no_note(
     tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

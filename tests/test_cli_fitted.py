@@ -83,7 +83,10 @@ transform = {{ kind = "same" }}
         return ["--encoder", str(self.encoder), "--weights", str(self.weights), "--quiet"]
 
 
-@pytest.fixture(scope="module", params=[2.0, 3.0], ids=["2mm", "3mm"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(2.0, id="2mm"), pytest.param(3.0, id="3mm", marks=pytest.mark.slow)],
+)
 def fitted(
     request: pytest.FixtureRequest, random_weights: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> FittedStudy:

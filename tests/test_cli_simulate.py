@@ -166,6 +166,7 @@ def test_simulate_runs_hold_the_predicted_responses(
     assert (out / "stimuli" / "b.png").read_bytes() == (folder / "b.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_simulate_tells_the_signal_of_regions(
     tmp_path: Path,
     experiment: tuple[Path, Path],
@@ -398,6 +399,7 @@ def test_simulate_smooth_noise(
     assert abs(alike["rough"]) < 0.1 < 0.6 < alike["smooth"]
 
 
+@pytest.mark.slow
 def test_simulate_kernel_file_is_used(
     tmp_path: Path, experiment: tuple[Path, Path], settings: list[str]
 ) -> None:

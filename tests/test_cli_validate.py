@@ -204,6 +204,7 @@ def test_validate_records_what_was_compared_and_how(folder: Path) -> None:
     assert {path.name for path in out.iterdir()} == named
 
 
+@pytest.mark.slow
 def test_validate_refuses_to_overwrite_and_counts_what_was_compared(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -222,6 +223,7 @@ def test_validate_refuses_to_overwrite_and_counts_what_was_compared(
     assert run(*command, "--overwrite") == 0
 
 
+@pytest.mark.slow
 def test_validate_folders_and_repeats_agree_with_the_table(folder: Path) -> None:
     """Participants by name=folder and repeats give the same participants and a noise ceiling."""
     out = folder / "out"
@@ -384,6 +386,7 @@ def test_read_comparison_errors_name_the_source(folder: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_save_validation_says_the_coverage_of_its_intervals(folder: Path) -> None:
     """Intervals of 80 % are not called such of 95 %, in sidecars and in lines."""
     comparison = read_comparison(folder / "predicted", folder / "group", progress=False)
@@ -397,6 +400,7 @@ def test_save_validation_says_the_coverage_of_its_intervals(folder: Path) -> Non
     assert "95 %" not in "".join(said) + lines
 
 
+@pytest.mark.slow
 def test_save_validation_refuses_an_earlier_run(folder: Path) -> None:
     """From Python, too, results stay unless it is said to replace them."""
     comparison = read_comparison(folder / "predicted", folder / "group", progress=False)

@@ -279,6 +279,7 @@ def test_group_masks_of_all_rois_and_refusals() -> None:
             call(["PPA"], 1.0)
 
 
+@pytest.mark.slow
 def test_the_command_takes_the_published_options(
     photos: Path, desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,6 +138,7 @@ def test_relabellings_that_change_nothing_count_however_large_t_is(
     assert joint == pytest.approx(1 / 3, abs=0.03)
 
 
+@pytest.mark.slow
 def test_welch_null_p_is_uniform_at_every_level() -> None:
     """Over 1,000 null data sets p and p_max (smallest of 20 tests) are uniform."""
     rng = np.random.default_rng(5)

@@ -744,6 +744,7 @@ def test_dynamics_command_without_measured_responses_bad_options(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_predict_dynamics_courses_are_roi_means_through_haemodynamics(
     film: Path, bundle: Bundle, random_weights: Path, models: MovieModels
 ) -> None:
@@ -797,6 +798,7 @@ def test_film_simulated_from_the_encoder_is_won_by_it(
     assert (p.predicted < p[["luminance", "untrained"]].min(axis=1) / 2).all()
 
 
+@pytest.mark.slow
 def test_dynamics_command_bad_files_write_nothing(
     tmp_path: Path,
     run: Run,

@@ -171,6 +171,7 @@ def test_networks_and_weights_of_other_kinds_are_refused(folder: Path) -> None:
         encoder.extractor(weights={})
 
 
+@pytest.mark.slow
 def test_layers_that_no_roi_needs_are_not_computed(folder: Path) -> None:
     """The features of the needed layer are those of the network with that layer alone."""
     encoder = fit(folder, ONE_NETWORK, '["layer1"]', '["avgpool"]')
@@ -409,6 +410,7 @@ name = "tiny.onnx"
     )
 
 
+@pytest.mark.slow
 def test_movie_models_untrained_baseline_has_the_encoder_s_layers(folder: Path) -> None:
     """Of an encoder of three layers, the control is the same three with random weights."""
     encoder = fit(folder, ONE_NETWORK, '["layer1"]', '["layer3", "avgpool"]')

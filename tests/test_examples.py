@@ -45,7 +45,7 @@ pytestmark = [
     pytest.mark.filterwarnings("default::UserWarning"),
 ]
 
-N_PHOTOS = {"select": 160, "distill": 20}
+N_PHOTOS = {"select": 160, "distill": 20, "explain": 6}
 """Photographs by command; 12 where nothing is said."""
 
 FILM_S = {"render": 3, "explain": 4}
@@ -144,7 +144,7 @@ class Desk:
     def tables(self) -> None:
         """Write tables of stimuli, events and points."""
         kinds = 4 * ("scene", "face", "object")
-        named = zip(self.photos[: len(kinds)], kinds, strict=True)
+        named = zip(self.photos, kinds, strict=False)
         rows = [f"photos/{name}\t{kind}" for name, kind in named]
         self._write("stimuli.tsv", "stim_file\tcondition", *rows)
         for number, name in enumerate(("events.tsv", "run1.tsv", "run2.tsv")):

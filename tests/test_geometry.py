@@ -742,6 +742,7 @@ def test_rsa_command_control_of_an_untrained_encoder_is_the_encoder(
     assert record["controls"]["untrained"]["weights"] == "untrained (seed 0)"
 
 
+@pytest.mark.slow
 def test_compare_geometry_layers_are_models_with_their_own_controls(
     shown: tuple[Prediction, RDMs], make_prediction: MakePrediction, rng: np.random.Generator
 ) -> None:

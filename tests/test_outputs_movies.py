@@ -118,6 +118,7 @@ def test_predict_movies_files_hold_what_predict_movie_returns(
     assert sidecar["Movie"]["codec"] == "h264"
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_predict_movies_truncated_movie_leaves_nothing(
     tmp_path: Path, encoder: Encoder, settings: Settings

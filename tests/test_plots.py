@@ -33,6 +33,7 @@ def prediction(make_prediction: Make, rng: np.random.Generator, tmp_path: Path) 
     return make_prediction(rng, n_stimuli=3, folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_plot_glass_shows_the_picture_and_a_symmetric_scale(prediction: Prediction) -> None:
     """The picture of that name; limits on both sides of 0; title, unit and encoder are said."""
     figure = prediction.plot("glass", "image01.png")
@@ -115,6 +116,7 @@ def test_plot_refuses_what_it_cannot_draw(
         make_prediction(rng).plot("rois")
 
 
+@pytest.mark.slow
 def test_contrast_plot_is_the_figure_of_the_command(
     make_prediction: Make, rng: np.random.Generator
 ) -> None:

@@ -348,6 +348,7 @@ def test_plan_scan_spread_over_people_is_the_encoders(
         np.testing.assert_allclose(rows["within_sd"], np.sqrt((people["se"] ** 2).mean()))
 
 
+@pytest.mark.slow
 def test_plan_scan_people_needed_is_the_least_number(
     plan: Callable[..., tuple[Plan, Experiment]],
 ) -> None:
@@ -491,6 +492,7 @@ def test_run_design_names_a_cell_that_is_no_number(tmp_path: Path) -> None:
         run_design(run, Scan(2.0), {"shown": 1.0}, 1, 128.0, "run 1")
 
 
+@pytest.mark.slow
 def test_plan_scan_takes_movies_in_tables(
     encoder: Encoder, random_weights: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:

@@ -133,6 +133,7 @@ def test_tasks_in_any_order_make_the_store_of_one_run(
     assert len(merge_shards(out, progress=False).kept) == 299
 
 
+@pytest.mark.slow
 def test_a_task_joins_what_other_numbers_of_tasks_have_begun(
     tmp_path: Path, encoder: Encoder, listed: Path, whole: Path
 ) -> None:

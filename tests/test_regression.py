@@ -79,6 +79,7 @@ def test_fit_ridge_shared_penalty_equals_grid_search(
         )
 
 
+@pytest.mark.slow
 def test_fit_ridge_per_voxel_penalty_equals_grid_search_of_each_voxel(
     rng: np.random.Generator,
 ) -> None:

@@ -75,6 +75,7 @@ def test_a_build_without_encoders_says_what_it_needs() -> None:
         find_codec(["no_such"])
 
 
+@pytest.mark.slow
 def test_panel_draws_each_map_anew_on_one_scale() -> None:
     """A map drawn again after another is the same picture; more of the map is more red."""
     mask = np.zeros((10, 10, 10), bool)

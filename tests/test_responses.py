@@ -716,8 +716,10 @@ PACKED = {"dtype": "int16", "scale_factor": 0.001, "_FillValue": -32768}
     [
         ({}, ""),
         (PACKED, "scale_factor, _FillValue"),
-        ({"_FillValue": -999.0}, "_FillValue"),
-        ({"dtype": "int16", "_FillValue": -32768}, "_FillValue"),
+        pytest.param({"_FillValue": -999.0}, "_FillValue", marks=pytest.mark.slow),
+        pytest.param(
+            {"dtype": "int16", "_FillValue": -32768}, "_FillValue", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_read_array_packed_as_xarray_does_is_refused(

@@ -95,6 +95,7 @@ def test_diagonal_test_draws_ten_thousand_unless_told(rng: np.random.Generator) 
     assert diagonal_test(rng.standard_normal((4, 4))).null.shape == (10_000, 1)
 
 
+@pytest.mark.slow
 def test_diagonal_test_true_null_gives_uniform_p(rng: np.random.Generator) -> None:
     """Over 1,000 data sets of unrelated smooth patterns, p is uniform."""
     p = np.empty(1000)

@@ -38,6 +38,7 @@ def test_fdr_any_p_values_keeps_order_and_never_shrinks(p: np.ndarray) -> None:
     assert np.all(np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0)
 
 
+@pytest.mark.slow
 def test_fdr_mixture_of_true_and_false_nulls_holds_its_rate(rng: np.random.Generator) -> None:
     """Over 2,000 families with 80 true nulls of 100, the mean false share is q times 0.8."""
     from scipy.stats import norm

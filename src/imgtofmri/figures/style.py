@@ -280,7 +280,7 @@ def save_figure(
                 bbox_inches=shown,
             )
         files.append(path)
-        # Placed once: every format looks alike, and none draws the figure twice.
+        # Placed once: every format looks alike.
         figure.set_layout_engine("none")
     figure.set_layout_engine(layout)
     below.remove()
