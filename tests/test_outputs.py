@@ -6,6 +6,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,16 @@ def test_record_resumed_with_other_settings_says_which(tmp_path: Path) -> None:
         _record(tmp_path, resume=True, sigma_mm=2.0)
 
 
+ELSEWHERE = ("/max", "../x.nii", "a/../../x.nii", "", "a\0.nii")
+
+
+def _naming(where: str, file: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record that calls a file its own which is not below its folder, or can be none."""
+    output = {"file": file, "sha256": "digest"}
+    entry = {**record["inputs"][0], "outputs": [output]} if where == "inputs" else output
+    return record | {where: [entry]}
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -210,6 +221,7 @@ def test_record_resumed_with_other_settings_says_which(tmp_path: Path) -> None:
         lambda record: record | {"inputs": [{**record["inputs"][0], "name": 5}]},
         lambda record: record | {"inputs": [{**record["inputs"][0], "sha256": 5}]},
         lambda record: record | {"outputs": [{"file": 1e308, "sha256": "digest"}]},
+        *(partial(_naming, where, file) for where in ("inputs", "outputs") for file in ELSEWHERE),
     ],
 )
 def test_record_damaged_says_so(tmp_path: Path, damage: Callable[[dict[str, Any]], object]) -> None:

@@ -121,6 +121,26 @@ def test_read_itk_composite_equals_nitransforms_on_the_grid(composite: dict[str,
     np.testing.assert_allclose(moved, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"direction": np.zeros((3, 3))},
+        {"direction": np.ones((3, 3))},
+        {"spacing": np.array([2.0, 0, 3])},
+        {"origin": np.array([np.nan, 0, 0])},
+        {"spacing": np.array([2.0, 1e300, 3])},
+    ],
+)
+def test_fields_on_no_grid_are_refused(
+    composite: dict[str, Any], wrong: dict[str, Any], tmp_path: Path
+) -> None:
+    """NumPy's error of a singular matrix came when points were moved, without the file's name."""
+    parts = {name: value for name, value in composite.items() if name != "path"}
+    write_composite(tmp_path / "none.h5", **parts | wrong)
+    with pytest.raises(DataError, match=r"none\.h5: expected the affine of a displacement field's"):
+        read_itk([tmp_path / "none.h5"])
+
+
 def test_read_itk_4_spelling_is_read_alike(composite: dict[str, Any], tmp_path: Path) -> None:
     """ITK 4 wrote 'Tranform'; the content is the same."""
     parts = {key: value for key, value in composite.items() if key != "path"}

@@ -501,8 +501,7 @@ class OutputFolder:
         What somebody has changed since is no longer its.
         """
         own = {path.relative_to(self.path).as_posix() for path in self.files}
-        stale = filter(is_own, map(PurePosixPath, {*self._earlier} - own))
-        whole = [path for path in stale if self._is_still(path.as_posix())]
+        whole = [PurePosixPath(file) for file in {*self._earlier} - own if self._is_still(file)]
         measured = [Path(entry["path"]) for entry in self._head["measured"]]
         remove_files(self.path, whole, kept=measured)
 
@@ -587,7 +586,7 @@ class OutputFolder:
                     continue
                 _check_entry(entry)
                 inputs[entry["name"]] = line
-            # What is no text raises here.
+            _check_own(earlier["outputs"])
             written = {
                 PurePosixPath(output["file"]).as_posix(): output["sha256"]
                 for output in earlier["outputs"]
@@ -660,6 +659,15 @@ def _check_entry(entry: Mapping[str, Any]) -> None:
     if not outputs or not isinstance(digest, str | None):
         message = f"the entry of {entry['name']!r} lacks outputs or a digest"
         raise ValueError(message)
+    _check_own(outputs)
+
+
+def _check_own(outputs: Sequence[Mapping[str, str]]) -> None:
+    """Raise a TypeError or a ValueError unless all are files below the record's folder."""
+    for output in outputs:
+        if not is_own(PurePosixPath(output["file"])):
+            message = f"{output['file']!r} is outside the record's folder, or can be no file"
+            raise ValueError(message)
 
 
 def _now() -> str:

@@ -23,6 +23,7 @@ from imgtofmri.documents import read_text
 from imgtofmri.exceptions import DataError, ImgToFmriError
 from imgtofmri.files import is_file
 from imgtofmri.hdf5 import item, open_hdf5, values
+from imgtofmri.spaces.grids import Grid
 from imgtofmri.spaces.images import open_image, read_image
 from imgtofmri.spaces.itk_linear import linear_matrix
 
@@ -313,14 +314,21 @@ def _transform(path: Path, part: _Part) -> Transform:
         raise DataError(message)
     if "DisplacementFieldTransform" in kind:
         fixed = part.fixed
-        shape = tuple(int(size) for size in fixed[:3])
-        grid = np.eye(4)
-        grid[:3, :3] = fixed[9:18].reshape(3, 3) * fixed[6:9]
-        grid[:3, 3] = fixed[3:6]
+        shape = int(fixed[0]), int(fixed[1]), int(fixed[2])
+        affine = np.eye(4)
+        affine[:3, :3] = fixed[9:18].reshape(3, 3) * fixed[6:9]
+        affine[:3, 3] = fixed[3:6]
+        grid = Grid(shape, LPS @ affine)
+        if grid.fault:
+            message = (
+                f"{path}: expected the affine of a displacement field's grid to {grid.fault}; got "
+                f"{grid.affine.tolist()}. Write the transform again, or give another."
+            )
+            raise DataError(message)
         # The vector's component varies fastest, then x, y, z.
         field = part.parameters.astype(np.float32).reshape(*shape[::-1], 3)
         _check_displacements(path, field)
-        return DisplacementField(_to_ras(field.transpose(2, 1, 0, 3)), LPS @ grid)
+        return DisplacementField(_to_ras(field.transpose(2, 1, 0, 3)), grid.affine)
     lps = linear_matrix(kind, part.parameters.astype(float), part.fixed)
     if lps is None:
         message = (
