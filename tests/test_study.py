@@ -136,7 +136,25 @@ def test_read_study_takes_untrained_weights(weights: str, seed: int, folder: Pat
         ('alpha = "per_voxel"', "alpha = 3", 19, "must be one of shared, per_voxel; got 3"),
         ("from = 1,", "from = 0,", 18, "fit.alphas.from must be a number above 0; got 0"),
         ("from = 1,", "", 18, "fit.alphas lacks from"),
-        ("count = 3", f"count = {2**63}", 18, "fit.alphas.count: expected at most 1,000 penalties"),
+        ("count = 3", f"count = {2**62}", 18, "fit.alphas.count: expected at most 1,000 penalties"),
+        (
+            "count = 3",
+            f"count = {2**63}",
+            18,
+            "count must be of 64 bits; got a number of 19 digits",
+        ),
+        (
+            "from = 1,",
+            f"from = {10**400},",
+            18,
+            "from must be of 64 bits; got a number of 401 digits",
+        ),
+        (
+            "{ from = 1, to = 100, count = 3 }",
+            f"[1, {-(10**400)}]",
+            18,
+            "fit.alphas[2] must be of 64 bits",
+        ),
         ("count = 3", "count = 1001", 18, "got 1,001. Take only"),
         ("{ from = 1, to = 100, count = 3 }", f"{[1] * 1001}", 18, "fit.alphas: expected at most"),
         (

@@ -54,7 +54,7 @@ class Table:
     key: Key
     lines: Mapping[Key, int]
 
-    def error(self, name: str | None, problem: str) -> OptionError:
+    def error(self, name: str | int | None, problem: str) -> OptionError:
         """Return an error that names file, line and key; ``problem`` says the rest."""
         key = self.key if name is None else (*self.key, name)
         line = next(
@@ -226,7 +226,13 @@ def read_document(path: Path) -> Table:
         )
         raise OptionError(message) from error
     check_limit("nesting", _depth(values), str(path), "tables in one another", OptionError)
-    return Table(path, values, (), dict(_toml_lines(text)))
+    lines = dict(_toml_lines(text))
+    for (*within, name), number in _whole_numbers(values):
+        # As TOML says; what is beyond cannot become any other number, either.
+        if not -(2**63) <= number < 2**63:
+            problem = f"must be of 64 bits; got a number of {len(str(abs(number)))} digits."
+            raise Table(path, values, tuple(within), lines).error(name, f"{problem} Correct it.")
+    return Table(path, values, (), lines)
 
 
 def cached_file(name: str) -> Path | None:
@@ -310,6 +316,15 @@ def _depth(value: object) -> int:
         parts = (item.values() if isinstance(item, dict) else item for item in level)
         level = [part for part_of in parts for part in part_of]
     return depth
+
+
+def _whole_numbers(value: object, key: Key = ()) -> Iterator[tuple[Key, int]]:
+    """Yield each whole number, with its key, in lists and tables within one another."""
+    if isinstance(value, dict | list):
+        for part, held in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _whole_numbers(held, (*key, part))
+    elif isinstance(value, int):
+        yield key, value
 
 
 def _is_misplaced_bool(value: object, kind: type | tuple[type, ...]) -> bool:
