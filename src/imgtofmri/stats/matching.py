@@ -194,7 +194,7 @@ def diagonal_test(
         If a correlation is not finite, or a test has no entries on or off the diagonal.
     OptionError
         If a permutation could bring an entry to the diagonal that ``cells`` leaves out, or
-        ``n_permutations`` is below 1 or above a thousand million.
+        ``n_permutations`` is below 1 or above 1,000,000,000.
 
     Examples
     --------

@@ -116,7 +116,7 @@ def permutations(
     Raises
     ------
     OptionError
-        If a count is below 1, or above a thousand million.
+        If a count is below 1, or above 1,000,000,000.
     ShapeError
         If there is not one label for each item.
 
