@@ -327,7 +327,10 @@ def test_figures_say_what_they_show(
 
 @pytest.mark.parametrize("gl", [True, False])
 def test_paper_is_light(opened: Callable[..., Page], page: Path, gl: bool) -> None:
-    """Whoever reads in the dark prints dark letters, and the maps on what is white."""
+    """Whoever reads in the dark prints dark letters, and the maps on what is white.
+
+    To draw what is not on paper where it has no size would be an error, of which the browser told.
+    """
     import base64
     import io
 
@@ -336,6 +339,7 @@ def test_paper_is_light(opened: Callable[..., Page], page: Path, gl: bool) -> No
     shown = opened(page, "#theme=dark", gl=gl)
     shown.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     shown.page.emulate_media(media="print")
+    shown.page.wait_for_timeout(500)
     ink = shown.page.evaluate("getComputedStyle(document.body).color")
     assert max(map(int, re.findall(r"\d+", ink))) < 64
     for picture in shown.page.locator("#printed img").all():
