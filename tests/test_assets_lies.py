@@ -148,6 +148,9 @@ LIES: dict[str, Lie] = {
     "a part that nobody asked for": lambda a: a.part(100, CONTENT[100:]),
     "another part": first_cut(lambda a: a.part(5000, CONTENT[5000:])),
     "a part with no place": first_cut(lambda a: a.part(4000, CONTENT[4000:], said="bytes */*")),
+    "a part of which size": first_cut(
+        lambda a: a.part(a.start, CONTENT[a.start :], said=f"bytes {a.start}-9/{'9' * 5000}")
+    ),
     "a part of another file": first_cut(lambda a: a.part(a.start, OTHER[a.start :])),
     "a part of another version": first_cut(lambda a: a.part(a.start, OTHER[a.start :], etag='"2"')),
     "a part that is too long": first_cut(lambda a: a.part(a.start, CONTENT[a.start :] + b"more")),

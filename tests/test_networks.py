@@ -81,6 +81,8 @@ def maps_of(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         ("relu/flatten:9:4", Layer("relu", "flatten", 9, 4)),
         ("a/relu@7x3", Layer("a/relu", "grid", grid=(7, 3))),
         ("/conv/max", Layer("/conv/max")),
+        # No number of rows, but a name, of which no network has a layer.
+        pytest.param(f"a@{'9' * 5000}x3", Layer(f"a@{'9' * 5000}x3"), id="5,000 digits"),
     ],
 )
 def test_parse_layer_reads_what_it_writes(text: str, layer: Layer) -> None:

@@ -151,6 +151,8 @@ def test_leftovers_of_dead_processes_are_told_from_those_at_work(tmp_path: Path)
     if Path("/proc/self/stat").exists():
         dead.append(_renamed(part(), beginning="0badf00d"))
     strangers = [tmp_path / name for name in (".x.part", ".imgtofmri-part", "x.part")]
+    # No process of any system has such a number.
+    strangers.append(_renamed(part(), number="9" * 20))
     for path in strangers:
         path.touch()
     assert {path for path in tmp_path.iterdir() if is_abandoned(path)} == {*dead}

@@ -56,6 +56,8 @@ def test_tasks_said_and_counted() -> None:
         ("auto/8", {"PBS_ARRAY_INDEX": "0"}, "from 1/8 to 8/8; got number 0 of the job array"),
         ("9/8", {}, "from 1/8 to 8/8; got 9/8"),
         ("0/8", {}, "such as 3/8, auto, or auto/N; got '0/8'"),
+        pytest.param(f"3/{'8' * 5000}", {}, "such as 3/8, auto, or auto/N; got '3/888", id="long"),
+        pytest.param(f"auto/{'8' * 5000}", {"PBS_ARRAY_INDEX": "1"}, "such as 3/8", id="auto long"),
         ("three", {}, "got 'three'. Count from 1"),
     ],
 )

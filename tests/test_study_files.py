@@ -662,6 +662,7 @@ def test_fit_study_start_time_may_be_told(runs: Runs) -> None:
         ("trans_x_derivative1", [0], ""),
         ("framewise_displacement", [0], ""),
         ("trans_x_derivative2", [0, 1], ""),
+        pytest.param("trans_x_derivative" + "9" * 5000, [0, 7], "", id="5,000 digits"),
     ],
 )
 def test_read_confounds_missing_values_are_no_numbers(

@@ -23,7 +23,7 @@ from imgtofmri.exceptions import OutputError
 FOREIGN_DAYS = 7.0
 """After how long what another host's process left counts as abandoned."""
 
-_OWNER = r"([0-9a-f]{8})-(\d+)-([0-9a-f]*)"
+_OWNER = r"([0-9a-f]{8})-([0-9]{1,9})-([0-9a-f]*)"
 _PART = re.compile(rf"\.imgtofmri-{_OWNER}-[0-9a-f]{{16}}\.part")
 
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,7 +38,7 @@ def n_processors() -> int:
     said = os.environ.get(THREADS, "").strip()
     if not said:
         return there
-    if not said.isascii() or not said.isdecimal() or not int(said):
+    if not re.fullmatch("0*[1-9][0-9]{0,17}", said):
         message = f"{THREADS} must be a whole number above 0; got {said!r}. Unset it to use all."
         raise OptionError(message)
     return min(there, int(said))

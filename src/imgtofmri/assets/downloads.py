@@ -465,7 +465,8 @@ def _write_chunk(file: IO[bytes], chunk: bytes, part: Path) -> None:
 def _extent(status: int, headers: Message) -> tuple[int, int | None]:
     """Return where in the file the body begins, and the whole file's size if it is known."""
     if status == http.client.PARTIAL_CONTENT:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
+        told = headers.get("Content-Range", "").strip()
+        found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", told)
         if found is None:
             return -1, None
         return int(found[1]), None if found[2] == "*" else int(found[2])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FLATTEN_WIDTH = 2048
 """Features of ``NAME/flatten`` where no width is given."""
 
-_GRID = re.compile(r"(.+)@(\d+)x(\d+)")
+_GRID = re.compile(r"(.+)@([0-9]{1,9})x([0-9]{1,9})")
 _SUFFIX = re.compile(r"(.+)/(avg|max|sd|tokens|flatten)(?::([0-9]{1,9}))?(?::([0-9]{1,18}))?")
 # Random words that are drawn at once: bounds the memory of the largest projections.
 _DRAWS = 1 << 18

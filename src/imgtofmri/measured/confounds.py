@@ -125,7 +125,7 @@ def _is_number(text: str) -> bool:
 def _n_without(name: str) -> int:
     """Return how many first values a confound lacks by its nature."""
     folded = name.lower()
-    if order := re.search(r"derivative(\d*)", folded):
+    if order := re.search(r"derivative([0-9]{0,4})", folded):
         return int(order[1] or 1)
     return int(any(word in folded for word in ("framewise", "dvars", "rmsd")))
 

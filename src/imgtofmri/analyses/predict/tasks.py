@@ -11,8 +11,8 @@ from imgtofmri.exceptions import OptionError
 
 AUTO = "auto"
 
-_SAID = re.compile(r"([1-9]\d*)/([1-9]\d*)")
-_AUTO_OF = re.compile(r"auto/([1-9]\d*)")
+_SAID = re.compile(r"([1-9][0-9]{0,17})/([1-9][0-9]{0,17})")
+_AUTO_OF = re.compile(r"auto/([1-9][0-9]{0,17})")
 
 
 class Task(NamedTuple):
