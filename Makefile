@@ -16,6 +16,8 @@ NEWEST ?= $(call first_python,3.14 3.13 3.12)
 OLDEST ?= $(or $(call first_python,3.11),$(PYTHON))
 # What `make bench` is asked for, e.g. BENCH="--quick --against ../another-checkout".
 BENCH ?=
+# Python compiles what it imports; to compile all that is installed takes as long as to install it.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 # Two tests at a time; who has none left takes some of the other's.
 BOTH := -n 2 --dist worksteal
 # The files that have tests of a mark: to load all others, too, takes longer than some marks' tests.
@@ -30,11 +32,11 @@ help: ## list the targets
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	$(BIN)/python $(INSTALL) -e ".[test]"
 	touch $@
 
 $(VENV)/.installed-lint: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[lint]"
+	$(BIN)/python $(INSTALL) -e ".[lint]"
 	touch $@
 
 test: $(VENV)/.installed ## run the tests (all but the slow ones)
@@ -61,8 +63,7 @@ endif
 
 $(VENV)-lowest/.installed: pyproject.toml constraints/lowest.txt
 	$(OLDEST) -m venv $(VENV)-lowest
-	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
-	  -e ".[test]" -c constraints/lowest.txt
+	$(VENV)-lowest/bin/python $(INSTALL) -e ".[test]" -c constraints/lowest.txt
 	touch $@
 
 # Old releases mind what newer ones of others have: that is no news of this package.
@@ -70,28 +71,28 @@ test-lowest: $(VENV)-lowest/.installed ## run the tests on Python 3.11 with the 
 	PYTEST_ADDOPTS="-W ignore::DeprecationWarning" $(VENV)-lowest/bin/python -m pytest $(BOTH) -m "not slow"
 
 $(VENV)/.installed-bids: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bids]"
+	$(BIN)/python $(INSTALL) -e ".[bids]"
 	touch $@
 
 test-bids: $(VENV)/.installed-bids ## install the BIDS validator and check what is written with it; none may skip
 	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest -m bids tests/test_bids.py
 
 $(VENV)/.installed-browser: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[browser]"
+	$(BIN)/python $(INSTALL) -e ".[browser]"
 	touch $@
 
 test-browser: $(VENV)/.installed-browser ## test the pages in Chromium, which must be installed
 	IMGTOFMRI_SITE=$(wildcard docs/_build/html) $(BIN)/python -m pytest tests/test_report_browser.py tests/test_serve_browser.py tests/test_site_browser.py
 
 $(VENV)/.installed-openvino: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[openvino]"
+	$(BIN)/python $(INSTALL) -e ".[openvino]"
 	touch $@
 
 test-openvino: $(VENV)/.installed-openvino ## install OpenVINO and run the tests that need it; none may skip
 	IMGTOFMRI_NO_SKIPS=1 $(BIN)/python -m pytest $(BOTH) -m openvino $(call marked,openvino)
 
 $(VENV)/.installed-torch: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[torch]" "torch$(TORCH)"
+	$(BIN)/python $(INSTALL) -e ".[torch]" "torch$(TORCH)"
 	touch $@
 
 test-torch: $(VENV)/.installed-torch ## install PyTorch and run the tests that need it; none may skip
@@ -104,7 +105,7 @@ test-extras: ## test-bids, test-openvino and test-torch
 	$(MAKE) test-torch
 
 $(VENV)/.installed-docs: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	$(BIN)/python $(INSTALL) -e ".[docs]"
 	touch $@
 
 # Nothing is asked of a network but, where it can be had, the published encoder for its card and the tutorials.
@@ -119,7 +120,7 @@ trust: $(VENV)/.installed ## feed two million damaged files to every reader, and
 	$(BIN)/python tools/trust_kills.py --kills 200 --seed 0
 
 $(VENV)/.installed-mutants: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check pytest-cov
+	$(BIN)/python $(INSTALL) pytest-cov
 	touch $@
 
 # Which mutants, e.g. MUTANTS="--sample 0 stats/intervals.py".
