@@ -61,6 +61,15 @@ def test_smoothing_matrix_equals_separable_convolution(
     np.testing.assert_allclose(got.reshape(grid.shape), expected, atol=1e-14)
 
 
+def test_smoothed_mask_is_the_matrix_times_the_mask(grid: Grid, rng: np.random.Generator) -> None:
+    """No matrix is made for it; at edges, too, and of nothing."""
+    mask = np.where(rng.random(grid.n_voxels) < 0.4, rng.random(grid.n_voxels), 0)
+    sources = np.flatnonzero(mask)
+    expected = spaces.smoothing_matrix(sources, grid, 1.0) @ mask[sources]
+    np.testing.assert_allclose(spaces.smoothed_mask(mask, grid), expected, rtol=1e-14)
+    assert not spaces.smoothed_mask(np.zeros(grid.n_voxels), grid).any()
+
+
 def test_nearest_voxels_half_way_takes_the_higher_index(grid: Grid) -> None:
     """Ties go up, noise does not decide them, and what is outside is -1."""
     points = np.array(

@@ -67,19 +67,29 @@ def smoothing_matrix(sources: IntArray, grid: Grid, sigma_mm: float) -> scipy.sp
     sparse array of shape (grid.n_voxels, n_sources), float64
         Values beyond the grid's edge count as zero.
     """
+    rows, weights, counts = _spread(sources, grid, sigma_mm)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    # Rows lie in order within each column, so that nothing needs to be sorted.
+    columns = scipy.sparse.csc_array((weights, rows, starts), shape=(grid.n_voxels, len(sources)))
+    return columns.tocsr()
+
+
+def _spread(
+    sources: IntArray, grid: Grid, sigma_mm: float
+) -> tuple[IntArray, npt.NDArray[np.float64], IntArray]:
+    """Return which voxels each source reaches, in order, with which weights; and how many."""
     kernels = [gaussian_kernel(sigma_mm, float(edge)) for edge in grid.voxel_mm]
-    offsets = np.stack(
-        np.meshgrid(*(np.arange(len(k)) - len(k) // 2 for k in kernels), indexing="ij"), axis=-1
-    ).reshape(-1, 3)
-    weights = np.einsum("i,j,k->ijk", *kernels).ravel()
-    positions = np.stack(np.unravel_index(sources, grid.shape), axis=1)
-    targets = positions[:, None, :] + offsets[None, :, :]
-    inside = ((targets >= 0) & (targets < grid.shape)).all(axis=2)
-    source, offset = np.nonzero(inside)
-    rows = np.ravel_multi_index(tuple(targets[inside].T), grid.shape)
-    return scipy.sparse.csr_array(
-        (weights[offset], (rows, source)), shape=(grid.n_voxels, len(sources))
-    )
+    weights = np.einsum("i,j,k->ijk", *kernels)
+    # One axis after the other: by source, and along the three axes of the kernel.
+    rows, inside = np.zeros((1, 1, 1, 1), np.intp), np.ones((1, 1, 1, 1), bool)
+    places = np.unravel_index(sources, grid.shape)
+    for axis, (place, kernel, size) in enumerate(zip(places, kernels, grid.shape, strict=True)):
+        shape = [len(place), 1, 1, 1]
+        shape[1 + axis] = len(kernel)
+        targets = (place[:, None] + np.arange(len(kernel)) - len(kernel) // 2).reshape(shape)
+        rows = rows * size + targets
+        inside = inside & (targets >= 0) & (targets < size)
+    return rows[inside], np.broadcast_to(weights, inside.shape)[inside], inside.sum(axis=(1, 2, 3))
 
 
 def smoothed_mask(template_mask: FloatArray, grid: Grid) -> npt.NDArray[np.float64]:
@@ -94,12 +104,10 @@ def smoothed_mask(template_mask: FloatArray, grid: Grid) -> npt.NDArray[np.float
     -------
     array of shape (grid.n_voxels,), float64
     """
-    sources = np.flatnonzero(template_mask)
-    if not len(sources):
-        return np.zeros(grid.n_voxels)
-    smoothed: npt.NDArray[np.float64]
-    smoothed = smoothing_matrix(sources, grid, OVERLAP_SIGMA_MM) @ template_mask[sources]
-    return smoothed
+    sources = np.flatnonzero(template_mask != 0)  # NumPy finds truth values ten times as fast.
+    rows, weights, counts = _spread(sources, grid, OVERLAP_SIGMA_MM)
+    given = weights * np.repeat(template_mask[sources], counts)
+    return np.asarray(np.bincount(rows, given, minlength=grid.n_voxels), np.float64)
 
 
 def roi_overlap(
