@@ -20,7 +20,11 @@ from PIL import Image
 from scipy.stats import zscore
 
 from imgtofmri import Prediction, assets
-from imgtofmri.backbones.names import WEIGHTS_VARIABLE
+from imgtofmri.backbones import load
+from imgtofmri.backbones.architectures import Architecture
+from imgtofmri.backbones.names import WEIGHTS_VARIABLE, Untrained
+from imgtofmri.backbones.untrained import untrained_weights
+from imgtofmri.backbones.weights import LoadedWeights
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, write_bundle
 from imgtofmri.encoder import Provenance, Settings, reference
 from imgtofmri.files import sha256_of
@@ -54,6 +58,24 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if report.skipped and os.environ.get("IMGTOFMRI_NO_SKIPS"):
         report.outcome = "failed"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn_once() -> Iterator[None]:
+    """Draw random weights once in a process, not for each test that takes whichever there are."""
+    drawn: dict[tuple[str, Untrained], LoadedWeights] = {}
+
+    def draw(architecture: Architecture, untrained: Untrained) -> LoadedWeights:
+        key = architecture.id, untrained
+        if key not in drawn:
+            drawn[key] = untrained_weights(architecture, untrained)
+            for tensor in drawn[key].tensors.values():
+                tensor.flags.writeable = False
+        return drawn[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "untrained_weights", draw)
+        yield
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ from typer.main import get_command
 
 from imgtofmri import assets
 from imgtofmri.backbones import Untrained, load, weights
-from imgtofmri.backbones.untrained import untrained_weights
 from imgtofmri.cli import main
 from imgtofmri.cli.app import app
 from imgtofmri.datasets import twinset
@@ -279,7 +278,7 @@ rois.PPA = { mask = "PPA.nii.gz", responses = "PPA.npy" }
 def _stand_in(architecture: Any, *, progress: bool = True) -> Any:
     """Return random weights of ResNet-18 as if they were in the cache."""
     if architecture.id == "resnet18":
-        return untrained_weights(architecture, Untrained(0))
+        return load.untrained_weights(architecture, Untrained(0))
     return _published(architecture, progress=progress)
 
 

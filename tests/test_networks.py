@@ -25,6 +25,7 @@ from imgtofmri.backbones import (
 from imgtofmri.backbones.architectures import ARCHITECTURES
 from imgtofmri.backbones.onnx_graph import has_outside_data, read_nodes
 from imgtofmri.backbones.pooling import Layer, Pool, parse_layer, sparse_projection
+from imgtofmri.backbones.untrained import untrained_weights
 from imgtofmri.exceptions import OptionError, WeightsError
 
 RECIPE = Preprocessing(size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
@@ -328,8 +329,11 @@ def test_load_backbone_poolings_of_a_layer_agree(name: str, squares: NDArray[np.
     np.testing.assert_allclose(again(squares), flat, rtol=1e-5, atol=1e-5)
 
 
-def test_load_backbone_untrained_is_fixed_by_its_seed(squares: NDArray[np.uint8]) -> None:
+def test_load_backbone_untrained_is_fixed_by_its_seed(
+    squares: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same seed gives the same features, another seed others; the spec says what it is."""
+    monkeypatch.setattr("imgtofmri.backbones.load.untrained_weights", untrained_weights)
 
     def load(weights: str) -> Backbone:
         return load_backbone("resnet18", weights=weights)
@@ -348,8 +352,6 @@ def test_load_backbone_untrained_is_fixed_by_its_seed(squares: NDArray[np.uint8]
 
 def test_load_backbone_untrained_weights_have_he_s_variance() -> None:
     """Each layer's weights have variance 2 / fan-out, so that activations stay moderate."""
-    from imgtofmri.backbones.untrained import untrained_weights
-
     network = ARCHITECTURES["resnet18"]
     tensors = untrained_weights(network, Untrained(5)).tensors
     for conv in network.convolutions:
