@@ -16,7 +16,9 @@ NEWEST ?= $(call first_python,3.14 3.13 3.12)
 OLDEST ?= $(or $(call first_python,3.11),$(PYTHON))
 # What `make bench` is asked for, e.g. BENCH="--quick --against ../another-checkout".
 BENCH ?=
-# Python compiles what it imports; to compile all that is installed takes as long as to install it.
+# Python compiles what it imports, and keeps it for all the processes that tests start; to compile all that is
+# installed takes as long as to install it.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 # Two tests at a time; who has none left takes some of the other's.
 BOTH := -n 2 --dist worksteal
