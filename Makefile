@@ -84,7 +84,7 @@ $(VENV)/.installed-browser: $(VENV)/.installed
 	touch $@
 
 test-browser: $(VENV)/.installed-browser ## test the pages in Chromium, which must be installed
-	IMGTOFMRI_SITE=$(wildcard docs/_build/html) $(BIN)/python -m pytest tests/test_report_browser.py tests/test_serve_browser.py tests/test_site_browser.py
+	IMGTOFMRI_SITE=$(wildcard docs/_build/html) $(BIN)/python -m pytest $(BOTH) tests/test_report_browser.py tests/test_serve_browser.py tests/test_site_browser.py
 
 $(VENV)/.installed-openvino: $(VENV)/.installed
 	$(BIN)/python $(INSTALL) -e ".[openvino]"

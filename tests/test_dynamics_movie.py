@@ -175,6 +175,7 @@ def test_movie_models_bad_input_is_named(
         movie_models(encoder, still, baselines=["motion"], weights=random_weights, progress=False)
 
 
+@pytest.mark.slow
 def test_analysis_finds_that_the_prediction_agrees_best(analysis: DynamicsAnalysis) -> None:
     """With the prediction planted in the measurement, it beats luminance and motion everywhere."""
     assert [region.roi for region in analysis.regions] == ["all", "LOC", "PPA"]

@@ -231,6 +231,7 @@ def test_each_network_runs_once_for_a_batch(folder: Path, monkeypatch: pytest.Mo
     assert calls == ["OnnxFileBackbone"]
 
 
+@pytest.mark.slow
 def test_several_networks_through_the_command_line(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -250,6 +251,7 @@ def test_several_networks_through_the_command_line(
     assert settings["layers"] == ["tiny/conv", "tiny/out", "resnet18/avgpool"]
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_found_beside_the_bundle_with_its_recipe(folder: Path) -> None:
     """An ONNX file needs no option, keeps the card's preprocessing, and has to be the same file."""
     one = TWO_NETWORKS.split("[backbones.late]")[0].replace("[backbones.early]", "[backbone]")

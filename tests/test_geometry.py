@@ -584,6 +584,7 @@ def test_read_matrices_names_sets_by_what_they_are_given_by(tmp_path: Path) -> N
     assert read_matrices(()) == {}
 
 
+@pytest.mark.slow
 def test_save_geometry_writes_tables_figures_and_record(
     shown: tuple[Prediction, RDMs], make_prediction: MakePrediction, tmp_path: Path,
     rng: np.random.Generator,

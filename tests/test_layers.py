@@ -119,6 +119,7 @@ def test_layer_search_equals_a_fit_of_each_layer_alone(study: Path, table: pd.Da
                 np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [("layer1",), ("layer1", "layer1")])
 def test_layer_search_fewer_than_two_layers_are_refused(
     layers: tuple[str, ...], study: Path
@@ -128,6 +129,7 @@ def test_layer_search_fewer_than_two_layers_are_refused(
         layer_search(study, layers, progress=False)
 
 
+@pytest.mark.slow
 def test_plot_layers_shows_the_table_s_numbers(table: pd.DataFrame) -> None:
     """One panel for each ROI; its thick line is the subjects' mean, the ring its highest point."""
     told = table.assign(noise_ceiling_r=0.9)

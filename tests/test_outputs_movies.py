@@ -85,6 +85,7 @@ def table_of(path: Path) -> tuple[list[str], npt.NDArray[np.float64]]:
     return header, np.array([[np.nan if x == "n/a" else float(x) for x in row] for row in rows])
 
 
+@pytest.mark.slow
 def test_predict_movies_files_hold_what_predict_movie_returns(
     tmp_path: Path, encoder: Encoder, settings: Settings
 ) -> None:

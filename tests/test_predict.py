@@ -283,6 +283,7 @@ class _Slow(OutputFolder):
         self._added.set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", FORMATS)
 @pytest.mark.parametrize("now", FORMATS)
 def test_overwriting_leaves_nothing_of_an_earlier_run(

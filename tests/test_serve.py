@@ -552,6 +552,7 @@ def test_what_a_killed_server_left_is_removed_by_the_next(
     assert not list(following.temporary.iterdir())
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_said_before_anything_is_loaded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -658,6 +658,7 @@ def write_linear(path: Path, kinds: Sequence[tuple[str, Sequence[float], Sequenc
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".txt", ".tfm", ".mat", ".h5"])
 @pytest.mark.parametrize("name", LINEAR)
 def test_read_itk_linear_kinds_equal_itk(tmp_path: Path, name: str, suffix: str) -> None:
