@@ -30,6 +30,7 @@ Files = list[tuple[str, bytes]]
 def _lay(home: Path, files: dict[str, bytes]) -> Path:
     """Write files below a folder that is new."""
     shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
     for name, content in files.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_bytes(content)
@@ -416,7 +417,7 @@ def read_form(path: Path) -> None:
         piece, more = next(pieces)
         return {"type": "http.request", "body": piece, "more_body": more}
 
-    home = _lay(path.parent / "sent", {"x": b""})
+    home = _lay(path.parent / "sent", {})
     with suppress(Refusal, ClientLeftError):
         kind = "multipart/form-data; boundary=b"
         asyncio.run(receive_upload(kind, receive, home, Limits(max_mb=1)))
