@@ -290,9 +290,11 @@ def test_an_interrupted_run_leaves_whole_files_and_resumes(
     out = tmp_path / "out"
     arguments = ["predict", str(photos), "-o", str(out), *options]
     command = [sys.executable, "-c", "import sys; from imgtofmri.cli import main; sys.exit(main())"]
-    process = subprocess.Popen([*command, *arguments], stderr=subprocess.DEVNULL)
+    with (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen([*command, *arguments], stderr=said)
     deadline = time.monotonic() + 120
     while len(list(out.glob("*.nii.gz"))) < 20 and time.monotonic() < deadline:
+        assert process.poll() is None, (tmp_path / "said").read_text()
         time.sleep(0.01)
     os.kill(process.pid, how)
     code = process.wait(timeout=60)
