@@ -324,6 +324,7 @@ def test_a_task_on_a_full_disk_is_one_error_and_nothing_is_lost(
 _FILLED = """
 import resource, sys
 from imgtofmri.cli import main
+sys.dont_write_bytecode = True  # Python would keep half of what it compiles.
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 sys.exit(main(sys.argv[1:]))
 """

@@ -45,11 +45,15 @@ def desk(
 def largest_file(n_bytes: int) -> Iterator[None]:
     """Let no file grow beyond a size, as if the disk were full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    # Python would keep half of what it compiles, which ends all that import it later.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "dont_write_bytecode", True)
+        patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 COMMANDS = ["predict dark -o", "contrast dark bright -o", "select dark bright -g high_PPA -n 1 -o"]
