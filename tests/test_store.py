@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ from imgtofmri.outputs.store import Constant, Lost, Store
 from imgtofmri.outputs.store_plan import Roster, StorePlan, rows_in_shards
 from imgtofmri.outputs.store_writer import RowWriter
 from imgtofmri.outputs.zarr_format import crc32c, read_text_chunk, text_chunk
+
+LargestFile = Callable[[int], AbstractContextManager[None]]
 
 PEOPLE, ROIS, N, VOXELS = ("CSI1", "CSI2"), ("LOC", "PPA"), 150, 40
 MASK = Constant(np.arange(64).reshape(4, 4, 4) % 2 == 0, ("x", "y", "z"))
@@ -401,24 +402,9 @@ def test_float16_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
         writer.add(values)
 
 
-@contextmanager
-def largest_file(n_bytes: int) -> Iterator[None]:
-    """Let no file grow beyond a size, as if the disk were full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # Python would keep half of what it compiles, which ends all that import it later.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "dont_write_bytecode", True)
-        patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("n_bytes", [100, 4000, 12_000])
 def test_full_disk_is_one_error_and_nothing_is_lost(
-    n_bytes: int, store: Store, tmp_path: Path
+    n_bytes: int, store: Store, tmp_path: Path, largest_file: LargestFile
 ) -> None:
     """What was whole stays, what was not is not there, and going on ends in the same bytes."""
     path = tmp_path / "b.zarr"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from imgtofmri.bundle import Bundle, read_bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.exceptions import OutputError
 from imgtofmri.files import check_room, write_all, write_or_keep
+
+LargestFile = Callable[[int], AbstractContextManager[None]]
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::imgtofmri.backbones.UnverifiedWeightsWarning"),
@@ -39,21 +41,6 @@ def desk(
     dark_and_bright(3)
     monkeypatch.chdir(tmp_path)
     return ["--encoder", small_encoder.name, "--weights", "untrained", "--quiet"]
-
-
-@contextmanager
-def largest_file(n_bytes: int) -> Iterator[None]:
-    """Let no file grow beyond a size, as if the disk were full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # Python would keep half of what it compiles, which ends all that import it later.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "dont_write_bytecode", True)
-        patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 COMMANDS = ["predict dark -o", "contrast dark bright -o", "select dark bright -g high_PPA -n 1 -o"]
@@ -185,7 +172,10 @@ def test_signal_that_the_caller_ignores_stays_ignored(desk: list[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_full_disk_is_one_error_and_leaves_nothing_half_done(
-    command: str, desk: list[str], capsys: pytest.CaptureFixture[str]
+    command: str,
+    desk: list[str],
+    capsys: pytest.CaptureFixture[str],
+    largest_file: LargestFile,
 ) -> None:
     """No file is there that is not whole, hidden ones neither; with room it goes on."""
     words = [word.replace("_", " ") for word in command.split()]
@@ -218,7 +208,22 @@ def test_bundle_that_its_place_does_not_take_is_kept_aside(
     assert read_bundle(kept).subjects[0].name == small_bundle.subjects[0].name
 
 
-def test_bundle_without_room_anywhere_is_one_error(tmp_path: Path, small_bundle: Bundle) -> None:
+def test_a_full_disk_keeps_no_half_of_what_python_compiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest_file: LargestFile
+) -> None:
+    """Half of a module would end whatever imports it after these tests."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "half_compiled.py").write_text(f"NAMES = {[*map(str, range(500))]}\n")
+    with largest_file(1000):
+        import_module("half_compiled")
+    assert not (tmp_path / "__pycache__").exists()
+    del sys.modules["half_compiled"]
+
+
+def test_bundle_without_room_anywhere_is_one_error(
+    tmp_path: Path, small_bundle: Bundle, largest_file: LargestFile
+) -> None:
     """What the writer of the format says of the disk is said as of any file."""
     before = sorted(tmp_path.iterdir())
     with largest_file(100), pytest.raises(OutputError, match=r"cannot write .*Make room"):
