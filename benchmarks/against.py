@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from movies import FORMATS, write_movie
 from predict import make_photographs, make_weights
-from stopwatch import Times, timed
+from stopwatch import Times, scratch_folder, timed
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -35,7 +33,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="in turn (default 5)")
     parser.add_argument("--minutes", type=float, default=1.0, help="of the movie (default 1)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         scratch = Path(folder)
         photos = options.photos or make_photographs(scratch / "photos", options.n)
         weights = options.weights or make_weights(scratch / "weights.safetensors")
@@ -55,20 +53,20 @@ def compare(
     scratch: Path,
 ) -> None:
     """Run every command on every tree, round after round, and print medians."""
-    predict = ["predict", "--weights", str(weights), "--quiet", "--no-report", "-o"]
-    out = str(scratch / "out")
+    predict = ["predict", "--weights", str(weights), "--quiet", "--no-report"]
     commands = {
         "imgtofmri --help": ["--help"],
-        "one image": [*predict, out, str(images[0])],
-        f"{len(images)} images": [*predict, out, *map(str, images)],
-        **{name: [*predict, out, str(movie)] for name, movie in movies.items()},
+        "one image": [*predict, str(images[0])],
+        f"{len(images)} images": [*predict, *map(str, images)],
+        **{name: [*predict, str(movie)] for name, movie in movies.items()},
     }
     times: dict[tuple[str, Path], list[Times]] = {}
     for number in range(-1, n_rounds):  # The first round fills caches and does not count.
         for name, arguments in commands.items():
-            for tree in trees:
-                took = run(tree, arguments)
-                shutil.rmtree(out, ignore_errors=True)
+            for place, tree in enumerate(trees):
+                # Kept until the end, as those of predict.py are.
+                out = ["-o", str(scratch / f"{name} {number} {place}")]
+                took = run(tree, arguments + (out if arguments[0] == "predict" else []))
                 if number >= 0:
                     times.setdefault((name, tree), []).append(took)
     print(f"Whole processes, medians of {n_rounds} rounds: seconds by the clock, of processors")

@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stopwatch import KEPT, scratch_folder
+
 ABILITIES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 HERE = Path(__file__).resolve().parent
 
@@ -87,6 +89,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=PARTS, help="repeatable; default all")
     parser.add_argument("--quick", action="store_true", help="a few images of each")
     options = parser.parse_args(arguments)
+    with scratch_folder() as folder:
+        os.environ[KEPT] = str(folder)
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     n_processors, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     print(f"{processor()}, {n_processors} processors, load {load:.1f}")
     failed = []

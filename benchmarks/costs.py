@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import numpy as np
 from movies import write_movie
 from predict import make_photographs, make_weights
 from scale import make_encoder
+from stopwatch import scratch_folder
 
 from imgtofmri import load_encoder
 from imgtofmri.analyses.predict.stores import StoreRun, count_rows
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--names", type=int, default=IMAGES, help="names in the list")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         scratch = Path(folder)
         photos = options.photos or make_photographs(scratch / "photos", N)
         weights = options.weights or make_weights(scratch / "weights.safetensors")

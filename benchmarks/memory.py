@@ -16,7 +16,6 @@ import json
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from stopwatch import scratch_folder
 
 from imgtofmri.backbones import Backbone
 
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     print("  images   peak MB   images a second, without the network")
     for n in options.n or SIZES:
-        with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
+        with scratch_folder(options.folder) as scratch:
             make_pictures(Path(scratch) / "pictures", n)
             command = [sys.executable, __file__, "--child", f"{scratch}/pictures", f"{scratch}/out"]
             command += ["--no-report"] if options.no_report else []

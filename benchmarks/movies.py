@@ -18,7 +18,6 @@ import json
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -26,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from stopwatch import scratch_folder
 
 from imgtofmri.backbones.engines import installed_engines
 
@@ -111,7 +111,7 @@ def predict(path: Path, weights: str, rate_hz: float, engine: str) -> dict[str, 
         return (now_s() - start) / len(pixels)
 
     before_s = alone_s()
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         record = OutputFolder(Path(folder), "predict")
         record.begin({})
         sources = [Source(each, each.name, "movie") for each in paths]
@@ -173,7 +173,7 @@ def main() -> None:
         print(json.dumps(predict(options.child, options.weights, options.rate_hz, engine)))
         return
     engines = options.engine or [f"{one.name}:{one.precision}" for one in installed_engines()]
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         print(f"Peak memory, {options.rate_hz:g} frames a second of movie\n")
         print("minutes   frames   peak MB")
         for minutes in options.minutes or [1.0, 10.0, 60.0]:

@@ -11,14 +11,12 @@ processor has of its own. Measurements are taken in turn, so that the machine's 
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
-import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
-from stopwatch import Times, timed
+from stopwatch import Times, scratch_folder, timed
 
 from imgtofmri.analyses.predict import predict_images
 from imgtofmri.backbones import Backbone
@@ -42,7 +40,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3, help="pairs of measurements (default 3)")
     parser.add_argument("--engine", action="append", metavar="NAME[:PRECISION]", help="repeatable")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         folder = options.photos or make_photographs(Path(scratch) / "photos", options.n)
         weights = options.weights or make_weights(Path(scratch) / "weights.safetensors")
         engines = [Engine(*name.split(":")) for name in options.engine or ()] or installed_engines()
@@ -64,12 +62,12 @@ def _measure(
         _end_to_end(predictor, sources[:32], scratch / f"warm{number}")
     alone: dict[Engine, list[Times]] = {engine: [] for engine in engines}
     whole: dict[Engine, list[Times]] = {engine: [] for engine in engines}
+    # What is written stays until the end, as `scratch_folder` says why.
     for pair in range(n_pairs):
         for engine, predictor in predictors.items():
             network, target = predictor.extractor.network, scratch / f"out{pair}-{engine}"
             alone[engine].append(timed(lambda: network_alone(network, pixels)))  # noqa: B023
             whole[engine].append(timed(lambda: _end_to_end(predictor, sources, target)))  # noqa: B023
-            shutil.rmtree(target)
     print(f"{len(sources)} photographs, {n_pairs} rounds, medians; files written")
     print("                         images a second              CPU ms an image")
     print("engine                   alone   whole   ratio        alone   whole   ratio")

@@ -15,11 +15,11 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import tempfile
 import time
 from pathlib import Path
 
 from predict import make_photographs, make_weights
+from stopwatch import scratch_folder
 
 from imgtofmri import load_encoder
 from imgtofmri.analyses.predict import predict_into
@@ -39,7 +39,7 @@ def main() -> None:
     encoder = load_encoder()
     took: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     size, before_all = 0, os.getloadavg()
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         photos = asked.photos or make_photographs(Path(folder, "photos"), asked.images)
         weights = asked.weights
         if weights is None and asked.backbone is None:

@@ -17,14 +17,13 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stopwatch import Times, timed
+from stopwatch import Times, scratch_folder, timed
 
 from imgtofmri.analyses.predict.stores import close_store
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, write_bundle
@@ -50,7 +49,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the order and the kills")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
+    with scratch_folder(options.folder) as scratch:
         sys.exit(run(Path(scratch), options.n, options.shards, options.kills, options.seed))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import zarr
 from predict import make_photographs, make_weights, network_alone
-from stopwatch import Times, seconds, timed
+from stopwatch import Times, scratch_folder, seconds, timed
 
 from imgtofmri import Prediction
 from imgtofmri.analyses.predict import predict_into
@@ -60,7 +59,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     encoder = load_encoder()
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         scratch = Path(folder)
         photos = options.photos or make_photographs(scratch / "photos", options.n)
         weights = options.weights or make_weights(scratch / "weights.safetensors")
