@@ -237,6 +237,26 @@ def test_read_images_transparent_colour_of_sixteen_bits_is_white(tmp_path: Path)
     assert np.unique(pixels[:, 4:]).tolist() == [255]
 
 
+@pytest.mark.parametrize(
+    ("alpha", "shown"),
+    [
+        pytest.param([0, 0], [[200, 20, 10], [200, 20, 10]], id="0-everywhere"),
+        pytest.param([0, 255], [[255, 255, 255], [200, 20, 10]], id="0-in-half"),
+    ],
+)
+def test_read_images_bitmap_whose_fourth_byte_was_left_0_is_opaque(
+    tmp_path: Path, alpha: list[int], shown: list[list[int]]
+) -> None:
+    """Alpha of 0 everywhere is that of programs that leave the byte alone, as viewers know."""
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, 2, 1, 1, 32, 3, 8, 2835, 2835, 0, 0)
+    pixels = b"".join(bytes([10, 20, 200, one]) for one in alpha)
+    path = tmp_path / "screen.bmp"
+    start = struct.pack("<2sIHHI", b"BM", 130, 0, 0, 122)
+    path.write_bytes(start + header + masks + bytes(52) + pixels)
+    assert np.asarray(open_image(path))[0].tolist() == shown
+
+
 def test_prepare_image_sixteen_bit_keeps_high_byte() -> None:
     """Sixteen-bit grey is scaled to 8 bits by its high byte, and never clipped."""
     values = np.repeat(np.array([[0, 255, 256, 32768, 65280, 65535]], np.uint16), 4, axis=0)

@@ -107,6 +107,8 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         whole = "signed 16-bit integers" if signed == 16 else "32-bit integers"
         kind = whole if mode == "I" else "floating-point values"
         raise refuse(_KNOWN_SCALE, kind, _SCALE_IT)
+    if _has_no_alpha(upright):
+        return upright.convert("RGB")
     if mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in upright.info:
         opaque = Image.new("RGBA", upright.size, "white")
         # La converts to nothing but LA.
@@ -195,6 +197,16 @@ def _upright(picture: Image.Image) -> Image.Image:
     if upright is not picture:
         upright.format = picture.format  # Lost on the way; mode I needs it.
     return upright
+
+
+def _has_no_alpha(picture: Image.Image) -> bool:
+    """Tell whether a bitmap's fourth byte, which may be alpha, was left 0 everywhere.
+
+    Many programs do, and viewers then show its colours: nobody saves a bitmap of nothing.
+    """
+    if picture.format not in {"BMP", "DIB"} or picture.mode != "RGBA":
+        return False
+    return picture.getchannel("A").getextrema() == (0, 0)
 
 
 def _transparent_colour(picture: Image.Image) -> int | tuple[int, ...] | None:
