@@ -188,6 +188,18 @@ def test_why_a_job_failed_names_no_path(begin: Callable[..., Jobs], tmp_path: Pa
     assert (fault.state, fault.error) == (FAILED, "Predicting failed; the server's log says why.")
 
 
+@pytest.mark.parametrize(("n", "said"), [(1, "1 image"), (2, "2 images")])
+def test_track_counts_one_in_the_singular(
+    capsys: pytest.CaptureFixture[str], n: int, said: str
+) -> None:
+    """Lines of a log read as a person would say them."""
+    with track("Predicting", n, "images") as advance:
+        advance(n)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == f"Predicting ({said}) ..."
+    assert last.startswith("Predicting: done in ")
+
+
 def test_a_listener_hears_each_step_and_nobody_else(capsys: pytest.CaptureFixture[str]) -> None:
     """Also of work that reports no progress; nothing goes to standard error."""
     steps: list[Step] = []

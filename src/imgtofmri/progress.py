@@ -160,7 +160,10 @@ class _Lines:
         self._write(f"{self._description}: done in {time.monotonic() - self._started:.1f} s")
 
     def _amount(self, value: float) -> str:
-        return f"{value / 1e6:.1f} MB" if self._unit == "B" else f"{value:.0f} {self._unit}".strip()
+        if self._unit == "B":
+            return f"{value / 1e6:.1f} MB"
+        unit = self._unit.removesuffix("s") if round(value) == 1 else self._unit
+        return f"{value:.0f} {unit}".strip()
 
     @staticmethod
     def _write(line: str) -> None:
