@@ -233,8 +233,9 @@ def who_executes(
     data, log = folder / "coverage", folder / "log"
     if not log.exists():
         settings = folder / "rc"
-        wings = "\n".join(f"    */imgtofmri/{wing}/*" for wing in WINGS)
-        settings.write_text(f"[run]\nparallel = true\ndata_file = {data}\ninclude =\n{wings}\n")
+        # Of all modules, as what is kept may serve for others another time.
+        of = "*/imgtofmri/*"
+        settings.write_text(f"[run]\nparallel = true\ndata_file = {data}\ninclude = {of}\n")
         command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-n", str(jobs)]
         command += ["--durations=0", "--durations-min=0.02", "--cov", "--cov-report="]
         command += [f"--cov-config={settings}", "--cov-context=test"]
