@@ -167,6 +167,8 @@ def test_volume_times_of_sparse_volumes_are_a_share_of_their_acquisition(
         ((2.0, "sec"), {"VolumeTiming": [0, 2, 4]}, {}, "a time for each of 4 volumes; got 3"),
         ((2.0, "sec"), {"VolumeTiming": [0, 2, 1, 4]}, {}, "must ascend, in seconds; got gaps bet"),
         ((2.0, "sec"), {"VolumeTiming": [0, 2000, 4000, 6000]}, {}, "must ascend, in seconds"),
+        ((2.0, "sec"), {"VolumeTiming": [1, 3, 5, 7]}, {}, "must begin at 0, .*; got 1 s"),
+        ((2.0, "sec"), {"VolumeTiming": [-8, -6, -4, -2]}, {}, "must begin at 0, .*; got -8 s"),
         ((3.0, "sec"), {"VolumeTiming": [0, 2, 4, 6]}, {}, "got 3 s from the header, 2 s from Vol"),
         (
             (2.0, "sec"),

@@ -24,6 +24,8 @@ _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 # Repetition times that differ by more, as a share, are not one; times of one slice and another may
 # differ by more of a repetition, since what fMRIPrep writes counts from first to last slice.
 _SAME_TR, _SAME_START = 1e-3, 0.1
+# Times that differ by less are one, in seconds.
+_SAME_S = 0.002
 
 
 def read_sidecars(paths: Sequence[Path]) -> dict[str, Any]:
@@ -181,6 +183,13 @@ def _volume_timing(where: str, value: Any, n_volumes: int) -> FloatArray | None:
             f"{np.diff(times).min():g} and {np.diff(times).max():g}. {remedy}"
         )
         raise DataError(message)
+    if abs(times[0]) > _SAME_S:
+        message = (
+            f"{where}: VolumeTiming must begin at 0, as films and events count from the first "
+            f"volume; got {times[0]:g} s. Take it off all times, after seeing that what was shown "
+            "does count from there and not from volumes that were cut off."
+        )
+        raise DataError(message)
     return times
 
 
@@ -200,7 +209,7 @@ def _repetition_time(
     }
     if starts is not None and len(starts) > 1:
         gaps = np.diff(starts)
-        even = bool(np.ptp(gaps) <= max(0.002, _SAME_TR * gaps.mean()))
+        even = bool(np.ptp(gaps) <= max(_SAME_S, _SAME_TR * gaps.mean()))
         if not even:
             # Of uneven volumes the header cannot tell the times.
             told.pop("the header")
