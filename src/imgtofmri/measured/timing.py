@@ -119,7 +119,8 @@ def volume_times(
     raw = raw or {}
     starts = _volume_timing(where, {**raw, **said}.get("VolumeTiming"), n_volumes)
     tr = _repetition_time(where, image, said, raw, tr_s, starts)
-    if starts is None:
+    if starts is None or tr_s is not None:
+        # A repetition time that settles what files contradict stands above VolumeTiming, too.
         assert tr is not None
         starts = tr * np.arange(n_volumes, dtype=np.float64)
     step_s = _acquisition(where, {**raw, **said}, tr)
