@@ -159,6 +159,8 @@ def test_volume_times_of_sparse_volumes_are_a_share_of_their_acquisition(
             "between 0 and the repetition time, 2 s; got 1000",
         ),
         ((2.0, "sec"), {"StartTime": 0.0}, {"slice_time_ref": 0.5}, "0.5 of 2 s, and StartTime 0"),
+        ((2.0, "sec"), {"StartTime": None}, {"slice_time_ref": 1.5}, "share .* 0 to 1; got 1.5"),
+        ((2.0, "sec"), {"StartTime": None}, {"slice_time_ref": -0.5}, "share .* 0 to 1; got -0.5"),
         ((2.0, "sec"), {"StartTime": None}, {}, "neither StartTime nor SliceTimingCorrected"),
         (
             (2.0, "sec"),

@@ -281,6 +281,12 @@ def _start(
     slice_time_ref: float | None,
 ) -> float:
     """Return the time within the first volume that it stands for."""
+    if slice_time_ref is not None and not 0 <= slice_time_ref <= 1:
+        message = (
+            f"{where}: `slice_time_ref` must be a share of the repetition time from 0 to 1; got "
+            f"{slice_time_ref:g}. Use 0 for the start of a volume, 0.5 for its middle."
+        )
+        raise DataError(message)
     start_s = _number(where, said, "StartTime")
     if start_s is not None and not 0 <= start_s <= most_s * (1 + _SAME_TR):
         message = (
