@@ -38,6 +38,8 @@ UNEVEN = [0.0, 2.0, 5.0, 9.0]
         ((2000.0, "unknown"), {"RepetitionTime": 2.0}, {}, [0.5, 2.5, 4.5, 6.5]),
         ((1.0, "unknown"), {}, {"tr_s": 2.0}, [0.5, 2.5, 4.5, 6.5]),
         ((1.7, "sec"), {"RepetitionTime": 2.0}, {"tr_s": 2.0}, [0.5, 2.5, 4.5, 6.5]),
+        ((2.0, "sec"), {"VolumeTiming": [0.0, 3, 6, 9]}, {"tr_s": 2.0}, [0.5, 2.5, 4.5, 6.5]),
+        ((2.0, "sec"), {"VolumeTiming": [0.0, 3, 6, 9]}, {"tr_s": 3.0}, [0.5, 3.5, 6.5, 9.5]),
         ((1.0, "unknown"), {}, {"raw": {"RepetitionTime": 2.0}}, [0.5, 2.5, 4.5, 6.5]),
         ((1.0, "unknown"), {"VolumeTiming": UNEVEN}, {}, [0.5, 2.5, 5.5, 9.5]),
         ((1.0, "unknown"), {}, {"raw": {"VolumeTiming": UNEVEN}}, [0.5, 2.5, 5.5, 9.5]),
@@ -157,6 +159,8 @@ def test_volume_times_of_sparse_volumes_are_a_share_of_their_acquisition(
             "between 0 and the repetition time, 2 s; got 1000",
         ),
         ((2.0, "sec"), {"StartTime": 0.0}, {"slice_time_ref": 0.5}, "0.5 of 2 s, and StartTime 0"),
+        ((2.0, "sec"), {"StartTime": None}, {"slice_time_ref": 1.5}, "share .* 0 to 1; got 1.5"),
+        ((2.0, "sec"), {"StartTime": None}, {"slice_time_ref": -0.5}, "share .* 0 to 1; got -0.5"),
         ((2.0, "sec"), {"StartTime": None}, {}, "neither StartTime nor SliceTimingCorrected"),
         (
             (2.0, "sec"),
@@ -167,6 +171,8 @@ def test_volume_times_of_sparse_volumes_are_a_share_of_their_acquisition(
         ((2.0, "sec"), {"VolumeTiming": [0, 2, 4]}, {}, "a time for each of 4 volumes; got 3"),
         ((2.0, "sec"), {"VolumeTiming": [0, 2, 1, 4]}, {}, "must ascend, in seconds; got gaps bet"),
         ((2.0, "sec"), {"VolumeTiming": [0, 2000, 4000, 6000]}, {}, "must ascend, in seconds"),
+        ((2.0, "sec"), {"VolumeTiming": [1, 3, 5, 7]}, {}, "must begin at 0, .*; got 1 s"),
+        ((2.0, "sec"), {"VolumeTiming": [-8, -6, -4, -2]}, {}, "must begin at 0, .*; got -8 s"),
         ((3.0, "sec"), {"VolumeTiming": [0, 2, 4, 6]}, {}, "got 3 s from the header, 2 s from Vol"),
         (
             (2.0, "sec"),

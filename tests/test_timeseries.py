@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nilearn.glm.first_level import glover_hrf, spm_hrf
 from nilearn.glm.first_level.design_matrix import create_cosine_drift
+from scipy.stats import gamma
 
 from imgtofmri import timeseries
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
@@ -67,12 +68,29 @@ def test_hrf_gam_peaks_with_height_one_at_p_times_q() -> None:
     assert kernel.max() == pytest.approx(1.0, abs=1e-9)
 
 
-@pytest.mark.parametrize("dt_s", [0.1, 0.125, 0.5, 2.0])
+@pytest.mark.parametrize("dt_s", [0.01, 0.04, 0.05])
 @pytest.mark.parametrize(("name", "oracle"), [("glover", glover_hrf), ("spm", spm_hrf)])
 def test_hrf_glover_and_spm_equal_nilearns(name: str, oracle: object, dt_s: float) -> None:
     """The double gammas are nilearn's, whether it thinks in TRs or in oversampled steps."""
     expected = oracle(t_r=dt_s * 16, oversampling=16)  # type: ignore[operator]
     np.testing.assert_allclose(hrf(name, dt_s), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dt_s", [0.1, 0.125, 0.5, 0.72, 2.0, 2.2])
+@pytest.mark.parametrize(
+    ("name", "peak", "undershoot", "scale", "ratio"),
+    [("glover", 6 / 0.9, 12 / 0.9, 0.9, 0.48), ("spm", 6, 16, 1, 0.167)],
+)
+def test_hrf_of_coarse_steps_is_the_response_at_its_times(
+    name: str, peak: float, undershoot: float, scale: float, ratio: float, dt_s: float
+) -> None:
+    """Differences of gamma densities at 0, dt_s, ...: nilearn's come dt_s too late."""
+    kernel = hrf(name, dt_s)
+    times_s = np.arange(round(32 / dt_s)) * dt_s
+    expected = gamma.pdf(times_s, peak, scale=scale)
+    expected -= ratio * gamma.pdf(times_s, undershoot, scale=scale)
+    expected /= expected.sum()
+    np.testing.assert_allclose(kernel, expected, atol=0.01 * expected.max())
 
 
 def test_hrf_callable_equals_array_of_its_samples() -> None:

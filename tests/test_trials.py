@@ -30,11 +30,18 @@ TR_S, START_S, N_VOLUMES = 1.5, 0.75, 160
 AFFINE = np.array([[-3.0, 0, 0, 12], [0, 3, 0, -9], [0, 0, 3, -6], [0, 0, 0, 1]])
 SHAPE = (6, 6, 5)
 N_VOXELS = 180
+# A beginning of nilearn's time line from which its steps are a fiftieth of a repetition time.
+STEP_S = TR_S / 50
+MIN_ONSET_S = (START_S + TR_S * (N_VOLUMES - 1)) * N_VOLUMES / (N_VOLUMES - 1) - START_S - 264.0
 MOTION = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
 
 
 def write_run(
-    folder: Path, rng: np.random.Generator, onsets: npt.NDArray[Any], run: int = 1
+    folder: Path,
+    rng: np.random.Generator,
+    onsets: npt.NDArray[Any],
+    run: int = 1,
+    duration_s: float = 1.0,
 ) -> BoldRun:
     """Write one run of noise as fMRIPrep names it, with events, motion and one spike."""
     func = folder / "fmriprep" / "sub-01" / "func"
@@ -52,7 +59,7 @@ def write_run(
     table["non_steady_state_outlier00"] = np.eye(N_VOLUMES)[0]
     table.to_csv(func / f"{stem}_desc-confounds_timeseries.tsv", sep="\t", index=False)
     names = [f"image{run}{number:02d}.png" for number in range(len(onsets))]
-    events = pd.DataFrame({"onset": onsets, "duration": 1.0, "stim_file": names})
+    events = pd.DataFrame({"onset": onsets, "duration": duration_s, "stim_file": names})
     events.to_csv(raw / f"{stem}_events.tsv", sep="\t", index=False)
     return find_runs(folder / "fmriprep", folder / "raw", "01", "view", "T1w")[-1]
 
@@ -69,6 +76,7 @@ def fit_with_nilearn(run: BoldRun, hrf: str, labels: npt.NDArray[Any], wanted: s
         drift_model="cosine",
         high_pass=0.01,
         add_regs=confounds,
+        min_onset=MIN_ONSET_S,
     )
     mask = nib.Nifti1Image(np.ones(SHAPE, np.uint8), AFFINE)
     model = FirstLevelModel(
@@ -88,9 +96,13 @@ def fit_with_nilearn(run: BoldRun, hrf: str, labels: npt.NDArray[Any], wanted: s
 def test_estimate_responses_equals_a_loop_of_nilearn_fits(
     tmp_path: Path, rng: np.random.Generator, hrf: str, estimator: str
 ) -> None:
-    """Both estimates are those of FirstLevelModel, fitted once, or once for each presentation."""
-    onsets = np.sort(rng.uniform(0, 215, size=24))
-    run = write_run(tmp_path, rng, onsets)
+    """Both estimates are those of FirstLevelModel, fitted once, or once for each presentation.
+
+    Presentations begin and end at its steps, to which it rounds others.
+    """
+    steps = 800 + 295 * np.arange(24) + rng.integers(250, size=24)
+    onsets = START_S + MIN_ONSET_S + STEP_S * steps - 1e-6
+    run = write_run(tmp_path, rng, onsets, duration_s=30 * STEP_S)
     names, responses = estimate_responses(
         [run],
         np.arange(N_VOXELS),
@@ -168,6 +180,25 @@ def integrated(onset_s: float, duration_s: float, times_s: npt.NDArray[Any]) -> 
     at_s = step_s * np.arange(len(total))
     since_s = times_s - onset_s
     return np.interp(since_s, at_s, total) - np.interp(since_s - duration_s, at_s, total)
+
+
+@pytest.mark.parametrize(("tr_s", "duration_s"), [(2.0, 0.1), (2.0, 0.03), (0.8, 0.1), (10.0, 0.5)])
+@pytest.mark.parametrize("function", ["glover", "spm + derivative + dispersion"])
+def test_trial_regressors_do_not_depend_on_where_steps_lie(
+    tr_s: float, duration_s: float, function: str
+) -> None:
+    """Short presentations of one duration have one response, whenever they begin."""
+    times_s = tr_s * np.arange(round(400 / tr_s))
+    onsets_s = 20.0 + np.arange(24) * tr_s * 1.017
+    seen = trial_regressors(onsets_s, np.full(24, duration_s), times_s, function)
+    for onset_s, each in zip(onsets_s, seen, strict=True):
+        at_s = times_s - onset_s + 20.0
+        (same,) = trial_regressors([20.0], [duration_s], at_s, function)
+        np.testing.assert_allclose(each, same, atol=1e-12)
+        if function == "glover":
+            expected = integrated(onset_s, duration_s, times_s)
+            # A twentieth of the peak, which is a fifth of the duration.
+            np.testing.assert_allclose(each[:, 0], expected, atol=0.01 * duration_s)
 
 
 @pytest.mark.parametrize("tr_s", [1.0, 2.0, 3.0])

@@ -24,6 +24,8 @@ _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 # Repetition times that differ by more, as a share, are not one; times of one slice and another may
 # differ by more of a repetition, since what fMRIPrep writes counts from first to last slice.
 _SAME_TR, _SAME_START = 1e-3, 0.1
+# Times that differ by less are one, in seconds.
+_SAME_S = 0.002
 
 
 def read_sidecars(paths: Sequence[Path]) -> dict[str, Any]:
@@ -117,7 +119,8 @@ def volume_times(
     raw = raw or {}
     starts = _volume_timing(where, {**raw, **said}.get("VolumeTiming"), n_volumes)
     tr = _repetition_time(where, image, said, raw, tr_s, starts)
-    if starts is None:
+    if starts is None or tr_s is not None:
+        # A repetition time that settles what files contradict stands above VolumeTiming, too.
         assert tr is not None
         starts = tr * np.arange(n_volumes, dtype=np.float64)
     step_s = _acquisition(where, {**raw, **said}, tr)
@@ -181,6 +184,13 @@ def _volume_timing(where: str, value: Any, n_volumes: int) -> FloatArray | None:
             f"{np.diff(times).min():g} and {np.diff(times).max():g}. {remedy}"
         )
         raise DataError(message)
+    if abs(times[0]) > _SAME_S:
+        message = (
+            f"{where}: VolumeTiming must begin at 0, as films and events count from the first "
+            f"volume; got {times[0]:g} s. Take it off all times, after seeing that what was shown "
+            "does count from there and not from volumes that were cut off."
+        )
+        raise DataError(message)
     return times
 
 
@@ -200,7 +210,7 @@ def _repetition_time(
     }
     if starts is not None and len(starts) > 1:
         gaps = np.diff(starts)
-        even = bool(np.ptp(gaps) <= max(0.002, _SAME_TR * gaps.mean()))
+        even = bool(np.ptp(gaps) <= max(_SAME_S, _SAME_TR * gaps.mean()))
         if not even:
             # Of uneven volumes the header cannot tell the times.
             told.pop("the header")
@@ -271,6 +281,12 @@ def _start(
     slice_time_ref: float | None,
 ) -> float:
     """Return the time within the first volume that it stands for."""
+    if slice_time_ref is not None and not 0 <= slice_time_ref <= 1:
+        message = (
+            f"{where}: `slice_time_ref` must be a share of the repetition time from 0 to 1; got "
+            f"{slice_time_ref:g}. Use 0 for the start of a volume, 0.5 for its middle."
+        )
+        raise DataError(message)
     start_s = _number(where, said, "StartTime")
     if start_s is not None and not 0 <= start_s <= most_s * (1 + _SAME_TR):
         message = (

@@ -38,6 +38,8 @@ _DIRECT_VOXELS = 512
 _FFT_VOXELS = 128
 # Steps of the integral over the time that a frame is shown.
 _FINE_STEP_S = 0.01
+# nilearn's samples are late by a step, which matters of longer ones.
+_LONGEST_STEP_S = 0.05
 
 
 def hrf(
@@ -78,8 +80,10 @@ def hrf(
 
     Notes
     -----
-    nilearn spreads its samples over the closed interval from 0 to ``duration_s``, so its steps are
-    longer than ``dt_s`` by one part in ``n_taps``. It is kept, for equality with nilearn's models.
+    nilearn's own samples begin a step late, and spread over the closed interval from 0 to
+    ``duration_s``, so that its steps are longer by one part in their number. Up to 0.05 s that is
+    kept, for equality with nilearn's models. Of a longer ``dt_s``, which would come late by as
+    much, the response is sampled in steps of 0.01 s, and taken at the times that are wanted.
 
     References
     ----------
@@ -228,8 +232,13 @@ def _named_hrf(name: str, dt_s: float, duration_s: float, n_taps: int) -> NDArra
     from nilearn.glm.first_level import glover_hrf, spm_hrf
 
     sampler = glover_hrf if name == "glover" else spm_hrf
-    kernel = sampler(t_r=dt_s, oversampling=1, time_length=duration_s)
-    return cast("NDArray[np.float64]", np.asarray(kernel, dtype=np.float64))
+    n_steps = 1 if dt_s <= _LONGEST_STEP_S else round(dt_s / _FINE_STEP_S)
+    fine = sampler(t_r=dt_s / n_steps, oversampling=1, time_length=duration_s)
+    kernel: NDArray[np.float64] = np.asarray(fine, dtype=np.float64)[::n_steps][:n_taps]
+    if n_steps > 1:
+        with np.errstate(invalid="ignore"):  # Of a sample alone, which is 0, nothing can be made.
+            kernel = kernel / kernel.sum()
+    return kernel
 
 
 def _convolve_direct(

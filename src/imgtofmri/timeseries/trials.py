@@ -28,11 +28,8 @@ HRFS = tuple(
 # Presentations that last so many times longer than until the next one begins are in milliseconds.
 _MOST_AT_ONCE = 5.0
 
-# Gaps between volumes that differ by more, as a share of their mean, are uneven.
-_UNEVEN = 1e-3
-# nilearn's steps from one time to the next; of even times, and of those that stand for uneven ones.
-_STEPS, _FINE_STEPS = 50, 5
-_FINE_S = 0.1
+# nilearn's steps of a response from one volume to the next, and the longest that is taken.
+_STEPS, _LONGEST_STEP_S = 50, 0.05
 
 # Less of a response than this share of the usual one (in squares) cannot be measured.
 _LEAST_SHARE = 0.01
@@ -85,29 +82,29 @@ def trial_regressors(
     -------
     array of shape (n_trials, n_volumes, n_functions)
         The response, then its derivatives if ``hrf`` has any; not orthogonalised.
+
+    Notes
+    -----
+    nilearn's responses, through their integrals. Its own regressors take onsets and durations in
+    whole steps, a fiftieth of a repetition time: of 0.1 s at 2 s some are 2 steps and others 3.
     """
     from nilearn.glm import first_level
 
     shape, *more = hrf.split(" + ")
     names = [f"{shape}_hrf", *(f"{shape}_{_DERIVATIVES[name]}" for name in more)]
-    kernels = [getattr(first_level, name) for name in names]
-    times_s, n_steps, gaps_s = frame_times_s, _STEPS, np.diff(frame_times_s)
-    if np.ptp(gaps_s) > _UNEVEN * gaps_s.mean():
-        # Of uneven times nilearn steps through the response by the shortest gap, but through the
-        # run by the mean one, which stretches the response.
-        times_s = np.arange(frame_times_s[0], frame_times_s[-1] + _FINE_S, _FINE_S)
-        n_steps, gaps_s = _FINE_STEPS, np.diff(times_s)
-    step_s = gaps_s.min() / n_steps
-    found = np.empty((np.size(onsets_s), len(frame_times_s), len(kernels)))
-    for trial, times in enumerate(np.column_stack([onsets_s, durations_s]).astype(float)):
-        # To nilearn no duration is one step.
-        height = 1.0 if times[1] > 0 else 1.0 / step_s
-        condition = np.array([[times[0]], [times[1]], [height]])
-        for column, kernel in enumerate(kernels):
-            regressor, _ = first_level.compute_regressor(
-                condition, kernel, times_s, oversampling=n_steps
-            )
-            found[trial, :, column] = np.interp(frame_times_s, times_s, regressor[:, 0])
+    step_s = min(float(np.diff(frame_times_s).min()) / _STEPS, _LONGEST_STEP_S)
+    onsets, durations = (np.asarray(each, np.float64)[:, None] for each in (onsets_s, durations_s))
+    since_s = frame_times_s - onsets
+    found = np.empty((*since_s.shape, len(names)))
+    for column, name in enumerate(names):
+        kernel = getattr(first_level, name)(step_s, oversampling=1)
+        lags_s = step_s * np.arange(-1, len(kernel))
+        held = np.concatenate([[0.0], np.cumsum(kernel)])
+        ended = np.interp(since_s - durations, lags_s, held)
+        impulse = np.interp(since_s, lags_s[1:], kernel / step_s, left=0.0, right=0.0)
+        found[..., column] = np.where(
+            durations > 0, np.interp(since_s, lags_s, held) - ended, impulse
+        )
     return found
 
 
