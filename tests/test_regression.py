@@ -338,6 +338,27 @@ def test_fit_ridge_voxel_constant_within_a_fold_counts_zero(rng: np.random.Gener
     assert np.isfinite(fit.cv_r).all()
 
 
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("level", [0.0, 2.7])
+def test_fit_ridge_single_precision_constant_within_a_fold_equals_double(
+    rng: np.random.Generator, shared: bool, level: float
+) -> None:
+    """Rounding of voxels that a session does not reach, say, is no variation to be explained."""
+    features, responses = make_data(rng, 300, 8, 20, noise=30.0, dtype=np.float32)
+    responses[60:120, :5] = level * rng.uniform(1, 2, 5)
+    options: dict[str, Any] = {
+        "alphas": ALPHAS,
+        "folds": grouped_folds(range(300)),
+        "share": [0] * 20 if shared else None,
+    }
+    fit = fit_ridge(features, responses, **options)
+    double = fit_ridge(features.astype(float), responses.astype(float), **options)
+    np.testing.assert_array_equal(fit.alpha, double.alpha)
+    for name in ("scores", "cv_r", "cv_r2"):
+        np.testing.assert_allclose(getattr(fit, name), getattr(double, name), atol=1e-5)
+    np.testing.assert_allclose(fit.residual_variance, double.residual_variance, rtol=1e-5)
+
+
 def test_fit_ridge_refuses_what_does_not_fit(rng: np.random.Generator) -> None:
     """Each unusable argument has its own message."""
     features, responses = make_data(rng, 30, 4, 3)
