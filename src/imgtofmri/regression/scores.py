@@ -299,7 +299,9 @@ def measure_accuracy(
     variation = _divide(xp, 1.0, inverse, inverse > 0)
     shift = response_mean - rotated.mean - from_train / n_rows
     error = xp.clip(variation - 2.0 * covariance + predicted + n_rows * shift**2, 0.0, None)
-    scale = xp.sqrt(predicted * variation)
+    # Of predictions that are one value throughout the fold rounding alone would correlate.
+    varies = predicted > _CONSTANT * (predicted + from_train**2 / n_rows)
+    scale = xp.sqrt(predicted * variation * varies)
     return Accuracy(
         r=engine.host(_divide(xp, covariance, scale, scale > 0)),
         r2=engine.host(xp.where(inverse > 0, 1.0 - error * inverse, 0.0)),
