@@ -442,6 +442,34 @@ def test_fit_study_duplicates_across_folds_are_named(tmp_path: Path) -> None:
         fit_study(planted.write(**table), progress=False)
 
 
+def test_fit_study_card_tells_of_the_folds_of_a_table(tmp_path: Path) -> None:
+    """The card counts folds that a table gives, and says so; the default number is none of them."""
+    planted = Planted(tmp_path, n_stimuli=9, n_repeats=1, n_subjects=1)
+    rows = [f"image{number:04d}\t{number // 3}" for number in range(9)]
+    (tmp_path / "stimuli.tsv").write_text("\n".join(["stimulus\trun", *rows]))
+    table = {'table = "stimuli.tsv"': 'table = "stimuli.tsv"\nfold_column = "run"'}
+    bundle = fit_study(planted.write(**table), progress=False)
+    assert bundle.card["accuracy"].endswith("over 3 folds)")
+    said = bundle.card["fit"]["settings"]
+    assert (said["folds"], said["fold_column"]) == (None, "run")
+    lines = list(card_lines(bundle))
+    assert "folds       those of the column run of the stimuli" in lines
+    assert not any(line.startswith("seed") for line in lines)
+
+
+@pytest.mark.parametrize("key", ["folds", "seed"])
+def test_read_study_folds_to_make_beside_folds_of_a_table_are_refused(
+    tmp_path: Path, key: str
+) -> None:
+    """What says how folds are made has no effect where a table gives them."""
+    planted = Planted(tmp_path, n_stimuli=9, n_repeats=1, n_subjects=1)
+    table = {'table = "stimuli.tsv"': 'table = "stimuli.tsv"\nfold_column = "run"'}
+    with pytest.raises(
+        OptionError, match=rf"fit\.{key} is of folds that are made; .* those of 'run'\. Leave one"
+    ):
+        read_study(planted.write(f"{key} = 4", **table))
+
+
 def test_fit_command_writes_a_bundle_and_a_table(
     planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

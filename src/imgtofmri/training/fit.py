@@ -283,7 +283,7 @@ def _prepare(
     shown = features.values[[features.of_name[name] for name in rows.names]]
     groups = merge_duplicates(shown, rows.names)
     n_stimuli = int(groups.max()) + 1
-    if n_stimuli < 2 * settings.folds:
+    if rows.folds is None and n_stimuli < 2 * settings.folds:
         message = (
             f"{where}: {settings.folds} folds need at least {2 * settings.folds} different "
             f"stimuli; got {n_stimuli} in {len(rows.names)} rows. Add stimuli, or lower fit.folds."
