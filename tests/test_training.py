@@ -658,6 +658,23 @@ unpack = true
         fetch_downloads(study, progress=False)
 
 
+def test_fit_study_given_features_keep_the_weights_they_are_of(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Predictions use the weights that the study names for its features, not the published ones."""
+    planted = Planted(tmp_path, n_stimuli=20, n_repeats=1, n_subjects=1)
+    network = {
+        'name = "mynet"': 'name = "resnet18"\nweights = "untrained:3"',
+        'layers = ["pool"]': 'layers = ["avgpool"]',
+    }
+    with pytest.raises(ShapeError, match=r"be those of resnet18/avgpool, \[512\] for .*got \[12\]"):
+        fit_study(planted.write(**network), progress=False)
+    np.save(tmp_path / "features.npy", rng.standard_normal((20, 512)))
+    bundle = fit_study(planted.write(**network), progress=False)
+    assert bundle.card["features"]["weights"]["seed"] == 3
+    assert Encoder(bundle).extractor().network.spec.weights_seed == 3
+
+
 def test_fit_study_from_images_predicts_images(
     random_weights: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
