@@ -29,7 +29,7 @@ from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.encoder.description import accuracy_lines, card_lines
 from imgtofmri.exceptions import AssetError, DataError, OptionError, OutputError, ShapeError
 from imgtofmri.spaces import MNI152_2MM, affine_map, map_to_template
-from imgtofmri.training import check_files, fetch_downloads, fit_study
+from imgtofmri.training import check_files, fetch_downloads, fit_study, layer_search
 from imgtofmri.training.study import read_study
 from imgtofmri.training.subjects import template_grid
 
@@ -673,6 +673,17 @@ def test_fit_study_given_features_keep_the_weights_they_are_of(
     bundle = fit_study(planted.write(**network), progress=False)
     assert bundle.card["features"]["weights"]["seed"] == 3
     assert Encoder(bundle).extractor().network.spec.weights_seed == 3
+
+
+def test_layer_search_scores_the_given_features_of_the_layers_asked_for(tmp_path: Path) -> None:
+    """Of features out of a file the layers that are named are scored, and no others."""
+    planted = Planted(tmp_path, n_stimuli=30, n_repeats=1, n_subjects=1)
+    layers = {'layers = ["pool"]': 'layers = ["a", "b", "c"]\nlayer_widths = [2, 4, 6]'}
+    study = planted.write(**layers)
+    table = layer_search(study, ["c", "a"], progress=False)
+    assert dict(zip(table["layer"], table["n_features"], strict=True)) == {"c": 6, "a": 2}
+    with pytest.raises(OptionError, match=r"layers must be one of a, b, c; got 'pool'"):
+        layer_search(study, ["a", "pool"], progress=False)
 
 
 def test_fit_study_from_images_predicts_images(
