@@ -457,6 +457,21 @@ def test_fit_study_card_tells_of_the_folds_of_a_table(tmp_path: Path) -> None:
     assert not any(line.startswith("seed") for line in lines)
 
 
+def test_fit_study_folds_may_be_those_of_the_subjects_own_tables(tmp_path: Path) -> None:
+    """A column of folds is one of each subject's table where these have one; else it is refused."""
+    planted = Planted(tmp_path, n_stimuli=9, n_repeats=1, n_subjects=2)
+    for name, step in (("S1", 3), ("S2", 2)):
+        rows = [f"image{number:04d}\t{min(number // step, 3)}" for number in range(9)]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(["stimulus\trun", *rows]))
+    own = {'table = "stimuli.tsv"': 'fold_column = "run"'}
+    own["[subject]\n"] = '[subject]\ntable = "{name}.tsv"\n'
+    data = fit_study(planted.write(**own), progress=False).card["fit"]["data"]
+    assert (data["S1"]["folds"], data["S2"]["folds"]) == ([3, 3, 3], [2, 2, 2, 3])
+    del own["[subject]\n"]
+    with pytest.raises(OptionError, match=r"fold_column needs a table of every subject's rows\."):
+        read_study(planted.write(**own))
+
+
 @pytest.mark.parametrize("key", ["folds", "seed"])
 def test_read_study_folds_to_make_beside_folds_of_a_table_are_refused(
     tmp_path: Path, key: str

@@ -178,8 +178,12 @@ def _check_table_is_used(root: Table, study: Study) -> None:
 
 
 def _check_folds_are_made(root: Table, study: Study) -> None:
-    """Refuse what says how to make folds where a table has them."""
+    """Refuse a column of folds without a table, and how to make folds beside one."""
     fit, column = root.section("fit"), study.stimuli.fold_column
+    tables = [item.table or study.stimuli.table for item in study.subjects]
+    if column is not None and None in tables:
+        problem = "needs a table of every subject's rows. Add table, or leave fold_column out."
+        root.section("stimuli").fail("fold_column", problem)
     for key in ("folds",) if study.fit.banded else ("folds", "seed"):
         if column is not None and key in fit.values:
             problem = f"is of folds that are made; stimuli.fold_column gives those of {column!r}."

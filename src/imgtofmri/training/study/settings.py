@@ -219,9 +219,7 @@ class StimuliSettings(Section):
     features: ArraySource | None = setting(_array, None)
 
     def check(self, table: Table) -> None:
-        """Refuse a column of no table."""
-        if self.fold_column is not None and self.table is None:
-            table.fail("fold_column", "needs a table. Add table, or leave fold_column out.")
+        """Refuse an order of what is not listed."""
         if "order" in table.values and (self.folder is None or self.table is not None):
             table.fail("order", "is that of a folder's pictures without a table. Leave it out.")
 
