@@ -673,6 +673,15 @@ unpack = true
         fetch_downloads(study, progress=False)
 
 
+def test_fit_study_ceilings_of_few_repeats_are_told(tmp_path: Path) -> None:
+    """One copy of a picture is a repeat, from which no noise ceiling can be had."""
+    planted = Planted(tmp_path, n_stimuli=40, n_repeats=1, n_subjects=1)
+    planted.features[39] = planted.features[0]
+    np.save(tmp_path / "features.npy", planted.features)
+    with pytest.warns(UserWarning, match=r"S1: noise ceilings need 10 repeats or more.*; got 1\."):
+        fit_study(planted.study, progress=False)
+
+
 def test_fit_study_given_features_keep_the_weights_they_are_of(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
