@@ -18,6 +18,7 @@ from imgtofmri.backbones import (
     Backbone,
     BackboneSpec,
     DistilledBackbone,
+    FeatureExtractor,
     Head,
     Preprocessing,
     read_head,
@@ -149,7 +150,7 @@ def test_distil_head_learns_from_no_copy_of_what_is_held_out(
             Image.fromarray(pixels).save(tmp_path / f"{number:02d}{copy}.png")
     teacher = Projection("teacher", 5, 2)
     encoder: Any = SimpleNamespace(
-        card={"id": "e"}, extractor=lambda **_: SimpleNamespace(network=teacher)
+        card={"id": "e"}, extractor=lambda **_: FeatureExtractor(teacher)
     )
     with pytest.warns(StimulusWarning, match=r"\d of 32 images to learn from are copies of images"):
         head = distil_head(
@@ -158,6 +159,27 @@ def test_distil_head_learns_from_no_copy_of_what_is_held_out(
     assert head.card["n_images"] < 32
     # From images that are noise nothing is learned of others.
     assert head.card["fidelity"]["held_out_mean_r"] < 0.6
+
+
+def test_distil_head_agreement_is_of_pictures_cropped_as_the_encoder_crops_them(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is held out is seen as `predict` shows it to the encoder's own network."""
+    seen: list[NDArray[Any]] = []
+
+    def agreement(_: Any, estimated: NDArray[Any], own: NDArray[Any]) -> dict[str, float]:
+        seen.append(own)
+        return {"held_out_mean_r": 0.0, "held_out_median_r": 0.0}
+
+    monkeypatch.setattr("imgtofmri.distillation.emulate.held_out_agreement", agreement)
+    for number in range(12):
+        pixels = rng.integers(0, 256, (9, 30, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number:02d}.png")
+    extractor = FeatureExtractor(Projection("teacher", 5, 2), center_crop=True)
+    encoder: Any = SimpleNamespace(card={"id": "e"}, extractor=lambda **_: extractor)
+    distil_head(encoder, Projection("student", 40, 1), tmp_path, n_views=1)
+    whole = extractor.features(tmp_path).features
+    assert all(any(np.allclose(row, one) for one in whole) for row in seen[0])
 
 
 def test_distilled_backbone_spec_bears_the_teacher_s_features_id(rng: np.random.Generator) -> None:

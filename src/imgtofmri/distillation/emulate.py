@@ -23,7 +23,7 @@ from imgtofmri.distillation.views import random_views
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import DataError, StimulusError
 from imgtofmri.files import is_file, sha256_of
-from imgtofmri.stimuli import Failure, Frame, Source, expand_images, read_images
+from imgtofmri.stimuli import Failure, Frame, Source, expand_images
 from imgtofmri.stimuli.images import open_image
 from imgtofmri.stimuli.items import StimulusWarning
 
@@ -91,15 +91,15 @@ def distil_head(
     """
     sources: list[Source] = expand_images(images, on_failure)
     fail = _raise if on_failure is None else on_failure
-    teacher = encoder.extractor(weights=weights, engine=engine, precision=precision).network
-    size = teacher.spec.preprocessing.size
+    extractor = encoder.extractor(weights=weights, engine=engine, precision=precision)
+    teacher, size = extractor.network, extractor.size
     order = np.random.default_rng(seed).permutation(len(sources))
     n_held_out = int(HELD_OUT * len(sources))
     held_out, fitted = (
         [sources[i] for i in sorted(part)] for part in np.split(order, [n_held_out])
     )
     pixels, digests = [], set()
-    for item in read_images(held_out, size=size):
+    for item in extractor.pictures(iter(held_out)):
         if isinstance(item, Frame):
             pixels.append(item.pixels)
             digests.add(item.sha256)
