@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from imgtofmri.backbones import (
     Backbone,
     BackboneSpec,
     DistilledBackbone,
+    FeatureExtractor,
     Head,
     Preprocessing,
     read_head,
@@ -25,12 +27,12 @@ from imgtofmri.backbones import (
 from imgtofmri.backbones.architectures import ARCHITECTURES
 from imgtofmri.backbones.head import packaged_head
 from imgtofmri.bundle import Bundle
-from imgtofmri.distillation import fit_head, observe, random_views
+from imgtofmri.distillation import distil_head, fit_head, observe, random_views
 from imgtofmri.distillation.heads import reduce_rank, standardised_ridge
 from imgtofmri.encoder import Encoder
 from imgtofmri.encoder.reference import extract_samples
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, WeightsError
-from imgtofmri.stimuli import Movie, prepare_image
+from imgtofmri.stimuli import Movie, StimulusWarning, prepare_image
 
 
 class Projection:
@@ -130,6 +132,54 @@ def test_fit_head_teacher_that_is_never_negative_is_rectified(rng: np.random.Gen
     head = distil(student, teacher, [images(rng, 100)], penalty=1.0)
     assert head.card["rectified"]
     assert (DistilledBackbone(student, head)(images(rng, 50)) >= 0).all()
+
+
+def test_distil_head_learns_from_no_copy_of_what_is_held_out(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Agreement on held-out images is that of images never seen, under other names neither."""
+
+    def agreement(_: Any, estimated: NDArray[Any], own: NDArray[Any]) -> dict[str, float]:
+        left, right = (part - part.mean(axis=0) for part in (estimated, own))
+        r = float(np.corrcoef(left.ravel(), right.ravel())[0, 1])
+        return {"held_out_mean_r": r, "held_out_median_r": r}
+
+    monkeypatch.setattr("imgtofmri.distillation.emulate.held_out_agreement", agreement)
+    for number, pixels in enumerate(images(rng, 20)):
+        for copy in ("a", "b"):
+            Image.fromarray(pixels).save(tmp_path / f"{number:02d}{copy}.png")
+    teacher = Projection("teacher", 5, 2)
+    encoder: Any = SimpleNamespace(
+        card={"id": "e"}, extractor=lambda **_: FeatureExtractor(teacher)
+    )
+    with pytest.warns(StimulusWarning, match=r"\d of 32 images to learn from are copies of images"):
+        head = distil_head(
+            encoder, Projection("student", 400, 1), tmp_path, n_views=1, penalty=1e-3
+        )
+    assert head.card["n_images"] < 32
+    # From images that are noise nothing is learned of others.
+    assert head.card["fidelity"]["held_out_mean_r"] < 0.6
+
+
+def test_distil_head_agreement_is_of_pictures_cropped_as_the_encoder_crops_them(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is held out is seen as `predict` shows it to the encoder's own network."""
+    seen: list[NDArray[Any]] = []
+
+    def agreement(_: Any, estimated: NDArray[Any], own: NDArray[Any]) -> dict[str, float]:
+        seen.append(own)
+        return {"held_out_mean_r": 0.0, "held_out_median_r": 0.0}
+
+    monkeypatch.setattr("imgtofmri.distillation.emulate.held_out_agreement", agreement)
+    for number in range(12):
+        pixels = rng.integers(0, 256, (9, 30, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number:02d}.png")
+    extractor = FeatureExtractor(Projection("teacher", 5, 2), center_crop=True)
+    encoder: Any = SimpleNamespace(card={"id": "e"}, extractor=lambda **_: extractor)
+    distil_head(encoder, Projection("student", 40, 1), tmp_path, n_views=1)
+    whole = extractor.features(tmp_path).features
+    assert all(any(np.allclose(row, one) for one in whole) for row in seen[0])
 
 
 def test_distilled_backbone_spec_bears_the_teacher_s_features_id(rng: np.random.Generator) -> None:

@@ -338,6 +338,72 @@ def test_fit_ridge_voxel_constant_within_a_fold_counts_zero(rng: np.random.Gener
     assert np.isfinite(fit.cv_r).all()
 
 
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("level", [0.0, 2.7])
+def test_fit_ridge_single_precision_constant_within_a_fold_equals_double(
+    rng: np.random.Generator, shared: bool, level: float
+) -> None:
+    """Rounding of voxels that a session does not reach, say, is no variation to be explained."""
+    features, responses = make_data(rng, 300, 8, 20, noise=30.0, dtype=np.float32)
+    responses[60:120, :5] = level * rng.uniform(1, 2, 5)
+    options: dict[str, Any] = {
+        "alphas": ALPHAS,
+        "folds": grouped_folds(range(300)),
+        "share": [0] * 20 if shared else None,
+    }
+    fit = fit_ridge(features, responses, **options)
+    double = fit_ridge(features.astype(float), responses.astype(float), **options)
+    np.testing.assert_array_equal(fit.alpha, double.alpha)
+    for name in ("scores", "cv_r", "cv_r2"):
+        np.testing.assert_allclose(getattr(fit, name), getattr(double, name), atol=1e-5)
+    np.testing.assert_allclose(fit.residual_variance, double.residual_variance, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fit_ridge_one_feature_larger_than_all_others_equals_grid_search(
+    rng: np.random.Generator, dtype: type[Any]
+) -> None:
+    """Of more features than rows none is lost beside one a million times as large."""
+    features, responses = make_data(rng, 60, 90, 5, dtype=dtype)
+    features[:, 0] *= 1e6
+    alphas = np.logspace(1, 5, 5)
+    folds = grouped_folds(range(60))
+    fit = fit_ridge(features, responses, alphas=alphas, folds=folds, share=[0] * 5)
+    search = GridSearchCV(Ridge(solver="svd"), {"alpha": alphas})
+    search.fit(features.astype(float), responses.astype(float))
+    np.testing.assert_allclose(fit.scores[:, 0], search.cv_results_["mean_test_score"], atol=1e-3)
+    coef = search.best_estimator_.coef_.T
+    np.testing.assert_allclose(fit.weights, coef, atol=1e-2 * np.abs(coef).max())
+
+
+@pytest.mark.parametrize("p", [55, 90])
+def test_fit_ridge_small_penalties_in_single_precision_equal_grid_search(
+    rng: np.random.Generator, p: int
+) -> None:
+    """Axes along which the training rows do not vary take no part, however small the penalty."""
+    features = rng.standard_normal((60, p)).astype(np.float32)
+    responses = (features @ rng.standard_normal((p, 5)) + 5).astype(np.float32)
+    alphas = np.logspace(-8, -4, 5)
+    folds = grouped_folds(range(60))
+    fit = fit_ridge(features, responses, alphas=alphas, folds=folds, share=[0] * 5)
+    search = GridSearchCV(Ridge(solver="svd"), {"alpha": alphas})
+    search.fit(features.astype(float), responses.astype(float))
+    np.testing.assert_allclose(fit.scores[:, 0], search.cv_results_["mean_test_score"], atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("p", [6, 90])
+def test_fit_ridge_predictions_that_do_not_vary_within_a_fold_correlate_zero(
+    rng: np.random.Generator, dtype: type[Any], p: int
+) -> None:
+    """Features of categories, each a fold, predict one value for the whole fold."""
+    category = np.repeat(np.arange(6), 10)
+    features = rng.standard_normal((6, p))[category].astype(dtype)
+    responses = (rng.standard_normal((6, 9))[category] + rng.standard_normal((60, 9))).astype(dtype)
+    fit = fit_ridge(features, responses, alphas=[1e-3, 1.0], folds=category)
+    np.testing.assert_array_equal(fit.cv_r, 0)
+
+
 def test_fit_ridge_refuses_what_does_not_fit(rng: np.random.Generator) -> None:
     """Each unusable argument has its own message."""
     features, responses = make_data(rng, 30, 4, 3)

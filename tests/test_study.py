@@ -169,6 +169,19 @@ def test_read_study_takes_untrained_weights(weights: str, seed: int, folder: Pat
         ('alpha = "per_voxel"', "folds = 2.5", 19, "must be a whole number, at least 2; got 2.5"),
         ('alpha = "per_voxel"', "nested = 1", 19, "must be true or false; got 1"),
         (
+            'V1 = "v1.nii.gz"',
+            "V1 = { value = 3 }",
+            27,
+            "is of a mask; there is none here. Leave it",
+        ),
+        ('alpha = "per_voxel"', "band_candidates = 9", 19, "needs banded = true. Add it, or leave"),
+        (
+            '"{name}_{index}.npy"',
+            '{ file = "v1.nii.gz", transposed = true }',
+            23,
+            "is of arrays; v1.nii.gz is an image, whose volumes are its rows. Leave it out",
+        ),
+        (
             'alpha = "per_voxel"',
             'engine = "torhc"',
             19,

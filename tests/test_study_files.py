@@ -534,12 +534,13 @@ class Runs:
 
     def write(self, stimuli: str, derivatives: str = "", transform: str = "") -> Path:
         """Write the study file."""
+        folds = "" if "fold_column" in stimuli else ", folds = 3"
         (self.folder / "study.toml").write_text(f"""
 id = "a"
 title = "a"
 licence = "x"
 backbone = {{ layers = ["pool"] }}
-fit = {{ alphas = [0.001, 1.0], folds = 3 }}
+fit = {{ alphas = [0.001, 1.0]{folds} }}
 stimuli = {{ {stimuli} }}
 [[subjects]]
 name = "s1"

@@ -29,7 +29,7 @@ from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.encoder.description import accuracy_lines, card_lines
 from imgtofmri.exceptions import AssetError, DataError, OptionError, OutputError, ShapeError
 from imgtofmri.spaces import MNI152_2MM, affine_map, map_to_template
-from imgtofmri.training import check_files, fetch_downloads, fit_study
+from imgtofmri.training import check_files, fetch_downloads, fit_study, layer_search
 from imgtofmri.training.study import read_study
 from imgtofmri.training.subjects import template_grid
 
@@ -442,6 +442,49 @@ def test_fit_study_duplicates_across_folds_are_named(tmp_path: Path) -> None:
         fit_study(planted.write(**table), progress=False)
 
 
+def test_fit_study_card_tells_of_the_folds_of_a_table(tmp_path: Path) -> None:
+    """The card counts folds that a table gives, and says so; the default number is none of them."""
+    planted = Planted(tmp_path, n_stimuli=9, n_repeats=1, n_subjects=1)
+    rows = [f"image{number:04d}\t{number // 3}" for number in range(9)]
+    (tmp_path / "stimuli.tsv").write_text("\n".join(["stimulus\trun", *rows]))
+    table = {'table = "stimuli.tsv"': 'table = "stimuli.tsv"\nfold_column = "run"'}
+    bundle = fit_study(planted.write(**table), progress=False)
+    assert bundle.card["accuracy"].endswith("over 3 folds)")
+    said = bundle.card["fit"]["settings"]
+    assert (said["folds"], said["fold_column"]) == (None, "run")
+    lines = list(card_lines(bundle))
+    assert "folds       those of the column run of the stimuli" in lines
+    assert not any(line.startswith("seed") for line in lines)
+
+
+def test_fit_study_folds_may_be_those_of_the_subjects_own_tables(tmp_path: Path) -> None:
+    """A column of folds is one of each subject's table where these have one; else it is refused."""
+    planted = Planted(tmp_path, n_stimuli=9, n_repeats=1, n_subjects=2)
+    for name, step in (("S1", 3), ("S2", 2)):
+        rows = [f"image{number:04d}\t{min(number // step, 3)}" for number in range(9)]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(["stimulus\trun", *rows]))
+    own = {'table = "stimuli.tsv"': 'fold_column = "run"'}
+    own["[subject]\n"] = '[subject]\ntable = "{name}.tsv"\n'
+    data = fit_study(planted.write(**own), progress=False).card["fit"]["data"]
+    assert (data["S1"]["folds"], data["S2"]["folds"]) == ([3, 3, 3], [2, 2, 2, 3])
+    del own["[subject]\n"]
+    with pytest.raises(OptionError, match=r"fold_column needs a table of every subject's rows\."):
+        read_study(planted.write(**own))
+
+
+@pytest.mark.parametrize("key", ["folds", "seed"])
+def test_read_study_folds_to_make_beside_folds_of_a_table_are_refused(
+    tmp_path: Path, key: str
+) -> None:
+    """What says how folds are made has no effect where a table gives them."""
+    planted = Planted(tmp_path, n_stimuli=9, n_repeats=1, n_subjects=1)
+    table = {'table = "stimuli.tsv"': 'table = "stimuli.tsv"\nfold_column = "run"'}
+    with pytest.raises(
+        OptionError, match=rf"fit\.{key} is of folds that are made; .* those of 'run'\. Leave one"
+    ):
+        read_study(planted.write(f"{key} = 4", **table))
+
+
 def test_fit_command_writes_a_bundle_and_a_table(
     planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -628,6 +671,43 @@ unpack = true
     archive.unlink()
     with pytest.raises(AssetError, match=r"mini/stimuli.zip of planted"):
         fetch_downloads(study, progress=False)
+
+
+def test_fit_study_ceilings_of_few_repeats_are_told(tmp_path: Path) -> None:
+    """One copy of a picture is a repeat, from which no noise ceiling can be had."""
+    planted = Planted(tmp_path, n_stimuli=40, n_repeats=1, n_subjects=1)
+    planted.features[39] = planted.features[0]
+    np.save(tmp_path / "features.npy", planted.features)
+    with pytest.warns(UserWarning, match=r"S1: noise ceilings need 10 repeats or more.*; got 1\."):
+        fit_study(planted.study, progress=False)
+
+
+def test_fit_study_given_features_keep_the_weights_they_are_of(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Predictions use the weights that the study names for its features, not the published ones."""
+    planted = Planted(tmp_path, n_stimuli=20, n_repeats=1, n_subjects=1)
+    network = {
+        'name = "mynet"': 'name = "resnet18"\nweights = "untrained:3"',
+        'layers = ["pool"]': 'layers = ["avgpool"]',
+    }
+    with pytest.raises(ShapeError, match=r"be those of resnet18/avgpool, \[512\] for .*got \[12\]"):
+        fit_study(planted.write(**network), progress=False)
+    np.save(tmp_path / "features.npy", rng.standard_normal((20, 512)))
+    bundle = fit_study(planted.write(**network), progress=False)
+    assert bundle.card["features"]["weights"]["seed"] == 3
+    assert Encoder(bundle).extractor().network.spec.weights_seed == 3
+
+
+def test_layer_search_scores_the_given_features_of_the_layers_asked_for(tmp_path: Path) -> None:
+    """Of features out of a file the layers that are named are scored, and no others."""
+    planted = Planted(tmp_path, n_stimuli=30, n_repeats=1, n_subjects=1)
+    layers = {'layers = ["pool"]': 'layers = ["a", "b", "c"]\nlayer_widths = [2, 4, 6]'}
+    study = planted.write(**layers)
+    table = layer_search(study, ["c", "a"], progress=False)
+    assert dict(zip(table["layer"], table["n_features"], strict=True)) == {"c": 6, "a": 2}
+    with pytest.raises(OptionError, match=r"layers must be one of a, b, c; got 'pool'"):
+        layer_search(study, ["a", "pool"], progress=False)
 
 
 def test_fit_study_from_images_predicts_images(

@@ -65,6 +65,12 @@ def test_restrict_voxels_keeps_what_reaches_the_minimum(rng: np.random.Generator
     np.testing.assert_allclose(few, all_voxels[:, kept], rtol=1e-5)
 
 
+def test_restrict_voxels_twice_says_both(rng: np.random.Generator) -> None:
+    """A laxer minimum after a stricter one does not pass for the only one."""
+    bundle = restrict_voxels(restrict_voxels(make_bundle(rng, 2), 0.4), 0.1)
+    assert bundle.card["restricted"] == "cv_r >= 0.4: 40 of 80 voxels; cv_r >= 0.1: 40 of 40 voxels"
+
+
 def test_restrict_voxels_share_of_almost_no_ceiling_does_not_count(
     rng: np.random.Generator,
 ) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +22,10 @@ from imgtofmri.distillation.heads import fit_head, observe
 from imgtofmri.distillation.views import random_views
 from imgtofmri.encoder import Encoder
 from imgtofmri.exceptions import DataError, StimulusError
-from imgtofmri.stimuli import Failure, Frame, Source, expand_images, read_images
+from imgtofmri.files import is_file, sha256_of
+from imgtofmri.stimuli import Failure, Frame, Source, expand_images
 from imgtofmri.stimuli.images import open_image
+from imgtofmri.stimuli.items import StimulusWarning
 
 HELD_OUT = 0.2
 MIN_IMAGES = 10
@@ -52,7 +55,8 @@ def distil_head(
     student : Backbone
         Loaded with the layers to use.
     images : path, folder, glob, Source, or a sequence of these
-        Photographs, as files; a fifth of them is held out whole.
+        Photographs, as files; a fifth of them is held out whole. What is the same file as one of
+        these, byte for byte, is not learned from.
     weights : path, str or Untrained, optional
         Of the encoder's own network.
     engine, precision
@@ -79,20 +83,26 @@ def distil_head(
         If an image cannot be used and there is no ``on_failure``.
     DataError
         If there are fewer than 10 images that can be used.
+
+    Warns
+    -----
+    StimulusWarning
+        How many images are copies of those held out.
     """
     sources: list[Source] = expand_images(images, on_failure)
     fail = _raise if on_failure is None else on_failure
-    teacher = encoder.extractor(weights=weights, engine=engine, precision=precision).network
-    size = teacher.spec.preprocessing.size
+    extractor = encoder.extractor(weights=weights, engine=engine, precision=precision)
+    teacher, size = extractor.network, extractor.size
     order = np.random.default_rng(seed).permutation(len(sources))
     n_held_out = int(HELD_OUT * len(sources))
     held_out, fitted = (
         [sources[i] for i in sorted(part)] for part in np.split(order, [n_held_out])
     )
-    pixels = []
-    for item in read_images(held_out, size=size):
+    pixels, digests = [], set()
+    for item in extractor.pictures(iter(held_out)):
         if isinstance(item, Frame):
             pixels.append(item.pixels)
+            digests.add(item.sha256)
         else:
             fail(item)
     if len(sources) < MIN_IMAGES or len(pixels) < 2:
@@ -101,7 +111,7 @@ def distil_head(
             "photographs, more than the teacher has features if possible."
         )
         raise DataError(message)
-    views = _views(fitted, size, n_views, seed, fail)
+    views = _views(_without(fitted, digests), size, n_views, seed, fail)
     activations, features = observe(student, teacher, views, progress=progress)
     head = fit_head(student.spec, teacher.spec, activations, features, penalty=penalty, rank=rank)
     stack = np.stack(pixels)
@@ -118,6 +128,19 @@ def distil_head(
         f"{fidelity['held_out_mean_r']:.2f}, median {fidelity['held_out_median_r']:.2f})",
     }
     return replace(head, card=card)
+
+
+def _without(sources: Sequence[Source], digests: Collection[str | None]) -> list[Source]:
+    """Leave out copies of what is held out, and tell of them."""
+    # What cannot be read is told when it is looked at.
+    kept = [one for one in sources if not is_file(one.path) or sha256_of(one.path) not in digests]
+    if copies := len(sources) - len(kept):
+        message = (
+            f"{copies} of {len(sources)} images to learn from are copies of images that are held "
+            "out, and are left out. Give each image once."
+        )
+        warnings.warn(message, StimulusWarning, stacklevel=3)
+    return kept
 
 
 def _raise(failure: Failure) -> None:

@@ -91,8 +91,11 @@ def _fit_lines(said: Mapping[str, Any]) -> Iterator[str]:
     if "alphas" in settings:
         alphas = settings["alphas"]
         yield f"penalties   {len(alphas)}, {min(alphas):g} to {max(alphas):g}"
-        seed = settings.get("seed")
-        yield f"seed        {'none, stimuli in their order' if seed is None else seed}"
+        seed, column = settings.get("seed"), settings.get("fold_column")
+        if column is not None:
+            yield f"folds       those of the column {column} of the stimuli"
+        if seed is not None or column is None:
+            yield f"seed        {'none, stimuli in their order' if seed is None else seed}"
     versions = said.get("versions", {})
     if "torch" in versions:
         yield f"device      {said.get('device', 'cpu')}"

@@ -71,7 +71,9 @@ def restrict_voxels(
             f"{n_before} does. Lower the minimum."
         )
         raise DataError(message)
-    card = bundle.card | {"restricted": f"{what} >= {minimum:g}: {n_after} of {n_before} voxels"}
+    done = f"{what} >= {minimum:g}: {n_after} of {n_before} voxels"
+    before = bundle.card.get("restricted")
+    card = bundle.card | {"restricted": f"{before}; {done}" if before else done}
     return replace(bundle, card=card, subjects=tuple(subjects))
 
 

@@ -21,10 +21,16 @@ FloatArray = npt.NDArray[np.float64]
 # Eigenvalues below this share of the largest are rounding noise of the Gram matrix.
 _RANK_TOLERANCE = 1e-13
 
+# What rounding makes of a number, as a share of it.
+_EPSILON = 2.2e-16
+
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """Principal axes of one training set, on which ridge shrinks each coordinate by itself."""
+    """Principal axes of one training set, on which ridge shrinks each coordinate by itself.
+
+    Those along which its rows vary: ``n_axes`` is not above that of the design.
+    """
 
     values: Array
     vectors: Array
@@ -85,9 +91,14 @@ class Design:
             train = self.train_folds(left_out)
             n_rows = sum(len(self.blocks[fold]) for fold in train)
             total = self.sums[train].sum(axis=0)
-            gram = self.grams[train].sum(axis=0) - xp.outer(total, total) / n_rows
-            values, vectors = xp.linalg.eigh(gram)
-            axes = Axes(xp.clip(values, 0.0, None), vectors, total / n_rows, n_rows)
+            gram = self.grams[train].sum(axis=0)
+            rounding = float(xp.linalg.norm(gram)) * _EPSILON
+            values, vectors = xp.linalg.eigh(gram - xp.outer(total, total) / n_rows)
+            # Along others the rows do not vary: what single precision leaves of their products
+            # with responses would be divided by the penalty alone.
+            kept = values > rounding
+            kept[: max(len(values) - n_rows + 1, 0)] = False
+            axes = Axes(values[kept], vectors[:, kept], total / n_rows, n_rows)
             if not keep:
                 return axes
             self._axes[left_out] = axes
@@ -293,7 +304,11 @@ def _rotate_into_span(xp: Any, centred: Array) -> tuple[Array, Array]:
     """Return coordinates (n_rows, rank) and basis (n_features, rank) whose product is the input."""
     values, vectors = xp.linalg.eigh(centred @ centred.T)
     kept = values > max(float(values[-1]), 1.0e-300) * _RANK_TOLERANCE * len(values)
-    singular = xp.sqrt(values[kept])
-    vectors = vectors[:, kept]
-    basis = centred.T @ (vectors / singular)
-    return vectors * singular, basis
+    if int(kept.sum()) >= len(values) - 1:
+        singular, vectors = xp.sqrt(values[kept]), vectors[:, kept]
+        return vectors * singular, centred.T @ (vectors / singular)
+    # More than the mean is missing: rows that are equal, or features that a much larger one hides
+    # in products, but not from this, which takes longer.
+    vectors, singular, basis = xp.linalg.svd(centred, full_matrices=False)
+    kept = singular > max(float(singular[0]), 1.0e-150) * _EPSILON * len(singular)
+    return vectors[:, kept] * singular[kept], basis[kept].T

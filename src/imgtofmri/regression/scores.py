@@ -20,7 +20,7 @@ Mask = npt.NDArray[np.bool_]
 # Voxels whose products stay in the processor's cache while penalties are gone through.
 _CHUNK = 512
 
-# A fold's sum of squares below this share of its raw sum of squares is rounding noise.
+# A fold's variation below this share of its raw sum of squares is rounding noise.
 _CONSTANT = 1e-12
 
 
@@ -35,8 +35,8 @@ class Batch:
         precision of the design's blocks.
     total : array of shape (n_axes, n_voxels)
         Their sum.
-    sums, squares : arrays of shape (n_folds, n_voxels)
-        Sums of the centred responses and of their squares.
+    sums, variation : arrays of shape (n_folds, n_voxels)
+        Sums of the centred responses, and of their squared distances from the fold's own mean.
     mean : array of shape (n_voxels,)
         What was subtracted: the mean over all rows, but for rounding.
     """
@@ -44,7 +44,7 @@ class Batch:
     crosses: Array
     total: Array
     sums: Array
-    squares: Array
+    variation: Array
     mean: Array
 
     def take(self, columns: Mask) -> Batch:
@@ -55,7 +55,7 @@ class Batch:
             self.crosses[:, :, columns],
             self.total[:, columns],
             self.sums[:, columns],
-            self.squares[:, columns],
+            self.variation[:, columns],
             self.mean[columns],
         )
 
@@ -72,14 +72,20 @@ def sum_batch(design: Design, responses: npt.NDArray[Any], columns: npt.NDArray[
         mean += _column_sums(xp, part) / n_rows
     crosses = engine.zeros((design.n_folds, design.n_axes, len(columns)), dtype)
     sums = engine.zeros((design.n_folds, len(columns)))
-    squares = xp.zeros_like(sums)
+    variation = xp.zeros_like(sums)
     shift = xp.asarray(mean, dtype=dtype)
     for fold, (block, rows) in enumerate(zip(design.blocks, design.rows, strict=True)):
         centred = engine.put(_select(responses, rows, columns), precision) - shift
         xp.matmul(block.T, centred, out=crosses[fold])
-        sums[fold] = _column_sums(xp, centred)
-        squares[fold] = engine.dot(centred, centred, axis=0)
-    return Batch(crosses, crosses.sum(axis=0), sums, squares, mean)
+        own = _column_sums(xp, centred) / len(rows)
+        # About the fold's own mean in two passes: squares about another mean, less that mean's,
+        # are rounding where a fold does not vary, which single precision takes for variation.
+        centred -= own
+        left = xp.asarray(_column_sums(xp, centred), dtype=xp.float64) / len(rows)
+        variation[fold] = engine.dot(centred, centred, axis=0)
+        variation[fold] -= len(rows) * left**2
+        sums[fold] = len(rows) * (left + own)
+    return Batch(crosses, crosses.sum(axis=0), sums, variation, mean)
 
 
 def _select(
@@ -198,7 +204,8 @@ def score_penalties(
     xp = design.engine.xp
     n_rows = len(design.blocks[fold])
     gram = axes.vectors.T @ design.block_gram(fold, axes.mean) @ axes.vectors
-    squares = batch.squares[fold] + rotated.mean * (n_rows * rotated.mean - 2.0 * batch.sums[fold])
+    offset = batch.sums[fold] / n_rows - rotated.mean
+    squares = batch.variation[fold] + n_rows * offset**2
     inverse = _inverse_variation(xp, batch, fold, n_rows)
     shrink = 1.0 / (axes.values + design.engine.put(alphas)[:, None])
     if starts is None:
@@ -292,7 +299,9 @@ def measure_accuracy(
     variation = _divide(xp, 1.0, inverse, inverse > 0)
     shift = response_mean - rotated.mean - from_train / n_rows
     error = xp.clip(variation - 2.0 * covariance + predicted + n_rows * shift**2, 0.0, None)
-    scale = xp.sqrt(predicted * variation)
+    # Of predictions that are one value throughout the fold rounding alone would correlate.
+    varies = predicted > _CONSTANT * (predicted + from_train**2 / n_rows)
+    scale = xp.sqrt(predicted * variation * varies)
     return Accuracy(
         r=engine.host(_divide(xp, covariance, scale, scale > 0)),
         r2=engine.host(xp.where(inverse > 0, 1.0 - error * inverse, 0.0)),
@@ -309,8 +318,8 @@ def shrink_axes(engine: Engine, axes: Axes, rotated: Rotated, alpha: FloatArray)
 
 def _inverse_variation(xp: Any, batch: Batch, fold: int, n_rows: int) -> Array:
     """Return 1 / (sum of squares about the fold's own mean), 0 where the fold does not vary."""
-    squares = batch.squares[fold]
-    variation = squares - batch.sums[fold] ** 2 / n_rows
+    variation = batch.variation[fold]
+    squares = variation + batch.sums[fold] ** 2 / n_rows
     return _divide(xp, 1.0, variation, variation > _CONSTANT * squares)
 
 

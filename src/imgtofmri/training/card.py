@@ -52,7 +52,7 @@ def make_card(
         "template": {"space": study.template.space},
         "model": _model_text(study),
         "units": _units_text(study),
-        "accuracy": _accuracy_text(study, subjects),
+        "accuracy": _accuracy_text(study, subjects, splits),
         "fit": {
             "settings": _settings(study),
             "data": splits,
@@ -108,13 +108,16 @@ def _estimates(study: Study) -> dict[str, Any]:
     return {"estimates": found} if found else {}
 
 
-def _accuracy_text(study: Study, subjects: Sequence[SubjectModel]) -> str:
+def _accuracy_text(
+    study: Study, subjects: Sequence[SubjectModel], splits: Mapping[str, Any]
+) -> str:
     models = [model for subject in subjects for model in subject.rois.values()]
     r = np.concatenate([model.extras["cv_r"] for model in models])
     how = "nested cross-validation" if study.fit.nested else "cross-validation, not nested,"
+    numbers = sorted({len(split["folds"]) for split in splits.values()})
     text = (
         f"median r {np.median(r):.3f} over {len(r)} voxels on held-out stimuli "
-        f"({how} over {study.fit.folds} folds)"
+        f"({how} over {' or '.join(map(str, numbers))} folds)"
     )
     ceilings = [
         model.extras["noise_ceiling"] for model in models if "noise_ceiling" in model.extras
@@ -143,8 +146,9 @@ def _spread(values: Any) -> dict[str, float]:
 
 
 def _settings(study: Study) -> dict[str, Any]:
-    fit = study.fit
-    return {name: getattr(fit, name) for name in fit.__slots__} | {"alphas": list(fit.alphas)}
+    fit, column = study.fit, study.stimuli.fold_column
+    settings = {name: getattr(fit, name) for name in fit.__slots__} | {"alphas": list(fit.alphas)}
+    return settings if column is None else settings | {"folds": None, "fold_column": column}
 
 
 def study_files(study: Study) -> list[Path]:

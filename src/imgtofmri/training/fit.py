@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,9 @@ FloatArray = npt.NDArray[np.floating[Any]]
 IndexArray = npt.NDArray[np.intp]
 Part = tuple[str, str]
 """A subject and an ROI."""
+
+LEAST_REPEATS = 10
+"""From fewer, the median over voxels of the noise ceiling is .73 for .71, and .88 from one."""
 
 
 def fit_study(
@@ -283,7 +287,7 @@ def _prepare(
     shown = features.values[[features.of_name[name] for name in rows.names]]
     groups = merge_duplicates(shown, rows.names)
     n_stimuli = int(groups.max()) + 1
-    if n_stimuli < 2 * settings.folds:
+    if rows.folds is None and n_stimuli < 2 * settings.folds:
         message = (
             f"{where}: {settings.folds} folds need at least {2 * settings.folds} different "
             f"stimuli; got {n_stimuli} in {len(rows.names)} rows. Add stimuli, or lower fit.folds."
@@ -305,6 +309,8 @@ def _prepare(
         signal, noise = repeat_variances(responses, groups)
         ceiling = noise_ceiling_r(signal, noise, float(np.mean(1 / counts)) if averaged else 1.0)
     folds = _folds(rows, groups, settings, where)
+    if has_repeats:
+        _tell_of_few_repeats(len(groups) - n_stimuli, where)
     if averaged:
         means, first, _ = average_repeats(responses, groups)
         responses = means.astype(np.float32)
@@ -324,6 +330,17 @@ def _prepare(
         ceiling,
         summary,
     )
+
+
+def _tell_of_few_repeats(n_repeats: int, where: str) -> None:
+    """Warn where noise is known from so few repeats that ceilings are mostly too high."""
+    if n_repeats < LEAST_REPEATS:
+        message = (
+            f"{where}: noise ceilings need {LEAST_REPEATS} repeats or more, rows beyond the first "
+            f"of a stimulus or of its copies; got {n_repeats}. From so few, the variance of noise "
+            "is too low in most voxels, and the ceiling too high: do not report it."
+        )
+        warnings.warn(message, stacklevel=2)
 
 
 def _valid_voxels(responses: npt.NDArray[Any], settings: FitSettings, where: str) -> IndexArray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgtofmri.backbones import Backbone
-from imgtofmri.exceptions import OptionError
+from imgtofmri.exceptions import OptionError, choice_message
 from imgtofmri.progress import track
 from imgtofmri.regression import open_engine
 from imgtofmri.training.fit import fit_rois, load_subjects, stimulus_names
@@ -93,6 +93,8 @@ def layer_search(
     features = study_features(
         study, stimulus_names(subjects), progress, backbone=backbone, cache=cache
     )
+    if backbone is None and study.stimuli.features is not None:
+        features = _chosen(features, chosen)
     settings = replace(study.fit, banded=False)
     rows = []
     with track("Scoring", len(features.layers), "layers", enabled=progress) as advance:
@@ -120,6 +122,15 @@ def layer_search(
                     )
             advance(1)
     return pd.DataFrame(rows)
+
+
+def _chosen(features: StudyFeatures, layers: Sequence[str]) -> StudyFeatures:
+    """Return features out of a file with those layers alone that were asked for."""
+    for layer in layers:
+        if not features.keys([layer]):
+            raise OptionError(choice_message("", "layers", layer, features.layers), "layers")
+    kept = {key: features.layers[key] for key in features.keys(layers)}
+    return replace(features, layers=kept)
 
 
 def _only(features: StudyFeatures, layer: str, columns: slice) -> StudyFeatures:

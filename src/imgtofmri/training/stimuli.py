@@ -301,6 +301,8 @@ def _given(study: Study, rows: list[str], of_name: dict[str, int]) -> StudyFeatu
             "them."
         )
         raise ShapeError(message)
+    if settings.weights is not None:
+        return _of_weights(of_name, values, settings, widths, source.line)
     name = NetworkName.parse(settings.name).id
     card = {
         "id": f"{name}/{'+'.join(settings.layers)}",
@@ -312,6 +314,28 @@ def _given(study: Study, rows: list[str], of_name: dict[str, int]) -> StudyFeatu
         "preprocessing": dict(settings.preprocessing or Preprocessing().to_dict()),
     }
     return StudyFeatures(of_name, values.astype(np.float32), _slices(settings.layers, widths), card)
+
+
+def _of_weights(
+    of_name: dict[str, int],
+    values: npt.NDArray[Any],
+    settings: BackboneSettings,
+    widths: tuple[int, ...],
+    where: str,
+) -> StudyFeatures:
+    """Say on the card which weights given features are of, so that predictions use the same."""
+    spec = load_settings(settings).spec
+    theirs = layer_widths(settings, spec)
+    if theirs != widths:
+        message = (
+            f"{where}: features must be those of {spec.features_id}, {list(theirs)} for each "
+            f"layer, as backbone.weights are of it; got {list(widths)}. Correct backbone."
+        )
+        raise ShapeError(message)
+    names = feature_layers(spec)
+    card = _card((settings,), (spec,), (widths,))
+    aliases = dict(zip(settings.layers or (), names, strict=True))
+    return StudyFeatures(of_name, values.astype(np.float32), _slices(names, widths), card, aliases)
 
 
 def _slices(layers: Iterable[str], widths: Iterable[int]) -> dict[str, slice]:

@@ -139,6 +139,7 @@ def _check_together(root: Table, tables: list[Table], study: Study) -> None:
         if wrong := space_problem(subject, template):
             table.fail(*wrong)
     _check_table_is_used(root, study)
+    _check_folds_are_made(root, study)
     for subject in study.subjects:
         no_rows = subject.table is None and subject.derivatives is None
         if no_rows and settings.table is None and settings.folder is None:
@@ -174,6 +175,19 @@ def _check_table_is_used(root: Table, study: Study) -> None:
             "it out."
         )
         root.section("stimuli").fail("table", problem)
+
+
+def _check_folds_are_made(root: Table, study: Study) -> None:
+    """Refuse a column of folds without a table, and how to make folds beside one."""
+    fit, column = root.section("fit"), study.stimuli.fold_column
+    tables = [item.table or study.stimuli.table for item in study.subjects]
+    if column is not None and None in tables:
+        problem = "needs a table of every subject's rows. Add table, or leave fold_column out."
+        root.section("stimuli").fail("fold_column", problem)
+    for key in ("folds",) if study.fit.banded else ("folds", "seed"):
+        if column is not None and key in fit.values:
+            problem = f"is of folds that are made; stimuli.fold_column gives those of {column!r}."
+            fit.fail(key, f"{problem} Leave one of them out.")
 
 
 def _layer_problem(study: Study, key: str) -> str:

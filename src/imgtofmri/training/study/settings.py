@@ -131,7 +131,11 @@ class ArraySource(Section):
     line: str
 
     def check(self, table: Table) -> None:
-        """Refuse axes that are not those of volumes."""
+        """Refuse axes that are not those of volumes, and what an image has no need of."""
+        for key in ("key", "transposed", "axes", "voxel_order"):
+            if key in table.values and is_image(self.file):
+                problem = f"is of arrays; {self.file.name} is an image, whose volumes are its rows."
+                table.fail(key, f"{problem} Leave it out.")
         if self.axes is not None and sorted(self.axes) != sorted("xyzn"):
             problem = 'must be the letters of x, y, z and n, the volumes, as in "xyzn"'
             table.fail("axes", f"{problem}; got {self.axes!r}. Correct it.")
@@ -215,9 +219,7 @@ class StimuliSettings(Section):
     features: ArraySource | None = setting(_array, None)
 
     def check(self, table: Table) -> None:
-        """Refuse a column of no table."""
-        if self.fold_column is not None and self.table is None:
-            table.fail("fold_column", "needs a table. Add table, or leave fold_column out.")
+        """Refuse an order of what is not listed."""
         if "order" in table.values and (self.folder is None or self.table is not None):
             table.fail("order", "is that of a folder's pictures without a table. Leave it out.")
 
@@ -318,7 +320,9 @@ class FitSettings(Section):
     device: str | None = setting(Table.text, None)
 
     def check(self, table: Table) -> None:
-        """Refuse a device that the engine lacks, and folds too few for nesting."""
+        """Refuse a device that the engine lacks, candidates of no bands, and too few folds."""
+        if "band_candidates" in table.values and not self.banded:
+            table.fail("band_candidates", "needs banded = true. Add it, or leave this out.")
         problem = engine_problem(self.engine, self.device)
         if problem:
             table.fail("device", problem.removeprefix("device "))
@@ -346,7 +350,10 @@ class RoiSettings(Section):
         return {hemi: path for hemi, path in said.items() if path is not None}
 
     def check(self, table: Table) -> None:
-        """Refuse a mask of both hemispheres beside one of either."""
+        """Refuse a mask of both hemispheres beside one of either, and labels in no image."""
+        for key in ("value", "threshold"):
+            if key in table.values and not self.masks:
+                table.fail(key, "is of a mask; there is none here. Leave it out, or add mask.")
         if self.mask is not None and len(self.masks) > 1:
             table.fail("mask", "stands beside left or right. Give mask, or left and right.")
         _one_rule(self, table)
