@@ -589,6 +589,17 @@ def test_power_bad_option_is_one_error_and_no_file(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("option", ["--gap-s", "--duration-s", "--trials"])
+def test_power_options_of_folders_are_refused_with_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    """Tables say themselves when trials come and how long they last."""
+    given = ["--tr-s", "2", "--tsnr", "60", "--scale", "1", "-o", str(tmp_path / "out"), option]
+    assert main(["power", "events.tsv", *given, "9"]) == 2
+    assert f"{option} goes with folders of images; got events tables" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("rows", "match"),
     [
