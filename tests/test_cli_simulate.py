@@ -264,6 +264,8 @@ def test_simulate_reads_its_own_movie_back(tmp_path: Path, film: Path, settings:
     run(table, "--stimuli", first / "stimuli", "-o", again, *options)
     runs = [np.asarray(bold(root, "group").dataobj) for root in (first, again)]
     np.testing.assert_array_equal(*runs)
+    for root in (first, again):
+        assert json.loads((root / "simulate.json").read_text("utf-8"))["settings"]["rate_hz"] == 2.0
 
 
 def test_simulate_movie_shown_longer_than_it_lasts_is_refused(

@@ -728,11 +728,15 @@ def test_power_writes_tables_that_explain_themselves(
     said = json.loads((out / "power.json").read_text("utf-8"))["settings"]
     assert (said["scale"], said["percent_per_unit"]) == ("2 % per model unit", 2.0)
     assert (said["hrf"], said["n_runs"], said["between_sd"]) == ("glover", 1, None)
+    trials = {"dark": 8, "bright": 8}
+    laid_out = {"trials": trials, "duration_s": 2.0, "gap_s": 4.0, "seed": 0}
+    assert (said["layout"], said["rate_hz"]) == (laid_out, None)
     text = (out / "methods.md").read_text("utf-8")
     for words in (
         "2 % per",
         "glover response",
         "60 in a voxel",
+        "A run had 8 of bright, 8 of dark events, of 2 s, with gaps of 4 s.",
         "Stimuli were fixed",
         "LOC:",
         "PPA:",
