@@ -107,6 +107,7 @@ def test_select_control_of_an_untrained_encoder_is_the_encoder(
         (["-g", "high PAP"], "--goal's ROI must be one of LOC, PPA; got 'PAP'. Did you mean PPA?"),
         (["-g", "loud PPA"], "--goal must be 'high ROI'"),
         (["-g", "high PPA", "--match", "hue"], "--match must be one of luminance, contrast, size"),
+        (["-g", "high PPA", "--tolerance", "0.01"], "--tolerance goes with --match; got none"),
         (["-g", "alike LOC apart PPA"], "--n must be at least 2; got 1"),
     ],
 )

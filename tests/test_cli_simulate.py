@@ -264,6 +264,8 @@ def test_simulate_reads_its_own_movie_back(tmp_path: Path, film: Path, settings:
     run(table, "--stimuli", first / "stimuli", "-o", again, *options)
     runs = [np.asarray(bold(root, "group").dataobj) for root in (first, again)]
     np.testing.assert_array_equal(*runs)
+    for root in (first, again):
+        assert json.loads((root / "simulate.json").read_text("utf-8"))["settings"]["rate_hz"] == 2.0
 
 
 def test_simulate_movie_shown_longer_than_it_lasts_is_refused(
@@ -446,6 +448,10 @@ def test_simulate_experiment_takes_numbers_and_says_what_it_cannot_take(
         (["--tsnr", 50, "--n-volumes", 20], OptionError, "at least half of `drift_cutoff_s`"),
         (["--tsnr", 50, "--noise-fwhm-mm", -6], OptionError, "fwhm_mm must be 0 or more"),
         (["--noise-fwhm-mm", 6], OptionError, "noise_fwhm_mm goes with `tsnr`"),
+        (["--ar1", 0.9], OptionError, "ar1 goes with `tsnr`"),
+        (["--ar1-share", 0], OptionError, "ar1_share goes with `tsnr`"),
+        (["--drift-share", 0.5], OptionError, "drift_share goes with `tsnr`"),
+        (["--drift-cutoff-s", 60], OptionError, "drift_cutoff_s goes with `tsnr`"),
         (["--voxels", "all"], OptionError, "voxels must be one of brain, predicted"),
         (["--runs", 0], OptionError, "runs must be 1 or more; got 0"),
         (["--subjects", "both"], OptionError, "'each', 'group' or a number"),

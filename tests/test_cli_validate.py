@@ -291,6 +291,12 @@ def test_validate_prints_its_result_and_explains_every_column(
             ["--predicted", "p", "--measured", "m", "--control", "luminance"],
             "--control luminance needs the images; got --predicted. Give --stimuli",
         ),
+        (
+            ["--predicted", "p", "--measured", "m", "--average", "mean"],
+            "--average says how images are predicted; got predictions in files (--predicted)",
+        ),
+        (["--predicted", "p", "--measured", "m", "--rois", "PPA"], "--rois says how images are"),
+        (["--predicted", "p", "--measured", "m", "--encoder", "e"], "--encoder says how images"),
         (["--stimuli", "s", "--measured", "m", "--control", "noise"], "--control must be one of"),
         (["--exchange", "rows"], "--exchange must be one of category, all; got 'rows'"),
         (["--ceiling", "split"], "--ceiling must be one of signal-power"),

@@ -723,6 +723,12 @@ def test_dynamics_command_without_measured_responses(
     [
         (["--confounds", "a.tsv"], "--confounds goes with measured responses; got none"),
         (["--band", "5"], "--band goes with measured responses; got none"),
+        (["--min-lag-s", "12"], "--min-lag-s goes with measured responses; got none"),
+        (["--window=-2:3"], "--window goes with measured responses; got none"),
+        (["--exclusion", "-1"], "--exclusion goes with measured responses; got none"),
+        (["--n-surrogates", "9"], "--n-surrogates goes with measured responses; got none"),
+        (["--n-brains", "9"], "--n-brains goes with measured responses; got none"),
+        (["--n-resamples", "9"], "--n-resamples goes with measured responses; got none"),
         (["--tr-s", "0"], "--tr-s must be a positive number of seconds"),
         (["--resample", "original"], "--n-volumes must be given where --resample is original"),
         (["--n-volumes", "99"], "no more than the 10 volumes of the movie; got 99"),

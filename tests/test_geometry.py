@@ -708,6 +708,27 @@ def test_rsa_command_bad_options_are_refused_before_anything_is_read(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--comparison", "kendall"],
+        ["--in-order"],
+        ["--unmatched", "drop"],
+        ["--descriptor", "image"],
+        ["--key", "rdms"],
+        ["--permutations", "99"],
+        ["--bootstraps", "99"],
+    ],
+)
+def test_rsa_command_options_of_a_comparison_are_refused_without_one(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Models alone are compared with nothing, so that these would change nothing."""
+    assert main(["rsa", "gone/", "-o", str(tmp_path / "out"), *options]) == 2
+    said = capsys.readouterr().err
+    assert f"{options[0]} goes with measured matrices; got none. Name them with --measured" in said
+
+
 @pytest.mark.slow
 def test_rsa_command_control_of_an_untrained_encoder_is_the_encoder(
     make_bundle: Callable[..., Bundle], photos: Path, tmp_path: Path, rng: np.random.Generator

@@ -589,6 +589,17 @@ def test_power_bad_option_is_one_error_and_no_file(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("option", ["--gap-s", "--duration-s", "--trials"])
+def test_power_options_of_folders_are_refused_with_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    """Tables say themselves when trials come and how long they last."""
+    given = ["--tr-s", "2", "--tsnr", "60", "--scale", "1", "-o", str(tmp_path / "out"), option]
+    assert main(["power", "events.tsv", *given, "9"]) == 2
+    assert f"{option} goes with folders of images; got events tables" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("rows", "match"),
     [
@@ -717,11 +728,15 @@ def test_power_writes_tables_that_explain_themselves(
     said = json.loads((out / "power.json").read_text("utf-8"))["settings"]
     assert (said["scale"], said["percent_per_unit"]) == ("2 % per model unit", 2.0)
     assert (said["hrf"], said["n_runs"], said["between_sd"]) == ("glover", 1, None)
+    trials = {"dark": 8, "bright": 8}
+    laid_out = {"trials": trials, "duration_s": 2.0, "gap_s": 4.0, "seed": 0}
+    assert (said["layout"], said["rate_hz"]) == (laid_out, None)
     text = (out / "methods.md").read_text("utf-8")
     for words in (
         "2 % per",
         "glover response",
         "60 in a voxel",
+        "A run had 8 of bright, 8 of dark events, of 2 s, with gaps of 4 s.",
         "Stimuli were fixed",
         "LOC:",
         "PPA:",

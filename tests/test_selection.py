@@ -528,10 +528,14 @@ def test_save_selection_record_tells_all_that_was_written(
         "n_per_set": 3,
         "match": [],
         "tolerance": 0.1,
+        "reference": True,
         "n_pool": 24,
         "n_random": 9,
         "stimulus_folder": str(tmp_path / "pool" / "photos"),
         "seed": 4,
+        "duration_s": 2.0,
+        "gap_s": 1.0,
+        "n_repeats": 2,
     }
 
 

@@ -430,7 +430,7 @@ CHOICES = Choices(("LOC", "PPA", "OPA"), ("LOC", "PPA"), "zscore", Limits(max_ra
 
 
 def test_what_is_left_out_is_as_the_server_has_it() -> None:
-    """And regions are in the encoder's order, whatever the order asked for."""
+    """And regions are in one order, whatever the order asked for."""
     assert CHOICES.read({}) == {
         "rois": ("LOC", "PPA"),
         "average": "zscore",
@@ -444,6 +444,14 @@ def test_what_is_left_out_is_as_the_server_has_it() -> None:
         "subjects": True,
         "rate_hz": 0.5,
     }
+
+
+def test_choices_regions_are_in_the_servers_order() -> None:
+    """Where regions overlap later ones weigh more: `serve --rois` orders them as `predict` does."""
+    choices = Choices(CHOICES.rois, ("OPA", "LOC"), "zscore", CHOICES.limits)
+    assert choices.read({})["rois"] == ("OPA", "LOC")
+    assert choices.read({"rois": ["LOC", "OPA"]})["rois"] == ("OPA", "LOC")
+    assert choices.read({"rois": ["PPA,LOC"]})["rois"] == ("LOC", "PPA")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from imgtofmri.backbones import UnverifiedWeightsWarning
 from imgtofmri.bundle import Bundle, RoiModel, SubjectModel, read_bundle, write_bundle
+from imgtofmri.cli import main
 from imgtofmri.cli.fit import fit as fit_command
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.encoder.description import accuracy_lines, card_lines
@@ -547,6 +548,25 @@ def test_fit_command_engine_overrides_the_study(
         fit_command(study, engine="jax", check=True)
     with pytest.raises(OptionError, match=r"^device must be left out .*got 'cpu'"):
         fit_command(planted.write(), device="cpu", check=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--network-engine", "opnvino"], "--network-engine must be one of auto, onnxruntime"),
+        (
+            ["--network-precision", "bf16"],
+            "--network-precision of the engine onnxruntime must be one of fp32; got 'bf16'. Leave "
+            "it out, or take another --network-engine: openvino.",
+        ),
+    ],
+)
+def test_fit_names_the_networks_engine_as_its_own_option(
+    planted: Planted, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``--engine`` of ``fit`` is what fits: no message about the network's names it."""
+    assert main(["fit", str(planted.write()), *options]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_check_files_says_what_the_command_prints(

@@ -15,7 +15,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
-from imgtofmri.analyses.validate import Comparison, encoding_accuracy
+from imgtofmri.analyses.validate import Comparison, encoding_accuracy, roi_means_accuracy
 from imgtofmri.encoder import Control, Prediction
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.patterns import Patterns
@@ -246,6 +246,19 @@ def test_encoding_accuracy_compares_amplitudes_in_covered_voxels(
     assert result.settings["average"] == "mean"
     scaled = zscore(own.group.T, axis=0).T
     np.testing.assert_allclose(comparison.predicted.values, scaled, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("error")
+def test_amplitudes_of_zscored_files_are_told(rng: np.random.Generator) -> None:
+    """Maps of mean 0 and SD 1 over voxels keep no amplitude; all others are taken as they are."""
+    comparison = compared(rng)
+    maps = comparison.predicted
+    scaled = zscore(maps.values, axis=1).astype(np.float32)
+    zscored = replace(comparison, predicted=Patterns(maps.names, scaled, maps.mask, maps.affine))
+    for make in (encoding_accuracy, roi_means_accuracy):
+        with pytest.warns(UserWarning, match="are z-scored over voxels, image by image"):
+            make(replace(zscored), n_permutations=9)
+        make(comparison, n_permutations=9)
 
 
 def test_encoding_accuracy_over_people_is_students_interval(rng: np.random.Generator) -> None:

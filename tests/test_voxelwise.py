@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -88,6 +88,16 @@ def test_restrict_voxels_without_measure_or_voxel_is_refused(rng: np.random.Gene
         restrict_voxels(bundle, 0.1, by="cv_rr")
     with pytest.raises(DataError, match=r"cv_r >= 0.99; none of 40 does. Lower the minimum"):
         restrict_voxels(bundle, 0.99)
+
+
+def test_restrict_voxels_share_of_a_ceiling_that_is_unknown_is_refused(
+    rng: np.random.Generator,
+) -> None:
+    """Without repeats there is no ceiling, and the message says why and what to leave out."""
+    bundle = make_bundle(rng, 1)
+    del cast("dict[str, Any]", bundle.subjects[0].rois["LOC"].extras)["noise_ceiling"]
+    with pytest.raises(OptionError, match=r"no stimulus was repeated .*Leave `share_of_ceiling`"):
+        restrict_voxels(bundle, 0.5, share_of_ceiling=True)
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -211,7 +211,19 @@ def dynamics(
         "settings": settings,
     }
     if not measured:
-        _check_alone(confounds, {"band": band, "keep_lag_means": keep_lag_means})
+        of_comparison = {
+            "confounds": confounds,
+            "band": band,
+            "min_lag_s": min_lag_s,
+            "keep_lag_means": keep_lag_means,
+            "window": window,
+            "exclusion": exclusion,
+            "n_surrogates": n_surrogates,
+            "n_brains": n_brains,
+            "n_resamples": n_resamples,
+        }
+        why = "goes with measured responses; got none. Name them with --measured, or leave it out."
+        options.refuse_idle(dynamics, of_comparison, why)
         own = {"boundaries": boundaries, "tr_s": tr_s}
         shared |= {name: value for name, value in own.items() if value is not None}
         predicted = predict_dynamics(encoder, movie, **shared)
@@ -241,18 +253,6 @@ def dynamics(
             say(line)
     say(f"{len(files)} files written: {output}", err=True)
     make_page(output, report)
-
-
-def _check_alone(confounds: list[Path] | None, others: Mapping[str, object]) -> None:
-    """Refuse what needs measured responses where there are none."""
-    given = {"confounds": confounds or None, **others}
-    for name, value in given.items():
-        if value is not None:
-            message = (
-                f"{name} goes with measured responses; got none. Name them with --measured, or "
-                "leave it out."
-            )
-            raise OptionError(message, name)
 
 
 def _lines(result: DynamicsAnalysis) -> Iterator[str]:

@@ -75,9 +75,7 @@ def fit(
 
     described = _with_engine(read_study(study), engine, device)
     if network_engine is not None or network_precision is not None:
-        described = described.on_engine(
-            network_engine or described.backbone.engine, network_precision
-        )
+        described = _with_network_engine(described, network_engine, network_precision)
     target = output or Path(f"{described.id}.safetensors")
     if check:
         names = ", ".join(subject.name for subject in described.subjects)
@@ -129,6 +127,23 @@ def _check(study: Study, *, quiet: bool) -> None:
         for problem in others:
             say(f"imgtofmri: {problem}", err=True)
         raise DataError(first)
+
+
+def _with_network_engine(study: Study, engine: str | None, precision: str | None) -> Study:
+    """Return the study with another engine of its network, whose options have names of their own.
+
+    Raises
+    ------
+    OptionError
+        Of ``network_engine`` and ``network_precision``: ``engine`` is what fits.
+    """
+    from imgtofmri.exceptions import OptionError
+
+    try:
+        return study.on_engine(engine or study.backbone.engine, precision)
+    except OptionError as error:
+        message = f"network_{error}".replace("`engine`", "`network_engine`")
+        raise OptionError(message, f"network_{error.option}") from error
 
 
 def _with_engine(study: Study, engine: str | None, device: str | None) -> Study:

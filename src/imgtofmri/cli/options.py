@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -126,6 +126,32 @@ SETTINGS: dict[str, tuple[Any, Any]] = {
 Command = Callable[..., int | None]
 
 _BY_NAME = inspect.Parameter.KEYWORD_ONLY
+
+
+def refuse_idle(command: Command, given: Mapping[str, object], why: str) -> None:
+    """Refuse options that what else is given leaves without any effect.
+
+    Parameters
+    ----------
+    command : callable
+        Whose options they are. One that has its default says nothing, and is none.
+    given : mapping of str to object
+        The options' values by the names of their parameters.
+    why : str
+        What the message says after the name of the first of them.
+
+    Raises
+    ------
+    OptionError
+    """
+    from imgtofmri.exceptions import OptionError
+
+    known = inspect.signature(command).parameters
+    for name, value in given.items():
+        # Typer gives an option that may be repeated as an empty list.
+        if value != [] and value != known[name].default:
+            message = f"{name} {why}"
+            raise OptionError(message, name)
 
 
 def takes_settings(

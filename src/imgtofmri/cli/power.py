@@ -129,7 +129,13 @@ def power(
             inputs, scan, trials, stimuli, duration_s, gap_s, n_runs, n_volumes, seed
         )
     else:
-        experiment = _read(inputs, scan, trials, stimuli, n_volumes, rate_hz)
+        why = (
+            "goes with folders of images; got events tables, which say what is shown when. Leave "
+            "it out."
+        )
+        laid_out = {"trials": trials, "duration_s": duration_s, "gap_s": gap_s}
+        options.refuse_idle(power, laid_out, why)
+        experiment = _read(inputs, scan, stimuli, n_volumes, rate_hz)
     plan = plan_scan(
         experiment,
         encoder,
@@ -187,7 +193,6 @@ def _laid_out(
 def _read(
     inputs: list[Path],
     scan: Scan,
-    trials: list[str] | None,
     stimuli: Path | None,
     n_volumes: int | None,
     rate_hz: float,
@@ -195,12 +200,6 @@ def _read(
     """Read events tables."""
     from imgtofmri.experiments import read_experiment
 
-    if trials:
-        message = (
-            "trials goes with folders of images; got events tables, which say what is shown when. "
-            "Leave it out."
-        )
-        raise OptionError(message, "trials")
     return read_experiment(inputs, scan, stimuli, n_volumes=n_volumes, rate_hz=rate_hz)
 
 

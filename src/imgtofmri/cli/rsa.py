@@ -114,6 +114,18 @@ def rsa(
     check_choice("unmatched", unmatched, get_args(Missing))
     check_controls(control)
     check_layers(model)
+    if not measured:
+        of_comparison = {
+            "comparison": comparison,
+            "in_order": in_order,
+            "unmatched": unmatched,
+            "descriptor": descriptor,
+            "key": key,
+            "permutations": permutations,
+            "bootstraps": bootstraps,
+        }
+        why = "goes with measured matrices; got none. Name them with `measured`, or leave it out."
+        options.refuse_idle(rsa, of_comparison, why)
     folder = OutputFolder.of(output, "rsa", overwrite=overwrite)
     matrices = read_matrices(measured or (), key=key, descriptor=descriptor)
     sources, failures = find_images(inputs)

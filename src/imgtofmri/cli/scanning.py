@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgtofmri.exceptions import OptionError
 from imgtofmri.files import is_file
 
 if TYPE_CHECKING:
@@ -84,25 +83,3 @@ def scan_of(
         baseline=baseline,
         noise=noise,
     )
-
-
-def noise_of(
-    tsnr: float | None,
-    ar1: float,
-    ar1_share: float,
-    drift_share: float,
-    drift_cutoff_s: float,
-    noise_fwhm_mm: float,
-) -> Noise | None:
-    """Return the noise that options describe; none without a tSNR."""
-    from imgtofmri.experiments import Noise
-
-    if tsnr is not None:
-        return Noise(tsnr, ar1, ar1_share, drift_share, drift_cutoff_s, noise_fwhm_mm)
-    if noise_fwhm_mm:
-        message = (
-            "noise_fwhm_mm goes with `tsnr`, which adds the noise; got it alone. Give for example "
-            "`tsnr` 60."
-        )
-        raise OptionError(message, "noise_fwhm_mm")
-    return None

@@ -90,6 +90,9 @@ def select(
     folder = OutputFolder.of(output, "select", RECORD, overwrite=overwrite)
     for name in match or ():
         check_choice("match", name, PROPERTIES)
+    if not match:
+        why = "goes with `match`; got none. Say what sets are to be matched on, or leave it out."
+        options.refuse_idle(select, {"tolerance": tolerance}, why)
     images, failures = find_images(inputs)
     check_pool_size(len(images), len(goal) + reference, n_per_set)
     loaded = load_encoder(encoder, progress=not quiet)

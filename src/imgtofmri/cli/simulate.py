@@ -92,6 +92,7 @@ def simulate(
     imgtofmri simulate film.mp4 --tr-s 2 --hrf gam --voxels predicted -o sim/
     """
     from imgtofmri.analyses.simulate import (
+        Noise,
         Scale,
         check_storage,
         dataset_folder,
@@ -102,7 +103,21 @@ def simulate(
 
     size = Scale.parse(scale)
     check_storage(task, dtype)
-    noise = scanning.noise_of(tsnr, ar1, ar1_share, drift_share, drift_cutoff_s, noise_fwhm_mm)
+    if tsnr is None:
+        of_noise = {
+            "ar1": ar1,
+            "ar1_share": ar1_share,
+            "drift_share": drift_share,
+            "drift_cutoff_s": drift_cutoff_s,
+            "noise_fwhm_mm": noise_fwhm_mm,
+        }
+        why = (
+            "goes with `tsnr`, which adds the noise; got it alone. Give for example `tsnr` 60, or "
+            "leave it out."
+        )
+        options.refuse_idle(simulate, of_noise, why)
+    shares = (ar1, ar1_share, drift_share, drift_cutoff_s, noise_fwhm_mm)
+    noise = None if tsnr is None else Noise(tsnr, *shares)
     scan = scanning.scan_of(tr_s, hrf, slice_time_ref, noise, baseline)
     folder = dataset_folder(output, overwrite=overwrite)
     simulation = simulate_experiment(

@@ -170,6 +170,13 @@ def validate(
         {"brain_mask": brain_mask, "roi_mask": roi_mask, "categories": categories, "names": names},
         control or (),
     )
+    if predicted is not None:
+        of_network = {name: getattr(settings, name) for name in options.SETTINGS}
+        why = (
+            "says how images are predicted; got predictions in files (`predicted`), which are "
+            "taken as they are. Give `stimuli` instead, or leave it out."
+        )
+        options.refuse_idle(validate, of_network | {"encoder": encoder}, why)
     folder = OutputFolder.of(output, "validate", RECORD, overwrite=overwrite)
     participants = _named_paths("participant", participant)
     rois = _named_paths("roi_mask", roi_mask)

@@ -124,8 +124,13 @@ def _require(model: RoiModel, where: str, name: str) -> None:
 
 def _measure(model: RoiModel, where: str, by: str, share_of_ceiling: bool) -> FloatArray:
     """Return a measure of each voxel of a model."""
-    for name in (by, "noise_ceiling") if share_of_ceiling else (by,):
-        _require(model, where, name)
+    _require(model, where, by)
+    if share_of_ceiling and "noise_ceiling" not in model.extras:
+        message = (
+            f"{where}: the noise ceiling must be known of each voxel; this encoder has none, as no "
+            "stimulus was repeated in its study. Leave `share_of_ceiling` out."
+        )
+        raise OptionError(message, "share_of_ceiling")
     values = np.asarray(model.extras[by], dtype=np.float64)
     if not share_of_ceiling:
         return values

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from imgtofmri.exceptions import OptionError
 from imgtofmri.experiments.events import Frames, movie_events
@@ -54,6 +54,8 @@ class Experiment:
         Length of each run.
     rate_hz : float
         Frames a second that are taken of movies.
+    layout : mapping
+        What the runs were laid out from, where they were: no file says it.
     """
 
     scan: Scan
@@ -63,6 +65,12 @@ class Experiment:
     movies: Mapping[str, Movie] = field(default_factory=dict)
     n_volumes: int | None = None
     rate_hz: float = 2.0
+    layout: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def movie_rate_hz(self) -> float | None:
+        """Frames a second that are taken of movies; None where none is shown."""
+        return self.rate_hz if self.movies else None
 
     def runs(self, index: Mapping[str, int | Frames]) -> tuple[Run, ...]:
         """Return the runs.

@@ -86,7 +86,7 @@ class Choices:
     rois : tuple of str
         Of the encoder.
     chosen : tuple of str
-        Those of a job that names none.
+        Those of a job that names none, in the order in which they count.
     average : str
     limits : Limits
     """
@@ -121,9 +121,11 @@ class Choices:
             rate_hz = math.nan
         most = self.limits.max_rate_hz
         _require(0.01 <= rate_hz <= most, "rate_hz", f"a number from 0.01 to {most:g}", said)
+        # One order for all jobs, so that one choice is worked out once: the server's own, as where
+        # ROIs overlap the order counts, then the encoder's.
+        order = dict.fromkeys((*self.chosen, *self.rois))
         return {
-            # In the encoder's order, so that one choice is worked out once.
-            "rois": tuple(roi for roi in self.rois if roi in (named or {*self.chosen})),
+            "rois": tuple(roi for roi in order if roi in (named or {*self.chosen})),
             "average": average,
             "subjects": subjects == "true",
             "rate_hz": rate_hz,

@@ -136,6 +136,10 @@ class Plan(Brief):
         People needed: roi, n_runs, n_people, power.
     stimuli, tables : tuple of Input
     provenance : Provenance
+    layout : mapping
+        What the runs were laid out from; empty of tables.
+    rate_hz : float or None
+        Frames a second that were taken of movies; None without any.
     """
 
     contrast: str
@@ -150,6 +154,8 @@ class Plan(Brief):
     stimuli: tuple[Input, ...] = ()
     tables: tuple[Input, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)
+    layout: Mapping[str, Any] = field(default_factory=dict)
+    rate_hz: float | None = None
 
     @property
     def rois(self) -> list[str]:
@@ -326,7 +332,7 @@ def plan_scan(
             group += _group(roi, stacked, list(found.values()), sampled, asked)
     return _plan(
         written_contrast(wanted), chosen, unit, scan, asked, runs, people, group,
-        shown.stimuli, experiment.tables, predictor.provenance,
+        shown.stimuli, experiment, predictor.provenance,
     )  # fmt: skip
 
 
@@ -340,7 +346,7 @@ def _plan(
     people: list[dict[str, Any]],
     group: list[_Over],
     stimuli: tuple[Input, ...],
-    tables: tuple[Input, ...],
+    experiment: Experiment,
     provenance: Provenance,
 ) -> Plan:
     """Put what was found in tables."""
@@ -358,7 +364,7 @@ def _plan(
     needed["n_people"] = needed["n_people"].astype("Int64")
     return Plan(
         contrast, scale, unit, scan, asked, runs, pd.DataFrame(people), table, needed,
-        stimuli, tables, provenance,
+        stimuli, experiment.tables, provenance, experiment.layout, experiment.movie_rate_hz,
     )  # fmt: skip
 
 

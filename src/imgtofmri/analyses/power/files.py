@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from imgtofmri.analyses.power.analysis import MAX_PEOPLE, Plan
 from imgtofmri.figures.style import save_figure
 from imgtofmri.files import write_whole
 from imgtofmri.outputs import OutputFolder
-from imgtofmri.tables import write_described
+from imgtofmri.tables import MISSING, write_described
 
 COMMAND = "power"
 
@@ -133,6 +134,7 @@ def methods(plan: Plan) -> str:
         f"{plan.provenance.encoder or 'at hand'} (imgtofmri), which predicted the mean response of "
         f"each person's own regions to each stimulus.{note}",
         f"Signals were scaled so that {_scale(plan)}.",
+        f"{_shown(plan)}.",
         f"Runs of {volumes} volumes (TR {scan.tr_s:g} s) were modelled with {response}, cosines "
         f"slower than 1/{noise.drift_cutoff_s:g} Hz, a constant and AR(1) prewhitening.",
         f"Noise had a temporal signal-to-noise ratio of {noise.tsnr:g} in a voxel and a smoothness "
@@ -146,6 +148,24 @@ def methods(plan: Plan) -> str:
     ]
     results = [_result(plan, roi) for roi in plan.rois]
     return "\n".join([*sentences, *results]) + "\n"
+
+
+def _shown(plan: Plan) -> str:
+    """Say what a run shows."""
+    runs = [[cell for cell in run.cells if cell["trial_type"] != MISSING] for run in plan.runs]
+    kinds = [[cell["trial_type"] for cell in cells] for cells in runs]
+    said = [
+        f"{_span([shown.count(kind) for shown in kinds])} of {kind}"
+        for kind in sorted({name for shown in kinds for name in shown})
+    ]
+    lasted = [cell["duration"] for cells in runs for cell in cells if cell["duration"] != MISSING]
+    gap = f", with gaps of {plan.layout['gap_s']:g} s" if plan.layout else ""
+    return f"A run had {', '.join(said)} events, of {_span(list(map(float, lasted)))} s{gap}"
+
+
+def _span(numbers: Sequence[float]) -> str:
+    least, most = min(numbers), max(numbers)
+    return f"{least:g}" if least == most else f"{least:g} to {most:g}"
 
 
 def _scale(plan: Plan) -> str:
@@ -188,5 +208,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "hrf": scan.hrf_said,
         "slice_time_ref": scan.slice_time_ref,
         "noise": asdict(noise),
+        "layout": dict(plan.layout) or None,
+        "rate_hz": plan.rate_hz,
         **asdict(plan.settings),
     }

@@ -100,7 +100,8 @@ def lay_out_experiment(
     check_tables(tables, scan, n_volumes)
     used = {name for table in tables for name in table.stim_files}
     stimuli = tuple((name, path) for name, path in files.items() if name in used)
-    return Experiment(scan, stimuli, tuple(tables), n_volumes=n_volumes)
+    layout = {"trials": numbers, "duration_s": duration_s, "gap_s": gap_s, "seed": seed}
+    return Experiment(scan, stimuli, tuple(tables), n_volumes=n_volumes, layout=layout)
 
 
 def parse_trials(words: Sequence[str]) -> int | dict[str, int]:

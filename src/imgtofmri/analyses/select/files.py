@@ -82,10 +82,14 @@ def save_selection(
         "n_per_set": request.n_per_set,
         "match": list(request.match),
         "tolerance": request.tolerance,
+        "reference": request.reference,
         "n_pool": len(prediction),
         "n_random": request.n_random,
         "stimulus_folder": str(common),
         "seed": request.seed,
+        "duration_s": duration_s,
+        "gap_s": gap_s,
+        "n_repeats": n_repeats,
     }
     with out.begin(details, prediction.provenance.to_dict(), describe_controls(result.controls)):
         out.used(prediction.names, prediction.sha256, prediction.sources)

@@ -80,6 +80,8 @@ class Simulation(Brief):
         What the scan's ``percent_per_unit`` came from.
     rois : mapping of str to array of shape (n_voxels,), bool
         Regions, as voxels of the mask, whose signal is told; see `region_courses`.
+    rate_hz : float, optional
+        Frames a second that were taken of movies; None without any.
 
     Raises
     ------
@@ -102,6 +104,7 @@ class Simulation(Brief):
     tables: Sequence[Input] = ()
     scale: Scale | None = None
     rois: Mapping[str, BoolArray] = field(default_factory=dict)
+    rate_hz: float | None = None
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -263,4 +266,5 @@ def simulate_experiment(
         experiment.tables,
         chosen,
         {roi: roi_mask(found, roi) for roi in roi_names(found)},
+        experiment.movie_rate_hz,
     )

@@ -236,6 +236,7 @@ def _settings(simulation: Simulation, task: str, dtype: str, copy_stimuli: bool)
         "voxels": "predicted" if simulation.brain is None else "brain",
         "dtype": dtype,
         "copy_stimuli": copy_stimuli,
+        "rate_hz": simulation.rate_hz,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -36,6 +37,9 @@ Source = str | Path | Sequence[Path]
 """What `read_patterns` takes: a folder, an image, a table, an array, or several images."""
 
 TABLES = (".tsv", ".csv")
+
+# Beyond what single precision leaves of a mean of 0, and far below what chance gives.
+_ZSCORED = 1e-4
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -127,7 +131,19 @@ class Comparison(Brief):
         Z-scoring each map over voxels, as the published model does, takes out much of how a voxel's
         or an ROI's response differs between images. Predictions read from files stay as they are.
         Voxels that no person's models cover well enough are NaN.
+
+        Warns
+        -----
+        UserWarning
+            If predictions read from files were z-scored over voxels.
         """
+        if self.prediction is None and _is_zscored(self.predicted.values):
+            message = (
+                "the predictions that were read are z-scored over voxels, image by image: "
+                "what is compared over images, amplitude, is no longer in them. Predict with the "
+                'average "mean" for r of ROI means and voxels.'
+            )
+            warnings.warn(message, stacklevel=3)
         if self.prediction is None or self.prediction.average == "mean":
             return self
         prediction = _with_amplitude(self.prediction)
@@ -377,6 +393,14 @@ def _categories_of(rows: Sequence[PatternFile], where: str | Path) -> dict[str, 
             )
             raise DataError(message)
     return found or None
+
+
+def _is_zscored(maps: NDArray[np.floating]) -> bool:
+    """Return whether each map's values have a mean of 0 and a standard deviation of 1."""
+    means = maps.mean(axis=1, dtype=np.float64)
+    spreads = maps.std(axis=1, dtype=np.float64)
+    near = np.allclose(means, 0.0, atol=_ZSCORED) and np.allclose(spreads, 1.0, atol=_ZSCORED)
+    return bool(near)
 
 
 def _with_amplitude(prediction: Prediction) -> Prediction:
