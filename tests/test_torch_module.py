@@ -141,6 +141,38 @@ def test_torch_backbone_agrees_with_the_same_network_on_onnx_runtime(
 
 
 @pytest.mark.torch
+def test_torch_backbone_features_that_are_not_each_image_s_are_refused(torch: Any) -> None:
+    """Rows of tokens, dropout by a function, batch statistics, and what other images change."""
+    from imgtofmri.backbones.torch_module import TorchBackbone
+
+    nn, functional = torch.nn, torch.nn.functional
+
+    class Net(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self, made_of: Any) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 4, 4)
+            self.norm = nn.BatchNorm2d(8, track_running_stats=False)
+            self.out = nn.Identity()
+            self.made_of = made_of
+
+        def forward(self, x: Any) -> Any:
+            return self.out(self.made_of(self, self.conv(x)))
+
+    def refused(made_of: Any, layer: str, match: str) -> None:
+        with pytest.raises(OptionError, match=match):
+            TorchBackbone(Net(made_of).eval(), [layer], RECIPE, id="mine")
+
+    row, alike = "a row for each image.*shape", "the same features for an image in every call"
+    refused(lambda net, x: x.flatten(2).permute(2, 0, 1), "out/tokens", row)
+    refused(lambda net, x: x.flatten(2).transpose(1, 2).reshape(-1, 8), "out", row)
+    refused(lambda net, x: x.mean((2, 3)).squeeze(), "out", row)
+    refused(lambda net, x: functional.dropout(x), "out/max", alike)
+    refused(lambda net, x: net.norm(x), "norm/max", alike)
+    refused(lambda net, x: x - x[:1], "out", alike)
+    refused(lambda net, x: x - x[-1:], "out", alike)
+
+
+@pytest.mark.torch
 def test_torch_backbone_what_cannot_be_is_refused(
     torch: Any, module: Any, pixels: NDArray[np.uint8]
 ) -> None:

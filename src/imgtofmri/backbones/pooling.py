@@ -27,6 +27,8 @@ _GRID = re.compile(r"(.+)@([0-9]{1,9})x([0-9]{1,9})")
 _SUFFIX = re.compile(r"(.+)/(avg|max|sd|tokens|flatten)(?::([0-9]{1,9}))?(?::([0-9]{1,18}))?")
 # Random words that are drawn at once: bounds the memory of the largest projections.
 _DRAWS = 1 << 18
+# How far a layer's features may differ with the number of images, of its largest: sums round.
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,57 @@ def on_grid(layers: Iterable[str], grid: tuple[int, int]) -> list[str]:
     ['layer3@7x7', 'avgpool@7x7']
     """
     return [str(Layer(layer, "grid", grid=grid)) for layer in layers]
+
+
+def check_rows(
+    layers: Iterable[Layer], activations: Iterable[npt.NDArray[Any]], n_images: int
+) -> None:
+    """Refuse activations that have no row for each image.
+
+    Raises
+    ------
+    OptionError
+        If a layer's first axis is that of tokens, for one, or of images and tokens together.
+    """
+    for layer, values in zip(layers, activations, strict=True):
+        if values.shape[:1] != (n_images,):
+            n_rows = values.shape[0] if values.ndim else "none"
+            message = (
+                f"layer {layer.name} must have a row for each image, along its first axis; got "
+                f"{n_rows} for {n_images}, shape {values.shape}. Name another layer, before or "
+                "after the one that moves the axis of images."
+            )
+            raise OptionError(message, "layers")
+
+
+def check_company(
+    layers: Iterable[Layer],
+    features: Iterable[npt.NDArray[np.float32]],
+    others: Iterable[npt.NDArray[np.float32]],
+) -> None:
+    """Refuse layers whose features of an image are others in another call.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+    features, others : iterable of arrays of shape (width,)
+        Of one image in two calls, the other images of which are not the same.
+
+    Raises
+    ------
+    OptionError
+        If a layer gives something random, or what depends on the other images of a call.
+    """
+    for layer, one, other in zip(layers, features, others, strict=True):
+        slack = _ROUNDING * np.abs(one[np.isfinite(one)]).max(initial=0.0)
+        if not np.allclose(one, other, rtol=_ROUNDING, atol=slack, equal_nan=True):
+            message = (
+                f"layer {layer} must give the same features for an image in every call, whatever "
+                "images go with it; got others in a second call, as dropout gives that is at "
+                "work, or normalisation by the images of a call. Bring the network into evaluation "
+                "mode, throughout, and export it again if it is a file; or name a layer before."
+            )
+            raise OptionError(message, "layers")
 
 
 class Pool:

@@ -30,7 +30,14 @@ from imgtofmri.backbones.onnx_graph import (
     read_nodes,
     tensors_of_image,
 )
-from imgtofmri.backbones.pooling import Layer, Pool, on_grid, parse_layer
+from imgtofmri.backbones.pooling import (
+    Layer,
+    Pool,
+    check_company,
+    check_rows,
+    on_grid,
+    parse_layer,
+)
 from imgtofmri.backbones.weights import LoadedWeights
 from imgtofmri.exceptions import OptionError, WeightsError, choice_message, meant
 from imgtofmri.files import is_file, is_there, sha256_of
@@ -179,8 +186,9 @@ class OnnxFileBackbone:
     DataError
         If it crashes, or needs more time or memory than there is for the first image.
     OptionError
-        If the graph has no such layer, or several outputs and none was named; or the engine cannot
-        take it.
+        If the graph has no such layer, or several outputs and none was named; if a layer has no
+        row for each image, or features of an image that change with the others of a call, or from
+        call to call; or if the engine cannot take the graph.
     MissingDependencyError
         If the engine is not installed.
     """
@@ -244,6 +252,8 @@ class OnnxFileBackbone:
         self._runs_on = n_threads, engine
         probe = self._pool(activations)
         widths = tuple(values.shape[1] for values in probe)
+        if not tried:
+            self._check_company(path, recipe.size)
         self._spec = BackboneSpec(
             id=path.stem,
             layers=names,
@@ -314,13 +324,38 @@ class OnnxFileBackbone:
         self._crew.share(run, len(pixels), size)
         return features
 
+    def _check_company(self, path: Path, size: int) -> None:
+        """See that what a call gives for an image depends on that image alone."""
+        n_images = self._session.images_per_call
+        one, other = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+        place = min(1, n_images - 1)  # Between others, where a call takes so many.
+        mixed, alike = (np.stack([picture] * n_images) for picture in (other, one))
+        mixed[place] = one
+        try:
+            activations = [self._activations(pixels) for pixels in (mixed, alike)]
+        except (MemoryError, OptionError):
+            raise
+        # Engines' errors share no base class but this one.
+        except Exception as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            message = (
+                f"{path}: expected a graph that takes {n_images} images at once, as its input "
+                f"says; it fails on them ({reason}). Export it again, with an axis of images that "
+                "may have any length, or length 1."
+            )
+            raise WeightsError(message) from error
+        found = ([values[place] for values in self._pool(arrays)] for arrays in activations)
+        check_company(self._pool.layers, *found)
+
     def _activations(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         images = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
         images -= self._mean
         images /= self._scale
         fetches = dict.fromkeys(layer.name for layer in self._pool.layers)
         of_name = dict(zip(fetches, self._session(images), strict=True))
-        return [of_name[layer.name] for layer in self._pool.layers]
+        found = [of_name[layer.name] for layer in self._pool.layers]
+        check_rows(self._pool.layers, found, len(pixels))
+        return found
 
 
 def _first_run(

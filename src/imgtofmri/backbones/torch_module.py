@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.backbones.base import BackboneSpec, LayerInfo, Preprocessing, check_pixels
-from imgtofmri.backbones.pooling import Pool, on_grid, parse_layer
+from imgtofmri.backbones.pooling import Pool, check_company, check_rows, on_grid, parse_layer
 from imgtofmri.exceptions import MissingDependencyError, OptionError, meant
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ class TorchBackbone:
     ------
     OptionError
         If a layer is no module, is in training mode, runs more or less than once for an image, or
-        gives something other than one tensor; or if the module does not take images.
+        gives something other than one tensor, with a row for each image; if an image's features
+        change with the others of a call, or from call to call; or if the module does not take
+        images.
     MissingDependencyError
         If PyTorch is not installed.
 
@@ -96,9 +98,11 @@ class TorchBackbone:
         self._dtype = None if first is None else first.dtype
         self._scale = np.float32(255.0) * np.asarray(recipe.std, np.float32)
         self._mean = np.float32(255.0) * np.asarray(recipe.mean, np.float32)
-        activations = self._probe(recipe.size)
+        activations, alone = self._probe(recipe.size)
         self._grid = self._pool.grid(activations)
         probe = self._pool(activations)
+        between, single = [row[1] for row in probe], [row[0] for row in self._pool(alone)]
+        check_company(chosen, between, single)
         widths = tuple(values.shape[1] for values in probe)
         names = tuple(map(str, chosen))
         digest = _digest(module)
@@ -147,10 +151,11 @@ class TorchBackbone:
             np.concatenate(pooled, axis=1, out=features[part])
         return features
 
-    def _probe(self, size: int) -> list[NDArray[np.float32]]:
-        """Return the activations of one image, or say why there are none."""
+    def _probe(self, size: int) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+        """Return the activations of three images, and of the second alone, or say why none."""
+        pictures = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), np.uint8)
         try:
-            return self._activations(np.zeros((1, size, size, 3), np.uint8))
+            return self._activations(pictures), self._activations(pictures[1:2])
         except OptionError:
             raise
         except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
@@ -183,7 +188,9 @@ class TorchBackbone:
             for hook in hooks:
                 hook.remove()
         arrays = {name: self._only(name, values) for name, values in seen.items()}
-        return [arrays[layer.name] for layer in self._pool.layers]
+        found = [arrays[layer.name] for layer in self._pool.layers]
+        check_rows(self._pool.layers, found, len(pixels))
+        return found
 
     def _only(self, name: str, values: list[Any]) -> NDArray[np.float32]:
         torch = import_torch(self._id)
