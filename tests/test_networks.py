@@ -114,6 +114,16 @@ def test_pool_axes_that_do_not_fit_are_refused(pooling: str) -> None:
         Pool([Layer("x", pooling)])([np.zeros((1, 2, 3, 4, 5))])
 
 
+@pytest.mark.parametrize("text", ["x", "x/max", "x/sd", "x@2x2"])
+def test_pool_of_maps_with_channels_last_is_refused(text: str, rng: np.random.Generator) -> None:
+    """Two equal sides before the last axis are those of a picture; tokens averages over them."""
+    maps = rng.normal(size=(2, 4, 4, 9))
+    with pytest.raises(OptionError, match=r"got \(2, 4, 4, 9\), where channels .*x/tokens"):
+        Pool([parse_layer(text)])([maps])
+    (pooled,) = Pool([parse_layer("x/tokens")])([maps])
+    np.testing.assert_allclose(pooled, maps.mean(axis=(1, 2)), atol=1e-6)
+
+
 def test_pool_on_a_grid_averages_blocks_and_keeps_channels(rng: np.random.Generator) -> None:
     """Blocks that divide the map are its plain means, by channel, row and column."""
     maps = rng.normal(size=(2, 3, 8, 12)).astype(np.float32)

@@ -216,7 +216,8 @@ class Pool:
         Raises
         ------
         OptionError
-            If a layer's activations have not the axes that its pooling needs.
+            If a layer's activations have not the axes that its pooling needs, or channels last
+            where they must come first.
         """
         return [
             self._pool(layer, np.asarray(values)).astype(np.float32, copy=False)
@@ -244,6 +245,8 @@ class Pool:
             return np.asarray(values.mean(axis=tuple(range(1, values.ndim - 1))))
         if layer.pooling == "avg" and values.ndim == 2:
             return values
+        if layer.pooling in ("avg", "max", "sd", "grid") and values.ndim == 4:
+            _check_channels_first(layer, values.shape)
         if layer.pooling == "grid" and values.ndim == 4:
             return _on_grid(layer, values)
         if layer.pooling in ("avg", "max", "sd") and values.ndim == 4:
@@ -268,6 +271,17 @@ class Pool:
         if key not in self._projections:
             self._projections[key] = sparse_projection(*key)
         return np.ascontiguousarray((self._projections[key] @ values.T).T)
+
+
+def _check_channels_first(layer: Layer, shape: tuple[int, ...]) -> None:
+    """Refuse maps whose channels come last: of square pictures, two equal sides stand before."""
+    if 1 < shape[1] == shape[2] != shape[3]:
+        message = (
+            f"layer {layer} must have shape (n, channels, height, width); got {shape}, where "
+            f"channels seem to come last: pictures are squares. Write {layer.name}/tokens for the "
+            f"mean over space, or {layer.name}/flatten for all values."
+        )
+        raise OptionError(message, "layers")
 
 
 def _on_grid(layer: Layer, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
