@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def load_torch_name(
     WeightsUnavailableError
         If the package cannot fetch the weights.
     WeightsError
-        If the weights file does not fit the network.
+        If the weights file does not fit the network, or leaves open how its input is scaled.
     """
     if not layers:
         message = (
@@ -70,6 +71,15 @@ def load_torch_name(
     elif isinstance(weights, Path):
         _fill(import_torch(name), made.module, weights, name)
         weights_name, digest = weights.name, sha256_of(weights)
+        if hasattr(made.module, "transform_input") and not digest.startswith(made.published):
+            message = (
+                f"{weights}: expected the file that torchvision publishes for {name}, as the "
+                "network brings its input from ImageNet's scale to another one where its weights "
+                "were trained so, and no file of weights says whether these were; got another "
+                f"file. Give the published one ({', '.join(made.published)}), or "
+                "the module to TorchBackbone, with its transform_input set."
+            )
+            raise WeightsError(message)
     return TorchBackbone(
         made.module.eval(),
         layers,
@@ -97,11 +107,15 @@ def list_torch_layers(name: str) -> list[LayerInfo]:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A network as its package makes it; ``recipe`` is None where the package gives none."""
+    """A network as its package makes it; ``recipe`` is None where the package gives none.
+
+    ``published`` are the first digits of the SHA-256 of files that the package fetches.
+    """
 
     module: Any
     recipe: Preprocessing | None
     weights_name: str
+    published: tuple[str, ...] = ()
 
 
 def _make(name: str, pretrained: bool, seed: int) -> _Made:
@@ -181,13 +195,18 @@ def _torchvision(torchvision: Any, model: str, pretrained: bool) -> _Made:
     if "weights_backbone" in inspect.signature(builder).parameters:
         options["weights_backbone"] = None
     module = torchvision.models.get_model(model, **options)
+    if hasattr(module, "transform_input"):
+        # Of the published weights, which torchvision says only where it fetches them itself.
+        module.transform_input = True
     said = weights.transforms()
     recipe = None
     if all(hasattr(said, part) for part in ("crop_size", "mean", "std")):
         recipe = Preprocessing.from_dict(
             {"size": said.crop_size[0], "mean": said.mean, "std": said.std}
         )
-    return _Made(module, recipe, str(weights))
+    urls = [known.url for known in torchvision.models.get_model_weights(model)]
+    published = re.findall(r"-([0-9a-f]{8,})\.pth$", "\n".join(urls), re.MULTILINE)
+    return _Made(module, recipe, str(weights), tuple(published))
 
 
 def _recipe(made: _Made, name: str, preprocessing: Preprocessing | None) -> Preprocessing:
