@@ -104,6 +104,36 @@ def test_torch_backbone_digest_is_of_weights_and_architecture(torch: Any, module
 
 
 @pytest.mark.torch
+def test_torch_backbone_digest_is_of_what_printing_leaves_out(
+    torch: Any, pixels: NDArray[np.uint8]
+) -> None:
+    """Heads, order of normalisation, activations, own numbers and buffers that are not saved."""
+    from imgtofmri.backbones.torch_module import TorchBackbone
+
+    nn = torch.nn
+
+    class Net(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self, heads: int = 2, by: float = 1, add: int = 0, **more: Any) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv = nn.Conv2d(3, 16, 4, 4)
+            self.block = nn.TransformerEncoderLayer(16, heads, 8, batch_first=True, **more)
+            self.by = by
+            self.register_buffer("add", torch.tensor(add), persistent=False)
+
+        def forward(self, x: Any) -> Any:
+            return self.block((self.conv(x) * self.by + self.add).flatten(2).transpose(1, 2))
+
+    changed = [Net(8), Net(norm_first=True), Net(activation="gelu"), Net(by=2.0), Net(add=3)]
+    networks = [Net(), *changed, Net()]
+    found = [TorchBackbone(net.eval(), ["block/tokens"], RECIPE, id="m") for net in networks]
+    features = [backbone(pixels[:2]).tobytes() for backbone in found]
+    assert [len(set(features[:-1])), features.index(features[-1])] == [6, 0]
+    ids = [backbone.spec.features_id for backbone in found]
+    assert [len(set(ids[:-1])), ids.index(ids[-1])] == [6, 0]
+
+
+@pytest.mark.torch
 def test_torch_backbone_agrees_with_the_same_network_on_onnx_runtime(
     torch: Any, rng: np.random.Generator
 ) -> None:
