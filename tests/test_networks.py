@@ -360,14 +360,29 @@ def test_load_backbone_untrained_is_fixed_by_its_seed(
     assert spec.weights_sha256 != load("untrained").spec.weights_sha256
 
 
-def test_load_backbone_untrained_weights_have_he_s_variance() -> None:
-    """Each layer's weights have variance 2 / fan-out, so that activations stay moderate."""
-    network = ARCHITECTURES["resnet18"]
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_load_backbone_untrained_weights_have_he_s_variance(name: str) -> None:
+    """Each layer's weights have variance 2 / fan-out; a depthwise channel feeds one channel."""
+    network = ARCHITECTURES[name]
     tensors = untrained_weights(network, Untrained(5)).tensors
     for conv in network.convolutions:
-        fan_out = conv.shape[0] * conv.shape[2] * conv.shape[3]
-        got = tensors[f"{conv.name}.weight"].var()
-        assert got == pytest.approx(2 / fan_out, rel=0.06)
+        n_out, n_in, height, width = conv.shape
+        fan_out = (1 if n_in == 1 else n_out) * height * width
+        weight = tensors[f"{conv.name}.weight"]
+        within = 5 * np.sqrt(2 / weight.size)
+        assert weight.var() == pytest.approx(2 / fan_out, rel=max(0.002, within))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_load_backbone_untrained_activations_stay_moderate(
+    name: str, squares: NDArray[np.uint8]
+) -> None:
+    """From the first layer to the last features are of the order of 1, as trained ones are."""
+    layers = [layer for layer in ARCHITECTURES[name].layers if not layer.endswith("/sd")]
+    backbone = load_backbone(name, weights="untrained:1", layers=layers)
+    ends = np.cumsum(backbone.spec.layer_widths)[:-1]
+    sizes = [np.abs(part).mean() for part in np.split(backbone(squares), ends, axis=1)]
+    assert 0.05 < min(sizes) < max(sizes) < 20
 
 
 def test_load_backbone_untrained_bad_seed_or_name_is_refused() -> None:
