@@ -31,7 +31,7 @@ from imgtofmri.backbones.architectures import (
     fold_weights,
     sums_of,
 )
-from imgtofmri.backbones.weights import SOURCES, Download, published_facts
+from imgtofmri.backbones.weights import SOURCES, Download, published_facts, read_tensors
 from imgtofmri.exceptions import (
     OptionError,
     ShapeError,
@@ -399,6 +399,14 @@ WRONG_STATES: Mapping[str, tuple[dict[str, Any], str]] = {
         r"conv1\.weight has shape \(64, 3, 3, 3\) where \(64, 3, 7, 7\) is due",
     ),
     "dtype": ({"bn1__bias": np.zeros(64, np.int32)}, r"bn1\.bias holds int32"),
+    "variance": (
+        {"bn1__running_var": np.linspace(-2, 1, 64, dtype=np.float32)},
+        r"bn1\.running_var holds -2, and is no variance",
+    ),
+    "overflow": (
+        {"bn1__weight": np.full(64, 1e300), "bn1__running_var": np.ones(64, np.float32)},
+        r"conv1\.weight comes to .*e\+\d+, beyond float32",
+    ),
     "nan": ({"bn1__bias": np.full(64, np.nan, np.float32)}, r"bn1\.bias holds values that are not"),
 }
 
@@ -470,6 +478,17 @@ def test_load_backbone_unreadable_weights_are_one_clear_error(
         path.write_bytes(content)
     with pytest.raises(WeightsError, match=rf"file\.safetensors: .*{match}"):
         load_backbone("resnet18", weights=path)
+
+
+def test_read_tensors_header_of_any_length_is_read(tmp_path: Path) -> None:
+    """A length whose first byte is that of a pickle makes no pickle of safetensors."""
+    first = set()
+    for length in range(8, 265, 8):
+        path = tmp_path / f"{length}.safetensors"
+        save_file({"x" * length: np.float32([1, 2])}, path)
+        first.add(path.read_bytes()[0])
+        np.testing.assert_array_equal(read_tensors(path)["x" * length], [1, 2])
+    assert 0x80 in first
 
 
 def test_load_backbone_truncated_safetensors_is_refused(tmp_path: Path) -> None:

@@ -266,3 +266,13 @@ def test_fill_takes_a_state_dict_or_says_that_it_does_not_fit(
     save_file({"conv.weight": state["conv.weight"]}, path)
     with pytest.raises(WeightsError, match=r"expected the weights of timm:net; .*Missing key"):
         _fill(torch, module, path, "timm:net")
+    kernel = state["conv.weight"]
+    for wrong, reason in (
+        (kernel.astype(np.int16), "conv.weight holds int16 where"),
+        (kernel.astype(np.complex64), "conv.weight holds complex64 where"),
+        (kernel * np.nan, "conv.weight holds values that are not finite"),
+    ):
+        save_file({**state, "conv.weight": wrong}, path)
+        with pytest.raises(WeightsError, match=rf"they do not fit \({reason}"):
+            _fill(torch, module, path, "timm:net")
+    np.testing.assert_array_equal(module.conv.weight.detach().numpy(), kernel)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from imgtofmri.assets import is_offline
+from imgtofmri.backbones.architectures import fault_of_values
 from imgtofmri.backbones.base import LayerInfo, Preprocessing
 from imgtofmri.backbones.names import Untrained
 from imgtofmri.backbones.torch_module import TorchBackbone, import_torch, list_modules
@@ -222,13 +223,27 @@ def _recipe(made: _Made, name: str, preprocessing: Preprocessing | None) -> Prep
 
 
 def _fill(torch: Any, module: Any, path: Path, name: str) -> None:
-    state = {key: torch.from_numpy(value.copy()) for key, value in read_tensors(path).items()}
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
+    tensors, its = read_tensors(path), module.state_dict()
+    # PyTorch would bring whole and complex numbers to its own kind without a word.
+    faults = [
+        f"{key} {fault}"
+        for key, value in tensors.items()
+        if key in its and its[key].is_floating_point() and (fault := fault_of_values(value))
+    ]
+    reason, cause = "; ".join(faults[:3]), None
+    if not faults:
+        try:
+            module.load_state_dict(
+                {
+                    key: torch.from_numpy(value.astype(value.dtype.newbyteorder("=")))
+                    for key, value in tensors.items()
+                }
+            )
+        except (RuntimeError, TypeError) as error:
+            reason, cause = " ".join(str(error).split()), error
+    if reason:
         message = (
             f"{path}: expected the weights of {name}; they do not fit ({reason}). Give a state "
             "dict of this network."
         )
-        raise WeightsError(message) from error
+        raise WeightsError(message) from cause
