@@ -553,6 +553,25 @@ def test_backbones_each_have_a_description() -> None:
         assert SOURCES[name]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "match"),
+    [
+        ({"mean": (123.675, 116.28, 103.53)}, r"mean must be .* got \[123.*Divide .* by 255"),
+        ({"mean": (0.5, float("nan"), 0.5)}, "mean must be"),
+        ({"std": (255.0, 255.0, 255.0)}, r"std must be above 0, .*got \[255.*Divide .* by 255"),
+        ({"std": (0.2, 0.0, 0.2)}, "std must be above 0"),
+        ({"std": (0.2, -0.2, 0.2)}, "std must be above 0"),
+        ({"size": 0}, "size must be 1 or more; got 0"),
+    ],
+)
+def test_preprocessing_of_another_scale_is_refused(recipe: dict[str, Any], match: str) -> None:
+    """Numbers for values up to 255, as many programs have them, would make every picture black."""
+    with pytest.raises(OptionError, match=rf"preprocessing\.{match}"):
+        Preprocessing(**recipe)
+    # What takes values up to 255 itself, in RGB: nothing is subtracted.
+    assert Preprocessing(mean=(0, 0, 0), std=(1 / 255, 1 / 255, 1 / 255)).size == 224
+
+
 def test_preprocessing_survives_a_card() -> None:
     """A recipe written to a card as plain data comes back equal."""
     recipe = ARCHITECTURES["efficientnet-lite0"].preprocessing
