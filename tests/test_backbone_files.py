@@ -177,13 +177,14 @@ def test_load_backbone_onnx_features_do_not_depend_on_the_batch(
         ("dropped", "the same features for an image in every call.*evaluation mode"),
         ("centred", "the same features for an image in every call.*evaluation mode"),
         ("differences", "the same features for an image in every call.*evaluation mode"),
+        ("quantised", "the same features for an image in every call.*for one image a call"),
         ("one_image", "takes 4 images at once, as its input says; it fails"),
     ],
 )
 def test_load_backbone_onnx_features_that_are_not_each_image_s_are_refused(
     layer: str, match: str, rng: np.random.Generator, tmp_path: Path
 ) -> None:
-    """Rows of tokens, batches in one row, dropout at work, what depends on other images."""
+    """Rows of tokens, batches in one row, dropout at work, what other images change."""
     nodes = [
         helper.make_node("Conv", ["images", "patches"], ["maps"], strides=[4, 4]),
         helper.make_node("Reshape", ["maps", "flat_shape"], ["flat"]),
@@ -192,6 +193,8 @@ def test_load_backbone_onnx_features_that_are_not_each_image_s_are_refused(
         helper.make_node("Reshape", ["tokens", "rows_shape"], ["token_rows"]),
         helper.make_node("Reshape", ["maps", "one_row_shape"], ["one_row"]),
         helper.make_node("Dropout", ["maps", "half", "yes"], ["dropped"]),
+        helper.make_node("DynamicQuantizeLinear", ["maps"], ["whole", "step", "zero"]),
+        helper.make_node("DequantizeLinear", ["whole", "step", "zero"], ["quantised"]),
         helper.make_node("ReduceMean", ["maps"], ["mean"], axes=[0], keepdims=1),
         helper.make_node("Sub", ["maps", "mean"], ["centred"]),
         helper.make_node("Slice", ["maps", "nought", "first"], ["first_map"]),

@@ -27,8 +27,9 @@ _GRID = re.compile(r"(.+)@([0-9]{1,9})x([0-9]{1,9})")
 _SUFFIX = re.compile(r"(.+)/(avg|max|sd|tokens|flatten)(?::([0-9]{1,9}))?(?::([0-9]{1,18}))?")
 # Random words that are drawn at once: bounds the memory of the largest projections.
 _DRAWS = 1 << 18
-# How far a layer's features may differ with the number of images, of its largest: sums round.
-_ROUNDING = 1e-3
+# How far a layer's features of one image, at one place, may differ from call to call, of its
+# largest: more than sums differ that threads share, less than what a neighbour's range changes.
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,32 +159,59 @@ def check_rows(
             raise OptionError(message, "layers")
 
 
+def companies(size: int, n_images: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], int]:
+    """Return one picture in two calls, among others and among its like, and its place in both.
+
+    Parameters
+    ----------
+    size : int
+    n_images : int
+        In a call; the picture is between others where there are three.
+
+    Returns
+    -------
+    mixed, alike : uint8 arrays of shape (n_images, size, size, 3)
+        The others have a wider range, which changes what a call quantises by.
+    place : int
+    """
+    rng = np.random.default_rng(0)
+    one, other = (rng.integers(*ends, (size, size, 3), np.uint8) for ends in ((80, 112), (0, 256)))
+    place = min(1, n_images - 1)
+    alike, mixed = (np.stack([picture] * n_images) for picture in (one, other))
+    mixed[place] = one
+    return mixed, alike, place
+
+
 def check_company(
     layers: Iterable[Layer],
-    features: Iterable[npt.NDArray[np.float32]],
-    others: Iterable[npt.NDArray[np.float32]],
+    mixed: Iterable[npt.NDArray[np.float32]],
+    alike: Iterable[npt.NDArray[np.float32]],
+    place: int,
 ) -> None:
     """Refuse layers whose features of an image are others in another call.
 
     Parameters
     ----------
     layers : iterable of Layer
-    features, others : iterable of arrays of shape (width,)
-        Of one image in two calls, the other images of which are not the same.
+    mixed, alike : iterable of arrays of shape (n_images, width)
+        Features of both calls of `companies`, layer by layer.
+    place : int
 
     Raises
     ------
     OptionError
         If a layer gives something random, or what depends on the other images of a call.
     """
-    for layer, one, other in zip(layers, features, others, strict=True):
-        slack = _ROUNDING * np.abs(one[np.isfinite(one)]).max(initial=0.0)
-        if not np.allclose(one, other, rtol=_ROUNDING, atol=slack, equal_nan=True):
+    for layer, one, other in zip(layers, mixed, alike, strict=True):
+        found, again = one[place], other[place]
+        slack = _ROUNDING * np.abs(found[np.isfinite(found)]).max(initial=0.0)
+        if not np.allclose(found, again, rtol=_ROUNDING, atol=slack, equal_nan=True):
             message = (
                 f"layer {layer} must give the same features for an image in every call, whatever "
                 "images go with it; got others in a second call, as dropout gives that is at "
-                "work, or normalisation by the images of a call. Bring the network into evaluation "
-                "mode, throughout, and export it again if it is a file; or name a layer before."
+                "work, or values that are normalised or quantised over the images of a call. Bring "
+                "the network into evaluation mode, throughout; export a file again, for one image "
+                "a call if it is quantised as it runs; or name a layer before."
             )
             raise OptionError(message, "layers")
 

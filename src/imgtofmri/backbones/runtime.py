@@ -35,6 +35,7 @@ from imgtofmri.backbones.pooling import (
     Pool,
     check_company,
     check_rows,
+    companies,
     on_grid,
     parse_layer,
 )
@@ -327,12 +328,9 @@ class OnnxFileBackbone:
     def _check_company(self, path: Path, size: int) -> None:
         """See that what a call gives for an image depends on that image alone."""
         n_images = self._session.images_per_call
-        one, other = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
-        place = min(1, n_images - 1)  # Between others, where a call takes so many.
-        mixed, alike = (np.stack([picture] * n_images) for picture in (other, one))
-        mixed[place] = one
+        *calls, place = companies(size, n_images)
         try:
-            activations = [self._activations(pixels) for pixels in (mixed, alike)]
+            mixed, alike = (self._pool(self._activations(pixels)) for pixels in calls)
         except (MemoryError, OptionError):
             raise
         # Engines' errors share no base class but this one.
@@ -344,8 +342,7 @@ class OnnxFileBackbone:
                 "may have any length, or length 1."
             )
             raise WeightsError(message) from error
-        found = ([values[place] for values in self._pool(arrays)] for arrays in activations)
-        check_company(self._pool.layers, *found)
+        check_company(self._pool.layers, mixed, alike, place)
 
     def _activations(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         images = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from imgtofmri.backbones.base import BackboneSpec, LayerInfo, Preprocessing, check_pixels
 from imgtofmri.backbones.names import COLLECTIONS
-from imgtofmri.backbones.pooling import Pool, check_company, check_rows, on_grid, parse_layer
+from imgtofmri.backbones.pooling import (
+    Pool,
+    check_company,
+    check_rows,
+    companies,
+    on_grid,
+    parse_layer,
+)
 from imgtofmri.exceptions import MissingDependencyError, OptionError, meant
 
 if TYPE_CHECKING:
@@ -100,11 +107,9 @@ class TorchBackbone:
         self._dtype = None if first is None else first.dtype
         self._scale = np.float32(255.0) * np.asarray(recipe.std, np.float32)
         self._mean = np.float32(255.0) * np.asarray(recipe.mean, np.float32)
-        activations, alone = self._probe(recipe.size)
+        activations = self._probe(recipe.size)
         self._grid = self._pool.grid(activations)
         probe = self._pool(activations)
-        between, single = [row[1] for row in probe], [row[0] for row in self._pool(alone)]
-        check_company(chosen, between, single)
         widths = tuple(values.shape[1] for values in probe)
         names = tuple(map(str, chosen))
         digest = _digest(module)
@@ -153,11 +158,13 @@ class TorchBackbone:
             np.concatenate(pooled, axis=1, out=features[part])
         return features
 
-    def _probe(self, size: int) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-        """Return the activations of three images, and of the second alone, or say why none."""
-        pictures = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), np.uint8)
+    def _probe(self, size: int) -> list[NDArray[np.float32]]:
+        """Return the activations of one image, or say why they are none, or not its own."""
+        *calls, place = companies(size, 3)
         try:
-            return self._activations(pictures), self._activations(pictures[1:2])
+            mixed, alike = (self._pool(self._activations(pixels)) for pixels in calls)
+            check_company(self._pool.layers, mixed, alike, place)
+            return self._activations(calls[0][:1])
         except OptionError:
             raise
         except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
