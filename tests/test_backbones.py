@@ -527,6 +527,8 @@ def test_load_backbone_unknown_layer_lists_and_suggests(standin: Path) -> None:
     """An unknown layer is refused with the known ones and the nearest."""
     with pytest.raises(OptionError, match=r"layers must be one of layer1.*Did you mean layer3\?"):
         load_quietly("resnet18", standin, layers=["layer-3"])
+    with pytest.raises(OptionError, match=r"layers must be .*got 'layer3/sd/sd'.*layer3/sd\?"):
+        load_quietly("resnet18", standin, layers=["layer3/sd/sd"])
 
 
 @pytest.mark.parametrize(

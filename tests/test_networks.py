@@ -114,6 +114,14 @@ def test_pool_axes_that_do_not_fit_are_refused(pooling: str) -> None:
         Pool([Layer("x", pooling)])([np.zeros((1, 2, 3, 4, 5))])
 
 
+@pytest.mark.parametrize("text", ["x", "x/max", "x/sd", "x@7x7", "x/flatten:9", "x/tokens"])
+def test_pool_of_half_precision_is_that_of_its_values(text: str, rng: np.random.Generator) -> None:
+    """Sums are of single precision: of 3,136 values near 30 they are beyond half precision's."""
+    maps = rng.normal(30, 1, size=(2, 3, 56, 56)).astype(np.float16)
+    pool = Pool([parse_layer(text)])
+    np.testing.assert_array_equal(pool([maps])[0], pool([maps.astype(np.float32)])[0])
+
+
 @pytest.mark.parametrize("text", ["x", "x/max", "x/sd", "x@2x2"])
 def test_pool_of_maps_with_channels_last_is_refused(text: str, rng: np.random.Generator) -> None:
     """Two equal sides before the last axis are those of a picture; tokens averages over them."""
@@ -238,6 +246,21 @@ def test_list_layers_of_a_file_gives_what_can_be_a_layer(onnx_file: Path) -> Non
     ]
     with pytest.raises(WeightsError, match="expected an ONNX file; got no file"):
         list_layers(onnx_file.with_name("none.onnx"))
+
+
+def test_list_layers_of_half_precision_alone_are_listed(tmp_path: Path) -> None:
+    """A network that is of half precision behind its input has layers."""
+    half = onnx.TensorProto.FLOAT16
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Cast", ["images"], ["halves"], to=half)],
+        "halves",
+        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ["n", 3, 8, 8])],
+        [onnx.helper.make_tensor_value_info("halves", half, None)],
+    )
+    opset = onnx.helper.make_opsetid("", 17)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    assert list_layers(tmp_path / "net.onnx") == [LayerInfo("halves", (3, 8, 8), "Cast, output")]
 
 
 def test_read_nodes_equals_the_onnx_package(onnx_file: Path) -> None:

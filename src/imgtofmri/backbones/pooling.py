@@ -248,7 +248,7 @@ class Pool:
             where they must come first.
         """
         return [
-            self._pool(layer, np.asarray(values)).astype(np.float32, copy=False)
+            self._pool(layer, _summable(values)).astype(np.float32, copy=False)
             for layer, values in zip(self.layers, activations, strict=True)
         ]
 
@@ -299,6 +299,12 @@ class Pool:
         if key not in self._projections:
             self._projections[key] = sparse_projection(*key)
         return np.ascontiguousarray((self._projections[key] @ values.T).T)
+
+
+def _summable(values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return half precision as single: its sums over a map are beyond its range, or rounded."""
+    array = np.asarray(values)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def _check_channels_first(layer: Layer, shape: tuple[int, ...]) -> None:

@@ -84,7 +84,8 @@ class NetworkBackbone:
     ) -> None:
         chosen = [parse_layer(layer) for layer in layers]
         for layer in chosen:
-            if layer.name not in architecture.layers or layer.pooling == "tokens":
+            twice = layer.pooling == "sd" and str(layer) not in architecture.layers
+            if layer.name not in architecture.layers or layer.pooling == "tokens" or twice:
                 message = choice_message("", "layers", str(layer), architecture.layers)
                 raise OptionError(message, "layers")
         graph = (resources.files(__package__) / "graphs" / f"{architecture.id}.onnx").read_bytes()
@@ -400,15 +401,17 @@ def _tensors(path: Path) -> dict[str, NDArray[Any]]:
     name, fixed, one_at_a_time = _image_input(session, path)
     ops = _image_tensors(model, session)
     session = _open(model + declare_outputs(n for n in ops if n not in outputs), path)
-    floats = {item.name for item in session.get_outputs() if item.type == "tensor(float)"}
+    kinds = ("tensor(float)", "tensor(float16)")
+    floats = {item.name for item in session.get_outputs() if item.type in kinds}
     # Two images where the graph takes them: what has two rows then has a row for each image.
     n_images = 1 if one_at_a_time else 2
     side = fixed or Preprocessing().size
     fetches = [tensor for tensor in ops if tensor in floats]
     images = np.zeros((n_images, 3, side, side), np.float32)
+    values = session.run(fetches, {name: images}) if fetches else []
     shapes = {
         tensor: value.shape[1:]
-        for tensor, value in zip(fetches, session.run(fetches, {name: images}), strict=True)
+        for tensor, value in zip(fetches, values, strict=True)
         if value.ndim >= 2 and len(value) == n_images
     }
     padded = np.full((len(shapes), max(map(len, shapes.values()), default=0)), -1)
