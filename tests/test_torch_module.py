@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.numpy import save_file
 
 from imgtofmri.backbones import Backbone, Preprocessing, load_backbone
 from imgtofmri.backbones.architectures import ARCHITECTURES
+from imgtofmri.backbones.cache import network_key
 from imgtofmri.backbones.names import Untrained
 from imgtofmri.backbones.pooling import sparse_projection
 from imgtofmri.backbones.untrained import untrained_weights
@@ -131,6 +133,8 @@ def test_torch_backbone_digest_is_of_what_printing_leaves_out(
     assert [len(set(features[:-1])), features.index(features[-1])] == [6, 0]
     ids = [backbone.spec.features_id for backbone in found]
     assert [len(set(ids[:-1])), ids.index(ids[-1])] == [6, 0]
+    same_file = [replace(backbone.spec, weights_sha256="0" * 64) for backbone in found]
+    assert len({network_key(spec) for spec in same_file}) == 6
 
 
 @pytest.mark.torch
