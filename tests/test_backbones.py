@@ -567,7 +567,7 @@ def test_backbones_each_have_a_description() -> None:
     ],
 )
 def test_preprocessing_of_another_scale_is_refused(recipe: dict[str, Any], match: str) -> None:
-    """Numbers for values up to 255, as many programs have them, would make every picture black."""
+    """Numbers for values up to 255, as many programs have them, would make every picture even."""
     with pytest.raises(OptionError, match=rf"preprocessing\.{match}"):
         Preprocessing(**recipe)
     # What takes values up to 255 itself, in RGB: nothing is subtracted.
