@@ -168,6 +168,59 @@ def test_load_backbone_onnx_features_do_not_depend_on_the_batch(
             np.testing.assert_array_equal(backbone(pixels[part]), together[part])
 
 
+@pytest.mark.parametrize(
+    ("layer", "match"),
+    [
+        ("tokens_first/tokens", r"a row for each image.*got 16 for 1, shape \(16, 1, 5\)"),
+        ("token_rows", r"a row for each image.*got 16 for 1, shape \(16, 5\)"),
+        ("one_row", r"a row for each image.*got 1 for 4, shape \(1, 320\)"),
+        ("dropped", "the same features for an image in every call.*evaluation mode"),
+        ("centred", "the same features for an image in every call.*evaluation mode"),
+        ("differences", "the same features for an image in every call.*evaluation mode"),
+        ("quantised", "the same features for an image in every call.*for one image a call"),
+        ("one_image", "takes 4 images at once, as its input says; it fails"),
+    ],
+)
+def test_load_backbone_onnx_features_that_are_not_each_image_s_are_refused(
+    layer: str, match: str, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """Rows of tokens, batches in one row, dropout at work, what other images change."""
+    nodes = [
+        helper.make_node("Conv", ["images", "patches"], ["maps"], strides=[4, 4]),
+        helper.make_node("Reshape", ["maps", "flat_shape"], ["flat"]),
+        helper.make_node("Transpose", ["flat"], ["tokens_first"], perm=[2, 0, 1]),
+        helper.make_node("Transpose", ["flat"], ["tokens"], perm=[0, 2, 1]),
+        helper.make_node("Reshape", ["tokens", "rows_shape"], ["token_rows"]),
+        helper.make_node("Reshape", ["maps", "one_row_shape"], ["one_row"]),
+        helper.make_node("Dropout", ["maps", "half", "yes"], ["dropped"]),
+        helper.make_node("DynamicQuantizeLinear", ["maps"], ["whole", "step", "zero"]),
+        helper.make_node("DequantizeLinear", ["whole", "step", "zero"], ["quantised"]),
+        helper.make_node("ReduceMean", ["maps"], ["mean"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["maps", "mean"], ["centred"]),
+        helper.make_node("Slice", ["maps", "nought", "first"], ["first_map"]),
+        helper.make_node("Sub", ["maps", "first_map"], ["differences"]),
+    ]
+    if layer == "one_image":
+        nodes.append(helper.make_node("Reshape", ["maps", "one_image_shape"], ["one_image"]))
+    held = {
+        "patches": rng.normal(size=(5, 3, 4, 4)).astype(np.float32),
+        "flat_shape": np.array([0, 5, -1]),
+        "rows_shape": np.array([-1, 5]),
+        "one_row_shape": np.array([1, -1]),
+        "one_image_shape": np.array([1, 5, 4, 4]),
+        "half": np.float32(0.5),
+        "yes": np.bool_(True),
+        "nought": np.array([0]),
+        "first": np.array([1]),
+    }
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in held.items()]
+    model = small_model(nodes, tensors)
+    model.graph.output[0].name = "maps"
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises((OptionError, WeightsError), match=match):
+        load_backbone(tmp_path / "net.onnx", layers=[layer], preprocessing=RECIPE)
+
+
 def test_load_backbone_onnx_size_comes_from_the_graph(
     weight: NDArray[np.float32], tmp_path: Path
 ) -> None:

@@ -31,7 +31,7 @@ from imgtofmri.backbones.architectures import (
     fold_weights,
     sums_of,
 )
-from imgtofmri.backbones.weights import SOURCES, Download, published_facts
+from imgtofmri.backbones.weights import SOURCES, Download, published_facts, read_tensors
 from imgtofmri.exceptions import (
     OptionError,
     ShapeError,
@@ -399,6 +399,14 @@ WRONG_STATES: Mapping[str, tuple[dict[str, Any], str]] = {
         r"conv1\.weight has shape \(64, 3, 3, 3\) where \(64, 3, 7, 7\) is due",
     ),
     "dtype": ({"bn1__bias": np.zeros(64, np.int32)}, r"bn1\.bias holds int32"),
+    "variance": (
+        {"bn1__running_var": np.linspace(-2, 1, 64, dtype=np.float32)},
+        r"bn1\.running_var holds -2, and is no variance",
+    ),
+    "overflow": (
+        {"bn1__weight": np.full(64, 1e300), "bn1__running_var": np.ones(64, np.float32)},
+        r"conv1\.weight comes to .*e\+\d+, beyond float32",
+    ),
     "nan": ({"bn1__bias": np.full(64, np.nan, np.float32)}, r"bn1\.bias holds values that are not"),
 }
 
@@ -472,6 +480,17 @@ def test_load_backbone_unreadable_weights_are_one_clear_error(
         load_backbone("resnet18", weights=path)
 
 
+def test_read_tensors_header_of_any_length_is_read(tmp_path: Path) -> None:
+    """A length whose first byte is that of a pickle makes no pickle of safetensors."""
+    first = set()
+    for length in range(8, 265, 8):
+        path = tmp_path / f"{length}.safetensors"
+        save_file({"x" * length: np.float32([1, 2])}, path)
+        first.add(path.read_bytes()[0])
+        np.testing.assert_array_equal(read_tensors(path)["x" * length], [1, 2])
+    assert 0x80 in first
+
+
 def test_load_backbone_truncated_safetensors_is_refused(tmp_path: Path) -> None:
     """A download that was cut short is refused."""
     path = tmp_path / "cut.safetensors"
@@ -508,6 +527,8 @@ def test_load_backbone_unknown_layer_lists_and_suggests(standin: Path) -> None:
     """An unknown layer is refused with the known ones and the nearest."""
     with pytest.raises(OptionError, match=r"layers must be one of layer1.*Did you mean layer3\?"):
         load_quietly("resnet18", standin, layers=["layer-3"])
+    with pytest.raises(OptionError, match=r"layers must be .*got 'layer3/sd/sd'.*layer3/sd\?"):
+        load_quietly("resnet18", standin, layers=["layer3/sd/sd"])
 
 
 @pytest.mark.parametrize(
@@ -532,6 +553,25 @@ def test_backbones_each_have_a_description() -> None:
         assert "\n" not in architecture.description
         assert published_facts(name)
         assert SOURCES[name]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "match"),
+    [
+        ({"mean": (123.675, 116.28, 103.53)}, r"mean must be .* got \[123.*Divide .* by 255"),
+        ({"mean": (0.5, float("nan"), 0.5)}, "mean must be"),
+        ({"std": (255.0, 255.0, 255.0)}, r"std must be above 0, .*got \[255.*Divide .* by 255"),
+        ({"std": (0.2, 0.0, 0.2)}, "std must be above 0"),
+        ({"std": (0.2, -0.2, 0.2)}, "std must be above 0"),
+        ({"size": 0}, "size must be 1 or more; got 0"),
+    ],
+)
+def test_preprocessing_of_another_scale_is_refused(recipe: dict[str, Any], match: str) -> None:
+    """Numbers for values up to 255, as many programs have them, would make every picture even."""
+    with pytest.raises(OptionError, match=rf"preprocessing\.{match}"):
+        Preprocessing(**recipe)
+    # What takes values up to 255 itself, in RGB: nothing is subtracted.
+    assert Preprocessing(mean=(0, 0, 0), std=(1 / 255, 1 / 255, 1 / 255)).size == 224
 
 
 def test_preprocessing_survives_a_card() -> None:

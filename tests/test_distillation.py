@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -251,6 +252,28 @@ def test_distilled_backbone_other_student_is_refused(rng: np.random.Generator) -
     head = distil(Projection("student", 6, 1), Projection("teacher", 3, 2), [images(rng, 9)])
     with pytest.raises(ShapeError, match="student must be student with .*; got another"):
         DistilledBackbone(Projection("another", 6, 1), head)
+
+
+def test_distilled_backbone_other_weights_of_the_student_are_refused(
+    rng: np.random.Generator,
+) -> None:
+    """A head fitted on somebody's own weights is for these; published ones lie in several files."""
+    student, teacher = Projection("student", 6, 1), Projection("teacher", 3, 2)
+
+    def with_weights(digest: str, verified: bool) -> Projection:
+        spec = replace(student.spec, weights_sha256=digest, weights_verified=verified)
+        found = Projection("student", 6, 1)
+        found.spec = spec
+        return found
+
+    own, others = with_weights("a" * 64, False), with_weights("b" * 64, False)
+    published, same = with_weights("c" * 64, True), with_weights("d" * 64, True)
+    head = distil(own, teacher, [images(rng, 9)])
+    DistilledBackbone(own, head)
+    for wrong in (others, published):
+        with pytest.raises(ShapeError, match=r"weights that the head was fitted on, .* aaaaaaaa"):
+            DistilledBackbone(wrong, head)
+    DistilledBackbone(same, distil(published, teacher, [images(rng, 9)]))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from imgtofmri.analyses.dynamics.models import movie_models
-from imgtofmri.backbones import Preprocessing, load_backbone
+from imgtofmri.backbones import DistilledBackbone, Preprocessing, load_backbone
+from imgtofmri.backbones.head import packaged_head
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.bundle import Bundle, read_bundle, write_bundle
 from imgtofmri.cli import main
 from imgtofmri.encoder import Encoder, load_encoder
 from imgtofmri.encoder.description import card_lines
-from imgtofmri.encoder.networks import card_networks, needed_layers
+from imgtofmri.encoder.networks import card_networks, load_networks, needed_layers
 from imgtofmri.exceptions import OptionError, ShapeError, WeightsUnavailableError
 from imgtofmri.training import fit_study
 from imgtofmri.training.study import read_study
@@ -169,6 +171,40 @@ def test_networks_and_weights_of_other_kinds_are_refused(folder: Path) -> None:
         encoder.extractor(backbone={})
     with pytest.raises(OptionError, match="weights must be a file's path.*got a dict"):
         encoder.extractor(weights={})
+
+
+@pytest.mark.slow
+def test_features_of_other_weights_under_the_same_name_are_refused(folder: Path) -> None:
+    """An encoder of weights of its own takes neither published ones nor estimates of them."""
+    one_layer = ONE_NETWORK.replace('"layer1", "layer3", ', "")
+    encoder = fit(folder, one_layer, '["avgpool"]', '["avgpool"]')
+    features = encoder.card["features"]
+    own = load_backbone("resnet18", weights=folder / "weights.safetensors")
+    load_networks(features, [["avgpool"]], backbone=own)
+
+    class Other:
+        def __init__(self, **changes: Any) -> None:
+            self.spec = replace(own.spec, **changes)
+
+        __call__ = own.__call__
+
+    load_networks(features, [["avgpool"]], backbone=Other(weights_seed=3))
+    published = Other(weights_sha256="0" * 64, weights_verified=True)
+    with pytest.raises(ShapeError, match=r"weights of its own, .* gives those of the published"):
+        load_networks(features, [["avgpool"]], backbone=published)
+    head = packaged_head("efficientnet-lite0")
+    assert head is not None
+    student = Other(id="efficientnet-lite0", layers=head.layers)
+    with pytest.raises(ShapeError, match=r"estimates features of the published ones.*distilled"):
+        load_networks(features, [["avgpool"]], backbone=DistilledBackbone(student, head))
+    card = {**head.card, "teacher_weights_sha256": features["weights"]["sha256"]}
+    mine = DistilledBackbone(student, replace(head, card=card))
+    load_networks(features, [["avgpool"]], backbone=mine)
+    card |= {"teacher_weights_verified": False}
+    mine = DistilledBackbone(student, replace(head, card=card))
+    unsaid = {key: value for key, value in features.items() if key != "weights"}
+    with pytest.raises(ShapeError, match="with the published weights; .* estimates .* of others"):
+        load_networks(unsaid, [["avgpool"]], backbone=mine, encoder="published")
 
 
 @pytest.mark.slow

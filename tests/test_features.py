@@ -97,6 +97,25 @@ def test_stream_features_failures_go_with_their_batch(
     assert (second.names, [f.name for f in second.failures]) == (("f2",), ["y"])
 
 
+def test_stream_features_that_are_not_finite_fail_alone(rng: np.random.Generator) -> None:
+    """A picture that a network makes NaN or infinity of is no stimulus; the others keep theirs."""
+
+    class Logarithms(ChannelStatistics):
+        def __call__(self, pixels: npt.NDArray[np.uint8], /) -> npt.NDArray[np.float32]:
+            with np.errstate(divide="ignore"):
+                return np.asarray(np.log(super().__call__(pixels)))
+
+    frames = make_frames(rng, 5)
+    frames[1].pixels[:], frames[4].pixels[..., 2] = 0, 0
+    first, second = stream_features(frames, Logarithms(), 4)
+    assert [first.names, second.names] == [("f0", "f2", "f3"), ()]
+    assert (first.sha256, first.onsets_s) == (("digest0", "digest2", "digest3"), (0.0, 1.0, 1.5))
+    good = Logarithms()(np.stack([frames[i].pixels for i in (0, 2, 3)]))
+    np.testing.assert_array_equal(first.features, good)
+    assert [failure.name for batch in (first, second) for failure in batch.failures] == ["f1", "f4"]
+    assert "got NaN or infinity from the network for f4" in str(second.failures[0].error)
+
+
 def test_stream_features_nothing_but_failures_gives_rows_of_none(rng: np.random.Generator) -> None:
     """Failures without end are handed on in bounded numbers, with features of no rows."""
     batches = list(stream_features([fail(f"x{i}") for i in range(5)], ChannelStatistics(), 2))

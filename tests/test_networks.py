@@ -114,6 +114,24 @@ def test_pool_axes_that_do_not_fit_are_refused(pooling: str) -> None:
         Pool([Layer("x", pooling)])([np.zeros((1, 2, 3, 4, 5))])
 
 
+@pytest.mark.parametrize("text", ["x", "x/max", "x/sd", "x@7x7", "x/flatten:9", "x/tokens"])
+def test_pool_of_half_precision_is_that_of_its_values(text: str, rng: np.random.Generator) -> None:
+    """Sums are of single precision: of 3,136 values near 30 they are beyond half precision's."""
+    maps = rng.normal(30, 1, size=(2, 3, 56, 56)).astype(np.float16)
+    pool = Pool([parse_layer(text)])
+    np.testing.assert_array_equal(pool([maps])[0], pool([maps.astype(np.float32)])[0])
+
+
+@pytest.mark.parametrize("text", ["x", "x/max", "x/sd", "x@2x2"])
+def test_pool_of_maps_with_channels_last_is_refused(text: str, rng: np.random.Generator) -> None:
+    """Two equal sides before the last axis are those of a picture; tokens averages over them."""
+    maps = rng.normal(size=(2, 4, 4, 9))
+    with pytest.raises(OptionError, match=r"got \(2, 4, 4, 9\), where channels .*x/tokens"):
+        Pool([parse_layer(text)])([maps])
+    (pooled,) = Pool([parse_layer("x/tokens")])([maps])
+    np.testing.assert_allclose(pooled, maps.mean(axis=(1, 2)), atol=1e-6)
+
+
 def test_pool_on_a_grid_averages_blocks_and_keeps_channels(rng: np.random.Generator) -> None:
     """Blocks that divide the map are its plain means, by channel, row and column."""
     maps = rng.normal(size=(2, 3, 8, 12)).astype(np.float32)
@@ -228,6 +246,21 @@ def test_list_layers_of_a_file_gives_what_can_be_a_layer(onnx_file: Path) -> Non
     ]
     with pytest.raises(WeightsError, match="expected an ONNX file; got no file"):
         list_layers(onnx_file.with_name("none.onnx"))
+
+
+def test_list_layers_of_half_precision_alone_are_listed(tmp_path: Path) -> None:
+    """A network that is of half precision behind its input has layers."""
+    half = onnx.TensorProto.FLOAT16
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Cast", ["images"], ["halves"], to=half)],
+        "halves",
+        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ["n", 3, 8, 8])],
+        [onnx.helper.make_tensor_value_info("halves", half, None)],
+    )
+    opset = onnx.helper.make_opsetid("", 17)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    assert list_layers(tmp_path / "net.onnx") == [LayerInfo("halves", (3, 8, 8), "Cast, output")]
 
 
 def test_read_nodes_equals_the_onnx_package(onnx_file: Path) -> None:
@@ -350,14 +383,29 @@ def test_load_backbone_untrained_is_fixed_by_its_seed(
     assert spec.weights_sha256 != load("untrained").spec.weights_sha256
 
 
-def test_load_backbone_untrained_weights_have_he_s_variance() -> None:
-    """Each layer's weights have variance 2 / fan-out, so that activations stay moderate."""
-    network = ARCHITECTURES["resnet18"]
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_load_backbone_untrained_weights_have_he_s_variance(name: str) -> None:
+    """Each layer's weights have variance 2 / fan-out; a depthwise channel feeds one channel."""
+    network = ARCHITECTURES[name]
     tensors = untrained_weights(network, Untrained(5)).tensors
     for conv in network.convolutions:
-        fan_out = conv.shape[0] * conv.shape[2] * conv.shape[3]
-        got = tensors[f"{conv.name}.weight"].var()
-        assert got == pytest.approx(2 / fan_out, rel=0.06)
+        n_out, n_in, height, width = conv.shape
+        fan_out = (1 if n_in == 1 else n_out) * height * width
+        weight = tensors[f"{conv.name}.weight"]
+        within = 5 * np.sqrt(2 / weight.size)
+        assert weight.var() == pytest.approx(2 / fan_out, rel=max(0.002, within))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_load_backbone_untrained_activations_stay_moderate(
+    name: str, squares: NDArray[np.uint8]
+) -> None:
+    """From the first layer to the last features are of the order of 1, as trained ones are."""
+    layers = [layer for layer in ARCHITECTURES[name].layers if not layer.endswith("/sd")]
+    backbone = load_backbone(name, weights="untrained:1", layers=layers)
+    ends = np.cumsum(backbone.spec.layer_widths)[:-1]
+    sizes = [np.abs(part).mean() for part in np.split(backbone(squares), ends, axis=1)]
+    assert 0.05 < min(sizes) < max(sizes) < 20
 
 
 def test_load_backbone_untrained_bad_seed_or_name_is_refused() -> None:

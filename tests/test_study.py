@@ -163,6 +163,13 @@ def test_read_study_takes_untrained_weights(weights: str, seed: int, folder: Pat
             15,
             "backbone.preprocessing.size: expected at most 100,000,000 pixels; got 100,020,001",
         ),
+        (
+            'name = "resnet18"',
+            'name = "resnet18"\n'
+            "preprocessing = { size = 64, mean = [124, 116, 104], std = [0.2, 0.2, 0.2] }",
+            15,
+            "backbone.preprocessing.mean must be that of values from 0 to 1; got [124, 116, 104]",
+        ),
         ("{ from = 1, to = 100, count = 3 }", "[1, -2]", 18, "must be above 0; got -2"),
         ("{ from = 1, to = 100, count = 3 }", '["a"]', 18, "must be a list of numbers"),
         ('alpha = "per_voxel"', "folds = 2", 19, "must be at least 3 with nested = true"),

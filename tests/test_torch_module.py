@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.numpy import save_file
 
 from imgtofmri.backbones import Backbone, Preprocessing, load_backbone
 from imgtofmri.backbones.architectures import ARCHITECTURES
+from imgtofmri.backbones.cache import network_key
 from imgtofmri.backbones.names import Untrained
 from imgtofmri.backbones.pooling import sparse_projection
 from imgtofmri.backbones.untrained import untrained_weights
@@ -104,6 +106,38 @@ def test_torch_backbone_digest_is_of_weights_and_architecture(torch: Any, module
 
 
 @pytest.mark.torch
+def test_torch_backbone_digest_is_of_what_printing_leaves_out(
+    torch: Any, pixels: NDArray[np.uint8]
+) -> None:
+    """Heads, order of normalisation, activations, own numbers and buffers that are not saved."""
+    from imgtofmri.backbones.torch_module import TorchBackbone
+
+    nn = torch.nn
+
+    class Net(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self, heads: int = 2, by: float = 1, add: int = 0, **more: Any) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv = nn.Conv2d(3, 16, 4, 4)
+            self.block = nn.TransformerEncoderLayer(16, heads, 8, batch_first=True, **more)
+            self.by = by
+            self.register_buffer("add", torch.tensor(add), persistent=False)
+
+        def forward(self, x: Any) -> Any:
+            return self.block((self.conv(x) * self.by + self.add).flatten(2).transpose(1, 2))
+
+    changed = [Net(8), Net(norm_first=True), Net(activation="gelu"), Net(by=2.0), Net(add=3)]
+    networks = [Net(), *changed, Net()]
+    found = [TorchBackbone(net.eval(), ["block/tokens"], RECIPE, id="m") for net in networks]
+    features = [backbone(pixels[:2]).tobytes() for backbone in found]
+    assert [len(set(features[:-1])), features.index(features[-1])] == [6, 0]
+    ids = [backbone.spec.features_id for backbone in found]
+    assert [len(set(ids[:-1])), ids.index(ids[-1])] == [6, 0]
+    same_file = [replace(backbone.spec, weights_sha256="0" * 64) for backbone in found]
+    assert len({network_key(spec) for spec in same_file}) == 6
+
+
+@pytest.mark.torch
 def test_torch_backbone_agrees_with_the_same_network_on_onnx_runtime(
     torch: Any, rng: np.random.Generator
 ) -> None:
@@ -138,6 +172,38 @@ def test_torch_backbone_agrees_with_the_same_network_on_onnx_runtime(
     layers = [f"layer1{pooling}" for pooling in poolings]
     ours = load_backbone("resnet18", weights="untrained", layers=layers)
     np.testing.assert_allclose(theirs(squares), ours(squares), rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.torch
+def test_torch_backbone_features_that_are_not_each_image_s_are_refused(torch: Any) -> None:
+    """Rows of tokens, dropout by a function, batch statistics, and what other images change."""
+    from imgtofmri.backbones.torch_module import TorchBackbone
+
+    nn, functional = torch.nn, torch.nn.functional
+
+    class Net(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self, made_of: Any) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 4, 4)
+            self.norm = nn.BatchNorm2d(8, track_running_stats=False)
+            self.out = nn.Identity()
+            self.made_of = made_of
+
+        def forward(self, x: Any) -> Any:
+            return self.out(self.made_of(self, self.conv(x)))
+
+    def refused(made_of: Any, layer: str, match: str) -> None:
+        with pytest.raises(OptionError, match=match):
+            TorchBackbone(Net(made_of).eval(), [layer], RECIPE, id="mine")
+
+    row, alike = "a row for each image.*shape", "the same features for an image in every call"
+    refused(lambda net, x: x.flatten(2).permute(2, 0, 1), "out/tokens", row)
+    refused(lambda net, x: x.flatten(2).transpose(1, 2).reshape(-1, 8), "out", row)
+    refused(lambda net, x: x.mean((2, 3)).squeeze(), "out", row)
+    refused(lambda net, x: functional.dropout(x), "out/max", alike)
+    refused(lambda net, x: net.norm(x), "norm/max", alike)
+    refused(lambda net, x: x - x[:1], "out", alike)
+    refused(lambda net, x: x - x[-1:], "out", alike)
 
 
 @pytest.mark.torch
@@ -204,3 +270,13 @@ def test_fill_takes_a_state_dict_or_says_that_it_does_not_fit(
     save_file({"conv.weight": state["conv.weight"]}, path)
     with pytest.raises(WeightsError, match=r"expected the weights of timm:net; .*Missing key"):
         _fill(torch, module, path, "timm:net")
+    kernel = state["conv.weight"]
+    for wrong, reason in (
+        (kernel.astype(np.int16), "conv.weight holds int16 where"),
+        (kernel.astype(np.complex64), "conv.weight holds complex64 where"),
+        (kernel * np.nan, "conv.weight holds values that are not finite"),
+    ):
+        save_file({**state, "conv.weight": wrong}, path)
+        with pytest.raises(WeightsError, match=rf"they do not fit \({reason}"):
+            _fill(torch, module, path, "timm:net")
+    np.testing.assert_array_equal(module.conv.weight.detach().numpy(), kernel)

@@ -15,7 +15,7 @@ from PIL import Image
 from imgtofmri.backbones import Preprocessing, load_backbone
 from imgtofmri.bundle import read_bundle
 from imgtofmri.cli import main
-from imgtofmri.exceptions import OptionError, WeightsUnavailableError
+from imgtofmri.exceptions import OptionError, WeightsError, WeightsUnavailableError
 
 IMAGENET = Preprocessing()
 
@@ -110,6 +110,36 @@ def test_torch_name_brings_its_own_preprocessing(
     assert (spec.preprocessing.size, spec.preprocessing.mean[0]) == (size, mean)
     assert spec.weights_name == "untrained (seed 3)"
     assert "nothing was learned" in spec.note
+
+
+@pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
+def test_torch_name_scales_its_input_as_the_published_weights_need(
+    torchvision: Any,
+    torch: Any,
+    squares: NDArray[np.uint8],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """GoogLeNet takes ImageNet's scale to its own where torchvision fetches, or a file is, that."""
+    torch.manual_seed(5)
+    net = torchvision.models.googlenet(weights=None, init_weights=False).eval()
+    net.transform_input = True  # As torchvision sets it for the published weights.
+    net.inception3a.register_forward_hook(lambda *call: maps.append(call[2]))
+    path, maps = tmp_path / "googlenet.pth", []
+    torch.save(net.state_dict(), path)
+
+    def load() -> NDArray[np.float32]:
+        name = "torchvision:googlenet"
+        return load_backbone(name, weights=path, layers=["inception3a"])(squares)
+
+    with pytest.raises(WeightsError, match=r"googlenet\.pth: expected the file .* \(1378be20\)"):
+        load()
+    published = "imgtofmri.backbones.torch_named.sha256_of"
+    monkeypatch.setattr(published, lambda path: f"1378be20{'0' * 56}")
+    with torch.no_grad():
+        net(as_input(squares, IMAGENET, torch))
+    want = maps[0].mean((2, 3)).numpy()
+    np.testing.assert_allclose(load(), want, rtol=1e-3, atol=1e-5 * abs(want).max())
 
 
 def test_torch_name_untrained_seed_says_which_weights(

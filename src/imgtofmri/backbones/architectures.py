@@ -173,7 +173,8 @@ def fold_weights(
     Raises
     ------
     WeightsError
-        If tensors are missing, unknown, of another shape, not numbers or not finite.
+        If tensors are missing, unknown, of another shape, not numbers or not finite, or variances
+        are below 0.
 
     Notes
     -----
@@ -197,11 +198,17 @@ def fold_weights(
             scale, shift, mean, variance = (
                 tensors[f"{conv.norm}.{part}"].astype(np.float64) for part in _NORM_PARTS
             )
+            if variance.min() < 0:
+                reason = f"{conv.norm}.running_var holds {variance.min():.3g}, and is no variance"
+                raise _wrong_state(architecture, reason, source)
             gain = scale / np.sqrt(variance + architecture.norm_epsilon)
             weight *= gain[:, None, None, None]
             bias = shift - mean * gain
-        folded[f"{conv.name}.weight"] = weight.astype(np.float32)
-        folded[f"{conv.name}.bias"] = bias.astype(np.float32)
+        for part, values in (("weight", weight), ("bias", bias)):
+            if np.abs(values).max() > np.finfo(np.float32).max:
+                reason = f"{conv.name}.{part} comes to {np.abs(values).max():.3g}, beyond float32"
+                raise _wrong_state(architecture, reason, source)
+            folded[f"{conv.name}.{part}"] = values.astype(np.float32)
     for name in architecture.classifier:
         if name in tensors:
             folded[name] = tensors[name].astype(np.float32)
@@ -230,16 +237,25 @@ def _check_state(
                 problem = f"{name} {fault}"
                 break
     if problem:
-        message = (
-            f"{source}: expected the weights of {architecture.id} under their publisher's names; "
-            f"{problem}. Give the published file, or name the network it belongs to."
-        )
-        raise WeightsError(message)
+        raise _wrong_state(architecture, problem, source)
+
+
+def _wrong_state(architecture: Architecture, problem: str, source: str) -> WeightsError:
+    message = (
+        f"{source}: expected the weights of {architecture.id} under their publisher's names; "
+        f"{problem}. Give the published file, or name the network it belongs to."
+    )
+    return WeightsError(message)
 
 
 def _fault(tensor: NDArray[Any], shape: tuple[int, ...]) -> str:
     if tensor.shape != shape:
         return f"has shape {tensor.shape} where {shape} is due"
+    return fault_of_values(tensor)
+
+
+def fault_of_values(tensor: NDArray[Any]) -> str:
+    """Return why a tensor's values cannot be weights, empty where they can."""
     if tensor.dtype.kind != "f":
         return f"holds {tensor.dtype} where floating-point numbers are due"
     if not np.isfinite(tensor).all():

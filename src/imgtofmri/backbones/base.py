@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,10 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.backbones.engines import Engine, Trial
-from imgtofmri.exceptions import ShapeError
+from imgtofmri.exceptions import OptionError, ShapeError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def wrong_scale(mean: Sequence[float], std: Sequence[float]) -> str:
+    """Say why a mean and a deviation cannot be those of values in [0, 1]; empty where they can."""
+    remedy = "Divide numbers for values up to 255 by 255."
+    if not all(abs(value) <= 1 for value in mean):
+        return f"mean must be that of values from 0 to 1; got {list(mean)}. {remedy}"
+    if not all(0 < value <= 1 for value in std):
+        return f"std must be above 0, of values from 0 to 1; got {list(std)}. {remedy}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +40,24 @@ class Preprocessing:
         Side of the square, in pixels.
     mean, std : tuple of 3 floats
         One value for each of red, green and blue, for values in [0, 1].
+
+    Raises
+    ------
+    OptionError
+        If the size is below 1, or mean and deviation cannot be those of values in [0, 1].
     """
 
     size: int = 224
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        problem = wrong_scale(self.mean, self.std)
+        if self.size < 1:
+            problem = f"size must be 1 or more; got {self.size}. Correct it."
+        if problem:
+            message = f"preprocessing.{problem}"
+            raise OptionError(message, "preprocessing")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain data, for a card."""

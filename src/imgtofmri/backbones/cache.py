@@ -176,7 +176,9 @@ class CachedBackbone:
 
 def network_key(spec: BackboneSpec) -> str:
     """Return a digest of what a network's features depend on, besides pixels and layer."""
-    said = [FORMAT, spec.id, spec.weights_sha256, spec.preprocessing.to_dict()]
+    # A module's digest stands in the id of its features, whoever says which file its weights are.
+    features = spec.features_id.removesuffix("+".join(spec.layers))
+    said = [FORMAT, spec.id, features, spec.weights_sha256, spec.preprocessing.to_dict()]
     if spec.engine not in (None, REFERENCE):
         said.append(str(spec.engine))
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]

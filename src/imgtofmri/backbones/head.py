@@ -107,7 +107,7 @@ class DistilledBackbone:
     Raises
     ------
     ShapeError
-        If the head was fitted on another student.
+        If the head was fitted on another student, or on other weights of it.
     """
 
     def __init__(self, student: Backbone, head: Head) -> None:
@@ -117,6 +117,16 @@ class DistilledBackbone:
                 f"student must be {head.card['student']} with the layers {', '.join(head.layers)}, "
                 f"which the head was fitted on; got {spec.id} with {', '.join(spec.layers)}. Load "
                 "that one with those layers."
+            )
+            raise ShapeError(message)
+        fitted_on = str(head.card.get("student_weights_sha256"))
+        # Of published weights there are several files.
+        its_own = head.card.get("student_weights_verified") is False
+        if its_own and spec.weights_sha256 != fitted_on:
+            message = (
+                f"student must have the weights that the head was fitted on, of SHA-256 "
+                f"{fitted_on[:12]}..., which are not the published ones; got {spec.weights_name}, "
+                f"{spec.weights_sha256[:12]}... Name their file with `weights`."
             )
             raise ShapeError(message)
         self._student, self._head = student, head
@@ -134,6 +144,11 @@ class DistilledBackbone:
     def spec(self) -> BackboneSpec:
         """What this backbone is."""
         return self._spec
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The head's card."""
+        return self._head.card
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute features; see `Backbone`."""

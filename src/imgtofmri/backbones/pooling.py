@@ -27,6 +27,9 @@ _GRID = re.compile(r"(.+)@([0-9]{1,9})x([0-9]{1,9})")
 _SUFFIX = re.compile(r"(.+)/(avg|max|sd|tokens|flatten)(?::([0-9]{1,9}))?(?::([0-9]{1,18}))?")
 # Random words that are drawn at once: bounds the memory of the largest projections.
 _DRAWS = 1 << 18
+# How far a layer's features of one image, at one place, may differ from call to call, of its
+# largest: more than sums differ that threads share, less than what a neighbour's range changes.
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,84 @@ def on_grid(layers: Iterable[str], grid: tuple[int, int]) -> list[str]:
     return [str(Layer(layer, "grid", grid=grid)) for layer in layers]
 
 
+def check_rows(
+    layers: Iterable[Layer], activations: Iterable[npt.NDArray[Any]], n_images: int
+) -> None:
+    """Refuse activations that have no row for each image.
+
+    Raises
+    ------
+    OptionError
+        If a layer's first axis is that of tokens, for one, or of images and tokens together.
+    """
+    for layer, values in zip(layers, activations, strict=True):
+        if values.shape[:1] != (n_images,):
+            n_rows = values.shape[0] if values.ndim else "none"
+            message = (
+                f"layer {layer.name} must have a row for each image, along its first axis; got "
+                f"{n_rows} for {n_images}, shape {values.shape}. Name another layer, before or "
+                "after the one that moves the axis of images."
+            )
+            raise OptionError(message, "layers")
+
+
+def companies(size: int, n_images: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], int]:
+    """Return one picture in two calls, among others and among its like, and its place in both.
+
+    Parameters
+    ----------
+    size : int
+    n_images : int
+        In a call; the picture is between others where there are three.
+
+    Returns
+    -------
+    mixed, alike : uint8 arrays of shape (n_images, size, size, 3)
+        The others have a wider range, which changes what a call quantises by.
+    place : int
+    """
+    rng = np.random.default_rng(0)
+    one, other = (rng.integers(*ends, (size, size, 3), np.uint8) for ends in ((80, 112), (0, 256)))
+    place = min(1, n_images - 1)
+    alike, mixed = (np.stack([picture] * n_images) for picture in (one, other))
+    mixed[place] = one
+    return mixed, alike, place
+
+
+def check_company(
+    layers: Iterable[Layer],
+    mixed: Iterable[npt.NDArray[np.float32]],
+    alike: Iterable[npt.NDArray[np.float32]],
+    place: int,
+) -> None:
+    """Refuse layers whose features of an image are others in another call.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+    mixed, alike : iterable of arrays of shape (n_images, width)
+        Features of both calls of `companies`, layer by layer.
+    place : int
+
+    Raises
+    ------
+    OptionError
+        If a layer gives something random, or what depends on the other images of a call.
+    """
+    for layer, one, other in zip(layers, mixed, alike, strict=True):
+        found, again = one[place], other[place]
+        slack = _ROUNDING * np.abs(found[np.isfinite(found)]).max(initial=0.0)
+        if not np.allclose(found, again, rtol=_ROUNDING, atol=slack, equal_nan=True):
+            message = (
+                f"layer {layer} must give the same features for an image in every call, whatever "
+                "images go with it; got others in a second call, as dropout gives that is at "
+                "work, or values that are normalised or quantised over the images of a call. Bring "
+                "the network into evaluation mode, throughout; export a file again, for one image "
+                "a call if it is quantised as it runs; or name a layer before."
+            )
+            raise OptionError(message, "layers")
+
+
 class Pool:
     """Turns the activations of several layers into features, side by side.
 
@@ -163,10 +244,11 @@ class Pool:
         Raises
         ------
         OptionError
-            If a layer's activations have not the axes that its pooling needs.
+            If a layer's activations have not the axes that its pooling needs, or channels last
+            where they must come first.
         """
         return [
-            self._pool(layer, np.asarray(values)).astype(np.float32, copy=False)
+            self._pool(layer, _summable(values)).astype(np.float32, copy=False)
             for layer, values in zip(self.layers, activations, strict=True)
         ]
 
@@ -191,6 +273,8 @@ class Pool:
             return np.asarray(values.mean(axis=tuple(range(1, values.ndim - 1))))
         if layer.pooling == "avg" and values.ndim == 2:
             return values
+        if layer.pooling in ("avg", "max", "sd", "grid") and values.ndim == 4:
+            _check_channels_first(layer, values.shape)
         if layer.pooling == "grid" and values.ndim == 4:
             return _on_grid(layer, values)
         if layer.pooling in ("avg", "max", "sd") and values.ndim == 4:
@@ -215,6 +299,23 @@ class Pool:
         if key not in self._projections:
             self._projections[key] = sparse_projection(*key)
         return np.ascontiguousarray((self._projections[key] @ values.T).T)
+
+
+def _summable(values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return half precision as single: its sums over a map are beyond its range, or rounded."""
+    array = np.asarray(values)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _check_channels_first(layer: Layer, shape: tuple[int, ...]) -> None:
+    """Refuse maps whose channels come last: of square pictures, two equal sides stand before."""
+    if 1 < shape[1] == shape[2] != shape[3]:
+        message = (
+            f"layer {layer} must have shape (n, channels, height, width); got {shape}, where "
+            f"channels seem to come last: pictures are squares. Write {layer.name}/tokens for the "
+            f"mean over space, or {layer.name}/flatten for all values."
+        )
+        raise OptionError(message, "layers")
 
 
 def _on_grid(layer: Layer, values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -30,7 +30,15 @@ from imgtofmri.backbones.onnx_graph import (
     read_nodes,
     tensors_of_image,
 )
-from imgtofmri.backbones.pooling import Layer, Pool, on_grid, parse_layer
+from imgtofmri.backbones.pooling import (
+    Layer,
+    Pool,
+    check_company,
+    check_rows,
+    companies,
+    on_grid,
+    parse_layer,
+)
 from imgtofmri.backbones.weights import LoadedWeights
 from imgtofmri.exceptions import OptionError, WeightsError, choice_message, meant
 from imgtofmri.files import is_file, is_there, sha256_of
@@ -76,7 +84,8 @@ class NetworkBackbone:
     ) -> None:
         chosen = [parse_layer(layer) for layer in layers]
         for layer in chosen:
-            if layer.name not in architecture.layers or layer.pooling == "tokens":
+            twice = layer.pooling == "sd" and str(layer) not in architecture.layers
+            if layer.name not in architecture.layers or layer.pooling == "tokens" or twice:
                 message = choice_message("", "layers", str(layer), architecture.layers)
                 raise OptionError(message, "layers")
         graph = (resources.files(__package__) / "graphs" / f"{architecture.id}.onnx").read_bytes()
@@ -179,8 +188,9 @@ class OnnxFileBackbone:
     DataError
         If it crashes, or needs more time or memory than there is for the first image.
     OptionError
-        If the graph has no such layer, or several outputs and none was named; or the engine cannot
-        take it.
+        If the graph has no such layer, or several outputs and none was named; if a layer has no
+        row for each image, or features of an image that change with the others of a call, or from
+        call to call; or if the engine cannot take the graph.
     MissingDependencyError
         If the engine is not installed.
     """
@@ -244,6 +254,8 @@ class OnnxFileBackbone:
         self._runs_on = n_threads, engine
         probe = self._pool(activations)
         widths = tuple(values.shape[1] for values in probe)
+        if not tried:
+            self._check_company(path, recipe.size)
         self._spec = BackboneSpec(
             id=path.stem,
             layers=names,
@@ -314,13 +326,34 @@ class OnnxFileBackbone:
         self._crew.share(run, len(pixels), size)
         return features
 
+    def _check_company(self, path: Path, size: int) -> None:
+        """See that what a call gives for an image depends on that image alone."""
+        n_images = self._session.images_per_call
+        *calls, place = companies(size, n_images)
+        try:
+            mixed, alike = (self._pool(self._activations(pixels)) for pixels in calls)
+        except (MemoryError, OptionError):
+            raise
+        # Engines' errors share no base class but this one.
+        except Exception as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            message = (
+                f"{path}: expected a graph that takes {n_images} images at once, as its input "
+                f"says; it fails on them ({reason}). Export it again, with an axis of images that "
+                "may have any length, or length 1."
+            )
+            raise WeightsError(message) from error
+        check_company(self._pool.layers, mixed, alike, place)
+
     def _activations(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         images = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
         images -= self._mean
         images /= self._scale
         fetches = dict.fromkeys(layer.name for layer in self._pool.layers)
         of_name = dict(zip(fetches, self._session(images), strict=True))
-        return [of_name[layer.name] for layer in self._pool.layers]
+        found = [of_name[layer.name] for layer in self._pool.layers]
+        check_rows(self._pool.layers, found, len(pixels))
+        return found
 
 
 def _first_run(
@@ -368,15 +401,17 @@ def _tensors(path: Path) -> dict[str, NDArray[Any]]:
     name, fixed, one_at_a_time = _image_input(session, path)
     ops = _image_tensors(model, session)
     session = _open(model + declare_outputs(n for n in ops if n not in outputs), path)
-    floats = {item.name for item in session.get_outputs() if item.type == "tensor(float)"}
+    kinds = ("tensor(float)", "tensor(float16)")
+    floats = {item.name for item in session.get_outputs() if item.type in kinds}
     # Two images where the graph takes them: what has two rows then has a row for each image.
     n_images = 1 if one_at_a_time else 2
     side = fixed or Preprocessing().size
     fetches = [tensor for tensor in ops if tensor in floats]
     images = np.zeros((n_images, 3, side, side), np.float32)
+    values = session.run(fetches, {name: images}) if fetches else []
     shapes = {
         tensor: value.shape[1:]
-        for tensor, value in zip(fetches, session.run(fetches, {name: images}), strict=True)
+        for tensor, value in zip(fetches, values, strict=True)
         if value.ndim >= 2 and len(value) == n_images
     }
     padded = np.full((len(shapes), max(map(len, shapes.values()), default=0)), -1)

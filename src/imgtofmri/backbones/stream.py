@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.backbones.base import Backbone
-from imgtofmri.exceptions import OptionError, ShapeError
+from imgtofmri.exceptions import OptionError, ShapeError, StimulusError
 from imgtofmri.stimuli import Failure, Frame, run_ahead
+from imgtofmri.stimuli.items import refuse
 from imgtofmri.text import Brief
 
 BATCH_SIZE = 16
@@ -71,7 +72,7 @@ def stream_features(
     ------
     FeatureBatch
         Full batches, then what is left. Failures go with the batch they fell into; a batch may hold
-        failures alone.
+        failures alone. A frame whose features are not finite is one.
 
     Raises
     ------
@@ -136,11 +137,17 @@ def _parts(
 
 
 def _run_part(frames: list[Frame], failures: list[Failure], backbone: Backbone) -> FeatureBatch:
-    n_features = backbone.spec.n_features
+    spec = backbone.spec
     if frames:
-        features = _checked(backbone, _stacked(frames, backbone.spec.preprocessing.size))
+        features = _checked(backbone, _stacked(frames, spec.preprocessing.size))
     else:
-        features = np.empty((0, n_features), np.float32)
+        features = np.empty((0, spec.n_features), np.float32)
+    lost = np.flatnonzero(~np.isfinite(features).all(axis=1)).tolist()
+    if lost:
+        names = [frames[row].name for row in lost]
+        failures = [*failures, *(Failure(name, _not_finite(name)) for name in names)]
+        frames = [frame for row, frame in enumerate(frames) if row not in lost]
+        features = np.delete(features, lost, axis=0)
     return FeatureBatch(
         names=tuple(frame.name for frame in frames),
         features=features,
@@ -149,6 +156,12 @@ def _run_part(frames: list[Frame], failures: list[Failure], backbone: Backbone) 
         sources=tuple(frame.source for frame in frames),
         failures=tuple(failures),
     )
+
+
+def _not_finite(name: str) -> StimulusError:
+    got = f"NaN or infinity from the network for {name}"
+    remedy = "Leave the picture out, or take other layers, or weights of higher precision."
+    return refuse("features that are finite", got, remedy)
 
 
 def joined(parts: Sequence[FeatureBatch]) -> FeatureBatch:

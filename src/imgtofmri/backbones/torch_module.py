@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgtofmri.backbones.base import BackboneSpec, LayerInfo, Preprocessing, check_pixels
-from imgtofmri.backbones.pooling import Pool, on_grid, parse_layer
+from imgtofmri.backbones.names import COLLECTIONS
+from imgtofmri.backbones.pooling import (
+    Pool,
+    check_company,
+    check_rows,
+    companies,
+    on_grid,
+    parse_layer,
+)
 from imgtofmri.exceptions import MissingDependencyError, OptionError, meant
 
 if TYPE_CHECKING:
@@ -39,7 +47,8 @@ class TorchBackbone:
         Where images go; the module must be there already. Default: where its weights are.
     weights_name, weights_sha256 : str, optional
         Where the weights come from, for cards. Default: the module's class, and the digest of
-        its values, which ``spec.features_id`` bears in any case.
+        its values, its printed structure and its plain attributes, which ``spec.features_id`` bears
+        in any case. What the code of ``forward`` does is not seen: another code needs another id.
     weights_verified : bool
         Whether they are known to be published ones.
     weights_seed : int, optional
@@ -51,7 +60,9 @@ class TorchBackbone:
     ------
     OptionError
         If a layer is no module, is in training mode, runs more or less than once for an image, or
-        gives something other than one tensor; or if the module does not take images.
+        gives something other than one tensor, with a row for each image; if an image's features
+        change with the others of a call, or from call to call; or if the module does not take
+        images.
     MissingDependencyError
         If PyTorch is not installed.
 
@@ -148,9 +159,12 @@ class TorchBackbone:
         return features
 
     def _probe(self, size: int) -> list[NDArray[np.float32]]:
-        """Return the activations of one image, or say why there are none."""
+        """Return the activations of one image, or say why they are none, or not its own."""
+        *calls, place = companies(size, 3)
         try:
-            return self._activations(np.zeros((1, size, size, 3), np.uint8))
+            mixed, alike = (self._pool(self._activations(pixels)) for pixels in calls)
+            check_company(self._pool.layers, mixed, alike, place)
+            return self._activations(calls[0][:1])
         except OptionError:
             raise
         except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
@@ -183,7 +197,9 @@ class TorchBackbone:
             for hook in hooks:
                 hook.remove()
         arrays = {name: self._only(name, values) for name, values in seen.items()}
-        return [arrays[layer.name] for layer in self._pool.layers]
+        found = [arrays[layer.name] for layer in self._pool.layers]
+        check_rows(self._pool.layers, found, len(pixels))
+        return found
 
     def _only(self, name: str, values: list[Any]) -> NDArray[np.float32]:
         torch = import_torch(self._id)
@@ -267,12 +283,32 @@ def _keep(values: list[Any]) -> Callable[[Any, Any, Any], None]:
 def _digest(module: torch.nn.Module) -> str:
     """Return a digest of the module's weights, names and shapes, and of what it is made of."""
     digest = hashlib.sha256(repr(module).encode())
-    for name, tensor in sorted(module.state_dict().items()):
+    tensors = dict(module.state_dict())
+    for owner, child in module.named_modules():
+        # Networks of these packages are what their names say, and keep what a machine can do.
+        if type(child).__module__.partition(".")[0] in COLLECTIONS:
+            continue
+        # What printing leaves out, such as how many heads attention has, and buffers that are not
+        # saved with the weights.
+        tensors |= {f"{owner}.{key}": buffer for key, buffer in child.named_buffers(recurse=False)}
+        for key, value in sorted(vars(child).items()):
+            if key[:1] != "_" and (said := _said(value)):
+                digest.update(f"{owner}.{key} {said}".encode())
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         # Bytes rather than numbers, as NumPy has no bfloat16.
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(import_torch("TorchBackbone").uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _said(value: object) -> str:
+    """Return plain values as text, and functions by their names; nothing of anything else."""
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_said, value))})"
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    return str(getattr(value, "__name__", "")) if callable(value) else ""
 
 
 def _no_module(id: str, name: str, names: list[str]) -> str:

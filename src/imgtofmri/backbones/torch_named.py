@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from imgtofmri.assets import is_offline
+from imgtofmri.backbones.architectures import fault_of_values
 from imgtofmri.backbones.base import LayerInfo, Preprocessing
 from imgtofmri.backbones.names import Untrained
 from imgtofmri.backbones.torch_module import TorchBackbone, import_torch, list_modules
@@ -54,7 +56,7 @@ def load_torch_name(
     WeightsUnavailableError
         If the package cannot fetch the weights.
     WeightsError
-        If the weights file does not fit the network.
+        If the weights file does not fit the network, or leaves open how its input is scaled.
     """
     if not layers:
         message = (
@@ -70,6 +72,15 @@ def load_torch_name(
     elif isinstance(weights, Path):
         _fill(import_torch(name), made.module, weights, name)
         weights_name, digest = weights.name, sha256_of(weights)
+        if hasattr(made.module, "transform_input") and not digest.startswith(made.published):
+            message = (
+                f"{weights}: expected the file that torchvision publishes for {name}, as the "
+                "network brings its input from ImageNet's scale to another one where its weights "
+                "were trained so, and no file of weights says whether these were; got another "
+                f"file. Give the published one ({', '.join(made.published)}), or "
+                "the module to TorchBackbone, with its transform_input set."
+            )
+            raise WeightsError(message)
     return TorchBackbone(
         made.module.eval(),
         layers,
@@ -97,11 +108,15 @@ def list_torch_layers(name: str) -> list[LayerInfo]:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A network as its package makes it; ``recipe`` is None where the package gives none."""
+    """A network as its package makes it; ``recipe`` is None where the package gives none.
+
+    ``published`` are the first digits of the SHA-256 of files that the package fetches.
+    """
 
     module: Any
     recipe: Preprocessing | None
     weights_name: str
+    published: tuple[str, ...] = ()
 
 
 def _make(name: str, pretrained: bool, seed: int) -> _Made:
@@ -181,13 +196,18 @@ def _torchvision(torchvision: Any, model: str, pretrained: bool) -> _Made:
     if "weights_backbone" in inspect.signature(builder).parameters:
         options["weights_backbone"] = None
     module = torchvision.models.get_model(model, **options)
+    if hasattr(module, "transform_input"):
+        # Of the published weights, which torchvision says only where it fetches them itself.
+        module.transform_input = True
     said = weights.transforms()
     recipe = None
     if all(hasattr(said, part) for part in ("crop_size", "mean", "std")):
         recipe = Preprocessing.from_dict(
             {"size": said.crop_size[0], "mean": said.mean, "std": said.std}
         )
-    return _Made(module, recipe, str(weights))
+    urls = [known.url for known in torchvision.models.get_model_weights(model)]
+    published = re.findall(r"-([0-9a-f]{8,})\.pth$", "\n".join(urls), re.MULTILINE)
+    return _Made(module, recipe, str(weights), tuple(published))
 
 
 def _recipe(made: _Made, name: str, preprocessing: Preprocessing | None) -> Preprocessing:
@@ -203,13 +223,27 @@ def _recipe(made: _Made, name: str, preprocessing: Preprocessing | None) -> Prep
 
 
 def _fill(torch: Any, module: Any, path: Path, name: str) -> None:
-    state = {key: torch.from_numpy(value.copy()) for key, value in read_tensors(path).items()}
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
+    tensors, its = read_tensors(path), module.state_dict()
+    # PyTorch would bring whole and complex numbers to its own kind without a word.
+    faults = [
+        f"{key} {fault}"
+        for key, value in tensors.items()
+        if key in its and its[key].is_floating_point() and (fault := fault_of_values(value))
+    ]
+    reason, cause = "; ".join(faults[:3]), None
+    if not faults:
+        try:
+            module.load_state_dict(
+                {
+                    key: torch.from_numpy(value.astype(value.dtype.newbyteorder("=")))
+                    for key, value in tensors.items()
+                }
+            )
+        except (RuntimeError, TypeError) as error:
+            reason, cause = " ".join(str(error).split()), error
+    if reason:
         message = (
             f"{path}: expected the weights of {name}; they do not fit ({reason}). Give a state "
             "dict of this network."
         )
-        raise WeightsError(message) from error
+        raise WeightsError(message) from cause

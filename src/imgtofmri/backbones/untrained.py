@@ -27,8 +27,8 @@ def untrained_weights(architecture: Architecture, untrained: Untrained) -> Loade
     Returns
     -------
     LoadedWeights
-        Normal, with He's variance of 2 / fan-out; biases 0, batch normalisation neutral. The digest
-        is that of the values.
+        Normal, with He's variance of 2 / fan-out, which of a depthwise convolution is its kernel's
+        size alone; biases 0, batch normalisation neutral. The digest is that of the values.
 
     References
     ----------
@@ -39,8 +39,10 @@ def untrained_weights(architecture: Architecture, untrained: Untrained) -> Loade
     tensors: dict[str, NDArray[np.float32]] = {}
     digest = hashlib.sha256()
     for convolution in architecture.convolutions:
-        n_out, _, height, width = convolution.shape
-        spread = neutral * math.sqrt(2.0 / (n_out * height * width))
+        n_out, n_in, height, width = convolution.shape
+        # Of a depthwise convolution each channel has one channel out.
+        n_fed = 1 if n_in == 1 else n_out
+        spread = neutral * math.sqrt(2.0 / (n_fed * height * width))
         weight = (rng.standard_normal(convolution.shape) * spread).astype(np.float32)
         digest.update(weight.tobytes())
         tensors[f"{convolution.name}.weight"] = weight

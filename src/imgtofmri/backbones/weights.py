@@ -246,10 +246,11 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
         reason = "a folder" if path.is_dir() else f"{error.strerror}"
         message = f"{path}: expected {kind}; got {reason}. {advice}"
         raise WeightsError(message) from error
-    if head.startswith((ZIP_MAGIC, b"\x80")):
-        return read_torch(path)
+    # First, as the length of its header may begin with the byte that a pickle begins with.
     if head[8:9] == b"{":
         return _read_safetensors(path)
+    if head.startswith((ZIP_MAGIC, b"\x80")):
+        return read_torch(path)
     reason = f"a file that begins with {head!r}" if head else "an empty file"
     message = f"{path}: expected {kind}; got {reason}. {advice}"
     raise WeightsError(message)

@@ -19,6 +19,7 @@ from imgtofmri.backbones import (
     Weights,
 )
 from imgtofmri.backbones.engines import REFERENCE, Engine
+from imgtofmri.backbones.head import DistilledBackbone
 from imgtofmri.backbones.joined import JoinedBackbone, JoinedPart
 from imgtofmri.backbones.load import load_untried
 from imgtofmri.backbones.names import (
@@ -217,6 +218,7 @@ def load_networks(
             )
             raise OptionError(message, "backbone")
         _check_spec(backbone.spec, networks[0], networks[0].layers, encoder)
+        _check_weights(backbone, networks[0], encoder)
         if engine != REFERENCE:
             message = (
                 f"engine must be left out with a network that is loaded already; got {engine}. "
@@ -323,6 +325,7 @@ def _load(
     # What such a network gives is named by a digest of its weights, which random ones change.
     if not (named.kind == "torch" and drawn and loaded.spec.id == network.backbone):
         _check_spec(loaded.spec, network, layers, encoder)
+        _check_weights(loaded, network, encoder)
     return loaded
 
 
@@ -344,6 +347,34 @@ def _check_spec(
         message = (
             f"the encoder {encoder} was fitted with {fitted}; the backbone {spec.id} has "
             f"{spec.preprocessing}. Load it with the encoder's."
+        )
+        raise ShapeError(message)
+
+
+def _check_weights(backbone: Backbone, network: CardNetwork, encoder: str) -> None:
+    """Refuse features of the right name from weights that are known to be others.
+
+    Weights that are not the published ones were warned of when they were loaded.
+    """
+    spec, fitted = backbone.spec, str(network.weights.get("sha256"))
+    own = not network.weights.get("verified", True) and "seed" not in network.weights
+    if network.emulated:
+        return
+    if isinstance(backbone, DistilledBackbone):
+        card = backbone.card
+        digest = str(card.get("teacher_weights_sha256"))
+        published = card.get("teacher_weights_verified", True)
+        others = own or not (published or card.get("encoder") == encoder)
+    else:
+        digest, published = spec.weights_sha256, spec.weights_verified
+        others = own and published
+    if others and digest != fitted:
+        its = f"weights of its own, SHA-256 {fitted[:12]}..." if own else "the published weights"
+        got = "the published ones" if published else f"others, {digest[:12]}..."
+        message = (
+            f"the encoder {encoder} was fitted on {network.features_id} with {its}; the backbone "
+            f"{spec.id} {'estimates features' if spec.emulated else 'gives those'} of {got}. Use "
+            "the encoder's network with its weights, or a head that was distilled for this encoder."
         )
         raise ShapeError(message)
 

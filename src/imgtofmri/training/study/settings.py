@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgtofmri.backbones import NetworkName, Untrained
+from imgtofmri.backbones.base import wrong_scale
 from imgtofmri.backbones.engines import check_engine
 from imgtofmri.exceptions import OptionError
 from imgtofmri.limits import check_limit
@@ -249,6 +250,9 @@ def _preprocessing(table: Table, name: str, default: None) -> Mapping[str, Any] 
     for key in ("mean", "std"):
         if len(said.items(key, kind=(int, float), what="3 numbers")) != 3:
             said.fail(key, "must be 3 numbers, for red, green and blue.")
+    if problem := wrong_scale(said.values["mean"], said.values["std"]):
+        key, _, what = problem.partition(" ")
+        said.fail(key, what)
     return dict(said.values)
 
 
