@@ -20,7 +20,7 @@ from imgtofmri.analyses.validate.features import leave_one_out_map, matched_feat
 from imgtofmri.encoder import Control, Prediction
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.patterns import Patterns
-from imgtofmri.stats import correlation_matrix, fdr
+from imgtofmri.stats import correlation_matrix, fdr, permutations
 from imgtofmri.stimuli import luminance_features
 
 NAMES = tuple(f"image{number:02d}.jpg" for number in range(24))
@@ -326,6 +326,37 @@ def test_features_statistic_equals_fitted_predictions(rng: np.random.Generator) 
     assert table["statistic"].to_dict() == pytest.approx(expected)
     assert table["n_images"].tolist() == [24] * 3 + [8] * 3 + [24] * 3
     assert table["n_voxels"].tolist() == [60, 25, 20, *[60] * 6]
+
+
+@pytest.mark.parametrize("exchange", ["category", "all"])
+def test_features_null_is_of_the_categories_of_measured_images(
+    exchange: Any, rng: np.random.Generator
+) -> None:
+    """Features are exchanged, not which image is of which category."""
+    features, shared = rng.standard_normal((24, 3)), rng.standard_normal((3, 60))
+    # People see that faces are alike, and houses vary most.
+    spread = np.repeat([1.0, 3.0, 0.5], 8)[:, None]
+    measured = np.repeat(shared, 8, axis=0) + spread * rng.standard_normal((24, 60))
+    group = Patterns(NAMES, measured)
+    comparison = Comparison(group, group, categories=CATEGORIES)
+    table = features_table(comparison, features, exchange=exchange, n_permutations=30)
+    labels = np.arange(24) // 8
+    drawn = permutations(24, 30, 0, labels if exchange == "category" else None)
+    expected = []
+    for order in np.concatenate(list(drawn)):
+        r = correlation_matrix(
+            left_out_predictions(features[np.argsort(order)], measured), measured
+        )
+        for category in range(3):
+            inside = labels == category
+            rows = inside if exchange == "category" else np.ones(24, dtype=bool)
+            off = np.outer(rows, inside) & ~np.eye(24, dtype=bool)
+            expected.append(np.diag(r)[inside].mean() - r[off].mean())
+    null = np.reshape(expected, (30, 3))
+    got = table[table["level"] == "category"]
+    np.testing.assert_allclose(got["null_mean"], null.mean(axis=0), atol=1e-10)
+    reached = (null >= got["statistic"].to_numpy() - 1e-9).sum(axis=0)
+    np.testing.assert_allclose(got["p"], (reached + 1) / 31)
 
 
 @pytest.mark.slow

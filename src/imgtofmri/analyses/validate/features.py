@@ -205,7 +205,10 @@ def _test(
             lengths = np.sqrt(np.einsum("tij,ij->ti", products, map_to_others))
             own_lengths = np.sqrt(np.einsum("tii->ti", moved))
             correlations = products / lengths[:, :, None] / own_lengths[:, None, :]
-            if level.cells is not None:
-                correlations = np.broadcast_to(correlations, level.cells.shape)
-            statistics.append(diagonal_statistic(correlations, level.cells))
+            cells = level.cells
+            if cells is not None:
+                # What takes part is told by the measured images, which keep their categories.
+                cells = cells[:, order[:, None], order[None, :]]
+                correlations = np.broadcast_to(correlations, cells.shape)
+            statistics.append(diagonal_statistic(correlations, cells))
     return PermutationTest(statistics[0], np.array(statistics[1:]))
