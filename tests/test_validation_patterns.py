@@ -14,7 +14,14 @@ from nibabel.processing import resample_from_to
 from imgtofmri.analyses.validate.levels import image_categories
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.images import Mask, read_mask, read_region
-from imgtofmri.measured.patterns import Patterns, bare_name, mean_patterns, pair, usable_voxels
+from imgtofmri.measured.patterns import (
+    Patterns,
+    bare_name,
+    mean_patterns,
+    pair,
+    pair_names,
+    usable_voxels,
+)
 from imgtofmri.measured.sources import has_names, read_patterns
 from imgtofmri.measured.tables import read_categories, read_pattern_files
 
@@ -102,6 +109,15 @@ def test_pair_leaves_out_by_name() -> None:
         OptionError, match=r"leave_out must be one of .*got 'cta'. Did you mean cat"
     ):
         pair(first, second, leave_out=["cta"])
+
+
+def test_leave_out_of_what_may_be_several_images_is_asked_for() -> None:
+    """A name that may be either of two images is asked for; whole names are taken."""
+    names = ["a.jpg", "a.png", "b.jpg"]
+    assert pair_names(names, names, ["a.png"]) == ([0, 2], [0, 2])
+    assert pair_names(names, names, ["a.jpg", "a.png"]) == ([2], [2])
+    with pytest.raises(OptionError, match=r"^leave_out .* 'a' may be a.jpg or a.png"):
+        pair_names(names, names, ["a"])
 
 
 def test_pair_without_partner_is_refused_or_dropped() -> None:

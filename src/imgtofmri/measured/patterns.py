@@ -273,14 +273,21 @@ def _without_folders(name: str) -> str:
 def _find_left_out(leave_out: Collection[str], keys: Sequence[str]) -> set[str]:
     if not leave_out:
         return set()
-    known = {bare_name(key): key for key in keys}
     whole = set(keys)
+    known: dict[str, list[str]] = {}
+    for key in sorted(whole):
+        known.setdefault(bare_name(key), []).append(key)
     found = set()
     for name in [leave_out] if isinstance(leave_out, str) else leave_out:
-        if name in whole:
-            found.add(name)
-        elif bare_name(name) in known:
-            found.add(known[bare_name(name)])
+        meant = [name] if name in whole else known.get(bare_name(name), [])
+        if len(meant) > 1:
+            message = (
+                f"leave_out must name one image each time; {name!r} may be {' or '.join(meant)}. "
+                "Write its ending, too; to leave out all of them, name each."
+            )
+            raise OptionError(message, "leave_out")
+        if meant:
+            found.add(meant[0])
         else:
             message = choice_message("", "leave_out", name, dict.fromkeys(keys))
             raise OptionError(message, "leave_out")
