@@ -15,12 +15,17 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from threadpoolctl import threadpool_limits
 
-from imgtofmri.analyses.validate import Comparison, matched_patterns
+from imgtofmri.analyses.validate import (
+    Comparison,
+    encoding_accuracy,
+    matched_patterns,
+    roi_means_accuracy,
+)
 from imgtofmri.analyses.validate.features import leave_one_out_map, matched_features
 from imgtofmri.encoder import Control, Prediction
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.patterns import Patterns
-from imgtofmri.stats import correlation_matrix, fdr, permutations
+from imgtofmri.stats import correlation_matrix, fdr, permutation_pearson, permutations
 from imgtofmri.stimuli import luminance_features
 
 NAMES = tuple(f"image{number:02d}.jpg" for number in range(24))
@@ -110,6 +115,20 @@ def test_matched_patterns_category_against_all_images_equals_written_out(
     row = result.table.query("name == 'house'").iloc[0]
     assert row["statistic"] == pytest.approx(expected)
     assert row["lower"] < expected < row["upper"]
+
+
+def test_rois_of_0_and_1_are_masks_and_others_are_refused(rng: np.random.Generator) -> None:
+    """ROIs of whole numbers, as images hold them, choose the voxels that booleans do."""
+    whole = compared(rng, 0.5)
+    numbers = replace(whole, rois={name: 1 * region for name, region in ROIS.items()})
+    for analysis in (matched_patterns, encoding_accuracy, roi_means_accuracy):
+        expected = analysis(whole, n_permutations=9).table
+        pd.testing.assert_frame_equal(analysis(numbers, n_permutations=9).table, expected)
+    with pytest.raises(DataError, match="^the ROI V1 must hold 0 and 1; got 59 voxels of other"):
+        replace(whole, rois={"V1": np.arange(1, 61)})
+    labels = np.arange(60)[None]
+    with pytest.raises(DataError, match="^regions must hold 0 and 1; got 58 voxels of other"):
+        permutation_pearson(whole.predicted.values, whole.group.values, 9, regions=labels)
 
 
 @pytest.mark.parametrize("exchange", ["category", "all"])

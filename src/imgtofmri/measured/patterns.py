@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice, choice_message
 from imgtofmri.measured.images import check_same_grid
 from imgtofmri.measured.labels import check_counted_alike
+from imgtofmri.stats.checks import whole_mask
 from imgtofmri.stimuli import IMAGE_SUFFIXES, MOVIE_SUFFIXES
 from imgtofmri.text import Brief
 
@@ -47,6 +48,8 @@ class Patterns(Brief):
     affine: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
+        if self.mask is not None:
+            object.__setattr__(self, "mask", whole_mask(self.mask, "mask"))
         n_expected = None if self.mask is None else int(np.count_nonzero(self.mask))
         if self.values.ndim != 2 or n_expected not in (None, self.values.shape[1]):
             n_voxels = "n_voxels" if n_expected is None else n_expected
@@ -92,6 +95,7 @@ class Patterns(Brief):
 
     def within(self, voxels: NDArray[np.bool_]) -> Patterns:
         """Return the patterns in some of the voxels, given as a mask of shape (n_voxels,)."""
+        voxels = whole_mask(voxels, "voxels")
         mask = None
         if self.mask is not None:
             mask = np.zeros_like(self.mask)
