@@ -295,6 +295,26 @@ def test_control_pairs_need_the_same_subjects_and_models(rng: np.random.Generato
         control_pairs(result, again)
 
 
+def test_bootstrap_of_another_method_or_of_other_matrices_is_refused(
+    rng: np.random.Generator,
+) -> None:
+    """An interval by one comparison is none of a score by another."""
+    patterns = rng.normal(size=(12, 30))
+    models, measured = make_models(rng, patterns), make_measured(rng, patterns)
+    few: Any = {"n_permutations": 9, "n_bootstraps": 9}
+    result = compare_models(models, measured, **few)
+    same = compare_models(models, measured, bootstrap=result.bootstrap, **few)
+    assert same.table.equals(result.table)
+    others = make_measured(rng, patterns)
+    for other, method in ((measured, "pearson"), (others, "spearman")):
+        with pytest.raises(OptionError, match="^bootstrap must be of these measured matrices, by "):
+            compare_models(models, other, method, bootstrap=result.bootstrap, **few)
+    with pytest.raises(DataError, match="got cosine, where the models have spearman"):
+        control_pairs(result, compare_models(models, measured, "cosine", **few))
+    with pytest.raises(DataError, match="got other people or resamples"):
+        control_pairs(result, compare_models(models, others, **few))
+
+
 @pytest.mark.slow
 def test_compare_models_same_seed_same_answer(rng: np.random.Generator) -> None:
     """The seed fixes every number, and another seed gives another null."""

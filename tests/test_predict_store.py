@@ -260,6 +260,52 @@ def test_export_of_further_stimuli_keeps_the_rows_of_earlier_ones(
     assert table["stimulus"].unique().tolist() == ["00.png", "02.png"]
 
 
+def test_stored_maps_are_indexed_as_arrays_are(tmp_path: Path, encoder: Encoder) -> None:
+    """What would be another part of an array is refused."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    shutil.copy(tmp_path / "a.png", tmp_path / "b.png")
+    predict(tmp_path / "store", encoder, [tmp_path / "a.png", tmp_path / "b.png"], subjects=True)
+    stored = Prediction.open(tmp_path / "store")
+    same: list[Any] = [
+        ...,
+        (..., 1),
+        (..., 0, 1),
+        (0, ...),
+        (..., [1, 3]),
+        (..., 0, slice(2, 9, 3)),
+    ]
+    same += [slice(0, 0), [], (slice(None), -1), (slice(None), [1, 0]), [True, False], (1, [0, 1])]
+    for index in [*same, (1, 0, 2), (slice(None), 0, [3, 4])]:
+        expected = np.asarray(stored.subjects)[index]
+        np.testing.assert_array_equal(stored.subjects[index], expected, strict=True)
+    group: list[Any] = [..., (..., 2), (..., 1, 2), (1, ...), (..., [2, 1]), [], (0, [4, 5])]
+    for index in group:
+        expected = np.asarray(stored.group)[index]
+        np.testing.assert_array_equal(stored.group[index], expected, strict=True)
+    for index in (([0, 1], [2, 3]), (0, 1, 2), None, True, (..., ...), [[0, 1], [1, 0]]):
+        with pytest.raises(OptionError, match="maps of 2 axes are indexed by"):
+            stored.group[index]
+    for index in (
+        ([0], [0]),
+        (0, slice(None), [1, 2]),
+        (0, 1, 2, 3),
+        (slice(None), [0, 1], [2, 3]),
+    ):
+        with pytest.raises(OptionError, match="maps of 3 axes are indexed by"):
+            stored.subjects[index]
+
+
+def test_stored_maps_of_nobody_have_their_shape(tmp_path: Path, encoder: Encoder) -> None:
+    """Where no subjects' maps are kept there are none, at any index of the others."""
+    Image.fromarray(np.arange(576, dtype=np.uint8).reshape(12, 16, 3)).save(tmp_path / "a.png")
+    predict(tmp_path / "store", encoder, [tmp_path / "a.png"])
+    nobody = Prediction.open(tmp_path / "store").subjects
+    assert nobody.shape[0] == 0
+    assert np.asarray(nobody).shape == nobody.shape
+    assert nobody[:, 0].shape == (0, nobody.shape[2])
+
+
 def json_inputs(folder: Path) -> list[str]:
     """Return the names of a record's inputs."""
     record = json.loads((folder / "predictions.json").read_text("utf-8"))

@@ -172,6 +172,33 @@ def test_compare_rdms_kendall_of_many_conditions_is_exact() -> None:
     assert rsa.compare_rdms(rising, swapped, "kendall")[0, 0] == (n_pairs - 2) / n_pairs
 
 
+@pytest.mark.parametrize("method", ["spearman", "kendall"])
+@pytest.mark.parametrize("measure", ["euclidean", "correlation"])
+def test_rank_comparisons_take_what_rounding_parts_for_ties(
+    method: str, measure: str, rng: np.random.Generator
+) -> None:
+    """A model of categories has few dissimilarities, whatever the last bits of each are."""
+    categories = np.repeat(np.eye(3), [5, 7, 4], axis=0)
+    model = rsa.calculate_rdm(categories, measure)
+    rounded = model.round(10)
+    assert len(np.unique(model)) > len(np.unique(rounded))
+    measured = rounded + rng.standard_normal((4, model.size))
+    expected = rsa.compare_rdms(rounded, measured, method)
+    np.testing.assert_array_equal(rsa.compare_rdms(model, measured, method), expected)
+    orders = next(permutations(16, 20))
+    np.testing.assert_array_equal(
+        rsa.permute_conditions(model, measured, orders, method),
+        rsa.permute_conditions(rounded, measured, orders, method),
+    )
+    people = np.stack([model, np.roll(model, 16), np.roll(model, 50)])
+    for bound in ("lower", "upper"):
+        of_rounded = getattr(rsa.rdm_ceiling(people.round(10), method), bound)
+        assert getattr(rsa.rdm_ceiling(people, method), bound) == of_rounded
+    bootstrap = rsa.TwoFactorBootstrap(measured, 20, method)
+    of_model, of_rounded = bootstrap.scores(model), bootstrap.scores(rounded)
+    np.testing.assert_array_equal(of_model.values, of_rounded.values)
+
+
 def test_compare_rdms_equals_scipy(rng: np.random.Generator) -> None:
     """Spearman and Pearson equal scipy's, with ties."""
     x, y = np.round(rng.normal(size=(2, 45)), 1)

@@ -469,10 +469,14 @@ def test_select_stimuli_properties_in_another_order_are_refused(
     maps = make_maps(24, folder=tmp_path)
     by_path = image_properties(maps.sources)
     by_name = by_path.assign(stimulus=maps.names)
-    for properties in (by_path, by_name, by_name.set_index("stimulus")):
+    bare = by_path.assign(stimulus=[Path(name).stem for name in maps.names])
+    for properties in (by_path, by_name, by_name.set_index("stimulus"), bare):
         select_stimuli(maps, "high PPA", 4, properties, "luminance", 0.5, n_random=9)
         with pytest.raises(ShapeError, match="properties must have the prediction's stimuli in th"):
             select_stimuli(maps, "high PPA", 4, properties[::-1], "luminance", 0.5, n_random=9)
+    others = by_path.assign(stimulus=[f"other{row}" for row in range(24)])
+    with pytest.raises(ShapeError, match="got 'other0' in row 0, where the prediction has"):
+        select_stimuli(maps, "high PPA", 4, others, "luminance", 0.5, n_random=9)
 
 
 @pytest.fixture

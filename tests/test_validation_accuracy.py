@@ -214,6 +214,26 @@ def test_encoding_accuracy_of_controls_stands_beside_the_encoder(
     assert luminance[["n_significant", "lower", "upper", "p", "p_fdr"]].isna().all(axis=None)
 
 
+def test_encoding_accuracy_of_luminance_is_of_the_encoders_voxels(
+    rng: np.random.Generator, make_prediction: Callable[..., Prediction], tmp_path: Path
+) -> None:
+    """A voxel that one participant, or one repeat, has no data in is dropped from both."""
+    own = make_prediction(rng, folder=tmp_path)
+    parts = [
+        Patterns(own.names, own.group + rng.standard_normal(own.group.shape), own.mask, own.affine)
+        for _ in range(4)
+    ]
+    parts[1].values[:, 3] = 0
+    parts[3].values[:, [5, 8]] = 0
+    people = {"a": parts[0], "b": parts[1]}
+    control = Control("luminance", None, own.sources, center_crop=False)
+    predicted = Patterns.from_prediction(own)
+    for chosen, n_lost in (({"participants": people}, 1), ({"repeats": tuple(parts[2:])}, 2)):
+        comparison = Comparison(predicted, **chosen)
+        table = encoding_accuracy(comparison, [control], n_permutations=9, missing="drop").table
+        assert table["n_voxels"].tolist() == 2 * [own.group.shape[1] - n_lost]
+
+
 def test_encoding_accuracy_compares_amplitudes_in_covered_voxels(
     rng: np.random.Generator, make_prediction: Callable[..., Prediction]
 ) -> None:

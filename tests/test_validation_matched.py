@@ -15,12 +15,17 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from threadpoolctl import threadpool_limits
 
-from imgtofmri.analyses.validate import Comparison, matched_patterns
+from imgtofmri.analyses.validate import (
+    Comparison,
+    encoding_accuracy,
+    matched_patterns,
+    roi_means_accuracy,
+)
 from imgtofmri.analyses.validate.features import leave_one_out_map, matched_features
 from imgtofmri.encoder import Control, Prediction
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.patterns import Patterns
-from imgtofmri.stats import correlation_matrix, fdr
+from imgtofmri.stats import correlation_matrix, fdr, permutation_pearson, permutations
 from imgtofmri.stimuli import luminance_features
 
 NAMES = tuple(f"image{number:02d}.jpg" for number in range(24))
@@ -110,6 +115,20 @@ def test_matched_patterns_category_against_all_images_equals_written_out(
     row = result.table.query("name == 'house'").iloc[0]
     assert row["statistic"] == pytest.approx(expected)
     assert row["lower"] < expected < row["upper"]
+
+
+def test_rois_of_0_and_1_are_masks_and_others_are_refused(rng: np.random.Generator) -> None:
+    """ROIs of whole numbers, as images hold them, choose the voxels that booleans do."""
+    whole = compared(rng, 0.5)
+    numbers = replace(whole, rois={name: 1 * region for name, region in ROIS.items()})
+    for analysis in (matched_patterns, encoding_accuracy, roi_means_accuracy):
+        expected = analysis(whole, n_permutations=9).table
+        pd.testing.assert_frame_equal(analysis(numbers, n_permutations=9).table, expected)
+    with pytest.raises(DataError, match="^the ROI V1 must hold 0 and 1; got 59 voxels of other"):
+        replace(whole, rois={"V1": np.arange(1, 61)})
+    labels = np.arange(60)[None]
+    with pytest.raises(DataError, match="^regions must hold 0 and 1; got 58 voxels of other"):
+        permutation_pearson(whole.predicted.values, whole.group.values, 9, regions=labels)
 
 
 @pytest.mark.parametrize("exchange", ["category", "all"])
@@ -326,6 +345,37 @@ def test_features_statistic_equals_fitted_predictions(rng: np.random.Generator) 
     assert table["statistic"].to_dict() == pytest.approx(expected)
     assert table["n_images"].tolist() == [24] * 3 + [8] * 3 + [24] * 3
     assert table["n_voxels"].tolist() == [60, 25, 20, *[60] * 6]
+
+
+@pytest.mark.parametrize("exchange", ["category", "all"])
+def test_features_null_is_of_the_categories_of_measured_images(
+    exchange: Any, rng: np.random.Generator
+) -> None:
+    """Features are exchanged, not which image is of which category."""
+    features, shared = rng.standard_normal((24, 3)), rng.standard_normal((3, 60))
+    # People see that faces are alike, and houses vary most.
+    spread = np.repeat([1.0, 3.0, 0.5], 8)[:, None]
+    measured = np.repeat(shared, 8, axis=0) + spread * rng.standard_normal((24, 60))
+    group = Patterns(NAMES, measured)
+    comparison = Comparison(group, group, categories=CATEGORIES)
+    table = features_table(comparison, features, exchange=exchange, n_permutations=30)
+    labels = np.arange(24) // 8
+    drawn = permutations(24, 30, 0, labels if exchange == "category" else None)
+    expected = []
+    for order in np.concatenate(list(drawn)):
+        r = correlation_matrix(
+            left_out_predictions(features[np.argsort(order)], measured), measured
+        )
+        for category in range(3):
+            inside = labels == category
+            rows = inside if exchange == "category" else np.ones(24, dtype=bool)
+            off = np.outer(rows, inside) & ~np.eye(24, dtype=bool)
+            expected.append(np.diag(r)[inside].mean() - r[off].mean())
+    null = np.reshape(expected, (30, 3))
+    got = table[table["level"] == "category"]
+    np.testing.assert_allclose(got["null_mean"], null.mean(axis=0), atol=1e-10)
+    reached = (null >= got["statistic"].to_numpy() - 1e-9).sum(axis=0)
+    np.testing.assert_allclose(got["p"], (reached + 1) / 31)
 
 
 @pytest.mark.slow

@@ -14,9 +14,17 @@ from nibabel.processing import resample_from_to
 from imgtofmri.analyses.validate.levels import image_categories
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.measured.images import Mask, read_mask, read_region
-from imgtofmri.measured.patterns import Patterns, bare_name, mean_patterns, pair, usable_voxels
+from imgtofmri.measured.patterns import (
+    Patterns,
+    bare_name,
+    mean_patterns,
+    pair,
+    pair_names,
+    usable_voxels,
+)
 from imgtofmri.measured.sources import has_names, read_patterns
 from imgtofmri.measured.tables import read_categories, read_pattern_files
+from imgtofmri.spaces import Grid
 
 AFFINE = np.array([[2.0, 0, 0, -6], [0, 2, 0, -4], [0, 0, 2, 10], [0, 0, 0, 1]])
 
@@ -102,6 +110,15 @@ def test_pair_leaves_out_by_name() -> None:
         OptionError, match=r"leave_out must be one of .*got 'cta'. Did you mean cat"
     ):
         pair(first, second, leave_out=["cta"])
+
+
+def test_leave_out_of_what_may_be_several_images_is_asked_for() -> None:
+    """A name that may be either of two images is asked for; whole names are taken."""
+    names = ["a.jpg", "a.png", "b.jpg"]
+    assert pair_names(names, names, ["a.png"]) == ([0, 2], [0, 2])
+    assert pair_names(names, names, ["a.jpg", "a.png"]) == ([2], [2])
+    with pytest.raises(OptionError, match=r"^leave_out .* 'a' may be a.jpg or a.png"):
+        pair_names(names, names, ["a"])
 
 
 def test_pair_without_partner_is_refused_or_dropped() -> None:
@@ -440,3 +457,21 @@ def test_tables_errors_name_the_line(tmp_path: Path, volumes: np.ndarray) -> Non
         read_pattern_files(table)
     with pytest.raises(DataError, match=r"gone.csv: expected a table of text in UTF-8"):
         read_pattern_files(tmp_path / "gone.csv")
+
+
+def test_masks_of_0_and_1_are_masks_and_others_are_refused() -> None:
+    """Numbers would index voxels 0 and 1, whatever the mask's shape."""
+    numbers = np.array([0, 1, 1, 0, 1], dtype=np.uint8).reshape(1, 1, 5)
+    values = np.arange(6.0).reshape(2, 3)
+    patterns = Patterns(("a", "b"), values, numbers, np.eye(4))
+    assert patterns.mask is not None
+    assert patterns.mask.dtype == bool
+    kept = patterns.within(np.array([1, 0, 1]))
+    assert kept.values.tolist() == [[0, 2], [3, 5]]
+    assert np.flatnonzero(kept.mask).tolist() == [1, 4]
+    assert Mask(numbers, np.eye(4)).take(10 + numbers, Grid((1, 1, 5), np.eye(4)), "a").size == 3
+    for refused in (2 * numbers, 0.5 * numbers):
+        with pytest.raises(DataError, match="^mask must hold 0 and 1; got 3 voxels of other"):
+            Patterns(("a", "b"), values, refused)
+        with pytest.raises(DataError, match="^inside must hold 0 and 1; got 3 voxels of other"):
+            Mask(refused, np.eye(4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -57,6 +58,8 @@ _MOST_COMPARED = 10_000
 class StoredMaps:
     """Maps in a store, read from the disk when they are indexed as an array is.
 
+    Numbers, slices, an ellipsis and one list choose; several lists are refused.
+
     Parameters
     ----------
     store : Store
@@ -98,25 +101,25 @@ class StoredMaps:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> npt.NDArray[np.float32]:
-        parts = index if isinstance(index, tuple) else (index,)
-        if self._by_subject:
-            who, parts = (parts[0] if parts else slice(None)), parts[1:]
-            chosen = np.arange(len(self._streams))[who]
-            if not np.ndim(chosen):
-                return self._of(self._streams[int(chosen)], parts)
-            return np.stack([self._of(self._streams[int(one)], parts) for one in chosen])
-        return self._of(self._streams[0], parts)
+        parts = _of_each_axis(index, self.ndim)
+        if not self._by_subject:
+            return self._of(self._streams[0], *parts)
+        who, *parts = parts
+        chosen = np.arange(len(self._streams))[who]
+        if not np.ndim(chosen):
+            return self._of(self._streams[int(chosen)], *parts)
+        if not chosen.size:
+            return np.empty((0, *self.shape[1:]), np.float32)[:, *parts]
+        return np.stack([self._of(self._streams[int(one)], *parts) for one in chosen])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        return np.asarray(self[...] if self.ndim == 2 else self[:], dtype=dtype)
+        return np.asarray(self[...], dtype=dtype)
 
     def __repr__(self) -> str:
         return f"StoredMaps(shape={self.shape}, {self._store.path})"
 
-    def _of(self, stream: Stream, index: tuple[Any, ...]) -> npt.NDArray[np.float32]:
+    def _of(self, stream: Stream, stimuli: Any, voxels: Any) -> npt.NDArray[np.float32]:
         """Return what an index over stimuli and voxels gives of one file's maps."""
-        index = tuple(slice(None) if part is Ellipsis else part for part in index)
-        stimuli, voxels = (*index, slice(None), slice(None))[:2]
         rows = self._rows[stimuli]
         if not np.ndim(rows):
             one: npt.NDArray[np.float32] = self._read(stream, [int(rows)])[0][voxels]
@@ -131,6 +134,36 @@ class StoredMaps:
 
     def _read(self, stream: Stream, rows: Sequence[int]) -> npt.NDArray[np.float32]:
         return self._store.read(stream, rows).astype(np.float32, copy=False)
+
+
+def _of_each_axis(index: Any, n_axes: int) -> list[Any]:
+    """Return the part of an index that is of each axis.
+
+    Raises
+    ------
+    OptionError
+        If it is not one that gives what the same index of an array does, axis by axis.
+    """
+    parts = list(index) if isinstance(index, tuple) else [index]
+    dots = [place for place, part in enumerate(parts) if part is Ellipsis]
+    at = dots[0] if dots else len(parts)
+    left_out = [slice(None)] * (n_axes - len(parts) + len(dots))
+    full = [*parts[:at], *left_out, *parts[at + 1 :]]
+    ndims = [np.ndim(part) for part in full]
+    chosen = [place for place, part in enumerate(full) if not isinstance(part, slice)]
+    are_numbers = all(
+        np.asarray(full[place]).dtype.kind in "iu" for place in chosen if not ndims[place]
+    )
+    # Of an array several lists are taken together, and the axis of one that a slice parts from a
+    # number moves.
+    apart = 1 in ndims and chosen[-1] - chosen[0] >= len(chosen)
+    if len(full) != n_axes or len(dots) > 1 or sum(ndims) > 1 or apart or not are_numbers:
+        message = (
+            f"maps of {n_axes} axes are indexed by numbers and slices, and one list beside them; "
+            f"got {reprlib.repr(index)}. Index what comes of it again."
+        )
+        raise OptionError(message)
+    return full
 
 
 class StoredPrediction:

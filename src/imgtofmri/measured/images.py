@@ -19,6 +19,7 @@ from imgtofmri.spaces import (
     read_image,
     reading_values,
 )
+from imgtofmri.stats.checks import whole_mask
 
 # Affines that differ by less, in millimetres, are of one grid.
 _SAME_MM = 1e-3
@@ -42,6 +43,9 @@ class Mask:
 
     inside: npt.NDArray[np.bool_]
     affine: npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inside", whole_mask(self.inside, "inside"))
 
     @property
     def n_voxels(self) -> int:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 from imgtofmri.files import atomic_path
 from imgtofmri.numpy_files import load_npz
+from imgtofmri.stats.checks import whole_mask
 from imgtofmri.text import Brief
 
 __all__ = ["MeasuredMovie", "read_measured", "save_measured"]
@@ -54,6 +55,7 @@ class MeasuredMovie(Brief):
 
     def __post_init__(self) -> None:
         """Check that the parts belong together."""
+        object.__setattr__(self, "mask", whole_mask(self.mask, "mask"))
         n_voxels = int(self.mask.sum())
         expected = (len(self.subject_names), n_voxels)
         if self.data.ndim != 3 or (self.data.shape[0], self.data.shape[2]) != expected:

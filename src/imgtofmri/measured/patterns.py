@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice, choice_message
 from imgtofmri.measured.images import check_same_grid
 from imgtofmri.measured.labels import check_counted_alike
+from imgtofmri.stats.checks import whole_mask
 from imgtofmri.stimuli import IMAGE_SUFFIXES, MOVIE_SUFFIXES
 from imgtofmri.text import Brief
 
@@ -47,6 +48,8 @@ class Patterns(Brief):
     affine: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
+        if self.mask is not None:
+            object.__setattr__(self, "mask", whole_mask(self.mask, "mask"))
         n_expected = None if self.mask is None else int(np.count_nonzero(self.mask))
         if self.values.ndim != 2 or n_expected not in (None, self.values.shape[1]):
             n_voxels = "n_voxels" if n_expected is None else n_expected
@@ -92,6 +95,7 @@ class Patterns(Brief):
 
     def within(self, voxels: NDArray[np.bool_]) -> Patterns:
         """Return the patterns in some of the voxels, given as a mask of shape (n_voxels,)."""
+        voxels = whole_mask(voxels, "voxels")
         mask = None
         if self.mask is not None:
             mask = np.zeros_like(self.mask)
@@ -273,14 +277,21 @@ def _without_folders(name: str) -> str:
 def _find_left_out(leave_out: Collection[str], keys: Sequence[str]) -> set[str]:
     if not leave_out:
         return set()
-    known = {bare_name(key): key for key in keys}
     whole = set(keys)
+    known: dict[str, list[str]] = {}
+    for key in sorted(whole):
+        known.setdefault(bare_name(key), []).append(key)
     found = set()
     for name in [leave_out] if isinstance(leave_out, str) else leave_out:
-        if name in whole:
-            found.add(name)
-        elif bare_name(name) in known:
-            found.add(known[bare_name(name)])
+        meant = [name] if name in whole else known.get(bare_name(name), [])
+        if len(meant) > 1:
+            message = (
+                f"leave_out must name one image each time; {name!r} may be {' or '.join(meant)}. "
+                "Write its ending, too; to leave out all of them, name each."
+            )
+            raise OptionError(message, "leave_out")
+        if meant:
+            found.add(meant[0])
         else:
             message = choice_message("", "leave_out", name, dict.fromkeys(keys))
             raise OptionError(message, "leave_out")

@@ -25,6 +25,7 @@ from imgtofmri.measured.timing import read_sidecars, volume_times
 from imgtofmri.progress import track
 from imgtofmri.spaces import Grid, grid_of, open_series, reading_values, resample_mask
 from imgtofmri.spaces.names import check_space, entities
+from imgtofmri.stats.checks import whole_mask
 from imgtofmri.timeseries import cosine_basis, regress_out
 
 __all__ = ["read_runs"]
@@ -141,7 +142,8 @@ def read_runs(
     step_s, start_s = _timing(paths, n_timepoints, tr_s, slice_time_ref)
     source = np.asarray(roi_affine, dtype=np.float64)
     volumes = {
-        roi: resample_mask(_whole(mask, roi), source, grid) for roi, mask in roi_masks.items()
+        roi: resample_mask(whole_mask(mask, f"roi_masks of {roi}"), source, grid)
+        for roi, mask in roi_masks.items()
     }
     for roi, volume in volumes.items():
         if not volume.any():
@@ -205,19 +207,6 @@ def _subject_names(paths: list[Path], given: Sequence[str] | None) -> tuple[str,
         )
         raise ShapeError(message)
     return tuple(given)
-
-
-def _whole(mask: ArrayLike, roi: str) -> BoolArray:
-    """Return an ROI's mask, which holds nothing but 0 and 1."""
-    values = np.asarray(mask)
-    odd = values[~np.isin(values, (0, 1))]
-    if odd.size:
-        message = (
-            f"roi_masks of {roi} must hold 0 and 1; got {odd.size} voxels of other values, such as "
-            f"{odd[0]:g}. Say which are inside, as in mask > 0.5."
-        )
-        raise DataError(message)
-    return values.astype(bool)
 
 
 def _check_one_run(image: Path, table: Path) -> None:

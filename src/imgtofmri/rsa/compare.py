@@ -19,6 +19,10 @@ MOST_SIGNS = 200
 """Up to so many entries, those of 20 conditions, Kendall's signs are multiplied: SciPy takes a
 millisecond for any two rows, of which a bootstrap has many thousands."""
 
+TIE_TOLERANCE = 1e-13
+"""Dissimilarities that lie this near, as a share of the largest one, are ties: rounding leaves
+less than a hundredth of it."""
+
 
 def compare_rdms(
     first: ArrayLike,
@@ -73,19 +77,30 @@ def compare_rdms(
 def unit_vectors(values: NDArray[np.float64], method: str) -> NDArray[np.float64]:
     """Bring rows to a form in which the comparison ``method`` is their inner product."""
     if method == "spearman":
-        from scipy.stats import rankdata
-
-        values = np.asarray(rankdata(values, axis=-1), dtype=np.float64)
+        values = mean_ranks(values)
     return unit_length(values if method == "cosine" else centred(values))
 
 
 def dense_ranks(values: NDArray[np.float64]) -> NDArray[np.unsignedinteger[Any]]:
     """Replace each row's entries by their rank among the row's distinct values, from 0.
 
-    Ranks come in the smallest words that hold them, which are the fastest to sort.
+    Values that differ by rounding alone are one: the distances within a category are computed from
+    other images each, and are ties all the same. Ranks come in the smallest words that hold them,
+    which are the fastest to sort.
     """
-    ranks = [np.unique(row, return_inverse=True)[1] for row in values]
-    return np.array(ranks, dtype=np.min_scalar_type(values.shape[-1]))
+    ranks = np.empty(values.shape, dtype=np.min_scalar_type(values.shape[-1]))
+    for row, own in zip(values, ranks, strict=True):
+        levels, place = np.unique(row, return_inverse=True)
+        apart = np.diff(levels) > TIE_TOLERANCE * np.abs(levels[[0, -1]]).max()
+        own[:] = np.concatenate([[0], np.cumsum(apart)])[place]
+    return ranks
+
+
+def mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rank each row's entries from 1; ties, as `dense_ranks` has them, get their mean rank."""
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(dense_ranks(values), axis=-1), dtype=np.float64)
 
 
 def tau_a(

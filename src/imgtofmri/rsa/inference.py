@@ -13,6 +13,7 @@ from imgtofmri.rsa.compare import (
     checked_stack,
     compare_rdms,
     dense_ranks,
+    mean_ranks,
     tau_a,
     unit_vectors,
 )
@@ -90,9 +91,7 @@ def rdm_ceiling(subjects: ArrayLike, method: str = "spearman") -> RdmCeiling:
         )
         raise ShapeError(message)
     if method in ("spearman", "kendall"):
-        from scipy.stats import rankdata
-
-        scaled = np.asarray(rankdata(values, axis=1), dtype=np.float64)
+        scaled = mean_ranks(values)
     else:
         # Unit vectors are z-scores but for a factor that all subjects share.
         scaled = unit_vectors(values, method)

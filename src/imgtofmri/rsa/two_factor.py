@@ -178,16 +178,16 @@ class TwoFactorBootstrap:
         method: str = "spearman",
         seed: int | None = 0,
     ) -> None:
-        self._subjects, _ = checked_pair(subjects, subjects, method)
+        self.subjects, _ = checked_pair(subjects, subjects, method)
         self.method = method
-        self.n_people = len(self._subjects)
-        self.n_images = n_conditions_of(self._subjects.shape[1])
+        self.n_people = len(self.subjects)
+        self.n_images = n_conditions_of(self.subjects.shape[1])
         seeds: Sequence[Any] = (None, None) if seed is None else ([seed, 0], [seed, 1])
         self.people = bootstrap_counts(self.n_people, n_bootstraps, seeds[0])
         self.images = bootstrap_counts(self.n_images, n_bootstraps, seeds[1])
-        self._rows = _Rows(self._subjects, method)
+        self._rows = _Rows(self.subjects, method)
         self._ceilings: dict[bool, Draws] = {}
-        self._place = to_square(np.arange(self._subjects.shape[1])).astype(np.intp)
+        self._place = to_square(np.arange(self.subjects.shape[1])).astype(np.intp)
         n_different = np.count_nonzero(self.images, axis=1)
         # Of three images each resample that is left is the whole, which tells nothing of others.
         self._usable = (n_different >= LEAST_IMAGES) & (self.n_images > LEAST_IMAGES)
@@ -202,7 +202,7 @@ class TwoFactorBootstrap:
             Less what relabelled images give on average. It is 0 for correlations; the cosine of
             two matrices of positive entries is well above 0 whatever their images.
         """
-        x, _ = checked_pair(models, self._subjects, self.method)
+        x, _ = checked_pair(models, self.subjects, self.method)
         rows = _Rows(x, self.method)
         whole = self._sample(np.ones(self.n_images))
         found = np.full((3, len(self.images), len(x)), np.nan)

@@ -77,14 +77,43 @@ def check_names(names: Sequence[str] | None, n_images: int, what: str = "name") 
         raise ShapeError(message)
 
 
+def whole_mask(mask: ArrayLike, what: str) -> NDArray[np.bool_]:
+    """Return a mask as booleans: numbers of 0 and 1 would index the first two voxels instead.
+
+    Parameters
+    ----------
+    mask : array of any shape
+        Of nothing but 0 and 1.
+    what : str
+        What a message begins with.
+
+    Raises
+    ------
+    DataError
+        If it holds other values.
+    """
+    values = np.asarray(mask)
+    if values.dtype == bool:
+        return values
+    odd = values[~np.isin(values, (0, 1))]
+    if odd.size:
+        message = (
+            f"{what} must hold 0 and 1; got {odd.size} voxels of other values, such as "
+            f"{odd[0]:g}. Say which are inside, as in mask > 0.5."
+        )
+        raise DataError(message)
+    return values.astype(bool)
+
+
 def check_regions(regions: NDArray[np.bool_], n_voxels: int) -> None:
-    """Refuse masks of regions that are not over the voxels."""
+    """Refuse masks of regions that are not over the voxels, and what are no masks."""
     if regions.ndim != 2 or regions.shape[1] != n_voxels:
         message = (
             f"regions must have shape (n_regions, {n_voxels}); got {regions.shape}. Give one mask "
             "over the voxels for each region."
         )
         raise ShapeError(message)
+    whole_mask(regions, "regions")
 
 
 def check_level(level: float) -> None:

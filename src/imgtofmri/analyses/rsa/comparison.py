@@ -135,7 +135,8 @@ def compare_models(
     DataError
         If there are two people, the conditions differ, or a matrix is constant.
     OptionError
-        If the method is unknown or a number out of range.
+        If the method is unknown, a number out of range, or ``bootstrap`` of another method or of
+        other matrices.
     ShapeError
         If there are fewer than 3 conditions.
 
@@ -166,6 +167,12 @@ def compare_models(
     )
     if bootstrap is None:
         bootstrap = TwoFactorBootstrap(measured.dissimilarities, n_bootstraps, method, seed)
+    elif not _is_of(bootstrap, measured.dissimilarities, method):
+        message = (
+            f"bootstrap must be of these measured matrices, by {method}; got one by "
+            f"{bootstrap.method}, or of others. Leave it out, or make it of the same."
+        )
+        raise OptionError(message, "bootstrap")
     scores = bootstrap.scores(models.dissimilarities)
     null = np.concatenate(
         [
@@ -212,15 +219,18 @@ def control_pairs(result: ModelComparison, control: ModelComparison) -> pd.DataF
     Raises
     ------
     DataError
-        If the resamples differ, or a model has no control.
+        If the method or the resamples differ, or a model has no control.
     """
     single = len(control.models) == 1
     absent = [] if single else [name for name in result.models if name not in control.models]
     if not _same_resamples(result, control) or absent:
         got = f"none for {absent[0]}" if absent else "other people or resamples"
+        if result.method != control.method:
+            got = f"{control.method}, where the models have {result.method}"
         message = (
-            "controls must be compared with the same measured people, in the same resamples, one "
-            f"for each model or one for all; got {got}. Compare both with the same matrices."
+            "controls must be compared with the same measured people, by the same method, in the "
+            f"same resamples, one for each model or one for all; got {got}. Compare both with the "
+            "same matrices."
         )
         raise DataError(message)
     partners = [control.models[0] if single else name for name in result.models]
@@ -260,10 +270,16 @@ def best_controls(result: ModelComparison, against: Mapping[str, pd.DataFrame]) 
     return pd.DataFrame(rows, columns=["best_control", "best_control_score", "p_best_control"])
 
 
+def _is_of(bootstrap: TwoFactorBootstrap, matrices: NDArray[np.float64], method: str) -> bool:
+    """Tell whether a bootstrap is of some people's matrices, compared by a method."""
+    return bootstrap.method == method and np.array_equal(bootstrap.subjects, matrices)
+
+
 def _same_resamples(first: ModelComparison, second: ModelComparison) -> bool:
     one, other = first.bootstrap, second.bootstrap
     return one is other or (
         first.subjects == second.subjects
+        and _is_of(one, other.subjects, other.method)
         and np.array_equal(one.people, other.people)
         and np.array_equal(one.images, other.images)
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from imgtofmri.analyses.rsa.comparison import ModelComparison
 from imgtofmri.figures.style import colour_of, journal_style, significance_mark
 from imgtofmri.rsa import RDMs, embed_rdm, to_square
+from imgtofmri.rsa.compare import mean_ranks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,11 +48,10 @@ def plot_rdms(rdms: RDMs, ranked: bool = True) -> Figure:
     matplotlib.figure.Figure
     """
     from matplotlib.figure import Figure
-    from scipy.stats import rankdata
 
     values = rdms.dissimilarities
     if ranked:
-        values = 100.0 * (rankdata(values, axis=1) - 0.5) / values.shape[1]
+        values = 100.0 * (mean_ranks(values) - 0.5) / values.shape[1]
     squares = to_square(values)
     n_columns = min(5, len(squares))
     n_rows = -(-len(squares) // n_columns)

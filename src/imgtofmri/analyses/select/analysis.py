@@ -23,6 +23,7 @@ from imgtofmri.encoder.controls import check_made, control_predictions
 from imgtofmri.encoder.copies import tell_of_copies
 from imgtofmri.encoder.showing import read_pictures
 from imgtofmri.exceptions import DataError, OptionError, ShapeError, check_choice
+from imgtofmri.measured.patterns import matching_rows
 from imgtofmri.stimuli import PROPERTIES, image_properties
 from imgtofmri.text import Brief
 
@@ -412,13 +413,22 @@ def _matched_values(
 
 
 def _check_order(properties: pd.DataFrame | None, prediction: Prediction) -> None:
-    """Refuse rows that name stimuli of other rows of the prediction."""
+    """Refuse rows that name other stimuli than those rows of the prediction."""
     if properties is None:
         return
+    labels = [*properties.get("stimulus", properties.index)]
+    if not any(isinstance(label, str | Path) for label in labels):
+        return
+    labels = [*map(str, labels)]
     place = {name: row for row, name in enumerate(prediction.names)}
     place |= {str(path): row for row, path in enumerate(prediction.sources) if path is not None}
-    for row, label in enumerate(map(str, properties.get("stimulus", properties.index))):
-        if place.get(label, place.get(Path(label).name, row)) != row:
+    found = [place.get(label) for label in labels]
+    if None in found:
+        rows, others = matching_rows(prediction.names, labels)
+        of_label = dict(zip(others, rows, strict=True))
+        found = [of_label.get(row) for row in range(len(labels))]
+    for row, (label, its_row) in enumerate(zip(labels, found, strict=True)):
+        if its_row != row:
             message = (
                 f"properties must have the prediction's stimuli in their order; got {label!r} in "
                 f"row {row}, where the prediction has {prediction.names[row]!r}. Sort them alike."

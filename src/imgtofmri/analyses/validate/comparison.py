@@ -26,6 +26,7 @@ from imgtofmri.measured.tables import PatternFile, read_categories, read_pattern
 from imgtofmri.progress import track
 from imgtofmri.spaces import is_image
 from imgtofmri.spaces.names import check_space
+from imgtofmri.stats.checks import whole_mask
 from imgtofmri.text import Brief
 
 if TYPE_CHECKING:
@@ -83,7 +84,9 @@ class Comparison(Brief):
     resampled: bool = False
 
     def __post_init__(self) -> None:
-        for name, region in self.rois.items():
+        rois = {name: whole_mask(region, f"the ROI {name}") for name, region in self.rois.items()}
+        object.__setattr__(self, "rois", rois)
+        for name, region in rois.items():
             if region.shape != (self.predicted.n_voxels,):
                 message = (
                     f"the ROI {name} must be a mask over the {self.predicted.n_voxels} voxels; got "

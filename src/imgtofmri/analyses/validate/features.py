@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imgtofmri.analyses.validate.levels import Exchange, Level, find_levels, in_order
 from imgtofmri.exceptions import DataError, OptionError
-from imgtofmri.measured.patterns import Missing, pair_names
+from imgtofmri.measured.patterns import Missing, pair, pair_names
 from imgtofmri.stats import (
     PermutationTest,
     correlation_matrix,
@@ -128,7 +128,11 @@ def fitted_responses(
     """
     rows, other_rows = pair_names(names, comparison.group.names, comparison.leave_out, unmatched)
     group = comparison.group.at(other_rows)
-    usable = comparison.usable({"the measured patterns": group}, missing)
+    # The voxels that the encoder is judged in: with data in all that was measured.
+    again = [pair(group, part.of(group.names))[1] for part in comparison.repeats]
+    sets = {"the measured patterns": group, **in_order(group, comparison.participants)}
+    sets |= {f"repeat {number}": part for number, part in enumerate(again)}
+    usable = comparison.usable(sets, missing)
     responses = group.values[:, usable].astype(np.float64)
     return leave_one_out_map(features[rows]) @ responses, responses, usable
 
@@ -205,7 +209,10 @@ def _test(
             lengths = np.sqrt(np.einsum("tij,ij->ti", products, map_to_others))
             own_lengths = np.sqrt(np.einsum("tii->ti", moved))
             correlations = products / lengths[:, :, None] / own_lengths[:, None, :]
-            if level.cells is not None:
-                correlations = np.broadcast_to(correlations, level.cells.shape)
-            statistics.append(diagonal_statistic(correlations, level.cells))
+            cells = level.cells
+            if cells is not None:
+                # What takes part is told by the measured images, which keep their categories.
+                cells = cells[:, order[:, None], order[None, :]]
+                correlations = np.broadcast_to(correlations, cells.shape)
+            statistics.append(diagonal_statistic(correlations, cells))
     return PermutationTest(statistics[0], np.array(statistics[1:]))
