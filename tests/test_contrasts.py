@@ -611,6 +611,16 @@ def test_contrast_bad_input_names_the_item(
         call(make_maps())
 
 
+def test_compute_contrast_region_of_one_voxel_that_responds_alike_is_refused(
+    make_maps: Make,
+) -> None:
+    """A region of one voxel is a region, too: its test would divide by a spread of 0."""
+    maps = make_maps(rois={("PPA", "L"): 1, ("LOC", "L"): 10})
+    flat = _with(maps, np.s_[1, :, 0], 2.0)
+    with pytest.raises(DataError, match=r"PPA \(L\) of CSI2 responds to all 24 alike"):
+        compute_contrast(flat, TWO, "house - face")
+
+
 def test_compute_contrast_conditions_by_name_equal_those_in_order(make_maps: Make) -> None:
     """A mapping from images to conditions, in any order and with more, says the same."""
     maps = make_maps(effect=1.0)

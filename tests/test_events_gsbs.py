@@ -133,6 +133,20 @@ def test_greedy_states_does_not_depend_on_units() -> None:
         np.testing.assert_array_equal(one, other)
 
 
+def test_greedy_states_blank_volumes_take_no_boundary_from_others() -> None:
+    """Volumes of zeros add nothing to any score: with three before it a run has its boundaries.
+
+    Those among the blank volumes come when all others are taken.
+    """
+    data = planted(4, [3, 5, 4], 20, 0.5)
+    padded = np.vstack([np.zeros((3, 20)), data])
+    alone = greedy_states(data, len(data), statewise=False).steps
+    found = greedy_states(padded, len(padded), statewise=False).steps
+    assert len(found) == len(padded) - 1
+    for one, other in zip(alone, found, strict=False):
+        assert (one + 3).tolist() == other.tolist()
+
+
 def test_t_distance_equals_scipy(rng: np.random.Generator) -> None:
     """It is SciPy's Welch test of pairs within events against pairs in neighbouring events."""
     similarity = np.corrcoef(rng.standard_normal((12, 30)))
@@ -149,6 +163,22 @@ def test_t_distance_equals_scipy(rng: np.random.Generator) -> None:
 def test_t_distance_without_pairs_is_zero() -> None:
     """One volume an event leaves no pair within, which separates nothing."""
     assert t_distance(np.eye(4), [1, 2, 3]) == 0.0
+
+
+@pytest.mark.parametrize("across", [0.0, 1.0, 2.0])
+def test_t_distance_of_pairs_that_do_not_vary_is_the_limit(across: float) -> None:
+    """Pairs all alike within events and all alike across them differ without end, or not at all."""
+    similarity = np.full((5, 5), across)
+    similarity[:2, :2] = similarity[2:, 2:] = 1.0
+    expected = {0.0: np.inf, 1.0: 0.0, 2.0: -np.inf}[across]
+    assert t_distance(similarity, [2]) == expected
+
+
+def test_greedy_states_of_a_run_without_noise_are_its_states() -> None:
+    """States that are perfectly separate are the best number of states, not the worst."""
+    one, other = [1.0, -1, 0, 0], [0.0, 0, 1, -1]
+    found = greedy_states(np.repeat([one, other, one], [4, 5, 6], axis=0))
+    assert found.boundaries.tolist() == [4, 9]
 
 
 @pytest.mark.parametrize(

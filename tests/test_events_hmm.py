@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from imgtofmri.events import annealed_variance, choose_n_events, find_events, fit_events
+from imgtofmri.events.expectation import _best_split
 from imgtofmri.exceptions import DataError, OptionError, ShapeError
 
 
@@ -152,6 +153,33 @@ def test_fit_events_split_merge_finds_uneven_events() -> None:
     moved = fit_events(data, len(lengths), split_merge=True)
     assert plain.boundaries.tolist() != np.cumsum(lengths)[:-1].tolist()
     assert moved.boundaries.tolist() == np.cumsum(lengths)[:-1].tolist()
+    assert moved.log_likelihood > plain.log_likelihood
+
+
+def test_best_split_equals_loop(rng: np.random.Generator) -> None:
+    """The place and what it takes away are those of a loop over all, with the scatter written out.
+
+    Scatter is the sum of squared distances from the mean.
+    """
+
+    def scatter(volumes: NDArray[np.float64]) -> float:
+        return float(np.sum((volumes - volumes.mean(axis=0)) ** 2))
+
+    for n in (2, 3, 9, 20):
+        volumes = rng.standard_normal((n, 6))
+        left = [scatter(volumes[:at]) + scatter(volumes[at:]) for at in range(1, n)]
+        place, gain = _best_split(volumes)
+        assert place == 1 + int(np.argmin(left))
+        assert gain == pytest.approx(scatter(volumes) - min(left), abs=1e-12)
+
+
+def test_fit_events_split_merge_moves_the_boundaries_of_three_events() -> None:
+    """Three events are the fewest of which two can be merged and another split."""
+    data = planted(22, [5, 5, 5], 8, 1.0)
+    plain = fit_events(data, 3)
+    moved = fit_events(data, 3, split_merge=True)
+    assert plain.boundaries.tolist() != [5, 10]
+    assert moved.boundaries.tolist() == [5, 10]
     assert moved.log_likelihood > plain.log_likelihood
 
 

@@ -62,13 +62,16 @@ DEFAULTS = {
     "in_order": False,
     "n_bootstraps": 1000,
     "n_brains": 100,
+    "n_random": 1000,
     "n_surrogates": 1000,
     "overwrite": False,
     "quiet": False,
     "resume": False,
     "rois_only": False,
+    "reference": True,
     "seed": 0,
     "share_of_ceiling": False,
+    "tolerance": 0.1,
     "unfinished": False,
 }
 """What a word is by default wherever it is a parameter of the package's own functions."""

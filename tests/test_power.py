@@ -51,6 +51,7 @@ from imgtofmri.experiments import (
     Scale,
     Scan,
     SmoothField,
+    conditions_of,
     read_events,
     read_experiment,
     run_of_table,
@@ -433,6 +434,18 @@ def test_lay_out_experiment_shows_every_image_before_any_comes_again(folders: Fo
     assert tables[0]["stim_file"].tolist() != tables[1]["stim_file"].tolist()
     again = lay_out_experiment(folders, scan, {"dark": 6, "bright": 2}, n_runs=3, gap_s=3.0, seed=5)
     assert [each.rows for each in again.events] == [each.rows for each in laid.events]
+
+
+def test_conditions_are_in_the_order_of_their_first_events(
+    folders: Folders, tmp_path: Path
+) -> None:
+    """However long a condition goes on, what comes first stands first."""
+    rows = ["onset\tduration\ttrial_type\tstim_file"]
+    rows += ["0\t3\tbright\tbright/bright0.png", "10\t3\tdark\tdark/dark0.png"]
+    rows += ["20\t3\tbright\tbright/bright1.png"]
+    (tmp_path / "run.tsv").write_text("\n".join(rows) + "\n", "utf-8")
+    experiment = read_experiment(tmp_path / "run.tsv", Scan(2.0), tmp_path)
+    assert conditions_of(experiment) == ["bright", "dark"]
 
 
 def test_plan_scan_takes_tables_with_rows_that_show_nothing(

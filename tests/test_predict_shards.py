@@ -544,6 +544,38 @@ def test_a_plan_is_about_what_comes_and_changes_nothing(
         assert plan.n_files == pytest.approx(len(there), abs=10)
 
 
+@pytest.mark.parametrize("kind", ["film", "images"])
+def test_a_plan_of_a_store_of_regions_counts_names_and_tables(
+    kind: str, tmp_path: Path, encoder: Encoder, listed: Path
+) -> None:
+    """Beside regions' means a row has its path and its part of a table, each frame of a film, too.
+
+    What does not grow with the rows, such as the mask and descriptions, is 30 kB at most.
+    """
+    folder = tmp_path / ("a-folder-of-a-long-name-" * 8)
+    folder.mkdir()
+    given = [listed.with_name("film.mp4")] if kind == "film" else sorted(listed.parent.glob("0*"))
+    inputs = [Path(shutil.copy(path, folder)) for path in given if path.name != "070.png"]
+    chosen = CHOSEN | {"rois_only": True}
+    plan = plan_prediction(tmp_path / "out", encoder, inputs, **chosen)
+    predict_into(tmp_path / "out", encoder, inputs, **chosen)
+    there = files(tmp_path / "out")
+    assert plan.n_files == pytest.approx(len(there), abs=5)
+    assert plan.n_bytes == pytest.approx(sum(map(len, there.values())), abs=30_000)
+
+
+@pytest.mark.parametrize("format", ["nifti", "zarr"])
+def test_a_plan_of_a_film_lasts_as_long_as_its_frames_take(
+    format: str, tmp_path: Path, encoder: Encoder, listed: Path
+) -> None:
+    """40 s at 5 Hz are 200 frames, at the rate that was measured; there are no images."""
+    film = listed.with_name("film.mp4")
+    plan = plan_prediction(tmp_path / "out", encoder, [film], **CHOSEN | {"format": format})
+    assert plan.images_per_s is None
+    assert plan.frames_per_s is not None
+    assert plan.seconds == 200 / plan.frames_per_s
+
+
 @pytest.mark.slow
 def test_a_plan_that_does_not_fit_is_refused_by_the_command(
     tmp_path: Path,

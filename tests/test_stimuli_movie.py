@@ -1205,6 +1205,22 @@ def test_movie_info_is_what_the_header_says(tmp_path: Path) -> None:
     assert (info.width, info.height, info.rotation_deg, info.codec) == (WIDTH, HEIGHT, 0, "mpeg4")
 
 
+def test_movie_info_length_is_the_container_s_where_its_stream_has_none(tmp_path: Path) -> None:
+    """Matroska tells the length of the whole alone: 50 pictures at 25 a second last 2 s."""
+    path = write_movie(tmp_path / "a.mkv", map(striped, range(50)), codec="mpeg4")
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].duration is None
+    assert Movie(path).info.duration_s == pytest.approx(2.0, abs=0.001)
+
+
+@pytest.mark.parametrize("option", ["size", "ahead"])
+def test_frames_option_of_one_is_taken(tmp_path: Path, option: str) -> None:
+    """One pixel, or one frame ahead, is the least that there is."""
+    path = write_movie(tmp_path / "a.mp4", map(striped, range(25)), codec="mpeg4")
+    found = list(Movie(path).frames(**{option: 1}))  # type: ignore[arg-type]
+    assert [frame.onset_s for frame in found] == [0.0, 0.5]
+
+
 def test_frames_closed_early_ends_its_thread(tmp_path: Path) -> None:
     """A movie that is not read to its end leaves no thread behind."""
     path = write_movie(tmp_path / "a.mp4", map(striped, range(200)))

@@ -447,6 +447,24 @@ def test_read_images_tiff_of_unknown_scale_says_what_it_is(
         open_image(path)
 
 
+@pytest.mark.parametrize(
+    ("usual", "other"),
+    [((284, 1), (317, 2)), ((277, 1), (277, 2)), ((339, 1), (339, 2))],
+    ids=["differences", "two-samples", "signed"],
+)
+def test_read_images_deep_grey_tiff_of_another_kind_is_not_read_as_if_it_were_plain(
+    tmp_path: Path, usual: tuple[int, int], other: tuple[int, int]
+) -> None:
+    """One tag that says so is enough: differences of neighbours, say, are no values."""
+    content = tiff(12, 1, "<", np.round(RAMP * 4095).astype(int), compression=8)
+    before, after = (struct.pack("<HHII", tag, 3, 1, value) for tag, value in (usual, other))
+    assert content.count(before) == 1
+    path = tmp_path / "a.tif"
+    path.write_bytes(content.replace(before, after))
+    with pytest.raises(StimulusError, match=r"cannot be (read|decoded)|signed 12-bit"):
+        open_image(path)
+
+
 def tagged(
     values: npt.NDArray[Any],
     *,
@@ -525,6 +543,18 @@ def test_read_images_twelve_bits_in_sixteen_are_scaled_where_the_file_says_so(
     (tmp_path / "b.tif").write_bytes(tagged(SIXTEEN, more={281: (3, struct.pack("<H", 30000))}))
     grey = np.asarray(open_image(tmp_path / "b.tif"))[..., 0]
     np.testing.assert_array_equal(grey, SIXTEEN >> 8)
+
+
+@pytest.mark.parametrize(("photometric", "shown"), [(1, 255), (0, 0)])
+def test_read_images_values_above_the_white_that_the_file_tells_are_its_last(
+    tmp_path: Path, photometric: int, shown: int
+) -> None:
+    """Of 12 bits, 4096 and more are as bright as 4095, or as dark where white is 0."""
+    values = np.full((9, 61), 4095, "<u2")
+    values[:, ::3], values[:, 1::3] = 4096, 65535
+    more = {262: (3, struct.pack("<H", photometric)), 281: (3, struct.pack("<H", 4095))}
+    (tmp_path / "a.tif").write_bytes(tagged(values, more=more))
+    assert np.unique(np.asarray(open_image(tmp_path / "a.tif"))).tolist() == [shown]
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,12 @@ def test_read_study_takes_untrained_weights(weights: str, seed: int, folder: Pat
             "is of arrays; v1.nii.gz is an image, whose volumes are its rows. Leave it out",
         ),
         (
+            '"{name}_{index}.npy"',
+            '{ file = "{name}_{index}.npy", axes = "xyzn", transposed = true }',
+            23,
+            "transposed is of arrays with two axes, axes of those with four. Keep one.",
+        ),
+        (
             'alpha = "per_voxel"',
             'engine = "torhc"',
             19,

@@ -19,7 +19,7 @@ from imgtofmri.bundle import Bundle
 from imgtofmri.cli.fit import fit as fit_command
 from imgtofmri.exceptions import DataError, ImgToFmriError, OptionError
 from imgtofmri.measured.confounds import read_confounds
-from imgtofmri.training import fit_study
+from imgtofmri.training import check_files, fit_study
 from imgtofmri.training.fit import load_subjects
 from imgtofmri.training.stimuli import study_features
 from imgtofmri.training.study import read_study
@@ -632,6 +632,22 @@ def test_fit_study_events_called_na_are_refused(runs: Runs) -> None:
         DataError, match=r"run-2_events.tsv, line \d+: stim_file must be a name or n/a"
     ):
         fit_study(runs.write(TABLE), progress=False)
+
+
+def test_check_files_takes_runs_without_an_orientation_where_the_grid_is_said(runs: Runs) -> None:
+    """What a fit takes is found to be right: runs lie on the grid that the study names for them."""
+    for path in (runs.folder / "prep/sub-01/func").glob("*.nii.gz"):
+        image = nib.Nifti1Image.from_filename(path)
+        header = image.header.copy()
+        header["sform_code"] = header["qform_code"] = 0
+        nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32), None, header), path)
+    study = runs.write(TABLE)
+    problems = [report.problem for report in check_files(study) if report.problem]
+    assert len(problems) == 1
+    assert "orientation" in problems[0]
+    study.write_text(study.read_text().replace('name = "s1"', 'name = "s1"\ngrid = "mask.nii.gz"'))
+    assert not [report.problem for report in check_files(study) if report.problem]
+    assert fit_study(study, progress=False).subjects[0].rois["LOC"].extras["cv_r"].min() > 0.99
 
 
 def test_fit_study_start_time_may_be_told(runs: Runs) -> None:

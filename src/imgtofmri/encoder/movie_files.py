@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,9 +130,7 @@ class MovieFiles:
             for hemi, vertices in on_mesh(self._of, values, self._surface).items():
                 self._series.setdefault((volume, hemi), []).append(vertices)
         if self._rows is not None:
-            columns = mean_columns(means)
-            for onset_s, *row in zip(onsets_s, *columns.values(), strict=True):
-                self._rows.write(tsv([f"{onset_s:.10g}", *map(_number, row)]))
+            self._rows.writelines(mean_rows(onsets_s, means))
 
     def _begin(self, means: RoiMeans, maps: Maps) -> None:
         """Open the files, of which the first frames say what they are."""
@@ -194,6 +192,12 @@ def mean_columns(means: RoiMeans) -> dict[str, npt.NDArray[np.float64]]:
         for owner, rows in {GROUP: means.group, **people}.items()
         for (roi, hemi), values in zip(means.places, rows, strict=True)
     }
+
+
+def mean_rows(onsets_s: npt.NDArray[np.float64], means: RoiMeans) -> Iterator[str]:
+    """Yield each frame's row of a movie's table: its onset, then its means as `mean_columns`."""
+    for onset_s, *row in zip(onsets_s, *mean_columns(means).values(), strict=True):
+        yield tsv([f"{onset_s:.10g}", *map(_number, row)])
 
 
 def _number(value: float) -> str:

@@ -337,7 +337,7 @@ class RoiTableWriter:
             with self._spool.open("ab") as file:
                 if file.tell() == 0:
                     file.write(_encoded(_cells(_columns(onsets_s)) + "\n"))
-                for name, rows in _roi_rows(means, stimuli, onsets_s):
+                for name, rows in roi_rows(means, stimuli, onsets_s):
                     if names is None or name in names:
                         self._found[name] = (file.tell(), len(rows))
                         file.write(rows)
@@ -458,8 +458,8 @@ def _columns(onsets_s: npt.NDArray[np.float64] | None) -> list[str]:
     return ["stimulus", *onset, "roi", "hemi", "subject", "mean", "unit"]
 
 
-def _roi_rows(
-    means: RoiMeans, stimuli: Sequence[str], onsets_s: npt.NDArray[np.float64] | None
+def roi_rows(
+    means: RoiMeans, stimuli: Sequence[str], onsets_s: npt.NDArray[np.float64] | None = None
 ) -> Iterator[tuple[str, bytes]]:
     """Yield each stimulus' name and its rows, as the table has them."""
     values = np.concatenate([means.group[:, None], means.values], axis=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -140,7 +142,8 @@ def t_distance(similarity: ArrayLike, boundaries: ArrayLike) -> float:
     -------
     float
         Two-sample t of pairs within an event against pairs in consecutive events (Welch's);
-        0 where either has fewer than 2 pairs.
+        0 where either has fewer than 2 pairs. Infinite where neither varies and they differ, as
+        without noise.
 
     Raises
     ------
@@ -172,4 +175,7 @@ def t_distance(similarity: ArrayLike, boundaries: ArrayLike) -> float:
     if len(within) < 2 or len(across) < 2:
         return 0.0
     spread = np.sqrt(within.var(ddof=1) / len(within) + across.var(ddof=1) / len(across))
-    return float((within.mean() - across.mean()) / spread) if spread > 0 else 0.0
+    difference = float(within.mean() - across.mean())
+    if spread > 0:
+        return difference / float(spread)
+    return math.copysign(math.inf, difference) if difference else 0.0

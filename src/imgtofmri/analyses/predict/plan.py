@@ -15,7 +15,8 @@ from typing import Any
 
 from imgtofmri.analyses.predict.request import Inputs, Ready, Request, sources_of
 from imgtofmri.encoder import Encoder, Prediction, Settings
-from imgtofmri.encoder.saving import COMMAND, RECORD, MapWriter, RoiTableWriter
+from imgtofmri.encoder.movie_files import mean_rows
+from imgtofmri.encoder.saving import COMMAND, RECORD, MapWriter, RoiTableWriter, roi_rows
 from imgtofmri.encoder.storing import plan_store, store_rows
 from imgtofmri.exceptions import StimulusError
 from imgtofmri.files import cannot_write, check_room
@@ -187,7 +188,8 @@ def plan_prediction(
     store: StorePlan | None = None
     if request.stores:
         store = _store_plan(ready, len(images) + n_frames, onsets=bool(films))
-        n_files, n_bytes = _store_size(store, sources)
+        of_store = _store_size(store, sources)
+        n_files, n_bytes = n_files + of_store[0], n_bytes + of_store[1]
     per_stimulus = _STORE_STIMULUS if request.stores else _FILE_STIMULUS
     return Plan(
         folder=target,
@@ -295,15 +297,31 @@ class _StoreSample(ExitStack):
         self._interval = asked.interval
         plan = _store_plan(ready, _SAMPLE_ROWS, onsets=folder.name == "frames")
         self._plan = replace(plan, shard_rows=_SAMPLE_ROWS)
+        self._n = self._table_bytes = 0
         store = Store(folder, self._plan, {}, {})
         self._writer = self.enter_context(RowWriter(store, range(_SAMPLE_ROWS)))
 
     def write(self, part: Prediction) -> None:
         self._writer.add(store_rows(part, self._plan, self._interval))
+        if not self._plan.maps:
+            means = part.roi_means()
+            if self._plan.onsets:
+                onsets_s = part.onsets_s
+                assert onsets_s is not None
+                self._table_bytes += sum(map(len, mean_rows(onsets_s, means)))
+            else:
+                self._table_bytes += sum(len(rows) for _, rows in roi_rows(means, part.names))
+        self._n += len(part)
 
     def size(self, n_stimuli: int, n_rows: int) -> tuple[int, int]:
-        """Return nothing: a store's plan knows its size."""
-        return 0, 0
+        """Return how many files and bytes the tables beside it take; its plan knows its own size.
+
+        Where it holds no maps there is one of all images, and one of each film.
+        """
+        if self._plan.maps or not self._n:
+            return 0, 0
+        n_tables = n_stimuli if self._plan.onsets else 1
+        return n_tables, math.ceil(self._table_bytes / self._n * n_rows)
 
 
 def _store_plan(ready: Ready, n_rows: int, *, onsets: bool) -> StorePlan:
@@ -322,13 +340,15 @@ def _store_plan(ready: Ready, n_rows: int, *, onsets: bool) -> StorePlan:
 
 def _store_size(plan: StorePlan, sources: Sequence[Source]) -> tuple[int, int]:
     """Return how many files and bytes a store takes."""
-    names = sum(len(os.fsencode(text)) + 4 for text in (*names_of(sources), *paths_of(sources)))
+    names = sum(len(os.fsencode(text)) for text in (*names_of(sources), *paths_of(sources)))
     n_names = -(-plan.n_rows // TEXT_ROWS) * (len(plan.text_arrays()) - 1)
+    # A file of names says their number, and how long each is that it has room for.
+    lengths = n_names * 4 * (1 + TEXT_ROWS)
     constants = 2 * _CONSTANTS
     marks = plan.n_shards * _MARK_BYTES
     n_files = plan.n_shards * (len(plan.streams()) + 1) + n_names + constants
     frames = plan.n_rows / max(1, len(sources))
-    return n_files, math.ceil(plan.n_bytes() + names * frames + marks)
+    return n_files, math.ceil(plan.n_bytes() + names * frames + lengths + marks)
 
 
 _CONSTANTS, _MARK_BYTES = 10, 600
