@@ -392,16 +392,17 @@ def test_fit_ridge_small_penalties_in_single_precision_equal_grid_search(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("p", [6, 90])
+@pytest.mark.parametrize("p", [6, 90, 900])
 def test_fit_ridge_predictions_that_do_not_vary_within_a_fold_correlate_zero(
     rng: np.random.Generator, dtype: type[Any], p: int
 ) -> None:
     """Features of categories, each a fold, predict one value for the whole fold."""
     category = np.repeat(np.arange(6), 10)
-    features = rng.standard_normal((6, p))[category].astype(dtype)
-    responses = (rng.standard_normal((6, 9))[category] + rng.standard_normal((60, 9))).astype(dtype)
-    fit = fit_ridge(features, responses, alphas=[1e-3, 1.0], folds=category)
-    np.testing.assert_array_equal(fit.cv_r, 0)
+    for _ in range(10):
+        features = rng.standard_normal((6, p))[category].astype(dtype)
+        responses = rng.standard_normal((6, 9))[category] + rng.standard_normal((60, 9))
+        fit = fit_ridge(features, responses.astype(dtype), alphas=[1e-3, 1.0], folds=category)
+        np.testing.assert_array_equal(fit.cv_r, 0)
 
 
 def test_fit_ridge_refuses_what_does_not_fit(rng: np.random.Generator) -> None:

@@ -23,6 +23,10 @@ _CHUNK = 512
 # A fold's variation below this share of its raw sum of squares is rounding noise.
 _CONSTANT = 1e-12
 
+# That of predictions, below this share of what the axes give each: it grows with their number, by
+# 1e-12 for some hundreds.
+_FLAT = 1e-9
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -299,9 +303,11 @@ def measure_accuracy(
     variation = _divide(xp, 1.0, inverse, inverse > 0)
     shift = response_mean - rotated.mean - from_train / n_rows
     error = xp.clip(variation - 2.0 * covariance + predicted + n_rows * shift**2, 0.0, None)
-    # Of predictions that are one value throughout the fold rounding alone would correlate.
-    varies = predicted > _CONSTANT * (predicted + from_train**2 / n_rows)
-    scale = xp.sqrt(predicted * variation * varies)
+    # Of predictions that are one value throughout the fold rounding alone would correlate. It is
+    # measured against what each axis gives by itself, as in their sum that may cancel.
+    squares = xp.asarray(gram.diagonal() + turned**2 / n_rows, dtype=dtype)
+    of_axes = engine.dot(weights * squares[:, None], weights, axis=0)
+    scale = xp.sqrt(predicted * variation * (predicted > _FLAT * of_axes))
     return Accuracy(
         r=engine.host(_divide(xp, covariance, scale, scale > 0)),
         r2=engine.host(xp.where(inverse > 0, 1.0 - error * inverse, 0.0)),
