@@ -471,6 +471,24 @@ def test_plan_scan_takes_tables_with_rows_that_show_nothing(
     np.testing.assert_allclose(person["se"] * np.sqrt([1, 2, 3]), person["se"].iloc[0])
 
 
+def test_methods_tell_of_the_events_that_the_model_has(
+    folders: Folders, encoder: Encoder, random_weights: Path, tmp_path: Path
+) -> None:
+    """A key press without a duration, however that is written, is none of them."""
+    rows = ["onset\tduration\ttrial_type\tstim_file"]
+    for number in range(8):
+        kind = ("dark", "bright")[number % 2]
+        rows.append(f"{10 * number}\t3\t{kind}\t{kind}/{kind}{number // 2}.png")
+    rows += [f"{10 * k + 4}\t{cell}\tkey\tn/a" for k, cell in enumerate(("", "NA", "n/a", "0"))]
+    (tmp_path / "run.tsv").write_text("\n".join(rows) + "\n", "utf-8")
+    experiment = read_experiment(tmp_path / "run.tsv", Scan(2.0, noise=Noise(60.0)), tmp_path)
+    planned = plan_scan(
+        experiment, encoder, scale="1", power=PowerSettings(1, 3), weights=random_weights,
+        progress=False,
+    )  # fmt: skip
+    assert "A run had 4 of bright, 4 of dark, 1 of key events, of 0 to 3 s." in methods(planned)
+
+
 @pytest.mark.parametrize(
     ("onset", "duration", "modulation"),
     [("", "", "1"), ("NaN", "0", "1"), ("4", "", "1"), ("4", "0", ""), ("4", "0", "nan")],

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from imgtofmri.analyses.power.analysis import MAX_PEOPLE, Plan
+from imgtofmri.analyses.power.glm import modelled_rows
 from imgtofmri.figures.style import save_figure
 from imgtofmri.files import write_whole
 from imgtofmri.outputs import OutputFolder
-from imgtofmri.tables import MISSING, write_described
+from imgtofmri.tables import write_described
 
 COMMAND = "power"
 
@@ -152,15 +153,15 @@ def methods(plan: Plan) -> str:
 
 def _shown(plan: Plan) -> str:
     """Say what a run shows."""
-    runs = [[cell for cell in run.cells if cell["trial_type"] != MISSING] for run in plan.runs]
-    kinds = [[cell["trial_type"] for cell in cells] for cells in runs]
+    runs = [modelled_rows(run) for run in plan.runs]
+    kinds = [[row["trial_type"] for row in rows] for rows in runs]
     said = [
         f"{_span([shown.count(kind) for shown in kinds])} of {kind}"
         for kind in sorted({name for shown in kinds for name in shown})
     ]
-    lasted = [cell["duration"] for cells in runs for cell in cells if cell["duration"] != MISSING]
+    lasted = [float(row["duration"]) for rows in runs for row in rows]
     gap = f", with gaps of {plan.layout['gap_s']:g} s" if plan.layout else ""
-    return f"A run had {', '.join(said)} events, of {_span(list(map(float, lasted)))} s{gap}"
+    return f"A run had {', '.join(said)} events, of {_span(lasted)} s{gap}"
 
 
 def _span(numbers: Sequence[float]) -> str:

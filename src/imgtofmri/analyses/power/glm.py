@@ -135,8 +135,7 @@ def run_design(
     DataError
         If a condition of the contrast is not in the run, or the run is too short for the model.
     """
-    timed = [row for row in run.cells if not is_missing(row.get("trial_type", MISSING))]
-    timed = [row for row in timed if not any(is_missing(row[name]) for name in _TIMES)]
+    timed = modelled_rows(run)
     onsets_s, durations_s = ([_number(row, name, where) for row in timed] for name in _TIMES)
     events = Events(onsets_s, durations_s, np.arange(len(timed)))
     courses = stimulus_design(events, len(timed), scan, run.n_volumes).toarray()
@@ -283,6 +282,14 @@ def check_level(name: str, value: float) -> None:
     if not 0.0 < value < 1.0:
         message = f"{name} must lie between 0 and 1; got {value:g}. Leave it out for the usual one."
         raise OptionError(message, name)
+
+
+def modelled_rows(run: Run) -> list[dict[str, str]]:
+    """Return the rows of a run's table that a model takes: of a condition, and with their times."""
+    needed = ("trial_type", *_TIMES)
+    return [
+        row for row in run.cells if not any(is_missing(row.get(name, MISSING)) for name in needed)
+    ]
 
 
 def _modulated(row: dict[str, str]) -> bool:
